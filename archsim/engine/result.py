@@ -1,0 +1,67 @@
+"""What one layer's simulation yields; the report and the cost room read nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes and accesses of one tensor at one level; level is ``sram`` or ``dram``, direction ``read`` or ``write``.
+
+    ``tensor`` is one of ``input``, ``input_format``, ``weight``, ``weight_format``, ``psum``, ``output``,
+    ``output_format``: format is whatever says *where* values are (bitmasks, pointers, coordinates).
+    """
+
+    level: str
+    tensor: str
+    direction: str
+    bytes: int
+    accesses: int
+
+
+@dataclass(frozen=True)
+class UnitTime:
+    """Where the cycles of one unit instance went: ``busy + stall + idle`` equals the cycles of the layer."""
+
+    unit: str
+    instance: int
+    busy_cycles: int
+    stall_cycles: int
+    idle_cycles: int
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One layer on one machine. Times are integer cycles of the base clock.
+
+    ``compute_cycles`` is what the layer would take with every access served in one cycle and nothing to wait for;
+    ``stall_cycles = cycles - compute_cycles``. ``utilization`` is the busy share of the processing elements.
+    ``matches`` counts pairs of a non-zero weight and a non-silent input. ``actions`` counts what the units did, by
+    (unit, action). ``mismatches`` is the number of outputs that differ from the trace, None where the trace holds
+    none to compare with. ``completions`` is, when asked for, int64 [n, 2] of (agent, completion cycle).
+    """
+
+    layer: str
+    op: str
+    m: int
+    n: int
+    k: int
+    timesteps: int
+    cycles: int
+    compute_cycles: int
+    stall_cycles: int
+    utilization: float
+    matches: int
+    actions: Mapping[tuple[str, str], int]
+    traffic: tuple[Traffic, ...]
+    units: tuple[UnitTime, ...]
+    lower_bound_cycles: int
+    mismatches: int | None = None
+    engine_wall_s: float = 0.0
+    events: Mapping[str, int] = field(default_factory=dict)
+    completions: NDArray[np.int64] | None = None
