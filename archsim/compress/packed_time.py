@@ -1,0 +1,60 @@
+"""FTP compression of spikes: one bit per neuron says whether it ever fires, T bits say when.
+
+The rows of A (one per output position) are bitmask fibers (:mod:`archsim.compress.bitmask`) whose values are *packed
+words*: the T spikes of a presynaptic neuron, timestep t in bit t, for the neurons that fire at least once. A silent
+neuron costs one bit instead of T (LoAS, MICRO 2024, section IV-A). Exact bits of a row:
+``K + pointer_bits + T * (1 - s) * K`` with s the share of silent neurons, so it pays off for ``s > 1 / T``.
+
+Convolutions are unrolled (im2col): row ``m = (image, y, x)`` of the output, column ``k = (channel, kernel row, kernel
+column)``; zero padding counts as silent neurons.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.compress.bitmask import pack_mask
+
+
+class PackedSpikes(NamedTuple):
+    """Compressed A: ``mask`` and ``start`` as in :mod:`archsim.compress.bitmask`; ``words`` uint16 [non-silent]."""
+
+    mask: NDArray[np.uint64]
+    start: NDArray[np.int64]
+    words: NDArray[np.uint16]
+
+
+def pack_timesteps(spikes: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """The T spikes of every neuron in one word: ``spikes`` bool [T, ...] gives uint16 [...], T at most 16."""
+    words = np.zeros(spikes.shape[1:], np.uint16)
+    for t, plane in enumerate(spikes):
+        words |= plane.astype(np.uint16) << np.uint16(t)
+    return words
+
+
+def unroll(
+    words: NDArray[np.uint16], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> NDArray[np.uint16]:
+    """im2col: ``words`` [images, channels, height, width] gives [M, K] in the orders of the module's text."""
+    padded = np.pad(words, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
+    windows = windows[:, :, :: stride[0], :: stride[1]].transpose(0, 2, 3, 1, 4, 5)
+    return windows.reshape(windows.shape[0] * windows.shape[1] * windows.shape[2], -1)
+
+
+def encode(matrix: NDArray[np.uint16]) -> PackedSpikes:
+    """Fibers of packed words [M, K]."""
+    present = matrix != 0
+    mask, start = pack_mask(present)
+    return PackedSpikes(mask, start, matrix[present])
+
+
+def decode(spikes: PackedSpikes, k: int) -> NDArray[np.uint16]:
+    """The matrix [M, K] that :func:`encode` compressed."""
+    bits = np.unpackbits(spikes.mask.astype("<u8").view(np.uint8), axis=1, bitorder="little")[:, :k].astype(bool)
+    dense = np.zeros(bits.shape, np.uint16)
+    dense[bits] = spikes.words
+    return dense

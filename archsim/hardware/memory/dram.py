@@ -1,0 +1,105 @@
+"""DRAM: independent channels, lines interleaved over them, open rows.
+
+Line ``l`` lives in channel ``l mod channels``; within the channel, line ``q = l / channels`` is in row
+``q / lines_per_row``, and rows alternate over the channel's banks. A channel takes one line at a time, first come first
+served, at its bandwidth; a line granted in cycle g starts its burst at once and its data is complete after
+
+    ceil(burst end) + latency,    latency = row_hit_cycles if the row is open in its bank, else row_miss_cycles.
+
+Bandwidth is an exact fraction of bytes per cycle: time on the channel is counted in units of 1 / ``units_per_cycle``
+cycle, a line takes ``units_per_line`` of them, and a fraction of a cycle left over is used by the next line. A channel
+accepts at most one line a cycle. No refresh; activation overlaps with bursts of other rows.
+
+Source: LoAS (MICRO 2024) Table III: 128 GB/s over 16 64-bit HBM channels. Latency is not published; see
+``hwconfigs/loas.yaml``.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from archsim.hardware.loading import Block
+from archsim.jit import njit
+
+
+class DramConfig(Block):
+    """High-bandwidth memory behind the cache."""
+
+    channels: int = Field(ge=1, le=256, description="independent channels")
+    bandwidth_gb_s: float = Field(gt=0, le=100_000, description="GB/s (10^9 bytes) of all channels together")
+    row_hit_ns: float = Field(gt=0, le=100_000, description="ns from the end of the burst to the data, row open")
+    row_miss_ns: float = Field(gt=0, le=100_000, description="the same where the row must be opened first")
+    row_bytes: int = Field(ge=64, le=65_536, description="bytes of a row (page) of one channel's bank")
+    banks_per_channel: int = Field(ge=1, le=1024, description="banks of a channel, each with one open row")
+
+    @model_validator(mode="after")
+    def _hit_is_faster(self) -> DramConfig:
+        if self.row_hit_ns > self.row_miss_ns:
+            raise ValueError("row_hit_ns: must not exceed row_miss_ns")
+        return self
+
+    def resolve(self, clock_mhz: float, line_bytes: int) -> DramSpec:
+        """The integers that the kernels see, at a base clock of ``clock_mhz``."""
+        bytes_per_cycle = Fraction(str(self.bandwidth_gb_s)) * 1000 / self.channels / Fraction(str(clock_mhz))
+        units = Fraction(line_bytes) / bytes_per_cycle
+        return DramSpec(
+            channels=self.channels,
+            units_per_cycle=units.denominator,
+            units_per_line=units.numerator,
+            row_hit_cycles=max(1, -(-Fraction(str(self.row_hit_ns)) * Fraction(str(clock_mhz)) // 1000)),
+            row_miss_cycles=max(1, -(-Fraction(str(self.row_miss_ns)) * Fraction(str(clock_mhz)) // 1000)),
+            lines_per_row=max(1, self.row_bytes // line_bytes),
+            banks=self.banks_per_channel,
+        )
+
+
+class DramSpec(NamedTuple):
+    """See the module's text; times in cycles."""
+
+    channels: int
+    units_per_cycle: int
+    units_per_line: int
+    row_hit_cycles: int
+    row_miss_cycles: int
+    lines_per_row: int
+    banks: int
+
+
+class DramState(NamedTuple):
+    """``busy_until`` int64 [channels] in units, ``open_row`` int64 [channels, banks], ``row_misses`` int64 [channels]."""
+
+    busy_until: NDArray[np.int64]
+    open_row: NDArray[np.int64]
+    row_misses: NDArray[np.int64]
+
+
+def idle_dram(spec: DramSpec) -> DramState:
+    """A memory without an open row."""
+    return DramState(
+        np.zeros(spec.channels, np.int64),
+        np.full((spec.channels, spec.banks), -1, np.int64),
+        np.zeros(spec.channels, np.int64),
+    )
+
+
+@njit
+def serve(spec: DramSpec, state: DramState, line: int, granted: int) -> tuple[int, int, int]:
+    """Serve ``line``, granted in cycle ``granted``: (cycle after its burst, cycle of its data, next possible grant)."""
+    channel = line % spec.channels
+    row = line // spec.channels // spec.lines_per_row
+    bank = row % spec.banks
+    latency = spec.row_hit_cycles
+    if state.open_row[channel, bank] != row:
+        state.open_row[channel, bank] = row
+        state.row_misses[channel] += 1
+        latency = spec.row_miss_cycles
+    begin = max(granted * spec.units_per_cycle, state.busy_until[channel])
+    end = begin + spec.units_per_line
+    state.busy_until[channel] = end
+    after_burst = -(-end // spec.units_per_cycle)
+    return after_burst, after_burst + latency, max(granted + 1, end // spec.units_per_cycle)

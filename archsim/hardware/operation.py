@@ -1,0 +1,111 @@
+"""What an agent tells the engine to do next: the micro-operation, and the machine it runs on.
+
+An *agent* (a processing element, a fetcher, a neuron unit, ...) is a micro-program. Whenever its last operation has
+ended, the engine calls ``step(agent, now, spec, state, operands, operation, counts)``, which fills one operation, an
+int64 array with the fields below. The engine then carries it out in this order:
+
+1. wait for ``POP_COUNT`` tokens at the reading end ``POP`` of a FIFO and take them; the value of the last one taken
+   is left in ``VALUE``;
+2. at that time, called the start and left in ``START``, begin to compute for ``COMPUTE`` cycles *and* issue the
+   memory requests, one a cycle through the agent's port: request i is ready at ``start + i``;
+3. when the computation and all requests are done (the time a request took is left in its ``DONE`` field), push
+   ``PUSH_COUNT`` tokens with the value ``VALUE_OUT`` into FIFO ``PUSH``, waiting for space;
+4. wait at barrier ``BARRIER`` until all its agents have arrived.
+
+An operation with ``END`` set ends the agent at once. -1 means none. Every request is ``REQUEST_FIELDS`` numbers from
+``HEADER`` on: see :data:`LINE` to :data:`DONE`. Fields that report (``START``, ``VALUE``, ``DONE``) stay readable in
+the next call of ``step``; the engine clears the rest before it.
+
+An agent may read the operands and change *its own row* of ``state`` and ``counts`` only; agents talk through FIFOs and
+barriers. This makes a machine a determinate network: what happens does not depend on the order in which the engine
+visits agents within a cycle, except at arbitrated resources, where ``engine/ordering.py`` decides.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+POP = 0
+POP_COUNT = 1
+COMPUTE = 2
+REQUESTS = 3
+PUSH = 4
+PUSH_COUNT = 5
+VALUE_OUT = 6
+BARRIER = 7
+END = 8
+START = 9
+VALUE = 10
+HEADER = 11
+
+# Fields of a request.
+LINE = 0
+"""Address of the memory line (line number, not byte)."""
+BEATS = 1
+"""Accesses of the bank's width that the request makes: the cycles that it occupies the bank."""
+BYTES = 2
+"""Useful bytes of the request, for the traffic report; beats times width is what moves."""
+MODE = 3
+"""How the memory serves it: one of the modes below."""
+TENSOR = 4
+"""Row of the traffic table that the request is counted in."""
+EPOCH = 5
+"""Lines of an earlier epoch are dead and may be replaced (:mod:`archsim.hardware.memory.cache`)."""
+DONE = 6
+"""Written by the engine: the cycle in which the request was done."""
+REQUEST_FIELDS = 7
+
+# Modes of a request.
+CACHED_READ = 0
+"""Look the line up; on a miss fetch it from DRAM, fill it in, and deliver."""
+RESIDENT_READ = 1
+"""Read a bank where software keeps the data (a fiber of B that was streamed in): no tag is involved."""
+STREAM_READ = 2
+"""Fetch from DRAM and write into the bank, to be read later by RESIDENT_READ."""
+STREAM_WRITE = 3
+"""Write through a bank to DRAM; done when the channel has taken the line."""
+
+# Columns of the traffic table, one row per tensor.
+SRAM_READS = 0
+SRAM_READ_BYTES = 1
+SRAM_WRITES = 2
+SRAM_WRITE_BYTES = 3
+HITS = 4
+MISSES = 5
+MERGED_MISSES = 6
+DRAM_READ_LINES = 7
+DRAM_WRITE_LINES = 8
+BANK_WAIT_CYCLES = 9
+TRAFFIC_COLUMNS = 10
+
+
+class Topology(NamedTuple):
+    """Which agents, FIFOs and barriers there are. All arrays int64.
+
+    ``request_slots`` [agents]: most requests that an operation of the agent can carry. A FIFO has one writer and one or
+    more *ports* (reading ends), each of which sees every token; a slot is free when all ports have taken it.
+    ``fifo_capacity``, ``fifo_initial`` (tokens present at time 0, of value 0), ``fifo_first_port`` [FIFOs + 1], in
+    tokens; ``barrier_members`` [barriers].
+    """
+
+    request_slots: NDArray[np.int64]
+    fifo_capacity: NDArray[np.int64]
+    fifo_initial: NDArray[np.int64]
+    fifo_first_port: NDArray[np.int64]
+    barrier_members: NDArray[np.int64]
+
+
+def topology(
+    request_slots: list[int], fifos: list[tuple[int, int, int]], barrier_members: list[int]
+) -> Topology:
+    """A topology from plain lists; a FIFO is (capacity, initial tokens, ports)."""
+    return Topology(
+        np.array(request_slots, np.int64),
+        np.array([capacity for capacity, _, _ in fifos], np.int64),
+        np.array([initial for _, initial, _ in fifos], np.int64),
+        np.cumsum([0] + [ports for _, _, ports in fifos]).astype(np.int64),
+        np.array(barrier_members, np.int64),
+    )

@@ -1,0 +1,58 @@
+"""The one door to numba: ``njit`` with a disk cache that cannot be stale.
+
+numba keys its cache by the file of the decorated function only. A cached function that calls a function of another
+file keeps running the *old* callee after that file is edited. archsim therefore gives numba a cache folder of its own,
+named by a hash of all sources of the package: edit anything and everything is compiled anew, once. The folder is in the
+user's cache directory (``NUMBA_CACHE_DIR`` or ``XDG_CACHE_HOME`` move it), so a read-only installation works too.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numba
+
+KEPT_CACHES = 4
+
+
+def _source_hash() -> str:
+    digest = hashlib.sha256(numba.__version__.encode())
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache_folder() -> Path:
+    """This version's cache folder, created; in the temporary directory where the user's is not writable."""
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    for root in (Path(base) / "archsim", Path(tempfile.gettempdir()) / f"archsim-{os.getuid()}"):
+        folder = root / _source_hash()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            os.utime(folder)
+            others = sorted((f for f in root.iterdir() if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
+            for old in others[KEPT_CACHES:]:
+                shutil.rmtree(old, ignore_errors=True)
+            return folder
+    return Path(tempfile.mkdtemp(prefix="archsim-"))
+
+
+CACHE_FOLDER = _cache_folder()
+numba.config.CACHE_DIR = str(CACHE_FOLDER)
+
+njit = functools.partial(numba.njit, cache=True)
+
+
+def cache_is_cold() -> bool:
+    """True when nothing was compiled yet for these sources: the next simulation compiles first."""
+    return not numba.config.DISABLE_JIT and next(CACHE_FOLDER.rglob("*.nbi"), None) is None

@@ -1,0 +1,115 @@
+"""Random machines for the differential test: pipelines of agents that share banks, MSHRs, channels, FIFOs, barriers.
+
+An agent's program is a table of operations; nothing else of archsim's accelerators is involved. Stages of a pipeline
+are joined by broadcast FIFOs (one writer, every agent of the next stage reads) or lane FIFOs (agent i to agent i), and
+some have a barrier. Capacities are at least what one operation moves, so no machine deadlocks.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from archsim.hardware import operation as op
+from archsim.hardware.memory.cache import CacheSpec
+from archsim.hardware.memory.dram import DramSpec
+from archsim.hardware.memory.system import MemorySpec
+from archsim.hardware.operation import END, HEADER, LINE, REQUEST_FIELDS, REQUESTS, START, VALUE, VALUE_OUT
+from archsim.jit import njit
+
+
+class Program(NamedTuple):
+    table: np.ndarray
+    length: np.ndarray
+
+
+class NoSpec(NamedTuple):
+    unused: int
+
+
+@njit
+def play(agent, now, spec, state, operands, o, counts):
+    """Play the next row of the agent's table; data-dependent: the value popped changes the next line read."""
+    position = state[agent, 0]
+    counts[agent, 0] += o[agent, VALUE] % 97
+    counts[agent, 1] += now % 13
+    if position == operands.length[agent]:
+        o[agent, END] = 1
+        return
+    state[agent, 0] += 1
+    for field in range(operands.table.shape[2]):
+        if field < START or field >= HEADER:
+            o[agent, field] = operands.table[agent, position, field]
+    o[agent, VALUE_OUT] += now % 7
+    for request in range(o[agent, REQUESTS]):
+        o[agent, HEADER + request * REQUEST_FIELDS + LINE] += o[agent, VALUE] % 3
+
+
+def random_machine(seed: int):
+    """(spec, operands, topology, memory spec, agents)."""
+    draw = np.random.default_rng(seed)
+    integer = lambda low, high: int(draw.integers(low, high + 1))  # noqa: E731
+    cache = CacheSpec(
+        banks=integer(1, 5), sets=integer(1, 3), ways=integer(1, 3), fill_beats=integer(1, 4), beat_bytes=16,
+        hit_cycles=integer(1, 4), mshrs=integer(1, 4), keeps_live=integer(0, 1),
+    )  # fmt: skip
+    dram = DramSpec(
+        channels=integer(1, 3), units_per_cycle=integer(1, 7), units_per_line=integer(1, 40),
+        row_hit_cycles=integer(1, 30), row_miss_cycles=integer(30, 2500 if seed % 10 == 0 else 60),
+        lines_per_row=integer(1, 8), banks=integer(1, 3),
+    )  # fmt: skip
+    memory = MemorySpec(int(seed % 7 == 3), cache, dram)
+    stages = [integer(1, 5) for _ in range(integer(1, 4))]
+    agents, slots = sum(stages), integer(1, 4)
+    tokens = integer(1, 12)
+    fifos, barriers = [], []
+    base = np.cumsum([0, *stages])
+    steps = tokens
+    table = np.zeros((agents, steps, op.HEADER + slots * op.REQUEST_FIELDS), np.int64)
+    table[:, :, [op.POP, op.PUSH, op.BARRIER]] = -1
+    ports = 0
+    for stage, width in enumerate(stages):
+        members = range(base[stage], base[stage + 1])
+        if draw.random() < 0.4:
+            for agent in members:
+                table[agent, :, op.BARRIER] = len(barriers)
+            barriers.append(width)
+        if stage + 1 == len(stages):
+            continue
+        following = range(base[stage + 1], base[stage + 2])
+        per_push = integer(1, 3)
+        # Agent i of the next stage reads what agent i mod width of this one writes.
+        for lane, agent in enumerate(members):
+            readers = [reader for j, reader in enumerate(following) if j % width == lane]
+            if not readers:
+                continue
+            initial = integer(0, 1) * per_push
+            fifos.append((per_push * integer(1, 3) + initial, initial, len(readers)))
+            table[agent, :, op.PUSH] = len(fifos) - 1
+            table[agent, :, op.PUSH_COUNT] = per_push
+            table[agent, :, op.VALUE_OUT] = draw.integers(0, 50, steps)
+            for reader in readers:
+                table[reader, :, op.POP] = ports
+                table[reader, :, op.POP_COUNT] = per_push
+                ports += 1
+            # What was there at the start is not read to the end, so the writer must not need that space.
+            table[agent, steps - initial // per_push :, op.PUSH] = -1
+    table[:, :, op.COMPUTE] = draw.integers(0, 9, (agents, steps)) * (draw.random((agents, steps)) < 0.7)
+    lines = integer(4, 40)
+    for agent in range(agents):
+        for step in range(steps):
+            requests = integer(0, slots)
+            table[agent, step, op.REQUESTS] = requests
+            for request in range(requests):
+                fields = table[agent, step, op.HEADER + request * op.REQUEST_FIELDS :]
+                fields[op.LINE] = integer(0, lines)
+                fields[op.BEATS] = integer(1, 4)
+                fields[op.BYTES] = integer(1, 64)
+                fields[op.MODE] = draw.choice(
+                    [op.CACHED_READ, op.CACHED_READ, op.RESIDENT_READ, op.STREAM_READ, op.STREAM_WRITE]
+                )
+                fields[op.TENSOR] = integer(0, 1)
+                fields[op.EPOCH] = step // 4
+    topology = op.topology([slots] * agents, fifos, barriers)
+    return NoSpec(0), Program(table, np.full(agents, steps, np.int64)), topology, memory, agents
