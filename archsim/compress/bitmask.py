@@ -85,6 +85,11 @@ def lowest_one(word: int) -> int:
     return (word & -word).bit_length() - 1
 
 
+def highest_one(word: int) -> int:
+    """Position of the highest one of a non-zero unsigned 64-bit word."""
+    return int(word).bit_length() - 1
+
+
 @intrinsic
 def _ctpop(typing_context: Any, word: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -101,6 +106,14 @@ def _cttz(typing_context: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+@intrinsic
+def _ctlz(typing_context: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
 @overload(popcount)
 def _popcount_compiled(word: Any) -> Any:
     def compiled(word: Any) -> Any:
@@ -113,5 +126,13 @@ def _popcount_compiled(word: Any) -> Any:
 def _lowest_one_compiled(word: Any) -> Any:
     def compiled(word: Any) -> Any:
         return _cttz(np.uint64(word))
+
+    return compiled
+
+
+@overload(highest_one)
+def _highest_one_compiled(word: Any) -> Any:
+    def compiled(word: Any) -> Any:
+        return 63 - _ctlz(np.uint64(word))
 
     return compiled

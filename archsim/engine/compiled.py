@@ -49,6 +49,7 @@ from archsim.hardware.operation import (
     MERGED_MISSES,
     MISSES,
     MODE,
+    PAUSE,
     POP,
     POP_COUNT,
     PUSH,
@@ -434,7 +435,7 @@ def _run(
                             else:
                                 o[agent, START] = now
                                 agents.place[agent] = GIVE
-                                agents.resume[agent] = now + o[agent, COMPUTE]
+                                agents.resume[agent] = now + o[agent, COMPUTE] + o[agent, PAUSE]
                                 _issue(memory, wheel, agents, requests, o, traffic, agent, now)
                                 if agents.open_requests[agent] > 0:
                                     going = False

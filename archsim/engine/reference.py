@@ -324,8 +324,8 @@ def simulate(
                 fields = o[op.HEADER + place * op.REQUEST_FIELDS :]
                 request = Request(int(first_request[number]) + place, *(int(f) for f in fields[: op.DONE]))
                 transfers.append(env.process(delayed(request, place)))
-            if o[op.COMPUTE]:
-                yield env.timeout(int(o[op.COMPUTE]))
+            if o[op.COMPUTE] or o[op.PAUSE]:
+                yield env.timeout(int(o[op.COMPUTE] + o[op.PAUSE]))
             for place, transfer in enumerate(transfers):
                 done = yield transfer
                 o[op.HEADER + place * op.REQUEST_FIELDS + op.DONE] = done

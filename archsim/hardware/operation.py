@@ -6,15 +6,15 @@ int64 array with the fields below. The engine then carries it out in this order:
 
 1. wait for ``POP_COUNT`` tokens at the reading end ``POP`` of a FIFO and take them; the value of the last one taken
    is left in ``VALUE``;
-2. at that time, called the start and left in ``START``, begin to compute for ``COMPUTE`` cycles *and* issue the
-   memory requests, one a cycle through the agent's port: request i is ready at ``start + i``;
+2. at that time, called the start and left in ``START``, begin to compute for ``COMPUTE`` cycles, after a pause of
+   ``PAUSE`` cycles in which the agent's hardware waits for itself (it counts as a stall), *and* issue the memory requests, one a cycle through the agent's port: request i is ready at ``start + i``;
 3. when the computation and all requests are done (the time a request took is left in its ``DONE`` field), push
    ``PUSH_COUNT`` tokens with the value ``VALUE_OUT`` into FIFO ``PUSH``, waiting for space;
 4. wait at barrier ``BARRIER`` until all its agents have arrived.
 
 An operation with ``END`` set ends the agent at once. -1 means none. Every request is ``REQUEST_FIELDS`` numbers from
 ``HEADER`` on: see :data:`LINE` to :data:`DONE`. Fields that report (``START``, ``VALUE``, ``DONE``) stay readable in
-the next call of ``step``; the engine clears the rest before it.
+the next call of ``step``; the engine clears the fields before ``START``.
 
 An agent may read the operands and change *its own row* of ``state`` and ``counts`` only; agents talk through FIFOs and
 barriers. This makes a machine a determinate network: what happens does not depend on the order in which the engine
@@ -23,23 +23,26 @@ visits agents within a cycle, except at arbitrated resources, where ``engine/ord
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.jit import njit
+
 POP = 0
 POP_COUNT = 1
 COMPUTE = 2
-REQUESTS = 3
-PUSH = 4
-PUSH_COUNT = 5
-VALUE_OUT = 6
-BARRIER = 7
-END = 8
-START = 9
-VALUE = 10
-HEADER = 11
+PAUSE = 3
+REQUESTS = 4
+PUSH = 5
+PUSH_COUNT = 6
+VALUE_OUT = 7
+BARRIER = 8
+END = 9
+START = 10
+VALUE = 11
+HEADER = 12
 
 # Fields of a request.
 LINE = 0
@@ -98,9 +101,7 @@ class Topology(NamedTuple):
     barrier_members: NDArray[np.int64]
 
 
-def topology(
-    request_slots: list[int], fifos: list[tuple[int, int, int]], barrier_members: list[int]
-) -> Topology:
+def topology(request_slots: list[int], fifos: list[tuple[int, int, int]], barrier_members: list[int]) -> Topology:
     """A topology from plain lists; a FIFO is (capacity, initial tokens, ports)."""
     return Topology(
         np.array(request_slots, np.int64),
@@ -109,3 +110,33 @@ def topology(
         np.cumsum([0] + [ports for _, _, ports in fifos]).astype(np.int64),
         np.array(barrier_members, np.int64),
     )
+
+
+@njit
+def add_request(
+    o: Any, agent: int, line: int, beats: int, useful_bytes: int, mode: int, tensor: int, epoch: int
+) -> None:
+    """Append a memory request to the agent's operation."""
+    field = HEADER + o[agent, REQUESTS] * REQUEST_FIELDS
+    o[agent, field + LINE] = line
+    o[agent, field + BEATS] = beats
+    o[agent, field + BYTES] = useful_bytes
+    o[agent, field + MODE] = mode
+    o[agent, field + TENSOR] = tensor
+    o[agent, field + EPOCH] = epoch
+    o[agent, REQUESTS] += 1
+
+
+@njit
+def add_range(
+    o: Any, agent: int, first: int, end: int, line_bytes: int, beat_bytes: int, mode: int, tensor: int, epoch: int
+) -> int:
+    """Append one request for every line that the bytes [first, end) touch; returns how many."""
+    lines = 0
+    while first < end:
+        line = first // line_bytes
+        part = min(end, (line + 1) * line_bytes) - first
+        add_request(o, agent, line, -(-part // beat_bytes), part, mode, tensor, epoch)
+        first += part
+        lines += 1
+    return lines

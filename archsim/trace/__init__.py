@@ -1,0 +1,64 @@
+"""What ran: the trace of a network, its file format, statistics, synthetic traces and importers.
+
+The format is specified in ``workloads/README.md``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from archsim.trace.density import LayerStatistics, statistics, total
+    from archsim.trace.model import Neuron, Operation, Trace
+    from archsim.trace.presets import PRESETS, SyntheticLayer, matrix_product
+    from archsim.trace.reading import load_trace
+    from archsim.trace.recorded import import_spikes
+    from archsim.trace.resimulation import Check, check_trace, resimulate
+    from archsim.trace.synthetic import synthesize
+    from archsim.trace.writing import save_trace
+
+__all__ = [
+    "PRESETS",
+    "Check",
+    "LayerStatistics",
+    "Neuron",
+    "Operation",
+    "SyntheticLayer",
+    "Trace",
+    "check_trace",
+    "import_spikes",
+    "load_trace",
+    "matrix_product",
+    "resimulate",
+    "save_trace",
+    "statistics",
+    "synthesize",
+    "total",
+]
+
+# Imported when first used, so that ``import archsim`` stays light.
+_HOMES = {
+    "PRESETS": "presets",
+    "Check": "resimulation",
+    "LayerStatistics": "density",
+    "Neuron": "model",
+    "Operation": "model",
+    "SyntheticLayer": "presets",
+    "Trace": "model",
+    "check_trace": "resimulation",
+    "import_spikes": "recorded",
+    "load_trace": "reading",
+    "matrix_product": "presets",
+    "resimulate": "resimulation",
+    "save_trace": "writing",
+    "statistics": "density",
+    "synthesize": "synthetic",
+    "total": "density",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -96,6 +96,7 @@ def random_machine(seed: int):
             # What was there at the start is not read to the end, so the writer must not need that space.
             table[agent, steps - initial // per_push :, op.PUSH] = -1
     table[:, :, op.COMPUTE] = draw.integers(0, 9, (agents, steps)) * (draw.random((agents, steps)) < 0.7)
+    table[:, :, op.PAUSE] = draw.integers(0, 5, (agents, steps)) * (draw.random((agents, steps)) < 0.2)
     lines = integer(4, 40)
     for agent in range(agents):
         for step in range(steps):

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.hardware.loading import Block
+from archsim.hardware.loading import Block, CrossFieldError
 from archsim.jit import njit
 
 HIT = 0
@@ -55,13 +55,17 @@ class CacheConfig(Block):
 
     @model_validator(mode="after")
     def _whole_sets(self) -> CacheConfig:
-        if self.line_bytes * 8 % self.width_bits:
-            raise ValueError("line_bytes: a line must be a whole number of accesses of width_bits")
+        problems = {}
+        if self.line_bytes & (self.line_bytes - 1):
+            problems["line_bytes"] = "must be a power of two"
+        elif self.line_bytes * 8 % self.width_bits:
+            problems["line_bytes"] = "must be a whole number of accesses of width_bits"
         if self.stream_ways >= self.ways:
-            raise ValueError("stream_ways: must leave at least one way of 'ways' for the cache")
-        usable = self.size_kib * 1024 // (2 if self.double_buffer else 1)
-        if usable % (self.banks * self.ways * self.line_bytes):
-            raise ValueError("size_kib: the usable capacity must be a multiple of banks x ways x line_bytes")
+            problems["stream_ways"] = "must leave at least one of the ways to the cache"
+        if not problems and self.usable_bytes % (self.banks * self.ways * self.line_bytes):
+            problems["size_kib"] = "the usable capacity must be a multiple of banks x ways x line_bytes"
+        if problems:
+            raise CrossFieldError(problems)
         return self
 
     @property

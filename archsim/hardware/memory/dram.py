@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.hardware.loading import Block
+from archsim.hardware.loading import Block, CrossFieldError
 from archsim.jit import njit
 
 
@@ -40,7 +40,7 @@ class DramConfig(Block):
     @model_validator(mode="after")
     def _hit_is_faster(self) -> DramConfig:
         if self.row_hit_ns > self.row_miss_ns:
-            raise ValueError("row_hit_ns: must not exceed row_miss_ns")
+            raise CrossFieldError({"row_hit_ns": "must not exceed row_miss_ns"})
         return self
 
     def resolve(self, clock_mhz: float, line_bytes: int) -> DramSpec:

@@ -1,0 +1,552 @@
+"""The command line: each verb parses, calls one library function and prints; no modelling here.
+
+Tables go to stdout, aligned on a terminal and tab-separated in a pipe. Progress goes to stderr and only to a terminal.
+Errors go to stderr, one line each, behind ``archsim: error:``. Exit codes: 0 done, 2 the user's input is wrong, 1 a bug
+in archsim, 130 interrupted. Whatever takes long to import is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import archsim
+from archsim.errors import ArchsimError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from archsim.accelerators.base import Accelerator
+    from archsim.report.report import Report
+    from archsim.trace import Trace
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being worked on, how many steps are done and how many there are."""
+
+app = typer.Typer(
+    name="archsim",
+    help="What would this machine do with my trained network? Cycles, energy, area and traffic, layer by layer.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+# typer exports only one leaf of its usage errors; the base of that leaf is what they share.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+
+trace_app = typer.Typer(help="Look at, validate, generate and convert traces.", rich_markup_mode=None)
+app.add_typer(trace_app, name="trace")
+
+
+class Engine(StrEnum):
+    """Which of the two engines simulates; they agree on every completion time."""
+
+    compiled = "compiled"
+    reference = "reference"
+
+
+Hardware = Annotated[Path, typer.Argument(metavar="HW", help="Hardware file (YAML).")]
+TraceFile = Annotated[Path, typer.Argument(metavar="TRACE", help="Trace file (.npz).")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override, such as pe.count=32.")
+]
+Engines = Annotated[Engine, typer.Option(help="compiled is fast, reference steps in a debugger.")]
+Layers = Annotated[list[str] | None, typer.Option("--layers", metavar="NAME,...", help="Only these layers.")]
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Compute every layer again and compare.")]
+
+
+@app.callback(invoke_without_command=True)
+def _archsim(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    # `debug` is declared for the help text; main() takes it from anywhere on the command line.
+    if version:
+        typer.echo(f"archsim {archsim.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@trace_app.callback(invoke_without_command=True)
+def _trace(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# ---------------------------------------------------------------------------------------------------------- simulation
+
+
+@app.command()
+def run(
+    hardware: Hardware,
+    trace: TraceFile,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Default: results/<hw>__<trace>/.")
+    ] = None,
+    engine: Engines = Engine.compiled,
+    overrides: Overrides = None,
+    layers: Layers = None,
+    verify: Verify = True,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Also write timeline.json for Perfetto.")] = False,
+) -> None:
+    """Simulate TRACE on HW, verify the outputs, and write the results folder."""
+    from archsim.report import files
+
+    folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
+    with files.results_folder(folder) as partial:
+        report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=timeline)
+        files.write_texts(partial, report.texts())
+    _print_layers(report)
+    _print_verified(report)
+    _note(f"results in {folder}{os.sep}")
+
+
+@app.command()
+def compare(
+    hardware: Annotated[
+        list[Path], typer.Argument(metavar="HW...", help="Hardware files; the first is the reference.")
+    ],
+    trace: Annotated[Path, typer.Option("--trace", metavar="TRACE", help="Trace file (.npz).")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: results/compare__<trace>.csv.")
+    ] = None,
+    engine: Engines = Engine.compiled,
+    overrides: Overrides = None,
+    layers: Layers = None,
+    verify: Verify = True,
+) -> None:
+    """Simulate TRACE on several machines; one table, normalised to the first."""
+    from archsim.report import comparison, files
+
+    names = _machine_names(hardware)
+    _each(hardware, lambda path: _machine(path, overrides))
+    with files.result_file(output or Path("results") / f"compare__{trace.stem}.csv") as partial:
+        reports = {
+            name: _simulate(path, trace, overrides, engine, layers, verify=verify, name=name)
+            for name, path in zip(names, hardware, strict=True)
+        }
+        rows = comparison.rows(reports)
+        partial.write_text(files.csv_text(rows, comparison.COLUMNS), encoding="utf-8", newline="\n")
+    _print_table(comparison.COLUMNS, [row.values() for row in _ordered(rows, comparison.COLUMNS)])
+    for name, report in reports.items():
+        _print_verified(report, f"{name}: ")
+
+
+@app.command()
+def plot(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A results folder or the CSV of a comparison.")],
+) -> None:
+    """Draw the figures of a result as PNG and SVG; prints the files written."""
+    from archsim.report import plots
+
+    for file in plots.plot(path):
+        typer.echo(file)
+
+
+def _simulate(
+    hardware: Path,
+    trace: Path,
+    overrides: Sequence[str] | None,
+    engine: Engine,
+    layers: Sequence[str] | None,
+    *,
+    verify: bool,
+    timeline: bool = False,
+    name: str = "",
+) -> Report:
+    from archsim import simulate
+
+    chosen = [layer.strip() for names in layers or () for layer in names.split(",")]
+    _say_if_compiling(engine)
+    with _progress(name) as progress:
+        return simulate.run(
+            hardware,
+            trace,
+            overrides=overrides or (),
+            engine=engine.value,
+            layers=chosen or None,
+            verify=verify,
+            timeline=timeline,
+            progress=progress,
+        )
+
+
+def _say_if_compiling(engine: Engine) -> None:
+    from archsim import jit
+
+    if engine is Engine.compiled and jit.cache_is_cold():
+        _note("compiling kernels (first run only)")
+
+
+def _print_layers(report: Report) -> None:
+    """The layers of a run and their total."""
+    total = report.summary()
+    shared = ("cycles", "stall_cycles", "utilization", "energy_pj", "dram_read_bytes", "dram_write_bytes", "mismatches")
+    rows = [(row["layer"], *(row[column] for column in shared)) for row in report.rows("layers")]
+    _print_table(("layer", *shared), [*rows, ("total", *(total[column] for column in shared))])
+
+
+def _print_verified(report: Report, prefix: str = "") -> None:
+    summary = report.summary()
+    if summary["mismatches"]:
+        differing = ", ".join(layer.layer for layer in report.layers if layer.mismatches)
+        _warn(f"{prefix}{summary['mismatches']} outputs differ from the trace's, in {differing}")
+    else:
+        _note(f"{prefix}{summary['layers_verified']} of {summary['layers']} layers verified bit for bit")
+
+
+# -------------------------------------------------------------------------------------------------------------- traces
+
+
+@trace_app.command("info")
+def trace_info(trace: TraceFile) -> None:
+    """What a trace holds: the layers with their densities, and where it comes from."""
+    from archsim.trace import load_trace
+    from archsim.trace.density import statistics, total
+
+    loaded = load_trace(trace)
+    facts = {
+        "network": loaded.network,
+        "timesteps": loaded.timesteps,
+        "images": loaded.images,
+        "sha256": loaded.sha256,
+        **_flat(loaded.provenance),
+    }
+    _print_table(("fact", "value"), [(name, value) for name, value in facts.items() if value is not None])
+    typer.echo()
+    columns = ("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density")
+    layers = statistics(loaded)
+    _print_table(columns, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
+
+
+@trace_app.command("check")
+def trace_check(trace: TraceFile) -> None:
+    """Validate a trace and compute every layer again: its stored outputs must follow from its stored inputs."""
+    from archsim.trace import check_trace, load_trace
+
+    loaded = load_trace(trace)
+    checks = []
+    with _progress() as progress:
+        for check in check_trace(loaded):
+            checks.append(check)
+            if progress:
+                progress(check.layer, len(checks), len(loaded.operations))
+    _print_table(
+        ("layer", "outputs", "mismatches", "note"), [(c.layer, c.outputs, c.mismatches, c.reason) for c in checks]
+    )
+    wrong = [f"{trace}: {c.layer}: {c.mismatches} of {c.outputs} outputs differ" for c in checks if c.mismatches]
+    if wrong:
+        raise UsageError(wrong)
+
+
+@trace_app.command("synth")
+def trace_synth(
+    workload: Annotated[str, typer.Argument(metavar="PRESET", help="A preset; 'archsim list' names them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The trace to write (.npz).")],
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal traces.")] = 0,
+    images: Annotated[int, typer.Option(help="Number of images.")] = 1,
+) -> None:
+    """Make a synthetic trace with given shapes and densities."""
+    from archsim.trace.synthetic import synthesize
+
+    _save(lambda: synthesize(workload, seed=seed, images=images), output)
+
+
+class Format(StrEnum):
+    """What kind of file is imported."""
+
+    spikes = "spikes"
+
+
+class Weights(StrEnum):
+    """Where the weights of an import come from."""
+
+    synthetic = "synthetic"
+
+
+@trace_app.command("import")
+def trace_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to convert.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The trace to write (.npz).")],
+    format: Annotated[Format, typer.Option("--format", help="spikes: recorded spikes without weights (.npz).")],
+    weights: Annotated[Weights, typer.Option("--weights", help="synthetic: random weights.")] = Weights.synthetic,
+    weight_sparsity: Annotated[
+        float | None, typer.Option("--weight-sparsity", metavar="S", help="Share of zero weights; default: the file's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+) -> None:
+    """Convert recorded spikes into a trace."""
+    from archsim.trace.recorded import import_spikes
+
+    _save(lambda: import_spikes(file, weight_sparsity=weight_sparsity, seed=seed), output)
+
+
+def _save(make: Callable[[], Trace], path: Path) -> None:
+    from archsim.report.files import result_file
+    from archsim.trace import save_trace
+
+    with result_file(path) as partial:
+        save_trace(make(), partial)
+    typer.echo(path)
+
+
+# ------------------------------------------------------------------------------------------------------------- looking
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Hardware files and traces.")],
+    overrides: Overrides = None,
+) -> None:
+    """Validate hardware files and traces without simulating anything."""
+
+    def load(path: Path) -> str:
+        if path.suffix == ".npz":
+            from archsim.trace import load_trace
+
+            trace = load_trace(path)
+            return f"{path}: ok, {trace.network}, {len(trace.operations)} operations, T = {trace.timesteps}"
+        return f"{path}: ok, a machine of type {_machine(path, overrides).name}"
+
+    for line in _each(files, load):
+        typer.echo(line)
+
+
+@app.command()
+def explain(hardware: Hardware, overrides: Overrides = None) -> None:
+    """Print a machine: every value with its source, its area, and what each action costs."""
+    from archsim.cost import area_rows, load_table, price_rows
+    from archsim.hardware.loading import field_rows
+
+    machine = _machine(hardware, overrides)
+    _print_table(
+        ("path", "value", "given", "meaning", "source"),
+        [
+            (row.path, row.value, "default" if row.is_default else "file", row.description, row.source)
+            for row in field_rows(machine.config)
+        ],
+    )
+    inventory, table = machine.inventory(), load_table(machine.cost_table)
+    areas = area_rows(inventory, table)
+    typer.echo()
+    total = sum(row.area_mm2 for row in areas)
+    rows = [(row.unit, row.instances, row.area_mm2, row.source) for row in areas]
+    _print_table(("unit", "instances", "area_mm2", "source"), [*rows, ("total", "", total, "")])
+    typer.echo()
+    _print_table(
+        ("unit", "action", "price", "unit of price", "confidence", "source"),
+        [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in price_rows(inventory, table)],
+    )
+
+
+@app.command("list")
+def list_() -> None:
+    """List the accelerators, the presets of synthetic traces and the cost tables that come with archsim."""
+    from archsim.accelerators import registry
+    from archsim.cost import load_table, table_names
+    from archsim.trace.presets import PRESETS
+
+    rows = [("accelerator", name, _first_line(accelerator)) for name, accelerator in sorted(registry().items())]
+    rows += [("synthetic trace", name, preset.source) for name, preset in PRESETS.items()]
+    rows += [("cost table", name, load_table(name).title) for name in table_names()]
+    _print_table(("kind", "name", "what it is"), rows)
+
+
+@app.command()
+def schema(
+    accelerator: Annotated[str, typer.Argument(metavar="ACCELERATOR", help="'archsim list' names them.")],
+) -> None:
+    """Print the JSON Schema of an accelerator's hardware files, for editors."""
+    from archsim.accelerators import registry
+    from archsim.hardware.loading import json_schema
+    from archsim.report.files import json_text
+
+    known = registry()
+    if accelerator not in known:
+        allowed = ", ".join(sorted(known))
+        raise UsageError(f"unknown accelerator, got '{accelerator}'; allowed: {allowed}{nearest(accelerator, known)}")
+    typer.echo(json_text(json_schema(known[accelerator].Config)), nl=False)
+
+
+def _machine(path: Path, overrides: Sequence[str] | None) -> Accelerator:
+    from archsim.accelerators import registry
+    from archsim.hardware.loading import load_machine
+
+    known = registry()
+    config: Any = load_machine(path, {name: accelerator.Config for name, accelerator in known.items()}, overrides or ())
+    return known[config.accelerator](config)
+
+
+def _machine_names(paths: Sequence[Path]) -> list[str]:
+    """What to call each machine of a comparison: the stem of its file, or its path where stems are equal."""
+    stems = [path.stem for path in paths]
+    names = [stem if stems.count(stem) == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UsageError(f"compare: '{twice[0]}' is given twice")
+    return names
+
+
+def _each(paths: Iterable[Path], load: Callable[[Path], Any]) -> list[Any]:
+    """``load`` of every path; the problems of all of them are raised together."""
+    loaded: list[Any] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            loaded.append(load(path))
+        except ArchsimError as error:
+            problems += error.problems
+    if problems:
+        raise UsageError(problems)
+    return loaded
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").strip().partition("\n")[0]
+
+
+def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in mapping.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _ordered(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
+    return [{column: row[column] for column in columns} for row in rows]
+
+
+# ------------------------------------------------------------------------------------------------------------ printing
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """A table on stdout: aligned on a terminal, tab-separated with full precision otherwise."""
+    if not sys.stdout.isatty():
+        for cells in (columns, *rows):
+            typer.echo("\t".join("" if cell is None else _one_line(str(cell)) for cell in cells))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    lines = [list(cells) for cells in rows]
+    for i, column in enumerate(columns):
+        numeric = all(isinstance(line[i], int | float | None) for line in lines)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*(_for_people(cell) for cell in line))
+    Console(markup=False, emoji=False, highlight=False).print(table)
+
+
+def _for_people(cell: object) -> str:
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, float):
+        return f"{cell:.4g}" if abs(cell) < 1e4 else f"{cell:,.0f}"
+    return "" if cell is None else str(cell)
+
+
+@contextlib.contextmanager
+def _progress(name: str = "") -> Iterator[Progress | None]:
+    """A progress bar on stderr, or None when stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name or "reading", total=None)
+
+        def show(step: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{name} {step}".strip(), completed=done, total=total)
+
+        yield show
+
+
+def _note(message: str) -> None:
+    """Something worth knowing, for a person at a terminal."""
+    if sys.stderr.isatty():
+        typer.echo(message, err=True)
+
+
+def _warn(message: str) -> None:
+    typer.echo(f"archsim: warning: {_one_line(message)}", err=True)
+
+
+def _one_line(text: str) -> str:
+    """``text`` with control characters, such as line breaks in a file name, written out."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+# ---------------------------------------------------------------------------------------------------------------- main
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line ``arguments`` (default: those of the process) and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    command = typer.main.get_command(app)
+    for stream in (sys.stdout, sys.stderr):
+        # A file name that the terminal's encoding does not know is no reason to fail.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        with command.make_context("archsim", [argument for argument in given if argument != "--debug"]) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as done:
+        return done.exit_code
+    except KeyboardInterrupt:
+        typer.echo("archsim: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; keep the interpreter from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        return _report_error(error)
+    return 0
+
+
+def _report_error(error: Exception) -> int:
+    """Print the lines that say what went wrong; the exit code."""
+    if isinstance(error, ArchsimError):
+        problems: Sequence[str] = error.problems
+    elif isinstance(error, USAGE_ERROR):
+        problems = [_command_line_problem(error)]
+    elif isinstance(error, OSError):
+        problems = [f"{error.filename or 'input or output'}: {error.strerror or error}"]
+    else:
+        what = _one_line(f"{type(error).__name__}: {error}")
+        line = f"this is a bug in archsim ({what}); run with --debug and report the traceback"
+        typer.echo(f"archsim: error: {line}", err=True)
+        return 1
+    for problem in problems:
+        typer.echo(f"archsim: error: {_one_line(problem)}", err=True)
+    return 2
+
+
+def _command_line_problem(error: Any) -> str:
+    """typer's complaint in one line, with the nearest option and where to read on."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    option = getattr(error, "option_name", None)
+    if option and message.startswith("No such option"):
+        known = [name for parameter in error.ctx.command.params for name in parameter.opts] if error.ctx else []
+        message = f"No such option: {option}{nearest(option, [*known, '--help'])}"
+    where = error.ctx.command_path if error.ctx else "archsim"
+    return f"{where}: {message[:1].lower()}{message[1:]}; see '{where} --help'"

@@ -1,0 +1,77 @@
+"""Pseudo- and correction accumulators: the arithmetic of a TPPE, exactly as it is built.
+
+The pseudo-accumulator adds every matched weight once, as if the presynaptic neuron had fired at all T timesteps. For a
+matched packed word that is not all ones, the weight is added to the correction accumulator of each timestep at which
+the neuron was silent. At the end of K
+
+    O[t] = pseudo - correction[t] = sum over k of B[k, n] A[m, k, t]
+
+(LoAS, MICRO 2024, sections IV-B to IV-D, Figs. 9 and 10). Sums are exact; every addition that leaves the two's
+complement range of the real accumulator (12 and 10 bits) is counted as an overflow. Neither the paper nor this model
+says what the hardware would do then: the count tells whether the widths suffice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from archsim.compress.bitmask import lowest_one, popcount
+from archsim.jit import njit
+
+MATCHES = 0
+CORRECTIONS = 1
+"""Additions to correction accumulators, over all timesteps."""
+DISCARDS = 2
+"""Matched words that were all ones: the speculation was right."""
+PSEUDO_OVERFLOWS = 3
+CORRECTION_OVERFLOWS = 4
+EVENTS = 5
+
+
+@njit
+def accumulate(spikes: Any, weights: Any, timesteps: int, pseudo_bits: int, correction_bits: int, first: int,
+               sums: Any, events: Any) -> None:  # fmt: skip
+    """Full sums of rows ``first`` to ``first + len(sums)``: ``sums`` int64 [rows, N, T]; ``events`` int64 [EVENTS]."""
+    rows, columns, _ = sums.shape
+    words = weights.mask.shape[1]
+    all_ones = (1 << timesteps) - 1
+    pseudo_limit = 1 << (pseudo_bits - 1)
+    correction_limit = 1 << (correction_bits - 1)
+    correction = np.zeros(timesteps, np.int64)
+    for row in range(rows):
+        m = first + row
+        for n in range(columns):
+            pseudo = 0
+            correction[:] = 0
+            for word in range(words):
+                a = spikes.mask[m, word]
+                b = weights.mask[n, word]
+                matched = a & b
+                if not matched:
+                    continue
+                offset_a = spikes.start[m, word >> 1]
+                offset_b = weights.start[n, word >> 1]
+                if word & 1:
+                    offset_a += popcount(spikes.mask[m, word - 1])
+                    offset_b += popcount(weights.mask[n, word - 1])
+                while matched:
+                    below = (np.uint64(1) << np.uint64(lowest_one(matched))) - np.uint64(1)
+                    matched &= matched - np.uint64(1)
+                    weight = np.int64(weights.values[offset_b + popcount(b & below)])
+                    packed = np.int64(spikes.words[offset_a + popcount(a & below)])
+                    pseudo += weight
+                    events[MATCHES] += 1
+                    events[PSEUDO_OVERFLOWS] += int(not -pseudo_limit <= pseudo < pseudo_limit)
+                    if packed == all_ones:
+                        events[DISCARDS] += 1
+                        continue
+                    for t in range(timesteps):
+                        if not (packed >> t) & 1:
+                            correction[t] += weight
+                            events[CORRECTIONS] += 1
+                            out = not -correction_limit <= correction[t] < correction_limit
+                            events[CORRECTION_OVERFLOWS] += int(out)
+            for t in range(timesteps):
+                sums[row, n, t] = pseudo - correction[t]

@@ -1,0 +1,71 @@
+"""Inner-join unit of a TPPE: which positions of two bitmasks match, and how long that takes.
+
+For every pair of 128-bit chunks the unit ANDs bm-A and bm-B; a priority encoder yields one match a cycle; the *fast*
+prefix-sum (one cycle) finds the weight, which the pseudo-accumulator adds as if the neuron fired at every timestep;
+weight and position go into two FIFOs. The *laggy* prefix-sum (``adders`` adders, so ``128 / adders`` cycles) finds all
+offsets into the packed words of A meanwhile. Once it and the words are there, one FIFO entry a cycle is *corrected*:
+the weight is added to the correction accumulators of the timesteps at which the neuron was silent.
+
+With c0 = ``chunk_overhead_cycles`` and m matches, a chunk occupies the fast path for
+
+    max(1, c0 + m)                                   laggy: hidden      (the pass runs beside later chunks)
+    max(1, c0 + m, 128 / adders if m > 0)            laggy: literal     (the unit is busy for a whole pass)
+    max(1, c0 + m, last matched group + 1)           laggy: early_stop  (it stops at the last group that matched)
+
+plus what a full FIFO holds it up. Match i is pushed at ``p_i = max(p_(i-1) + 1, d_(i-depth) + 1)``, from
+``start + c0`` on, and corrected at ``d_i = max(p_i + 1, ready, d_(i-1) + 1)`` with ``ready`` the later of the laggy
+pass and the arrival of the packed words; entries of earlier chunks are in the same FIFO.
+
+Source: LoAS (MICRO 2024) sections IV-B, IV-C, V, Figs. 7, 9, 10. The paper does not publish c0, nor how the laggy
+unit's 8 cycles are hidden when a chunk has fewer than 8 matches; see DEVIATIONS.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archsim.compress.bitmask import CHUNK_BITS, highest_one
+from archsim.jit import njit
+
+HIDDEN = 0
+LITERAL = 1
+EARLY_STOP = 2
+LAGGY_MODES = {"hidden": HIDDEN, "literal": LITERAL, "early_stop": EARLY_STOP}
+
+
+@njit
+def laggy_cycles(mode: int, adders: int, low: int, high: int) -> int:
+    """Cycles that the laggy prefix-sum works on a chunk whose AND is (``low``, ``high``), not both zero."""
+    if mode != EARLY_STOP:
+        return -(-CHUNK_BITS // adders)
+    last = 64 + highest_one(high) if high else highest_one(low)
+    return last // adders + 1
+
+
+@njit
+def join_cycles(overhead: int, matches: int, mode: int, laggy: int) -> int:
+    """Cycles that one chunk pair occupies the fast path, FIFO stalls apart."""
+    cycles = max(1, overhead + matches)
+    if matches > 0 and mode != HIDDEN:
+        cycles = max(cycles, laggy)
+    return cycles
+
+
+@njit
+def correct(fifo: Any, agent: int, first: int, depth: int, start: int, matches: int, ready: int) -> int:
+    """Run ``matches`` entries through the FIFO; returns the cycle after the last push.
+
+    ``fifo[agent, first]`` counts entries so far, ``first + 1`` holds the cycle of the last correction, and from
+    ``first + 2`` on stand the corrections of the last ``depth`` entries, a ring. ``start``: cycle of the first push if
+    nothing holds it up.
+    """
+    push = start - 1
+    last = fifo[agent, first + 1]
+    for _ in range(matches):
+        slot = first + 2 + fifo[agent, first] % depth
+        push = max(push + 1, fifo[agent, slot] + 1)
+        last = max(push + 1, ready, last + 1)
+        fifo[agent, slot] = last
+        fifo[agent, first] += 1
+    fifo[agent, first + 1] = last
+    return push + 1

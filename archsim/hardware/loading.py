@@ -1,0 +1,585 @@
+"""Hardware files: YAML in, one validated, immutable description of a machine out.
+
+A machine is described by nested :class:`Block` classes. Each accelerator has a top one, its ``Config``, which declares
+``accelerator: Literal["<its name>"]`` and everything else that its file may say::
+
+    class Pe(Block):
+        count: int = Field(16, ge=1, le=1024, description="processing elements", json_schema_extra={"source": "..."})
+
+    class Config(Block):
+        accelerator: Literal["loas"]
+        clock_mhz: int = Field(ge=1, le=10_000, description="base clock [MHz]")
+        pe: Pe = Pe()
+
+        @model_validator(mode="after")
+        def _rows_fit(self) -> Self:
+            if self.pe.count % 2:
+                raise CrossFieldError({"pe.count": "must be even"})
+            return self
+
+:func:`load_machine` reads the file, applies overrides (``pe.count=32``), picks the Config by the key ``accelerator``
+and reports *every* problem of the file and of the overrides at once, each with its position.
+
+What a hardware file may contain is the plain part of YAML 1.2: one document of mappings, lists and scalars. Numbers
+follow the core schema (``1e9`` is a number, ``yes`` and ``010`` are text). Anchors, aliases, merge keys, tags and
+duplicate keys are refused: a machine file is read by people, and each value must stand where it is used. An integer
+field takes only integers, a number field takes both, and quoted numbers are text.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from archsim.errors import ConfigError, nearest
+
+MAX_FILE_BYTES = 1 << 20
+MAX_DEPTH = 32
+MAX_PROBLEMS = 50
+INT64 = range(-(1 << 63), 1 << 63)
+
+KeyPath = tuple[str | int, ...]
+
+
+class Block(BaseModel):
+    """A part of a machine file: immutable, no unknown keys, no silent conversion, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+
+BlockT = TypeVar("BlockT", bound=Block)
+
+
+class CrossFieldError(ValueError):
+    """Raised in a Block's validator when fields contradict each other: what is wrong, by path below that Block."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        self.problems = dict(problems)
+        super().__init__("; ".join(f"{path}: {message}" for path, message in self.problems.items()))
+
+
+class FieldRow(NamedTuple):
+    """One value of a machine, for people: where it stands, what it means, where it comes from."""
+
+    path: str
+    value: object
+    is_default: bool
+    description: str
+    source: str
+
+
+def load_machine(path: str | Path, registry: Mapping[str, type[BlockT]], overrides: Sequence[str] = ()) -> BlockT:
+    """The machine described by the file at ``path`` with ``overrides`` (``"pe.count=32"``) applied.
+
+    ``registry`` maps the allowed values of the key ``accelerator`` to the Config class that validates the file.
+    Raises ConfigError with one line per problem: ``path:line:column key.path: what is wrong, got X; allowed: Y``.
+    """
+    document = _Document(str(path))
+    document.parse(_read_text(Path(path)))
+    for override in overrides:
+        document.override(override)
+    config_class = _config_class(document, registry)
+    config = None
+    if config_class is not None:
+        try:
+            config = config_class.model_validate(document.data)
+        except ValidationError as error:
+            _Translator(document, config_class).report(error)
+    if config is None or document.problems:
+        raise ConfigError(document.sorted_problems())
+    return config
+
+
+def resolved_yaml(config: Block) -> str:
+    """The whole machine after defaults and overrides, as YAML that :func:`load_machine` reads back."""
+    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def json_schema(config_class: type[Block]) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the hardware files that ``config_class`` accepts, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **config_class.model_json_schema()}
+
+
+def field_rows(config: Block) -> list[FieldRow]:
+    """Every value of the machine in file order; ``is_default`` where the file did not say it."""
+    return list(_field_rows(config, "", inherited_default=False))
+
+
+def _field_rows(block: Block, prefix: str, *, inherited_default: bool) -> Iterator[FieldRow]:
+    for name, info in type(block).model_fields.items():
+        value = getattr(block, name)
+        is_default = inherited_default or name not in block.model_fields_set
+        if isinstance(value, Block):
+            yield from _field_rows(value, f"{prefix}{name}.", inherited_default=is_default)
+            continue
+        extra = info.json_schema_extra
+        source = str(extra.get("source", "")) if isinstance(extra, dict) else ""
+        yield FieldRow(f"{prefix}{name}", value, is_default, info.description or "", source)
+
+
+# ---------------------------------------------------------------------------------------------------------------- YAML
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain part: notes anchors, aliases, tags and too deep nesting instead of acting on them."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.complaints: dict[int, str] = {}  # by id of the node
+        self.refused: set[int] = set()  # ids of nodes that stand in for a value which is not allowed
+        self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node; one that is not allowed is replaced, so that the rest of the file is still checked."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        mark = event.start_mark
+        if self.check_event(yaml.AliasEvent):
+            self.get_event()  # type: ignore[no-untyped-call]
+            return self._refuse(mark, f"alias '*{event.anchor}' is not allowed; write the value out")
+        if self.depth >= MAX_DEPTH:
+            raise yaml.MarkedYAMLError(None, None, f"nested deeper than {MAX_DEPTH} levels", mark)
+        anchor, event.anchor = event.anchor, None
+        tag, event.tag = event.tag, None
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if tag is not None:
+            return self._refuse(mark, f"tag '{tag}' is not allowed")
+        if anchor is not None:
+            self.complaints[id(node)] = f"anchor '&{anchor}' is not allowed; write the value out where it is used"
+        return node
+
+    def _refuse(self, mark: yaml.Mark, message: str) -> yaml.Node:
+        node = yaml.ScalarNode("tag:yaml.org,2002:null", "", mark, mark)
+        self.complaints[id(node)] = message
+        self.refused.add(id(node))
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever this reader or an older YAML 1.1 reader would not take as text."""
+
+
+# The core schema of YAML 1.2.2, section 10.3.2, less leading zeros (eight to some readers, ten to others).
+_CORE_SCHEMA = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+0123456789."),
+    ),
+)
+for _kind, _pattern, _first in _CORE_SCHEMA:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+class _Refused:
+    """Stands where a value was refused, so that no second complaint is made about it."""
+
+    def __repr__(self) -> str:
+        return "(refused)"
+
+
+_REFUSED = _Refused()
+
+
+@dataclass
+class _Document:
+    """The values of a hardware file, where each came from, and what is wrong so far."""
+
+    name: str
+    data: dict[str, Any] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)  # "file:line:col" or "--set ..." of each value
+    key_origins: dict[KeyPath, str] = field(default_factory=dict)  # the same of each key
+    overridden: list[KeyPath] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)  # (where, the whole line)
+
+    def parse(self, text: str) -> None:
+        """Fill in the values of the file; raises ConfigError when it is not YAML at all."""
+        value = self._compose(text, (), self.name, positions=True)
+        if value is None:
+            raise ConfigError(f"{self.name}: is empty; expected a machine, starting with 'accelerator: NAME'")
+        if self.problems and not isinstance(value, dict):
+            raise ConfigError(self.sorted_problems())
+        if not isinstance(value, dict):
+            raise ConfigError(f"{self.name}:1:1: must be a block of 'key: value' lines, got {_show(value)}")
+        self.data = value
+
+    def override(self, override: str) -> None:
+        """Put the value of ``a.b=VALUE`` in its place."""
+        where = f"--set {_plain(override)}"
+        dotted, equals, text = override.partition("=")
+        path: KeyPath = tuple(part.strip() for part in dotted.split("."))
+        if not equals or not all(path):
+            self.problem(where, (), "must be PATH=VALUE, such as pe.count=32")
+            return
+        if earlier := next((self.where(known) for known in self.overridden if known[: len(path)] == path), None):
+            self.problem(where, path, f"would undo '{earlier}'; give each path once")
+            return
+        self.overridden.append(path)
+        parent = self.data
+        for i, part in enumerate(path[:-1]):
+            below = parent.setdefault(str(part), {})
+            if below is _REFUSED:
+                return
+            if not isinstance(below, dict):
+                message = f"{_dotted(path[: i + 1])} is a value, not a block with keys, got {_show(below)}"
+                self.problem(where, path, message)
+                return
+            self.origins.setdefault(path[: i + 1], where)
+            self.key_origins.setdefault(path[: i + 1], where)
+            parent = below
+        for origins in (self.origins, self.key_origins):
+            for known in [known for known in origins if known[: len(path)] == path]:
+                del origins[known]
+        self.key_origins[path] = self.origins[path] = where
+        try:
+            parent[str(path[-1])] = self._compose(text, path, where, positions=False)
+        except ConfigError as error:
+            self.problems += [(where, problem) for problem in error.problems]
+            parent[str(path[-1])] = _REFUSED
+
+    def problem(self, where: str, path: KeyPath, message: str) -> None:
+        """Note what is wrong at ``path``; the dotted path is left out where ``where`` says it already."""
+        said = not path or where.startswith(f"--set {_dotted(path)}=")
+        separator = ":" if where.startswith("--set") else ""
+        self.problems.append(
+            (where, f"{where}: {message}" if said else f"{where}{separator} {_dotted(path)}: {message}")
+        )
+
+    def where(self, path: KeyPath, *, of_key: bool = False) -> str:
+        """Position of the value (or key) at ``path``, or of the closest block around it."""
+        if of_key and path in self.key_origins:
+            return self.key_origins[path]
+        while path and path not in self.origins:
+            path = path[:-1]
+        return self.origins.get(path, self.name)
+
+    def value(self, path: KeyPath) -> Any:
+        """The value at ``path``; ``_REFUSED`` where there is none."""
+        value: Any = self.data
+        for part in path:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return _REFUSED
+        return value
+
+    def sorted_problems(self) -> list[str]:
+        """Problems in the order of the file, then of the overrides; at most MAX_PROBLEMS lines."""
+        lines = list(dict.fromkeys(line for _, line in sorted(self.problems, key=lambda problem: _natural(problem[0]))))
+        if len(lines) > MAX_PROBLEMS:
+            lines[MAX_PROBLEMS:] = [f"{self.name}: and {len(lines) - MAX_PROBLEMS} more problems"]
+        return lines
+
+    def _compose(self, text: str, path: KeyPath, where: str, *, positions: bool) -> Any:
+        """Values of the YAML ``text`` placed at ``path``; notes their origins and what the format refuses."""
+
+        def at(mark: yaml.Mark) -> str:
+            return f"{where}:{mark.line + 1}:{mark.column + 1}" if positions else where
+
+        try:
+            loader = _Loader(text)
+            node = loader.get_single_node()
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            what = ", ".join(part for part in (error.context, error.problem) if part)
+            if "expected a single document" in what:
+                what = "must be a single document; remove the second '---'"
+            raise ConfigError(f"{at(mark) if mark else where}: {_plain(what, 200)}") from error
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            column = error.position - text.rfind("\n", 0, error.position)
+            spot = f"{where}:{line}:{column}" if positions else where
+            raise ConfigError(f"{spot}: contains the unprintable character U+{error.character:04X}") from error
+        return None if node is None else self._build(loader, node, path, at)
+
+    def _build(self, loader: _Loader, node: yaml.Node, path: KeyPath, at: typing.Callable[[yaml.Mark], str]) -> Any:
+        self.origins[path] = at(node.start_mark)
+        if id(node) in loader.complaints:
+            self.problem(self.origins[path], path, loader.complaints[id(node)])
+        if id(node) in loader.refused:
+            return _REFUSED
+        if isinstance(node, yaml.MappingNode):
+            return self._build_mapping(loader, node, path, at)
+        if isinstance(node, yaml.SequenceNode):
+            # A tuple, because configurations are immutable.
+            return tuple(self._build(loader, item, (*path, i), at) for i, item in enumerate(node.value))
+        return self._build_scalar(node, path)
+
+    def _build_mapping(
+        self, loader: _Loader, node: yaml.MappingNode, path: KeyPath, at: typing.Callable[[yaml.Mark], str]
+    ) -> dict[str, Any]:
+        block: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            where = at(key_node.start_mark)
+            key = key_node.value
+            if id(key_node) in loader.complaints:
+                self.problem(where, path, loader.complaints[id(key_node)])
+            elif not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+                shown = _plain(key) if isinstance(key, str) else "a list or block"
+                self.problem(where, path, f"a key must be a word, got {shown or 'nothing'}")
+            elif key == "<<":
+                self.problem(where, path, "merge key '<<' is not allowed; write the keys out")
+            elif key in block:
+                self.problem(where, (*path, key), f"is given twice, first at {self.key_origins[(*path, key)]}")
+            else:
+                self.key_origins[(*path, key)] = where
+                block[key] = self._build(loader, value_node, (*path, key), at)
+        return block
+
+    def _build_scalar(self, node: yaml.Node, path: KeyPath) -> Any:
+        text: str = node.value
+        match node.tag.removeprefix("tag:yaml.org,2002:"):
+            case "null":
+                return None
+            case "bool":
+                return text.lower() == "true"
+            case "int":
+                if len(text) <= 20 and (value := int(text, 0)) in INT64:
+                    return value
+                self.problem(self.origins[path], path, f"is too large for a 64-bit integer, got {_plain(text, 40)}")
+                return _REFUSED
+            case "float":
+                return float(text.replace(".inf", "inf").replace(".nan", "nan") if text[-1].isalpha() else text)
+        return text
+
+
+def _read_text(path: Path) -> str:
+    """The text of a hardware file, or a ConfigError that says why there is none."""
+    try:
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a directory; expected a hardware file (YAML)")
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is not a regular file; expected a hardware file (YAML)")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise ConfigError(f"{path}: no such file{nearest(path.name, siblings)}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(f"{_plain(str(path), 200)}: cannot be read: {reason}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: is larger than {MAX_FILE_BYTES} bytes; expected a hardware file (YAML)")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        byte = f"0x{content[error.start]:02x}"
+        raise ConfigError(
+            f"{path}:{line}:{column}: is not UTF-8 text, got byte {byte}; expected a hardware file (YAML)"
+        ) from None
+
+
+def _config_class(document: _Document, registry: Mapping[str, type[BlockT]]) -> type[BlockT] | None:
+    """The Config class that the file asks for; notes a problem when there is no such accelerator."""
+    allowed = ", ".join(sorted(registry))
+    name = document.data.get("accelerator")
+    if name is _REFUSED:
+        return None
+    if "accelerator" not in document.data:
+        document.problem(f"{document.name}:1:1", ("accelerator",), f"missing; allowed: {allowed}")
+    elif not isinstance(name, str) or name not in registry:
+        hint = nearest(name, registry) if isinstance(name, str) else ""
+        where = document.where(("accelerator",))
+        document.problem(where, ("accelerator",), f"unknown accelerator, got {_show(name)}; allowed: {allowed}{hint}")
+    else:
+        return registry[name]
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------------ messages
+
+_BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+_WORDS = {
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "finite_number": "must be a finite number",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "int_parsing": "must be an integer",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "list_type": "must be a list, such as [1, 2]",
+    "tuple_type": "must be a list, such as [1, 2]",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "model_type": "must be a block of 'key: value' lines",
+    "model_attributes_type": "must be a block of 'key: value' lines",
+    "dict_type": "must be a block of 'key: value' lines",
+    "none_required": "must be empty",
+}
+
+
+@dataclass
+class _Translator:
+    """Turns pydantic's errors into lines of a document's problems."""
+
+    document: _Document
+    config_class: type[Block]
+
+    def report(self, error: ValidationError) -> None:
+        """Note each error of ``error`` in the document; members of a union become one line joined by "or"."""
+        choices: dict[KeyPath, list[str]] = {}
+        for details in error.errors(include_url=False):
+            path = self._path(details["loc"])
+            if self._is_refused(path):
+                continue
+            match details["type"]:
+                case "missing":
+                    self._missing(path)
+                case "extra_forbidden":
+                    self._unknown(path)
+                case "value_error" | "assertion_error":
+                    self._inconsistent(path, details)
+                case _:
+                    choices.setdefault(path, []).append(self._wrong(details))
+        for path, messages in choices.items():
+            value = self.document.value(path)
+            got = f", got {_show(value)}" if value is not _REFUSED else ""
+            words, _, hint = " or ".join(dict.fromkeys(messages)).partition(" (did")
+            self.document.problem(self.document.where(path), path, words + got + (f" (did{hint}" if hint else ""))
+
+    def _path(self, location: tuple[int | str, ...]) -> KeyPath:
+        """The path in the file: pydantic's location without the names of union members that it inserts."""
+        path: list[int | str] = []
+        value: Any = self.document.data
+        for i, part in enumerate(location):
+            is_last = i == len(location) - 1
+            inside = isinstance(value, dict) if isinstance(part, str) else isinstance(value, tuple)
+            if not inside or (isinstance(part, str) and part not in value and not is_last):
+                continue
+            path.append(part)
+            value = self.document.value(tuple(path))
+        return tuple(path)
+
+    def _is_refused(self, path: KeyPath) -> bool:
+        """Whether the reader has already complained about this value or a part of it."""
+        return isinstance(self.document.value(path), _Refused) and path in self.document.origins
+
+    def _missing(self, path: KeyPath) -> None:
+        block = _block_at(self.config_class, path[:-1])
+        info = block.model_fields.get(str(path[-1])) if block else None
+        meaning = f"; expected: {info.description}" if info is not None and info.description else ""
+        parent = path[:-1]
+        where = self.document.where(parent, of_key=True) if parent else f"{self.document.name}:1:1"
+        self.document.problem(where, path, f"missing{meaning}")
+
+    def _unknown(self, path: KeyPath) -> None:
+        key = str(path[-1])
+        block = _block_at(self.config_class, path[:-1])
+        allowed = list(block.model_fields) if block else []
+        hint = nearest(key, allowed) or self._elsewhere(key)
+        where = self.document.where(path, of_key=True)
+        self.document.problem(where, path, f"unknown key; allowed: {', '.join(allowed)}{hint}")
+
+    def _elsewhere(self, key: str) -> str:
+        """A hint when ``key`` is right but stands in the wrong block."""
+        homes = [path for path in _field_paths(self.config_class) if path.rpartition(".")[2] == key]
+        return f" (did you mean '{homes[0]}'?)" if homes else ""
+
+    def _inconsistent(self, path: KeyPath, details: ErrorDetails) -> None:
+        cause = details.get("ctx", {}).get("error")
+        if not isinstance(cause, CrossFieldError):
+            self.document.problem(self.document.where(path), path, str(cause or details["msg"]))
+            return
+        for below, message in cause.problems.items():
+            full: KeyPath = (*path, *below.split("."))
+            value = self.document.value(full)
+            got = f", got {_show(value)}" if value is not _REFUSED and ", got " not in message else ""
+            self.document.problem(self.document.where(full), full, message + got)
+
+    def _wrong(self, details: ErrorDetails) -> str:
+        kind, context = details["type"], details.get("ctx", {})
+        if kind in ("literal_error", "enum"):
+            expected = str(context["expected"])
+            hint = nearest(str(details["input"]), re.findall(r"'([^']*)'", expected))
+            return f"must be {expected}{hint}"
+        if kind in _WORDS:
+            return _WORDS[kind].format(**context)
+        message = details["msg"]
+        return message[:1].lower() + message[1:]
+
+
+def _block_at(config_class: type[Block], path: KeyPath) -> type[Block] | None:
+    """The Block class that describes the block at ``path``."""
+    block: type[Block] | None = config_class
+    for part in path:
+        if block is None or part not in block.model_fields:
+            return None
+        block = next(_blocks(block.model_fields[str(part)].annotation), None)
+    return block
+
+
+def _blocks(annotation: Any) -> Iterator[type[Block]]:
+    """Block classes in an annotation such as ``Cache | None``."""
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, Block)
+    ):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _blocks(argument)
+
+
+def _field_paths(config_class: type[Block], prefix: str = "") -> Iterator[str]:
+    for name, info in config_class.model_fields.items():
+        yield prefix + name
+        for block in _blocks(info.annotation):
+            yield from _field_paths(block, f"{prefix}{name}.")
+
+
+def _dotted(path: KeyPath) -> str:
+    return ".".join(_plain(str(part)) for part in path)
+
+
+def _plain(text: str, limit: int = 80) -> str:
+    """``text`` on one line and not longer than ``limit``."""
+    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: limit + 1])
+    return printable if len(text) <= limit else printable[: limit - 3] + "..."
+
+
+def _show(value: object) -> str:
+    """A value as the file would write it, on one short line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a block"
+    if isinstance(value, tuple):
+        return _plain(f"[{', '.join(map(_show, value))}]", 60)
+    return _plain(repr(value), 60)
+
+
+def _natural(where: str) -> tuple[bool, list[tuple[int, str]]]:
+    """Sort key: file before overrides, and line 9 before line 10."""
+    return where.startswith("--set"), [
+        (int(part or 0), "") if part.isdigit() else (0, part) for part in where.split(":")
+    ]

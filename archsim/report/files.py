@@ -1,0 +1,170 @@
+"""The one writer of result files: complete or not there at all.
+
+Everything is written under a temporary name next to its place and renamed when it is complete, so that a crash,
+a full disk or Ctrl-C never leaves a half-written result, and an earlier result stays until the new one is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from archsim.errors import UsageError
+
+RESULT_FILES = (
+    "summary.json",
+    "layers.csv",
+    "traffic.csv",
+    "energy.csv",
+    "area.csv",
+    "units.csv",
+    "resolved.yaml",
+    "timeline.json",
+)
+FIGURES = "figures"
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """``rows`` as CSV with a header line; None is an empty cell, floats are written so that they read back equal."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def json_text(value: object) -> str:
+    """``value`` as indented JSON; raises ValueError for NaN and infinity, which JSON does not have."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+@contextlib.contextmanager
+def results_folder(path: str | Path) -> Iterator[Path]:
+    """An empty temporary folder that becomes ``path`` when the block ends well and vanishes when it does not.
+
+    An earlier results folder at ``path`` is replaced as a whole. UsageError, before the block is entered, if ``path``
+    cannot be written or holds anything that archsim did not write.
+    """
+    target = Path(path).resolve()
+    _check_replaceable(target, str(path))
+    with _partial(target, str(path)) as partial:
+        with _usage_error(f"{path}: cannot be written"):
+            partial.mkdir()
+        yield partial
+        with _usage_error(f"{path}: cannot be written"):
+            _replace_folder(partial, target)
+
+
+@contextlib.contextmanager
+def result_file(path: str | Path) -> Iterator[Path]:
+    """A temporary path that becomes the file ``path`` when the block ends well; UsageError if it cannot be written."""
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise UsageError(f"{path}: is a directory; expected the name of a file to write")
+    with _partial(target, str(path)) as partial:
+        with _usage_error(f"{path}: cannot be written"):
+            partial.touch()
+        yield partial
+        with _usage_error(f"{path}: cannot be written"):
+            partial.replace(target)
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write each text under its file name into ``folder``."""
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextlib.contextmanager
+def _partial(target: Path, shown: str) -> Iterator[Path]:
+    """A free temporary path next to ``target``; it and the folders made for it are removed if the block fails."""
+    partial = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
+    made: list[Path] = []
+    try:
+        with _usage_error(f"{shown}: cannot be written"):
+            _make_parents(target.parent, made)
+        yield partial
+    except BaseException:
+        _remove(partial)
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):  # someone else writes there by now
+                folder.rmdir()
+        raise
+
+
+def _make_parents(folder: Path, made: list[Path]) -> None:
+    missing = [candidate for candidate in (folder, *folder.parents) if not candidate.exists()]
+    for candidate in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another run made it meanwhile
+            candidate.mkdir()
+            made.append(candidate)
+
+
+def _replace_folder(partial: Path, target: Path) -> None:
+    _check_replaceable(target, str(target))
+    if not target.exists():
+        partial.rename(target)
+        return
+    old = partial.with_suffix(".old")
+    target.rename(old)
+    try:
+        partial.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    _remove(old)
+
+
+def _check_replaceable(target: Path, shown: str) -> None:
+    """UsageError unless ``target`` is free, empty or a results folder with nothing but archsim's own files."""
+    with _usage_error(f"{shown}: cannot be written"):
+        if not target.exists():
+            return
+        if not target.is_dir():
+            raise UsageError(f"{shown}: is a file; expected the name of a folder for the results")
+        foreign = sorted(entry.name for entry in target.iterdir() if not _is_ours(entry))
+        if foreign:
+            raise UsageError(
+                f"{shown}: holds files that archsim did not write, such as '{foreign[0]}'; "
+                "choose another folder with -o or move them away"
+            )
+        if any(target.iterdir()) and not _is_summary(target / "summary.json"):
+            raise UsageError(f"{shown}: is not a results folder of archsim; choose another folder with -o")
+
+
+def _is_ours(entry: Path) -> bool:
+    if entry.name == FIGURES and entry.is_dir() and not entry.is_symlink():
+        return all(figure.is_file() and figure.suffix in (".png", ".svg") for figure in entry.iterdir())
+    return entry.name in RESULT_FILES and entry.is_file()
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and "archsim_version" in summary
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):  # it was never made
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _usage_error(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UsageError(f"{what}: {reason}") from error

@@ -1,0 +1,67 @@
+"""What must be true of every run, whatever the machine; a violation is a bug in archsim, never the user's fault."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from archsim.engine.result import LayerResult
+    from archsim.report.report import Report
+
+
+class InvariantError(AssertionError):
+    """A result contradicts itself."""
+
+
+def check(report: Report) -> None:
+    """Raise InvariantError naming everything in ``report`` that cannot be.
+
+    For each layer: ``0 <= utilization <= 1``; compute + stall = cycles, none negative; busy + stall + idle = cycles for
+    each unit instance; cycles at least the machine's lower bound; bytes read from DRAM at least those that must be
+    read once; no negative count. In all: the energy rows add up to the summary, and every layer has its energy.
+    """
+    problems = [f"layer {layer.layer}: {problem}" for layer in report.layers for problem in _layer(layer)]
+    problems += list(_traffic(report)) + list(_energy(report))
+    if problems:
+        raise InvariantError("; ".join(problems))
+
+
+def _layer(layer: LayerResult) -> Iterator[str]:
+    if not 0 <= layer.utilization <= 1:
+        yield f"utilization {layer.utilization} is outside 0..1"
+    if layer.compute_cycles + layer.stall_cycles != layer.cycles or min(layer.compute_cycles, layer.stall_cycles) < 0:
+        yield f"compute {layer.compute_cycles} + stall {layer.stall_cycles} is not {layer.cycles} cycles"
+    if layer.cycles < layer.lower_bound_cycles:
+        yield f"{layer.cycles} cycles are below the lower bound of {layer.lower_bound_cycles}"
+    for unit in layer.units:
+        parts = (unit.busy_cycles, unit.stall_cycles, unit.idle_cycles)
+        if sum(parts) != layer.cycles or min(parts) < 0:
+            yield f"{unit.unit} {unit.instance}: busy, stall, idle {parts} do not add up to {layer.cycles} cycles"
+    for row in layer.traffic:
+        if row.bytes < 0 or row.accesses < 0:
+            yield f"negative traffic {row}"
+    for (unit_name, action), count in layer.actions.items():
+        if count < 0:
+            yield f"{unit_name} did {action} {count} times"
+
+
+def _traffic(report: Report) -> Iterator[str]:
+    for layer in report.layers:
+        read = sum(row.bytes for row in layer.traffic if (row.level, row.direction) == ("dram", "read"))
+        compulsory = report.compulsory_read_bytes.get(layer.layer, 0)
+        if read < compulsory:
+            yield f"layer {layer.layer}: {read} bytes read from DRAM, {compulsory} are compulsory"
+
+
+def _energy(report: Report) -> Iterator[str]:
+    if len(report.energy) != len(report.layers):
+        yield f"{len(report.energy)} layers have energy rows, {len(report.layers)} were run"
+        return
+    rows = math.fsum(row["energy_pj"] for row in report.rows("energy"))
+    total = report.summary()["energy_pj"]
+    if not math.isclose(rows, total, rel_tol=1e-9, abs_tol=1e-9):
+        yield f"energy rows add up to {rows} pJ, the summary says {total} pJ"
+    if not all(row["energy_pj"] >= 0 for row in report.rows("energy")):
+        yield "an energy is negative or not a number"

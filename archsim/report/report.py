@@ -1,0 +1,206 @@
+"""What one run of a trace on a machine found."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import archsim
+from archsim.engine.result import LayerResult
+from archsim.report import files, invariants, timeline
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRAFFIC_SUMS = tuple(f"{level}_{direction}_bytes" for level in ("dram", "sram") for direction in ("read", "write"))
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "layers": (
+        *("layer", "op", "m", "n", "k", "timesteps", "cycles", "compute_cycles", "stall_cycles"),
+        *("lower_bound_cycles", "latency_s", "utilization", "matches", "mismatches", "energy_pj", *TRAFFIC_SUMS),
+    ),
+    "traffic": ("layer", "level", "tensor", "direction", "bytes", "accesses"),
+    "energy": ("layer", "unit", "action", "count", "energy_pj"),
+    "area": ("unit", "instances", "area_mm2", "source"),
+    "units": ("layer", "unit", "instance", "busy_cycles", "stall_cycles", "idle_cycles"),
+}
+
+
+class EnergyRow(Protocol):
+    """Energy of one action of one unit in one layer, as :mod:`archsim.cost` computes it."""
+
+    @property
+    def unit(self) -> str: ...  # noqa: D102
+    @property
+    def action(self) -> str: ...  # noqa: D102
+    @property
+    def count(self) -> int: ...  # noqa: D102
+    @property
+    def energy_pj(self) -> float: ...  # noqa: D102
+
+
+class AreaRow(Protocol):
+    """Area of all instances of one unit, as :mod:`archsim.cost` computes it."""
+
+    @property
+    def unit(self) -> str: ...  # noqa: D102
+    @property
+    def instances(self) -> int: ...  # noqa: D102
+    @property
+    def area_mm2(self) -> float: ...  # noqa: D102
+    @property
+    def source(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run: what was run, the layers in order, and what they cost.
+
+    ``energy`` holds the energy rows of each layer, in the order of ``layers``. Layers run one after the other, so
+    ``cycles`` of the run is their sum and ``latency_s = cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace
+    together. ``resolved`` is the whole machine as YAML. ``compulsory_read_bytes`` says by layer name how many bytes
+    must be read from DRAM at least once. A Report that contradicts itself cannot be made: see
+    :mod:`archsim.report.invariants`.
+    """
+
+    accelerator: str
+    workload: str
+    engine: str
+    trace_sha256: str
+    resolved: str
+    clock_mhz: float
+    images: int
+    layers: tuple[LayerResult, ...]
+    energy: tuple[Sequence[EnergyRow], ...]
+    area: Sequence[AreaRow]
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    compulsory_read_bytes: Mapping[str, int] = field(default_factory=dict)
+    timeline: bool = False
+
+    def __post_init__(self) -> None:
+        invariants.check(self)
+
+    def summary(self) -> dict[str, Any]:
+        """The totals of the run, as in ``summary.json``.
+
+        ``verified`` is true when every output that was compared equals the trace's, false when one differs, and None
+        when none was compared; ``layers_verified`` says how many layers were. ``labels`` are what the trace says about
+        its training. ``events`` counts noteworthy things, such as accumulator overflows.
+        """
+        cycles = sum(layer.cycles for layer in self.layers)
+        latency_s = self._seconds(cycles)
+        energy_pj = math.fsum(row["energy_pj"] for row in self._energy_rows())
+        compared = [layer.mismatches for layer in self.layers if layer.mismatches is not None]
+        return {
+            "accelerator": self.accelerator,
+            "workload": self.workload,
+            "labels": dict(self.labels),
+            "engine": self.engine,
+            "archsim_version": archsim.__version__,
+            "trace_sha256": self.trace_sha256,
+            "images": self.images,
+            "layers": len(self.layers),
+            "clock_mhz": self.clock_mhz,
+            "cycles": cycles,
+            "compute_cycles": sum(layer.compute_cycles for layer in self.layers),
+            "stall_cycles": sum(layer.stall_cycles for layer in self.layers),
+            "latency_s": latency_s,
+            "utilization": sum(layer.utilization * layer.cycles for layer in self.layers) / cycles if cycles else 0.0,
+            "matches": sum(layer.matches for layer in self.layers),
+            "energy_pj": energy_pj,
+            "leakage_pj": math.fsum(row["energy_pj"] for row in self._energy_rows() if row["action"] == "leakage"),
+            "power_mw": energy_pj * 1e-9 / latency_s if cycles else 0.0,
+            "area_mm2": math.fsum(row.area_mm2 for row in self.area),
+            **{name: sum(_traffic_sums(layer)[name] for layer in self.layers) for name in TRAFFIC_SUMS},
+            "events": self._events(),
+            "verified": not any(compared) if compared else None,
+            "layers_verified": len(compared),
+            "mismatches": sum(compared) if compared else None,
+            "engine_wall_s": sum(layer.engine_wall_s for layer in self.layers),
+        }
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Rows of the table ``name``: one of ``layers``, ``traffic``, ``energy``, ``area``, ``units``."""
+        match name:
+            case "layers":
+                return list(self._layer_rows())
+            case "traffic":
+                return [_row(name, layer, row) for layer in self.layers for row in layer.traffic]
+            case "energy":
+                return list(self._energy_rows())
+            case "area":
+                return [{column: getattr(row, column) for column in COLUMNS[name]} for row in self.area]
+            case "units":
+                return [_row(name, layer, row) for layer in self.layers for row in layer.units]
+        raise KeyError(name)
+
+    def columns(self, name: str) -> tuple[str, ...]:
+        """Columns of the table ``name``; ``layers`` has one more for each kind of event that happened."""
+        return (*COLUMNS[name], *self._events()) if name == "layers" else COLUMNS[name]
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """The table ``name`` as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows(name), columns=list(self.columns(name))).convert_dtypes()
+
+    def texts(self) -> dict[str, str]:
+        """Every file of the results folder: name -> content."""
+        texts = {"summary.json": files.json_text(self.summary())}
+        texts |= {f"{name}.csv": files.csv_text(self.rows(name), self.columns(name)) for name in COLUMNS}
+        texts["resolved.yaml"] = self._provenance() + self.resolved
+        if self.timeline:
+            texts["timeline.json"] = timeline.trace_events(self.layers)
+        return texts
+
+    def write(self, folder: str | Path) -> None:
+        """Write the results folder; an earlier one of archsim's is replaced. UsageError if that cannot be done."""
+        with files.results_folder(folder) as partial:
+            files.write_texts(partial, self.texts())
+
+    def _seconds(self, cycles: int) -> float:
+        return cycles / (self.clock_mhz * 1e6)
+
+    def _events(self) -> dict[str, int]:
+        names = sorted({name for layer in self.layers for name in layer.events})
+        return {name: sum(layer.events.get(name, 0) for layer in self.layers) for name in names}
+
+    def _layer_rows(self) -> Iterator[dict[str, Any]]:
+        derived = {"latency_s", "energy_pj", *TRAFFIC_SUMS}
+        for layer, energy in zip(self.layers, self.energy, strict=True):
+            yield {
+                **{column: getattr(layer, column) for column in COLUMNS["layers"] if column not in derived},
+                "latency_s": self._seconds(layer.cycles),
+                "energy_pj": math.fsum(row.energy_pj for row in energy),
+                **_traffic_sums(layer),
+                **{name: layer.events.get(name, 0) for name in self._events()},
+            }
+
+    def _energy_rows(self) -> Iterator[dict[str, Any]]:
+        for layer, energy in zip(self.layers, self.energy, strict=True):
+            for row in energy:
+                yield _row("energy", layer, row)
+
+    def _provenance(self) -> str:
+        """Comment lines that say what made the results, so that ``resolved.yaml`` is enough to repeat the run."""
+        versions = [f"{package} {importlib.metadata.version(package)}" for package in ("numpy", "numba", "simpy")]
+        return (
+            f"# archsim {archsim.__version__}, engine {self.engine}\n"
+            f"# Python {platform.python_version()}, {', '.join(versions)}\n"
+            f"# workload {self.workload}, trace sha256 {self.trace_sha256}\n"
+        )
+
+
+def _row(name: str, layer: LayerResult, row: object) -> dict[str, Any]:
+    return {"layer": layer.layer, **{column: getattr(row, column) for column in COLUMNS[name][1:]}}
+
+
+def _traffic_sums(layer: LayerResult) -> dict[str, int]:
+    sums = dict.fromkeys(TRAFFIC_SUMS, 0)
+    for row in layer.traffic:
+        sums[f"{row.level}_{row.direction}_bytes"] += row.bytes
+    return sums

@@ -1,0 +1,268 @@
+"""What the operations of a trace promise together: shapes, order of definition, and the arrays that must exist.
+
+Shapes leave out time and images: [C, H, W] or [F]. An output position count is
+``floor((size + 2 padding - kernel) / stride) + 1`` per axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from archsim.errors import nearest
+from archsim.trace.schema import (
+    Concatenation,
+    Convolution,
+    IntegerTensor,
+    Linear,
+    MatrixProduct,
+    Meta,
+    OperationRecord,
+    Pool,
+    SpikeTensor,
+    TensorRecord,
+)
+
+Shape = tuple[int, ...]
+
+MAX_ELEMENTS = 1 << 28
+MAX_BYTES = 1 << 31
+_ITEM_BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
+
+
+class ArraySpec(NamedTuple):
+    """An array that the record promises. ``elements`` counts decoded values: bits, for packed spikes."""
+
+    dtype: str
+    shape: Shape
+    elements: int
+
+    @property
+    def bytes(self) -> int:
+        """Size of the data, without any header."""
+        return math.prod(self.shape) * _ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The shapes that one operation reads and writes, and of its weights (None without)."""
+
+    inputs: tuple[Shape, ...]
+    output: Shape
+    weight: Shape | None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Geometry per operation and array specifications by name, in the order of the file."""
+
+    geometry: dict[str, Geometry]
+    arrays: dict[str, ArraySpec]
+    problems: tuple[str, ...]
+
+
+def resolve(meta: Meta, where: str) -> Graph:
+    """Check the record as a whole. Whatever is wrong is in ``problems``, one line each."""
+    resolver = _Resolver(meta, where)
+    resolver.operations()
+    resolver.tensors()
+    arrays = resolver.arrays()
+    return Graph(resolver.geometry, arrays, tuple(resolver.problems))
+
+
+def timed_shape(meta: Meta, tensor: TensorRecord) -> Shape:
+    """Shape with time and images: [T, I, ...], or [I, ...] for integers that do not change in time."""
+    timed = isinstance(tensor, SpikeTensor) or tensor.per_timestep
+    return (*((meta.timesteps,) if timed else ()), meta.images, *tensor.shape)
+
+
+class _Resolver:
+    def __init__(self, meta: Meta, where: str) -> None:
+        self.meta = meta
+        self.where = where
+        self.problems: list[str] = []
+        self.geometry: dict[str, Geometry] = {}
+        self.index_of_output = {record.output: index for index, record in enumerate(meta.operations)}
+
+    def problem(self, path: str, text: str) -> None:
+        self.problems.append(f"{self.where}: {path}: {text}")
+
+    def operations(self) -> None:
+        names: set[str] = set()
+        outputs: set[str] = set()
+        for index, record in enumerate(self.meta.operations):
+            path = f"operations[{index}]"
+            if record.name in names:
+                self.problem(f"{path}.name", f"two operations have the name {record.name!r}")
+            if record.output in outputs:
+                self.problem(f"{path}.output", f"tensor {record.output!r} is written by an earlier operation too")
+            shapes = self._input_shapes(record, index, path)
+            if shapes is not None:
+                self._one_operation(record, shapes, path)
+            names.add(record.name)
+            outputs.add(record.output)
+
+    def _input_shapes(self, record: OperationRecord, index: int, path: str) -> tuple[Shape, ...] | None:
+        shapes = []
+        for position, name in enumerate(record.inputs):
+            at = f"{path}.inputs[{position}]"
+            writer = self.index_of_output.get(name)
+            if writer == index:
+                self.problem(at, f"operation {record.name!r} reads its own output {name!r} (a cycle)")
+            elif writer is not None and writer > index:
+                later = self.meta.operations[writer].name
+                self.problem(at, f"tensor {name!r} is not defined yet: {later!r} writes it later (or a cycle)")
+            elif name not in self.meta.tensors:
+                known = ", ".join(list(self.meta.tensors)[:8])
+                hint = nearest(name, self.meta.tensors)
+                self.problem(at, f"tensor {name!r} is not stored, and what is read must be; stored: {known}{hint}")
+            else:
+                shapes.append(self.meta.tensors[name].shape)
+        return tuple(shapes) if len(shapes) == len(record.inputs) else None
+
+    def _one_operation(self, record: OperationRecord, shapes: tuple[Shape, ...], path: str) -> None:
+        before = len(self.problems)
+        single = isinstance(record, Convolution | Linear | Pool)
+        wanted = 1 if single else 2 if isinstance(record, MatrixProduct) else None
+        if wanted is not None and len(shapes) != wanted:
+            self.problem(f"{path}.inputs", f"{record.op} reads {wanted} tensors, got {len(shapes)}")
+            return
+        output, weight = self._shapes(record, shapes, path)
+        if isinstance(record, Pool | Concatenation):
+            kinds = {self.meta.tensors[name].kind for name in record.inputs}
+            if len(kinds) > 1:
+                self.problem(f"{path}.inputs", f"{record.op} needs inputs of one kind, got {sorted(kinds)}")
+        self._neuron(record, path)
+        if len(self.problems) == before:
+            self.geometry[record.name] = Geometry(shapes, output, weight)
+            self._output(record, output, path)
+
+    def _shapes(self, record: OperationRecord, shapes: tuple[Shape, ...], path: str) -> tuple[Shape, Shape | None]:
+        first = shapes[0]
+        match record:
+            case Linear():
+                return (record.out_channels,), (record.out_channels, math.prod(first))
+            case Convolution() | Pool():
+                if len(first) != 3:
+                    self.problem(f"{path}.inputs", f"{record.op} reads [C, H, W], got the shape {list(first)}")
+                    return (), None
+                sides = []
+                for axis in (0, 1):
+                    kernel, padded = record.kernel[axis], first[1 + axis] + 2 * record.padding[axis]
+                    if kernel > padded:
+                        self.problem(f"{path}.kernel", f"{kernel} is larger than the padded input, {padded}")
+                    if isinstance(record, Pool) and record.padding[axis] >= kernel:
+                        got = record.padding[axis]
+                        self.problem(f"{path}.padding", f"must be smaller than the kernel, {kernel}, got {got}")
+                    sides.append((padded - kernel) // record.stride[axis] + 1)
+                if isinstance(record, Pool):
+                    return (first[0], *sides), None
+                return (record.out_channels, *sides), (record.out_channels, first[0], *record.kernel)
+            case Concatenation():
+                if any(shape[1:] != first[1:] for shape in shapes):
+                    self.problem(f"{path}.inputs", f"shapes differ beyond the channels, got {_listed(shapes)}")
+                return (sum(shape[0] for shape in shapes), *first[1:]), None
+            case MatrixProduct():
+                if any(len(shape) != 3 for shape in shapes):
+                    self.problem(f"{path}.inputs", f"matmul reads [C, H, W] twice, got {_listed(shapes)}")
+                    return (), None
+                second = shapes[1]
+                columns, rows = second[0], second[1] * second[2]
+                if record.transpose:
+                    columns, rows = rows, columns
+                if first[0] != rows:
+                    self.problem(f"{path}.inputs", f"inner lengths differ, got {first[0]} and {rows}")
+                return (columns, *first[1:]), None
+        if any(shape != first for shape in shapes):
+            self.problem(f"{path}.inputs", f"shapes differ, got {_listed(shapes)}")
+        return first, None
+
+    def _neuron(self, record: OperationRecord, path: str) -> None:
+        neuron = getattr(record, "neuron", None)
+        if neuron is None:
+            return
+        if neuron.kind == "if" and neuron.leak_shift:
+            self.problem(f"{path}.neuron.leak_shift", f"an IF neuron has no leak, got {neuron.leak_shift}; allowed: 0")
+        if neuron.kind == "lif" and not neuron.leak_shift:
+            self.problem(f"{path}.neuron.leak_shift", "a LIF neuron leaks, got 0; allowed: 1 to 8")
+
+    def _output(self, record: OperationRecord, output: Shape, path: str) -> None:
+        stored = self.meta.tensors.get(record.output)
+        if stored is None:
+            return
+        if stored.shape != output:
+            self.problem(
+                f"tensors.{record.output}.shape",
+                f"operation {record.name!r} writes {list(output)}, got {list(stored.shape)}",
+            )
+        kind = self._output_kind(record)
+        if stored.kind != kind:
+            self.problem(
+                f"tensors.{record.output}.kind", f"operation {record.name!r} writes {kind!r}, got {stored.kind!r}"
+            )
+        elif isinstance(stored, IntegerTensor) and not stored.per_timestep and not self._is_static(record):
+            self.problem(f"tensors.{record.output}.per_timestep", f"operation {record.name!r} writes every timestep")
+
+    def _output_kind(self, record: OperationRecord) -> str:
+        if isinstance(record, Pool | Concatenation):
+            return self.meta.tensors[record.inputs[0]].kind
+        return "int" if record.neuron is None else "spike"
+
+    def _is_static(self, record: OperationRecord) -> bool:
+        """Does the output stay the same in time, because no input changes and there is no neuron?"""
+        inputs = [self.meta.tensors[name] for name in record.inputs]
+        return all(isinstance(tensor, IntegerTensor) and not tensor.per_timestep for tensor in inputs)
+
+    def tensors(self) -> None:
+        used = {name for record in self.meta.operations for name in (*record.inputs, record.output)}
+        for name in self.meta.tensors:
+            if name not in used:
+                self.problem(f"tensors.{name}", f"no operation reads or writes it{nearest(name, used)}")
+
+    def arrays(self) -> dict[str, ArraySpec]:
+        arrays = {}
+        total = 0
+        for name, path, spec in self._specifications():
+            arrays[name] = spec
+            total += spec.bytes
+            if spec.elements > MAX_ELEMENTS:
+                self.problem(path, f"{spec.elements:,} values in one array; allowed: at most {MAX_ELEMENTS:,}")
+        if total > MAX_BYTES:
+            self.problem("operations", f"the arrays take {total:,} bytes in all; allowed: at most {MAX_BYTES:,}")
+        return arrays
+
+    def _output_size(self, output: Shape, path: str) -> None:
+        values = self.meta.timesteps * self.meta.images * math.prod(output)
+        if values > MAX_ELEMENTS:
+            self.problem(path, f"writes {values:,} values; allowed: at most {MAX_ELEMENTS:,}")
+
+    def _specifications(self) -> Iterator[tuple[str, str, ArraySpec]]:
+        for name, tensor in self.meta.tensors.items():
+            shape = timed_shape(self.meta, tensor)
+            elements = math.prod(shape)
+            if isinstance(tensor, SpikeTensor):
+                spec = ArraySpec("uint8", (-(-elements // 8),), elements)
+            else:
+                spec = ArraySpec(tensor.dtype, shape, elements)
+            yield f"tensor.{name}", f"tensors.{name}.shape", spec
+        for index, record in enumerate(self.meta.operations):
+            path = f"operations[{index}]"
+            geometry = self.geometry.get(record.name)
+            if geometry is None:
+                continue
+            if geometry.weight is not None:
+                yield (
+                    f"weight.{record.name}", path, ArraySpec("int8", geometry.weight, math.prod(geometry.weight))
+                )  # fmt: skip
+            channels = geometry.output[0]
+            self._output_size(geometry.output, path)
+            if getattr(record, "bias", False):
+                yield f"bias.{record.name}", path, ArraySpec("int32", (channels,), channels)
+            if getattr(record, "neuron", None) is not None:
+                yield f"threshold.{record.name}", path, ArraySpec("int32", (channels,), channels)
+
+
+def _listed(shapes: tuple[Shape, ...]) -> str:
+    return ", ".join(str(list(shape)) for shape in shapes)

@@ -1,0 +1,160 @@
+"""Compute an operation again from its stored inputs, with integers, and compare.
+
+A matrix product runs in floating point only where no partial sum can leave the integers that the type holds exactly
+(2^24 for float32, 2^53 for float64), which makes the order of additions irrelevant and the result exact; otherwise in
+int64, whose range the loader has proven sufficient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.trace.model import Neuron, Operation, Trace
+
+# Memory of the im2col matrix that is built at a time.
+_BLOCK_BYTES = 1 << 25
+
+
+@dataclass(frozen=True)
+class Check:
+    """What comparing one layer found: ``mismatches`` of ``outputs`` values, or None and the reason why not verified."""
+
+    layer: str
+    outputs: int
+    mismatches: int | None
+    reason: str = ""
+
+
+def check_trace(trace: Trace) -> Iterator[Check]:
+    """Compute every operation again from its stored inputs; one ``Check`` each, in order."""
+    for operation in trace.operations:
+        if not trace.stored(operation.output):
+            why = "its output is not stored" if operation.neuron else "no neuron is known and its output is not stored"
+            yield Check(operation.name, 0, None, f"not verified: {why}")
+            continue
+        output, mismatches = resimulate(trace, operation)
+        yield Check(operation.name, output.size, mismatches)
+
+
+def resimulate(trace: Trace, operation: Operation) -> tuple[NDArray[Any], int | None]:
+    """Output of ``operation`` and in how many values it differs from the stored one (None where none is stored).
+
+    Spikes are bool and integers int64, [T, I, C, H, W] or [T, I, F]; without T where no input changes in time and no
+    neuron follows and the stored output has none.
+    """
+    inputs = [trace.tensor(name) for name in operation.inputs]
+    output = compute(operation, inputs, trace.timesteps)
+    if not trace.stored(operation.output):
+        return output, None
+    stored = trace.tensor(operation.output)
+    if stored.ndim < output.ndim:
+        output = output[0]
+    return output, int(np.count_nonzero(output != stored))
+
+
+def compute(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
+    """Output [T, I, ...] of ``operation`` for ``inputs`` as ``Trace.tensor`` returns them."""
+    rank = 2 + len(operation.input_shapes[0])
+    timed = [array if array.ndim == rank else array[np.newaxis] for array in inputs]
+    # Inputs that are the same at every timestep give one result for all.
+    steps = timesteps if any(len(array) == timesteps for array in timed) else 1
+    timed = [np.broadcast_to(array, (steps, *array.shape[1:])) for array in timed]
+    # Until the neurons, a timestep of an image is as good as another image.
+    currents = _combine(operation, [array.reshape(-1, *array.shape[2:]) for array in timed])
+    currents = currents.reshape(steps, -1, *currents.shape[1:])
+    currents = np.broadcast_to(currents, (timesteps, *currents.shape[1:]))
+    if operation.neuron is None:
+        return currents
+    return fire(operation.neuron, currents)
+
+
+def fire(neuron: Neuron, currents: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Spikes [T, I, N, ...] of integer currents of that shape, by the equations of ``model``."""
+    spikes = np.empty(currents.shape, np.bool_)
+    potential = np.zeros(currents.shape[1:], np.int64)
+    per_channel = (-1, *(1,) * (currents.ndim - 3))
+    threshold = neuron.threshold.reshape(per_channel) << neuron.fraction_bits
+    for t, current in enumerate(currents):
+        total = (current << neuron.fraction_bits) + potential
+        spikes[t] = total > threshold
+        after = total - threshold if neuron.reset == "soft" else 0
+        potential = np.where(spikes[t], after, total >> neuron.leak_shift)
+    if neuron.mask_fire_once:
+        spikes &= spikes.sum(0) != 1
+    return spikes
+
+
+def im2col(values: NDArray[Any], operation: Operation) -> NDArray[Any]:
+    """Rows of the matrix product: [B, C, H, W] to [B OH OW, C kh kw], zero padded; [B, F] or a linear layer to [B, K].
+
+    Rows in the order image, output row, output column; columns in the order channel, kernel row, kernel column.
+    """
+    if operation.op == "linear":
+        return values.reshape(len(values), -1)
+    windows = _windows(values, operation)
+    return windows.transpose(0, 2, 3, 1, 4, 5).reshape(windows.shape[0] * windows.shape[2] * windows.shape[3], -1)
+
+
+def _combine(operation: Operation, inputs: list[NDArray[Any]]) -> NDArray[Any]:
+    """Integer currents (or pooled or stacked values) [B, ...] of inputs [B, ...]."""
+    match operation.op:
+        case "conv2d" | "linear":
+            return _weighted(operation, inputs[0])
+        case "pool":
+            lowest = False if inputs[0].dtype == np.bool_ else np.iinfo(inputs[0].dtype).min
+            pooled: NDArray[Any] = _windows(inputs[0], operation, lowest).max((-2, -1))
+            return pooled
+        case "concat":
+            return np.concatenate(inputs, axis=1)
+        case "add":
+            total = inputs[0].astype(np.int64)
+            for other in inputs[1:]:
+                total = total + other
+            return total
+    return _matrix_product(operation, inputs[0], inputs[1])
+
+
+def _weighted(operation: Operation, values: NDArray[Any]) -> NDArray[np.int64]:
+    stored = operation.weight
+    assert stored is not None, "convolutions and linear layers have weights"
+    weight = stored.reshape(operation.n, -1)
+    dtype = _exact_type(weight, values)
+    columns = np.ascontiguousarray(weight.T, dtype)
+    result = np.empty((len(values), *operation.output_shape), np.int64)
+    positions = operation.m // operation.images
+    block = max(1, _BLOCK_BYTES // (positions * operation.k * np.dtype(dtype).itemsize))
+    for start in range(0, len(values), block):
+        rows = im2col(values[start : start + block].astype(dtype), operation)
+        part = (rows @ columns).reshape(-1, positions, operation.n)
+        result[start : start + block] = part.transpose(0, 2, 1).reshape(-1, *operation.output_shape)
+    if operation.bias is not None:
+        result += operation.bias.reshape(-1, *(1,) * (len(operation.output_shape) - 1))
+    return result
+
+
+def _exact_type(weight: NDArray[np.int8], values: NDArray[Any]) -> type[np.generic]:
+    """The fastest type in which no sum of products of a row of ``weight`` with ``values`` can be rounded."""
+    largest = 1 if values.dtype == np.bool_ else max(-int(values.min()), int(values.max()))
+    bound = weight.shape[1] * 128 * largest
+    return np.float32 if bound < 1 << 24 else np.float64 if bound < 1 << 53 else np.int64
+
+
+def _matrix_product(operation: Operation, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.int64]:
+    rows = first.reshape(*first.shape[:2], -1).transpose(0, 2, 1).astype(np.int64)
+    columns = second.reshape(*second.shape[:2], -1).transpose(0, 2, 1).astype(np.int64)
+    if operation.transpose:
+        columns = columns.transpose(0, 2, 1)
+    return (rows @ columns).transpose(0, 2, 1).reshape(len(first), *operation.output_shape)
+
+
+def _windows(values: NDArray[Any], operation: Operation, padding_value: int = 0) -> NDArray[Any]:
+    """Sliding windows [B, C, OH, OW, kh, kw] over [B, C, H, W]: a view of the padded values."""
+    (top, left), (down, right) = operation.padding, operation.stride
+    padded = np.pad(values, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=padding_value)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, operation.kernel, axis=(2, 3))
+    return windows[:, :, ::down, ::right]

@@ -1,0 +1,308 @@
+"""The ``meta`` record of a trace: every key, its type and its range.
+
+``parse`` turns JSON into a ``Meta`` or raises one ``TraceError`` that lists every problem, each with the path of the
+key (``operations[3].kernel``), the value found and what is allowed. What single keys cannot tell (does the kernel fit
+the input, is a tensor defined before it is read) is the business of ``graph.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from archsim.errors import TraceError, nearest
+
+FORMAT = "archsim-trace"
+VERSION = 1
+MAX_TIMESTEPS = 16
+MAX_LEAK_SHIFT = 8
+MAX_DIMENSION = 1 << 20
+INTEGER_DTYPES = ("uint8", "int8", "int16", "int32", "int64")
+
+
+def _rank(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) not in (1, 3):
+        raise PydanticCustomError("rank", "a shape is [C, H, W] or [F]")
+    return shape
+
+
+Name = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")]
+Text = Annotated[str, Strict(), StringConstraints(max_length=4000)]
+Dimension = Annotated[int, Strict(), Field(ge=1, le=MAX_DIMENSION)]
+Pair = Annotated[tuple[Dimension, Dimension], Strict(False)]
+Offsets = Annotated[int, Strict(), Field(ge=0, le=MAX_DIMENSION)]
+Padding = Annotated[tuple[Offsets, Offsets], Strict(False)]
+Shape = Annotated[tuple[Dimension, ...], Strict(False), AfterValidator(_rank)]
+Scalar = str | bool | int | float | None
+
+
+RecordT = TypeVar("RecordT", bound="Record")
+
+
+class Record(BaseModel):
+    """A JSON object: strict types, no unknown keys, no NaN or infinity."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class SpikeTensor(Record):
+    """Zeros and ones [T, I, C, H, W] or [T, I, F], stored as packed bits; ``shape`` is [C, H, W] or [F]."""
+
+    kind: Literal["spike"]
+    shape: Shape
+
+
+class IntegerTensor(Record):
+    """Integers, [T, I, ...] if ``per_timestep`` and otherwise [I, ...]: the same value at every timestep.
+
+    A real number is ``scale`` times its integer.
+    """
+
+    kind: Literal["int"]
+    shape: Shape
+    dtype: Literal["uint8", "int8", "int16", "int32", "int64"]
+    per_timestep: bool
+    scale: float = Field(default=1.0, gt=0)
+
+
+class NeuronRecord(Record):
+    """A spiking neuron per output channel; its thresholds are the array ``threshold.<operation>``."""
+
+    kind: Literal["lif", "if"]
+    leak_shift: int = Field(default=0, ge=0, le=MAX_LEAK_SHIFT)
+    fraction_bits: int = Field(default=0, ge=0, le=62)
+    reset: Literal["hard", "soft"] = "hard"
+    mask_fire_once: bool = False
+
+
+class WeightRecord(Record):
+    """Integer weights, the array ``weight.<operation>``; a real weight is ``scale`` times its integer."""
+
+    bits: int = Field(default=8, ge=2, le=8)
+    scale: float = Field(default=1.0, gt=0)
+
+
+class _Operation(Record):
+    name: Name
+    inputs: Annotated[tuple[Name, ...], Strict(False), Field(min_length=1, max_length=64)]
+    output: Name
+
+
+class _Layer(_Operation):
+    """An operation with weights: ``bias`` tells whether the array ``bias.<operation>`` exists."""
+
+    out_channels: Dimension
+    weight: WeightRecord = WeightRecord()
+    bias: bool = False
+    neuron: NeuronRecord | None = None
+
+
+class Convolution(_Layer):
+    """Two-dimensional cross-correlation with zero padding."""
+
+    op: Literal["conv2d"]
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0)
+
+
+class Linear(_Layer):
+    """A fully connected layer; [C, H, W] inputs are flattened in that order."""
+
+    op: Literal["linear"]
+
+
+class Pool(_Operation):
+    """Maximum over a window: the OR of spikes. Padding never wins."""
+
+    op: Literal["pool"]
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0)
+
+
+class Add(_Operation):
+    """Element-wise integer sum of inputs of equal shape, optionally followed by neurons."""
+
+    op: Literal["add"]
+    neuron: NeuronRecord | None = None
+
+
+class Concatenation(_Operation):
+    """Inputs stacked along the channel (or feature) axis."""
+
+    op: Literal["concat"]
+
+
+class MatrixProduct(_Operation):
+    """A product of two tensors [C, H, W], each read as a matrix of H W positions by C channels.
+
+    ``A B``, or ``A B^T`` if ``transpose``; the columns of the product become the channels of the output.
+    """
+
+    op: Literal["matmul"]
+    transpose: bool = False
+    neuron: NeuronRecord | None = None
+
+
+OperationRecord = Convolution | Linear | Pool | Add | Concatenation | MatrixProduct
+TensorRecord = SpikeTensor | IntegerTensor
+
+
+class Provenance(Record):
+    """Where a trace comes from: labels that travel with it and change nothing that is computed."""
+
+    kind: Literal["trained", "recorded", "synthetic"]
+    weights: Literal["trained", "synthetic"]
+    dataset: Text | None = None
+    accuracy: float | None = Field(default=None, ge=0, le=1)
+    licence: Text | None = None
+    recipe: Text | None = None
+    source: Text | None = None
+    seed: int | None = Field(default=None, ge=0)
+    details: dict[str, Scalar | list[Scalar] | dict[str, Scalar]] = {}
+
+
+class Meta(Record):
+    """The whole record."""
+
+    format: Literal["archsim-trace"] = "archsim-trace"
+    version: Literal[1] = 1
+    network: Text = Field(min_length=1)
+    timesteps: int = Field(ge=1, le=MAX_TIMESTEPS)
+    images: Dimension
+    provenance: Provenance
+    tensors: dict[Name, Annotated[TensorRecord, Field(discriminator="kind")]] = Field(min_length=1)
+    operations: Annotated[
+        tuple[Annotated[OperationRecord, Field(discriminator="op")], ...], Strict(False), Field(min_length=1)
+    ]
+    sha256: Annotated[str, Strict(), StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
+
+
+def decode_json(raw: bytes, where: str) -> dict[str, Any]:
+    """The JSON object in ``raw``: UTF-8, no NaN, no repeated key, of sane depth."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{where}: not UTF-8 at byte {error.start}, got {raw[error.start]:#04x}") from None
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
+    except RecursionError:
+        raise TraceError(f"{where}: nested too deeply; a trace needs six levels") from None
+    except _RefusedError as error:
+        raise TraceError(f"{where}: {error}") from None
+    except ValueError as error:
+        raise TraceError(f"{where}: not JSON, {error}") from None
+    if not isinstance(value, dict):
+        raise TraceError(f"{where}: must be a JSON object, got {_shown(value)}")
+    return value
+
+
+def parse(value: dict[str, Any], where: str) -> Meta:
+    """``value`` as a ``Meta``; the format and the version are judged first, as nothing else means anything without."""
+    for key, expected in (("format", FORMAT), ("version", VERSION)):
+        found = value.get(key)
+        if found != expected or isinstance(found, bool):
+            got = f"got {_shown(found)}" if key in value else "got nothing"
+            raise TraceError(f"{where}: {key}: wrong {key} of trace, {got}; allowed: {expected!r}")
+    return validated(Meta, value, where)
+
+
+def validated(model: type[RecordT], value: dict[str, Any], where: str) -> RecordT:
+    """``value`` as a ``model``, or a ``TraceError`` with all that is wrong with it."""
+    try:
+        return model.model_validate(value)
+    except pydantic.ValidationError as error:
+        raise TraceError(list(_lines(model, error, where))) from None
+    except RecursionError:
+        raise TraceError(f"{where}: nested too deeply; a trace needs six levels") from None
+
+
+def dump(meta: Meta) -> dict[str, Any]:
+    """The record as plain JSON values, defaults spelt out, without the hash."""
+    return meta.model_dump(mode="json", exclude={"sha256"}, exclude_none=True)
+
+
+class _RefusedError(Exception):
+    """JSON that Python accepts and a trace does not."""
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise _RefusedError(f"{text} is not a number that a trace may hold")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise _RefusedError(f"key {_shown(repeated)} occurs twice")
+    return value
+
+
+def _lines(model: type[Record], error: pydantic.ValidationError, where: str) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        location = problem["loc"]
+        path = _path(location)
+        kind, got = problem["type"], _shown(problem["input"])
+        if kind == "extra_forbidden":
+            yield f"{where}: {path}: unknown key{nearest(str(location[-1]), _keys(model, location))}"
+        elif kind == "missing":
+            yield f"{where}: {path}: missing"
+        elif kind in ("union_tag_invalid", "union_tag_not_found"):
+            key = problem["ctx"]["discriminator"].strip("'")
+            if kind == "union_tag_not_found":
+                yield f"{where}: {path}.{key}: missing"
+            else:
+                tag, allowed = problem["ctx"]["tag"], problem["ctx"]["expected_tags"]
+                hint = nearest(tag, [name.strip(" '") for name in allowed.split(",")])
+                yield f"{where}: {path}.{key}: unknown, got {_shown(tag)}; allowed: {allowed}{hint}"
+        elif kind == "literal_error":
+            yield f"{where}: {path}: got {got}; allowed: {problem['ctx']['expected']}"
+        else:
+            text = problem["msg"]
+            yield f"{where}: {path}: {text[0].lower()}{text[1:]}, got {got}"
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """``operations[3].kernel``: without the tags that pydantic adds where a value may be of several kinds."""
+    parts = [part for position, part in enumerate(location) if not _is_tag(location, position)]
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{_clipped(part)}"
+    return text.lstrip(".") or "the record"
+
+
+def _is_tag(location: tuple[int | str, ...], position: int) -> bool:
+    part = str(location[position])
+    return (position == 2 and location[0] in ("operations", "tensors")) or part.startswith(("tuple[", "constrained-"))
+
+
+def _shown(value: object) -> str:
+    return _clipped(repr(value))
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _keys(model: type[Record], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that may stand where the unknown key at ``location`` stands."""
+    models = {model}
+    for part in location[:-1]:
+        fields = [candidate.model_fields[part] for candidate in models if part in candidate.model_fields]
+        # List positions, names of tensors and the tags of pydantic lead no deeper into the schema.
+        models = {found for field in fields for found in _records(field.annotation)} or models
+    return sorted({key for candidate in models for key in candidate.model_fields} - {str(location[-1])})
+
+
+def _records(annotation: Any) -> Iterator[type[Record]]:
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _records(argument)

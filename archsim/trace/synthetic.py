@@ -1,0 +1,237 @@
+"""Synthetic traces: random spikes and weights that hit given ratios by construction, not only on average.
+
+All ratios of a ``SyntheticLayer`` refer to the im2col matrix [M, K] of T-bit words, as ``density`` measures them and
+as Table II of LoAS states them; for a linear layer and a 1x1 convolution that is the feature map itself. A plain
+matrix product is a 1x1 convolution over M x 1 pixels (``presets.matrix_product``): one inference then has M rows, as
+it has for the tokens of a transformer.
+
+How many spikes a neuron gets, for a share q of words that are not silent, o of words that fire once, and a density d:
+
+- neurons become active in random order until the words in which they occur reach q M K;
+- of these, again at random, o M K words get one spike;
+- the others get 2 to T spikes, with the mean that is left, ``(d T - o) / (q - o)``, and the distribution of largest
+  entropy with that mean, ``p(j) ~ r^j``. Shares are dealt out by rank; single spikes then move to undo the rounding.
+
+Where no fire-once ratio is asked for, all active neurons get 1 to T spikes in this way. A neuron inside a feature map
+occurs in up to kh kw words, so a count can miss its target by at most that. When a neuron spikes is a random pattern;
+within groups of T neurons it rotates, which gives every timestep the same share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import TraceError, UsageError, nearest
+from archsim.trace.density import covers
+from archsim.trace.model import Neuron, Operation, Trace
+from archsim.trace.presets import PRESETS, SyntheticLayer
+from archsim.trace.recorded import nonzero_int8
+from archsim.trace.resimulation import compute, fire
+from archsim.trace.schema import MAX_TIMESTEPS
+
+_LEAK_SHIFT = 1
+
+
+def synthesize(
+    workload: str | Sequence[SyntheticLayer],
+    *,
+    seed: int = 0,
+    images: int = 1,
+    timesteps: int = 4,
+    network: str = "synthetic",
+) -> Trace:
+    """A reproducible trace of given layers, or of a preset by name (which brings its own timesteps and name).
+
+    Every layer reads spikes of its own and writes the spikes that its LIF neurons give for them, so that the trace
+    verifies. Layers are not chained, because the outputs of random weights would not have the ratios asked for. A
+    threshold is, per channel, the current that a share ``spike_density`` of all outputs exceeds.
+
+    Raises ``UsageError`` with every shape or ratio that cannot be had.
+    """
+    source = {}
+    if isinstance(workload, str):
+        if workload not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise UsageError(f"no preset {workload!r}; allowed: {known}{nearest(workload, PRESETS)}")
+        preset = PRESETS[workload]
+        network, timesteps, workload, source = workload, preset.timesteps, preset.layers, {"source": preset.source}
+    _refuse(
+        f"{name}: got {value}; allowed: {low} to {high:,}"
+        for name, value, low, high in (
+            ("timesteps", timesteps, 1, MAX_TIMESTEPS),
+            ("images", images, 1, 1 << 20),
+            ("seed", seed, 0, (1 << 63) - 1),
+            ("number of layers", len(workload), 1, 10_000),
+        )
+        if not low <= value <= high
+    )
+    drawn = [_without_spikes(layer, index, seed, images) for index, layer in enumerate(workload)]
+    _refuse(
+        line
+        for layer, operation in zip(workload, drawn, strict=True)
+        for line in _unreachable(layer, operation, timesteps)
+    )
+    operations, tensors = [], {}
+    for index, (layer, operation) in enumerate(zip(workload, drawn, strict=True)):
+        spikes = draw_spikes(np.random.default_rng([seed, index]), layer, operation, timesteps)
+        currents = compute(operation, [spikes], timesteps)
+        thresholds = _thresholds(currents, layer.spike_density)
+        neuron = Neuron("lif", thresholds, _LEAK_SHIFT, fraction_bits=_LEAK_SHIFT * (timesteps - 1))
+        operations.append(replace(operation, neuron=neuron))
+        tensors[operation.inputs[0]] = spikes
+        tensors[operation.output] = fire(neuron, currents)
+    return Trace(
+        network=network,
+        timesteps=timesteps,
+        operations=operations,
+        tensors=tensors,
+        provenance={"kind": "synthetic", "weights": "synthetic", "seed": seed, "recipe": "archsim trace synth"}
+        | source,
+    )
+
+
+def draw_spikes(
+    generator: np.random.Generator, layer: SyntheticLayer, operation: Operation, timesteps: int
+) -> NDArray[np.bool_]:
+    """Spikes [T, I, *input_shape] with the ratios of ``layer``, which must be reachable."""
+    shape = (operation.images, *layer.input_shape)
+    occurs = np.broadcast_to(covers(operation), shape).reshape(-1)
+    words = operation.m * operation.k
+    order = generator.permutation(occurs.size)
+    order = order[occurs[order] > 0]
+    active = order[_fill(occurs[order], round((1 - layer.silent_ratio) * words))]
+    counts = np.zeros(occurs.size, np.int64)
+    free, least = active, 1
+    if layer.fire_once_ratio is not None:
+        once = _fill(occurs[active], round(layer.fire_once_ratio * words))
+        counts[active[once]] = 1
+        free, least = active[~once], 2
+    left = round(layer.spike_density * timesteps * words) - int((counts * occurs).sum())
+    counts[free] = _share_out(occurs[free], left, least, timesteps)
+
+    spikes = np.zeros((timesteps, occurs.size), np.bool_)
+    for count in range(1, timesteps + 1):
+        chosen = order[counts[order] == count]
+        spikes[:, chosen] = _patterns(generator, len(chosen), count, timesteps)
+    return spikes.reshape(timesteps, *shape)
+
+
+def _without_spikes(layer: SyntheticLayer, index: int, seed: int, images: int) -> Operation:
+    """The layer as an operation with shapes and weights, but no neurons yet."""
+    at = f"layer {layer.name!r}"
+    channels = layer.input_shape[0] if layer.input_shape else 0
+    square = (layer.kernel, layer.kernel) if layer.op == "conv2d" else ()
+    sizes = (layer.out_channels, channels, *square)
+    _refuse([f"{at}: a size is below one, got {list(sizes)}"] if min(sizes) < 1 else [])
+    _refuse([f"{at}: weight density: got {layer.weight_density}"] if not 0 <= layer.weight_density <= 1 else [])
+    weight = draw_weights(np.random.default_rng([seed, index, 1]), sizes, layer.weight_density)
+    name = f"{layer.name}.input"
+    operation = Operation(
+        layer.name, layer.op, (name,), f"{layer.name}.output",
+        stride=(layer.stride, layer.stride), padding=(layer.padding, layer.padding), weight=weight,
+    )  # fmt: skip
+    silence = {name: np.zeros((1, images, *layer.input_shape), np.bool_)}
+    labels = {"kind": "synthetic", "weights": "synthetic"}
+    try:
+        alone = Trace(network="shape", timesteps=1, operations=[operation], tensors=silence, provenance=labels)
+    except TraceError as error:
+        raise UsageError([f"{at}: {problem}" for problem in error.problems]) from None
+    return alone.operations[0]
+
+
+def draw_weights(generator: np.random.Generator, shape: tuple[int, ...], density: float) -> NDArray[np.int8]:
+    """int8 weights of which exactly ``round(density size)``, at random places, are not zero."""
+    weight = np.zeros(math.prod(shape), np.int8)
+    places = generator.choice(weight.size, round(density * weight.size), replace=False)
+    weight[places] = nonzero_int8(generator, places.shape)
+    return weight.reshape(shape)
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    lines = list(problems)
+    if lines:
+        raise UsageError(lines)
+
+
+def _unreachable(layer: SyntheticLayer, operation: Operation, timesteps: int) -> list[str]:
+    """Ratios that no spikes of this shape can have; half a word of rounding is forgiven."""
+    words = operation.m * operation.k
+    slack = 1 / words
+    inside = int(covers(operation).sum()) * layer.input_shape[0] * operation.images / words
+    problems = []
+
+    def within(name: str, value: float, low: float, high: float, why: str = "") -> None:
+        if not low - slack <= value <= high + slack:
+            problems.append(f"layer {layer.name!r}: {name}: got {value:g}; allowed: {low:.4g} to {high:.4g}{why}")
+
+    within("silent ratio", layer.silent_ratio, 1 - inside, 1, " (padding is silent)" if inside < 1 else "")
+    active = 1 - layer.silent_ratio
+    once, least = layer.fire_once_ratio or 0.0, 1
+    if layer.fire_once_ratio is not None:
+        least = min(2, timesteps)
+        within("fire-once ratio", once, active if timesteps == 1 else 0, active, " (the words that are not silent)")
+    low, high = ((once + most * (active - once)) / timesteps for most in (least, timesteps))
+    within("spike density", layer.spike_density, low, high, f" for this silent ratio in {timesteps} timesteps")
+    return problems
+
+
+def _fill(weights: NDArray[np.int64], target: int) -> NDArray[np.bool_]:
+    """Choose items, in order and then the largest that still fit, whose weights add up to ``target`` or nearly."""
+    chosen = np.cumsum(weights) <= target
+    left = target - int(weights[chosen].sum())
+    for weight in np.unique(weights)[::-1]:
+        others = np.flatnonzero(~chosen & (weights == weight))[: left // weight]
+        chosen[others] = True
+        left -= len(others) * int(weight)
+    return chosen
+
+
+def _share_out(weights: NDArray[np.int64], target: int, least: int, most: int) -> NDArray[np.int64]:
+    """Numbers ``least`` to ``most`` with ``sum(weights * numbers)`` = ``target`` or nearly, by largest entropy."""
+    total = int(weights.sum())
+    if not total:
+        return np.zeros(len(weights), np.int64)
+    least = min(least, most)
+    numbers = np.arange(least, most + 1)
+    shares = np.cumsum(_largest_entropy(numbers, target / total))
+    rank = (np.cumsum(weights) - weights / 2) / total
+    dealt = numbers[np.minimum(np.searchsorted(shares, rank), len(numbers) - 1)]
+    for _ in range(most):
+        left = target - int((weights * dealt).sum())
+        step = 1 if left > 0 else -1
+        movable = np.flatnonzero((dealt + step >= least) & (dealt + step <= most))
+        dealt[movable[_fill(weights[movable], abs(left))]] += step
+    return dealt
+
+
+def _largest_entropy(numbers: NDArray[np.int64], mean: float) -> NDArray[np.float64]:
+    """Probabilities ``~ exp(a j)`` of the ``numbers`` j with the given mean; ``a`` by bisection."""
+    low, high = -60.0, 60.0
+    for _ in range(100):
+        exponent = (low + high) / 2
+        logarithms = exponent * (numbers - numbers.mean())
+        weights: NDArray[np.float64] = np.exp(logarithms - logarithms.max())
+        weights /= weights.sum()
+        low, high = (exponent, high) if weights @ numbers < mean else (low, exponent)
+    return weights
+
+
+def _patterns(generator: np.random.Generator, neurons: int, count: int, timesteps: int) -> NDArray[np.bool_]:
+    """Spikes [T, neurons], ``count`` each: a random pattern per T neurons, each a timestep later than the last."""
+    groups = -(-neurons // timesteps)
+    pattern = generator.random((groups, timesteps)).argsort(1) < count
+    neuron = np.arange(neurons)
+    shifted = (np.arange(timesteps)[:, np.newaxis] - neuron) % timesteps
+    spikes: NDArray[np.bool_] = pattern[neuron // timesteps, shifted]
+    return spikes
+
+
+def _thresholds(currents: NDArray[np.int64], density: float) -> NDArray[np.int64]:
+    """Per channel the current [N] that a share ``density`` of ``currents`` [T, I, N, ...] exceeds, at least one."""
+    per_channel = np.moveaxis(currents, 2, 0).reshape(currents.shape[2], -1)
+    return np.maximum(1, np.quantile(per_channel, 1 - density, axis=1, method="lower")).astype(np.int64)

@@ -1,0 +1,63 @@
+"""Write a trace file: the same trace gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from archsim.errors import UsageError
+from archsim.trace import graph, schema
+from archsim.trace.archive import write_array
+from archsim.trace.content import ContentHash
+from archsim.trace.model import Trace
+
+# The earliest date that a zip file can hold; a real one would make every file different.
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def save_trace(trace: Trace, path: str | os.PathLike[str]) -> None:
+    """Write ``trace`` to ``path``: the file appears whole or not at all. Not writable is a ``UsageError``.
+
+    A selection (``Trace.select``) is written as a trace of its own, with a hash of its own.
+    """
+    path = Path(path)
+    record = schema.dump(trace.meta)
+    names = sorted(graph.resolve(trace.meta, str(path)).arrays)
+    digest = ContentHash(record)
+    for name in names:
+        digest.add(name, trace.arrays[name])
+    record["sha256"] = digest.hexdigest()
+    text = json.dumps(record, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+                _add(archive, "meta", np.frombuffer(text.encode("ascii"), np.uint8))
+                for name in names:
+                    _add(archive, name, trace.arrays[name])
+        # A temporary file is private; a trace gets the rights of any new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    entry = zipfile.ZipInfo(f"{name}.npy", _DATE)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    file: IO[bytes]
+    with archive.open(entry, "w") as file:
+        write_array(file, array)

@@ -1,0 +1,119 @@
+"""Cost tables: every number has its source, and a wrong table is one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from archsim.cost import load_table, table_names
+from archsim.errors import ConfigError
+
+TABLE = """\
+name: tiny
+title: for tests
+families:
+  wire:
+    area_mm2: {value: 0, unit: mm2, node_nm: 32, confidence: assumed, source: "a wire takes no area"}
+    energy_pj:
+      transfer: {value: 0.1, unit: pJ/bit, per: [bits], node_nm: 32, confidence: assumed, source: "made up for tests"}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_tables_exist() -> None:
+    assert table_names() == ["loas_32nm", "loas_constant_power"]
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_every_entry_says_where_it_comes_from(name: str) -> None:
+    table = load_table(name)
+    assert table.name == name
+    entries = list(table.entries())
+    assert len(entries) >= 20
+    for path, entry in entries:
+        assert len(entry.source) >= 10, path
+        assert entry.confidence in ("published", "cacti", "derived", "assumed"), path
+        assert entry.unit, path
+        if entry.confidence == "cacti":
+            assert "CACTI" in entry.source, path
+        if entry.node_nm is None:
+            assert path.startswith("dram."), path
+
+
+def test_a_table_of_the_user(tmp_path: Path) -> None:
+    table = load_table(write(tmp_path, TABLE))
+    (entry,) = table.families["wire"].energy_pj["transfer"]
+    assert (entry.value, entry.per, entry.node_nm) == (0.1, ("bits",), 32)
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(ConfigError, match=r"unknown name, got 'loas_32'; allowed: .*did you mean 'loas_32nm'"):
+        load_table("loas_32")
+
+
+def test_temperature() -> None:
+    table = load_table("loas_32nm")
+    cool = table.at_temperature(300)
+    assert cool.sram is not None
+    assert table.sram is not None
+    assert (cool.sram.temperature_k, table.sram.temperature_k) == (300, 360)
+    with pytest.raises(ConfigError, match="300 to 400"):
+        table.at_temperature(500)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (', source: "made up for tests"', "", ":7:17 families.wire.energy_pj.transfer.source: is missing"),
+        ('"made up for tests"', '""', "families.wire.energy_pj.transfer.source: string should have at least"),
+        ("value: 0.1", "value: -0.1", ":7:25 families.wire.energy_pj.transfer.value: input should be greater"),
+        ("value: 0.1", "value: .nan", "transfer.value: input should be a finite number"),
+        ("value: 0.1", "value: '0.1'", "transfer.value: input should be a valid number, got '0.1'"),
+        ("unit: pJ/bit", "unit: nJ/bit", "transfer.unit: wrong unit, got nJ/bit; allowed: pJ..."),
+        ("unit: mm2", "unit: um2", "wire.area_mm2.unit: wrong unit, got um2; allowed: mm2..."),
+        ("per: [bits]", "pre: [bits]", "transfer.pre: is not a known key (did you mean 'per'?)"),
+        ("per: [bits]", "cacti: area_mm2", "transfer.cacti: the table has no sram technology"),
+        ('confidence: assumed, source: "made', 'confidence: sure, source: "made', "transfer.confidence"),
+        ("    area_mm2:", "    area:", "families.wire.area_mm2: is missing"),
+        ("title: for tests", "title: for tests\nname: twice", ":3:1 name: is given twice"),
+        ("title: for tests", "title: &x for tests\nother: *x", ":3:8 alias '*x' is not allowed"),
+        ("title: for tests", "title: [", "tiny.yaml:"),
+        (TABLE, "", "table: input should be a valid dictionary"),
+        ("title: for tests", "title: \x07", "is not a cost table: unacceptable character"),
+        ("value: 0.1", "value: " + "9" * 5000, "is not a cost table: Exceeds the limit"),
+        (TABLE, "[1, 2]", "table: input should be a valid dictionary"),
+        (TABLE, "[" * 500_000, ":1:17 nested deeper than 16 levels"),
+    ],
+)
+def test_a_wrong_table_is_refused(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert old in TABLE
+    path = write(tmp_path, TABLE.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_table(path)
+    assert expected in str(caught.value)
+    assert all(problem.startswith(str(path)) for problem in caught.value.problems)
+
+
+def test_all_problems_of_a_table_at_once(tmp_path: Path) -> None:
+    text = TABLE.replace("value: 0.1", "value: -1").replace("value: 0,", "value: x,").replace("node_nm: 32, ", "", 1)
+    with pytest.raises(ConfigError) as caught:
+        load_table(write(tmp_path, text))
+    assert len(caught.value.problems) == 3
+
+
+def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(ConfigError):
+            load_table(path if path.suffix else f"{path}/")
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "big.yaml").write_bytes(b"# " + b"x" * (1 << 20))
+    for name, why in (("folder", "directory"), ("binary", "UTF-8"), ("big", "larger")):
+        with pytest.raises(ConfigError, match=why):
+            load_table(tmp_path / f"{name}.yaml")

@@ -1,0 +1,306 @@
+"""The results folder: complete, consistent, reproducible, and never at the cost of somebody's files."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from archsim.engine.result import LayerResult, Traffic, UnitTime
+from archsim.errors import UsageError
+from archsim.report import comparison, files, plots, timeline
+from archsim.report.invariants import InvariantError
+from archsim.report.report import COLUMNS, Report
+
+
+class Energy(NamedTuple):
+    unit: str
+    action: str
+    count: int
+    energy_pj: float
+
+
+class Area(NamedTuple):
+    unit: str
+    instances: int
+    area_mm2: float
+    source: str
+
+
+def layer(name: str = "conv1", **changes: object) -> LayerResult:
+    """Two units, 100 cycles, 60 of them computing."""
+    values: dict[str, object] = {
+        "layer": name,
+        "op": "conv2d",
+        "m": 4,
+        "n": 8,
+        "k": 128,
+        "timesteps": 4,
+        "cycles": 100,
+        "compute_cycles": 60,
+        "stall_cycles": 40,
+        "utilization": 0.5,
+        "matches": 77,
+        "actions": {("pe", "add"): 77},
+        "traffic": (
+            Traffic("dram", "input", "read", 640, 10),
+            Traffic("dram", "weight", "read", 64, 1),
+            Traffic("dram", "output", "write", 128, 2),
+            Traffic("sram", "input", "read", 1280, 20),
+        ),
+        "units": (UnitTime("pe", 0, 60, 30, 10), UnitTime("pe", 1, 40, 0, 60)),
+        "lower_bound_cycles": 60,
+        "mismatches": 0,
+        "engine_wall_s": 0.25,
+    }
+    return LayerResult(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def report(*layers: LayerResult, **changes: object) -> Report:
+    layers = layers or (layer(), layer("fc", mismatches=None))
+    values: dict[str, object] = {
+        "accelerator": "toy",
+        "workload": "tiny",
+        "engine": "compiled",
+        "trace_sha256": "ab" * 32,
+        "resolved": "accelerator: toy\nclock_mhz: 800\n",
+        "clock_mhz": 800,
+        "images": 2,
+        "layers": layers,
+        "energy": tuple([Energy("pe", "add", 77, 0.1), Energy("sram", "leakage", 1, 0.2)] for _ in layers),
+        "area": [Area("pe", 16, 0.25, "LoAS Table IV"), Area("sram", 1, 0.5, "CACTI 7")],
+    }
+    return Report(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_summary_is_the_sum_of_the_layers():
+    summary = report().summary()
+    assert summary["cycles"] == 200
+    assert summary["latency_s"] == 200 / 800e6
+    assert summary["energy_pj"] == math.fsum([0.1, 0.2, 0.1, 0.2])
+    assert summary["leakage_pj"] == 0.4
+    assert summary["power_mw"] == pytest.approx(0.6e-12 / (200 / 800e6) * 1e3)
+    assert summary["area_mm2"] == 0.75
+    assert (summary["dram_read_bytes"], summary["dram_write_bytes"]) == (1408, 256)
+    assert (summary["sram_read_bytes"], summary["sram_write_bytes"]) == (2560, 0)
+    assert (summary["verified"], summary["mismatches"], summary["layers_verified"]) == (True, 0, 1)
+
+
+def test_summary_has_the_promised_keys():
+    promised = "accelerator workload engine archsim_version trace_sha256 cycles latency_s energy_pj area_mm2 "
+    promised += "dram_read_bytes dram_write_bytes sram_read_bytes sram_write_bytes verified mismatches engine_wall_s"
+    assert set(promised.split()) <= set(report().summary())
+
+
+@pytest.mark.parametrize(
+    ("mismatches", "verified", "total"), [((0, 0), True, 0), ((0, 3), False, 3), ((None, None), None, None)]
+)
+def test_verified_only_when_compared_and_equal(mismatches, verified, total):
+    summary = report(*(layer(str(i), mismatches=m) for i, m in enumerate(mismatches))).summary()
+    assert (summary["verified"], summary["mismatches"]) == (verified, total)
+
+
+def test_files_read_back_equal(tmp_path):
+    original = report()
+    original.write(tmp_path / "results" / "toy__tiny")
+    folder = tmp_path / "results" / "toy__tiny"
+    assert sorted(file.name for file in folder.iterdir()) == sorted(set(files.RESULT_FILES) - {"timeline.json"})
+    assert json.loads((folder / "summary.json").read_text()) == original.summary()
+    for name, columns in COLUMNS.items():
+        rows = read_csv((folder / f"{name}.csv").read_text())
+        assert list(rows[0]) == list(columns)
+        expected = [{k: "" if v is None else str(v) for k, v in row.items()} for row in original.rows(name)]
+        assert rows == expected
+    assert (folder / "resolved.yaml").read_text().endswith(original.resolved)
+    assert "ab" * 32 in (folder / "resolved.yaml").read_text()
+
+
+def test_frames_hold_the_same_rows():
+    frame = report().frame("layers")
+    assert list(frame.columns) == list(COLUMNS["layers"])
+    assert frame["mismatches"].tolist()[0] == 0
+    assert frame["mismatches"].isna().tolist() == [False, True]
+    assert frame["dram_read_bytes"].sum() == 1408
+
+
+def test_events_get_their_own_column():
+    texts = report(layer(), layer("fc", events={"accumulator_overflows": 3})).texts()
+    assert [row["accumulator_overflows"] for row in read_csv(texts["layers.csv"])] == ["0", "3"]
+    assert json.loads(texts["summary.json"])["events"] == {"accumulator_overflows": 3}
+
+
+def test_same_run_same_bytes(tmp_path):
+    contents = []
+    for wall in (0.25, 0.5):
+        report(layer(engine_wall_s=wall)).write(tmp_path / "again")
+        texts = {file.name: file.read_text() for file in (tmp_path / "again").iterdir()}
+        summary = json.loads(texts["summary.json"])
+        assert summary.pop("engine_wall_s") == wall
+        contents.append({**texts, "summary.json": summary})
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"utilization": 1.01}, "utilization"),
+        ({"utilization": math.nan}, "utilization"),
+        ({"cycles": 101}, "is not 101 cycles"),
+        ({"compute_cycles": 101, "stall_cycles": -1}, "stall -1"),
+        ({"lower_bound_cycles": 101}, "lower bound of 101"),
+        ({"units": (UnitTime("pe", 3, 60, 30, 11),)}, "pe 3"),
+        ({"actions": {("pe", "add"): -1}}, "pe did add -1"),
+        ({"traffic": (Traffic("dram", "input", "read", -1, 1),)}, "negative traffic"),
+    ],
+)
+def test_a_contradiction_is_a_bug(changes, words):
+    with pytest.raises(InvariantError, match=words):
+        report(layer(**changes))
+
+
+def test_compulsory_bytes_must_be_read():
+    report(compulsory_read_bytes={"conv1": 704})
+    with pytest.raises(InvariantError, match="704 bytes read from DRAM, 705 are compulsory"):
+        report(compulsory_read_bytes={"conv1": 705})
+
+
+def test_every_layer_has_its_energy():
+    with pytest.raises(InvariantError, match="1 layers have energy rows, 2 were run"):
+        report(energy=([Energy("pe", "add", 1, 1.0)],))
+
+
+class TestFolder:
+    def test_earlier_results_are_replaced_as_a_whole(self, tmp_path):
+        out = tmp_path / "out"
+        report().write(out)
+        (out / files.FIGURES).mkdir()
+        (out / files.FIGURES / "latency.png").touch()
+        report(layer("other")).write(out)
+        assert "other" in (out / "layers.csv").read_text()
+        assert not (out / files.FIGURES).exists()
+        assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+    @pytest.mark.parametrize("foreign", ["notes.txt", "summary.csv", "figures"])
+    def test_foreign_files_are_never_deleted(self, tmp_path, foreign):
+        report().write(tmp_path / "out")
+        (tmp_path / "out" / foreign).write_text("mine")
+        with pytest.raises(UsageError, match=f"did not write, such as '{foreign}'"):
+            report().write(tmp_path / "out")
+        assert (tmp_path / "out" / foreign).read_text() == "mine"
+
+    def test_a_folder_that_only_looks_like_results_is_left_alone(self, tmp_path):
+        (tmp_path / "summary.json").write_text("{}")
+        with pytest.raises(UsageError, match="is not a results folder"):
+            report().write(tmp_path)
+        assert (tmp_path / "summary.json").read_text() == "{}"
+
+    def test_an_empty_folder_is_used(self, tmp_path):
+        (tmp_path / "out").mkdir()
+        report().write(tmp_path / "out")
+        assert (tmp_path / "out" / "summary.json").exists()
+
+    def test_a_file_in_the_way(self, tmp_path):
+        (tmp_path / "out").write_text("mine")
+        with pytest.raises(UsageError, match="is a file"):
+            report().write(tmp_path / "out")
+        with pytest.raises(UsageError, match="cannot be written"):
+            report().write(tmp_path / "out" / "below")
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+    def test_nothing_is_left_of_a_failed_run(self, tmp_path, error):
+        with pytest.raises(error), files.results_folder(tmp_path / "a" / "b") as folder:
+            (folder / "layers.csv").write_text("half")
+            raise error
+        assert list(tmp_path.iterdir()) == []
+
+    def test_earlier_results_survive_a_failed_run(self, tmp_path):
+        report().write(tmp_path / "out")
+        with pytest.raises(KeyboardInterrupt), files.results_folder(tmp_path / "out"):
+            raise KeyboardInterrupt
+        assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+        assert (tmp_path / "out" / "summary.json").exists()
+
+    def test_a_single_file_is_complete_or_absent(self, tmp_path):
+        with files.result_file(tmp_path / "c" / "table.csv") as partial:
+            partial.write_text("whole")
+        assert (tmp_path / "c" / "table.csv").read_text() == "whole"
+        with pytest.raises(RuntimeError), files.result_file(tmp_path / "d" / "table.csv") as partial:
+            partial.write_text("half")
+            raise RuntimeError
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["c"]
+        with pytest.raises(UsageError, match="is a directory"), files.result_file(tmp_path):
+            pass
+
+
+def test_comparison_is_normalised_to_the_first():
+    fast = report(layer(cycles=50, compute_cycles=50, stall_cycles=0, lower_bound_cycles=0, units=()))
+    rows = comparison.rows({"slow": report(layer()), "fast": fast})
+    assert [row["speedup"] for row in rows] == [1.0, 2.0]
+    assert [row["energy_gain"] for row in rows] == [1.0, 1.0]
+    assert all(tuple(sorted(row)) == tuple(sorted(comparison.COLUMNS)) for row in rows)
+
+
+def test_timeline_slices_follow_each_other():
+    completions = np.array([[0, 10], [1, 30], [0, 25]])
+    document = json.loads(timeline.trace_events([layer("a", completions=completions), layer("b")]))
+    slices = [event for event in document["traceEvents"] if event["ph"] == "X"]
+    assert [(e["name"], e["tid"], e["ts"], e["dur"]) for e in slices] == [
+        *(("a", 0, 0, 100), ("a", 1, 0, 10), ("a", 1, 10, 15), ("a", 2, 0, 30)),
+        ("b", 0, 100, 100),
+    ]
+    threads = {e["tid"]: e["args"]["name"] for e in document["traceEvents"] if e["name"] == "thread_name"}
+    assert threads == {0: "layers", 1: "agent 0", 2: "agent 1"}
+
+
+def test_timeline_too_long_for_the_viewer(monkeypatch):
+    monkeypatch.setattr(timeline, "MAX_EVENTS", 2)
+    with pytest.raises(UsageError, match="choose --layers"):
+        timeline.trace_events([layer(completions=np.zeros((3, 2), dtype=np.int64))])
+
+
+class TestPlots:
+    def test_figures_of_a_run_are_reproducible(self, tmp_path):
+        report(*(layer(f"conv{i}") for i in range(9))).write(tmp_path / "out")
+        written = plots.plot(tmp_path / "out")
+        names = sorted(f"{name}{suffix}" for name in plots._RUN_FIGURES for suffix in (".png", ".svg"))
+        assert sorted(file.name for file in written) == names
+        before = [file.read_bytes() for file in written]
+        assert [file.read_bytes() for file in plots.plot(tmp_path / "out")] == before
+        report().write(tmp_path / "out")  # figures do not stand in the way of the next run
+
+    def test_figure_of_a_comparison(self, tmp_path):
+        rows = comparison.rows({"first": report(), "second": report()})
+        path = tmp_path / "compare.csv"
+        path.write_text(files.csv_text(rows, comparison.COLUMNS))
+        assert [file.name for file in plots.plot(path)] == ["compare.png", "compare.svg"]
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            ("", "has no column 'machine'"),
+            ("a,b\n1,2\n", "has no column 'machine'"),
+            (",".join(comparison.COLUMNS) + "\n", "has no rows"),
+            (",".join(comparison.COLUMNS) + "\n" + ",".join("x" * len(comparison.COLUMNS)) + "\n", "must hold numbers"),
+            ("\0", "no column|cannot be plotted"),
+        ],
+    )
+    def test_not_a_table_of_ours(self, tmp_path, content, words):
+        path = tmp_path / "table.csv"
+        path.write_text(content)
+        with pytest.raises(UsageError, match=words):
+            plots.plot(path)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+    @pytest.mark.parametrize("path", ["missing", "."])
+    def test_not_a_result(self, tmp_path, path):
+        with pytest.raises(UsageError, match="cannot be plotted: No such file"):
+            plots.plot(tmp_path / Path(path))
+        assert list(tmp_path.iterdir()) == []
