@@ -22,12 +22,8 @@ import archsim
 from archsim.errors import ArchsimError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from archsim.accelerators.base import Accelerator
     from archsim.report.report import Report
     from archsim.trace import Trace
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being worked on, how many steps are done and how many there are."""
 
 app = typer.Typer(
     name="archsim",
@@ -123,10 +119,11 @@ def compare(
     verify: Verify = True,
 ) -> None:
     """Simulate TRACE on several machines; one table, normalised to the first."""
+    from archsim import simulate
     from archsim.report import comparison, files
 
     names = _machine_names(hardware)
-    _each(hardware, lambda path: _machine(path, overrides))
+    _each(hardware, lambda path: simulate.load_accelerator(path, overrides or ()))
     with files.result_file(output or Path("results") / f"compare__{trace.stem}.csv") as partial:
         reports = {
             name: _simulate(path, trace, overrides, engine, layers, verify=verify, name=name)
@@ -306,6 +303,7 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Validate hardware files and traces without simulating anything."""
+    from archsim.simulate import load_accelerator
 
     def load(path: Path) -> str:
         if path.suffix == ".npz":
@@ -313,7 +311,7 @@ def check(
 
             trace = load_trace(path)
             return f"{path}: ok, {trace.network}, {len(trace.operations)} operations, T = {trace.timesteps}"
-        return f"{path}: ok, a machine of type {_machine(path, overrides).name}"
+        return f"{path}: ok, a machine of type {load_accelerator(path, overrides or ()).name}"
 
     for line in _each(files, load):
         typer.echo(line)
@@ -324,8 +322,9 @@ def explain(hardware: Hardware, overrides: Overrides = None) -> None:
     """Print a machine: every value with its source, its area, and what each action costs."""
     from archsim.cost import area_rows, load_table, price_rows
     from archsim.hardware.loading import field_rows
+    from archsim.simulate import load_accelerator
 
-    machine = _machine(hardware, overrides)
+    machine = load_accelerator(hardware, overrides or ())
     _print_table(
         ("path", "value", "given", "meaning", "source"),
         [
@@ -373,15 +372,6 @@ def schema(
         allowed = ", ".join(sorted(known))
         raise UsageError(f"unknown accelerator, got '{accelerator}'; allowed: {allowed}{nearest(accelerator, known)}")
     typer.echo(json_text(json_schema(known[accelerator].Config)), nl=False)
-
-
-def _machine(path: Path, overrides: Sequence[str] | None) -> Accelerator:
-    from archsim.accelerators import registry
-    from archsim.hardware.loading import load_machine
-
-    known = registry()
-    config: Any = load_machine(path, {name: accelerator.Config for name, accelerator in known.items()}, overrides or ())
-    return known[config.accelerator](config)
 
 
 def _machine_names(paths: Sequence[Path]) -> list[str]:
@@ -457,7 +447,7 @@ def _for_people(cell: object) -> str:
 
 
 @contextlib.contextmanager
-def _progress(name: str = "") -> Iterator[Progress | None]:
+def _progress(name: str = "") -> Iterator[Callable[[str, int, int], None] | None]:
     """A progress bar on stderr, or None when stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None

@@ -52,6 +52,12 @@ numba.config.CACHE_DIR = str(CACHE_FOLDER)
 
 njit = functools.partial(numba.njit, cache=True)
 
+kernel = functools.partial(numba.njit, cache=True, _nrt=False)
+"""``njit`` for functions that allocate nothing: no reference counting, which else takes most of a small kernel's time."""
+
+inlined = functools.partial(numba.njit, cache=True, _nrt=False, forceinline=True)
+"""A :data:`kernel` that is copied into its callers: passing tuples of arrays costs more than what it does."""
+
 
 def cache_is_cold() -> bool:
     """True when nothing was compiled yet for these sources: the next simulation compiles first."""

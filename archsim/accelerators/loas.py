@@ -68,7 +68,7 @@ from archsim.hardware.operation import (
     VALUE_OUT,
     add_range,
 )
-from archsim.jit import njit
+from archsim.jit import inlined, kernel
 from archsim.trace import Trace
 
 CHUNK_BYTES = CHUNK_BITS // 8
@@ -131,6 +131,9 @@ class FormatConfig(Block):
     """Compressed fibers in memory."""
 
     pointer_bits: int = Field(ge=0, le=64, description="bits of a fiber's pointer to its values")
+    placement: Literal["row_per_bank", "interleaved"] = Field(
+        description="lines of a row of A: all in the bank of its TPPE, or over all banks"
+    )
 
 
 class CostConfig(Block):
@@ -158,7 +161,7 @@ class LoasConfig(Block):
 
 # --- What the kernels see ----------------------------------------------------------------------------------------------
 
-# Tensors of the traffic table. A streamed line that holds both bitmask and values counts as bitmask ("format").
+# Tensors of the traffic table, values behind their bitmasks ("format"). A streamed line with both counts as bitmask.
 INPUT_FORMAT, INPUT, WEIGHT_FORMAT, WEIGHT, OUTPUT_FORMAT, OUTPUT = range(6)
 TENSORS = ("input_format", "input", "weight_format", "weight", "output_format", "output")
 
@@ -172,7 +175,7 @@ ARRAY_BARRIER = 0
 
 
 class Spec(NamedTuple):
-    """The machine and the layer's sizes as integers. Addresses are bytes; ``groups`` of ``pes`` rows; ``tile`` groups."""
+    """The machine and the layer's sizes as integers: ``groups`` of ``pes`` rows, ``tile`` groups in a tile."""
 
     pes: int
     m: int
@@ -197,20 +200,26 @@ class Spec(NamedTuple):
     fetch_lines: int
     pointer_bytes: int
     output_mask_bytes: int
+    a_stride: int
     fiber_port: int
     credit_port: int
 
 
 class Operands(NamedTuple):
-    """Compressed operands (:mod:`archsim.compress`) and the byte address of every fiber and output row."""
+    """Compressed operands (:mod:`archsim.compress`) and where they are in memory.
+
+    The fiber of a row or column begins in line ``a_line``, ``b_line`` or ``output_line`` of it and is ``..._bytes`` long.
+    """
 
     a_mask: NDArray[np.uint64]
     a_start: NDArray[np.int64]
-    a_address: NDArray[np.int64]
+    a_line: NDArray[np.int64]
     b_mask: NDArray[np.uint64]
     b_start: NDArray[np.int64]
-    b_address: NDArray[np.int64]
-    output_address: NDArray[np.int64]
+    b_line: NDArray[np.int64]
+    b_bytes: NDArray[np.int64]
+    output_line: NDArray[np.int64]
+    output_bytes: NDArray[np.int64]
 
 
 # FIFOs, in the order of the topology; sums have one FIFO a TPPE, from SUMS on.
@@ -224,13 +233,13 @@ LOAD, JOIN, SETTLE = range(3)
 READ, COMMIT, WRITE = range(3)
 
 
-@njit
+@inlined
 def tile_end(spec: Spec, tile: int) -> int:
     """First group behind the tile that begins with group ``tile``."""
     return min(tile + spec.tile, spec.groups)
 
 
-@njit
+@inlined
 def next_step(spec: Spec, tile: int, column: int, group: int) -> tuple[int, int, int]:
     """The step after (tile, column, group); tile equals ``groups`` when the layer is done."""
     group += 1
@@ -244,20 +253,25 @@ def next_step(spec: Spec, tile: int, column: int, group: int) -> tuple[int, int,
     return tile, column, group
 
 
-@njit
+@inlined
 def request_bitmask(spec: Spec, x: Operands, o: Any, agent: int, row: int, chunk: int, epoch: int) -> None:
     """Read one chunk of bm-A."""
-    first = x.a_address[row] + chunk * CHUNK_BYTES
-    add_range(o, agent, first, first + CHUNK_BYTES, spec.line_bytes, spec.beat_bytes, CACHED_READ, INPUT_FORMAT, epoch)
+    first = chunk * CHUNK_BYTES
+    add_range(
+        o, agent, x.a_line[row], spec.a_stride, first, first + CHUNK_BYTES, spec.line_bytes, spec.beat_bytes,
+        CACHED_READ, INPUT_FORMAT, epoch,
+    )  # fmt: skip
 
 
-@njit
+@inlined
 def request_words(spec: Spec, x: Operands, o: Any, agent: int, row: int, chunk: int, matches: int, epoch: int) -> int:
     """Read the packed words of one chunk of A, or those of its matches; returns the number of requests."""
-    values = x.a_address[row] + spec.chunks * CHUNK_BYTES + spec.pointer_bytes
-    first = values + (x.a_start[row, chunk] - x.a_start[row, 0]) * spec.timesteps // 8
-    end = values + -(-(x.a_start[row, chunk + 1] - x.a_start[row, 0]) * spec.timesteps // 8)
-    lines = add_range(o, agent, first, end, spec.line_bytes, spec.beat_bytes, CACHED_READ, INPUT, epoch)
+    values = spec.chunks * CHUNK_BYTES + spec.pointer_bytes
+    first = values + ((x.a_start[row, chunk] - x.a_start[row, 0]) * spec.timesteps >> 3)
+    end = values + ((x.a_start[row, chunk + 1] - x.a_start[row, 0]) * spec.timesteps + 7 >> 3)
+    lines = add_range(
+        o, agent, x.a_line[row], spec.a_stride, first, end, spec.line_bytes, spec.beat_bytes, CACHED_READ, INPUT, epoch
+    )
     if spec.word_reads:
         # One access a match; the matches are spread over the lines that the chunk's words lie in.
         for i in range(lines):
@@ -268,7 +282,17 @@ def request_words(spec: Spec, x: Operands, o: Any, agent: int, row: int, chunk: 
     return lines
 
 
-@njit
+@inlined
+def stream(spec: Spec, o: Any, agent: int, line: int, first: int, end: int, mask_bytes: int, mode: int, mask: int) -> None:
+    """Whole lines of a fiber from byte ``first`` on, to or from DRAM; a line with bitmask counts as tensor ``mask``."""
+    while first < end:
+        part = min(end, first + spec.line_bytes)
+        tensor = mask if first < mask_bytes else mask + 1
+        add_range(o, agent, line, 1, first, part, spec.line_bytes, spec.beat_bytes, mode, tensor, 0)
+        first = part
+
+
+@inlined
 def tppe(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
     """One row of A against the broadcast fibers of B, chunk by chunk; the bitmask of the next join is read ahead."""
     tile, column, group, chunk = state[agent, TILE], state[agent, COLUMN], state[agent, GROUP], state[agent, CHUNK]
@@ -336,7 +360,7 @@ def tppe(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, coun
             request_bitmask(spec, x, o, agent, row, 0, tile)
 
 
-@njit
+@inlined
 def p_lif(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
     """Fire the neurons of one TPPE, compress 128 of them at a time, write a row when it is complete."""
     tile, column, group = state[agent, TILE], state[agent, COLUMN], state[agent, GROUP]
@@ -365,28 +389,23 @@ def p_lif(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, cou
                 state[agent, CHUNK] = 0
                 return
     else:
-        first = x.output_address[row] + state[agent, CHUNK]
-        end = min(x.output_address[row + 1], first + spec.fetch_lines * spec.line_bytes)
-        while first < end:
-            bitmask = first - x.output_address[row] < spec.output_mask_bytes
-            part = min(end, (first // spec.line_bytes + 1) * spec.line_bytes)
-            tensor = OUTPUT_FORMAT if bitmask else OUTPUT
-            add_range(o, agent, first, part, spec.line_bytes, spec.beat_bytes, STREAM_WRITE, tensor, 0)
-            first = part
-        state[agent, CHUNK] = end - x.output_address[row]
-        if end < x.output_address[row + 1]:
+        first = state[agent, CHUNK]
+        end = min(x.output_bytes[row], first + spec.fetch_lines * spec.line_bytes)
+        stream(spec, o, agent, x.output_line[row], first, end, spec.output_mask_bytes, STREAM_WRITE, OUTPUT_FORMAT)
+        state[agent, CHUNK] = end
+        if end < x.output_bytes[row]:
             return
     state[agent, PHASE] = READ
     state[agent, TILE], state[agent, COLUMN], state[agent, GROUP] = next_step(spec, tile, column, group)
 
 
-@njit
+@inlined
 def visits(spec: Spec, tile: int, group: int) -> bool:
     """Whether a fiber of B is fetched anew for this group: for the first of a tile, or for all if two do not fit."""
     return group == tile or spec.refetch == 1
 
 
-@njit
+@inlined
 def fetcher(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
     """Stream fibers of B from DRAM into the cache, as far ahead as there are credits."""
     tile, column, group = state[agent, TILE], state[agent, COLUMN], state[agent, GROUP]
@@ -399,16 +418,10 @@ def fetcher(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, c
     if done == 0:
         o[agent, POP] = spec.credit_port
         o[agent, POP_COUNT] = 1
-    first = x.b_address[column] + done
-    end = min(x.b_address[column + 1], first + spec.fetch_lines * spec.line_bytes)
-    while first < end:
-        bitmask = first - x.b_address[column] < spec.chunks * CHUNK_BYTES
-        part = min(end, (first // spec.line_bytes + 1) * spec.line_bytes)
-        tensor = WEIGHT_FORMAT if bitmask else WEIGHT
-        add_range(o, agent, first, part, spec.line_bytes, spec.beat_bytes, STREAM_READ, tensor, 0)
-        first = part
-    state[agent, CHUNK] = end - x.b_address[column]
-    if end == x.b_address[column + 1]:
+    end = min(x.b_bytes[column], done + spec.fetch_lines * spec.line_bytes)
+    stream(spec, o, agent, x.b_line[column], done, end, spec.chunks * CHUNK_BYTES, STREAM_READ, WEIGHT_FORMAT)
+    state[agent, CHUNK] = end
+    if end == x.b_bytes[column]:
         o[agent, PUSH] = FIBERS
         o[agent, PUSH_COUNT] = 1
         state[agent, CHUNK] = 0
@@ -416,7 +429,7 @@ def fetcher(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, c
     state[agent, TILE], state[agent, COLUMN], state[agent, GROUP] = tile, column, group
 
 
-@njit
+@inlined
 def broadcaster(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
     """Read the fiber of B from the cache, one line of bitmask and its values at a time, and broadcast its chunks."""
     tile, column, group, chunk = state[agent, TILE], state[agent, COLUMN], state[agent, GROUP], state[agent, CHUNK]
@@ -438,22 +451,21 @@ def broadcaster(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
             o[agent, POP] = spec.fiber_port
             o[agent, POP_COUNT] = 1
     end = min(spec.chunks, chunk + max(1, spec.line_bytes // CHUNK_BYTES))
-    base = x.b_address[column]
-    values = base + spec.chunks * CHUNK_BYTES + spec.pointer_bytes
+    values = spec.chunks * CHUNK_BYTES + spec.pointer_bytes
     start = x.b_start[column, 0]
-    first_value = values + (x.b_start[column, chunk] - start) * spec.weight_bits // 8
-    end_value = values + -(-(x.b_start[column, end] - start) * spec.weight_bits // 8)
-    line, beat = spec.line_bytes, spec.beat_bytes
-    first_bit, end_bit = base + chunk * CHUNK_BYTES, base + end * CHUNK_BYTES
-    add_range(o, agent, first_bit, end_bit, line, beat, RESIDENT_READ, WEIGHT_FORMAT, 0)
-    add_range(o, agent, first_value, end_value, line, beat, RESIDENT_READ, WEIGHT, 0)
+    first_value = values + ((x.b_start[column, chunk] - start) * spec.weight_bits >> 3)
+    end_value = values + ((x.b_start[column, end] - start) * spec.weight_bits + 7 >> 3)
+    size, beat = spec.line_bytes, spec.beat_bytes
+    first_bit, end_bit = chunk * CHUNK_BYTES, end * CHUNK_BYTES
+    add_range(o, agent, x.b_line[column], 1, first_bit, end_bit, size, beat, RESIDENT_READ, WEIGHT_FORMAT, 0)
+    add_range(o, agent, x.b_line[column], 1, first_value, end_value, size, beat, RESIDENT_READ, WEIGHT, 0)
     counts[agent, BROADCAST_BEATS] += -(-(end_bit - first_bit) // beat) + -(-(end_value - first_value) // beat)
     o[agent, PUSH] = CHUNKS
     o[agent, PUSH_COUNT] = end - chunk
     state[agent, CHUNK] = end
 
 
-@njit
+@kernel
 def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
     """The next operation of any agent; see :mod:`archsim.hardware.operation`."""
     if agent < spec.pes:
@@ -469,10 +481,22 @@ def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, coun
 # --- The machine -------------------------------------------------------------------------------------------------------
 
 
-def _addresses(base: int, sizes: NDArray[np.int64], line_bytes: int) -> NDArray[np.int64]:
-    """Byte addresses of fibers of ``sizes`` bytes from ``base`` on, each in whole lines; one more entry for the end."""
-    whole = -(-sizes // line_bytes) * line_bytes
-    return np.concatenate(([base], base + np.cumsum(whole)))
+def _lines(sizes: NDArray[np.int64], line_bytes: int, base: int) -> tuple[NDArray[np.int64], int]:
+    """First lines of fibers of ``sizes`` bytes, one behind the other from line ``base`` on; the first free line."""
+    ends = base + np.cumsum(-(-sizes // line_bytes))
+    return np.concatenate(([base], ends[:-1])), int(ends[-1])
+
+
+def _lines_by_bank(sizes: NDArray[np.int64], line_bytes: int, banks: int) -> tuple[NDArray[np.int64], int]:
+    """The same with row m in bank ``m mod banks``, its lines ``banks`` apart; banks fill at their own pace."""
+    lines = -(-sizes // line_bytes)
+    first = np.empty(len(sizes), np.int64)
+    depth = 0
+    for bank in range(min(banks, len(sizes))):
+        ends = np.cumsum(lines[bank::banks])
+        first[bank::banks] = (ends - lines[bank::banks]) * banks + bank
+        depth = max(depth, int(ends[-1]))
+    return first, depth * banks
 
 
 class LoAS(Accelerator):
@@ -626,9 +650,13 @@ class LoAS(Accelerator):
         row_bytes = chunks * CHUNK_BYTES + pointer + -(-(a_start[:, -1] - a_start[:, 0]) * layer.timesteps // 8)
         b_start = layer.weights.start
         fiber_bytes = chunks * CHUNK_BYTES + pointer + -(-(b_start[:, -1] - b_start[:, 0]) * config.pe.weight_bits // 8)
-        a_address = _addresses(0, row_bytes, cache.line_bytes)
-        b_address = _addresses(int(a_address[-1]), fiber_bytes, cache.line_bytes)
-        output_address = _addresses(int(b_address[-1]), output_bytes, cache.line_bytes)
+        by_bank = config.format.placement == "row_per_bank"
+        if by_bank:
+            a_line, free = _lines_by_bank(row_bytes, cache.line_bytes, cache.banks)
+        else:
+            a_line, free = _lines(row_bytes, cache.line_bytes, 0)
+        b_line, free = _lines(fiber_bytes, cache.line_bytes, free)
+        output_line, _ = _lines(output_bytes, cache.line_bytes, free)
         pes = min(config.pe.count, layer.m)
         groups = -(-layer.m // pes)
         tile = 1
@@ -636,7 +664,7 @@ class LoAS(Accelerator):
             row = chunks * CHUNK_BYTES + len(layer.spikes.words) * layer.timesteps / 8 / layer.m + cache.line_bytes
             tile = max(1, int(config.scheduler.tile_fill * cache.usable_bytes / (pes * row)))
         stream_bytes = cache.usable_bytes * cache.stream_ways // cache.ways
-        held = int(np.diff(b_address).max()) * (config.scheduler.prefetch_fibers + 1)
+        held = int(fiber_bytes.max() + cache.line_bytes) * (config.scheduler.prefetch_fibers + 1)
         spec = Spec(
             pes=pes,
             m=layer.m,
@@ -661,10 +689,13 @@ class LoAS(Accelerator):
             fetch_lines=min(cache.mshrs, 16),
             pointer_bytes=pointer,
             output_mask_bytes=chunks_of(layer.n) * CHUNK_BYTES if has_bitmask else 0,
+            a_stride=cache.banks if by_bank else 1,
             fiber_port=pes,
             credit_port=pes + 1,
         )
-        operands = Operands(a_mask, a_start, a_address, layer.weights.mask, b_start, b_address, output_address)
+        operands = Operands(
+            a_mask, a_start, a_line, layer.weights.mask, b_start, b_line, fiber_bytes, output_line, output_bytes
+        )
         return spec, operands
 
     def _result(

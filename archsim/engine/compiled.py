@@ -69,7 +69,7 @@ from archsim.hardware.operation import (
     VALUE_OUT,
     Topology,
 )
-from archsim.jit import njit
+from archsim.jit import inlined, kernel
 
 WHEEL_SLOTS = 1024
 """Cycles of one turn of the wheel, a power of two; more than nearly every delay, so that few bits wait a turn."""
@@ -151,7 +151,7 @@ class Resources(NamedTuple):
 FREE, QUEUE_HEAD, QUEUE_TAIL = range(3)
 
 
-@njit
+@inlined
 def _set_bit(bits: Any, pending: Any, due: int, number: int) -> None:
     slot = due & (WHEEL_SLOTS - 1)
     mask = np.uint64(1) << np.uint64(number & 63)
@@ -160,20 +160,20 @@ def _set_bit(bits: Any, pending: Any, due: int, number: int) -> None:
         pending[0] += 1
 
 
-@njit
+@inlined
 def _wake(wheel: Any, agents: Any, agent: int, cycle: int) -> None:
     agents.due[agent] = cycle
     _set_bit(wheel.control, wheel.pending, cycle, agent)
 
 
-@njit
+@inlined
 def _arrive(wheel: Any, requests: Any, request: int, stage: int, cycle: int) -> None:
     requests.stage[request] = stage
     requests.due[request] = cycle
     _set_bit(wheel.arrive, wheel.pending, cycle, request)
 
 
-@njit
+@inlined
 def _request_done(wheel: Any, agents: Any, requests: Any, operations: Any, request: int, cycle: int) -> None:
     """Request ``request`` is done in cycle ``cycle``; its agent goes on when its last one is."""
     agent = requests.owner[request]
@@ -184,7 +184,7 @@ def _request_done(wheel: Any, agents: Any, requests: Any, operations: Any, reque
         _wake(wheel, agents, agent, agents.resume[agent])
 
 
-@njit
+@inlined
 def _fifo_space(topology: Any, fifos: Any, fifo: int) -> int:
     slowest = fifos.written[fifo]
     for port in range(topology.fifo_first_port[fifo], topology.fifo_first_port[fifo + 1]):
@@ -192,7 +192,7 @@ def _fifo_space(topology: Any, fifos: Any, fifo: int) -> int:
     return topology.fifo_capacity[fifo] - (fifos.written[fifo] - slowest)
 
 
-@njit
+@inlined
 def _pop(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int, now: int) -> bool:
     """Take the operation's tokens, or wait."""
     port = o[agent, POP]
@@ -211,7 +211,7 @@ def _pop(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int,
     return True
 
 
-@njit
+@inlined
 def _push(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int, now: int) -> bool:
     """Write the operation's tokens, or wait."""
     fifo = o[agent, PUSH]
@@ -230,7 +230,7 @@ def _push(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int
     return True
 
 
-@njit
+@inlined
 def _meet(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int, now: int) -> bool:
     """Arrive at the operation's barrier; the last one wakes the others and goes on."""
     barrier = o[agent, BARRIER]
@@ -244,7 +244,7 @@ def _meet(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int
     return True
 
 
-@njit
+@inlined
 def _issue(memory: Any, wheel: Any, agents: Any, requests: Any, o: Any, traffic: Any, agent: int, now: int) -> None:
     """Send the operation's requests out, one a cycle."""
     for place in range(o[agent, REQUESTS]):
@@ -273,7 +273,7 @@ def _issue(memory: Any, wheel: Any, agents: Any, requests: Any, o: Any, traffic:
             _arrive(wheel, requests, request, AT_MSHR if mode == STREAM_READ else AT_BANK, now + place)
 
 
-@njit
+@inlined
 def _at_bank(
     memory: Any, cache: Any, resources: Any, wheel: Any, agents: Any, requests: Any, o: Any, traffic: Any,
     request: int, now: int,
@@ -323,7 +323,7 @@ def _at_bank(
         _request_done(wheel, agents, requests, o, request, granted + beats - 1 + spec.hit_cycles)
 
 
-@njit
+@inlined
 def _at_mshr(resources: Any, wheel: Any, requests: Any, request: int, now: int) -> None:
     if resources.mshr[FREE] > 0:
         resources.mshr[FREE] -= 1
@@ -333,7 +333,7 @@ def _at_mshr(resources: Any, wheel: Any, requests: Any, request: int, now: int) 
         resources.mshr[QUEUE_TAIL] += 1
 
 
-@njit
+@inlined
 def _at_channel(
     memory: Any, dram: Any, resources: Any, wheel: Any, agents: Any, requests: Any, o: Any, traffic: Any,
     request: int, now: int,
@@ -351,7 +351,7 @@ def _at_channel(
         _arrive(wheel, requests, request, AT_FILL, data)
 
 
-@njit
+@inlined
 def _complete(resources: Any, wheel: Any, agents: Any, requests: Any, o: Any, request: int, now: int) -> None:
     """A fill is done: hand its MSHR to the request that waits longest, deliver to it and to those merged with it."""
     if resources.mshr[QUEUE_HEAD] < resources.mshr[QUEUE_TAIL]:
@@ -491,7 +491,7 @@ def _compiled_loop(spec_type: Any, operands_type: Any, argument_types: tuple[Any
         types.int64, types.int64, spec_type, STATE_ARRAY, operands_type, STATE_ARRAY, STATE_ARRAY
     )
     signature = types.UniTuple(types.int64, 3)(types.FunctionType(step_signature), *argument_types)
-    return njit(signature)(_run), step_signature
+    return kernel(signature)(_run), step_signature
 
 
 def simulate(

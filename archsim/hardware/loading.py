@@ -406,7 +406,6 @@ def _config_class(document: _Document, registry: Mapping[str, type[BlockT]]) -> 
 
 # ------------------------------------------------------------------------------------------------------------ messages
 
-_BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
 _WORDS = {
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
@@ -521,9 +520,14 @@ class _Translator:
             hint = nearest(str(details["input"]), re.findall(r"'([^']*)'", expected))
             return f"must be {expected}{hint}"
         if kind in _WORDS:
-            return _WORDS[kind].format(**context)
+            return _WORDS[kind].format(**{name: _bound(value) for name, value in context.items()})
         message = details["msg"]
         return message[:1].lower() + message[1:]
+
+
+def _bound(value: object) -> object:
+    """A bound as a person would write it: 0, not 0.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _block_at(config_class: type[Block], path: KeyPath) -> type[Block] | None:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.jit import njit
+from archsim.jit import inlined
 
 POP = 0
 POP_COUNT = 1
@@ -112,7 +112,7 @@ def topology(request_slots: list[int], fifos: list[tuple[int, int, int]], barrie
     )
 
 
-@njit
+@inlined
 def add_request(
     o: Any, agent: int, line: int, beats: int, useful_bytes: int, mode: int, tensor: int, epoch: int
 ) -> None:
@@ -127,16 +127,21 @@ def add_request(
     o[agent, REQUESTS] += 1
 
 
-@njit
+@inlined
 def add_range(
-    o: Any, agent: int, first: int, end: int, line_bytes: int, beat_bytes: int, mode: int, tensor: int, epoch: int
-) -> int:
-    """Append one request for every line that the bytes [first, end) touch; returns how many."""
+    o: Any, agent: int, line: int, stride: int, first: int, end: int, line_bytes: int, beat_bytes: int, mode: int,
+    tensor: int, epoch: int,
+) -> int:  # fmt: skip
+    """Append one request for every line that the bytes [first, end) of a fiber touch; returns how many.
+
+    The fiber's byte 0 is the first of line ``line``, its following lines are ``stride`` apart.
+    """
+    index = first // line_bytes
     lines = 0
     while first < end:
-        line = first // line_bytes
-        part = min(end, (line + 1) * line_bytes) - first
-        add_request(o, agent, line, -(-part // beat_bytes), part, mode, tensor, epoch)
+        part = min(end, (index + 1) * line_bytes) - first
+        add_request(o, agent, line + index * stride, (part + beat_bytes - 1) // beat_bytes, part, mode, tensor, epoch)
         first += part
+        index += 1
         lines += 1
     return lines

@@ -76,8 +76,8 @@ class Archive(Mapping[str, NDArray[np.generic]]):
             size = self._members.get(name)
             if size is not None and not spec.bytes <= size <= spec.bytes + _MAX_HEADER:
                 problems.append(
-                    f"{self.path}: array {name!r} takes {size:,} bytes, got a size that does not fit; "
-                    f"allowed: {spec.bytes:,} for {_describe(spec.dtype, spec.shape)} and a header"
+                    f"{self.path}: array {name!r} takes {size:,} bytes; allowed: "
+                    f"{spec.bytes:,} for {_describe(spec.dtype, spec.shape)}, and a header"
                 )
         return problems
 

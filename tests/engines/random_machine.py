@@ -16,7 +16,7 @@ from archsim.hardware.memory.cache import CacheSpec
 from archsim.hardware.memory.dram import DramSpec
 from archsim.hardware.memory.system import MemorySpec
 from archsim.hardware.operation import END, HEADER, LINE, REQUEST_FIELDS, REQUESTS, START, VALUE, VALUE_OUT
-from archsim.jit import njit
+from archsim.jit import kernel
 
 
 class Program(NamedTuple):
@@ -28,7 +28,7 @@ class NoSpec(NamedTuple):
     unused: int
 
 
-@njit
+@kernel
 def play(agent, now, spec, state, operands, o, counts):
     """Play the next row of the agent's table; data-dependent: the value popped changes the next line read."""
     position = state[agent, 0]

@@ -13,7 +13,15 @@ PER_TEST = 25
 def run(engine, seed):
     spec, operands, topology, memory, agents = random_machine(seed)
     return engine.simulate(
-        play, spec, operands, topology, memory, np.zeros((agents, 1), np.int64), np.zeros((agents, 2), np.int64), 2, True
+        play,
+        spec,
+        operands,
+        topology,
+        memory,
+        np.zeros((agents, 1), np.int64),
+        np.zeros((agents, 2), np.int64),
+        2,
+        True,
     )
 
 

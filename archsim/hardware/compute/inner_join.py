@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import Any
 
 from archsim.compress.bitmask import CHUNK_BITS, highest_one
-from archsim.jit import njit
+from archsim.jit import inlined
 
 HIDDEN = 0
 LITERAL = 1
@@ -33,7 +33,7 @@ EARLY_STOP = 2
 LAGGY_MODES = {"hidden": HIDDEN, "literal": LITERAL, "early_stop": EARLY_STOP}
 
 
-@njit
+@inlined
 def laggy_cycles(mode: int, adders: int, low: int, high: int) -> int:
     """Cycles that the laggy prefix-sum works on a chunk whose AND is (``low``, ``high``), not both zero."""
     if mode != EARLY_STOP:
@@ -42,7 +42,7 @@ def laggy_cycles(mode: int, adders: int, low: int, high: int) -> int:
     return last // adders + 1
 
 
-@njit
+@inlined
 def join_cycles(overhead: int, matches: int, mode: int, laggy: int) -> int:
     """Cycles that one chunk pair occupies the fast path, FIFO stalls apart."""
     cycles = max(1, overhead + matches)
@@ -51,7 +51,7 @@ def join_cycles(overhead: int, matches: int, mode: int, laggy: int) -> int:
     return cycles
 
 
-@njit
+@inlined
 def correct(fifo: Any, agent: int, first: int, depth: int, start: int, matches: int, ready: int) -> int:
     """Run ``matches`` entries through the FIFO; returns the cycle after the last push.
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 from typing import Any
 
 from archsim.compress.bitmask import popcount
-from archsim.jit import njit
+from archsim.jit import kernel
 
 
-@njit
+@kernel
 def fire(sums: Any, bias: Any, threshold: Any, fraction_bits: int, leak_shift: int, soft_reset: bool,
          mask_fire_once: bool, words: Any) -> None:  # fmt: skip
     """Packed output words uint16 [rows, N] of full sums int64 [rows, N, T]."""

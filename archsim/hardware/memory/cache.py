@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.hardware.loading import Block, CrossFieldError
-from archsim.jit import njit
+from archsim.jit import inlined
 
 HIT = 0
 MISS = 1
@@ -125,7 +125,7 @@ def empty_cache(spec: CacheSpec) -> CacheState:
     )
 
 
-@njit
+@inlined
 def look_up(spec: CacheSpec, state: CacheState, line: int, epoch: int, request: int) -> tuple[int, int]:
     """Look ``line`` up for ``request`` and, on a miss, make room: (outcome, way).
 
@@ -160,7 +160,7 @@ def look_up(spec: CacheSpec, state: CacheState, line: int, epoch: int, request: 
     return MISS, victim
 
 
-@njit
+@inlined
 def fill(spec: CacheSpec, state: CacheState, line: int, way: int) -> None:
     """The line has arrived in its reserved way."""
     state.filling[line % spec.banks, line // spec.banks % spec.sets, way] = VALID

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.hardware.loading import Block, CrossFieldError
-from archsim.jit import njit
+from archsim.jit import inlined
 
 
 class DramConfig(Block):
@@ -87,7 +87,7 @@ def idle_dram(spec: DramSpec) -> DramState:
     )
 
 
-@njit
+@inlined
 def serve(spec: DramSpec, state: DramState, line: int, granted: int) -> tuple[int, int, int]:
     """Serve ``line``, granted in cycle ``granted``: (cycle after its burst, cycle of its data, next possible grant)."""
     channel = line % spec.channels

@@ -54,6 +54,7 @@ def layer(name: str = "conv1", **changes: object) -> LayerResult:
         ),
         "units": (UnitTime("pe", 0, 60, 30, 10), UnitTime("pe", 1, 40, 0, 60)),
         "lower_bound_cycles": 60,
+        "compulsory_read_bytes": 704,
         "mismatches": 0,
         "engine_wall_s": 0.25,
     }

@@ -1,0 +1,405 @@
+"""Trace files that are wrong, one fault each. Not written with ``archsim``, which would refuse to."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import shutil
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from archsim.trace import save_trace
+from tests.small_traces import tiny
+
+
+class Raw:
+    """A trace as plain JSON and arrays, to be spoilt."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as file:
+            self.arrays = {name: file[name] for name in file.files if name != "meta"}
+            self.meta = json.loads(file["meta"].tobytes())
+
+    def sealed(self) -> bytes:
+        """The record with a hash that fits the contents, so that only the fault is wrong."""
+        meta = {key: value for key, value in self.meta.items() if key != "sha256"}
+        digest = hashlib.sha256(json.dumps(meta, sort_keys=True, separators=(",", ":")).encode())
+        for name in sorted(self.arrays):
+            array = self.arrays[name]
+            if not array.dtype.hasobject:
+                digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return json.dumps(meta | {"sha256": digest.hexdigest()}).encode()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def write(path: Path, meta: bytes, arrays: dict[str, np.ndarray]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("meta.npy", npy(np.frombuffer(meta, np.uint8)))
+        for name, array in arrays.items():
+            archive.writestr(f"{name}.npy", npy(array))
+
+
+def _set(path, value):
+    """A change of the record: ``value`` at a path such as ``operations.1.kernel``."""
+
+    def change(raw):
+        *parents, last = path.split("/")
+        target = raw.meta
+        for key in parents:
+            target = target[int(key)] if isinstance(target, list) else target[key]
+        target[int(last) if isinstance(target, list) else last] = value
+
+    return change
+
+
+def _drop(path):
+    def change(raw):
+        *parents, last = path.split("/")
+        target = raw.meta
+        for key in parents:
+            target = target[int(key)] if isinstance(target, list) else target[key]
+        del target[last]
+
+    return change
+
+
+def _array(name, change_array):
+    def change(raw):
+        raw.arrays[name] = change_array(raw.arrays[name])
+
+    return change
+
+
+def _new_array(name, array):
+    return lambda raw: raw.arrays.update({name: array})
+
+
+def _without_array(name):
+    return lambda raw: raw.arrays.pop(name)
+
+
+def _with(array, place, value):
+    array = array.copy()
+    array[place] = value
+    return array
+
+
+def _swapped(raw):
+    raw.meta["operations"][:2] = raw.meta["operations"][1::-1]
+
+
+def _huge_sums(raw):
+    raw.meta["operations"][0]["neuron"]["fraction_bits"] = 60
+
+
+CHANGES = {
+    # name: (what is changed, what the message must say)
+    "wrong format": (_set("format", "tracesim"), "format: wrong format of trace, got 'tracesim'"),
+    "no format": (_drop("format"), "format: wrong format of trace, got nothing"),
+    "wrong version": (_set("version", 2), "version: wrong version of trace, got 2; allowed: 1"),
+    "version as text": (_set("version", "1"), "version: wrong version"),
+    "version true": (_set("version", True), "version: wrong version of trace, got True"),
+    "no timesteps": (_drop("timesteps"), "timesteps: missing"),
+    "T = 0": (_set("timesteps", 0), "timesteps: input should be greater than or equal to 1, got 0"),
+    "T = 99": (_set("timesteps", 99), "timesteps: input should be less than or equal to 16, got 99"),
+    "T as text": (_set("timesteps", "4"), "timesteps: input should be a valid integer, got '4'"),
+    "T = 5 but stored 3": (_set("timesteps", 5), "array 'tensor.conv1.spikes'"),
+    "images 0": (_set("images", 0), "images: input should be greater than or equal to 1, got 0"),
+    "images negative": (_set("images", -1), "images: input should be"),
+    "images 3 but stored 1": (_set("images", 3), "array 'tensor.pixels'"),
+    "absurd shape": (_set("tensors/pixels/shape", [1 << 18, 1 << 18, 1 << 18]), "values in one array; allowed"),
+    "shape beyond any limit": (_set("tensors/pixels/shape", [1 << 70, 5, 6]), "tensors.pixels.shape[0]"),
+    "shape with zero": (_set("tensors/pixels/shape", [0, 5, 6]), "tensors.pixels.shape[0]: input should be"),
+    "shape of two": (_set("tensors/pixels/shape", [5, 6]), "a shape is [C, H, W] or [F], got"),
+    "shape as text": (_set("tensors/pixels/shape", "2x5x6"), "tensors.pixels.shape"),
+    "shape with a fraction": (_set("tensors/pixels/shape", [2, 5, 6.5]), "tensors.pixels.shape[2]"),
+    "unknown key": (_set("timestep", 4), "timestep: unknown key (did you mean 'timesteps'?)"),
+    "unknown key of an operation": (
+        _set("operations/1/strides", [1, 1]), "operations[1].strides: unknown key (did you mean 'stride'?)"),
+    "unknown key of a neuron": (
+        _set("operations/1/neuron/leak", 1), "operations[1].neuron.leak: unknown key (did you mean 'leak_shift'?)"),
+    "unknown op": (
+        _set("operations/1/op", "conv2"), "operations[1].op: unknown, got 'conv2'; allowed: 'conv2d'"),
+    "op of the wrong type": (_set("operations/1/op", 7), "operations[1].op"),
+    "no op": (_drop("operations/1/op"), "operations[1].op: missing"),
+    "no operations": (_set("operations", []), "operations"),
+    "operations as object": (_set("operations", {"a": 1}), "operations"),
+    "null operation": (_set("operations/1", None), "operations[1]"),
+    "name with a path": (_set("operations/1/name", "../../etc"), "operations[1].name"),
+    "two operations of one name": (_set("operations/1/name", "conv1"), "two operations have the name 'conv1'"),
+    "two writers": (_set("operations/1/output", "conv1.spikes"), "is written by an earlier operation too"),
+    "stride 0": (_set("operations/1/stride", [0, 1]), "operations[1].stride[0]"),
+    "negative padding": (_set("operations/1/padding", [-1, 1]), "operations[1].padding[0]"),
+    "kernel larger than the input": (
+        _set("operations/1/kernel", [9, 3]), "operations[1].kernel: 9 is larger than the padded input, 7"),
+    "kernel of one number": (_set("operations/1/kernel", 3), "operations[1].kernel"),
+    "kernel unlike the weights": (_set("operations/1/kernel", [1, 3]), "tensors.conv2.spikes.shape"),
+    "inconsistent channels": (_set("operations/1/out_channels", 6), "writes [6, 5, 3], got [5, 5, 3]"),
+    "inconsistent K": (_set("tensors/pool.spikes/shape", [5, 2, 2]), "writes [5, 2, 1], got [5, 2, 2]"),
+    "weights for another K": (
+        _array("weight.fc", lambda a: np.zeros((4, 11), np.int8)), "array 'weight.fc'"),
+    "input that does not exist": (
+        _set("operations/1/inputs", ["conv1.spike"]), "is not stored, and what is read must be; stored: conv1.spikes"),
+    "input that is written later": (_swapped, "is not defined yet: 'conv1' writes it later"),
+    "an operation that reads its output": (
+        _set("operations/2/inputs", ["pool.spikes"]), "operation 'pool' reads its own output"),
+    "no inputs": (_set("operations/1/inputs", []), "operations[1].inputs"),
+    "two inputs of a convolution": (
+        _set("operations/1/inputs", ["conv1.spikes", "pixels"]), "conv2d reads 1 tensors, got 2"),
+    "convolution of features": (
+        lambda raw: (
+            raw.meta["tensors"]["logits"].update(shape=[4]), raw.meta["operations"].append(
+                {"name": "x", "op": "pool", "inputs": ["logits"], "output": "y", "kernel": [1, 1]})),
+        "pool reads [C, H, W], got the shape [4]"),
+    "tensor of no use": (
+        _set("tensors/lonely", {"kind": "spike", "shape": [3]}), "tensors.lonely: no operation reads or writes it"),
+    "unknown kind": (_set("tensors/pixels/kind", "spikes"), "tensors.pixels.kind: unknown, got 'spikes'"),
+    "unknown dtype": (_set("tensors/pixels/dtype", "float32"), "tensors.pixels.dtype: got 'float32'; allowed: 'uint8'"),
+    "spikes that are integers": (_set("operations/1/neuron", None), "writes 'int', got 'spike'"),
+    "missing array": (_without_array("weight.conv2"), "array 'weight.conv2' is missing"),
+    "missing threshold": (_without_array("threshold.conv2"), "array 'threshold.conv2' is missing"),
+    "extra array": (_new_array("surprise", np.zeros(3)), "array 'surprise' is not in the record"),
+    "object array": (
+        _array("weight.conv2", lambda a: a.astype(object)), "array 'weight.conv2'"),
+    "real weights": (_array("weight.conv2", lambda a: a.astype(np.float32)), "array 'weight.conv2'"),
+    "NaN weights": (_array("weight.conv2", lambda a: np.full(a.shape, np.nan)), "array 'weight.conv2'"),
+    "wrong dtype of the same size": (
+        _array("weight.conv2", lambda a: a.view(np.uint8)), "got uint8 [5, 3, 3, 3]; allowed: int8 [5, 3, 3, 3]"),
+    "real thresholds": (
+        _array("threshold.conv2", lambda a: a.astype(np.float32)), "got float32 [5]; allowed: int32 [5]"),
+    "big-endian thresholds": (
+        _array("threshold.conv2", lambda a: a.astype(">i4")), "array 'threshold.conv2'"),
+    "wrong shape of the same size": (
+        _array("weight.conv2", lambda a: a.reshape(3, 5, 3, 3)), "got int8 [3, 5, 3, 3]; allowed: int8 [5, 3, 3, 3]"),
+    "Fortran order": (
+        _array("weight.conv2", lambda a: np.asfortranarray(a)), "in Fortran order"),
+    "wrong shape": (_array("weight.conv2", lambda a: a[:, :, :2]), "array 'weight.conv2'"),
+    "spikes not packed": (
+        _array("tensor.conv2.spikes", lambda a: np.unpackbits(a)), "array 'tensor.conv2.spikes'"),
+    "spikes that are 2": (
+        _array("tensor.conv2.spikes", lambda a: np.full(8 * a.size, 2, np.uint8)), "array 'tensor.conv2.spikes'"),
+    "bits after the last spike": (
+        _array("tensor.conv2.spikes", lambda a: _with(a, -1, 0x80)),
+        "the 7 bits after the last spike must be zero, got 0x80"),
+    "threshold 0": (
+        _array("threshold.conv2", lambda a: _with(a, 3, 0)), "must be above zero, got 0 for channel 3"),
+    "threshold below 0": (
+        _array("threshold.conv2", lambda a: _with(a, 3, -7)), "must be above zero, got -7 for channel 3"),
+    "weights of more bits": (
+        _set("operations/1/weight", {"bits": 3, "scale": 1.0}), "does not fit 3 bits"),
+    "9-bit weights": (_set("operations/1/weight", {"bits": 9}), "operations[1].weight.bits"),
+    "leak_shift out of range": (_set("operations/1/neuron/leak_shift", 9), "operations[1].neuron.leak_shift"),
+    "leak_shift negative": (_set("operations/1/neuron/leak_shift", -1), "operations[1].neuron.leak_shift"),
+    "LIF without leak": (_set("operations/1/neuron/leak_shift", 0), "a LIF neuron leaks, got 0; allowed: 1 to 8"),
+    "IF with leak": (_set("operations/1/neuron/kind", "if"), "an IF neuron has no leak, got 1; allowed: 0"),
+    "unknown reset": (
+        _set("operations/1/neuron/reset", "none"), "operations[1].neuron.reset: got 'none'; allowed: 'hard' or 'soft'"),
+    "sums beyond 64 bits": (_huge_sums, "and overflow 64 bits"),
+    "accuracy in percent": (_set("provenance/accuracy", 91.3), "provenance.accuracy"),
+    "provenance missing": (_drop("provenance"), "provenance: missing"),
+    "provenance unknown": (_set("provenance/kind", "real"), "provenance.kind: got 'real'; allowed: 'trained'"),
+    "scale 0": (_set("tensors/pixels/scale", 0.0), "tensors.pixels.scale"),
+    "scale infinite": (_set("tensors/pixels/scale", 10**400), "tensors.pixels.scale"),
+}  # fmt: skip
+
+
+RAW_META = {
+    # name: (the bytes of the record, what the message must say)
+    "meta not JSON": (b"{network: vgg}", "not JSON"),
+    "meta empty": (b"", "meta"),
+    "meta not UTF-8": (b'{"network": "\xff\xfe"}', "not UTF-8 at byte 13, got 0xff"),
+    "meta not an object": (b"[1, 2, 3]", "must be a JSON object, got [1, 2, 3]"),
+    "meta with NaN": (b'{"format": "archsim-trace", "version": 1, "network": NaN}', "NaN is not a number"),
+    "meta with infinity": (b'{"format": -Infinity}', "-Infinity is not a number"),
+    "meta nested deeply": (b"[" * 200_000 + b"]" * 200_000, "nested too deeply"),
+    "meta nested in details": (
+        b'{"format": "archsim-trace", "version": 1, "provenance": {"details": ' + b'{"a":' * 500 + b"1" + b"}" * 500
+        + b"}}", "provenance.details"),
+    "meta with a key twice": (b'{"format": "archsim-trace", "format": "x"}', "key 'format' occurs twice"),
+    "meta with an endless number": (b'{"format": ' + b"9" * 10_000 + b"}", "not JSON"),
+}  # fmt: skip
+
+
+def _members(name, content):
+    """Another content of one member of the archive."""
+    return lambda good, path: _rewritten(good, path, name, content(Raw(good)) if callable(content) else content)
+
+
+def _appended(name, content):
+    def make(good, path):
+        shutil.copy(good, path)
+        with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zipfile warns of a name that occurs twice
+            archive.writestr(name, content)
+
+    return make
+
+
+def _bytes(change):
+    return lambda good, path: path.write_bytes(change(good.read_bytes()))
+
+
+def _other_hash(good, path):
+    raw = Raw(good)
+    record = raw.sealed()
+    raw.arrays["weight.conv2"] = _with(raw.arrays["weight.conv2"], (0, 0, 0, 0), 11)
+    write(path, record, raw.arrays)
+
+
+def _no_hash(good, path):
+    raw = Raw(good)
+    del raw.meta["sha256"]
+    write(path, json.dumps(raw.meta).encode(), raw.arrays)
+
+
+def _impostor(good, path):
+    """An object array whose pickle is as long as the data promised: sizes alone do not give it away."""
+    array = Raw(good).arrays["weight.conv2"]
+    header = f"{{'descr': '|O', 'fortran_order': False, 'shape': {array.shape}, }}".encode()
+    _rewritten(good, path, "weight.conv2", _npy_with(header, pickle.dumps(None).ljust(array.nbytes, b".")))
+
+
+def _lzma(good, path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("meta.npy", npy(np.frombuffer(Raw(good).sealed(), np.uint8)))
+
+
+def _shorter(length):
+    return lambda raw: npy(raw.arrays["threshold.conv2"])[:-length]
+
+
+def _header(text):
+    return _members("threshold.conv2", lambda raw: _npy_with(text, bytes(20)))
+
+
+def _record(array):
+    return lambda good, path: np.savez_compressed(path, meta=array)
+
+
+FILES = {
+    # name: (how the file is made from a good one, what the message must say)
+    "missing file": (lambda good, path: None, "no such file"),
+    "directory": (lambda good, path: path.mkdir(), "is a directory"),
+    "empty file": (_bytes(lambda whole: b""), "is empty"),
+    "text file": (_bytes(lambda whole: b"network: vgg16\n"), "is not a zip file"),
+    "pickle": (_bytes(lambda whole: pickle.dumps({"spikes": [1, 2, 3]})), "is not a zip file"),
+    "one bare array": (_bytes(lambda whole: npy(np.zeros(3))), "is not a zip file"),
+    "truncated by a byte": (_bytes(lambda whole: whole[:-1]), "is not a zip file or is truncated"),
+    "truncated in the middle": (_bytes(lambda whole: whole[: len(whole) // 2]), "is not a zip file or is truncated"),
+    "start missing": (_bytes(lambda whole: whole[100:]), "is damaged"),
+    "empty zip": (_bytes(lambda whole: b"PK\x05\x06" + bytes(18)), "array 'meta' is missing, so this is no trace"),
+    "another npz": (lambda good, path: np.savez(path, a=np.zeros(3)), "array 'meta' is missing"),
+    "bad CRC": (lambda good, path: _damage(good, path, zipfile.ZIP_STORED), "is damaged: Bad CRC-32"),
+    "bad deflate stream": (lambda good, path: _damage(good, path, zipfile.ZIP_DEFLATED), "'weight.conv2': is damaged"),
+    "pickled record": (_record(np.array([{"format": "archsim-trace"}], object)), "holds pickled Python objects"),
+    "record of two dimensions": (_record(np.zeros((2, 3), np.uint8)), "meta: got uint8 [2, 3]"),
+    "record of numbers": (_record(np.zeros(3)), "meta: got float64 [3]"),
+    "record that never ends": (_record(np.zeros((1 << 24) + 1, np.uint8)), "meta: takes 16,777,3"),
+    "hash mismatch": (_other_hash, "sha256: the contents do not have the hash in the record, got"),
+    "no hash": (_no_hash, "sha256: the contents do not have the hash in the record, got none"),
+    "object array of the right size": (_impostor, "'weight.conv2': is damaged: holds pickled Python objects"),
+    "member twice": (_appended("weight.conv2.npy", b"x"), "'weight.conv2.npy' occurs twice"),
+    "member that is no array": (_appended("../../notes.txt", b"x"), "'../../notes.txt' is not an .npy array"),
+    "LZMA member": (_lzma, "has compression method 14; allowed: stored, deflated"),
+    "encrypted member": (_bytes(lambda whole: _flagged(whole, 0x1)), "is encrypted"),
+    "array without a header": (_members("threshold.conv2", bytes(148)), "not an .npy array"),
+    "header of code": (
+        _header(b"{'descr': __import__('os'), 'fortran_order': False, 'shape': (5,)}"), "threshold.conv2': is damaged"),
+    "header too long": (_members("threshold.conv2", b"\x93NUMPY\x01\x00\xff\xff" + bytes(138)), "its .npy header takes"),
+    "structured dtype": (
+        _header(b"{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (5,), }"), "allowed: int32 [5]"),
+    "header that lies about the shape": (
+        _header(b"{'descr': '<i4', 'fortran_order': False, 'shape': (99999999999,), }"), "allowed: int32 [5]"),
+    "data shorter than promised": (_members("threshold.conv2", _shorter(130)), "array 'threshold.conv2' takes"),
+    "data cut by a byte": (_members("threshold.conv2", _shorter(1)), "19 bytes of data where its header promises 20"),
+    # 300 MB of zeros in 300 KB: refused by the size that the directory declares, before anything is inflated.
+    "zip bomb": (_members("weight.conv2", lambda raw: bytes(300_000_000)), "weight.conv2' takes 300,000,000 bytes"),
+    "zip bomb that lies": (lambda good, path: _lying_bomb(good, path), "'weight.conv2': is damaged"),
+}  # fmt: skip
+
+FAULTS = {**FILES, **CHANGES, **RAW_META}
+
+
+def good_trace(tmp_path: Path) -> Path:
+    """A trace with nothing wrong. T I = 3, so that bits do not fill bytes."""
+    path = tmp_path / "good.npz"
+    save_trace(tiny(timesteps=3, images=1), path)
+    return path
+
+
+def bad_trace(fault: str, good: Path) -> Path:
+    """A file beside ``good`` with the fault called ``fault``, one of ``FAULTS``."""
+    path = good.parent / f"{''.join(letter if letter.isalnum() else '_' for letter in fault)}.npz"
+    how = FAULTS[fault][0]
+    if fault in FILES:
+        how(good, path)
+    elif fault in RAW_META:
+        write(path, how, {})
+    else:
+        raw = Raw(good)
+        how(raw)
+        write(path, raw.sealed(), raw.arrays)
+    return path
+
+
+def bad_traces(tmp_path: Path) -> dict[str, Path]:
+    """All of them, by the name of their fault."""
+    good = good_trace(tmp_path)
+    return {fault: bad_trace(fault, good) for fault in FAULTS}
+
+
+def _rewritten(source: Path, target: Path, name: str, content: bytes, method: int = zipfile.ZIP_DEFLATED) -> None:
+    """A copy of an archive in which one member has other content."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", method) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, content if entry.filename == f"{name}.npy" else old.read(entry))
+
+
+def _npy_with(header: bytes, data: bytes) -> bytes:
+    header = header.ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
+
+
+def _damage(source: Path, target: Path, method: int) -> None:
+    """Flip a byte in the middle of a weight's data."""
+    _rewritten(source, target, "", b"", method)
+    with zipfile.ZipFile(target) as archive:
+        entry = archive.getinfo("weight.conv2.npy")
+    content = bytearray(target.read_bytes())
+    name_length, extra_length = struct.unpack_from("<HH", content, entry.header_offset + 26)
+    start = entry.header_offset + 30 + name_length + extra_length
+    content[start if method == zipfile.ZIP_DEFLATED else start + entry.file_size - 5] ^= 0xFF
+    target.write_bytes(bytes(content))
+
+
+def _flagged(whole: bytes, flag: int) -> bytes:
+    """With a flag bit of the first member set in the central directory."""
+    content = bytearray(whole)
+    content[content.index(b"PK\x01\x02") + 8] |= flag
+    return bytes(content)
+
+
+def _lying_bomb(source: Path, target: Path) -> None:
+    """Declares the size that the record promises and inflates to much more."""
+    with zipfile.ZipFile(source) as archive:
+        honest = archive.getinfo("weight.conv2.npy").file_size
+    _rewritten(source, target, "weight.conv2", bytes(50_000_000))
+    content = bytearray(target.read_bytes())
+    lie, found = struct.pack("<I", 50_000_000), 0
+    while (place := content.find(lie)) >= 0:
+        content[place : place + 4] = struct.pack("<I", honest)
+        found += 1
+    assert found == 2, "local header and central directory"
+    target.write_bytes(bytes(content))

@@ -1,0 +1,103 @@
+"""The arithmetic and the statistics of a trace, in slow scalar loops over Python integers.
+
+Written from ``workloads/README.md`` and sharing no code with ``archsim.trace``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def run(operation, inputs, timesteps):
+    """Output [T, I, ...] of an operation for ``inputs``, which all have a time axis."""
+    images = inputs[0].shape[1]
+    shape = (timesteps, images, *operation.output_shape)
+    currents = np.empty(shape, object)
+    for t in range(timesteps):
+        for image in range(images):
+            given = [values[t, image] for values in inputs]
+            for place in np.ndindex(*operation.output_shape):
+                currents[(t, image, *place)] = _current(operation, given, place)
+    if operation.neuron is None:
+        return currents
+    spikes = np.zeros(shape, bool)
+    for place in np.ndindex(*shape[1:]):
+        spikes[(slice(None), *place)] = neuron(
+            operation.neuron, [currents[(t, *place)] for t in range(timesteps)], place[1]
+        )
+    return spikes
+
+
+def neuron(neuron, currents, channel):
+    """Spikes of one neuron."""
+    threshold = int(neuron.threshold[channel]) * 2**neuron.fraction_bits
+    potential, spikes = 0, []
+    for current in currents:
+        total = int(current) * 2**neuron.fraction_bits + potential
+        spikes.append(total > threshold)
+        if spikes[-1]:
+            potential = total - threshold if neuron.reset == "soft" else 0
+        else:
+            potential = total // 2**neuron.leak_shift
+    if neuron.mask_fire_once and sum(spikes) == 1:
+        return [False] * len(spikes)
+    return spikes
+
+
+def _current(operation, inputs, place):
+    first = inputs[0]
+    bias = 0 if operation.bias is None else int(operation.bias[place[0]])
+    if operation.op == "linear":
+        values = [int(value) for value in first.flatten()]
+        return bias + sum(int(w) * value for w, value in zip(operation.weight[place[0]], values, strict=True))
+    if operation.op == "conv2d":
+        channels = range(first.shape[0])
+        weight = operation.weight
+        return bias + sum(
+            int(weight[place[0], c, dy, dx]) * int(first[c, y, x])
+            for c in channels
+            for dy, dx, y, x in _window(operation, first, place)
+        )
+    if operation.op == "pool":
+        return max(int(first[place[0], y, x]) for _, _, y, x in _window(operation, first, place))
+    if operation.op == "add":
+        return sum(int(values[place]) for values in inputs)
+    if operation.op == "concat":
+        return int(np.concatenate(inputs)[place])
+    row = place[1] * first.shape[2] + place[2]
+    second = inputs[1].reshape(inputs[1].shape[0], -1)
+    total = 0
+    for c in range(first.shape[0]):
+        other = second[c, place[0]] if operation.transpose else second[place[0], c]
+        total += int(first.reshape(first.shape[0], -1)[c, row]) * int(other)
+    return total
+
+
+def _window(operation, values, place):
+    """(kernel row, kernel column, row, column) of the inputs inside the feature map that an output sees."""
+    for dy in range(operation.kernel[0]):
+        for dx in range(operation.kernel[1]):
+            y = place[1] * operation.stride[0] + dy - operation.padding[0]
+            x = place[2] * operation.stride[1] + dx - operation.padding[1]
+            if 0 <= y < values.shape[1] and 0 <= x < values.shape[2]:
+                yield dy, dx, y, x
+
+
+def im2col(operation, spikes):
+    """The matrix [T, M, K] that a layer multiplies with its weights."""
+    timesteps, images = spikes.shape[:2]
+    if operation.op == "linear":
+        return spikes.reshape(timesteps, images, -1)
+    matrix = np.zeros((timesteps, operation.m, operation.k), bool)
+    _, rows, columns = operation.output_shape
+    for t in range(timesteps):
+        row = 0
+        for image in range(images):
+            for y in range(rows):
+                for x in range(columns):
+                    for dy, dx, sy, sx in _window(operation, spikes[t, image], (0, y, x)):
+                        for c in range(spikes.shape[2]):
+                            k = (c * operation.kernel[0] + dy) * operation.kernel[1] + dx
+                            matrix[t, row, k] = spikes[t, image, c, sy, sx]
+                    row += 1
+    return matrix

@@ -1,0 +1,284 @@
+"""Hardware files: every kind of mistake is found, placed and explained, and a good file round-trips."""
+
+import json
+import os
+from typing import Literal, Self
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from archsim.errors import ConfigError
+from archsim.hardware import loading
+from archsim.hardware.loading import Block, CrossFieldError, field_rows, json_schema, load_machine, resolved_yaml
+
+
+class Cache(Block):
+    size_kib: int = Field(256, ge=1, le=4096, description="capacity", json_schema_extra={"source": "LoAS Table III"})
+    banks: int = Field(16, ge=1)
+    policy: Literal["priority", "lru"] = "priority"
+
+    @model_validator(mode="after")
+    def _power_of_two(self) -> Self:
+        if self.banks & (self.banks - 1):
+            raise CrossFieldError({"banks": "must be a power of two"})
+        return self
+
+
+class Memory(Block):
+    ideal: bool = False
+    cache: Cache = Cache()
+    bandwidth_gb_s: float = Field(128, gt=0)
+    window: int | Literal["auto"] = "auto"
+    span: tuple[int, int] = (1, 2)
+
+
+class Config(Block):
+    accelerator: Literal["toy"]
+    clock_mhz: int = Field(ge=1, le=10_000, description="base clock")
+    memory: Memory = Memory()
+    note: str = ""
+
+
+GOOD = "accelerator: toy\nclock_mhz: 800\n"
+DEEP = "a: " + "[" * 200
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(content, *overrides):
+        path = tmp_path / "hw.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return load_machine(path, {"toy": Config}, overrides)
+
+    return load
+
+
+@pytest.fixture
+def problems(load, tmp_path):
+    """The lines that loading raises, without the folder."""
+
+    def problems(content, *overrides):
+        with pytest.raises(ConfigError) as caught:
+            load(content, *overrides)
+        return [line.replace(f"{tmp_path}{os.sep}", "") for line in caught.value.problems]
+
+    return problems
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("", "hw.yaml: is empty; expected a machine, starting with 'accelerator: NAME'"),
+        ("# nothing\n", "hw.yaml: is empty; expected a machine, starting with 'accelerator: NAME'"),
+        ("- a\n", "hw.yaml:1:1: must be a block of 'key: value' lines, got ['a']"),
+        ("toy\n", "hw.yaml:1:1: must be a block of 'key: value' lines, got 'toy'"),
+        ("a: [1\n", "hw.yaml:2:1: while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"),
+        ("a: b: c\n", "hw.yaml:1:5: mapping values are not allowed here"),
+        (DEEP, "hw.yaml:1:35: nested deeper than 32 levels"),
+        (b"a: \xff\n", "hw.yaml:1:4: is not UTF-8 text, got byte 0xff; expected a hardware file (YAML)"),
+        ("a: 1\nb: \x01\n", "hw.yaml:2:4: contains the unprintable character U+0001"),
+        (GOOD + "---\na: 1\n", "hw.yaml:3:1: must be a single document; remove the second '---'"),
+        ("a: !x!y 1\n", "hw.yaml:1:4: while parsing a node, found undefined tag handle '!x!'"),
+        ("clock_mhz: 800\n", "hw.yaml:1:1 accelerator: missing; allowed: toy"),
+        (
+            "accelerator: tpy\n",
+            "hw.yaml:1:14 accelerator: unknown accelerator, got 'tpy'; allowed: toy (did you mean 'toy'?)",
+        ),
+        ("accelerator: 3\n", "hw.yaml:1:14 accelerator: unknown accelerator, got 3; allowed: toy"),
+        ("accelerator: toy\n", "hw.yaml:1:1 clock_mhz: missing; expected: base clock"),
+        (GOOD + "clock_mhz: 9\n", "hw.yaml:3:1 clock_mhz: is given twice, first at hw.yaml:2:1"),
+        (GOOD + "1: 2\n", "hw.yaml:3:1: a key must be a word, got 1"),
+        (GOOD + "? [a]\n: 2\n", "hw.yaml:3:3: a key must be a word, got a list or block"),
+        (GOOD + "<<: {note: a}\n", "hw.yaml:3:1: merge key '<<' is not allowed; write the keys out"),
+        (
+            GOOD + "note: &n a\n",
+            "hw.yaml:3:7 note: anchor '&n' is not allowed; write the value out where it is used",
+        ),
+        (GOOD + "memory: *m\n", "hw.yaml:3:9 memory: alias '*m' is not allowed; write the value out"),
+        (GOOD + "note: !!str 1\n", "hw.yaml:3:7 note: tag 'tag:yaml.org,2002:str' is not allowed"),
+        (GOOD + "memory: 3\n", "hw.yaml:3:9 memory: must be a block of 'key: value' lines, got 3"),
+        (GOOD + "memory:\n", "hw.yaml:3:8 memory: must be a block of 'key: value' lines, got nothing"),
+        (GOOD + "memory: {ideal: yes}\n", "hw.yaml:3:17 memory.ideal: must be true or false, got 'yes'"),
+        (GOOD + "memory: {ideal: 1}\n", "hw.yaml:3:17 memory.ideal: must be true or false, got 1"),
+        (GOOD + "memory: {bandwidth_gb_s: .nan}\n", "must be a finite number, got nan"),
+        (GOOD + "memory: {bandwidth_gb_s: 1e999}\n", "must be a finite number, got inf"),
+        (GOOD + "memory: {bandwidth_gb_s: 0}\n", "hw.yaml:3:26 memory.bandwidth_gb_s: must be more than 0, got 0"),
+        (GOOD + "memory: {window: 1.5}\n", "memory.window: must be an integer or must be 'auto', got 1.5"),
+        (GOOD + "memory: {span: [1, 2, 3]}\n", "memory.span: must have at most 2 items, got [1, 2, 3]"),
+        (GOOD + "memory: {span: 1}\n", "memory.span: must be a list, such as [1, 2], got 1"),
+        (GOOD + "memory: {span: [1, x]}\n", "hw.yaml:3:20 memory.span.1: must be an integer, got 'x'"),
+        (GOOD + "note: 3\n", "hw.yaml:3:7 note: must be text, got 3"),
+        (
+            GOOD + "memory: {cache: {policy: lri}}\n",
+            "memory.cache.policy: must be 'priority' or 'lru', got 'lri' (did you mean 'lru'?)",
+        ),
+        (
+            GOOD + "memory:\n  cache:\n    size_kb: 3\n",
+            "hw.yaml:5:5 memory.cache.size_kb: unknown key; "
+            "allowed: size_kib, banks, policy (did you mean 'size_kib'?)",
+        ),
+        (
+            GOOD + "size_kib: 3\n",
+            "hw.yaml:3:1 size_kib: unknown key; "
+            "allowed: accelerator, clock_mhz, memory, note (did you mean 'memory.cache.size_kib'?)",
+        ),
+        (GOOD + "memory: {cache: {banks: 12}}\n", "hw.yaml:3:25 memory.cache.banks: must be a power of two, got 12"),
+    ],
+)
+def test_one_mistake_one_line(problems, content, line):
+    (problem,) = problems(content)
+    assert problem == line or (not line.startswith("hw.yaml") and problem.endswith(line))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("0", "must be at least 1, got 0"),
+        ("-5", "must be at least 1, got -5"),
+        ("10001", "must be at most 10000, got 10001"),
+        ("800.0", "must be an integer, got 800.0"),
+        ("'800'", "must be an integer, got '800'"),
+        ("010", "must be an integer, got '010'"),
+        ("1_000", "must be an integer, got '1_000'"),
+        ("1:30", "must be an integer, got '1:30'"),
+        ("true", "must be an integer, got true"),
+        ("", "must be an integer, got nothing"),
+        ("{a: 1}", "must be an integer, got a block"),
+        ("9" * 30, f"is too large for a 64-bit integer, got {'9' * 30}"),
+        ("9" * 5000, f"is too large for a 64-bit integer, got {'9' * 37}..."),
+    ],
+)
+def test_a_wrong_number_is_the_same_in_file_and_override(problems, value, words):
+    assert problems(f"accelerator: toy\nclock_mhz: {value}\n") == [
+        f"hw.yaml:2:{12 if value else 11} clock_mhz: {words}"
+    ]
+    (problem,) = problems(GOOD, f"clock_mhz={value}")
+    assert problem.startswith("--set clock_mhz=") and problem.endswith(f": {words}")
+
+
+def test_all_mistakes_at_once_in_the_order_of_the_file(problems):
+    content = "accelerator: toy\nclock_mhz: 0\nmemory:\n  ideal: no\n  cache: *c\n" + "\n" * 7 + "nota: 1\n"
+    assert [line.split(":")[1] for line in problems(content, "note=3")[:-1]] == ["2", "4", "5", "13"]
+    assert problems(content, "note=3")[-1].startswith("--set note=3")
+
+
+def test_very_many_mistakes_are_summarised(problems):
+    lines = problems(GOOD + "".join(f"k{i}: 1\n" for i in range(70)))
+    assert len(lines) == loading.MAX_PROBLEMS + 1
+    assert lines[-1] == "hw.yaml: and 20 more problems"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["foo"], "--set foo: must be PATH=VALUE, such as pe.count=32"),
+        (["a..b=1"], "--set a..b=1: must be PATH=VALUE, such as pe.count=32"),
+        (["=1"], "--set =1: must be PATH=VALUE, such as pe.count=32"),
+        (
+            ["memory.cache.bank=8"],
+            "--set memory.cache.bank=8: unknown key; allowed: size_kib, banks, policy (did you mean 'banks'?)",
+        ),
+        (
+            ["clock_mhz.x=1"],
+            "--set clock_mhz.x=1: clock_mhz is a value, not a block with keys, got 800",
+        ),
+        (["memory.span=[1"], "while parsing a flow sequence, expected ',' or ']', but got '<stream end>'"),
+        (["note=*a"], "--set note=*a: alias '*a' is not allowed; write the value out"),
+        (["note=a", "note=b"], "--set note=b: would undo '--set note=a'; give each path once"),
+        (
+            ["memory.ideal=true", "memory={}"],
+            "--set memory={}: would undo '--set memory.ideal=true'; give each path once",
+        ),
+        (["memory.cache.banks=12"], "--set memory.cache.banks=12: must be a power of two, got 12"),
+        (["accelerator=x"], "--set accelerator=x: unknown accelerator, got 'x'; allowed: toy"),
+    ],
+)
+def test_a_wrong_override_points_to_itself(problems, overrides, line):
+    (problem,) = problems(GOOD, *overrides)
+    assert problem == line or (not line.startswith("--set") and problem.endswith(line))
+
+
+def test_overrides_replace_values_and_open_blocks(load):
+    config = load(GOOD, "clock_mhz=500", "memory.cache.banks=8", "memory.span=[3, 4]", "memory.bandwidth_gb_s=1e2")
+    assert (config.clock_mhz, config.memory.cache.banks, config.memory.span) == (500, 8, (3, 4))
+    assert config.memory.bandwidth_gb_s == 100.0
+    assert config.memory.cache.size_kib == 256
+
+
+def test_an_override_mends_a_wrong_value(load):
+    assert load("accelerator: toy\nclock_mhz: 0\n", "clock_mhz=1").clock_mhz == 1
+
+
+def test_a_config_cannot_be_changed(load):
+    with pytest.raises(ValidationError, match="frozen"):
+        load(GOOD).clock_mhz = 3
+
+
+def test_integers_are_numbers_but_not_the_other_way(load):
+    assert load(GOOD + "memory: {bandwidth_gb_s: 3}\n").memory.bandwidth_gb_s == 3.0
+
+
+class TestFiles:
+    def read(self, path):
+        with pytest.raises(ConfigError) as caught:
+            load_machine(path, {"toy": Config})
+        return str(caught.value)
+
+    def test_missing_with_the_nearest_name(self, tmp_path):
+        (tmp_path / "loas.yaml").write_text(GOOD)
+        assert self.read(tmp_path / "laos.yaml").endswith("laos.yaml: no such file (did you mean 'loas.yaml'?)")
+        assert self.read(tmp_path / "none" / "x.yaml").endswith("no such file")
+
+    def test_directory(self, tmp_path):
+        assert "is a directory" in self.read(tmp_path)
+
+    def test_device(self):
+        assert "is not a regular file" in self.read(os.devnull)
+
+    def test_nul_in_the_name(self):
+        assert "cannot be read" in self.read("a\0b")
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+    def test_unreadable(self, tmp_path):
+        path = tmp_path / "hw.yaml"
+        path.write_text(GOOD)
+        path.chmod(0)
+        assert "cannot be read: Permission denied" in self.read(path)
+
+    def test_too_large_is_refused_without_reading_it_all(self, tmp_path):
+        path = tmp_path / "hw.yaml"
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # sparse
+        assert "is larger than" in self.read(path)
+
+    def test_byte_order_mark_is_fine(self, load):
+        assert load(b"\xef\xbb\xbf" + GOOD.encode()).clock_mhz == 800
+
+
+@pytest.mark.parametrize("note", ["", "yes", "1e9", "010", "1:30", "null", "a: b", "µ", "~", "0x1F", ".5"])
+def test_resolved_yaml_reads_back_equal(load, note):
+    config = load(GOOD, "memory.bandwidth_gb_s=1e30", f"note='{note}'")
+    assert config.note == note
+    assert load(resolved_yaml(config)) == config
+
+
+def test_resolved_yaml_says_everything(load):
+    assert resolved_yaml(load(GOOD)).splitlines()[:6] == [
+        *("accelerator: toy", "clock_mhz: 800", "memory:", "  ideal: false", "  cache:", "    size_kib: 256")
+    ]
+
+
+def test_field_rows_know_defaults_and_sources(load):
+    rows = {row.path: row for row in field_rows(load(GOOD, "memory.cache.banks=4"))}
+    assert list(rows)[:3] == ["accelerator", "clock_mhz", "memory.ideal"]
+    assert rows["clock_mhz"] == ("clock_mhz", 800, False, "base clock", "")
+    assert rows["memory.cache.size_kib"] == ("memory.cache.size_kib", 256, True, "capacity", "LoAS Table III")
+    assert not rows["memory.cache.banks"].is_default
+    assert all(row.is_default for path, row in {r.path: r for r in field_rows(load(GOOD))}.items() if "memory" in path)
+
+
+def test_json_schema_is_json_and_closed():
+    schema = json.loads(json.dumps(json_schema(Config)))
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["accelerator", "clock_mhz"]
+    assert schema["$defs"]["Cache"]["properties"]["size_kib"]["maximum"] == 4096
