@@ -94,7 +94,9 @@ def _layers(
     selected = trace.select(layers=layers) if layers is not None else trace
     operations = [operation for operation in selected.operations if is_spiking(trace, operation)]
     if not operations:
-        raise UsageError(f"{trace.path}: no layer to simulate: none of the chosen layers has spikes as input and weights")
+        raise UsageError(
+            f"{trace.path}: no layer to simulate: none of the chosen layers has spikes as input and weights"
+        )
     for done, operation in enumerate(operations):
         if progress:
             progress(operation.name, done, len(operations))

@@ -118,7 +118,7 @@ CHANGES = {
     "T = 5 but stored 3": (_set("timesteps", 5), "array 'tensor.conv1.spikes'"),
     "images 0": (_set("images", 0), "images: input should be greater than or equal to 1, got 0"),
     "images negative": (_set("images", -1), "images: input should be"),
-    "images 3 but stored 1": (_set("images", 3), "array 'tensor.pixels'"),
+    "images 3 but stored 1": (_set("images", 3), "array 'tensor.logits'"),
     "absurd shape": (_set("tensors/pixels/shape", [1 << 18, 1 << 18, 1 << 18]), "values in one array; allowed"),
     "shape beyond any limit": (_set("tensors/pixels/shape", [1 << 70, 5, 6]), "tensors.pixels.shape[0]"),
     "shape with zero": (_set("tensors/pixels/shape", [0, 5, 6]), "tensors.pixels.shape[0]: input should be"),
@@ -317,7 +317,8 @@ FILES = {
     "array without a header": (_members("threshold.conv2", bytes(148)), "not an .npy array"),
     "header of code": (
         _header(b"{'descr': __import__('os'), 'fortran_order': False, 'shape': (5,)}"), "threshold.conv2': is damaged"),
-    "header too long": (_members("threshold.conv2", b"\x93NUMPY\x01\x00\xff\xff" + bytes(138)), "its .npy header takes"),
+    "header too long": (
+        _members("threshold.conv2", b"\x93NUMPY\x01\x00\xff\xff" + bytes(138)), "its .npy header takes"),
     "structured dtype": (
         _header(b"{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (5,), }"), "allowed: int32 [5]"),
     "header that lies about the shape": (

@@ -42,7 +42,7 @@ from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.result import LayerResult, Traffic, UnitTime
 from archsim.hardware import operation as op
 from archsim.hardware.compute import accumulator
-from archsim.hardware.compute.inner_join import HIDDEN, LAGGY_MODES, correct, join_cycles, laggy_cycles
+from archsim.hardware.compute.inner_join import LAGGY_MODES, correct, join_cycles, laggy_cycles
 from archsim.hardware.compute.lif import fire
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block
@@ -283,7 +283,9 @@ def request_words(spec: Spec, x: Operands, o: Any, agent: int, row: int, chunk: 
 
 
 @inlined
-def stream(spec: Spec, o: Any, agent: int, line: int, first: int, end: int, mask_bytes: int, mode: int, mask: int) -> None:
+def stream(
+    spec: Spec, o: Any, agent: int, line: int, first: int, end: int, mask_bytes: int, mode: int, mask: int
+) -> None:
     """Whole lines of a fiber from byte ``first`` on, to or from DRAM; a line with bitmask counts as tensor ``mask``."""
     while first < end:
         part = min(end, first + spec.line_bytes)
@@ -524,7 +526,9 @@ class LoAS(Accelerator):
         entry_bits = config.pe.weight_bits + (CHUNK_BITS - 1).bit_length()
         ports = {"ports_in": pes, "ports_out": cache.banks, "width_bits": cache.width_bits}
         return (
-            Component("tppe", "logic", pes, {"block": "tppe", "timesteps": config.timesteps, "fifo_entry_bits": entry_bits}),
+            Component(
+                "tppe", "logic", pes, {"block": "tppe", "timesteps": config.timesteps, "fifo_entry_bits": entry_bits}
+            ),
             Component("p_lif", "logic", pes, {"block": "p_lif", "timesteps": config.timesteps}),
             Component("compressor", "logic", 1, {"block": "compressor"}),
             Component("scheduler", "logic", 1, {"block": "scheduler"}),
@@ -637,7 +641,9 @@ class LoAS(Accelerator):
             mismatches if verify and known else None,
         )
 
-    def _lay_out(self, layer: SpikingLayer, output_bytes: NDArray[np.int64], has_bitmask: bool) -> tuple[Spec, Operands]:
+    def _lay_out(
+        self, layer: SpikingLayer, output_bytes: NDArray[np.int64], has_bitmask: bool
+    ) -> tuple[Spec, Operands]:
         """Place A, B and the output in memory one after the other and resolve the machine to integers."""
         config = self.config
         cache = config.memory.cache
@@ -699,7 +705,13 @@ class LoAS(Accelerator):
         return spec, operands
 
     def _result(
-        self, layer: SpikingLayer, spec: Spec, outcome: Outcome, events: dict[str, int], mismatches: int | None, wall: float
+        self,
+        layer: SpikingLayer,
+        spec: Spec,
+        outcome: Outcome,
+        events: dict[str, int],
+        mismatches: int | None,
+        wall: float,
     ) -> LayerResult:
         config = self.config
         total = outcome.counts.sum(0)
@@ -711,7 +723,9 @@ class LoAS(Accelerator):
                 Traffic("sram", name, "read", int(row[op.SRAM_READ_BYTES]), int(row[op.SRAM_READS])),
                 Traffic("sram", name, "write", int(row[op.SRAM_WRITE_BYTES]), int(row[op.SRAM_WRITES])),
                 Traffic("dram", name, "read", int(row[op.DRAM_READ_LINES]) * line_bytes, int(row[op.DRAM_READ_LINES])),
-                Traffic("dram", name, "write", int(row[op.DRAM_WRITE_LINES]) * line_bytes, int(row[op.DRAM_WRITE_LINES])),
+                Traffic(
+                    "dram", name, "write", int(row[op.DRAM_WRITE_LINES]) * line_bytes, int(row[op.DRAM_WRITE_LINES])
+                ),
             ]
         times, cycles, pes = outcome.times, outcome.cycles, spec.pes
         units = [
@@ -722,7 +736,9 @@ class LoAS(Accelerator):
             for instance, agent in enumerate(range(first, first + count))
         ]  # fmt: skip
         units += [
-            UnitTime(unit, instance, 0, 0, cycles) for unit in ("tppe", "p_lif") for instance in range(pes, config.pe.count)
+            UnitTime(unit, instance, 0, 0, cycles)
+            for unit in ("tppe", "p_lif")
+            for instance in range(pes, config.pe.count)
         ]
         updates = int(total[NEURONS]) * layer.timesteps if layer.neuron or layer.expected is None else 0
         matches = int(total[MATCHES])

@@ -32,6 +32,14 @@ def unpack(packed: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return np.unpackbits(packed, count=math.prod(shape), bitorder="little").view(np.bool_).reshape(shape)
 
 
+def stray_bits(packed: NDArray[Any], spec: ArraySpec, where: str) -> list[str]:
+    """The problem of packed spikes whose last byte has bits set after the last spike."""
+    unused = 8 * packed.size - spec.elements
+    if not unused or not int(packed[-1]) >> (8 - unused):
+        return []
+    return [f"{where}: the {unused} bits after the last spike must be zero, got {int(packed[-1]):#04x}"]
+
+
 def decode(meta: Meta, name: str, stored: NDArray[Any]) -> NDArray[Any]:
     """The tensor ``name`` from its stored array: bool for spikes, otherwise integers."""
     tensor = meta.tensors[name]
@@ -94,9 +102,7 @@ def _is_spikes(meta: Meta, name: str) -> bool:
 def _values(meta: Meta, name: str, array: NDArray[Any], spec: ArraySpec, where: str) -> list[str]:
     role, _, owner = name.partition(".")
     if _is_spikes(meta, name):
-        unused = 8 * array.size - spec.elements
-        if unused and int(array[-1]) >> (8 - unused):
-            return [f"{where}: the {unused} bits after the last spike must be zero, got {int(array[-1]):#04x}"]
+        return stray_bits(array, spec, where)
     if role == "threshold" and int(array.min()) <= 0:
         channel = int(np.argmax(array <= 0))
         return [f"{where}: must be above zero, got {int(array[channel])} for channel {channel}"]

@@ -74,7 +74,10 @@ def import_spikes(path: str | os.PathLike[str], weight_sparsity: float | None = 
 
     operations, tensors = [], {}
     for index, layer in enumerate(recorded.layers):
-        spikes = content.unpack(archive[f"{layer.name}.spikes"], layer.input_shape)
+        name = f"{layer.name}.spikes"
+        packed = archive[name]
+        problems.extend(content.stray_bits(packed, specs[name], f"{path}: array {name!r}"))
+        spikes = content.unpack(packed, layer.input_shape)
         tensors[f"{layer.name}.input"] = spikes[:, np.newaxis]
         shape = (layer.n, *layer.input_shape[1:2], layer.kernel, layer.kernel)
         weight = random_weights(seed, index, layer.k, layer.n, sparsity)
@@ -89,23 +92,37 @@ def import_spikes(path: str | os.PathLike[str], weight_sparsity: float | None = 
                 weight=weight.reshape(shape if layer.op == "conv2d" else (layer.n, layer.k)),
             )
         )
-    return Trace(
-        network=recorded.network,
-        timesteps=recorded.timesteps,
-        operations=operations,
-        tensors=tensors,
-        provenance={
-            "kind": "recorded",
-            "weights": "synthetic",
-            "dataset": recorded.dataset,
-            "source": recorded.source,
-            "seed": seed,
-            "details": {
-                "weight_sparsity": sparsity,
-                "note": "no weights and no neurons are published for these spikes; outputs are not verified",
+    if problems:
+        raise TraceError(problems)
+    try:
+        trace = Trace(
+            network=recorded.network,
+            timesteps=recorded.timesteps,
+            operations=operations,
+            tensors=tensors,
+            provenance={
+                "kind": "recorded",
+                "weights": "synthetic",
+                "dataset": recorded.dataset,
+                "source": recorded.source,
+                "seed": seed,
+                "details": {
+                    "weight_sparsity": sparsity,
+                    "note": "no weights and no neurons are published for these spikes; outputs are not verified",
+                },
             },
-        },
-    )
+        )
+    except TraceError as error:
+        raise TraceError([f"{path}: {problem.removeprefix('trace: ')}" for problem in error.problems]) from None
+    rows = zip(recorded.layers, trace.operations, strict=True)
+    problems = [
+        f"{where}: layers[{index}].M: the shapes give {operation.m}, got {layer.m}"
+        for index, (layer, operation) in enumerate(rows)
+        if layer.m != operation.m
+    ]
+    if problems:
+        raise TraceError(problems)
+    return trace
 
 
 def random_weights(seed: int, index: int, k: int, n: int, sparsity: float) -> NDArray[np.int8]:
@@ -127,8 +144,12 @@ def _packed(layer: _Layer) -> ArraySpec:
 
 def _contradictions(recorded: _Spikes, where: str) -> list[str]:
     problems = []
+    names: set[str] = set()
     for index, layer in enumerate(recorded.layers):
         at = f"{where}: layers[{index}]"
+        if layer.name in names:
+            problems.append(f"{at}.name: two layers have the name {layer.name!r}")
+        names.add(layer.name)
         rank = 4 if layer.op == "conv2d" else 2
         if len(layer.input_shape) != rank or layer.input_shape[0] != recorded.timesteps:
             expected = f"[{recorded.timesteps}, {'C, H, W' if rank == 4 else 'F'}]"

@@ -33,7 +33,7 @@ def save_trace(trace: Trace, path: str | os.PathLike[str]) -> None:
     for name in names:
         digest.add(name, trace.arrays[name])
     record["sha256"] = digest.hexdigest()
-    text = json.dumps(record, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False)
+    text = json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False)
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:

@@ -217,7 +217,9 @@ def train(name: str, data: Path, folder: Path, seed: int, checkpoint_every: int)
             progress = seen / total
             warm = min(1.0, (seen + batch_size) / 2_000)
             for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate[phase] * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * progress)) / 2)
+                group["lr"] = (
+                    recipe.learning_rate[phase] * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * progress)) / 2)
+                )
             inputs = (torch.from_numpy(batch).float() / 255).contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16):
                 logits, rate = compiled(inputs, timesteps, mask_once)

@@ -1,0 +1,231 @@
+"""LoAS: hand-traced cases, closed forms, function, both engines, conservation laws."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archsim.accelerators.base import is_spiking, spiking_layer
+from archsim.compress.bitmask import decode
+from archsim.compress.packed_time import decode as decode_spikes
+from archsim.simulate import load_accelerator, run
+from archsim.trace import Neuron, Operation, Trace, import_spikes, load_trace, save_trace
+
+ROOT = Path(__file__).parent.parent.parent
+LOAS = ROOT / "hwconfigs" / "loas.yaml"
+LITERAL = ROOT / "hwconfigs" / "loas_literal_laggy.yaml"
+VGG9 = ROOT / "workloads" / "vgg9_dual_sparse.npz"
+RECORDED = ROOT.parent / "shared" / "traces"
+
+
+def mlp(seed, m=5, n=7, k=150, timesteps=4, density=0.3, weight_density=0.3, neuron=True, **overrides):
+    """A one-layer trace with its true output, computed by plain numpy."""
+    draw = np.random.default_rng(seed)
+    spikes = draw.random((timesteps, m, k)) < density
+    weight = (draw.integers(-127, 128, (n, k)) * (draw.random((n, k)) < weight_density)).astype(np.int8)
+    sums = np.einsum("tmk,nk->tmn", spikes.astype(np.int64), weight.astype(np.int64))
+    if not neuron:
+        output, unit = sums, None
+    else:
+        threshold, shift, bits = np.full(n, 60), 1, timesteps - 1
+        output = np.zeros(sums.shape, bool)
+        potential = np.zeros((m, n), np.int64)
+        for t in range(timesteps):
+            potential += sums[t] << bits
+            output[t] = potential > (threshold << bits)
+            potential = np.where(output[t], 0, potential >> shift)
+        unit = Neuron("lif", threshold, shift, bits)
+    operation = Operation("fc", "linear", ("in",), "out", weight=weight, neuron=unit)
+    return Trace(
+        network="mlp", timesteps=timesteps, operations=[operation], tensors={"in": spikes, "out": output},
+        provenance={"kind": "synthetic", "weights": "synthetic"},
+    )  # fmt: skip
+
+
+def layers(trace):
+    return [spiking_layer(trace, operation) for operation in trace.operations if is_spiking(trace, operation)]
+
+
+def simulate(trace, *overrides, engine="compiled", hardware=LOAS, record=False):
+    overrides = (f"timesteps={max(4, trace.timesteps)}", *overrides)
+    machine = load_accelerator(hardware, overrides)
+    return [machine.run_layer(layer, engine, verify=True, record=record) for layer in layers(trace)]
+
+
+def dense(layer):
+    """A as words [M, K] and B as integers [N, K]."""
+    return decode_spikes(layer.spikes, layer.k), decode(layer.weights, layer.k)
+
+
+def chunk_matches(layer):
+    """Matches of every (row, column, chunk), by plain numpy."""
+    a, b = dense(layer)
+    chunks = -(-layer.k // 128)
+    a = np.pad(a != 0, ((0, 0), (0, chunks * 128 - layer.k))).reshape(layer.m, chunks, 128).astype(np.int64)
+    b = np.pad(b != 0, ((0, 0), (0, chunks * 128 - layer.k))).reshape(layer.n, chunks, 128).astype(np.int64)
+    return np.einsum("mci,nci->mnc", a, b)
+
+
+def closed_form(layer, cost, pes=16):
+    """Cycles of the joins alone: every step waits for its slowest row."""
+    per_neuron = cost(chunk_matches(layer)).sum(2)
+    return sum(int(per_neuron[first : first + pes].max(0).sum()) for first in range(0, layer.m, pes))
+
+
+def test_hand_traced_example():
+    """The 2 x 2 example of the docstring of archsim.accelerators.loas: 26 cycles."""
+    spikes = np.zeros((4, 2, 128), bool)
+    spikes[:, 0, [0]] = True
+    spikes[:, 1, [0, 1, 2]] = True
+    weight = np.zeros((2, 128), np.int8)
+    weight[0, [0, 1]] = 5
+    weight[1, 2] = 5
+    neuron = Neuron("lif", 3, 1, 3)
+    trace = Trace(
+        network="two", timesteps=4, provenance={"kind": "synthetic", "weights": "synthetic"},
+        operations=[Operation("fc", "linear", ("in",), "out", weight=weight, neuron=neuron)],
+        tensors={"in": spikes, "out": np.einsum("tmk,nk->tmn", spikes, weight != 0) > 0},
+    )  # fmt: skip
+    layer = layers(trace)[0]
+    assert chunk_matches(layer)[:, :, 0].tolist() == [[1, 0], [2, 1]]
+    result = simulate(trace, "memory.ideal=true")[0]
+    assert (result.cycles, result.matches, result.mismatches) == (26, 4, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("overrides", "cost"),
+    [
+        (("pe.chunk_overhead_cycles=2",), lambda m: 2 + m),
+        (("pe.chunk_overhead_cycles=0",), lambda m: np.maximum(1, m)),
+        (("pe.chunk_overhead_cycles=0", "pe.laggy=literal"), lambda m: np.where(m > 0, np.maximum(8, m), 1)),
+    ],
+)
+def test_ideal_memory_is_the_closed_form_plus_fill_and_drain(seed, overrides, cost):
+    """Fill: 2 cycles to fetch and broadcast the first fiber. Drain: corrections, subtract, fire, compress, write."""
+    trace = mlp(seed, m=37, n=20, k=300)
+    layer = layers(trace)[0]
+    result = simulate(trace, "memory.ideal=true", *overrides)[0]
+    expected = closed_form(layer, cost)
+    assert expected + 2 <= result.cycles <= expected + 2 + 24
+    assert result.compute_cycles <= expected
+
+
+SHAPES = [
+    dict(m=1, n=1, k=1), dict(m=3, n=5, k=128), dict(m=16, n=2, k=129), dict(m=17, n=130, k=40),
+    dict(m=33, n=9, k=700, timesteps=1), dict(m=20, n=11, k=260, timesteps=16, density=0.1),
+    dict(m=6, n=4, k=256, density=0.0), dict(m=6, n=4, k=256, weight_density=0.0),
+    dict(m=40, n=12, k=200, density=1.0, weight_density=1.0), dict(m=5, n=10, k=90, neuron=False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_any_shape_is_computed_exactly_and_engines_agree(shape):
+    trace = mlp(11, **shape)
+    variants = [(), ("memory.cache.size_kib=16", "memory.cache.ways=4", "memory.cache.mshrs=2"), ("memory.ideal=true",)]
+    for overrides in variants:
+        fast = simulate(trace, *overrides, record=True)[0]
+        slow = simulate(trace, *overrides, engine="reference", record=True)[0]
+        assert fast.mismatches == slow.mismatches == 0
+        assert fast.matches == chunk_matches(layers(trace)[0]).sum()
+        assert (fast.cycles, fast.actions, fast.traffic, fast.units, fast.events) == (
+            slow.cycles, slow.actions, slow.traffic, slow.units, slow.events
+        )  # fmt: skip
+        for agent in np.unique(slow.completions[:, 0]):
+            np.testing.assert_array_equal(
+                fast.completions[fast.completions[:, 0] == agent, 1],
+                slow.completions[slow.completions[:, 0] == agent, 1],
+            )
+        assert fast.cycles >= fast.lower_bound_cycles
+
+
+OPTIONS = [
+    "pe.laggy=early_stop", "pe.laggy=literal", "pe.payload_fetch=match", "pe.fifo_depth=1", "pe.count=3",
+    "scheduler.barrier=none", "scheduler.barrier=chunk", "scheduler.order=row_group", "scheduler.rows=sorted",
+    "scheduler.prefetch_fibers=0", "scheduler.prefetch_fibers=3", "format.placement=interleaved",
+    "format.pointer_bits=0", "memory.cache.replacement=lru", "memory.cache.double_buffer=true",
+    "memory.cache.line_bytes=16", "memory.cache.line_bytes=256", "memory.cache.width_bits=512",
+    "memory.cache.stream_ways=0", "memory.dram.channels=1", "memory.dram.bandwidth_gb_s=3.7", "clock_mhz=333.3",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_engines_agree_with_every_option(option):
+    trace = mlp(5, m=35, n=9, k=300)
+    fast, slow = simulate(trace, option)[0], simulate(trace, option, engine="reference")[0]
+    assert fast.mismatches == 0
+    assert (fast.cycles, fast.actions, fast.traffic, fast.units, fast.events) == (
+        slow.cycles, slow.actions, slow.traffic, slow.units, slow.events
+    )  # fmt: skip
+
+
+def test_overflow_is_counted_and_results_stay_exact():
+    trace = mlp(3, m=4, n=4, k=600, density=0.9, weight_density=0.9)
+    narrow = simulate(trace, "pe.pseudo_accumulator_bits=8", "pe.correction_accumulator_bits=8")[0]
+    wide = simulate(trace, "pe.pseudo_accumulator_bits=32", "pe.correction_accumulator_bits=32")[0]
+    assert narrow.events["pseudo_accumulator_overflows"] > 0
+    assert narrow.events["correction_accumulator_overflows"] > 0
+    assert wide.events["pseudo_accumulator_overflows"] == wide.events["correction_accumulator_overflows"] == 0
+    assert narrow.mismatches == wide.mismatches == 0
+
+
+def test_a_wrong_output_is_found():
+    trace = mlp(3, n=9)
+    wrong = trace.tensor("out").copy()
+    wrong[2, 3, 4] ^= True
+    changed = Trace(
+        network="mlp", timesteps=4, operations=trace.operations, tensors={"in": trace.tensor("in"), "out": wrong},
+        provenance={"kind": "synthetic", "weights": "synthetic"},
+    )  # fmt: skip
+    assert simulate(changed)[0].mismatches == 1
+
+
+def test_the_trained_network_runs_and_verifies(tmp_path):
+    report = run(LOAS, VGG9)
+    summary = report.summary()
+    assert summary["verified"] is True
+    assert summary["layers_verified"] == summary["layers"] == 8
+    assert summary["area_mm2"] == pytest.approx(2.08)
+    report.write(tmp_path / "result")
+    assert (tmp_path / "result" / "summary.json").exists()
+
+
+def test_trained_layers_engines_agree():
+    trace = load_trace(VGG9).select(images=[0])
+    for name in ("conv7", "fc"):
+        operation = trace.operation(name)
+        results = [
+            load_accelerator(LOAS).run_layer(spiking_layer(trace, operation), engine, verify=True, record=False)
+            for engine in ("compiled", "reference")
+        ]
+        assert results[0].mismatches == results[1].mismatches == 0
+        assert results[0].cycles == results[1].cycles
+        assert results[0].actions == results[1].actions
+        assert results[0].units == results[1].units
+
+
+# Reference numbers computed by an independent program from the same spikes and the same seeded masks.
+ANCHORS = {
+    "vgg16": (0.98228, 1245813, 544883, 249638, 952_000),
+    "alexnet": (0.98264, 573095, 198093, 91241, 345_000),
+}
+needs_recorded = pytest.mark.skipif(
+    not RECORDED.exists(), reason="recorded LoAS spikes are not part of the repository (licence of a third party)"
+)
+
+
+@needs_recorded
+@pytest.mark.parametrize("network", ANCHORS)
+def test_recorded_spikes_meet_the_reference_numbers(network, tmp_path):
+    sparsity, matches, l2, l0, literal = ANCHORS[network]
+    path = tmp_path / "trace.npz"
+    save_trace(import_spikes(RECORDED / f"loas_cifar10_{network}_spikes.npz", weight_sparsity=sparsity, seed=0), path)
+
+    def total(hardware, *overrides):
+        report = run(hardware, path, overrides=("memory.ideal=true", *overrides))
+        convolutions = [layer for layer in report.layers if layer.op == "conv2d"]
+        return sum(layer.matches for layer in convolutions), sum(layer.cycles for layer in convolutions)
+
+    assert total(LOAS) == (matches, pytest.approx(l2, rel=0.01))
+    assert total(LOAS, "pe.chunk_overhead_cycles=0") == (matches, pytest.approx(l0, rel=0.01))
+    assert total(LITERAL) == (matches, pytest.approx(literal, rel=0.01))

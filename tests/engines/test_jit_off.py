@@ -1,0 +1,20 @@
+"""Small runs for the pass with NUMBA_DISABLE_JIT=1, in which out-of-range accesses raise; they hold with the JIT too."""
+
+import pytest
+
+from archsim.engine import compiled, reference
+from tests.accelerators.test_loas import mlp, simulate
+from tests.engines.test_engines_agree import assert_same, run
+
+
+def test_random_machines():
+    for seed in range(12):
+        assert_same(run(compiled, seed), run(reference, seed))
+
+
+@pytest.mark.parametrize("overrides", [(), ("memory.ideal=true",), ("pe.laggy=early_stop", "pe.fifo_depth=2")])
+def test_loas(overrides):
+    trace = mlp(2, m=5, n=3, k=200)
+    fast, slow = simulate(trace, *overrides)[0], simulate(trace, *overrides, engine="reference")[0]
+    assert fast.mismatches == slow.mismatches == 0
+    assert fast.cycles == slow.cycles

@@ -1,0 +1,73 @@
+"""The architecture as a test: who may import whom (one-way streets), and where heavy libraries live."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "archsim"
+GROUND = {"errors", "jit", ""}
+
+MAY_IMPORT = {
+    "trace": {"trace"},
+    "compress": {"compress"},
+    "hardware": {"hardware", "compress"},
+    "engine": {"engine", "hardware", "compress"},
+    "accelerators": {"accelerators", "engine", "hardware", "compress", "trace"},
+    "cost": {"cost", "hardware"},
+    "report": {"report", "engine", "cost"},
+    "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
+    "cli": {"simulate", "accelerators", "engine", "report", "cost", "hardware", "trace", "jit"},
+    "__main__": {"cli"},
+    "__init__": {"simulate", "report", "trace", "hardware", "accelerators"},
+    "errors": set(),
+    "jit": set(),
+}
+LIBRARY_HOMES = {
+    "simpy": {"engine/reference.py"},
+    "matplotlib": {"report/plots.py"},
+    "pandas": {"report/report.py", "report/plots.py", "report/files.py", "report/comparison.py"},
+    "torch": set(),
+    "typer": {"cli.py"},
+    "rich": {"cli.py"},
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            if node.module == "archsim":
+                yield from (f"archsim.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_streets(path):
+    relative = path.relative_to(PACKAGE)
+    room = relative.parts[0].removesuffix(".py")
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[0] == "archsim" and len(parts) > 1 and not parts[1].startswith("__"):
+            assert parts[1] in MAY_IMPORT[room] | GROUND, f"{relative} imports {module}"
+        homes = LIBRARY_HOMES.get(parts[0])
+        if homes is not None:
+            assert str(relative) in homes, f"{relative} imports {module}"
+
+
+def test_every_room_is_visited():
+    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+    assert rooms == set(MAY_IMPORT)
+
+
+def test_engines_know_no_accelerator_and_no_unit():
+    from archsim.accelerators import registry
+
+    names = set(registry())
+    assert names
+    for path in (PACKAGE / "engine").glob("*.py"):
+        text = path.read_text().lower()
+        assert not [name for name in names if name in text], path

@@ -1,0 +1,64 @@
+"""Statistics against the im2col matrix itself; im2col against scalar loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from archsim.trace import Operation, Trace, statistics, total
+from archsim.trace.resimulation import im2col
+from tests.small_traces import LABELS, tiny
+from tests.twins import trace as twin
+
+SHAPES = [
+    # kernel, stride, padding
+    ((3, 3), (1, 1), (1, 1)),
+    ((3, 2), (2, 1), (1, 0)),
+    ((1, 1), (2, 3), (0, 0)),
+    ((5, 4), (1, 2), (3, 4)),
+    ((2, 7), (3, 1), (0, 2)),
+]
+
+
+def one_layer(kernel, stride, padding, seed=0):
+    generator = np.random.default_rng(seed)
+    spikes = generator.random((5, 2, 3, 6, 7)) < generator.random((1, 2, 3, 6, 7)) * 0.6
+    weight = generator.integers(-1, 2, (4, 3, *kernel), dtype=np.int8)
+    layer = Operation("a", "conv2d", ("in",), "out", stride=stride, padding=padding, weight=weight)
+    return Trace(network="a", timesteps=5, operations=[layer], tensors={"in": spikes}, provenance=LABELS)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), SHAPES)
+def test_counts_are_those_of_the_matrix(kernel, stride, padding):
+    trace = one_layer(kernel, stride, padding)
+    operation = trace.operations[0]
+    matrix = twin.im2col(operation, trace.tensor("in"))
+    times = matrix.sum(0)
+    (layer,) = statistics(trace)
+    assert matrix.shape[1:] == (layer.m, layer.k)
+    assert layer.words == times.size
+    assert layer.spikes == times.sum()
+    assert layer.active_words == (times > 0).sum()
+    assert layer.fire_once_words == (times == 1).sum()
+    assert layer.weight_nonzeros == sum(int(w) != 0 for w in operation.weight.flat)
+    assert layer.spike_density == pytest.approx(matrix.mean())
+    assert layer.silent_ratio == pytest.approx((times == 0).mean())
+    assert layer.fire_once_ratio == pytest.approx((times == 1).mean())
+    assert layer.input_density == pytest.approx(trace.tensor("in").mean())
+    for t in range(5):
+        np.testing.assert_array_equal(im2col(trace.tensor("in")[t], operation), matrix[t])
+
+
+def test_layers_of_a_network():
+    first, second, last = statistics(tiny())
+    assert [layer.layer for layer in (first, second, last)] == ["conv1", "conv2", "fc"]
+    assert first.spikes is None
+    assert first.silent_ratio is None
+    times = tiny().tensor("pool.spikes").sum(0)
+    assert (last.m, last.n, last.k, last.words) == (2, 4, 10, 20)
+    assert last.active_words == (times > 0).sum()
+    assert set(last.row()) >= {"layer", "m", "n", "k", "spike_density", "silent_ratio", "weight_density"}
+    both = total([first, second, last])
+    assert both.words == second.words + last.words
+    assert both.weights == second.weights + last.weights
+    assert both.silent_ratio == pytest.approx(1 - (second.active_words + last.active_words) / both.words)

@@ -1,0 +1,130 @@
+"""The integer re-simulation against scalar loops, and against itself at the limits of floating point."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.trace import Neuron, Operation, Trace, check_trace, resimulate
+from archsim.trace import resimulation as room
+from tests.small_traces import LABELS, contents, every_operation, tiny
+from tests.twins import trace as twin
+
+
+def timed(trace, operation):
+    rank = 2 + len(operation.input_shapes[0])
+    tensors = [trace.tensor(name) for name in operation.inputs]
+    return [array if array.ndim == rank else np.stack([array] * trace.timesteps) for array in tensors]
+
+
+def assert_twin(trace):
+    for operation in trace.operations:
+        expected = twin.run(operation, timed(trace, operation), trace.timesteps)
+        output, mismatches = resimulate(trace, operation)
+        np.testing.assert_array_equal(output, expected.astype(output.dtype), err_msg=operation.name)
+        assert mismatches == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_operation(seed):
+    assert_twin(every_operation(seed))
+    assert_twin(tiny(seed, timesteps=seed + 2))
+
+
+def test_small_traces_test_something():
+    """Outputs are mixed, and the rule that masks neurons that fire once has work to do."""
+    trace = tiny()
+    for name in ("conv1.spikes", "conv2.spikes"):
+        assert 0.02 < trace.tensor(name).mean() < 0.98
+    operation = trace.operation("conv2")
+    plain = Neuron(**(vars(operation.neuron) | {"mask_fire_once": False}))
+    currents = room.compute(_bare(operation), [trace.tensor("conv1.spikes")], 4)
+    assert (room.fire(plain, currents).sum(0) == 1).any()
+
+
+def _bare(operation):
+    import copy
+
+    bare = copy.copy(operation)
+    bare.__dict__["neuron"] = None
+    return bare
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    currents=st.lists(st.integers(-(2**20), 2**20), min_size=1, max_size=16), threshold=st.integers(1, 2**20),
+    leak_shift=st.integers(0, 8), fraction_bits=st.integers(0, 20), reset=st.sampled_from(["hard", "soft"]),
+    masked=st.booleans(),
+)  # fmt: skip
+def test_any_neuron(currents, threshold, leak_shift, fraction_bits, reset, masked):
+    neuron = Neuron("lif", np.array([threshold]), leak_shift, fraction_bits, reset, masked)
+    expected = twin.neuron(neuron, currents, 0)
+    assert room.fire(neuron, np.array(currents).reshape(-1, 1, 1))[:, 0, 0].tolist() == expected
+
+
+def test_a_neuron_by_hand():
+    """T = 4, h = 10, leak 1/2, f = 3. Currents 8, 8, 3, -9; potentials in eighths.
+
+    t0: X = 64, h << f = 80, no spike, u = 32. t1: X = 64 + 32 = 96 > 80, spike, hard reset: u = 0.
+    t2: X = 24, u = 12. t3: X = -72 + 12 = -60, u = -30. With a soft reset u = 16 after t1, X = 40 at t2, no spike.
+    A current that meets the threshold exactly does not fire.
+    """
+    currents = np.array([8, 8, 3, -9]).reshape(4, 1, 1)
+    neuron = Neuron("lif", np.array([10]), 1, 3)
+    assert room.fire(neuron, currents).ravel().tolist() == [False, True, False, False]
+    assert room.fire(Neuron("lif", np.array([10]), 1, 3, mask_fire_once=True), currents).sum() == 0
+    assert room.fire(neuron, np.full((1, 1, 1), 10)).sum() == 0
+    assert room.fire(neuron, np.full((1, 1, 1), 11)).sum() == 1
+    soft = Neuron("lif", np.array([10]), 1, 3, "soft")
+    # After t1 u = 16; t2: 9 << 3 = 72, X = 88 > 80: only a soft reset spikes.
+    late = np.array([8, 8, 9]).reshape(3, 1, 1)
+    assert room.fire(soft, late).ravel().tolist() == [False, True, True]
+    assert room.fire(neuron, late).ravel().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("largest", "dtype"), [(1, np.float32), (300, np.float32), (2**20, np.float64), (2**46, np.int64)]
+)
+def test_exact_at_any_size(largest, dtype):
+    """Products whose sum is odd and close to the limit of the type that is chosen."""
+    weight = np.full((1, 250), 127, np.int8)
+    weight[0, 0] = 1
+    values = np.full((1, 1, 250), largest, np.int64)
+    assert room._exact_type(weight, values) is dtype
+    layer = Operation("a", "linear", ("in",), "out", weight=weight)
+    trace = Trace(network="a", timesteps=1, operations=[layer], tensors={"in": values}, provenance=LABELS)
+    output, _ = resimulate(trace, trace.operations[0])
+    assert int(output[0, 0, 0]) == largest * (249 * 127 + 1)
+
+
+def test_large_batches_are_cut_in_blocks(monkeypatch):
+    trace = tiny(images=3)
+    monkeypatch.setattr(room, "_BLOCK_BYTES", 5000)
+    assert [check.mismatches for check in check_trace(trace)] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["conv1.spikes", "conv2.spikes", "pool.spikes", "logits"])
+def test_a_wrong_output_is_counted(name):
+    trace = tiny()
+    tensors = contents(trace)
+    wrong = tensors[name].copy()
+    wrong.flat[3] = 1 - wrong.flat[3]
+    wrong.flat[17] = 1 - wrong.flat[17]
+    changed = Trace(
+        network="a", timesteps=4, operations=trace.operations, tensors=tensors | {name: wrong}, provenance=LABELS
+    )
+    found = {check.layer: check.mismatches for check in check_trace(changed)}
+    assert found[next(op.name for op in trace.operations if op.output == name)] == 2
+
+
+def test_what_is_not_stored_is_not_verified():
+    trace = tiny()
+    tensors = contents(trace)
+    del tensors["logits"]
+    without = Trace(network="a", timesteps=4, operations=trace.operations, tensors=tensors, provenance=LABELS)
+    last = list(check_trace(without))[-1]
+    assert last.mismatches is None
+    assert last.reason == "not verified: no neuron is known and its output is not stored"
+    assert resimulate(without, without.operation("fc"))[1] is None

@@ -1,0 +1,222 @@
+"""What is saved is what is loaded, and what is not a trace is not saved."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.errors import TraceError, UsageError
+from archsim.trace import Neuron, Operation, Trace, check_trace, load_trace, save_trace
+from tests.small_traces import LABELS, build, contents, every_operation, lif, replaced, tiny
+
+README = Path(__file__).parents[3] / "workloads" / "README.md"
+
+
+def assert_same(one: Trace, other: Trace) -> None:
+    assert (one.network, one.timesteps, one.images) == (other.network, other.timesteps, other.images)
+    assert one.provenance == other.provenance
+    assert one.tensors == other.tensors
+    for name in one.tensors:
+        first, second = one.tensor(name), other.tensor(name)
+        assert (first.dtype, one.kind(name)) == (second.dtype, other.kind(name))
+        np.testing.assert_array_equal(first, second)
+    for first, second in zip(one.operations, other.operations, strict=True):
+        for key in ("name", "op", "inputs", "output", "kernel", "stride", "padding", "transpose", "m", "n", "k"):
+            assert getattr(first, key) == getattr(second, key)
+        for key in ("weight", "bias"):
+            np.testing.assert_array_equal(getattr(first, key), getattr(second, key))
+        assert (first.neuron is None) == (second.neuron is None)
+        if first.neuron is not None and second.neuron is not None:
+            np.testing.assert_array_equal(first.neuron.threshold, second.neuron.threshold)
+            plain = np.zeros(0, np.int64)
+            assert vars(replace(first.neuron, threshold=plain)) | {"threshold": 0} == vars(
+                replace(second.neuron, threshold=plain)
+            ) | {"threshold": 0}
+
+
+@pytest.mark.parametrize(
+    "trace", [tiny(), tiny(1, timesteps=1, images=1), every_operation()], ids=["tiny", "one", "every"]
+)
+def test_saved_and_loaded(trace, tmp_path):
+    save_trace(trace, tmp_path / "a.npz")
+    loaded = load_trace(tmp_path / "a.npz")
+    assert_same(trace, loaded)
+    assert loaded.sha256 == trace.sha256
+    save_trace(loaded, tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), timesteps=st.integers(1, 16), images=st.integers(1, 3), channels=st.integers(1, 9),
+    height=st.integers(1, 7), width=st.integers(1, 7), density=st.floats(0, 1), outputs=st.integers(1, 5),
+    reset=st.sampled_from(["hard", "soft"]), masked=st.booleans(), kernel=st.integers(1, 3), stride=st.integers(1, 3),
+)  # fmt: skip
+def test_any_convolution(
+    tmp_path_factory, seed, timesteps, images, channels, height, width, density, outputs, reset, masked, kernel, stride
+):
+    generator = np.random.default_rng(seed)
+    spikes = generator.random((timesteps, images, channels, height, width)) < density
+    weight = generator.integers(-128, 128, (outputs, channels, kernel, kernel), dtype=np.int8)
+    neuron = lif(outputs, 100, timesteps=timesteps, reset=reset, mask_fire_once=masked)
+    layer = Operation(
+        "a", "conv2d", ("in",), "out", stride=(stride, 1), padding=(1, 1), weight=weight, neuron=neuron,
+        bias=generator.integers(-(2**31), 2**31, outputs),
+    )  # fmt: skip
+    trace = build([layer], {"in": spikes}, timesteps)
+    path = tmp_path_factory.mktemp("any") / "trace.npz"
+    save_trace(trace, path)
+    loaded = load_trace(path)
+    assert_same(trace, loaded)
+    assert [check.mismatches for check in check_trace(loaded)] == [0]
+
+
+def test_a_trace_can_be_sent_to_another_process(tmp_path):
+    save_trace(tiny(), tmp_path / "a.npz")
+    trace = load_trace(tmp_path / "a.npz").select(images=[1])
+    copy = pickle.loads(pickle.dumps(trace))
+    assert_same(trace, copy)
+
+
+def test_selection(tmp_path):
+    whole = tiny(images=3)
+    part = whole.select(layers=["fc", "conv2"], images=[2, 0])
+    assert [operation.name for operation in part] == ["conv2", "fc"]
+    assert part.images == 2
+    np.testing.assert_array_equal(part.tensor("conv2.spikes"), whole.tensor("conv2.spikes")[:, [2, 0]])
+    np.testing.assert_array_equal(whole.select(images=[1]).tensor("pixels"), whole.tensor("pixels")[[1]])
+    assert part.operation("conv2").m == 2 * 15
+    assert part.sha256 == whole.sha256
+    assert not part.stored("pixels")
+    assert all(check.mismatches == 0 for check in check_trace(part))
+    save_trace(part, tmp_path / "part.npz")
+    saved = load_trace(tmp_path / "part.npz")
+    assert_same(saved, part)
+    assert saved.sha256 != whole.sha256
+    twice = whole.select(images=[2, 1]).select(images=[1])
+    np.testing.assert_array_equal(twice.tensor("logits"), whole.tensor("logits")[:, [1]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"layers": ["conv3"]}, "no layer 'conv3' in small; allowed: conv1, conv2, pool, fc"),
+        ({"layers": []}, "got no layer"),
+        ({"images": [2]}, "got image 2; small has the images 0 to 1"),
+        ({"images": [-1]}, "got image -1"),
+        ({"images": []}, "got no image"),
+    ],
+)
+def test_selecting_what_is_not_there(arguments, says):
+    with pytest.raises(UsageError, match=says):
+        tiny().select(**arguments)
+
+
+def test_unknown_tensor():
+    with pytest.raises(UsageError, match=r"no tensor 'conv1' is stored.*did you mean 'conv1.spikes'"):
+        tiny().tensor("conv1")
+
+
+def test_weights_are_decoded_when_asked_for(tmp_path):
+    save_trace(tiny(), tmp_path / "a.npz")
+    operation = load_trace(tmp_path / "a.npz").operations[0]
+    assert operation.weight is not operation.weight
+    assert not operation.weight.flags.writeable
+
+
+def test_the_snippet_of_the_specification(tmp_path):
+    snippet = README.read_text().split("```python\n")[1].split("```")[0]
+    trace = tiny()
+    save_trace(trace, tmp_path / "a.npz")
+    names: dict = {"path": tmp_path / "a.npz"}
+    exec(snippet, names)
+    np.testing.assert_array_equal(names["spikes"], trace.tensor("conv1.spikes"))
+    np.testing.assert_array_equal(names["weight"], trace.operation("conv2").weight)
+
+
+def test_every_key_is_specified():
+    """The record of a trace has no key that ``workloads/README.md`` does not mention."""
+    from archsim.trace import schema
+
+    text = README.read_text()
+    records = [getattr(schema, name) for name in dir(schema)]
+    keys = {
+        key
+        for record in records
+        if isinstance(record, type) and issubclass(record, schema.Record)
+        for key in record.model_fields
+    }
+    assert {key for key in keys if f"`{key}`" not in text and f'"{key}"' not in text} == set()
+
+
+def _rebuilt(trace=None, **changes):
+    trace = trace or tiny()
+    arguments = {
+        "network": trace.network, "timesteps": trace.timesteps, "operations": trace.operations,
+        "tensors": contents(trace) | {"logits": trace.tensor("logits")}, "provenance": trace.provenance,
+    }  # fmt: skip
+    return Trace(**(arguments | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (lambda t: {"timesteps": 3}, "3 timesteps expected, got the shape [4, 2"),
+        (lambda t: {"tensors": contents(t) | {"pixels": np.zeros((2, 2, 5, 6))}}, "got float64 [2, 2, 5, 6]; allowed"),
+        (lambda t: {"tensors": contents(t) | {"pixels": np.zeros(7, np.uint8)}}, "tensors.pixels: got the shape [7]"),
+        (lambda t: {"tensors": contents(t) | {"pixels": t.tensor("pixels")[:1]}}, "the number of images differs"),
+        (lambda t: {"tensors": {}}, "images"),
+        (lambda t: {"scales": {"pixel": 1.0}}, "scales.pixel: no such tensor (did you mean 'pixels'?)"),
+        (lambda t: {"operations": replaced(t, "conv2", weight=np.ones((5, 3, 3, 3)))}, "weight: integers expected"),
+        (lambda t: {"operations": replaced(t, "conv2", weight=np.full((5, 3, 3, 3), 200))}, "got 200 to 200"),
+        (lambda t: {"operations": replaced(t, "conv2", weight=None)}, "operations[1].out_channels: missing"),
+        (lambda t: {"operations": replaced(t, "conv2", bias=np.zeros(4, int))}, "got int32 [4]; allowed: int32 [5]"),
+        (lambda t: {"operations": replaced(t, "conv2", neuron=lif(4))}, "array 'threshold.conv2': got int32 [4]"),
+        (lambda t: {"operations": replaced(t, "conv2", neuron=lif(5, 0))}, "must be above zero"),
+        (lambda t: {"operations": replaced(t, "conv2", neuron=Neuron("alif", np.ones(5, int)))}, "got 'alif'; allowed"),
+        (lambda t: {"operations": replaced(t, "pool", neuron=lif(5))}, "operations[2].neuron: unknown key"),
+        (lambda t: {"provenance": {}}, "provenance.kind: missing"),
+        (lambda t: {"provenance": LABELS | {"accurracy": 0.9}}, "did you mean 'accuracy'?"),
+    ],
+)  # fmt: skip
+def test_building_nonsense(changes, says):
+    trace = tiny()
+    with pytest.raises(TraceError) as caught:
+        _rebuilt(trace, **changes(trace))
+    assert says in str(caught.value)
+
+
+def test_one_threshold_for_all_channels():
+    trace = tiny()
+    changed = replaced(trace, "conv2", neuron=Neuron("lif", 7, 1, 3, mask_fire_once=True))
+    assert_same(_rebuilt(trace), _rebuilt(trace, operations=changed))
+
+
+def test_unwritable(tmp_path):
+    with pytest.raises(UsageError, match="cannot be written"):
+        save_trace(tiny(), tmp_path / "no" / "folder.npz")
+    (tmp_path / "taken.npz").mkdir()
+    with pytest.raises(UsageError, match="cannot be written"):
+        save_trace(tiny(), tmp_path / "taken.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.npz"]
+
+
+def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    path.write_bytes(b"old")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("archsim.trace.writing.write_array", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_trace(tiny(), path)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.npz"]
