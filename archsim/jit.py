@@ -8,16 +8,19 @@ user's cache directory (``NUMBA_CACHE_DIR`` or ``XDG_CACHE_HOME`` move it), so a
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numba
 
 KEPT_CACHES = 4
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _source_hash() -> str:
@@ -50,13 +53,25 @@ def _cache_folder() -> Path:
 CACHE_FOLDER = _cache_folder()
 numba.config.CACHE_DIR = str(CACHE_FOLDER)
 
-njit = functools.partial(numba.njit, cache=True)
 
-kernel = functools.partial(numba.njit, cache=True, _nrt=False)
-"""``njit`` for functions that allocate nothing: no reference counting, which else takes most of a small kernel's time."""
+def njit(function: F) -> F:
+    """Compile ``function`` when first called, and keep it on disk."""
+    return cast(F, numba.njit(cache=True)(function))
 
-inlined = functools.partial(numba.njit, cache=True, _nrt=False, forceinline=True)
-"""A :data:`kernel` that is copied into its callers: passing tuples of arrays costs more than what it does."""
+
+def kernel(function: F) -> F:
+    """:func:`njit` for functions that allocate nothing: no reference counting, most of a small kernel's time else."""
+    return cast(F, numba.njit(cache=True, _nrt=False)(function))
+
+
+def inlined(function: F) -> F:
+    """A :func:`kernel` that is copied into its callers: passing tuples of arrays costs more than what it does."""
+    return cast(F, numba.njit(cache=True, _nrt=False, forceinline=True)(function))
+
+
+def kernel_of(signature: Any, function: Any) -> Any:
+    """A :func:`kernel` for one signature, compiled or loaded at once."""
+    return numba.njit(signature, cache=True, _nrt=False)(function)
 
 
 def cache_is_cold() -> bool:

@@ -151,7 +151,7 @@ CHANGES = {
     "weights for another K": (
         _array("weight.fc", lambda a: np.zeros((4, 11), np.int8)), "array 'weight.fc'"),
     "input that does not exist": (
-        _set("operations/1/inputs", ["conv1.spike"]), "is not stored, and what is read must be; stored: conv1.spikes"),
+        _set("operations/1/inputs", ["conv1.spike"]), "and what is read must be; stored: pixels, conv1.spikes"),
     "input that is written later": (_swapped, "is not defined yet: 'conv1' writes it later"),
     "an operation that reads its output": (
         _set("operations/2/inputs", ["pool.spikes"]), "operation 'pool' reads its own output"),

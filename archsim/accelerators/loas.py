@@ -73,7 +73,7 @@ from archsim.trace import Trace
 
 CHUNK_BYTES = CHUNK_BITS // 8
 
-# --- Configuration -----------------------------------------------------------------------------------------------------
+# --- Configuration ----------------------------------------------------------------------------------------------------
 
 
 class PeConfig(Block):
@@ -159,7 +159,7 @@ class LoasConfig(Block):
     cost: CostConfig = Field(description="prices")
 
 
-# --- What the kernels see ----------------------------------------------------------------------------------------------
+# --- What the kernels see ---------------------------------------------------------------------------------------------
 
 # Tensors of the traffic table, values behind their bitmasks ("format"). A streamed line with both counts as bitmask.
 INPUT_FORMAT, INPUT, WEIGHT_FORMAT, WEIGHT, OUTPUT_FORMAT, OUTPUT = range(6)
@@ -208,7 +208,7 @@ class Spec(NamedTuple):
 class Operands(NamedTuple):
     """Compressed operands (:mod:`archsim.compress`) and where they are in memory.
 
-    The fiber of a row or column begins in line ``a_line``, ``b_line`` or ``output_line`` of it and is ``..._bytes`` long.
+    A row's or column's fiber begins in line ``a_line``, ``b_line`` or ``output_line`` of it and is ``..._bytes`` long.
     """
 
     a_mask: NDArray[np.uint64]
@@ -225,7 +225,7 @@ class Operands(NamedTuple):
 # FIFOs, in the order of the topology; sums have one FIFO a TPPE, from SUMS on.
 CHUNKS, FIBERS, CREDITS, SUMS = range(4)
 
-# --- Agents ------------------------------------------------------------------------------------------------------------
+# --- Agents -----------------------------------------------------------------------------------------------------------
 
 # An agent's state: its place in the loop nest, what it does next, and, for a TPPE, the FIFO of the inner join.
 TILE, COLUMN, GROUP, CHUNK, PHASE, PENDING, PAYLOADS, JOIN_FIFO = range(8)
@@ -480,7 +480,7 @@ def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, coun
         broadcaster(agent, now, spec, state, x, o, counts)
 
 
-# --- The machine -------------------------------------------------------------------------------------------------------
+# --- The machine ------------------------------------------------------------------------------------------------------
 
 
 def _lines(sizes: NDArray[np.int64], line_bytes: int, base: int) -> tuple[NDArray[np.int64], int]:
@@ -522,7 +522,11 @@ class LoAS(Accelerator):
         """Blocks of Table IV and the memories, switches and wires around them."""
         config = self.config
         cache, pes = config.memory.cache, config.pe.count
-        bank = {"capacity_bytes": cache.size_kib * 1024 // cache.banks, "width_bits": cache.width_bits, "ports": "1rw"}
+        bank: dict[str, int | float | str] = {
+            "capacity_bytes": cache.size_kib * 1024 // cache.banks,
+            "width_bits": cache.width_bits,
+            "ports": "1rw",
+        }
         entry_bits = config.pe.weight_bits + (CHUNK_BITS - 1).bit_length()
         ports = {"ports_in": pes, "ports_out": cache.banks, "width_bits": cache.width_bits}
         return (
@@ -545,13 +549,13 @@ class LoAS(Accelerator):
         found = []
         if trace.timesteps > self.config.timesteps:
             found.append(
-                f"timesteps: the trace has {trace.timesteps}, the machine computes {self.config.timesteps} in parallel; "
+                f"timesteps: the trace has {trace.timesteps}, the machine's TPPEs have {self.config.timesteps}; "
                 f"--set timesteps={trace.timesteps} builds a machine that can"
             )
         widest = max((o.weight_bits for o in trace.operations if o.op in ("conv2d", "linear")), default=0)
         if widest > self.config.pe.weight_bits:
             found.append(
-                f"pe.weight_bits: the trace has weights of {widest} bits, the machine's have {self.config.pe.weight_bits}; "
+                f"pe.weight_bits: the trace has weights of {widest} bits, the machine {self.config.pe.weight_bits}; "
                 f"--set pe.weight_bits={widest} builds a machine that can"
             )
         return found

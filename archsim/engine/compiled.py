@@ -1,8 +1,8 @@
 """The compiled engine: one numba loop over a timing wheel, operations streamed, nothing materialised.
 
-The wheel has :data:`WHEEL_SLOTS` slots of one cycle. A slot is three bit sets: agents to look at (control), requests that
-complete, and requests that arrive at a resource. A bit is honoured only if its owner's due cycle is the current one, so
-events further away than one turn simply stay for a later turn. Taking bits lowest first *is* the order of
+The wheel has :data:`WHEEL_SLOTS` slots of one cycle. A slot is three bit sets: agents to look at (control), requests
+that complete, and requests that arrive at a resource. A bit is honoured only if its owner's due cycle is the current
+one, so events further away than one turn simply stay for a later turn. Taking bits lowest first *is* the order of
 ``engine/ordering.py``: agents and requests are numbered that way.
 
 Banks and channels are not queues here but reservations. Requests reach a resource in the order (ready cycle, number),
@@ -69,7 +69,7 @@ from archsim.hardware.operation import (
     VALUE_OUT,
     Topology,
 )
-from archsim.jit import inlined, kernel
+from archsim.jit import inlined, kernel_of
 
 WHEEL_SLOTS = 1024
 """Cycles of one turn of the wheel, a power of two; more than nearly every delay, so that few bits wait a turn."""
@@ -491,7 +491,7 @@ def _compiled_loop(spec_type: Any, operands_type: Any, argument_types: tuple[Any
         types.int64, types.int64, spec_type, STATE_ARRAY, operands_type, STATE_ARRAY, STATE_ARRAY
     )
     signature = types.UniTuple(types.int64, 3)(types.FunctionType(step_signature), *argument_types)
-    return kernel(signature)(_run), step_signature
+    return kernel_of(signature, _run), step_signature
 
 
 def simulate(
@@ -565,7 +565,7 @@ def simulate(
         loop, step_signature = _compiled_loop(argument_types[0], argument_types[1], argument_types)
         if step_signature.args not in step.overloads:
             step.compile(step_signature)
-        return loop(step, spec, operands, *rest)  # type: ignore[no-any-return]
+        return loop(step, spec, operands, *rest)
 
     completions = integers(COMPLETIONS_LIMIT if record else 0, 2)
     status, last, number = run(completions)

@@ -28,7 +28,8 @@ Wait = Generator[simpy.Event, Any, Any]
 
 def plain(function: Any) -> Callable[..., Any]:
     """The Python function behind a compiled one."""
-    return getattr(function, "py_func", function)
+    found: Callable[..., Any] = getattr(function, "py_func", function)
+    return found
 
 
 class Arbiter:
@@ -59,11 +60,11 @@ class Arbiter:
         event = simpy.Event(self.env)
         event._ok, event._value = True, None
         event.callbacks = [self._arbitrate]
-        self.env.schedule(event, priority=REQUEST_PHASE_PRIORITY)
+        self.env.schedule(event, priority=REQUEST_PHASE_PRIORITY)  # type: ignore[arg-type]
 
     def _arbitrate(self, _: simpy.Event) -> None:
         while self.free and self.waiting:
-            _, _, granted, serve = heapq.heappop(self.waiting)
+            granted, serve = heapq.heappop(self.waiting)[2:]
             self.free -= 1
             next_grant = serve()
             granted.succeed(int(self.env.now))
@@ -111,6 +112,7 @@ class Barrier:
         self.opened = env.event()
 
     def wait(self) -> Wait:
+        """Arrive, and go on when everybody has."""
         self.arrived += 1
         if self.arrived < self.members:
             yield self.opened
@@ -147,6 +149,7 @@ class Memory:
         self.last_done = 0
 
     def count(self, request: Request, column: int, amount: int = 1) -> None:
+        """Count in the traffic table of the request's tensor."""
         self.traffic[request.tensor, column] += amount
 
     def transfer(self, request: Request) -> Wait:

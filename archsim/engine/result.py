@@ -39,9 +39,10 @@ class UnitTime:
 class LayerResult:
     """One layer on one machine. Times are integer cycles of the base clock.
 
-    ``compute_cycles`` are the cycles in which the busiest processing element computes; the rest of ``cycles``, waiting for
-    memory and for slower elements, are ``stall_cycles``. ``utilization`` is the busy share of all processing elements.
-    No schedule can be faster than ``lower_bound_cycles``; ``compulsory_read_bytes`` must come from DRAM at least once.
+    ``compute_cycles`` are the cycles in which the busiest processing element computes; the rest of ``cycles``, waiting
+    for memory and for slower elements, are ``stall_cycles``. ``utilization`` is the busy share of all processing
+    elements. No schedule can be faster than ``lower_bound_cycles``; ``compulsory_read_bytes`` must come from DRAM at
+    least once.
     ``matches`` counts pairs of a non-zero weight and a non-silent input. ``actions`` counts what the units did, by
     (unit, action). ``mismatches`` is the number of outputs that differ from the trace, None where the trace holds
     none to compare with. ``completions`` is, when asked for, int64 [n, 2] of (agent, completion cycle).

@@ -1,0 +1,1 @@
+"""What machines are made of: configuration, the micro-operation, memory and compute units."""

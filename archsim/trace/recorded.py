@@ -19,7 +19,7 @@ from pydantic import Field, Strict
 from archsim.errors import TraceError, UsageError
 from archsim.trace import content, schema
 from archsim.trace.archive import Archive
-from archsim.trace.graph import ArraySpec
+from archsim.trace.graph import MAX_ELEMENTS, ArraySpec
 from archsim.trace.model import Operation, Trace
 from archsim.trace.schema import Dimension, Name, Record, Text
 
@@ -158,6 +158,9 @@ def _contradictions(recorded: _Spikes, where: str) -> list[str]:
         k = layer.input_shape[1] * (layer.kernel**2 if layer.op == "conv2d" else 1)
         if layer.k != k:
             problems.append(f"{at}.K: the shapes give {k}, got {layer.k}")
+        for what, values in (("weights", layer.k * layer.n), ("spikes", math.prod(layer.input_shape))):
+            if values > MAX_ELEMENTS:
+                problems.append(f"{at}: {values:,} {what}; allowed: at most {MAX_ELEMENTS:,}")
         if layer.out_channels not in (None, layer.n):
             problems.append(f"{at}.N: out_channels is {layer.out_channels}, got {layer.n}")
     return problems

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import TraceError, UsageError, nearest
 from archsim.trace.density import covers
+from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.model import Neuron, Operation, Trace
 from archsim.trace.presets import PRESETS, SyntheticLayer
 from archsim.trace.recorded import nonzero_int8
@@ -70,7 +71,7 @@ def synthesize(
         )
         if not low <= value <= high
     )
-    drawn = [_without_spikes(layer, index, seed, images) for index, layer in enumerate(workload)]
+    drawn = [_without_spikes(layer, index, seed, images, timesteps) for index, layer in enumerate(workload)]
     _refuse(
         line
         for layer, operation in zip(workload, drawn, strict=True)
@@ -121,21 +122,29 @@ def draw_spikes(
     return spikes.reshape(timesteps, *shape)
 
 
-def _without_spikes(layer: SyntheticLayer, index: int, seed: int, images: int) -> Operation:
+def _without_spikes(layer: SyntheticLayer, index: int, seed: int, images: int, timesteps: int) -> Operation:
     """The layer as an operation with shapes and weights, but no neurons yet."""
     at = f"layer {layer.name!r}"
     channels = layer.input_shape[0] if layer.input_shape else 0
     square = (layer.kernel, layer.kernel) if layer.op == "conv2d" else ()
     sizes = (layer.out_channels, channels, *square)
-    _refuse([f"{at}: a size is below one, got {list(sizes)}"] if min(sizes) < 1 else [])
-    _refuse([f"{at}: weight density: got {layer.weight_density}"] if not 0 <= layer.weight_density <= 1 else [])
+    shape = (1, images, *layer.input_shape)
+    problems = []
+    if min(*sizes, *shape) < 1:
+        problems.append(f"{at}: a size is below one, got the input {list(shape[2:])} and the weights {list(sizes)}")
+    for what, values in (("weights", math.prod(sizes)), ("spikes", timesteps * math.prod(shape))):
+        if values > MAX_ELEMENTS:
+            problems.append(f"{at}: {values:,} {what}; allowed: at most {MAX_ELEMENTS:,}")
+    if not 0 <= layer.weight_density <= 1:
+        problems.append(f"{at}: weight density: got {layer.weight_density}; allowed: 0 to 1")
+    _refuse(problems)
     weight = draw_weights(np.random.default_rng([seed, index, 1]), sizes, layer.weight_density)
     name = f"{layer.name}.input"
     operation = Operation(
         layer.name, layer.op, (name,), f"{layer.name}.output",
         stride=(layer.stride, layer.stride), padding=(layer.padding, layer.padding), weight=weight,
     )  # fmt: skip
-    silence = {name: np.zeros((1, images, *layer.input_shape), np.bool_)}
+    silence = {name: np.zeros(shape, np.bool_)}
     labels = {"kind": "synthetic", "weights": "synthetic"}
     try:
         alone = Trace(network="shape", timesteps=1, operations=[operation], tensors=silence, provenance=labels)

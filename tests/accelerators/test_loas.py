@@ -112,10 +112,10 @@ def test_ideal_memory_is_the_closed_form_plus_fill_and_drain(seed, overrides, co
 
 
 SHAPES = [
-    dict(m=1, n=1, k=1), dict(m=3, n=5, k=128), dict(m=16, n=2, k=129), dict(m=17, n=130, k=40),
-    dict(m=33, n=9, k=700, timesteps=1), dict(m=20, n=11, k=260, timesteps=16, density=0.1),
-    dict(m=6, n=4, k=256, density=0.0), dict(m=6, n=4, k=256, weight_density=0.0),
-    dict(m=40, n=12, k=200, density=1.0, weight_density=1.0), dict(m=5, n=10, k=90, neuron=False),
+    {"m": 1, "n": 1, "k": 1}, {"m": 3, "n": 5, "k": 128}, {"m": 16, "n": 2, "k": 129}, {"m": 17, "n": 130, "k": 40},
+    {"m": 33, "n": 9, "k": 700, "timesteps": 1}, {"m": 20, "n": 11, "k": 260, "timesteps": 16, "density": 0.1},
+    {"m": 6, "n": 4, "k": 256, "density": 0.0}, {"m": 6, "n": 4, "k": 256, "weight_density": 0.0},
+    {"m": 40, "n": 12, "k": 200, "density": 1.0, "weight_density": 1.0}, {"m": 5, "n": 10, "k": 90, "neuron": False},
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Small runs for the pass with NUMBA_DISABLE_JIT=1, in which out-of-range accesses raise; they hold with the JIT too."""
+"""Small runs for the pass with NUMBA_DISABLE_JIT=1, where out-of-range accesses raise; they hold with the JIT too."""
 
 import pytest
 

@@ -1,10 +1,11 @@
 """Turn a checkpoint of ``train_dual_sparse.py`` into an integer network, measure it, and write its trace.
 
-Batch-norm is folded into the convolution. Every output channel c gets its own scale ``s[c]``, the largest folded weight
-over 127, so that its weights are int8; bias and threshold are divided by the same scale and rounded. A neuron compares
-its membrane potential with a threshold, so a scale per channel costs nothing in hardware: it is the channel's threshold.
-The read-out has one scale. From there on everything is integers: leak one half is a shift by one, and T - 1 fraction bits
-keep every bit of it. Sums of int8 weights are far below 2**24, so float32 convolutions are exact here.
+Batch-norm is folded into the convolution. Every output channel c gets its own scale ``s[c]``, the largest folded
+weight over 127, so that its weights are int8; bias and threshold are divided by the same scale and rounded. A neuron
+compares its membrane potential with a threshold, so a scale per channel costs nothing in hardware: it is the
+channel's threshold. The read-out has one scale. From there on everything is integers: leak one half is a shift by
+one, and T - 1 fraction bits keep every bit of it. Sums of int8 weights are far below 2**24, so float32 convolutions
+are exact here.
 
 Accuracy is that of the integer network on all 10,000 test images. The trace holds the first ``--images`` of them.
 
@@ -134,7 +135,7 @@ def operations(plan: tuple[int | str, ...], layers: list[IntegerLayer], readout:
                     weight=layer.weight.numpy(),
                     bias=layer.bias.numpy(),
                     neuron=neuron,
-                )  # fmt: skip
+                )
             )
         previous = found[-1].output
     weight, bias = readout

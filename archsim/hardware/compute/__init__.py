@@ -1,0 +1,1 @@
+"""Compute units: inner join, accumulators, neurons."""

@@ -12,9 +12,10 @@ With c0 = ``chunk_overhead_cycles`` and m matches, a chunk occupies the fast pat
     max(1, c0 + m, 128 / adders if m > 0)            laggy: literal     (the unit is busy for a whole pass)
     max(1, c0 + m, last matched group + 1)           laggy: early_stop  (it stops at the last group that matched)
 
-plus what a full FIFO holds it up. Match i is pushed at ``p_i = max(p_(i-1) + 1, d_(i-depth))``, from
-``start + c0`` on (a full FIFO takes an entry in the cycle in which one leaves), and corrected at ``d_i = max(p_i + 1, ready, d_(i-1) + 1)`` with ``ready`` the later of the laggy
-pass and the arrival of the packed words; entries of earlier chunks are in the same FIFO.
+plus what a full FIFO holds it up. Match i is pushed at ``p_i = max(p_(i-1) + 1, d_(i-depth))``, from ``start + c0``
+on (a full FIFO takes an entry in the cycle in which one leaves), and corrected at ``d_i = max(p_i + 1, ready, d_(i-1)
++ 1)`` with ``ready`` the later of the laggy pass and the arrival of the packed words; entries of earlier chunks are
+in the same FIFO.
 
 Source: LoAS (MICRO 2024) sections IV-B, IV-C, V, Figs. 7, 9, 10. The paper does not publish c0, nor how the laggy
 unit's 8 cycles are hidden when a chunk has fewer than 8 matches; see DEVIATIONS.md.

@@ -1,0 +1,1 @@
+"""Memory units: cache, DRAM, and the system that they form."""

@@ -71,7 +71,7 @@ class DramSpec(NamedTuple):
 
 
 class DramState(NamedTuple):
-    """``busy_until`` int64 [channels] in units, ``open_row`` int64 [channels, banks], ``row_misses`` int64 [channels]."""
+    """``busy_until`` int64 [channels] in units, ``open_row`` int64 [channels, banks], ``row_misses`` [channels]."""
 
     busy_until: NDArray[np.int64]
     open_row: NDArray[np.int64]

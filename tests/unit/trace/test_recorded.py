@@ -118,6 +118,8 @@ def test_a_recording(tmp_path):
         ({"layer0": {"M": 10}}, "layers[0].M: the shapes give 9, got 10"),
         ({"layer0": {"kernal": 3}}, "layers[0].kernal: unknown key (did you mean 'kernel'?)"),
         ({"layer0": {"kernel": 0}}, "layers[0].kernel"),
+        ({"layer1": {"N": 1 << 20, "input_shape": [3, 1 << 20], "K": 1 << 20}}, "weights; allowed: at most"),
+        ({"layer0": {"kernel": 9, "K": 162}}, "operations[0].kernel: 9 is larger than the padded input, 7"),
         ({"layer1": {"name": "conv"}}, "layers[1].name: two layers have the name 'conv'"),
         ({"fc_spikes": np.zeros(9, np.uint8)}, "array 'fc.spikes': got uint8 [9]; allowed: uint8 [3]"),
         ({"fc_spikes": np.array([None] * 3)}, "holds pickled Python objects"),
