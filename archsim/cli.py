@@ -321,17 +321,19 @@ def check(
 def explain(hardware: Hardware, overrides: Overrides = None) -> None:
     """Print a machine: every value with its source, its area, and what each action costs."""
     from archsim.cost import area_rows, load_table, price_rows
-    from archsim.hardware.loading import field_rows
+    from archsim.hardware.loading import field_rows, value_comments
     from archsim.simulate import load_accelerator
 
     machine = load_accelerator(hardware, overrides or ())
-    _print_table(
-        ("path", "value", "given", "meaning", "source"),
-        [
-            (row.path, row.value, "default" if row.is_default else "file", row.description, row.source)
-            for row in field_rows(machine.config)
-        ],
-    )
+    # A value's source is the comment behind it in the file; an overridden value has none.
+    comments = value_comments(hardware)
+    overridden = {override.partition("=")[0] for override in overrides or ()}
+    values = []
+    for row in field_rows(machine.config):
+        given = "override" if row.path in overridden else "default" if row.is_default else "file"
+        source = comments.get(row.path, row.source) if given == "file" else row.source
+        values.append((row.path, row.value, given, row.description, source))
+    _print_table(("path", "value", "given", "meaning", "source"), values)
     inventory, table = machine.inventory(), load_table(machine.cost_table)
     areas = area_rows(inventory, table)
     typer.echo()

@@ -163,6 +163,10 @@ CHANGES = {
             raw.meta["tensors"]["logits"].update(shape=[4]), raw.meta["operations"].append(
                 {"name": "x", "op": "pool", "inputs": ["logits"], "output": "y", "kernel": [1, 1]})),
         "pool reads [C, H, W], got the shape [4]"),
+    "padding beyond measure": (
+        lambda raw: raw.meta["operations"].append(
+            {"name": "x", "op": "conv2d", "inputs": ["pixels"], "output": "y", "kernel": [1, 1], "out_channels": 1,
+             "padding": [20_000, 20_000]}), "operations[4]: writes 4,803,"),
     "tensor of no use": (
         _set("tensors/lonely", {"kind": "spike", "shape": [3]}), "tensors.lonely: no operation reads or writes it"),
     "unknown kind": (_set("tensors/pixels/kind", "spikes"), "tensors.pixels.kind: unknown, got 'spikes'"),
@@ -313,7 +317,7 @@ FILES = {
     "member twice": (_appended("weight.conv2.npy", b"x"), "'weight.conv2.npy' occurs twice"),
     "member that is no array": (_appended("../../notes.txt", b"x"), "'../../notes.txt' is not an .npy array"),
     "LZMA member": (_lzma, "has compression method 14; allowed: stored, deflated"),
-    "encrypted member": (_bytes(lambda whole: _flagged(whole, 0x1)), "is encrypted"),
+    "encrypted member": (_bytes(lambda whole: _flagged(whole, 0x1)), "member 'meta.npy' is encrypted"),
     "array without a header": (_members("threshold.conv2", bytes(148)), "not an .npy array"),
     "header of code": (
         _header(b"{'descr': __import__('os'), 'fortran_order': False, 'shape': (5,)}"), "threshold.conv2': is damaged"),

@@ -502,7 +502,7 @@ def _lines_by_bank(sizes: NDArray[np.int64], line_bytes: int, banks: int) -> tup
 
 
 class LoAS(Accelerator):
-    """See the module's text."""
+    """LoAS (MICRO 2024): fully temporal-parallel dataflow, inner product, sixteen TPPEs."""
 
     name: ClassVar[str] = "loas"
     Config: ClassVar[type[Block]] = LoasConfig

@@ -99,6 +99,25 @@ def load_machine(path: str | Path, registry: Mapping[str, type[BlockT]], overrid
     return config
 
 
+def value_comments(path: str | Path) -> dict[str, str]:
+    """What the file says behind its values: the comment of each scalar's line, by path. This is where sources stand."""
+    text = _read_text(Path(path))
+    lines = text.splitlines()
+    found: dict[str, str] = {}
+
+    def walk(node: yaml.Node | None, prefix: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                walk(value, f"{prefix}.{key.value}" if prefix else str(key.value))
+        elif isinstance(node, yaml.ScalarNode):
+            rest = lines[node.end_mark.line][node.end_mark.column :].strip() if node.end_mark.line < len(lines) else ""
+            if rest.startswith("#"):
+                found[prefix] = rest.lstrip("# ")
+
+    walk(yaml.compose(text, Loader=yaml.SafeLoader), "")
+    return found
+
+
 def resolved_yaml(config: Block) -> str:
     """The whole machine after defaults and overrides, as YAML that :func:`load_machine` reads back."""
     return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

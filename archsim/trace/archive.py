@@ -210,8 +210,8 @@ def _read_header(file: IO[bytes]) -> tuple[np.dtype[np.generic], tuple[int, ...]
 def _read_rest(file: IO[bytes], left: int, expected: int) -> bytes:
     if left != expected:
         raise ValueError(f"{left:,} bytes of data where its header promises {expected:,}")
-    # Reading one byte more reaches the end of the member, where zipfile compares the CRC.
-    data = file.read(expected + 1)
+    # This is the end of the member, where zipfile compares the CRC.
+    data = file.read(expected)
     if len(data) != expected:
         raise ValueError(f"truncated: {len(data):,} of {expected:,} bytes")
     return data
