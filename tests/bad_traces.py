@@ -166,7 +166,7 @@ CHANGES = {
     "padding beyond measure": (
         lambda raw: raw.meta["operations"].append(
             {"name": "x", "op": "conv2d", "inputs": ["pixels"], "output": "y", "kernel": [1, 1], "out_channels": 1,
-             "padding": [20_000, 20_000]}), "operations[4]: writes 4,803,"),
+             "padding": [20_000, 20_000]}), "operations[4]: writes 4,801,320,090 values"),
     "tensor of no use": (
         _set("tensors/lonely", {"kind": "spike", "shape": [3]}), "tensors.lonely: no operation reads or writes it"),
     "unknown kind": (_set("tensors/pixels/kind", "spikes"), "tensors.pixels.kind: unknown, got 'spikes'"),

@@ -11,10 +11,11 @@ in tiles that fit the cache:
 
 Agents: a TPPE each (:func:`tppe`), a P-LIF with its output compressor each (:func:`p_lif`), one fetcher that streams
 fibers of B from DRAM into the cache (:func:`fetcher`), one broadcaster that reads them from the cache
-(:func:`broadcaster`). They meet at these FIFOs:
+(:func:`broadcaster`), and one fetcher that brings rows of A into the cache ahead of their first use
+(:func:`row_fetcher`). They meet at these FIFOs:
 
     fetcher -- fiber --> broadcaster -- chunks (broadcast) --> TPPEs -- sum --> P-LIF
-    fetcher <-- credit -- broadcaster
+    fetcher <-- credit -- broadcaster                                    row fetcher <-- credit -- TPPE 0
 
 Hand-traced 2 x 2 example (M = N = 2, K = 1 chunk, memory.ideal, c0 = 2, laggy hidden, matches [[1, 0], [2, 1]]): at 0
 the fetcher takes a credit and streams fiber 0, the TPPEs load their bitmasks; at 1 the broadcaster has its token and
@@ -57,6 +58,7 @@ from archsim.hardware.operation import (
     PAUSE,
     POP,
     POP_COUNT,
+    PREFETCH,
     PUSH,
     PUSH_COUNT,
     REQUEST_FIELDS,
@@ -67,6 +69,7 @@ from archsim.hardware.operation import (
     VALUE,
     VALUE_OUT,
     add_range,
+    add_request,
 )
 from archsim.jit import inlined, kernel
 from archsim.trace import Trace
@@ -125,6 +128,9 @@ class SchedulerConfig(Block):
         description="which rows share a group: neighbours, or equally full ones"
     )
     prefetch_fibers: int = Field(ge=0, le=64, description="fibers of B fetched ahead of the one in use; 0: on demand")
+    prefetch_groups: int = Field(
+        ge=0, le=64, description="groups of rows of A fetched ahead of the one in use; 0: demand"
+    )
 
 
 class FormatConfig(Block):
@@ -203,6 +209,8 @@ class Spec(NamedTuple):
     a_stride: int
     fiber_port: int
     credit_port: int
+    row_port: int
+    row_credits: int
 
 
 class Operands(NamedTuple):
@@ -214,6 +222,7 @@ class Operands(NamedTuple):
     a_mask: NDArray[np.uint64]
     a_start: NDArray[np.int64]
     a_line: NDArray[np.int64]
+    a_bytes: NDArray[np.int64]
     b_mask: NDArray[np.uint64]
     b_start: NDArray[np.int64]
     b_line: NDArray[np.int64]
@@ -351,6 +360,9 @@ def tppe(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, coun
             counts[agent, MATCHES] += matches
             counts[agent, LAGGY_BUSY] += laggy
         counts[agent, JOINS] += 1
+        if agent == 0 and column == 0 and chunk == 0 and spec.row_credits >= 0:
+            o[agent, PUSH] = spec.row_credits
+            o[agent, PUSH_COUNT] = 1
         o[agent, COMPUTE] = join_cycles(spec.overhead, matches, spec.laggy, laggy)
     if chunk + 1 < spec.chunks:
         if has_row:
@@ -467,6 +479,32 @@ def broadcaster(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
     state[agent, CHUNK] = end
 
 
+@inlined
+def row_fetcher(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+    """Bring rows into the cache before the TPPEs need them, as many groups ahead as there are credits."""
+    group, row, first = state[agent, GROUP], state[agent, COLUMN], state[agent, CHUNK]
+    if group == spec.groups or spec.row_credits < 0:
+        o[agent, END] = 1
+        return
+    if row == 0 and first == 0:
+        o[agent, POP] = spec.row_port
+        o[agent, POP_COUNT] = 1
+    for _ in range(spec.fetch_lines):
+        m = group * spec.pes + row
+        line = x.a_line[m] + first // spec.line_bytes * spec.a_stride
+        tensor = INPUT_FORMAT if first < spec.chunks * CHUNK_BYTES else INPUT
+        add_request(o, agent, line, 1, 0, PREFETCH, tensor, group // spec.tile * spec.tile)
+        first += spec.line_bytes
+        if first >= x.a_bytes[m]:
+            first = 0
+            row += 1
+            if row == spec.pes or group * spec.pes + row == spec.m:
+                row = 0
+                group += 1
+                break
+    state[agent, GROUP], state[agent, COLUMN], state[agent, CHUNK] = group, row, first
+
+
 @kernel
 def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
     """The next operation of any agent; see :mod:`archsim.hardware.operation`."""
@@ -476,8 +514,10 @@ def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, coun
         p_lif(agent, now, spec, state, x, o, counts)
     elif agent == 2 * spec.pes:
         fetcher(agent, now, spec, state, x, o, counts)
-    else:
+    elif agent == 2 * spec.pes + 1:
         broadcaster(agent, now, spec, state, x, o, counts)
+    else:
+        row_fetcher(agent, now, spec, state, x, o, counts)
 
 
 # --- The machine ------------------------------------------------------------------------------------------------------
@@ -567,17 +607,19 @@ class LoAS(Accelerator):
         memory = self.config.memory.resolve(self.clock_mhz)
         ports = spec.pes
         fetched = self.config.scheduler.prefetch_fibers + 1
+        ahead = self.config.scheduler.prefetch_groups + 1
         most_words = -(-(CHUNK_BITS * spec.timesteps) // 8)
         most_values = -(-spec.line_bytes // CHUNK_BYTES) * CHUNK_BITS * spec.weight_bits // 8
         topology = op.topology(
             [1 + most_words // spec.line_bytes + 2] * ports
             + [spec.fetch_lines] * ports
-            + [spec.fetch_lines, 1 + most_values // spec.line_bytes + 2],
+            + [spec.fetch_lines, 1 + most_values // spec.line_bytes + 2, spec.fetch_lines],
             [
                 (self.config.pe.fiber_b_buffers * spec.chunks, 0, ports),
                 (fetched, 0, 1),
                 (fetched, fetched, 1),
                 *[(self.config.pe.output_buffer, 0, 1)] * ports,
+                (spec.groups + ahead, ahead, 1),
             ],
             [ports],
         )
@@ -702,9 +744,20 @@ class LoAS(Accelerator):
             a_stride=cache.banks if by_bank else 1,
             fiber_port=pes,
             credit_port=pes + 1,
+            row_port=2 * pes + 2,
+            row_credits=SUMS + pes if config.scheduler.prefetch_groups else -1,
         )
         operands = Operands(
-            a_mask, a_start, a_line, layer.weights.mask, b_start, b_line, fiber_bytes, output_line, output_bytes
+            a_mask,
+            a_start,
+            a_line,
+            row_bytes,
+            layer.weights.mask,
+            b_start,
+            b_line,
+            fiber_bytes,
+            output_line,
+            output_bytes,
         )
         return spec, operands
 
@@ -735,7 +788,8 @@ class LoAS(Accelerator):
         units = [
             UnitTime(unit, instance, int(times[agent, BUSY]), int(times[agent, STALL]), int(times[agent, IDLE]))
             for unit, first, count in (
-                ("tppe", 0, pes), ("p_lif", pes, pes), ("fetcher", 2 * pes, 1), ("broadcaster", 2 * pes + 1, 1)
+                ("tppe", 0, pes), ("p_lif", pes, pes), ("fetcher", 2 * pes, 1), ("broadcaster", 2 * pes + 1, 1),
+                ("row_fetcher", 2 * pes + 2, 1),
             )
             for instance, agent in enumerate(range(first, first + count))
         ]  # fmt: skip

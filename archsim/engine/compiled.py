@@ -52,6 +52,7 @@ from archsim.hardware.operation import (
     PAUSE,
     POP,
     POP_COUNT,
+    PREFETCH,
     PUSH,
     PUSH_COUNT,
     REQUEST_FIELDS,
@@ -254,7 +255,7 @@ def _issue(memory: Any, wheel: Any, agents: Any, requests: Any, o: Any, traffic:
         if mode == STREAM_WRITE:
             traffic[tensor, SRAM_WRITES] += o[agent, field + BEATS]
             traffic[tensor, SRAM_WRITE_BYTES] += o[agent, field + BYTES]
-        elif mode != STREAM_READ:
+        elif mode != STREAM_READ and mode != PREFETCH:
             traffic[tensor, SRAM_READS] += o[agent, field + BEATS]
             traffic[tensor, SRAM_READ_BYTES] += o[agent, field + BYTES]
         if memory.ideal:
@@ -301,7 +302,7 @@ def _at_bank(
     elif mode == STREAM_WRITE:
         resources.bank_free[bank] = granted + beats
         _arrive(wheel, requests, request, AT_CHANNEL, granted + beats)
-    elif mode == CACHED_READ:
+    elif mode in (CACHED_READ, PREFETCH):
         outcome, way = look_up(spec, cache, line, o[agent, field + EPOCH], request)
         if outcome == HIT:
             traffic[tensor, HITS] += 1

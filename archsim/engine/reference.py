@@ -155,7 +155,7 @@ class Memory:
     def transfer(self, request: Request) -> Wait:
         """Carry the request out; returns the cycle in which it is done."""
         written = request.mode == op.STREAM_WRITE
-        if request.mode != op.STREAM_READ:
+        if request.mode not in (op.STREAM_READ, op.PREFETCH):
             self.count(request, op.SRAM_WRITES if written else op.SRAM_READS, request.beats)
             self.count(request, op.SRAM_WRITE_BYTES if written else op.SRAM_READ_BYTES, request.useful_bytes)
         if self.spec.ideal:
@@ -164,7 +164,7 @@ class Memory:
             if written:
                 self.count(request, op.DRAM_WRITE_LINES)
             yield self.env.timeout(1)
-        elif request.mode == op.CACHED_READ:
+        elif request.mode in (op.CACHED_READ, op.PREFETCH):
             yield from self._cached_read(request)
         elif request.mode == op.RESIDENT_READ:
             yield from self._bank(request, lambda: request.beats)

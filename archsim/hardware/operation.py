@@ -72,6 +72,9 @@ STREAM_READ = 2
 STREAM_WRITE = 3
 """Write through a bank to DRAM; done when the channel has taken the line."""
 
+PREFETCH = 4
+"""As CACHED_READ, but only to have the line in the cache: nothing is delivered."""
+
 # Columns of the traffic table, one row per tensor.
 SRAM_READS = 0
 SRAM_READ_BYTES = 1

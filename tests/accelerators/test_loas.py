@@ -142,6 +142,8 @@ def test_any_shape_is_computed_exactly_and_engines_agree(shape):
 OPTIONS = [
     "pe.laggy=early_stop", "pe.laggy=literal", "pe.payload_fetch=match", "pe.fifo_depth=1", "pe.count=3",
     "scheduler.barrier=none", "scheduler.barrier=chunk", "scheduler.order=row_group", "scheduler.rows=sorted",
+    "scheduler.prefetch_groups=0",
+    "scheduler.prefetch_groups=3",
     "scheduler.prefetch_fibers=0", "scheduler.prefetch_fibers=3", "format.placement=interleaved",
     "format.pointer_bits=0", "memory.cache.replacement=lru", "memory.cache.double_buffer=true",
     "memory.cache.line_bytes=16", "memory.cache.line_bytes=256", "memory.cache.width_bits=512",

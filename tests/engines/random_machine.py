@@ -108,7 +108,7 @@ def random_machine(seed: int):
                 fields[op.BEATS] = integer(1, 4)
                 fields[op.BYTES] = integer(1, 64)
                 fields[op.MODE] = draw.choice(
-                    [op.CACHED_READ, op.CACHED_READ, op.RESIDENT_READ, op.STREAM_READ, op.STREAM_WRITE]
+                    [op.CACHED_READ, op.PREFETCH, op.RESIDENT_READ, op.STREAM_READ, op.STREAM_WRITE]
                 )
                 fields[op.TENSOR] = integer(0, 1)
                 fields[op.EPOCH] = step // 4

@@ -3,6 +3,7 @@
 One request's way (modes of :mod:`archsim.hardware.operation`):
 
     CACHED_READ    bank -> done (hit) | bank -> MSHR -> channel -> data -> bank (fill) -> done (miss)
+    PREFETCH       the same, for the line's sake
     RESIDENT_READ  bank -> done
     STREAM_READ    MSHR -> channel -> data -> bank (fill) -> done
     STREAM_WRITE   bank -> channel -> done at the end of the burst
