@@ -30,7 +30,7 @@ def test_nothing_is_wrong(record):
 @pytest.mark.parametrize(
     ("name", "changes", "says"),
     [
-        ("sum", {"inputs": ["left.out", "both.out"]}, "shapes differ, got [3, 4, 4], [6, 4, 4]"),
+        ("sum", {"inputs": ["left.out", "features"]}, "shapes differ, got [3, 4, 4], [6]"),
         ("both", {"inputs": ["sum.out", "highest.in"]}, "shapes differ beyond the channels, got [3, 4, 4], [3, 9, 9]"),
         ("both", {"inputs": ["sum.out", "right.out"]}, "concat needs inputs of one kind, got ['int', 'spike']"),
         ("highest", {"padding": [3, 0]}, "operations[4].padding: must be smaller than the kernel, 3, got 3"),
