@@ -262,6 +262,13 @@ def _other_hash(good, path):
     write(path, record, raw.arrays)
 
 
+def _endless_number(good, path):
+    """A number that is JSON and that Python reads as infinity."""
+    raw = Raw(good)
+    raw.meta["tensors"]["pixels"]["scale"] = 123.5
+    write(path, raw.sealed().replace(b"123.5", b"1e999"), raw.arrays)
+
+
 def _no_hash(good, path):
     raw = Raw(good)
     del raw.meta["sha256"]
@@ -314,6 +321,7 @@ FILES = {
     "hash mismatch": (_other_hash, "sha256: the contents do not have the hash in the record, got"),
     "no hash": (_no_hash, "sha256: the contents do not have the hash in the record, got none"),
     "object array of the right size": (_impostor, "'weight.conv2': is damaged: holds pickled Python objects"),
+    "scale 1e999": (_endless_number, "tensors.pixels.scale: input should be a finite number, got inf"),
     "member twice": (_appended("weight.conv2.npy", b"x"), "'weight.conv2.npy' occurs twice"),
     "member that is no array": (_appended("../../notes.txt", b"x"), "'../../notes.txt' is not an .npy array"),
     "LZMA member": (_lzma, "has compression method 14; allowed: stored, deflated"),

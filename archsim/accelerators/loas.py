@@ -202,7 +202,8 @@ class Spec(NamedTuple):
     compress: int
     refetch: int
     line_bytes: int
-    beat_bytes: int
+    line_shift: int
+    beat_shift: int
     fetch_lines: int
     pointer_bytes: int
     output_mask_bytes: int
@@ -267,7 +268,7 @@ def request_bitmask(spec: Spec, x: Operands, o: Any, agent: int, row: int, chunk
     """Read one chunk of bm-A."""
     first = chunk * CHUNK_BYTES
     add_range(
-        o, agent, x.a_line[row], spec.a_stride, first, first + CHUNK_BYTES, spec.line_bytes, spec.beat_bytes,
+        o, agent, x.a_line[row], spec.a_stride, first, first + CHUNK_BYTES, spec.line_shift, spec.beat_shift,
         CACHED_READ, INPUT_FORMAT, epoch,
     )  # fmt: skip
 
@@ -279,7 +280,7 @@ def request_words(spec: Spec, x: Operands, o: Any, agent: int, row: int, chunk: 
     first = values + ((x.a_start[row, chunk] - x.a_start[row, 0]) * spec.timesteps >> 3)
     end = values + ((x.a_start[row, chunk + 1] - x.a_start[row, 0]) * spec.timesteps + 7 >> 3)
     lines = add_range(
-        o, agent, x.a_line[row], spec.a_stride, first, end, spec.line_bytes, spec.beat_bytes, CACHED_READ, INPUT, epoch
+        o, agent, x.a_line[row], spec.a_stride, first, end, spec.line_shift, spec.beat_shift, CACHED_READ, INPUT, epoch
     )
     if spec.word_reads:
         # One access a match; the matches are spread over the lines that the chunk's words lie in.
@@ -299,7 +300,7 @@ def stream(
     while first < end:
         part = min(end, first + spec.line_bytes)
         tensor = mask if first < mask_bytes else mask + 1
-        add_range(o, agent, line, 1, first, part, spec.line_bytes, spec.beat_bytes, mode, tensor, 0)
+        add_range(o, agent, line, 1, first, part, spec.line_shift, spec.beat_shift, mode, tensor, 0)
         first = part
 
 
@@ -469,11 +470,11 @@ def broadcaster(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
     start = x.b_start[column, 0]
     first_value = values + ((x.b_start[column, chunk] - start) * spec.weight_bits >> 3)
     end_value = values + ((x.b_start[column, end] - start) * spec.weight_bits + 7 >> 3)
-    size, beat = spec.line_bytes, spec.beat_bytes
+    size, beat = spec.line_shift, spec.beat_shift
     first_bit, end_bit = chunk * CHUNK_BYTES, end * CHUNK_BYTES
     add_range(o, agent, x.b_line[column], 1, first_bit, end_bit, size, beat, RESIDENT_READ, WEIGHT_FORMAT, 0)
     add_range(o, agent, x.b_line[column], 1, first_value, end_value, size, beat, RESIDENT_READ, WEIGHT, 0)
-    counts[agent, BROADCAST_BEATS] += -(-(end_bit - first_bit) // beat) + -(-(end_value - first_value) // beat)
+    counts[agent, BROADCAST_BEATS] += -((first_bit - end_bit) >> beat) - ((first_value - end_value) >> beat)
     o[agent, PUSH] = CHUNKS
     o[agent, PUSH_COUNT] = end - chunk
     state[agent, CHUNK] = end
@@ -491,7 +492,7 @@ def row_fetcher(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
         o[agent, POP_COUNT] = 1
     for _ in range(spec.fetch_lines):
         m = group * spec.pes + row
-        line = x.a_line[m] + first // spec.line_bytes * spec.a_stride
+        line = x.a_line[m] + (first >> spec.line_shift) * spec.a_stride
         tensor = INPUT_FORMAT if first < spec.chunks * CHUNK_BYTES else INPUT
         add_request(o, agent, line, 1, 0, PREFETCH, tensor, group // spec.tile * spec.tile)
         first += spec.line_bytes
@@ -737,7 +738,8 @@ class LoAS(Accelerator):
             compress=config.compressor.cycles_per_chunk,
             refetch=int(0 < stream_bytes < held),
             line_bytes=cache.line_bytes,
-            beat_bytes=cache.width_bits // 8,
+            line_shift=cache.line_bytes.bit_length() - 1,
+            beat_shift=(cache.width_bits // 8).bit_length() - 1,
             fetch_lines=min(cache.mshrs, 16),
             pointer_bytes=pointer,
             output_mask_bytes=chunks_of(layer.n) * CHUNK_BYTES if has_bitmask else 0,

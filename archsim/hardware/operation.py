@@ -133,18 +133,20 @@ def add_request(
 
 @inlined
 def add_range(
-    o: Any, agent: int, line: int, stride: int, first: int, end: int, line_bytes: int, beat_bytes: int, mode: int,
+    o: Any, agent: int, line: int, stride: int, first: int, end: int, line_shift: int, beat_shift: int, mode: int,
     tensor: int, epoch: int,
 ) -> int:  # fmt: skip
     """Append one request for every line that the bytes [first, end) of a fiber touch; returns how many.
 
-    The fiber's byte 0 is the first of line ``line``, its following lines are ``stride`` apart.
+    The fiber's byte 0 is the first of line ``line``, its following lines are ``stride`` apart. A line has
+    ``1 << line_shift`` bytes, a beat ``1 << beat_shift``: divisions would cost more than the rest of the function.
     """
-    index = first // line_bytes
+    index = first >> line_shift
     lines = 0
     while first < end:
-        part = min(end, (index + 1) * line_bytes) - first
-        add_request(o, agent, line + index * stride, (part + beat_bytes - 1) // beat_bytes, part, mode, tensor, epoch)
+        part = min(end, (index + 1) << line_shift) - first
+        beats = (part + (1 << beat_shift) - 1) >> beat_shift
+        add_request(o, agent, line + index * stride, beats, part, mode, tensor, epoch)
         first += part
         index += 1
         lines += 1

@@ -85,7 +85,8 @@ def test_a_neuron_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("largest", "dtype"), [(1, np.float32), (300, np.float32), (2**20, np.float64), (2**46, np.int64)]
+    ("largest", "dtype"),
+    [(1, np.float32), (500, np.float32), (2**10, np.float64), (2**37, np.float64), (2**39, np.int64)],
 )
 def test_exact_at_any_size(largest, dtype):
     """Products whose sum is odd and close to the limit of the type that is chosen."""

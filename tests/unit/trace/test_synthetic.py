@@ -27,12 +27,13 @@ LAYER = SyntheticLayer("a", "conv2d", (16, 9, 7), 5, 0.18, 0.74, 0.05, 0.05, ker
 
 def assert_ratios(trace, layers):
     for layer, found in zip(layers, statistics(trace), strict=True):
-        one_neuron = layer.kernel**2
+        # A neuron occurs in up to kernel^2 words, so half of that may be left; a 1x1 convolution is only rounded.
+        half = layer.kernel**2 / 2
         words = found.words
-        assert abs(found.active_words - (1 - layer.silent_ratio) * words) <= one_neuron
-        assert abs(found.spikes - layer.spike_density * trace.timesteps * words) <= one_neuron
+        assert abs(found.active_words - (1 - layer.silent_ratio) * words) <= half
+        assert abs(found.spikes - layer.spike_density * trace.timesteps * words) <= half
         if layer.fire_once_ratio is not None:
-            assert abs(found.fire_once_words - layer.fire_once_ratio * words) <= one_neuron
+            assert abs(found.fire_once_words - layer.fire_once_ratio * words) <= half
         assert found.weight_nonzeros == round(layer.weight_density * found.weights)
 
 
