@@ -1,3 +1,36 @@
-"""archsim: a cycle-accurate architectural simulator for neuromorphic accelerators."""
+"""archsim: a cycle-accurate architectural simulator for neuromorphic accelerators.
+
+The public names, imported when first used:
+
+* :func:`run` simulates a trace on a machine and returns a :class:`Report`;
+* :func:`load_accelerator` and :func:`load_trace` read what it runs;
+* :class:`ArchsimError` is whatever is wrong with the input.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from archsim.errors import ArchsimError
+
+if TYPE_CHECKING:
+    from archsim.report.report import Report
+    from archsim.simulate import load_accelerator, run
+    from archsim.trace import load_trace
 
 __version__ = "0.1.0"
+__all__ = ["ArchsimError", "Report", "__version__", "load_accelerator", "load_trace", "run"]
+
+_HOMES = {
+    "Report": "archsim.report.report",
+    "load_accelerator": "archsim.simulate",
+    "load_trace": "archsim.trace",
+    "run": "archsim.simulate",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

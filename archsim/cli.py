@@ -243,17 +243,56 @@ def trace_check(trace: TraceFile) -> None:
         raise UsageError(wrong)
 
 
+Share = Annotated[float | None, typer.Option(metavar="SHARE", help="With --shape: from 0 to 1.")]
+
+
 @trace_app.command("synth")
 def trace_synth(
-    workload: Annotated[str, typer.Argument(metavar="PRESET", help="A preset; 'archsim list' names them.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The trace to write (.npz).")],
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="'archsim list' names the presets.")] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option(metavar="M,N,K", help="A layer M x K by K x N; again for the next layer.")
+    ] = None,
+    spike_density: Share = None,
+    silent_ratio: Share = None,
+    fire_once_ratio: Share = None,
+    weight_density: Share = None,
+    timesteps: Annotated[int | None, typer.Option(help="With --shape: timesteps; default 4.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal traces.")] = 0,
     images: Annotated[int, typer.Option(help="Number of images.")] = 1,
 ) -> None:
-    """Make a synthetic trace with given shapes and densities."""
-    from archsim.trace.synthetic import synthesize
+    """Make a synthetic trace: a preset, or layers of given shapes and densities."""
+    from archsim.trace import matrix_product, synthesize
 
-    _save(lambda: synthesize(workload, seed=seed, images=images), output)
+    shares = {"spike_density": spike_density, "silent_ratio": silent_ratio, "weight_density": weight_density}
+    if (preset is None) == (not shape):
+        raise UsageError("trace synth: give either --preset or --shape")
+    if preset is not None:
+        given = {**shares, "fire_once_ratio": fire_once_ratio, "timesteps": timesteps}
+        clashing = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+        if clashing:
+            raise UsageError(f"trace synth: {clashing[0]} goes with --shape; a preset brings its own")
+        _save(lambda: synthesize(preset, seed=seed, images=images), output)
+        return
+    missing = [f"--{name.replace('_', '-')}" for name, value in shares.items() if value is None]
+    if missing:
+        raise UsageError(f"trace synth: --shape needs {', '.join(missing)}")
+    layers = [
+        matrix_product(
+            f"layer{i}", *_shape(text), fire_once_ratio=fire_once_ratio, **{k: v or 0.0 for k, v in shares.items()}
+        )
+        for i, text in enumerate(shape or ())
+    ]
+    count = 4 if timesteps is None else timesteps
+    _save(lambda: synthesize(layers, seed=seed, images=images, timesteps=count), output)
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() and len(part) <= 9 for part in parts):
+        raise UsageError(f"--shape: must be M,N,K, got '{text}'; for example 64,256,3456")
+    m, n, k = (int(part) for part in parts)
+    return m, n, k
 
 
 class Format(StrEnum):

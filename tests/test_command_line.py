@@ -112,6 +112,7 @@ def test_bad_traces(tmp_path, capsys):
             raise AssertionError(f"bad trace: {fault}") from error
 
 
+SHARES = ["--spike-density", 0.2, "--silent-ratio", 0.5, "--weight-density", 0.1]
 COMMAND_LINES = {
     "unknown verb": ["runn", LOAS, VGG9],
     "unknown option": ["run", LOAS, VGG9, "--enginee", "compiled"],
@@ -138,7 +139,17 @@ COMMAND_LINES = {
     "explain of nothing": ["explain", "nothing.yaml"],
     "schema of nothing": ["schema", "laos"],
     "plot of nothing": ["plot", "nothing"],
-    "unknown preset": ["trace", "synth", "vgg61", "-o", "out.npz"],
+    "unknown preset": ["trace", "synth", "--preset", "vgg61", "-o", "out.npz"],
+    "neither preset nor shape": ["trace", "synth", "-o", "out.npz"],
+    "shape of two": ["trace", "synth", "--shape", "64,256", *SHARES, "-o", "out.npz"],
+    "shape of nothing": ["trace", "synth", "--shape", "0,8,8", *SHARES, "-o", "out.npz"],
+    "shape without densities": ["trace", "synth", "--shape", "8,8,8", "-o", "out.npz"],
+    "densities that exclude each other": [
+        *("trace", "synth", "--shape", "8,8,64", "--spike-density", 0.9, "--silent-ratio", 0.9),
+        *("--weight-density", 0.5, "-o", "out.npz"),
+    ],
+    "preset with a density": ["trace", "synth", "--preset", "V-L8", "--silent-ratio", 0.5, "-o", "out.npz"],
+    "the same machine twice": ["compare", LOAS, LOAS, "--trace", VGG9],
 }
 
 
@@ -180,6 +191,44 @@ def test_same_run_same_bytes(tmp_path, capsys):
         if name == "summary.json":
             first, second = ({**json.loads(text), "engine_wall_s": 0} for text in (first, second))
         assert first == second, name
+
+
+def test_synthetic_trace_of_given_shapes(tmp_path, capsys):
+    trace = tmp_path / "made.npz"
+    shapes = ["--shape", "16,8,256", "--shape", "5,3,130"]
+    assert archsim("trace", "synth", *shapes, *SHARES, "--timesteps", 3, "-o", trace) == 0
+    capsys.readouterr()
+    assert archsim("trace", "info", trace) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    layers = {row[0]: row for row in rows if row[0].startswith("layer") and row[0] != "layer"}
+    assert [row[2:5] for row in layers.values()] == [["16", "8", "256"], ["5", "3", "130"]]
+    assert abs(float(layers["layer0"][6]) - 0.5) < 1e-3
+    assert archsim("run", LOAS, trace, "--set", "timesteps=3", "-o", tmp_path / "out") == 0
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    """As in ``archsim explain ... | head -1``: the rest of the output has nowhere to go."""
+    command = [sys.executable, "-m", "archsim", "explain", str(LOAS)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path
+    )
+    os.close(writer)
+    assert (process.returncode, process.stderr) == (0, b"")
+
+
+def test_a_bug_is_reported_as_one(tmp_path, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise ZeroDivisionError("inside")
+
+    monkeypatch.setattr("archsim.simulate.run", fail)
+    assert archsim("run", LOAS, VGG9, "-o", tmp_path / "out") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("archsim: error: this is a bug in archsim (ZeroDivisionError: inside)")
+    assert archsim("--debug", "run", LOAS, VGG9, "-o", tmp_path / "out") == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_both_engines_from_the_command_line(tmp_path, capsys):

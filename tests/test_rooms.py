@@ -71,3 +71,16 @@ def test_engines_know_no_accelerator_and_no_unit():
     for path in (PACKAGE / "engine").glob("*.py"):
         text = path.read_text().lower()
         assert not [name for name in names if name in text], path
+
+
+def test_the_door_opens_lightly():
+    """Importing archsim loads nothing heavy; its public names exist."""
+    import subprocess
+    import sys
+
+    program = "import sys, archsim; print(sorted({'numba', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "[]"
+
+    import archsim
+
+    assert all(getattr(archsim, name) for name in archsim.__all__)
