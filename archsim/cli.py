@@ -264,22 +264,25 @@ def trace_synth(
     """Make a synthetic trace: a preset, or layers of given shapes and densities."""
     from archsim.trace import matrix_product, synthesize
 
-    shares = {"spike_density": spike_density, "silent_ratio": silent_ratio, "weight_density": weight_density}
     if (preset is None) == (not shape):
         raise UsageError("trace synth: give either --preset or --shape")
     if preset is not None:
-        given = {**shares, "fire_once_ratio": fire_once_ratio, "timesteps": timesteps}
-        clashing = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
-        if clashing:
-            raise UsageError(f"trace synth: {clashing[0]} goes with --shape; a preset brings its own")
+        if any(
+            value is not None for value in (spike_density, silent_ratio, fire_once_ratio, weight_density, timesteps)
+        ):
+            raise UsageError("trace synth: densities and --timesteps go with --shape; a preset brings its own")
         _save(lambda: synthesize(preset, seed=seed, images=images), output)
         return
-    missing = [f"--{name.replace('_', '-')}" for name, value in shares.items() if value is None]
-    if missing:
-        raise UsageError(f"trace synth: --shape needs {', '.join(missing)}")
+    if spike_density is None or silent_ratio is None or weight_density is None:
+        raise UsageError("trace synth: --shape needs --spike-density, --silent-ratio and --weight-density")
     layers = [
         matrix_product(
-            f"layer{i}", *_shape(text), fire_once_ratio=fire_once_ratio, **{k: v or 0.0 for k, v in shares.items()}
+            f"layer{i}",
+            *_shape(text),
+            spike_density=spike_density,
+            silent_ratio=silent_ratio,
+            fire_once_ratio=fire_once_ratio,
+            weight_density=weight_density,
         )
         for i, text in enumerate(shape or ())
     ]

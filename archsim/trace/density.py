@@ -19,7 +19,7 @@ from archsim.trace.model import Operation, Trace
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """One layer. Spike counts are None where the input is not spikes, weight counts where there are no weights.
+    """One layer, or a total, which has no M, N and K. Spike counts are None where the input is not spikes.
 
     ``words`` = M K, ``spikes`` ones in all timesteps, ``active_words`` with at least one spike and ``fire_once_words``
     with exactly one. ``input_density`` is the share of ones in the stored feature map itself, without padding.
@@ -27,9 +27,9 @@ class LayerStatistics:
 
     layer: str
     op: str
-    m: int
-    n: int
-    k: int
+    m: int | None
+    n: int | None
+    k: int | None
     timesteps: int
     words: int
     spikes: int | None = None
@@ -42,17 +42,17 @@ class LayerStatistics:
     @property
     def spike_density(self) -> float | None:
         """Ones in the im2col matrix per timestep: 1 - spike sparsity."""
-        return None if self.spikes is None else self.spikes / (self.words * self.timesteps)
+        return None if self.spikes is None or not self.words else self.spikes / (self.words * self.timesteps)
 
     @property
     def silent_ratio(self) -> float | None:
         """Share of words without any spike ("packed" sparsity)."""
-        return None if self.active_words is None else 1 - self.active_words / self.words
+        return None if self.active_words is None or not self.words else 1 - self.active_words / self.words
 
     @property
     def fire_once_ratio(self) -> float | None:
         """Share of words with exactly one spike."""
-        return None if self.fire_once_words is None else self.fire_once_words / self.words
+        return None if self.fire_once_words is None or not self.words else self.fire_once_words / self.words
 
     @property
     def weight_density(self) -> float | None:
@@ -81,9 +81,9 @@ def total(layers: Iterable[LayerStatistics]) -> LayerStatistics:
     return LayerStatistics(
         layer="total",
         op="",
-        m=add("m"),
-        n=add("n"),
-        k=add("k"),
+        m=None,
+        n=None,
+        k=None,
         timesteps=spiking[0].timesteps if spiking else 0,
         words=add("words"),
         spikes=ones,

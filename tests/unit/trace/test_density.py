@@ -58,6 +58,8 @@ def test_layers_of_a_network():
     assert (last.m, last.n, last.k, last.words) == (2, 4, 10, 20)
     assert last.active_words == (times > 0).sum()
     assert set(last.row()) >= {"layer", "m", "n", "k", "spike_density", "silent_ratio", "weight_density"}
+    nothing = total([first])
+    assert (nothing.words, nothing.silent_ratio, nothing.spike_density, nothing.weight_density) == (0, None, None, None)
     both = total([first, second, last])
     assert both.words == second.words + last.words
     assert both.weights == second.weights + last.weights
