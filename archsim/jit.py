@@ -69,11 +69,6 @@ def inlined(function: F) -> F:
     return cast(F, numba.njit(cache=True, _nrt=False, forceinline=True)(function))
 
 
-def kernel_of(signature: Any, function: Any) -> Any:
-    """A :func:`kernel` for one signature, compiled or loaded at once."""
-    return numba.njit(signature, cache=True, _nrt=False)(function)
-
-
 def cache_is_cold() -> bool:
     """True when nothing was compiled yet for these sources: the next simulation compiles first."""
     return not numba.config.DISABLE_JIT and next(CACHE_FOLDER.rglob("*.nbi"), None) is None

@@ -29,7 +29,7 @@ def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Acceler
 
     machines = registry()
     config = load_machine(path, {name: machine.Config for name, machine in machines.items()}, overrides)
-    return machines[config.accelerator](config)  # type: ignore[attr-defined]
+    return machines[config.accelerator](config)
 
 
 def run(
@@ -89,17 +89,18 @@ def _layers(
     record: bool,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
-    from archsim.accelerators.base import is_spiking, spiking_layer
+    from archsim.accelerators.base import layer_of
 
-    selected = trace.select(layers=layers) if layers is not None else trace
-    operations = [operation for operation in selected.operations if is_spiking(trace, operation)]
+    chosen = {operation.name for operation in (trace.select(layers=layers) if layers is not None else trace).operations}
+    operations = [operation for operation in accelerator.layers(trace) if operation.name in chosen]
     if not operations:
+        kind = {"spike": "spikes", "int": "integers"}[accelerator.operand]
         raise UsageError(
-            f"{trace.path}: no layer to simulate: none of the chosen layers has spikes as input and weights"
+            f"{trace.path}: no layer to simulate: none of the chosen layers has weights and {kind} as input"
         )
     for done, operation in enumerate(operations):
         if progress:
             progress(operation.name, done, len(operations))
-        yield accelerator.run_layer(spiking_layer(trace, operation), engine, verify=verify, record=record)
+        yield accelerator.run_layer(layer_of(trace, operation), engine, verify=verify, record=record)
     if progress:
         progress("", len(operations), len(operations))

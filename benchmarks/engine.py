@@ -21,7 +21,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from archsim.accelerators.base import is_spiking, spiking_layer
+from archsim.accelerators.base import layer_of
 from archsim.compress.bitmask import popcount
 from archsim.jit import kernel
 from archsim.simulate import load_accelerator
@@ -53,17 +53,17 @@ def main() -> None:
 
     machine = load_accelerator(arguments.hardware)
     trace = load_trace(arguments.trace).select(images=range(arguments.images))
-    layers = [spiking_layer(trace, operation) for operation in trace.operations if is_spiking(trace, operation)]
-    joins = sum(layer.m * layer.n * (layer.spikes.mask.shape[1] // 2) for layer in layers)
+    layers = [layer_of(trace, operation) for operation in machine.layers(trace)]
+    joins = sum(layer.m * layer.n * (layer.inputs.mask.shape[1] // 2) for layer in layers)
     engine_s, floor_s = [], []
     machine.run_layer(layers[-1], "compiled", verify=True, record=False)
-    floor(layers[-1].spikes.mask, layers[-1].weights.mask, 2)
+    floor(layers[-1].inputs.mask, layers[-1].weights.mask, 2)
     for _ in range(3):
         results = [machine.run_layer(layer, "compiled", verify=True, record=False) for layer in layers]
         engine_s.append(sum(result.engine_wall_s for result in results))
         started = perf_counter()
         for layer in layers:
-            floor(layer.spikes.mask, layer.weights.mask, 2)
+            floor(layer.inputs.mask, layer.weights.mask, 2)
         floor_s.append(perf_counter() - started)
 
     small = next(layer for layer in layers if layer.name == arguments.reference_layer)

@@ -1,31 +1,70 @@
-"""What every accelerator has in common: the layer that it is given, and what it must say about itself."""
+"""What every accelerator has in common: the layer that it is given, how one is run, and what it must say of itself."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from time import perf_counter
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from archsim.compress import bitmask, packed_time
-from archsim.engine.result import LayerResult
+from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
+from archsim.engine.result import LayerResult, Traffic, UnitTime
+from archsim.hardware import operation as op
+from archsim.hardware.compute.lif import fire
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block
+from archsim.hardware.memory.system import MemoryConfig
 from archsim.trace import Neuron, Operation, Trace
 
 EngineName = Literal["compiled", "reference"]
+WEIGHTED = ("conv2d", "linear")
+BLOCK_VALUES = 1 << 20
+"""Full sums that are held at once while a layer is computed."""
+
+
+class CostConfig(Block):
+    """What actions and blocks cost."""
+
+    table: str = Field(min_length=1, max_length=4096, description="name or path of the cost table")
+
+
+class MachineConfig(Block):
+    """What every hardware file says; an accelerator's Config adds its own blocks."""
+
+    accelerator: str = Field(description="which machine this file describes")
+    description: str = Field(max_length=500, description="one line for lists and reports")
+    clock_mhz: float = Field(gt=0, le=100_000, description="base clock")
+    technology_nm: int = Field(ge=1, le=1000, description="technology node of energy and area")
+    timesteps: int = Field(ge=1, le=16, description="most timesteps that the machine is built for")
+    memory: MemoryConfig = Field(description="cache, switches and DRAM")
+    cost: CostConfig = Field(description="prices")
 
 
 @dataclass(frozen=True)
-class SpikingLayer:
-    """One matrix product of spikes A (M x K x T) and weights B (K x N), as the machines see it.
+class FeatureMap:
+    """What a convolution's rows are unrolled from: ``words`` uint16 [images, C, height, width], as in the rows."""
 
-    ``spikes`` are the unrolled rows of A, ``weights`` the columns of B, both compressed. ``neuron`` is None where the
-    layer ends in full sums (the read-out) or where no neuron was recorded. ``expected`` is what the trace says comes
-    out, None if it does not: packed words uint16 [M, N] behind a neuron, else full sums int64 [M, N, T].
+    words: NDArray[np.uint16]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One matrix product of inputs A (M x K, for spikes x T) and weights B (K x N), as the machines see it.
+
+    ``inputs`` are the unrolled rows of A, ``weights`` the columns of B, both compressed. A word of A has ``word_bits``
+    bits: the spikes of T timesteps, or one activation (``operand`` "int", T = 1). ``neuron`` is None where the layer
+    ends in full sums (the read-out) or where no neuron was recorded. ``expected`` is what the trace says comes out,
+    None if it does not: packed words uint16 [M, N] behind a neuron, else full sums int64 [M, N, T]. ``pooled``: a
+    pooling layer reads the output. ``feature_map`` is None for a linear layer.
     """
 
     name: str
@@ -34,52 +73,63 @@ class SpikingLayer:
     n: int
     k: int
     timesteps: int
-    spikes: packed_time.PackedSpikes
+    operand: Literal["spike", "int"]
+    word_bits: int
+    inputs: packed_time.PackedSpikes
     weights: bitmask.BitmaskFibers
     bias: NDArray[np.int64]
     neuron: Neuron | None
     expected: NDArray[Any] | None
+    pooled: bool = False
+    feature_map: FeatureMap | None = None
 
 
-def is_spiking(trace: Trace, operation: Operation) -> bool:
-    """True for the layers that a spiking accelerator runs: convolutions and linear layers with spikes as input.
-
-    The direct encoder, whose input is pixels, runs elsewhere (LoAS leaves it out of all its figures), and pooling
-    happens on output spikes in the path to memory, at no cost.
-    """
-    return operation.op in ("conv2d", "linear") and trace.kind(operation.inputs[0]) == "spike"
-
-
-def spiking_layer(trace: Trace, operation: Operation) -> SpikingLayer:
+def layer_of(trace: Trace, operation: Operation) -> Layer:
     """Unroll and compress the operands of a convolution or linear layer of ``trace``."""
-    words = packed_time.pack_timesteps(trace.tensor(operation.inputs[0]))
+    spiking = trace.kind(operation.inputs[0]) == "spike"
+    stored = trace.tensor(operation.inputs[0])
+    words = packed_time.pack_timesteps(stored) if spiking else _activations(stored)
     weight = operation.weight
     assert weight is not None
+    n = len(weight)
+    feature_map = None
     if operation.op == "conv2d":
+        feature_map = FeatureMap(words, operation.kernel, operation.stride, operation.padding)
         matrix = packed_time.unroll(words, operation.kernel, operation.stride, operation.padding)
     else:
         matrix = words.reshape(-1, operation.k)
-    n = len(weight)
     expected: NDArray[Any] | None = None
     if operation.output in trace.tensors:
-        stored = trace.tensor(operation.output)
+        output = trace.tensor(operation.output)
         if operation.neuron is not None:
-            expected = _rows(packed_time.pack_timesteps(stored), n)
+            expected = _rows(packed_time.pack_timesteps(output), n)
+        elif spiking:
+            expected = np.stack([_rows(plane, n) for plane in output], axis=2).astype(np.int64)
         else:
-            expected = np.stack([_rows(plane, n) for plane in stored], axis=2).astype(np.int64)
-    return SpikingLayer(
-        operation.name,
-        operation.op,
-        len(matrix),
-        n,
-        operation.k,
-        trace.timesteps,
-        packed_time.encode(matrix),
-        bitmask.encode(weight.reshape(n, -1)),
-        np.zeros(n, np.int64) if operation.bias is None else operation.bias.astype(np.int64),
-        operation.neuron,
-        expected,
+            expected = _rows(output[0] if output.ndim > stored.ndim else output, n)[:, :, None].astype(np.int64)
+    readers = [other for other in trace.operations if operation.output in other.inputs]
+    return Layer(
+        name=operation.name,
+        op=operation.op,
+        m=len(matrix),
+        n=n,
+        k=operation.k,
+        timesteps=trace.timesteps if spiking else 1,
+        operand="spike" if spiking else "int",
+        word_bits=trace.timesteps if spiking else 8,
+        inputs=packed_time.encode(matrix),
+        weights=bitmask.encode(weight.reshape(n, -1)),
+        bias=np.zeros(n, np.int64) if operation.bias is None else operation.bias.astype(np.int64),
+        neuron=operation.neuron,
+        expected=expected,
+        pooled=any(other.op == "pool" for other in readers),
+        feature_map=feature_map,
     )
+
+
+def _activations(stored: NDArray[Any]) -> NDArray[np.uint16]:
+    """Activations of an ANN as words; a trace with a time axis has one timestep."""
+    return stored.reshape(stored.shape[-4:] if stored.ndim > 3 else stored.shape[-2:]).astype(np.uint16)
 
 
 def _rows(tensor: NDArray[Any], n: int) -> NDArray[Any]:
@@ -87,36 +137,315 @@ def _rows(tensor: NDArray[Any], n: int) -> NDArray[Any]:
     return np.ascontiguousarray(np.moveaxis(tensor, 1, -1)).reshape(-1, n)
 
 
+class Computed(NamedTuple):
+    """What a layer computes: bytes of every output row (int64 [M]), mismatches with the trace, named events."""
+
+    output_bytes: NDArray[np.int64]
+    mismatches: int | None
+    events: dict[str, int]
+
+
+class Unit(NamedTuple):
+    """Agents ``first`` .. ``first + simulated - 1`` are the first of ``built`` equal units called ``name``."""
+
+    name: str
+    first: int
+    simulated: int
+    built: int
+
+
+class Program(NamedTuple):
+    """One layer laid out on one machine, ready for either engine; ``state`` int64 [agents, columns].
+
+    ``units[0]`` are the processing elements: their busy cycles make the utilization.
+    """
+
+    spec: Any
+    operands: Any
+    topology: op.Topology
+    state: NDArray[np.int64]
+    units: tuple[Unit, ...]
+
+
 class Accelerator(ABC):
     """A named machine. One instance holds one validated configuration and simulates layers, each on its own.
 
-    A subclass lives in a file of :mod:`archsim.accelerators` and is found there by being a subclass.
+    A subclass lives in a file of :mod:`archsim.accelerators` and is found there by being a subclass. Its agents are one
+    function ``step`` (:mod:`archsim.hardware.operation`) that counts ``actions`` numbers for each agent; ``loop`` is
+    that function inside the compiled engine. ``tensors`` name the rows of the traffic table.
     """
 
     name: ClassVar[str]
-    Config: ClassVar[type[Block]]
+    Config: ClassVar[type[MachineConfig]]
+    operand: ClassVar[Literal["spike", "int"]] = "spike"
+    tensors: ClassVar[tuple[str, ...]]
+    actions: ClassVar[int]
+    step: ClassVar[Any]
+    loop: ClassVar[Any]
 
     def __init__(self, config: Any) -> None:
         self.config = config
 
-    @property
-    @abstractmethod
-    def clock_mhz(self) -> float:
-        """Base clock."""
-
-    @property
-    @abstractmethod
-    def cost_table(self) -> str:
-        """Name or path of the cost table."""
+    # What a machine must say.
 
     @abstractmethod
     def inventory(self) -> Sequence[Component]:
         """What the machine is built of."""
 
     @abstractmethod
-    def problems(self, trace: Trace) -> Sequence[str]:
-        """Why this machine cannot run ``trace``, one line each; empty if it can."""
+    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+        """Full sums of rows ``first`` to ``first + len(sums)`` into ``sums`` [rows, N, T], by the machine's own
+        arithmetic and in its own order; returns named events to report."""
 
     @abstractmethod
-    def run_layer(self, layer: SpikingLayer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
-        """Simulate one layer. ``verify`` compares outputs with the trace, ``record`` keeps all completion times."""
+    def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bytes of every output row as it is stored, of ``active`` neurons that fire ``spikes`` times in all."""
+
+    @abstractmethod
+    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
+        """Place the operands in memory and lay the layer out on the machine."""
+
+    @abstractmethod
+    def count_actions(
+        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """What the units did, by (unit, action), from the agents' ``counts`` summed over agents; memory is apart."""
+
+    @property
+    @abstractmethod
+    def sum_bits(self) -> int:
+        """Bits of a full sum; those of a read-out leave the machine in whole bytes."""
+
+    @abstractmethod
+    def matches(self, counts: NDArray[np.int64]) -> int:
+        """Pairs of an input (packed word, spike or activation) and a non-zero weight that were multiplied or added."""
+
+    @abstractmethod
+    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
+        """Cycles that no schedule of the processing elements can beat, memory apart."""
+
+    @abstractmethod
+    def compulsory_bytes(self, layer: Layer, program: Program) -> int:
+        """Bytes that must be read from DRAM at least once."""
+
+    def refuses(self, trace: Trace) -> Sequence[str]:
+        """Why this machine cannot run ``trace``, beside :meth:`problems`."""
+        return ()
+
+    # What follows.
+
+    @property
+    def clock_mhz(self) -> float:
+        """Base clock."""
+        clock: float = self.config.clock_mhz
+        return clock
+
+    @property
+    def cost_table(self) -> str:
+        """Name or path of the cost table."""
+        table: str = self.config.cost.table
+        return table
+
+    def simulates(self, trace: Trace, operation: Operation) -> bool:
+        """Whether ``operation`` runs on the array: a convolution or linear layer with inputs of the machine's kind.
+
+        Of a spiking network the direct encoder, whose input is pixels, runs elsewhere (LoAS leaves it out of all its
+        figures), and pooling happens on output spikes in the path to memory.
+        """
+        return operation.op in WEIGHTED and trace.kind(operation.inputs[0]) == self.operand
+
+    def layers(self, trace: Trace) -> list[Operation]:
+        """The operations of ``trace`` that this machine simulates, in order."""
+        found = [operation for operation in trace.operations if self.simulates(trace, operation)]
+        last = next((operation for operation in reversed(trace.operations) if operation.op in WEIGHTED), None)
+        if self.config.scheduler.read_out == "skipped" and last is not None and last.op == "linear":
+            found = [operation for operation in found if operation is not last]
+        return found
+
+    def problems(self, trace: Trace) -> Sequence[str]:
+        """Why this machine cannot run ``trace``, one line each; empty if it can."""
+        found = []
+        if self.operand == "spike" and trace.timesteps > self.config.timesteps:
+            found.append(
+                f"timesteps: the trace has {trace.timesteps}, the machine is built for {self.config.timesteps}; "
+                f"--set timesteps={trace.timesteps} builds a machine that can"
+            )
+        widest = max((o.weight_bits for o in trace.operations if o.op in WEIGHTED), default=0)
+        if widest > self.config.pe.weight_bits:
+            found.append(
+                f"pe.weight_bits: the trace has weights of {widest} bits, the machine {self.config.pe.weight_bits}; "
+                f"--set pe.weight_bits={widest} builds a machine that can"
+            )
+        return [*found, *self.refuses(trace)]
+
+    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
+        """Compute the layer's outputs as the machine does, then simulate when it does so.
+
+        ``verify`` compares outputs with the trace, ``record`` keeps all completion times.
+        """
+        computed = self.compute(layer, verify)
+        program = self.program(layer, computed.output_bytes)
+        counts = np.zeros((len(program.topology.request_slots), self.actions), np.int64)
+        started = perf_counter()
+        outcome = self._simulate(engine, program, counts, record)
+        return self._result(layer, program, outcome, computed, perf_counter() - started)
+
+    def compute(self, layer: Layer, verify: bool) -> Computed:
+        """The layer's outputs, block of rows by block of rows, so that no full sums of a whole layer are held.
+
+        A layer without neurons and without a stored output (spikes recorded elsewhere) has no known output; its rows
+        count as fully dense, an upper bound.
+        """
+        events: dict[str, int] = {}
+        mismatches = 0
+        words = np.zeros((layer.m, layer.n), np.uint16)
+        rows = max(1, BLOCK_VALUES // (layer.n * layer.timesteps))
+        for first in range(0, layer.m, rows):
+            sums = np.zeros((min(rows, layer.m - first), layer.n, layer.timesteps), np.int64)
+            for event, count in self.add_up(layer, first, sums).items():
+                events[event] = events.get(event, 0) + count
+            got: NDArray[Any] = sums + layer.bias[:, None]
+            if layer.neuron is not None:
+                got = words[first : first + rows]
+                _fire(layer, sums, got)
+            if verify and layer.expected is not None:
+                mismatches += int((got != layer.expected[first : first + rows]).sum())
+        known = layer.neuron is not None or layer.expected is not None
+        if layer.neuron is not None:
+            output = self.output_bytes(
+                layer, np.count_nonzero(words, axis=1), np.bitwise_count(words).sum(1, dtype=np.int64)
+            )
+        elif known:
+            output = np.full(layer.m, layer.n * layer.timesteps * -(-self.sum_bits // 8))
+        else:
+            dense = np.full(layer.m, layer.n, np.int64)
+            output = self.output_bytes(layer, dense, dense * layer.timesteps)
+        events["output_is_upper_bound"] = int(not known)
+        verified = mismatches if verify and layer.expected is not None else None
+        return Computed(output.astype(np.int64), verified, events)
+
+    def _simulate(self, engine: EngineName, program: Program, counts: NDArray[np.int64], record: bool) -> Outcome:
+        memory = self.config.memory.resolve(self.clock_mhz)
+        rest = (program.spec, program.operands, program.topology, memory, program.state, counts, len(self.tensors))
+        if engine == "reference":
+            from archsim.engine import reference
+
+            return reference.simulate(type(self).step, *rest, record)
+        from archsim.engine import compiled
+
+        return compiled.simulate(type(self).loop, *rest, record)
+
+    def _result(
+        self, layer: Layer, program: Program, outcome: Outcome, computed: Computed, wall_s: float
+    ) -> LayerResult:
+        memory, traffic, times, cycles = self.config.memory, outcome.traffic, outcome.times, outcome.cycles
+        counts = outcome.counts.sum(0)
+        matches = self.matches(counts)
+        elements = program.units[0]
+        busy = times[elements.first : elements.first + elements.simulated, BUSY]
+        compulsory = 0 if memory.ideal else self.compulsory_bytes(layer, program)
+        bound = self.lower_bound(layer, program, matches)
+        if not memory.ideal:
+            dram = memory.resolve(self.clock_mhz).dram
+            lines = compulsory // memory.cache.line_bytes
+            bound = max(bound, lines * dram.units_per_line // (dram.units_per_cycle * dram.channels))
+        return LayerResult(
+            layer=layer.name,
+            op=layer.op,
+            m=layer.m,
+            n=layer.n,
+            k=layer.k,
+            timesteps=layer.timesteps,
+            cycles=cycles,
+            compute_cycles=int(busy.max()),
+            stall_cycles=cycles - int(busy.max()),
+            utilization=float(busy.sum() / (cycles * elements.built)),
+            matches=matches,
+            actions={
+                **self.count_actions(layer, counts, computed.events),
+                **memory_actions(traffic, memory.cache.line_bytes),
+            },
+            traffic=traffic_rows(self.tensors, traffic, memory.cache.line_bytes),
+            units=unit_times(program.units, times, cycles),
+            lower_bound_cycles=bound,
+            compulsory_read_bytes=compulsory,
+            mismatches=computed.mismatches,
+            engine_wall_s=wall_s,
+            events={
+                **computed.events,
+                "hits": int(traffic[:, op.HITS].sum()),
+                "misses": int(traffic[:, op.MISSES].sum()),
+                "merged_misses": int(traffic[:, op.MERGED_MISSES].sum()),
+                "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
+                "dram_row_misses": outcome.row_misses,
+            },
+            completions=outcome.completions if len(outcome.completions) else None,
+        )
+
+
+def _fire(layer: Layer, sums: NDArray[np.int64], words: NDArray[Any]) -> None:
+    neuron = layer.neuron
+    assert neuron is not None
+    fire(
+        sums, layer.bias, np.ascontiguousarray(neuron.threshold, np.int64), neuron.fraction_bits, neuron.leak_shift,
+        neuron.reset == "soft", neuron.mask_fire_once, words,
+    )  # fmt: skip
+
+
+def traffic_rows(tensors: Sequence[str], traffic: NDArray[np.int64], line_bytes: int) -> tuple[Traffic, ...]:
+    """The engine's traffic table as rows of a report."""
+    rows = []
+    for tensor, row in zip(tensors, traffic.tolist(), strict=True):
+        read, written = row[op.DRAM_READ_LINES], row[op.DRAM_WRITE_LINES]
+        rows += [
+            Traffic("sram", tensor, "read", row[op.SRAM_READ_BYTES], row[op.SRAM_READS]),
+            Traffic("sram", tensor, "write", row[op.SRAM_WRITE_BYTES], row[op.SRAM_WRITES]),
+            Traffic("dram", tensor, "read", read * line_bytes, read),
+            Traffic("dram", tensor, "write", written * line_bytes, written),
+        ]
+    return tuple(rows)
+
+
+def unit_times(units: Sequence[Unit], times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
+    """Busy, stall and idle cycles of every unit that is built; those without work are idle."""
+    rows = []
+    for unit in units:
+        for instance in range(unit.built):
+            if instance < unit.simulated:
+                row = times[unit.first + instance].tolist()
+                rows.append(UnitTime(unit.name, instance, row[BUSY], row[STALL], row[IDLE]))
+            else:
+                rows.append(UnitTime(unit.name, instance, 0, 0, cycles))
+    return tuple(rows)
+
+
+def memory_actions(traffic: NDArray[np.int64], line_bytes: int) -> dict[tuple[str, str], int]:
+    """Actions of the memory system."""
+    return {
+        ("cache_data", "read"): int(traffic[:, op.SRAM_READS].sum()),
+        ("cache_data", "write"): int(traffic[:, op.SRAM_WRITES].sum()),
+        ("cache_tag", "lookup"): int(traffic[:, [op.HITS, op.MISSES, op.MERGED_MISSES]].sum()),
+        ("crossbar_switch", "transfer"): int(traffic[:, op.SWITCH_BEATS].sum()),
+        ("dram", "read_bits"): int(traffic[:, op.DRAM_READ_LINES].sum()) * line_bytes * 8,
+        ("dram", "write_bits"): int(traffic[:, op.DRAM_WRITE_LINES].sum()) * line_bytes * 8,
+    }
+
+
+def memory_components(memory: MemoryConfig, requesters: int) -> tuple[Component, ...]:
+    """The memory system as parts of an inventory."""
+    cache = memory.cache
+    bank: dict[str, int | float | str] = {
+        "capacity_bytes": cache.size_kib * 1024 // cache.banks,
+        "width_bits": cache.width_bits,
+        "ports": "1rw",
+    }
+    switch = {
+        "ports_in": memory.read_switch.inputs, "ports_out": memory.read_switch.outputs, "width_bits": cache.width_bits,
+    }  # fmt: skip
+    return (
+        Component("cache_data", "cache", cache.banks, bank),
+        Component("cache_tag", "cache_tag", cache.banks, {**bank, "ways": cache.ways}),
+        Component("crossbar_switch", "switch", 2, switch),
+        Component("broadcast", "broadcast", 1, {"receivers": requesters, "width_bits": cache.width_bits}),
+        Component("dram", "dram", 1, {}),
+    )

@@ -22,6 +22,8 @@ from numba import types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
+from archsim.jit import inlined
+
 CHUNK_BITS = 128
 CHUNK_WORDS = 2
 
@@ -136,3 +138,13 @@ def _highest_one_compiled(word: Any) -> Any:
         return 63 - _ctlz(np.uint64(word))
 
     return compiled
+
+
+@inlined
+def value_at(mask: Any, start: Any, fiber: int, word: int, bit: int) -> int:
+    """Index of the value that bit ``bit`` of word ``word`` of a fiber's bitmask stands for: what a prefix-sum finds."""
+    below = (np.uint64(1) << np.uint64(bit)) - np.uint64(1)
+    index: int = start[fiber, word >> 1] + popcount(mask[fiber, word] & below)
+    if word & 1:
+        index += popcount(mask[fiber, word - 1])
+    return index

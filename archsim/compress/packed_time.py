@@ -11,12 +11,14 @@ column)``; zero padding counts as silent neurons.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compress.bitmask import pack_mask
+
+IntegerT = TypeVar("IntegerT", bound=np.integer)
 
 
 class PackedSpikes(NamedTuple):
@@ -36,8 +38,8 @@ def pack_timesteps(spikes: NDArray[np.bool_]) -> NDArray[np.uint16]:
 
 
 def unroll(
-    words: NDArray[np.uint16], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
-) -> NDArray[np.uint16]:
+    words: NDArray[IntegerT], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> NDArray[IntegerT]:
     """im2col: ``words`` [images, channels, height, width] gives [M, K] in the orders of the module's text."""
     padded = np.pad(words, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))

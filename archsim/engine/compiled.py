@@ -10,25 +10,26 @@ because that is the order in which the loop processes them; so the first free cy
 remembered, and the grant is ``max(ready, free)``. MSHRs are held for a time that is unknown at the grant; they keep a
 queue.
 
-The accelerator's ``step`` arrives as a first-class function with a fixed signature: compiled once, called through a
-pointer, cached on disk.
+An accelerator makes the loop its own with a kernel of one line, ``loop(spec, operands, machine)``, that calls
+:func:`run` with its ``step``: so ``step`` is compiled into the loop, and the loop is cached on disk under the
+accelerator's file. (A call through a pointer would pass every array of the operands each time, which costs more than
+most steps do.)
 """
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
 from archsim.compress.bitmask import lowest_one
 from archsim.engine.ordering import MISS_CYCLES, SAME_CYCLE_LIMIT
 from archsim.engine.outcome import BUSY, IDLE, STALL, TIME_COLUMNS, Outcome
 from archsim.errors import EngineError
-from archsim.hardware.memory.cache import HIT, MERGED, CacheState, empty_cache, fill, look_up
+from archsim.hardware.interconnect.crossbar_switch import READ, WRITE, SwitchState, hold_path, idle_switches, path_free
+from archsim.hardware.memory import cache as cache_unit
+from archsim.hardware.memory.cache import HIT, MERGED, NONE, CacheState, empty_cache, fill, look_up, place_of
 from archsim.hardware.memory.dram import DramState, idle_dram, serve
 from archsim.hardware.memory.system import MemorySpec
 from archsim.hardware.operation import (
@@ -36,8 +37,9 @@ from archsim.hardware.operation import (
     BARRIER,
     BEATS,
     BYTES,
-    CACHED_READ,
+    CACHED_WRITE,
     COMPUTE,
+    CONSUME,
     DONE,
     DRAM_READ_LINES,
     DRAM_WRITE_LINES,
@@ -49,6 +51,7 @@ from archsim.hardware.operation import (
     MERGED_MISSES,
     MISSES,
     MODE,
+    OWN_PATH,
     PAUSE,
     POP,
     POP_COUNT,
@@ -57,6 +60,8 @@ from archsim.hardware.operation import (
     PUSH_COUNT,
     REQUEST_FIELDS,
     REQUESTS,
+    RESIDENT_READ,
+    RESIDENT_WRITE,
     SRAM_READ_BYTES,
     SRAM_READS,
     SRAM_WRITE_BYTES,
@@ -64,13 +69,14 @@ from archsim.hardware.operation import (
     START,
     STREAM_READ,
     STREAM_WRITE,
+    SWITCH_BEATS,
     TENSOR,
     TRAFFIC_COLUMNS,
     VALUE,
     VALUE_OUT,
     Topology,
 )
-from archsim.jit import inlined, kernel_of
+from archsim.jit import inlined
 
 WHEEL_SLOTS = 1024
 """Cycles of one turn of the wheel, a power of two; more than nearly every delay, so that few bits wait a turn."""
@@ -79,13 +85,11 @@ WHEEL_SLOTS = 1024
 ASK, TAKE, GIVE, MEET, ENDED = range(5)
 
 # What a request waits for next.
-AT_BANK, AT_MSHR, AT_CHANNEL, AT_FILL, COMPLETES = range(5)
+AT_BANK, AT_DISPLACED, AT_MSHR, AT_CHANNEL, AT_FILL, COMPLETES = range(6)
 
 FINISHED = 0
 DEADLOCK = 1
 CIRCLES = 2
-
-NONE = -1
 
 
 class Wheel(NamedTuple):
@@ -115,7 +119,10 @@ class Agents(NamedTuple):
 
 
 class Requests(NamedTuple):
-    """Per request number: owner, place in the operation, due cycle, stage, reserved way, next of a merged chain."""
+    """Per request number: owner, place in the operation, due cycle, stage, reserved way, next of a merged chain.
+
+    ``displaced`` is the dirty line that the request must write to DRAM before it goes on, ``displaced_tensor`` its own.
+    """
 
     owner: NDArray[np.int64]
     field: NDArray[np.int64]
@@ -124,6 +131,8 @@ class Requests(NamedTuple):
     way: NDArray[np.int64]
     merged: NDArray[np.int64]
     next_merged: NDArray[np.int64]
+    displaced: NDArray[np.int64]
+    displaced_tensor: NDArray[np.int64]
 
 
 class Fifos(NamedTuple):
@@ -150,6 +159,26 @@ class Resources(NamedTuple):
 
 # Fields of ``Resources.mshr``.
 FREE, QUEUE_HEAD, QUEUE_TAIL = range(3)
+
+
+class Machine(NamedTuple):
+    """All that the loop works on beside the accelerator's own ``spec`` and ``operands``."""
+
+    topology: Topology
+    memory: MemorySpec
+    state: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    operations: NDArray[np.int64]
+    cache: CacheState
+    switches: SwitchState
+    dram: DramState
+    wheel: Wheel
+    agents: Agents
+    requests: Requests
+    fifos: Fifos
+    resources: Resources
+    traffic: NDArray[np.int64]
+    completions: NDArray[np.int64]
 
 
 @inlined
@@ -246,18 +275,29 @@ def _meet(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int
 
 
 @inlined
-def _issue(memory: Any, wheel: Any, agents: Any, requests: Any, o: Any, traffic: Any, agent: int, now: int) -> None:
+def _writes(mode: int) -> bool:
+    return mode in (STREAM_WRITE, RESIDENT_WRITE, CACHED_WRITE)
+
+
+@inlined
+def _issue(machine: Any, agent: int, now: int) -> None:
     """Send the operation's requests out, one a cycle."""
+    memory, wheel, agents, requests, o, traffic = (
+        machine.memory, machine.wheel, machine.agents, machine.requests, machine.operations, machine.traffic
+    )  # fmt: skip
+    switched = machine.topology.lane[agent] != OWN_PATH
     for place in range(o[agent, REQUESTS]):
         field = HEADER + place * REQUEST_FIELDS
         mode = o[agent, field + MODE]
         tensor = o[agent, field + TENSOR]
-        if mode == STREAM_WRITE:
+        if _writes(mode):
             traffic[tensor, SRAM_WRITES] += o[agent, field + BEATS]
             traffic[tensor, SRAM_WRITE_BYTES] += o[agent, field + BYTES]
         elif mode != STREAM_READ and mode != PREFETCH:
             traffic[tensor, SRAM_READS] += o[agent, field + BEATS]
             traffic[tensor, SRAM_READ_BYTES] += o[agent, field + BYTES]
+        if switched and mode != STREAM_READ and mode != PREFETCH:
+            traffic[tensor, SWITCH_BEATS] += o[agent, field + BEATS]
         if memory.ideal:
             o[agent, field + DONE] = now + 1
             agents.resume[agent] = max(agents.resume[agent], now + 1)
@@ -275,53 +315,101 @@ def _issue(memory: Any, wheel: Any, agents: Any, requests: Any, o: Any, traffic:
 
 
 @inlined
-def _at_bank(
-    memory: Any, cache: Any, resources: Any, wheel: Any, agents: Any, requests: Any, o: Any, traffic: Any,
-    request: int, now: int,
-) -> None:  # fmt: skip
-    """A request reaches its bank: reserve it, look the line up, and say what comes next."""
-    spec = memory.cache
+def _at_bank(machine: Any, request: int, now: int) -> None:
+    """A request reaches its bank: reserve it and the path to it, look the line up, and say what comes next."""
+    memory, cache, requests, o = machine.memory, machine.cache, machine.requests, machine.operations
+    spec, resources, wheel, agents, traffic = (
+        memory.cache, machine.resources, machine.wheel, machine.agents, machine.traffic
+    )  # fmt: skip
     agent, field = requests.owner[request], requests.field[request]
     line, beats = o[agent, field + LINE], o[agent, field + BEATS]
     mode, tensor = o[agent, field + MODE], o[agent, field + TENSOR]
-    bank = line % spec.banks
-    granted = max(now, resources.bank_free[bank])
-    traffic[tensor, BANK_WAIT_CYCLES] += granted - now
-    if requests.stage[request] == AT_FILL:
-        resources.bank_free[bank] = granted + spec.fill_beats
-        useful = spec.fill_beats * spec.beat_bytes
-        if mode == STREAM_READ:
-            useful = o[agent, field + BYTES]
+    bank, index = place_of(spec, line)
+    filling = requests.stage[request] == AT_FILL
+    lane = machine.topology.lane[agent]
+    switched = lane != OWN_PATH and not filling
+    writes = _writes(mode)
+    granted = now
+    if spec.conflicts:
+        granted = max(now, resources.bank_free[bank])
+        if switched and writes:
+            granted = max(granted, path_free(memory.write_switch, machine.switches, WRITE, lane, bank))
+        elif switched:
+            granted = max(granted, path_free(memory.read_switch, machine.switches, READ, lane, bank))
+        traffic[tensor, BANK_WAIT_CYCLES] += granted - now
+    hold = beats
+    arrives = beats - 1 + (memory.read_cycles if lane != OWN_PATH else memory.own_read_cycles)
+    if writes:
+        arrives = beats - 1 + memory.write_cycles
+    if filling:
+        hold = spec.fill_beats
+        useful = o[agent, field + BYTES] if mode == STREAM_READ else spec.fill_beats * spec.beat_bytes
         traffic[tensor, SRAM_WRITES] += spec.fill_beats
         traffic[tensor, SRAM_WRITE_BYTES] += useful
         if requests.way[request] != NONE:
             fill(spec, cache, line, requests.way[request])
         requests.stage[request] = COMPLETES
-        requests.due[request] = granted + spec.fill_beats
-        _set_bit(wheel.complete, wheel.pending, granted + spec.fill_beats, request)
+        requests.due[request] = granted + hold
+        _set_bit(wheel.complete, wheel.pending, granted + hold, request)
     elif mode == STREAM_WRITE:
-        resources.bank_free[bank] = granted + beats
-        _arrive(wheel, requests, request, AT_CHANNEL, granted + beats)
-    elif mode in (CACHED_READ, PREFETCH):
-        outcome, way = look_up(spec, cache, line, o[agent, field + EPOCH], request)
-        if outcome == HIT:
-            traffic[tensor, HITS] += 1
-            resources.bank_free[bank] = granted + beats
-            _request_done(wheel, agents, requests, o, request, granted + beats - 1 + spec.hit_cycles)
-            return
-        resources.bank_free[bank] = granted + 1
+        _arrive(wheel, requests, request, AT_CHANNEL, granted + arrives)
+    elif mode in (RESIDENT_READ, RESIDENT_WRITE):
+        _request_done(wheel, agents, requests, o, request, granted + arrives)
+    else:
+        access = cache_unit.READ
+        if mode == CACHED_WRITE:
+            access = cache_unit.WRITE
+        elif mode == CONSUME:
+            access = cache_unit.CONSUME
+        outcome, way, displaced, owner = look_up(
+            spec, cache, line, o[agent, field + EPOCH], request, access, tensor
+        )  # fmt: skip
+        if mode != CACHED_WRITE and outcome != HIT:
+            hold, arrives = 1, MISS_CYCLES
+        if displaced != NONE:
+            hold += spec.fill_beats
+            arrives += spec.fill_beats
+            traffic[owner, SRAM_READS] += spec.fill_beats
+            traffic[owner, SRAM_READ_BYTES] += spec.fill_beats * spec.beat_bytes
+            requests.displaced[request] = displaced
+            requests.displaced_tensor[request] = owner
         if outcome == MERGED:
             traffic[tensor, MERGED_MISSES] += 1
-            first = cache.filling[bank, line // spec.banks % spec.sets, way]
+            first = cache.filling[bank, index, way]
             requests.next_merged[request] = requests.merged[first]
             requests.merged[first] = request
+        elif outcome == HIT or mode == CACHED_WRITE:
+            traffic[tensor, HITS] += 1
+            if displaced == NONE:
+                _request_done(wheel, agents, requests, o, request, granted + arrives)
+            else:
+                _arrive(wheel, requests, request, AT_DISPLACED, granted + arrives)
         else:
             traffic[tensor, MISSES] += 1
             requests.way[request] = way
-            _arrive(wheel, requests, request, AT_MSHR, granted + MISS_CYCLES)
+            _arrive(wheel, requests, request, AT_MSHR if displaced == NONE else AT_DISPLACED, granted + arrives)
+    if spec.conflicts:
+        resources.bank_free[bank] = granted + hold
+        if switched and writes:
+            hold_path(memory.write_switch, machine.switches, WRITE, lane, bank, granted + hold)
+        elif switched:
+            hold_path(memory.read_switch, machine.switches, READ, lane, bank, granted + hold)
+
+
+@inlined
+def _at_displaced(machine: Any, request: int, now: int) -> None:
+    """The line that the request displaced goes to its channel; the request goes on when its burst has ended."""
+    memory, requests = machine.memory, machine.requests
+    line = requests.displaced[request]
+    channel = line % memory.dram.channels
+    granted = max(now, machine.resources.channel_free[channel])
+    after_burst, _, machine.resources.channel_free[channel] = serve(memory.dram, machine.dram, line, granted)
+    machine.traffic[requests.displaced_tensor[request], DRAM_WRITE_LINES] += 1
+    agent, field = requests.owner[request], requests.field[request]
+    if machine.operations[agent, field + MODE] == CACHED_WRITE:
+        _request_done(machine.wheel, machine.agents, requests, machine.operations, request, after_burst)
     else:
-        resources.bank_free[bank] = granted + beats
-        _request_done(wheel, agents, requests, o, request, granted + beats - 1 + spec.hit_cycles)
+        _arrive(machine.wheel, requests, request, AT_MSHR, after_burst)
 
 
 @inlined
@@ -335,10 +423,11 @@ def _at_mshr(resources: Any, wheel: Any, requests: Any, request: int, now: int) 
 
 
 @inlined
-def _at_channel(
-    memory: Any, dram: Any, resources: Any, wheel: Any, agents: Any, requests: Any, o: Any, traffic: Any,
-    request: int, now: int,
-) -> None:  # fmt: skip
+def _at_channel(machine: Any, request: int, now: int) -> None:
+    memory, dram, resources, wheel, agents, requests, o, traffic = (
+        machine.memory, machine.dram, machine.resources, machine.wheel, machine.agents, machine.requests,
+        machine.operations, machine.traffic,
+    )  # fmt: skip
     agent, field = requests.owner[request], requests.field[request]
     line = o[agent, field + LINE]
     channel = line % memory.dram.channels
@@ -369,11 +458,13 @@ def _complete(resources: Any, wheel: Any, agents: Any, requests: Any, o: Any, re
         merged = following
 
 
-def _run(
-    step: Any, spec: Any, operands: Any, topology: Any, memory: Any, state: Any, counts: Any, o: Any, cache: Any,
-    dram: Any, wheel: Any, agents: Any, requests: Any, fifos: Any, resources: Any, traffic: Any, completions: Any,
-) -> tuple[int, int, int]:  # fmt: skip
+@inlined
+def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int, int]:
     """The loop; (status, last cycle, number of completions). Completions beyond the array's length are only counted."""
+    topology, state, counts, o = machine.topology, machine.state, machine.counts, machine.operations
+    wheel, agents, requests, fifos, resources, completions = (
+        machine.wheel, machine.agents, machine.requests, machine.fifos, machine.resources, machine.completions
+    )  # fmt: skip
     alive = len(agents.place)
     for agent in range(alive):
         _wake(wheel, agents, agent, 0)
@@ -437,7 +528,7 @@ def _run(
                                 o[agent, START] = now
                                 agents.place[agent] = GIVE
                                 agents.resume[agent] = now + o[agent, COMPUTE] + o[agent, PAUSE]
-                                _issue(memory, wheel, agents, requests, o, traffic, agent, now)
+                                _issue(machine, agent, now)
                                 if agents.open_requests[agent] > 0:
                                     going = False
                                 elif agents.resume[agent] > now:
@@ -472,31 +563,20 @@ def _run(
                 wheel.arrive[slot, word] &= ~(np.uint64(1) << np.uint64(request & 63))
                 wheel.pending[0] -= 1
                 stage = requests.stage[request]
-                if stage == AT_MSHR:
+                if stage in (AT_BANK, AT_FILL):
+                    _at_bank(machine, request, now)
+                elif stage == AT_MSHR:
                     _at_mshr(resources, wheel, requests, request, now)
                 elif stage == AT_CHANNEL:
-                    _at_channel(memory, dram, resources, wheel, agents, requests, o, traffic, request, now)
+                    _at_channel(machine, request, now)
                 else:
-                    _at_bank(memory, cache, resources, wheel, agents, requests, o, traffic, request, now)
+                    _at_displaced(machine, request, now)
         now += 1
     return FINISHED, now - 1, recorded
 
 
-STATE_ARRAY = types.Array(types.int64, 2, "C")
-
-
-@functools.cache
-def _compiled_loop(spec_type: Any, operands_type: Any, argument_types: tuple[Any, ...]) -> tuple[Any, Any]:
-    """The loop for one accelerator's types, and the signature that its ``step`` must have."""
-    step_signature = types.void(
-        types.int64, types.int64, spec_type, STATE_ARRAY, operands_type, STATE_ARRAY, STATE_ARRAY
-    )
-    signature = types.UniTuple(types.int64, 3)(types.FunctionType(step_signature), *argument_types)
-    return kernel_of(signature, _run), step_signature
-
-
 def simulate(
-    step: Any,
+    loop: Any,
     spec: Any,
     operands: Any,
     topology: Topology,
@@ -508,7 +588,7 @@ def simulate(
 ) -> Outcome:
     """Run all agents to their end; ``state`` and ``counts`` are changed in place.
 
-    Raises EngineError if agents wait for each other for ever.
+    ``loop`` is the accelerator's kernel around :func:`run`. Raises EngineError if agents wait for each other for ever.
     """
     agents_count = len(topology.request_slots)
     slots = int(topology.request_slots.max(initial=0))
@@ -532,7 +612,7 @@ def simulate(
     )
     requests = Requests(
         np.repeat(np.arange(agents_count), topology.request_slots),
-        *(integers(requests_count) for _ in range(6)),
+        *(integers(requests_count) for _ in range(8)),
     )
     fifos = Fifos(
         topology.fifo_initial.copy(),
@@ -550,33 +630,32 @@ def simulate(
         np.array([cache_spec.mshrs, 0, 0], np.int64),
         integers(max(1, requests_count)),
     )
-    cache: CacheState = empty_cache(cache_spec)
-    dram: DramState = idle_dram(memory_spec.dram)
-    operations = integers(agents_count, HEADER + slots * REQUEST_FIELDS)
-    traffic = integers(tensors, TRAFFIC_COLUMNS)
-
-    def run(completions: NDArray[np.int64]) -> tuple[int, int, int]:
-        rest = (
-            topology, memory_spec, state, counts, operations, cache, dram, wheel, agents, requests, fifos,
-            resources, traffic, completions,
-        )  # fmt: skip
-        if numba.config.DISABLE_JIT:
-            return _run(step, spec, operands, *rest)
-        argument_types = tuple(numba.typeof(value) for value in (spec, operands, *rest))
-        loop, step_signature = _compiled_loop(argument_types[0], argument_types[1], argument_types)
-        if step_signature.args not in step.overloads:
-            step.compile(step_signature)
-        return loop(step, spec, operands, *rest)
-
-    completions = integers(COMPLETIONS_LIMIT if record else 0, 2)
-    status, last, number = run(completions)
+    machine = Machine(
+        topology,
+        memory_spec,
+        state,
+        counts,
+        operations=integers(agents_count, HEADER + slots * REQUEST_FIELDS),
+        cache=empty_cache(cache_spec),
+        switches=idle_switches(memory_spec.read_switch, memory_spec.write_switch),
+        dram=idle_dram(memory_spec.dram),
+        wheel=wheel,
+        agents=agents,
+        requests=requests,
+        fifos=fifos,
+        resources=resources,
+        traffic=integers(tensors, TRAFFIC_COLUMNS),
+        completions=integers(COMPLETIONS_LIMIT if record else 0, 2),
+    )
+    status, last, number = loop(spec, operands, machine)
     if status == CIRCLES:
         raise EngineError(f"agent {number} runs in circles in cycle {last}")
     if status == DEADLOCK:
         stuck = [agent for agent in range(agents_count) if agents.place[agent] != ENDED]
         raise EngineError(f"deadlock in cycle {last}: agents {stuck} wait for each other")
     agents.times[:, IDLE] += last - agents.ended
-    return Outcome(last, agents.times, counts, traffic, int(dram.row_misses.sum()), completions[:number].copy())
+    completions = machine.completions[:number].copy()
+    return Outcome(last, agents.times, counts, machine.traffic, int(machine.dram.row_misses.sum()), completions)
 
 
 COMPLETIONS_LIMIT = 4_000_000

@@ -7,8 +7,8 @@ waiting, arbitration, back-pressure and order are SimPy's event queue here, and 
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Callable, Generator, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from archsim.errors import EngineError
 from archsim.hardware import operation as op
 from archsim.hardware.memory import cache, dram
 from archsim.hardware.memory.system import MemorySpec
-from archsim.hardware.operation import Topology
+from archsim.hardware.operation import OWN_PATH, Topology
 
 Wait = Generator[simpy.Event, Any, Any]
 
@@ -32,44 +32,77 @@ def plain(function: Any) -> Callable[..., Any]:
     return found
 
 
-class Arbiter:
-    """One resource: grants the smallest (ready cycle, request number), at the end of a cycle.
+class Waiting(NamedTuple):
+    """A request that was not granted yet, in the order of arbitration."""
 
-    A granted request calls ``serve`` at once, which returns the first cycle in which the resource can grant again, or
-    None if it must be released by hand (:meth:`release`).
+    ready: int
+    number: int
+    needs: tuple[Hashable, ...]
+    granted: simpy.Event
+    serve: Callable[[], int | None]
+
+
+class Arbiter:
+    """Grants requests in the order (ready cycle, number), at the end of a cycle; each needs all its resources at once.
+
+    A request waits behind every earlier one that needs one of the same resources. When it is granted, ``serve`` is
+    called at once; it returns the first cycle in which the resources can be granted again, or None if they must be
+    released by hand (:meth:`release`). There is one of each resource, except for those named in ``servers``.
     """
 
-    def __init__(self, env: simpy.Environment, servers: int = 1) -> None:
+    def __init__(self, env: simpy.Environment, servers: Mapping[Hashable, int] | None = None) -> None:
         self.env = env
-        self.free = servers
-        self.waiting: list[tuple[int, int, simpy.Event, Callable[[], int | None]]] = []
+        self.free: Counter[Hashable] = Counter(servers or {})
+        self.known = set(self.free)
+        self.waiting: list[Waiting] = []
+        self.scheduled = False
 
-    def request(self, number: int, serve: Callable[[], int | None] = lambda: None) -> simpy.Event:
+    def request(
+        self, number: int, needs: tuple[Hashable, ...], serve: Callable[[], int | None] = lambda: None
+    ) -> simpy.Event:
         """An event that happens when request ``number``, ready now, is granted; its value is the cycle."""
+        for resource in set(needs) - self.known:
+            self.known.add(resource)
+            self.free[resource] = 1
         granted = self.env.event()
-        heapq.heappush(self.waiting, (int(self.env.now), number, granted, serve))
+        self.waiting.append(Waiting(int(self.env.now), number, needs, granted, serve))
         self._arbitrate_later()
         return granted
 
-    def release(self) -> None:
-        """A server is free again."""
-        self.free += 1
+    def release(self, needs: tuple[Hashable, ...]) -> None:
+        """These can be granted again."""
+        self.free.update(needs)
         self._arbitrate_later()
 
+    def _release_at(self, cycle: int, needs: tuple[Hashable, ...]) -> Wait:
+        yield self.env.timeout(cycle - self.env.now)
+        self.release(needs)
+
     def _arbitrate_later(self) -> None:
+        if self.scheduled:
+            return
+        self.scheduled = True
         event = simpy.Event(self.env)
         event._ok, event._value = True, None
         event.callbacks = [self._arbitrate]
         self.env.schedule(event, priority=REQUEST_PHASE_PRIORITY)  # type: ignore[arg-type]
 
     def _arbitrate(self, _: simpy.Event) -> None:
-        while self.free and self.waiting:
-            granted, serve = heapq.heappop(self.waiting)[2:]
-            self.free -= 1
-            next_grant = serve()
-            granted.succeed(int(self.env.now))
+        self.scheduled = False
+        left = self.free.copy()
+        waiting, self.waiting = sorted(self.waiting, key=lambda one: one[:2]), []
+        for one in waiting:
+            grant = all(left[resource] > 0 for resource in one.needs)
+            # What an earlier request waits for is not there for later ones, even if it is free.
+            left.subtract(one.needs)
+            if not grant:
+                self.waiting.append(one)
+                continue
+            self.free.subtract(one.needs)
+            next_grant = one.serve()
+            one.granted.succeed(int(self.env.now))
             if next_grant is not None:
-                self.env.timeout(next_grant - self.env.now).callbacks.append(lambda _: self.release())
+                self.env.process(self._release_at(next_grant, one.needs))
 
 
 class Fifo:
@@ -125,6 +158,7 @@ class Request(NamedTuple):
     """A memory request as read from an operation; ``number`` orders it among all requests of the machine."""
 
     number: int
+    lane: int
     line: int
     beats: int
     useful_bytes: int
@@ -132,18 +166,23 @@ class Request(NamedTuple):
     tensor: int
     epoch: int
 
+    @property
+    def writes(self) -> bool:
+        """Whether data go towards the bank."""
+        return self.mode in (op.STREAM_WRITE, op.RESIDENT_WRITE, op.CACHED_WRITE)
+
 
 class Memory:
-    """Banks, miss registers and channels; see :mod:`archsim.hardware.memory.system` for a request's way."""
+    """Switches, banks, miss registers and channels; see :mod:`archsim.hardware.memory.system` for a request's way."""
 
     def __init__(self, env: simpy.Environment, spec: MemorySpec, tensors: int) -> None:
         self.env = env
         self.spec = spec
         self.cache = cache.empty_cache(spec.cache)
         self.dram = dram.idle_dram(spec.dram)
-        self.banks = [Arbiter(env) for _ in range(spec.cache.banks)]
-        self.channels = [Arbiter(env) for _ in range(spec.dram.channels)]
-        self.mshrs = Arbiter(env, spec.cache.mshrs)
+        self.banks = Arbiter(env)
+        self.channels = Arbiter(env)
+        self.mshrs = Arbiter(env, {"mshr": spec.cache.mshrs})
         self.fills: dict[int, simpy.Event] = {}
         self.traffic = np.zeros((tensors, op.TRAFFIC_COLUMNS), np.int64)
         self.last_done = 0
@@ -154,73 +193,102 @@ class Memory:
 
     def transfer(self, request: Request) -> Wait:
         """Carry the request out; returns the cycle in which it is done."""
-        written = request.mode == op.STREAM_WRITE
-        if request.mode not in (op.STREAM_READ, op.PREFETCH):
-            self.count(request, op.SRAM_WRITES if written else op.SRAM_READS, request.beats)
-            self.count(request, op.SRAM_WRITE_BYTES if written else op.SRAM_READ_BYTES, request.useful_bytes)
+        if request.writes:
+            self.count(request, op.SRAM_WRITES, request.beats)
+            self.count(request, op.SRAM_WRITE_BYTES, request.useful_bytes)
+        elif request.mode not in (op.STREAM_READ, op.PREFETCH):
+            self.count(request, op.SRAM_READS, request.beats)
+            self.count(request, op.SRAM_READ_BYTES, request.useful_bytes)
+        if request.lane != OWN_PATH and request.mode not in (op.STREAM_READ, op.PREFETCH):
+            self.count(request, op.SWITCH_BEATS, request.beats)
         if self.spec.ideal:
             if request.mode == op.STREAM_READ:
                 self.count(request, op.DRAM_READ_LINES)
-            if written:
+            if request.mode == op.STREAM_WRITE:
                 self.count(request, op.DRAM_WRITE_LINES)
             yield self.env.timeout(1)
-        elif request.mode in (op.CACHED_READ, op.PREFETCH):
-            yield from self._cached_read(request)
-        elif request.mode == op.RESIDENT_READ:
+        elif request.mode in (op.RESIDENT_READ, op.RESIDENT_WRITE):
             yield from self._bank(request, lambda: request.beats)
-            yield self.env.timeout(request.beats - 1 + self.spec.cache.hit_cycles)
+            yield self.env.timeout(request.beats - 1 + self._path_cycles(request))
         elif request.mode == op.STREAM_READ:
-            yield from self._fetch(request, way=-1)
-        else:
+            yield from self._fetch(request, way=cache.NONE)
+        elif request.mode == op.STREAM_WRITE:
             yield from self._bank(request, lambda: request.beats)
-            yield self.env.timeout(request.beats)
-            after_burst, _ = yield from self._channel(request)
+            yield self.env.timeout(request.beats - 1 + self._path_cycles(request))
+            after_burst, _ = yield from self._channel(request.number, request.line)
             self.count(request, op.DRAM_WRITE_LINES)
             yield self.env.timeout(after_burst - self.env.now)
+        else:
+            yield from self._cached(request)
         self.last_done = max(self.last_done, int(self.env.now))
         return int(self.env.now)
 
-    def _bank(self, request: Request, hold: Callable[[], int]) -> Wait:
-        """Wait for the line's bank; it is then held for ``hold()`` cycles, evaluated at the grant."""
+    def _path_cycles(self, request: Request) -> int:
+        """From the grant of the last beat to its data."""
+        if request.writes:
+            return self.spec.write_cycles
+        return self.spec.own_read_cycles if request.lane == OWN_PATH else self.spec.read_cycles
+
+    def _bank(self, request: Request, hold: Callable[[], int], fill: bool = False) -> Wait:
+        """Wait for the line's bank and the path to it; they are then held for ``hold()`` cycles from the grant on."""
         asked = self.env.now
-        bank = self.banks[request.line % self.spec.cache.banks]
-        granted = yield bank.request(request.number, lambda: int(self.env.now) + hold())
+        bank = request.line % self.spec.cache.banks
+        needs: list[Hashable] = []
+        if self.spec.cache.conflicts:
+            needs.append(("bank", bank))
+            if request.lane != OWN_PATH and not fill:
+                switch = self.spec.write_switch if request.writes else self.spec.read_switch
+                needs.append(("input", request.writes, request.lane % switch.inputs))
+                needs.append(("output", request.writes, bank % switch.outputs))
+        granted = yield self.banks.request(request.number, tuple(needs), lambda: int(self.env.now) + hold())
         self.count(request, op.BANK_WAIT_CYCLES, int(granted - asked))
 
-    def _cached_read(self, request: Request) -> Wait:
-        found: list[Any] = []
+    def _cached(self, request: Request) -> Wait:
+        """A request that looks its line up."""
+        access = {op.CACHED_WRITE: cache.WRITE, op.CONSUME: cache.CONSUME}.get(request.mode, cache.READ)
+        spec = self.spec.cache
+        found: dict[str, Any] = {}
 
         def hold() -> int:
-            outcome, way = plain(cache.look_up)(
-                self.spec.cache, self.cache, request.line, request.epoch, request.number
+            outcome, way, displaced, owner = plain(cache.look_up)(
+                spec, self.cache, request.line, request.epoch, request.number, access, request.tensor
             )
-            found.extend((outcome, way))
+            found.update(outcome=outcome, way=way, displaced=int(displaced), owner=int(owner))
             if outcome == cache.MERGED:
-                bank, index = request.line % self.spec.cache.banks, request.line // self.spec.cache.banks
-                owner = self.cache.filling[bank, index % self.spec.cache.sets, way]
-                found.append(self.fills[int(owner)])
-            elif outcome == cache.MISS:
+                bank, index = plain(cache.place_of)(spec, request.line)
+                found["fill"] = self.fills[int(self.cache.filling[bank, index, way])]
+            elif outcome == cache.MISS and access != cache.WRITE:
                 self.fills[request.number] = self.env.event()
-            return request.beats if outcome == cache.HIT else 1
+            cycles = request.beats if outcome == cache.HIT or access == cache.WRITE else 1
+            return cycles + (spec.fill_beats if displaced != cache.NONE else 0)
 
         yield from self._bank(request, hold)
-        outcome, way = found[:2]
-        if outcome == cache.HIT:
-            self.count(request, op.HITS)
-            yield self.env.timeout(request.beats - 1 + self.spec.cache.hit_cycles)
-        elif outcome == cache.MERGED:
+        if found["outcome"] == cache.MERGED:
             self.count(request, op.MERGED_MISSES)
-            yield found[2]
-        else:
-            self.count(request, op.MISSES)
-            yield self.env.timeout(MISS_CYCLES)
-            yield from self._fetch(request, way)
+            yield found["fill"]
+            return
+        misses = found["outcome"] != cache.HIT and access != cache.WRITE
+        self.count(request, op.MISSES if misses else op.HITS)
+        yield self.env.timeout(MISS_CYCLES if misses else request.beats - 1 + self._path_cycles(request))
+        if found["displaced"] != cache.NONE:
+            yield from self._displace(request.number, found["displaced"], found["owner"])
+        if misses:
+            yield from self._fetch(request, found["way"])
+
+    def _displace(self, number: int, line: int, owner: int) -> Wait:
+        """Read a dirty line from its bank, which the request holds, and write it to DRAM."""
+        self.traffic[owner, op.SRAM_READS] += self.spec.cache.fill_beats
+        self.traffic[owner, op.SRAM_READ_BYTES] += self.spec.cache.fill_beats * self.spec.cache.beat_bytes
+        self.traffic[owner, op.DRAM_WRITE_LINES] += 1
+        yield self.env.timeout(self.spec.cache.fill_beats)
+        after_burst, _ = yield from self._channel(number, line)
+        yield self.env.timeout(after_burst - self.env.now)
 
     def _fetch(self, request: Request, way: int) -> Wait:
         """MSHR, channel, data, fill; ends with the fill."""
-        yield self.mshrs.request(request.number)
+        yield self.mshrs.request(request.number, ("mshr",))
         yield self.env.timeout(MISS_CYCLES)
-        _, data = yield from self._channel(request)
+        _, data = yield from self._channel(request.number, request.line)
         self.count(request, op.DRAM_READ_LINES)
         yield self.env.timeout(data - self.env.now)
 
@@ -229,11 +297,11 @@ class Memory:
                 plain(cache.fill)(self.spec.cache, self.cache, request.line, way)
             return self.spec.cache.fill_beats
 
-        yield from self._bank(request, hold)
+        yield from self._bank(request, hold, fill=True)
         self.count(request, op.SRAM_WRITES, self.spec.cache.fill_beats)
         self.count(request, op.SRAM_WRITE_BYTES, self._filled_bytes(request))
         yield self.env.timeout(self.spec.cache.fill_beats)
-        self.mshrs.release()
+        self.mshrs.release(("mshr",))
         if way >= 0:
             self.fills.pop(request.number).succeed()
 
@@ -243,15 +311,15 @@ class Memory:
             return request.useful_bytes
         return self.spec.cache.fill_beats * self.spec.cache.beat_bytes
 
-    def _channel(self, request: Request) -> Wait:
+    def _channel(self, number: int, line: int) -> Wait:
         """Wait for the line's channel; returns (cycle after the burst, cycle of the data)."""
         served: list[int] = []
 
         def serve() -> int:
-            served.extend(plain(dram.serve)(self.spec.dram, self.dram, request.line, int(self.env.now)))
+            served.extend(plain(dram.serve)(self.spec.dram, self.dram, line, int(self.env.now)))
             return served[2]
 
-        yield self.channels[request.line % self.spec.dram.channels].request(request.number, serve)
+        yield self.channels.request(number, (line % self.spec.dram.channels,), serve)
         return served[0], served[1]
 
 
@@ -325,7 +393,11 @@ def simulate(
             transfers = []
             for place in range(int(o[op.REQUESTS])):
                 fields = o[op.HEADER + place * op.REQUEST_FIELDS :]
-                request = Request(int(first_request[number]) + place, *(int(f) for f in fields[: op.DONE]))
+                request = Request(
+                    int(first_request[number]) + place,
+                    int(topology.lane[number]),
+                    *(int(field) for field in fields[: op.DONE]),
+                )
                 transfers.append(env.process(delayed(request, place)))
             if o[op.COMPUTE] or o[op.PAUSE]:
                 yield env.timeout(int(o[op.COMPUTE] + o[op.PAUSE]))
@@ -350,7 +422,7 @@ def simulate(
     stuck = [number for number in range(agents) if ended_at[number] < 0]
     if stuck:
         raise EngineError(f"deadlock in cycle {int(env.now)}: agents {stuck} wait for each other")
-    cycles = int(max(ended_at.max(initial=0), memory.last_done))
+    cycles = max(int(ended_at.max(initial=0)), memory.last_done)
     times[:, IDLE] += cycles - ended_at
     return Outcome(
         cycles,

@@ -71,9 +71,14 @@ STREAM_READ = 2
 """Fetch from DRAM and write into the bank, to be read later by RESIDENT_READ."""
 STREAM_WRITE = 3
 """Write through a bank to DRAM; done when the channel has taken the line."""
-
 PREFETCH = 4
 """As CACHED_READ, but only to have the line in the cache: nothing is delivered."""
+RESIDENT_WRITE = 5
+"""Write a bank where software keeps the data."""
+CACHED_WRITE = 6
+"""Write a whole line that lives in the cache; it goes to DRAM only if it is displaced."""
+CONSUME = 7
+"""As CACHED_READ, and nobody will read the line again."""
 
 # Columns of the traffic table, one row per tensor.
 SRAM_READS = 0
@@ -86,29 +91,41 @@ MERGED_MISSES = 6
 DRAM_READ_LINES = 7
 DRAM_WRITE_LINES = 8
 BANK_WAIT_CYCLES = 9
-TRAFFIC_COLUMNS = 10
+"""Cycles that requests waited for their bank and the path to it."""
+SWITCH_BEATS = 10
+"""Beats that went through a crossbar switch."""
+TRAFFIC_COLUMNS = 11
+
+
+OWN_PATH = -1
+"""Lane of an agent whose requests go through no switch."""
 
 
 class Topology(NamedTuple):
     """Which agents, FIFOs and barriers there are. All arrays int64.
 
-    ``request_slots`` [agents]: most requests that an operation of the agent can carry. A FIFO has one writer and one or
+    ``request_slots`` [agents]: most requests that an operation of the agent can carry. ``lane`` [agents]: the agent's
+    number at the crossbar switches, OWN_PATH if it reaches the banks without them. A FIFO has one writer and one or
     more *ports* (reading ends), each of which sees every token; a slot is free when all ports have taken it.
     ``fifo_capacity``, ``fifo_initial`` (tokens present at time 0, of value 0), ``fifo_first_port`` [FIFOs + 1], in
     tokens; ``barrier_members`` [barriers].
     """
 
     request_slots: NDArray[np.int64]
+    lane: NDArray[np.int64]
     fifo_capacity: NDArray[np.int64]
     fifo_initial: NDArray[np.int64]
     fifo_first_port: NDArray[np.int64]
     barrier_members: NDArray[np.int64]
 
 
-def topology(request_slots: list[int], fifos: list[tuple[int, int, int]], barrier_members: list[int]) -> Topology:
+def topology(
+    request_slots: list[int], lane: list[int], fifos: list[tuple[int, int, int]], barrier_members: list[int]
+) -> Topology:
     """A topology from plain lists; a FIFO is (capacity, initial tokens, ports)."""
     return Topology(
         np.array(request_slots, np.int64),
+        np.array(lane, np.int64),
         np.array([capacity for capacity, _, _ in fifos], np.int64),
         np.array([initial for _, initial, _ in fifos], np.int64),
         np.cumsum([0] + [ports for _, _, ports in fifos]).astype(np.int64),

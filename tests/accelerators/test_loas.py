@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archsim.accelerators.base import is_spiking, spiking_layer
+from archsim.accelerators.base import layer_of
 from archsim.compress.bitmask import decode
 from archsim.compress.packed_time import decode as decode_spikes
 from archsim.simulate import load_accelerator, run
@@ -43,7 +43,7 @@ def mlp(seed, m=5, n=7, k=150, timesteps=4, density=0.3, weight_density=0.3, neu
 
 
 def layers(trace):
-    return [spiking_layer(trace, operation) for operation in trace.operations if is_spiking(trace, operation)]
+    return [layer_of(trace, operation) for operation in load_accelerator(LOAS).layers(trace)]
 
 
 def simulate(trace, *overrides, engine="compiled", hardware=LOAS, record=False):
@@ -54,7 +54,7 @@ def simulate(trace, *overrides, engine="compiled", hardware=LOAS, record=False):
 
 def dense(layer):
     """A as words [M, K] and B as integers [N, K]."""
-    return decode_spikes(layer.spikes, layer.k), decode(layer.weights, layer.k)
+    return decode_spikes(layer.inputs, layer.k), decode(layer.weights, layer.k)
 
 
 def chunk_matches(layer):
@@ -197,7 +197,7 @@ def test_trained_layers_engines_agree():
     for name in ("conv7", "fc"):
         operation = trace.operation(name)
         results = [
-            load_accelerator(LOAS).run_layer(spiking_layer(trace, operation), engine, verify=True, record=False)
+            load_accelerator(LOAS).run_layer(layer_of(trace, operation), engine, verify=True, record=False)
             for engine in ("compiled", "reference")
         ]
         assert results[0].mismatches == results[1].mismatches == 0

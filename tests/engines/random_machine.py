@@ -11,12 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from archsim.engine.compiled import run
 from archsim.hardware import operation as op
-from archsim.hardware.memory.cache import CacheSpec
+from archsim.hardware.interconnect.crossbar_switch import SwitchSpec
+from archsim.hardware.memory.cache import CacheSpec, shift_of
 from archsim.hardware.memory.dram import DramSpec
 from archsim.hardware.memory.system import MemorySpec
 from archsim.hardware.operation import END, HEADER, LINE, REQUEST_FIELDS, REQUESTS, START, VALUE, VALUE_OUT
-from archsim.jit import kernel
+from archsim.jit import inlined, kernel
+
+MODES = [
+    op.CACHED_READ, op.CACHED_READ, op.PREFETCH, op.RESIDENT_READ, op.STREAM_READ, op.STREAM_WRITE, op.RESIDENT_WRITE,
+    op.CACHED_WRITE, op.CACHED_WRITE, op.CONSUME,
+]  # fmt: skip
 
 
 class Program(NamedTuple):
@@ -28,7 +35,7 @@ class NoSpec(NamedTuple):
     unused: int
 
 
-@kernel
+@inlined
 def play(agent, now, spec, state, operands, o, counts):
     """Play the next row of the agent's table; data-dependent: the value popped changes the next line read."""
     position = state[agent, 0]
@@ -46,20 +53,32 @@ def play(agent, now, spec, state, operands, o, counts):
         o[agent, HEADER + request * REQUEST_FIELDS + LINE] += o[agent, VALUE] % 3
 
 
+@kernel
+def loop(spec, operands, machine):
+    return run(play, spec, operands, machine)
+
+
 def random_machine(seed: int):
     """(spec, operands, topology, memory spec, agents)."""
     draw = np.random.default_rng(seed)
     integer = lambda low, high: int(draw.integers(low, high + 1))  # noqa: E731
+    banks, sets = integer(1, 5), integer(1, 3)
     cache = CacheSpec(
-        banks=integer(1, 5), sets=integer(1, 3), ways=integer(1, 3), fill_beats=integer(1, 4), beat_bytes=16,
-        hit_cycles=integer(1, 4), mshrs=integer(1, 4), keeps_live=integer(0, 1),
+        banks=banks, bank_shift=shift_of(banks), sets=sets, set_shift=shift_of(sets), ways=integer(1, 3),
+        fill_beats=integer(1, 4), beat_bytes=16, access_cycles=integer(1, 4), conflicts=int(seed % 9 != 4),
+        mshrs=integer(1, 4), keeps_live=integer(0, 1),
     )  # fmt: skip
     dram = DramSpec(
         channels=integer(1, 3), units_per_cycle=integer(1, 7), units_per_line=integer(1, 40),
         row_hit_cycles=integer(1, 30), row_miss_cycles=integer(30, 2500 if seed % 10 == 0 else 60),
         lines_per_row=integer(1, 8), banks=integer(1, 3),
     )  # fmt: skip
-    memory = MemorySpec(int(seed % 7 == 3), cache, dram)
+    switch = lambda inputs, outputs: SwitchSpec(inputs, outputs, int(outputs < banks))  # noqa: E731
+    memory = MemorySpec(
+        ideal=int(seed % 7 == 3), read_switch=switch(integer(1, 4), integer(1, 4)),
+        write_switch=switch(integer(1, 3), integer(1, 3)),
+        read_cycles=integer(1, 5), own_read_cycles=integer(1, 5), write_cycles=integer(1, 3), cache=cache, dram=dram,
+    )  # fmt: skip
     stages = [integer(1, 5) for _ in range(integer(1, 4))]
     agents, slots = sum(stages), integer(1, 4)
     tokens = integer(1, 12)
@@ -107,10 +126,9 @@ def random_machine(seed: int):
                 fields[op.LINE] = integer(0, lines)
                 fields[op.BEATS] = integer(1, 4)
                 fields[op.BYTES] = integer(1, 64)
-                fields[op.MODE] = draw.choice(
-                    [op.CACHED_READ, op.PREFETCH, op.RESIDENT_READ, op.STREAM_READ, op.STREAM_WRITE]
-                )
+                fields[op.MODE] = draw.choice(MODES)
                 fields[op.TENSOR] = integer(0, 1)
                 fields[op.EPOCH] = step // 4
-    topology = op.topology([slots] * agents, fifos, barriers)
+    lanes = [integer(-1, 5) for _ in range(agents)]
+    topology = op.topology([slots] * agents, lanes, fifos, barriers)
     return NoSpec(0), Program(table, np.full(agents, steps, np.int64)), topology, memory, agents

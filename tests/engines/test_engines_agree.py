@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from archsim.engine import compiled, reference
-from tests.engines.random_machine import play, random_machine
+from tests.engines.random_machine import loop, play, random_machine
 
 MACHINES = 400
 PER_TEST = 25
@@ -13,7 +13,7 @@ PER_TEST = 25
 def run(engine, seed):
     spec, operands, topology, memory, agents = random_machine(seed)
     return engine.simulate(
-        play,
+        loop if engine is compiled else play,
         spec,
         operands,
         topology,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from archsim.compress.bitmask import lowest_one, popcount
+from archsim.compress.bitmask import lowest_one, value_at
 from archsim.jit import njit
 
 MATCHES = 0
@@ -46,21 +46,12 @@ def accumulate(spikes: Any, weights: Any, timesteps: int, pseudo_bits: int, corr
             pseudo = 0
             correction[:] = 0
             for word in range(words):
-                a = spikes.mask[m, word]
-                b = weights.mask[n, word]
-                matched = a & b
-                if not matched:
-                    continue
-                offset_a = spikes.start[m, word >> 1]
-                offset_b = weights.start[n, word >> 1]
-                if word & 1:
-                    offset_a += popcount(spikes.mask[m, word - 1])
-                    offset_b += popcount(weights.mask[n, word - 1])
+                matched = spikes.mask[m, word] & weights.mask[n, word]
                 while matched:
-                    below = (np.uint64(1) << np.uint64(lowest_one(matched))) - np.uint64(1)
+                    bit = lowest_one(matched)
                     matched &= matched - np.uint64(1)
-                    weight = np.int64(weights.values[offset_b + popcount(b & below)])
-                    packed = np.int64(spikes.words[offset_a + popcount(a & below)])
+                    weight = np.int64(weights.values[value_at(weights.mask, weights.start, n, word, bit)])
+                    packed = np.int64(spikes.words[value_at(spikes.mask, spikes.start, m, word, bit)])
                     pseudo += weight
                     events[MATCHES] += 1
                     events[PSEUDO_OVERFLOWS] += int(not -pseudo_limit <= pseudo < pseudo_limit)
@@ -75,3 +66,51 @@ def accumulate(spikes: Any, weights: Any, timesteps: int, pseudo_bits: int, corr
                             events[CORRECTION_OVERFLOWS] += int(out)
             for t in range(timesteps):
                 sums[row, n, t] = pseudo - correction[t]
+
+
+@njit
+def accumulate_by_timestep(spikes: Any, weights: Any, timesteps: int, bits: int, first: int, sums: Any) -> int:
+    """Full sums as above, by one accumulator of ``bits`` bits that works timestep after timestep; returns overflows.
+
+    The positions at which A spikes and B is not zero are taken in order of k; each weight is added.
+    """
+    rows, columns, _ = sums.shape
+    words = weights.mask.shape[1]
+    limit = 1 << (bits - 1)
+    overflows = 0
+    for row in range(rows):
+        m = first + row
+        for n in range(columns):
+            for word in range(words):
+                matched = spikes.mask[m, word] & weights.mask[n, word]
+                while matched:
+                    bit = lowest_one(matched)
+                    matched &= matched - np.uint64(1)
+                    weight = np.int64(weights.values[value_at(weights.mask, weights.start, n, word, bit)])
+                    packed = np.int64(spikes.words[value_at(spikes.mask, spikes.start, m, word, bit)])
+                    for t in range(timesteps):
+                        if (packed >> t) & 1:
+                            sums[row, n, t] += weight
+                            overflows += int(not -limit <= sums[row, n, t] < limit)
+    return overflows
+
+
+@njit
+def multiply_accumulate(inputs: Any, weights: Any, bits: int, first: int, sums: Any) -> int:
+    """Sums of products of integers, ``sums`` int64 [rows, N, 1], by an accumulator of ``bits`` bits; its overflows."""
+    rows, columns, _ = sums.shape
+    limit = 1 << (bits - 1)
+    overflows = 0
+    for row in range(rows):
+        m = first + row
+        for n in range(columns):
+            for word in range(weights.mask.shape[1]):
+                matched = inputs.mask[m, word] & weights.mask[n, word]
+                while matched:
+                    bit = lowest_one(matched)
+                    matched &= matched - np.uint64(1)
+                    weight = np.int64(weights.values[value_at(weights.mask, weights.start, n, word, bit)])
+                    activation = np.int64(inputs.words[value_at(inputs.mask, inputs.start, m, word, bit)])
+                    sums[row, n, 0] += weight * activation
+                    overflows += int(not -limit <= sums[row, n, 0] < limit)
+    return overflows

@@ -2,7 +2,7 @@
 
 For every pair of 128-bit chunks the unit ANDs bm-A and bm-B; a priority encoder yields one match a cycle; the *fast*
 prefix-sum (one cycle) finds the weight, which the pseudo-accumulator adds as if the neuron fired at every timestep;
-weight and position go into two FIFOs. The *laggy* prefix-sum (``adders`` adders, so ``128 / adders`` cycles) finds all
+weight and position go into two FIFOs. The *laggy* prefix-sum (:mod:`~archsim.hardware.compute.prefix_sum`) finds all
 offsets into the packed words of A meanwhile. Once it and the words are there, one FIFO entry a cycle is *corrected*:
 the weight is added to the correction accumulators of the timesteps at which the neuron was silent.
 
@@ -25,22 +25,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from archsim.compress.bitmask import CHUNK_BITS, highest_one
+from archsim.hardware.compute.prefix_sum import HIDDEN
 from archsim.jit import inlined
-
-HIDDEN = 0
-LITERAL = 1
-EARLY_STOP = 2
-LAGGY_MODES = {"hidden": HIDDEN, "literal": LITERAL, "early_stop": EARLY_STOP}
-
-
-@inlined
-def laggy_cycles(mode: int, adders: int, low: int, high: int) -> int:
-    """Cycles that the laggy prefix-sum works on a chunk whose AND is (``low``, ``high``), not both zero."""
-    if mode != EARLY_STOP:
-        return -(-CHUNK_BITS // adders)
-    last = 64 + highest_one(high) if high else highest_one(low)
-    return last // adders + 1
 
 
 @inlined

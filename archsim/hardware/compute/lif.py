@@ -1,4 +1,5 @@
-"""P-LIF: the leaky integrate-and-fire neuron, unrolled over all timesteps.
+"""Leaky integrate-and-fire neurons. LoAS's P-LIF unrolls all timesteps and takes ``cycles`` for a neuron; a neuron unit
+that works timestep by timestep takes ``cycles`` for each.
 
 For every output neuron, with membrane potential u = 0 at first, f fraction bits, leak shift l, threshold h, and
 x[t] = O[t] + bias:
@@ -7,15 +8,24 @@ x[t] = O[t] + bias:
     u[t] = 0 on a spike (hard reset) or X[t] - (h << f) (soft), else X[t] >> l (arithmetic shift).
 
 With ``mask_fire_once`` a neuron that fired exactly once is silenced, as LoAS's output compressor does after
-preprocessing. Source: LoAS (MICRO 2024) equations 1 to 3, sections II-A, IV-D, V.
+preprocessing. Source: LoAS (MICRO 2024) equations 1 to 3, sections IV-D, V.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from archsim.compress.bitmask import popcount
+from archsim.hardware.loading import Block
 from archsim.jit import kernel
+
+
+class LifConfig(Block):
+    """Neuron units."""
+
+    cycles: int = Field(ge=1, le=64, description="cycles for one full sum: a timestep, or all that are parallel")
 
 
 @kernel

@@ -1,13 +1,17 @@
 """Global cache: banked, set-associative, one access a bank and cycle.
 
 A line lives in bank ``line mod banks`` and set ``(line / banks) mod sets``. A bank serves one *beat* (``width_bits``) a
-cycle, first come first served; a read of b beats that is granted in cycle g is done at ``g + b - 1 + hit_cycles``
-(switch traversal and array access), the bank is free again at ``g + b``. Looking up the tag is part of the first beat.
+cycle, first come first served; a read of b beats that is granted in cycle g leaves the array at
+``g + b - 1 + access_cycles``, the bank is free again at ``g + b``. Looking up the tag is part of the first beat. With
+``bank_conflicts`` off every request is granted when it is ready (for comparison with models that ignore conflicts).
 
 * **hit**: the line is present.
 * **miss**: a miss register (MSHR) is taken, the line fetched from DRAM and written into the bank (it occupies the bank
   for ``line_bytes * 8 / width_bits`` beats), then delivered.
 * **merged miss**: the line is already on its way; the request is done when that fill is.
+* **write** (of a whole line, as partial fibers in Gamma's FiberCache): the line is made or found and becomes *dirty*;
+  nothing is fetched. A dirty victim is written to DRAM by the request that displaces it, before that goes on.
+* **consume**: a read after which the line is dead, dirty or not, and its way free.
 
 Replacement. ``lru``: the least recently used way that is not being filled. ``priority`` (after Gamma's FiberCache,
 which LoAS adopts): a line that the current epoch still needs is never evicted, the least recently used line of an
@@ -29,14 +33,21 @@ from pydantic import Field, model_validator
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.jit import inlined
 
+# What a request does to its line.
+READ, WRITE, CONSUME = range(3)
+
 HIT = 0
 MISS = 1
 MERGED = 2
 BYPASS = 3
-"""A miss whose line is not kept."""
+"""A miss whose line is not kept; of a write: the line itself goes to DRAM."""
 
+NONE = -1
 VALID = -1
 """Value of ``filling`` for a way whose line is complete."""
+
+HINTS = 1 << 12
+"""Entries of the table that remembers in which way a line was last seen: it saves the search, and changes nothing."""
 
 
 class CacheConfig(Block):
@@ -47,7 +58,8 @@ class CacheConfig(Block):
     ways: int = Field(ge=1, le=64, description="associativity")
     line_bytes: int = Field(ge=16, le=1024, description="bytes of a line")
     width_bits: int = Field(ge=8, le=512, description="bits that a bank delivers in a cycle")
-    hit_cycles: int = Field(ge=1, le=64, description="cycles from the grant of an access to its data")
+    access_cycles: int = Field(ge=1, le=64, description="cycles from the grant of an access until data leave the bank")
+    bank_conflicts: bool = Field(description="false: a bank serves any number of accesses at once")
     mshrs: int = Field(ge=1, le=1024, description="misses in flight")
     replacement: Literal["priority", "lru"] = Field(description="which line makes room")
     double_buffer: bool = Field(description="true: one half is filled while the other works, so half is usable")
@@ -77,90 +89,149 @@ class CacheConfig(Block):
         """The integers that the kernels see."""
         return CacheSpec(
             banks=self.banks,
-            sets=self.usable_bytes // (self.banks * self.ways * self.line_bytes),
+            bank_shift=shift_of(self.banks),
+            sets=(sets := self.usable_bytes // (self.banks * self.ways * self.line_bytes)),
+            set_shift=shift_of(sets),
             ways=self.ways - self.stream_ways,
             fill_beats=self.line_bytes * 8 // self.width_bits,
             beat_bytes=self.width_bits // 8,
-            hit_cycles=self.hit_cycles,
+            access_cycles=self.access_cycles,
+            conflicts=int(self.bank_conflicts),
             mshrs=self.mshrs,
             keeps_live=int(self.replacement == "priority"),
         )
 
 
+def shift_of(count: int) -> int:
+    """The shift that divides by ``count``, NONE if there is none."""
+    return count.bit_length() - 1 if count & (count - 1) == 0 else NONE
+
+
 class CacheSpec(NamedTuple):
-    """See :class:`CacheConfig`; ``sets`` per bank, ``keeps_live`` 1 for priority replacement."""
+    """See :class:`CacheConfig`; ``sets`` per bank, ``keeps_live`` 1 for priority replacement.
+
+    The shifts stand for divisions by ``banks`` and ``sets`` where these are powers of two, and are NONE elsewhere.
+    """
 
     banks: int
+    bank_shift: int
     sets: int
+    set_shift: int
     ways: int
     fill_beats: int
     beat_bytes: int
-    hit_cycles: int
+    access_cycles: int
+    conflicts: int
     mshrs: int
     keeps_live: int
 
 
 class CacheState(NamedTuple):
-    """``tags, epochs, stamps, filling`` int64 [banks, sets, ways]; ``clock`` int64 [banks] counts look-ups.
+    """``tags, epochs, stamps, filling, dirty`` int64 [banks, sets, ways]; ``clock`` int64 [banks] counts look-ups.
 
-    A tag of -1 is empty. ``filling`` names the request that is bringing the line in, or :data:`VALID`.
+    A tag of NONE is empty. ``filling`` names the request that is bringing the line in, or :data:`VALID`. ``dirty`` is
+    1 + the tensor of a line that DRAM does not have, else 0. ``hint`` int64 [HINTS], by the line's low bits.
     """
 
     tags: NDArray[np.int64]
     epochs: NDArray[np.int64]
     stamps: NDArray[np.int64]
     filling: NDArray[np.int64]
+    dirty: NDArray[np.int64]
     clock: NDArray[np.int64]
+    hint: NDArray[np.int64]
 
 
 def empty_cache(spec: CacheSpec) -> CacheState:
     """A cache without a line."""
     shape = (spec.banks, spec.sets, spec.ways)
     return CacheState(
-        np.full(shape, -1, np.int64),
+        np.full(shape, NONE, np.int64),
         np.zeros(shape, np.int64),
         np.zeros(shape, np.int64),
         np.full(shape, VALID, np.int64),
+        np.zeros(shape, np.int64),
         np.zeros(spec.banks, np.int64),
+        np.zeros(HINTS, np.int64),
     )
 
 
 @inlined
-def look_up(spec: CacheSpec, state: CacheState, line: int, epoch: int, request: int) -> tuple[int, int]:
-    """Look ``line`` up for ``request`` and, on a miss, make room: (outcome, way).
+def place_of(spec: CacheSpec, line: int) -> tuple[int, int]:
+    """(bank, set) of a line."""
+    if spec.bank_shift == NONE or spec.set_shift == NONE:
+        return line % spec.banks, line // spec.banks % spec.sets
+    return line & (spec.banks - 1), (line >> spec.bank_shift) & (spec.sets - 1)
 
-    Outcome HIT, MISS (the way is reserved and marked as being filled by ``request``), MERGED (the way is being filled;
-    ``filling`` tells by whom) or BYPASS (way -1).
+
+@inlined
+def way_of(spec: CacheSpec, state: CacheState, bank: int, index: int, line: int) -> int:
+    """The way that holds ``line``, or NONE."""
+    hinted: int = state.hint[line & (HINTS - 1)]
+    if state.tags[bank, index, hinted] == line:
+        return hinted
+    for way in range(spec.ways):
+        if state.tags[bank, index, way] == line:
+            state.hint[line & (HINTS - 1)] = way
+            return way
+    return NONE
+
+
+@inlined
+def victim_of(spec: CacheSpec, state: CacheState, bank: int, index: int, epoch: int) -> int:
+    """The way that makes room: an empty one, else the least recently used one that may be replaced, else NONE."""
+    victim = NONE
+    for way in range(spec.ways):
+        if state.tags[bank, index, way] == NONE:
+            return way
+        dead = spec.keeps_live == 0 or state.epochs[bank, index, way] < epoch
+        free = dead and state.filling[bank, index, way] == VALID
+        if free and (victim == NONE or state.stamps[bank, index, way] < state.stamps[bank, index, victim]):
+            victim = way
+    return victim
+
+
+@inlined
+def look_up(
+    spec: CacheSpec, state: CacheState, line: int, epoch: int, request: int, access: int, tensor: int
+) -> tuple[int, int, int, int]:
+    """Look ``line`` up for ``request`` and, on a miss, make room.
+
+    Returns (outcome, way, line to write to DRAM or NONE, its tensor). Outcome HIT, MISS (the way is reserved; of a read
+    it is marked as being filled by ``request``), MERGED (the way is being filled; ``filling`` tells by whom) or BYPASS
+    (way NONE). ``access`` is READ, WRITE or CONSUME, ``tensor`` that of the line.
     """
-    bank = line % spec.banks
-    index = line // spec.banks % spec.sets
-    tags = state.tags[bank, index]
-    stamps = state.stamps[bank, index]
-    filling = state.filling[bank, index]
+    bank, index = place_of(spec, line)
     state.clock[bank] += 1
-    for way in range(spec.ways):
-        if tags[way] == line:
-            stamps[way] = state.clock[bank]
-            state.epochs[bank, index, way] = epoch
-            return (HIT if filling[way] == VALID else MERGED), way
-    victim = -1
-    for way in range(spec.ways):
-        if tags[way] == -1:
-            victim = way
-            break
-        dead = state.epochs[bank, index, way] < epoch
-        if filling[way] == VALID and (dead or spec.keeps_live == 0) and (victim == -1 or stamps[way] < stamps[victim]):
-            victim = way
-    if victim == -1:
-        return BYPASS, -1
-    tags[victim] = line
-    stamps[victim] = state.clock[bank]
-    state.epochs[bank, index, victim] = epoch
-    filling[victim] = request
-    return MISS, victim
+    way = way_of(spec, state, bank, index, line)
+    if way != NONE:
+        state.stamps[bank, index, way] = state.clock[bank]
+        state.epochs[bank, index, way] = epoch
+        if access == WRITE:
+            state.dirty[bank, index, way] = tensor + 1
+        if state.filling[bank, index, way] != VALID:
+            return MERGED, way, NONE, 0
+        if access == CONSUME:
+            state.tags[bank, index, way] = NONE
+            state.dirty[bank, index, way] = 0
+        return HIT, way, NONE, 0
+    if access != CONSUME:
+        way = victim_of(spec, state, bank, index, epoch)
+    if way == NONE:
+        return BYPASS, NONE, line if access == WRITE else NONE, tensor
+    owner = state.dirty[bank, index, way]
+    displaced = state.tags[bank, index, way] if owner else NONE
+    state.tags[bank, index, way] = line
+    state.hint[line & (HINTS - 1)] = way
+    state.stamps[bank, index, way] = state.clock[bank]
+    state.epochs[bank, index, way] = epoch
+    state.dirty[bank, index, way] = tensor + 1 if access == WRITE else 0
+    state.filling[bank, index, way] = VALID if access == WRITE else request
+    return MISS, way, displaced, owner - 1
 
 
 @inlined
 def fill(spec: CacheSpec, state: CacheState, line: int, way: int) -> None:
     """The line has arrived in its reserved way."""
-    state.filling[line % spec.banks, line // spec.banks % spec.sets, way] = VALID
+    bank, index = place_of(spec, line)
+    state.filling[bank, index, way] = VALID

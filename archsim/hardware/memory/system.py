@@ -3,14 +3,18 @@
 One request's way (modes of :mod:`archsim.hardware.operation`):
 
     CACHED_READ    bank -> done (hit) | bank -> MSHR -> channel -> data -> bank (fill) -> done (miss)
-    PREFETCH       the same, for the line's sake
+    CONSUME        the same; the line is dead afterwards
+    PREFETCH       as CACHED_READ, for the line's sake
     RESIDENT_READ  bank -> done
     STREAM_READ    MSHR -> channel -> data -> bank (fill) -> done
     STREAM_WRITE   bank -> channel -> done at the end of the burst
+    RESIDENT_WRITE bank -> done
+    CACHED_WRITE   bank -> done
 
-Every arrow into a bank, the MSHRs or a channel is an arbitration. The crossbar switch lets one request a cycle through
-to each bank, so its arbitration is the bank's; a requester's own port sends one request a cycle. Taking an MSHR costs
-one cycle; it is held until the fill is done.
+A look-up that displaces a dirty line goes from the bank to that line's channel first, and on when the burst has ended.
+Every arrow into a bank, the MSHRs or a channel is an arbitration; "bank" includes the path through a crossbar switch,
+which is granted together with it. A requester sends one request a cycle. Taking an MSHR costs one cycle; it is held
+until the fill is done.
 
 ``ideal``: every request is done one cycle after the operation's start, whatever else goes on; nothing misses. It exists
 for every machine so that its compute cycles can be compared with closed forms.
@@ -22,26 +26,49 @@ from typing import NamedTuple
 
 from pydantic import Field
 
+from archsim.hardware.interconnect.broadcast import BroadcastConfig
+from archsim.hardware.interconnect.crossbar_switch import CrossbarSwitchConfig, SwitchSpec
 from archsim.hardware.loading import Block
 from archsim.hardware.memory.cache import CacheConfig, CacheSpec
 from archsim.hardware.memory.dram import DramConfig, DramSpec
 
 
 class MemoryConfig(Block):
-    """Cache and DRAM."""
+    """Cache, DRAM and what connects them to the processing elements."""
 
     ideal: bool = Field(description="true: every access takes one cycle, nothing conflicts or misses")
+    read_switch: CrossbarSwitchConfig = Field(description="crossbar switch from the banks to the processing elements")
+    write_switch: CrossbarSwitchConfig = Field(description="crossbar switch from the neuron units to the banks")
+    broadcast: BroadcastConfig = Field(description="bus on which fibers of B reach all processing elements")
     cache: CacheConfig = Field(description="global cache")
     dram: DramConfig = Field(description="off-chip memory")
 
     def resolve(self, clock_mhz: float) -> MemorySpec:
         """The integers that the engines see."""
-        return MemorySpec(int(self.ideal), self.cache.resolve(), self.dram.resolve(clock_mhz, self.cache.line_bytes))
+        return MemorySpec(
+            int(self.ideal),
+            self.read_switch.resolve(self.cache.banks),
+            self.write_switch.resolve(self.cache.banks),
+            self.cache.access_cycles + self.read_switch.traversal_cycles,
+            self.cache.access_cycles + self.broadcast.cycles,
+            max(1, self.cache.access_cycles + self.write_switch.traversal_cycles - 1),
+            self.cache.resolve(),
+            self.dram.resolve(clock_mhz, self.cache.line_bytes),
+        )
 
 
 class MemorySpec(NamedTuple):
-    """``ideal`` is 0 or 1."""
+    """``ideal`` is 0 or 1.
+
+    ``read_cycles``, ``own_read_cycles`` and ``write_cycles``: from the grant of the last beat to its data, through the
+    switch, over a path of the requester's own; of a write, from the grant of the last beat until it is in the bank.
+    """
 
     ideal: int
+    read_switch: SwitchSpec
+    write_switch: SwitchSpec
+    read_cycles: int
+    own_read_cycles: int
+    write_cycles: int
     cache: CacheSpec
     dram: DramSpec

@@ -1,0 +1,99 @@
+"""SparTen (Gondimalla et al., MICRO 2019): inner product of sparse activations and sparse weights of an ANN.
+
+Both operands are bitmask fibers with 8-bit values. For every pair of 128-bit chunks the bitmasks are ANDed, a priority
+encoder yields one match a cycle, and two fast prefix-sums find activation and weight, which are multiplied and added: a
+chunk pair takes ``max(1, c0 + matches)`` cycles. Loops and agents are those of
+:mod:`archsim.accelerators.inner_product` with one pass and words of 8 bits, as LoAS (MICRO 2024, Fig. 18) sizes it: 16
+elements and LoAS's memory system, not the 32 clusters of the original; filters are not sorted by density. Activation
+functions and requantisation are not simulated: a neuron unit passes the sum on in ``neuron.cycles``.
+
+Sources are in ``hwconfigs/sparten.yaml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from archsim.accelerators.base import Layer, MachineConfig, Program
+from archsim.accelerators.inner_product import (
+    CHUNK_BYTES,
+    INPUT_FORMAT,
+    JOINS,
+    MATCHES,
+    NO_LAGGY,
+    InnerProduct,
+    InnerProductConfig,
+    InnerProductPe,
+    Join,
+    lay_out,
+    rows_of,
+)
+from archsim.compress.bitmask import chunks_of
+from archsim.hardware.compute.accumulator import multiply_accumulate
+from archsim.hardware.inventory import Component
+
+
+class SpartenPe(InnerProductPe):
+    """Processing elements with two fast prefix-sums, a multiplier and an accumulator."""
+
+    accumulator_bits: int = Field(ge=2, le=63, description="bits of the accumulator, sign included")
+
+
+class SpartenConfig(InnerProductConfig):
+    """A SparTen machine."""
+
+    accelerator: Literal["sparten"] = Field(description="which machine this file describes")
+    pe: SpartenPe = Field(description="processing elements")
+
+
+class Sparten(InnerProduct):
+    """SparTen (MICRO 2019), for 8-bit ANNs: inner product of two sparse operands, two prefix-sums, multiplier."""
+
+    name: ClassVar[str] = "sparten"
+    operand: ClassVar[Literal["spike", "int"]] = "int"
+    Config: ClassVar[type[MachineConfig]] = SpartenConfig
+    config: SpartenConfig
+
+    @property
+    def sum_bits(self) -> int:
+        """The accumulator holds the full sum."""
+        return self.config.pe.accumulator_bits
+
+    def inventory(self) -> Sequence[Component]:
+        """Processing elements and LoAS's memories, switches and wires."""
+        return (Component("pe", "logic", self.config.pe.count, {"block": "sparten_pe"}), *self.other_components())
+
+    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+        """Products of matched activations and weights; counts overflows of the real accumulator."""
+        overflows = multiply_accumulate(layer.inputs, layer.weights, self.config.pe.accumulator_bits, first, sums)
+        return {"accumulator_overflows": int(overflows)}
+
+    def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bitmask, pointer and a word for every output that is not zero."""
+        pointer = -(-self.config.format.pointer_bits // 8)
+        return chunks_of(layer.n) * CHUNK_BYTES + pointer + -(-active * layer.word_bits // 8)
+
+    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
+        """One pass over activations."""
+        join = Join(passes=1, word_bits=layer.word_bits, laggy=NO_LAGGY, adders=1, fifo_depth=1, word_reads=0, finish=0)
+        rows, _ = rows_of(layer, self.config.format.unrolled)
+        names = ("pe", "output_unit")
+        return lay_out(self.config, layer, join, rows, output_bytes, INPUT_FORMAT, self.mask_bytes(layer), names)
+
+    def count_actions(
+        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """Every match is found by two prefix-sums, multiplied and added."""
+        matches = int(counts[MATCHES])
+        return {
+            ("pe", "join"): int(counts[JOINS]),
+            ("pe", "fast_prefix"): 2 * matches,
+            ("pe", "multiply"): matches,
+            ("pe", "add"): matches,
+            **self.other_actions(counts),
+        }

@@ -1,0 +1,111 @@
+"""SparTen-SNN: SparTen's inner product (Gondimalla et al., MICRO 2019) on spikes, timesteps one after the other.
+
+As LoAS (MICRO 2024, section V) builds it for comparison: sixteen processing elements without multipliers, LoAS's
+memory system, order m, n, t, k. The spike train of a timestep is bitmask and data at once, so all T K bits of a row of
+A, zeros and ones, come from memory, and one fast prefix-sum, for B, is enough. The fiber of B is held while t iterates
+and is broadcast again for each timestep:
+
+    for tile or group of rows:
+        for n in columns:
+            for group of 16 rows:            one step of the array, barrier at its end
+                for t in timesteps:          bm-A of this timestep; B again
+                    for chunk of 128 k:      inner join: add each matched weight
+                    neuron: one timestep
+
+The agents of this nest are those of :mod:`archsim.accelerators.inner_product` with T passes and no words. A chunk pair
+takes ``max(1, c0 + matches)`` cycles; there is no FIFO and no correction.
+
+Sources are in ``hwconfigs/sparten_snn.yaml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from archsim.accelerators.base import Layer, MachineConfig, Program
+from archsim.accelerators.inner_product import (
+    INPUT,
+    JOINS,
+    MATCHES,
+    NO_LAGGY,
+    SUMS_FINISHED,
+    InnerProduct,
+    InnerProductConfig,
+    InnerProductPe,
+    Join,
+    lay_out,
+    timestep_rows,
+)
+from archsim.hardware.compute.accumulator import accumulate_by_timestep
+from archsim.hardware.inventory import Component
+
+
+class SpartenSnnPe(InnerProductPe):
+    """Processing elements with one fast prefix-sum and one accumulator."""
+
+    accumulator_bits: int = Field(ge=2, le=63, description="bits of the accumulator, sign included")
+
+
+class SpartenSnnConfig(InnerProductConfig):
+    """A SparTen-SNN machine."""
+
+    accelerator: Literal["sparten_snn"] = Field(description="which machine this file describes")
+    pe: SpartenSnnPe = Field(description="processing elements")
+
+
+class SpartenSnn(InnerProduct):
+    """SparTen-SNN (as in LoAS, MICRO 2024): inner product, timestep after timestep, raw spikes."""
+
+    name: ClassVar[str] = "sparten_snn"
+    Config: ClassVar[type[MachineConfig]] = SpartenSnnConfig
+    config: SpartenSnnConfig
+
+    @property
+    def sum_bits(self) -> int:
+        """The accumulator holds the full sum of a timestep."""
+        return self.config.pe.accumulator_bits
+
+    def inventory(self) -> Sequence[Component]:
+        """Processing elements, neuron units, and LoAS's memories, switches and wires."""
+        pes = self.config.pe.count
+        return (
+            Component("pe", "logic", pes, {"block": "sparten_snn_pe"}),
+            Component("lif", "logic", pes, {"block": "lif"}),
+            *self.other_components(),
+        )
+
+    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+        """Matched weights of one timestep after the other; counts overflows of the real accumulator."""
+        overflows = accumulate_by_timestep(
+            layer.inputs, layer.weights, layer.timesteps, self.config.pe.accumulator_bits, first, sums
+        )
+        return {"accumulator_overflows": int(overflows)}
+
+    def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """One bit for each neuron and timestep, as the next layer reads it."""
+        return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
+
+    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
+        """T passes over raw spikes."""
+        join = Join(passes=layer.timesteps, word_bits=0, laggy=NO_LAGGY, adders=1, fifo_depth=1, word_reads=0, finish=0)
+        rows = timestep_rows(layer, self.config.format.unrolled)
+        return lay_out(self.config, layer, join, rows, output_bytes, INPUT, 0, ("pe", "lif"))
+
+    def count_actions(
+        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """Every match is found by the fast prefix-sum and added."""
+        matches = int(counts[MATCHES])
+        fires = layer.neuron is not None or layer.expected is None
+        return {
+            ("pe", "join"): int(counts[JOINS]),
+            ("pe", "fast_prefix"): matches,
+            ("pe", "add"): matches,
+            ("lif", "update"): int(counts[SUMS_FINISHED]) if fires else 0,
+            **self.other_actions(counts),
+        }

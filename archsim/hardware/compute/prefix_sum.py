@@ -1,0 +1,36 @@
+"""Prefix-sum units: how many ones of a 128-bit bitmask stand before a position, which is where its value lies.
+
+* **Fast**: a tree of O(n log n) adders (n = 128); the offset of one position a cycle, 1 cycle latency.
+* **Laggy**: ``adders`` adders work through the bitmask in groups of ``adders`` bits, one group a cycle, and yield all
+  128 offsets after ``128 / adders`` cycles (16 adders: 8). With ``early_stop`` it stops behind the last group in which
+  something matched: ``last matched position / adders + 1`` cycles.
+* **Inverted laggy**: the same adders turn a bitmask and uncompressed values into compressed ones (output compressor).
+
+Source: LoAS (MICRO 2024) sections IV-C, IV-D, V: fast in one cycle, laggy with 16 adders in 8 cycles. ``early_stop`` is
+not in the paper.
+"""
+
+from __future__ import annotations
+
+from archsim.compress.bitmask import CHUNK_BITS, highest_one
+from archsim.jit import inlined
+
+HIDDEN = 0
+LITERAL = 1
+EARLY_STOP = 2
+LAGGY_MODES = {"hidden": HIDDEN, "literal": LITERAL, "early_stop": EARLY_STOP}
+
+
+@inlined
+def pass_cycles(adders: int) -> int:
+    """Cycles of a whole laggy pass."""
+    return -(-CHUNK_BITS // adders)
+
+
+@inlined
+def laggy_cycles(mode: int, adders: int, low: int, high: int) -> int:
+    """Cycles that the laggy prefix-sum works on a chunk whose AND is (``low``, ``high``), not both zero."""
+    if mode != EARLY_STOP:
+        return pass_cycles(adders)
+    last = 64 + highest_one(high) if high else highest_one(low)
+    return last // adders + 1

@@ -1,0 +1,1 @@
+"""Interconnect units: crossbar switches and the broadcast bus."""

@@ -1,0 +1,34 @@
+"""Where fibers lie in memory: whole lines each, one fiber behind the other or all lines of a fiber in one bank."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Placement(NamedTuple):
+    """First line of every fiber, int64 [fibers], lines ``stride`` apart; ``free`` is the first line behind them all."""
+
+    line: NDArray[np.int64]
+    stride: int
+    free: int
+
+
+def interleaved(sizes: NDArray[np.int64], line_bytes: int, base: int = 0) -> Placement:
+    """Fibers of ``sizes`` bytes one behind the other from line ``base`` on, so that their lines take banks in turn."""
+    ends = base + np.cumsum(-(-sizes // line_bytes))
+    return Placement(np.concatenate(([base], ends[:-1])), 1, int(ends[-1]))
+
+
+def by_bank(sizes: NDArray[np.int64], line_bytes: int, banks: int) -> Placement:
+    """Fiber i in bank ``i mod banks``, its lines ``banks`` apart; banks fill at their own pace, from line 0 on."""
+    lines = -(-sizes // line_bytes)
+    first = np.empty(len(sizes), np.int64)
+    depth = 0
+    for bank in range(min(banks, len(sizes))):
+        ends = np.cumsum(lines[bank::banks])
+        first[bank::banks] = (ends - lines[bank::banks]) * banks + bank
+        depth = max(depth, int(ends[-1]))
+    return Placement(first, banks, depth * banks)
