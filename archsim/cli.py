@@ -218,7 +218,10 @@ def trace_info(trace: TraceFile) -> None:
     }
     _print_table(("fact", "value"), [(name, value) for name, value in facts.items() if value is not None])
     typer.echo()
-    columns = ("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density")
+    columns = (
+        *("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density"),
+        *("input_density", "operand", "operand_bits"),
+    )
     layers = statistics(loaded)
     _print_table(columns, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
 
