@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,7 @@ from archsim.errors import ArchsimError, UsageError, nearest
 
 if TYPE_CHECKING:
     from archsim.report.report import Report
-    from archsim.trace import Trace
+    from archsim.trace import ActivationLayer, SyntheticLayer, Trace
 
 app = typer.Typer(
     name="archsim",
@@ -218,7 +219,10 @@ def trace_info(trace: TraceFile) -> None:
     }
     _print_table(("fact", "value"), [(name, value) for name, value in facts.items() if value is not None])
     typer.echo()
-    columns = ("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density")
+    columns = (
+        *("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density"),
+        *("input_density", "operand", "operand_bits"),
+    )
     layers = statistics(loaded)
     _print_table(columns, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
 
@@ -243,7 +247,7 @@ def trace_check(trace: TraceFile) -> None:
         raise UsageError(wrong)
 
 
-Share = Annotated[float | None, typer.Option(metavar="SHARE", help="With --shape: from 0 to 1.")]
+Share = Annotated[float | None, typer.Option(metavar="SHARE", help="With --shape: of spikes, from 0 to 1.")]
 
 
 @trace_app.command("synth")
@@ -256,38 +260,57 @@ def trace_synth(
     spike_density: Share = None,
     silent_ratio: Share = None,
     fire_once_ratio: Share = None,
-    weight_density: Share = None,
-    timesteps: Annotated[int | None, typer.Option(help="With --shape: timesteps; default 4.")] = None,
+    activation_density: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="With --shape: 8-bit activations instead of spikes.")
+    ] = None,
+    weight_density: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="From 0 to 1; default: that of the preset.")
+    ] = None,
+    timesteps: Annotated[int | None, typer.Option(help="Default: those of the preset, or 4.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal traces.")] = 0,
     images: Annotated[int, typer.Option(help="Number of images.")] = 1,
 ) -> None:
     """Make a synthetic trace: a preset, or layers of given shapes and densities."""
-    from archsim.trace import matrix_product, synthesize
+    from archsim.trace import synthesize
 
     if (preset is None) == (not shape):
         raise UsageError("trace synth: give either --preset or --shape")
-    if preset is not None:
-        if any(
-            value is not None for value in (spike_density, silent_ratio, fire_once_ratio, weight_density, timesteps)
-        ):
-            raise UsageError("trace synth: densities and --timesteps go with --shape; a preset brings its own")
-        _save(lambda: synthesize(preset, seed=seed, images=images), output)
+    spikes = (spike_density, silent_ratio, fire_once_ratio)
+    if preset is None:
+        layers = _products(shape or (), spikes, activation_density, weight_density)
+        _save(partial(synthesize, layers, seed=seed, images=images, timesteps=timesteps), output)
         return
-    if spike_density is None or silent_ratio is None or weight_density is None:
-        raise UsageError("trace synth: --shape needs --spike-density, --silent-ratio and --weight-density")
-    layers = [
+    if any(share is not None for share in (*spikes, activation_density)):
+        raise UsageError("trace synth: densities of inputs go with --shape; a preset brings its own")
+    make = partial(synthesize, preset, seed=seed, images=images, timesteps=timesteps, weight_density=weight_density)
+    _save(make, output)
+
+
+def _products(
+    shapes: Sequence[str],
+    spikes: tuple[float | None, float | None, float | None],
+    activation_density: float | None,
+    weight_density: float | None,
+) -> list[SyntheticLayer] | list[ActivationLayer]:
+    """Layers of given shapes that read either spikes (density, silent ratio, fire-once ratio) or activations."""
+    from archsim.trace import activation_product, matrix_product
+
+    sizes = [(f"layer{i}", *_shape(text)) for i, text in enumerate(shapes)]
+    if weight_density is not None and activation_density is not None and spikes == (None, None, None):
+        return [
+            activation_product(*size, activation_density=activation_density, weight_density=weight_density)
+            for size in sizes
+        ]
+    density, silent, once = spikes
+    if weight_density is None or activation_density is not None or density is None or silent is None:
+        choice = "either --activation-density or --spike-density and --silent-ratio"
+        raise UsageError(f"trace synth: --shape needs --weight-density, and {choice}")
+    return [
         matrix_product(
-            f"layer{i}",
-            *_shape(text),
-            spike_density=spike_density,
-            silent_ratio=silent_ratio,
-            fire_once_ratio=fire_once_ratio,
-            weight_density=weight_density,
+            *size, spike_density=density, silent_ratio=silent, fire_once_ratio=once, weight_density=weight_density
         )
-        for i, text in enumerate(shape or ())
+        for size in sizes
     ]
-    count = 4 if timesteps is None else timesteps
-    _save(lambda: synthesize(layers, seed=seed, images=images, timesteps=count), output)
 
 
 def _shape(text: str) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from archsim.trace import save_trace
-from tests.small_traces import tiny
+from tests.small_traces import every_kind, tiny
 
 
 class Raw:
@@ -216,6 +216,58 @@ CHANGES = {
     "provenance unknown": (_set("provenance/kind", "real"), "provenance.kind: got 'real'; allowed: 'trained'"),
     "scale 0": (_set("tensors/pixels/scale", 0.0), "tensors.pixels.scale"),
     "scale infinite": (_set("tensors/pixels/scale", 10**400), "tensors.pixels.scale"),
+    "pixels of more bits": (_set("tensors/pixels/bits", 7), "array 'tensor.pixels': does not fit 7 bits, got"),
+    "bits beyond the dtype": (_set("tensors/pixels/bits", 9), "tensors.pixels.bits: got 9; allowed: 1 to 8 for uint8"),
+    "0 bits": (_set("tensors/pixels/bits", 0), "tensors.pixels.bits: input should be greater than or equal to 1"),
+    "65 bits": (_set("tensors/pixels/bits", 65), "tensors.pixels.bits: input should be less than or equal to 64"),
+    "bits as text": (_set("tensors/pixels/bits", "8"), "tensors.pixels.bits: input should be a valid integer"),
+    "bits of spikes": (_set("tensors/conv1.spikes/bits", 1), "tensors.conv1.spikes.bits: unknown key"),
+    "real numbers": (_set("tensors/pixels/kind", "real"), "tensors.pixels.kind: unknown, got 'real'; allowed: 'spike'"),
+}  # fmt: skip
+
+
+KIND_CHANGES = {
+    # as above, of the trace that has every kind of tensor
+    "unused code of a signed spike": (
+        _array("tensor.ternary", lambda a: _with(a, 3, 0b00_10_01_11)),
+        "got the signed spike 10; allowed: 00, 01 and 11 for 0, 1 and -1"),
+    "bits after the last signed spike": (
+        _array("tensor.ternary", lambda a: _with(a, -1, 0x10)),
+        "the 4 bits after the last spike must be zero, got 0x10"),
+    "signed spikes cut short": (_array("tensor.ternary", lambda a: a[:-1]), "array 'tensor.ternary': got uint8 [67]"),
+    "signed spikes not packed": (
+        _array("tensor.ternary", lambda a: np.zeros((3, 2, 3, 3, 5), np.int8)), "got int8 [3, 2, 3, 3, 5]; allowed"),
+    "signed spikes as spikes": (
+        _set("tensors/positive/kind", "signed_spike"), "array 'tensor.positive': got uint8 [34]; allowed: uint8 [68]"),
+    "signed spikes of a dtype": (_set("tensors/ternary/dtype", "int8"), "tensors.ternary.dtype: unknown key"),
+    "misspelt signed spikes": (
+        _set("tensors/ternary/kind", "signed_spikes"), "got 'signed_spikes'; allowed: 'spike', 'signed_spike'"),
+    "signed spikes behind a neuron": (
+        _set("tensors/a.out/kind", "signed_spike"), "writes 'spike' or 'spike_time', got 'signed_spike'"),
+    "spike time T": (
+        _array("tensor.times", lambda a: _with(a, (1, 2, 0, 3), 3)),
+        "array 'tensor.times': got the time 3; allowed: 0 to 2, and 255 for never"),
+    "spike time 254": (_array("tensor.b.out", lambda a: _with(a, (0, 0, 0, 0), 254)), "got the time 254; allowed"),
+    "spike times with a sign": (_array("tensor.times", lambda a: a.view(np.int8)), "got int8 [2, 3, 3, 5]; allowed"),
+    "spike times of 16 bits": (_array("tensor.times", lambda a: a.astype(np.uint16)), "got uint16 [2, 3, 3, 5]"),
+    "spike times that change in time": (
+        _array("tensor.times", lambda a: np.stack([a] * 3)), "got uint8 [3, 2, 3, 3, 5]; allowed"),
+    "spike times per timestep": (_set("tensors/times/per_timestep", True), "tensors.times.per_timestep: unknown key"),
+    "spike times behind no neuron": (
+        _set("tensors/c.out", {"kind": "spike_time", "shape": [2]}), "operation 'c' writes 'int', got 'spike_time'"),
+    "earliest times as spikes": (
+        _set("tensors/earliest.out/kind", "spike"), "operation 'earliest' writes 'spike_time', got 'spike'"),
+    "times and spikes together": (
+        _set("operations/7/inputs", ["times", "a.out"]), "needs inputs of one kind, got ['spike', 'spike_time']"),
+    "sum of spike times": (
+        _set("operations/8/inputs", ["ternary", "times"]),
+        "operations[8].inputs[1]: add cannot read spike times, got 'times'; allowed: conv2d, linear, pool, concat"),
+    "product of spike times": (
+        _set("operations/9/inputs", ["times", "levels"]), "operations[9].inputs[0]: matmul cannot read spike times"),
+    "masked spike times": (
+        _set("operations/1/neuron/mask_fire_once", True), "mask_fire_once: neurons with a spike time fire once"),
+    "levels of more bits": (
+        _set("tensors/levels/bits", 4), "array 'tensor.levels': does not fit 4 bits, got -16 to 15; allowed: -8 to 7"),
 }  # fmt: skip
 
 
@@ -342,7 +394,7 @@ FILES = {
     "zip bomb that lies": (lambda good, path: _lying_bomb(good, path), "'weight.conv2': is damaged"),
 }  # fmt: skip
 
-FAULTS = {**FILES, **CHANGES, **RAW_META}
+FAULTS = {**FILES, **CHANGES, **KIND_CHANGES, **RAW_META}
 
 
 def good_trace(tmp_path: Path) -> Path:
@@ -361,6 +413,9 @@ def bad_trace(fault: str, good: Path) -> Path:
     elif fault in RAW_META:
         write(path, how, {})
     else:
+        if fault in KIND_CHANGES:
+            good = good.parent / "kinds.npz"
+            save_trace(every_kind(), good)
         raw = Raw(good)
         how(raw)
         write(path, raw.sealed(), raw.arrays)

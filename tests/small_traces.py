@@ -8,30 +8,28 @@ import numpy as np
 
 from archsim.trace import Neuron, Operation, Trace
 from archsim.trace.resimulation import compute
+from archsim.trace.schema import NEVER
+from tests.twins import trace as twin
 
 LABELS = {"kind": "synthetic", "weights": "synthetic"}
 
 
-def build(operations, tensors, timesteps, provenance=LABELS, **more) -> Trace:
+def build(operations, tensors, timesteps, kinds=None, provenance=LABELS, **more) -> Trace:
     """A trace whose outputs are computed: ``tensors`` holds only what no operation writes."""
-    tensors = dict(tensors)
+    tensors, kinds = dict(tensors), kinds or {}
     for operation in operations:
-        silent = dict(tensors)
-        inputs = {name: silent[name] for name in operation.inputs}
-        shaped = Trace(
-            network="shape", timesteps=timesteps, operations=[operation], tensors=inputs, provenance=LABELS
-        ).operations[0]
-        output = compute(shaped, [decoded(inputs[name]) for name in operation.inputs], timesteps)
-        tensors[operation.output] = output
+        inputs = {name: tensors[name] for name in operation.inputs}
+        alone = Trace(
+            network="shape", timesteps=timesteps, operations=[operation], tensors=inputs, provenance=LABELS,
+            kinds={name: kind for name, kind in kinds.items() if name in inputs},
+        )  # fmt: skip
+        output = compute(alone.operations[0], [alone.operand(name) for name in operation.inputs], timesteps)
+        timed = kinds.get(operation.output) == "spike_time"
+        tensors[operation.output] = twin.first_spike_times(output) if timed else output
     return Trace(
-        network="small", timesteps=timesteps, operations=operations, tensors=tensors, provenance=provenance, **more
-    )
-
-
-def decoded(array):
-    """``array`` as ``Trace.tensor`` would return it."""
-    timed = array.ndim in (3, 5)
-    return array.astype(np.int64) if timed and array.dtype != np.bool_ else array
+        network="small", timesteps=timesteps, operations=operations, tensors=tensors, provenance=provenance,
+        kinds=kinds, **more,
+    )  # fmt: skip
 
 
 def lif(channels: int, threshold: int = 40, leak_shift: int = 1, timesteps: int = 4, **more) -> Neuron:
@@ -86,6 +84,39 @@ def every_operation(seed: int = 0, timesteps: int = 3) -> Trace:
     return build(operations, {"spikes": spikes, "levels": levels}, timesteps)
 
 
+def every_kind(seed: int = 0, timesteps: int = 3) -> Trace:
+    """Signed spikes, spike times and integers of five bits with a scale, through all operations that may read them."""
+    generator = np.random.default_rng(seed)
+    shape = (2, 3, 3, 5)
+    ternary = generator.integers(-1, 2, (timesteps, *shape), dtype=np.int8)
+    times = generator.integers(0, timesteps + 1, shape, dtype=np.uint8)
+    times[times == timesteps] = NEVER
+    levels = generator.integers(-16, 16, (timesteps, *shape), dtype=np.int8)
+
+    def weights(*shape):
+        return generator.integers(-20, 21, shape, dtype=np.int8)
+
+    operations = [
+        Operation("a", "conv2d", ("ternary",), "a.out", padding=(1, 1), weight=weights(4, 3, 3, 3), neuron=lif(4)),
+        Operation(
+            "b", "conv2d", ("times",), "b.out", weight=weights(3, 3, 1, 1), bias=np.array([9, 2, 4]),
+            neuron=Neuron("if", np.full(3, 8)),
+        ),
+        Operation("c", "linear", ("ternary",), "c.out", weight=weights(2, 45)),
+        Operation("d", "linear", ("b.out",), "d.out", weight=weights(2, 45), bias=np.arange(2)),
+        Operation("highest", "pool", ("ternary",), "highest.out", kernel=(2, 3), padding=(1, 0)),
+        Operation("earliest", "pool", ("times",), "earliest.out", kernel=(2, 2), stride=(2, 1)),
+        Operation("signs", "concat", ("ternary", "ternary"), "signs.out"),
+        Operation("hands", "concat", ("times", "b.out"), "hands.out"),
+        Operation("sum", "add", ("ternary", "levels", "positive"), "sum.out", neuron=Neuron("if", np.full(3, 5))),
+        Operation("product", "matmul", ("ternary", "levels"), "product.out", transpose=True),
+    ]  # fmt: skip
+    kinds = dict.fromkeys(("ternary", "highest.out", "signs.out"), "signed_spike")
+    kinds |= dict.fromkeys(("times", "b.out", "earliest.out", "hands.out"), "spike_time")
+    tensors = {"ternary": ternary, "times": times, "levels": levels, "positive": ternary > 0}
+    return build(operations, tensors, timesteps, kinds, scales={"levels": 0.125}, bits={"levels": 5})
+
+
 def replaced(trace: Trace, name: str, **changes) -> list[Operation]:
     """The operations of ``trace`` with the one called ``name`` changed."""
     return [replace(op, **changes) if op.name == name else op for op in trace.operations]
@@ -94,3 +125,8 @@ def replaced(trace: Trace, name: str, **changes) -> list[Operation]:
 def contents(trace: Trace) -> dict[str, np.ndarray]:
     """All stored tensors."""
     return {name: trace.tensor(name) for name in trace.tensors}
+
+
+def kinds(trace: Trace) -> dict[str, str]:
+    """What all stored tensors are."""
+    return {name: trace.kind(name) for name in trace.tensors}

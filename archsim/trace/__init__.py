@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from archsim.trace.density import LayerStatistics, statistics, total
     from archsim.trace.model import Neuron, Operation, Trace
-    from archsim.trace.presets import PRESETS, SyntheticLayer, matrix_product
+    from archsim.trace.presets import PRESETS, ActivationLayer, SyntheticLayer, activation_product, matrix_product
     from archsim.trace.reading import load_trace
     from archsim.trace.recorded import import_spikes
     from archsim.trace.resimulation import Check, check_trace, resimulate
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PRESETS",
+    "ActivationLayer",
     "Check",
     "LayerStatistics",
     "Neuron",
     "Operation",
     "SyntheticLayer",
     "Trace",
+    "activation_product",
     "check_trace",
     "import_spikes",
     "load_trace",
@@ -40,12 +42,14 @@ __all__ = [
 # Imported when first used, so that ``import archsim`` stays light.
 _HOMES = {
     "PRESETS": "presets",
+    "ActivationLayer": "presets",
     "Check": "resimulation",
     "LayerStatistics": "density",
     "Neuron": "model",
     "Operation": "model",
     "SyntheticLayer": "presets",
     "Trace": "model",
+    "activation_product": "presets",
     "check_trace": "resimulation",
     "import_spikes": "recorded",
     "load_trace": "reading",

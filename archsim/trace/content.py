@@ -1,7 +1,8 @@
 """The contents of arrays: how spikes are packed, what values may be, and the hash over everything.
 
 Packing: the bits of a tensor in C order (the last axis fastest), eight to a byte, the first in the lowest bit, zeros
-after the last. In numpy: ``numpy.packbits(spikes, bitorder="little")``.
+after the last. In numpy: ``numpy.packbits(spikes, bitorder="little")``. A signed spike is two bits, in two's
+complement: ``low - 2 high``, so that 00 is 0, 01 is 1, 11 is -1, and 10, which would be -2, is refused.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import TraceError
-from archsim.trace.graph import ArraySpec, Graph, timed_shape
-from archsim.trace.schema import Meta, SpikeTensor
+from archsim.trace.graph import ArraySpec, Graph, operand_bits, timed_shape
+from archsim.trace.schema import NEVER, IntegerTensor, Meta, SpikeTimeTensor, TensorRecord
 
 _INT64_LIMIT = (1 << 63) - 1
 
@@ -32,9 +33,32 @@ def unpack(packed: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return np.unpackbits(packed, count=math.prod(shape), bitorder="little").view(np.bool_).reshape(shape)
 
 
-def stray_bits(packed: NDArray[Any], spec: ArraySpec, where: str) -> list[str]:
-    """The problem of packed spikes whose last byte has bits set after the last spike."""
-    unused = 8 * packed.size - spec.elements
+def pack_signed(spikes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Pairs of bits of a tensor of -1, 0 and 1, as uint8 [ceil(size / 4)]."""
+    low, high = spikes.reshape(-1) != 0, spikes.reshape(-1) < 0
+    return pack(np.stack([low, high], axis=1))
+
+
+def unpack_signed(packed: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int8]:
+    """The tensor int8 of ``shape`` in ``packed``."""
+    bits = unpack(packed, (*shape, 2)).view(np.int8)
+    return bits[..., 0] - 2 * bits[..., 1]
+
+
+def spikes_of_times(times: NDArray[Any], timesteps: int) -> NDArray[np.bool_]:
+    """Spikes bool [T, ...] of neurons that fire once, at ``times`` [...], or never."""
+    spikes: NDArray[np.bool_] = times == np.arange(timesteps).reshape(-1, *(1,) * times.ndim)
+    return spikes
+
+
+def first_spike_times(spikes: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Times uint8 [...] of the first of the spikes [T, ...] of each neuron."""
+    return np.where(spikes.any(0), spikes.argmax(0), NEVER).astype(np.uint8)
+
+
+def stray_bits(packed: NDArray[Any], bits: int, where: str) -> list[str]:
+    """The problem of packed spikes, ``bits`` bits in all, whose last byte has more bits set after the last spike."""
+    unused = 8 * packed.size - bits
     if not unused or not int(packed[-1]) >> (8 - unused):
         return []
     return [f"{where}: the {unused} bits after the last spike must be zero, got {int(packed[-1]):#04x}"]
@@ -43,9 +67,18 @@ def stray_bits(packed: NDArray[Any], spec: ArraySpec, where: str) -> list[str]:
 def decode(meta: Meta, name: str, stored: NDArray[Any]) -> NDArray[Any]:
     """The tensor ``name`` from its stored array: bool for spikes, otherwise integers."""
     tensor = meta.tensors[name]
-    if isinstance(tensor, SpikeTensor):
-        return unpack(stored, timed_shape(meta, tensor))
+    shape = timed_shape(meta, tensor)
+    match tensor.kind:
+        case "spike":
+            return unpack(stored, shape)
+        case "signed_spike":
+            return unpack_signed(stored, shape)
     return stored.astype(np.int64) if tensor.per_timestep else stored
+
+
+def encode(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:
+    """The stored array of packed spikes, given what ``decode`` returns."""
+    return pack_signed(values) if tensor.kind == "signed_spike" else pack(values)
 
 
 class ContentHash:
@@ -88,31 +121,55 @@ def check(
             continue
         digest.add(name, array)
         problems.extend(_values(meta, name, array, graph.arrays[name], f"{where}: array {name!r}"))
-        bounds[name] = 1 if _is_spikes(meta, name) else max(-int(array.min()), int(array.max()))
+        bounds[name] = _largest(meta, name, array)
     if not damaged:
         problems.extend(_overflows(meta, graph, bounds, where))
     return problems, digest.hexdigest()
 
 
-def _is_spikes(meta: Meta, name: str) -> bool:
+def _largest(meta: Meta, name: str, array: NDArray[Any]) -> int:
+    """The largest magnitude of what operations read from ``array``."""
     role, _, owner = name.partition(".")
-    return role == "tensor" and isinstance(meta.tensors[owner], SpikeTensor)
+    if role == "tensor" and not isinstance(meta.tensors[owner], IntegerTensor):
+        return 1
+    return max(-int(array.min()), int(array.max()))
 
 
 def _values(meta: Meta, name: str, array: NDArray[Any], spec: ArraySpec, where: str) -> list[str]:
     role, _, owner = name.partition(".")
-    if _is_spikes(meta, name):
-        return stray_bits(array, spec, where)
+    if role == "tensor":
+        return _tensor_values(meta, owner, array, spec, where)
     if role == "threshold" and int(array.min()) <= 0:
         channel = int(np.argmax(array <= 0))
         return [f"{where}: must be above zero, got {int(array[channel])} for channel {channel}"]
     if role == "weight":
         bits = next(record.weight.bits for record in meta.operations if record.name == owner)  # type: ignore[union-attr]
-        low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-        if bits < 8 and not (int(array.min()) >= low and int(array.max()) <= high):
-            got = f"{int(array.min())} to {int(array.max())}"
-            return [f"{where}: does not fit {bits} bits, got {got}; allowed: {low} to {high}"]
+        return _unfit(array, bits, where)
     return []
+
+
+def _tensor_values(meta: Meta, name: str, array: NDArray[Any], spec: ArraySpec, where: str) -> list[str]:
+    tensor = meta.tensors[name]
+    if isinstance(tensor, IntegerTensor):
+        return _unfit(array, operand_bits(meta, tensor), where)
+    if isinstance(tensor, SpikeTimeTensor):
+        wrong = array[(array >= meta.timesteps) & (array != NEVER)]
+        times = f"0 to {meta.timesteps - 1}, and {NEVER} for never"
+        return [f"{where}: got the time {int(wrong[0])}; allowed: {times}"] if wrong.size else []
+    problems = stray_bits(array, spec.elements * tensor.packed_bits, where)
+    # The high bit of a pair without the low one.
+    if tensor.kind == "signed_spike" and (array >> 1 & ~array & 0x55).any():
+        problems.append(f"{where}: got the signed spike 10; allowed: 00, 01 and 11 for 0, 1 and -1")
+    return problems
+
+
+def _unfit(array: NDArray[Any], bits: int, where: str) -> list[str]:
+    """The problem of integers that do not fit ``bits``: two's complement where the dtype has a sign."""
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if array.dtype.kind == "i" else (0, (1 << bits) - 1)
+    least, most = int(array.min()), int(array.max())
+    if low <= least and most <= high:
+        return []
+    return [f"{where}: does not fit {bits} bits, got {least} to {most}; allowed: {low} to {high}"]
 
 
 def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) -> list[str]:

@@ -1,8 +1,9 @@
 """How sparse the operands of a trace are, layer by layer.
 
-Ratios of spikes refer to the im2col matrix [M, K] of words of T bits, as in Table II of LoAS: an input neuron counts
-once for every window that covers it, and a word of the zero padding is silent. The counts are exact integers; the
-matrix is never built, because a neuron at (row, column) occurs in ``rows[row] * columns[column]`` windows.
+Ratios of inputs refer to the im2col matrix [M, K] of words of T values, as in Table II of LoAS: an input neuron counts
+once for every window that covers it, and a word of the zero padding is silent. A word of integers is silent if all of
+them are zero. The counts are exact; the matrix is never built, because a neuron at (row, column) occurs in
+``rows[row] * columns[column]`` windows.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from archsim.trace.model import Operation, Trace
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """One layer, or a total, which has no M, N and K. Spike counts are None where the input is not spikes.
+    """One layer, or a total, which has no M, N and K.
 
-    ``words`` = M K, ``spikes`` ones in all timesteps, ``active_words`` with at least one spike and ``fire_once_words``
-    with exactly one. ``input_density`` is the share of ones in the stored feature map itself, without padding.
+    ``operand`` is the kind of the input and ``operand_bits`` the width of its values. ``words`` = M K,
+    ``active_words`` of them are not silent. Of inputs that are spikes, ``spikes`` counts those in all timesteps and
+    ``fire_once_words`` the words with exactly one (None for integers). ``input_density`` is the share of spikes, or of
+    integers that are not zero, in the feature map itself, without padding.
     """
 
     layer: str
@@ -32,12 +35,14 @@ class LayerStatistics:
     k: int | None
     timesteps: int
     words: int
+    active_words: int
+    weights: int
+    weight_nonzeros: int
     spikes: int | None = None
-    active_words: int | None = None
     fire_once_words: int | None = None
     input_density: float | None = None
-    weights: int | None = None
-    weight_nonzeros: int | None = None
+    operand: str = ""
+    operand_bits: int | None = None
 
     @property
     def spike_density(self) -> float | None:
@@ -46,8 +51,8 @@ class LayerStatistics:
 
     @property
     def silent_ratio(self) -> float | None:
-        """Share of words without any spike ("packed" sparsity)."""
-        return None if self.active_words is None or not self.words else 1 - self.active_words / self.words
+        """Share of silent words ("packed" sparsity)."""
+        return 1 - self.active_words / self.words if self.words else None
 
     @property
     def fire_once_ratio(self) -> float | None:
@@ -57,7 +62,7 @@ class LayerStatistics:
     @property
     def weight_density(self) -> float | None:
         """Share of weights that are not zero."""
-        return None if self.weight_nonzeros is None or not self.weights else self.weight_nonzeros / self.weights
+        return self.weight_nonzeros / self.weights if self.weights else None
 
     def row(self) -> dict[str, Any]:
         """All of it as one flat dictionary, ratios included."""
@@ -71,26 +76,27 @@ def statistics(trace: Trace) -> list[LayerStatistics]:
 
 
 def total(layers: Iterable[LayerStatistics]) -> LayerStatistics:
-    """All layers that read spikes together: every word and every weight counts once."""
+    """The layers that read spikes together, or all where none does: every word and every weight counts once."""
+    layers = list(layers)
     spiking = [layer for layer in layers if layer.spikes is not None]
+    counted = spiking or layers
 
     def add(name: str) -> int:
-        return sum(getattr(layer, name) or 0 for layer in spiking)
+        return sum(getattr(layer, name) for layer in counted)
 
-    ones = sum((layer.spikes or 0) for layer in spiking)
     return LayerStatistics(
         layer="total",
         op="",
         m=None,
         n=None,
         k=None,
-        timesteps=spiking[0].timesteps if spiking else 0,
+        timesteps=counted[0].timesteps if counted else 0,
         words=add("words"),
-        spikes=ones,
         active_words=add("active_words"),
-        fire_once_words=add("fire_once_words"),
         weights=add("weights"),
         weight_nonzeros=add("weight_nonzeros"),
+        spikes=add("spikes") if spiking else None,
+        fire_once_words=add("fire_once_words") if spiking else None,
     )
 
 
@@ -108,21 +114,20 @@ def covers(operation: Operation) -> NDArray[np.int64]:
 
 
 def _layer(trace: Trace, operation: Operation) -> LayerStatistics:
-    counts: dict[str, Any] = {}
     (name,) = operation.inputs
-    if trace.kind(name) == "spike":
-        times = trace.tensor(name).sum(0, dtype=np.uint8)
-        rows = covers(operation)
-        counts = {
-            "spikes": int((times * rows).sum()),
-            "active_words": int(((times > 0) * rows).sum()),
-            "fire_once_words": int(((times == 1) * rows).sum()),
-            "input_density": float(times.mean() / trace.timesteps),
-        }
+    present = trace.operand(name) != 0
+    # Integers that do not change in time have no axis of it.
+    times = np.count_nonzero(present.reshape(-1, trace.images, *operation.input_shapes[0]), axis=0)
+    rows = covers(operation)
+    counts: dict[str, Any] = {}
+    if trace.kind(name) != "int":
+        counts = {"spikes": int((times * rows).sum()), "fire_once_words": int(((times == 1) * rows).sum())}
     weight = operation.weight
     assert weight is not None, "convolutions and linear layers have weights"
     m, n, k = operation.m, operation.n, operation.k
     return LayerStatistics(
         layer=operation.name, op=operation.op, m=m, n=n, k=k, timesteps=trace.timesteps, words=m * k,
-        weights=weight.size, weight_nonzeros=int(np.count_nonzero(weight)), **counts,
+        active_words=int(((times > 0) * rows).sum()), weights=weight.size,
+        weight_nonzeros=int(np.count_nonzero(weight)), input_density=float(present.mean()), operand=trace.kind(name),
+        operand_bits=trace.bits(name), **counts,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from archsim.errors import nearest
 from archsim.trace.schema import (
+    Add,
     Concatenation,
     Convolution,
     IntegerTensor,
@@ -21,7 +22,6 @@ from archsim.trace.schema import (
     Meta,
     OperationRecord,
     Pool,
-    SpikeTensor,
     TensorRecord,
 )
 
@@ -33,7 +33,7 @@ _ITEM_BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
 
 
 class ArraySpec(NamedTuple):
-    """An array that the record promises. ``elements`` counts decoded values: bits, for packed spikes."""
+    """An array that the record promises. ``elements`` counts decoded values: several a byte, for packed spikes."""
 
     dtype: str
     shape: Shape
@@ -73,9 +73,15 @@ def resolve(meta: Meta, where: str) -> Graph:
 
 
 def timed_shape(meta: Meta, tensor: TensorRecord) -> Shape:
-    """Shape with time and images: [T, I, ...], or [I, ...] for integers that do not change in time."""
-    timed = isinstance(tensor, SpikeTensor) or tensor.per_timestep
-    return (*((meta.timesteps,) if timed else ()), meta.images, *tensor.shape)
+    """Shape with time and images: [T, I, ...], or [I, ...] for spike times and integers that do not change in time."""
+    return (*((meta.timesteps,) if tensor.per_timestep else ()), meta.images, *tensor.shape)
+
+
+def operand_bits(meta: Meta, tensor: TensorRecord) -> int:
+    """Width of one value: 1 for spikes, 2 for signed ones, enough for T times and never, or that of the integers."""
+    if isinstance(tensor, IntegerTensor):
+        return tensor.bits or 8 * _ITEM_BYTES[tensor.dtype]
+    return tensor.packed_bits or meta.timesteps.bit_length()
 
 
 class _Resolver:
@@ -134,6 +140,12 @@ class _Resolver:
             kinds = {self.meta.tensors[name].kind for name in record.inputs}
             if len(kinds) > 1:
                 self.problem(f"{path}.inputs", f"{record.op} needs inputs of one kind, got {sorted(kinds)}")
+        if isinstance(record, Add | MatrixProduct):
+            for position, name in enumerate(record.inputs):
+                if self.meta.tensors[name].kind == "spike_time":
+                    readers = "conv2d, linear, pool, concat"
+                    text = f"{record.op} cannot read spike times, got {name!r}; allowed: {readers}"
+                    self.problem(f"{path}.inputs[{position}]", text)
         self._neuron(record, path)
         if len(self.problems) == before:
             self.geometry[record.name] = Geometry(shapes, output, weight)
@@ -187,6 +199,9 @@ class _Resolver:
             self.problem(f"{path}.neuron.leak_shift", f"an IF neuron has no leak, got {neuron.leak_shift}; allowed: 0")
         if neuron.kind == "lif" and not neuron.leak_shift:
             self.problem(f"{path}.neuron.leak_shift", "a LIF neuron leaks, got 0; allowed: 1 to 8")
+        output = self.meta.tensors.get(record.output)
+        if neuron.mask_fire_once and output is not None and output.kind == "spike_time":
+            self.problem(f"{path}.neuron.mask_fire_once", "neurons with a spike time fire once; allowed: false")
 
     def _output(self, record: OperationRecord, output: Shape, path: str) -> None:
         stored = self.meta.tensors.get(record.output)
@@ -197,18 +212,19 @@ class _Resolver:
                 f"tensors.{record.output}.shape",
                 f"operation {record.name!r} writes {list(output)}, got {list(stored.shape)}",
             )
-        kind = self._output_kind(record)
-        if stored.kind != kind:
+        kinds = self._output_kinds(record)
+        if stored.kind not in kinds:
+            allowed = " or ".join(repr(kind) for kind in kinds)
             self.problem(
-                f"tensors.{record.output}.kind", f"operation {record.name!r} writes {kind!r}, got {stored.kind!r}"
+                f"tensors.{record.output}.kind", f"operation {record.name!r} writes {allowed}, got {stored.kind!r}"
             )
         elif isinstance(stored, IntegerTensor) and not stored.per_timestep and not self._is_static(record):
             self.problem(f"tensors.{record.output}.per_timestep", f"operation {record.name!r} writes every timestep")
 
-    def _output_kind(self, record: OperationRecord) -> str:
+    def _output_kinds(self, record: OperationRecord) -> tuple[str, ...]:
         if isinstance(record, Pool | Concatenation):
-            return self.meta.tensors[record.inputs[0]].kind
-        return "int" if record.neuron is None else "spike"
+            return (self.meta.tensors[record.inputs[0]].kind,)
+        return ("int",) if record.neuron is None else ("spike", "spike_time")
 
     def _is_static(self, record: OperationRecord) -> bool:
         """Does the output stay the same in time, because no input changes and there is no neuron?"""
@@ -217,9 +233,12 @@ class _Resolver:
 
     def tensors(self) -> None:
         used = {name for record in self.meta.operations for name in (*record.inputs, record.output)}
-        for name in self.meta.tensors:
+        for name, tensor in self.meta.tensors.items():
             if name not in used:
                 self.problem(f"tensors.{name}", f"no operation reads or writes it{nearest(name, used)}")
+            if isinstance(tensor, IntegerTensor) and (tensor.bits or 1) > 8 * _ITEM_BYTES[tensor.dtype]:
+                width = f"1 to {8 * _ITEM_BYTES[tensor.dtype]} for {tensor.dtype}"
+                self.problem(f"tensors.{name}.bits", f"got {tensor.bits}; allowed: {width}")
 
     def arrays(self) -> dict[str, ArraySpec]:
         arrays = {}
@@ -242,10 +261,9 @@ class _Resolver:
         for name, tensor in self.meta.tensors.items():
             shape = timed_shape(self.meta, tensor)
             elements = math.prod(shape)
-            if isinstance(tensor, SpikeTensor):
-                spec = ArraySpec("uint8", (-(-elements // 8),), elements)
-            else:
-                spec = ArraySpec(tensor.dtype, shape, elements)
+            if tensor.packed_bits:
+                shape = (-(-elements * tensor.packed_bits // 8),)
+            spec = ArraySpec(tensor.dtype, shape, elements)
             yield f"tensor.{name}", f"tensors.{name}.shape", spec
         for index, record in enumerate(self.meta.operations):
             path = f"operations[{index}]"

@@ -33,6 +33,14 @@ from archsim.errors import TraceError, UsageError, nearest
 from archsim.trace import content, graph, schema
 
 _HERE = "trace"
+_INTEGERS = ", ".join(schema.INTEGER_DTYPES)
+# What an array of each kind may be.
+_ARRAYS = {
+    "spike": "bool [T, I, ...]",
+    "signed_spike": f"-1, 0 and 1 [T, I, ...] as {_INTEGERS}",
+    "spike_time": f"times [I, ...] as {_INTEGERS}",
+    "int": f"[T, I, ...] or [I, ...] as {_INTEGERS}",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +146,9 @@ class Trace:
     Operations stand in the order in which they run. ``tensors`` must hold every tensor that an operation reads, and
     should hold the outputs, so that they can be verified. The dtype and rank of an array say what it is: bool
     [T, I, C, H, W] or [T, I, F] are spikes; integers of the same rank change with time; integers [I, C, H, W] or [I, F]
-    (pixels) are the same at every timestep. ``scales`` gives the real value of one unit of an integer tensor, by name.
+    (pixels) are the same at every timestep. ``kinds`` says more, by name: integers -1, 0 and 1 that change with time
+    may be ``signed_spike``, and integers that do not ``spike_time`` (the timestep of a neuron's only spike, or
+    ``schema.NEVER``). ``bits`` and ``scales`` give the width and the real value of one unit of an integer tensor.
     ``provenance`` has the keys of ``schema.Provenance``; whatever else is worth telling goes under its ``details``.
 
     Raises ``TraceError`` with every problem, by the same checks as ``load_trace``.
@@ -153,8 +163,11 @@ class Trace:
         tensors: Mapping[str, NDArray[Any]],
         provenance: Mapping[str, Any],
         scales: Mapping[str, float] | None = None,
+        kinds: Mapping[str, str] | None = None,
+        bits: Mapping[str, int] | None = None,
     ) -> None:
-        record, arrays = _describe(network, timesteps, operations, tensors, provenance, scales or {})
+        more = {"kind": kinds or {}, "bits": bits or {}, "scale": {k: float(v) for k, v in (scales or {}).items()}}
+        record, arrays = _describe(network, timesteps, operations, tensors, provenance, more)
         meta = schema.parse(record, _HERE)
         resolved = graph.resolve(meta, _HERE)
         problems = list(resolved.problems) or _misfits(resolved, arrays)
@@ -236,21 +249,35 @@ class Trace:
     def tensor(self, name: str) -> NDArray[Any]:
         """The tensor ``name``, decoded now and not kept.
 
-        Spikes are bool [T, I, C, H, W] or [T, I, F]; integers that change in time int64 of the same shapes; other
-        integers (pixels) have their stored dtype and the shape [I, C, H, W] or [I, F].
+        Spikes are bool [T, I, C, H, W] or [T, I, F]; signed spikes int8 and integers that change in time int64 of the
+        same shapes; other integers (pixels) have their stored dtype and the shape [I, C, H, W] or [I, F], and so have
+        spike times, uint8.
         """
         if name not in self.meta.tensors:
             known = ", ".join(self.tensors)
             raise UsageError(f"no tensor {name!r} is stored; stored: {known}{nearest(name, self.tensors)}")
         return content.decode(self.meta, name, self.arrays[f"tensor.{name}"])
 
+    def operand(self, name: str) -> NDArray[Any]:
+        """The tensor ``name`` as operations read it: spike times as the spikes they stand for, bool [T, I, ...]."""
+        tensor = self.tensor(name)
+        return content.spikes_of_times(tensor, self.timesteps) if self.kind(name) == "spike_time" else tensor
+
     def stored(self, name: str) -> bool:
         """Does the trace hold the tensor ``name``? (It always holds what an operation reads.)"""
         return name in self.meta.tensors
 
     def kind(self, name: str) -> str:
-        """``spike`` or ``int``."""
+        """``spike``, ``signed_spike``, ``spike_time`` or ``int``."""
         return self.meta.tensors[name].kind
+
+    def bits(self, name: str) -> int:
+        """Width of a value of the tensor ``name``."""
+        return graph.operand_bits(self.meta, self.meta.tensors[name])
+
+    def scale(self, name: str) -> float:
+        """The real value of one unit of the tensor ``name``; 1 for spikes."""
+        return getattr(self.meta.tensors[name], "scale", 1.0)
 
     def select(self, layers: Iterable[str] | None = None, images: Iterable[int] | None = None) -> Trace:
         """The same trace with only these operations (in the order of the trace) and these images (by number).
@@ -313,8 +340,8 @@ class _Chosen(Mapping[str, NDArray[Any]]):
         if role != "tensor":
             return stored
         record = self._meta.tensors[tensor]
-        if isinstance(record, schema.SpikeTensor):
-            return content.pack(content.decode(self._meta, tensor, stored)[:, self._images])
+        if record.packed_bits:
+            return content.encode(record, content.decode(self._meta, tensor, stored)[:, self._images])
         return stored[:, self._images] if record.per_timestep else stored[self._images]
 
     def __iter__(self) -> Iterator[str]:
@@ -338,11 +365,18 @@ def _describe(
     operations: Sequence[Operation],
     tensors: Mapping[str, NDArray[Any]],
     provenance: Mapping[str, Any],
-    scales: Mapping[str, float],
+    more: Mapping[str, Mapping[str, Any]],
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """The record of a trace as JSON would hold it, and its arrays as they are stored."""
-    unknown = [name for name in scales if name not in tensors]
-    problems = [f"{_HERE}: scales.{name}: no such tensor{nearest(name, tensors)}" for name in unknown]
+    """The record of a trace as JSON would hold it, and its arrays as they are stored.
+
+    ``more`` has the keys of tensors that arrays do not tell: by key, then by tensor.
+    """
+    problems = [
+        f"{_HERE}: tensors.{name}.{key}: no such tensor{nearest(name, tensors)}"
+        for key, values in more.items()
+        for name in values
+        if name not in tensors
+    ]
     records: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
     images = set()
@@ -354,17 +388,9 @@ def _describe(
             problems.append(f"{at}: got the shape {list(array.shape)}; allowed: [T, I, ...] or [I, ...]")
         elif timed and array.shape[0] != timesteps:
             problems.append(f"{at}: {timesteps} timesteps expected, got the shape {list(array.shape)}")
-        elif array.dtype == np.bool_ and timed:
-            records[name] = {"kind": "spike", "shape": list(array.shape[2:])}
-            arrays[f"tensor.{name}"] = content.pack(array)
-        elif array.dtype.name in schema.INTEGER_DTYPES:
-            shape = array.shape[2:] if timed else array.shape[1:]
-            kind = {"kind": "int", "shape": list(shape), "dtype": array.dtype.name, "per_timestep": timed}
-            records[name] = kind | {"scale": float(scales.get(name, 1.0))}
-            arrays[f"tensor.{name}"] = array
         else:
-            allowed = f"bool [T, I, ...] or {', '.join(schema.INTEGER_DTYPES)}"
-            problems.append(f"{at}: got {array.dtype} {list(array.shape)}; allowed: {allowed}")
+            told = {key: values[name] for key, values in more.items() if name in values}
+            records[name], arrays[f"tensor.{name}"] = _describe_tensor(array, told, at, problems)
         images.add(array.shape[1] if timed else array.shape[0] if array.ndim else 0)
     if len(images) > 1:
         problems.append(f"{_HERE}: tensors: the number of images differs, got {sorted(images)}")
@@ -387,6 +413,31 @@ def _describe(
         "operations": described,
     }
     return record, arrays
+
+
+def _describe_tensor(
+    array: NDArray[Any], told: dict[str, Any], at: str, problems: list[str]
+) -> tuple[dict[str, Any], NDArray[Any]]:
+    """The record of a tensor and its array as it is stored. ``told`` has the keys that the array does not tell."""
+    timed = array.ndim in (3, 5)
+    integers = array.dtype.name in schema.INTEGER_DTYPES
+    kind = told.get("kind", "spike" if array.dtype == np.bool_ else "int")
+    record = {"kind": kind, "shape": list(array.shape[2 if timed else 1 :])} | told
+    if kind == "spike" and array.dtype == np.bool_ and timed:
+        return record, content.pack(array)
+    if kind == "signed_spike" and integers and timed:
+        if array.min() < -1 or array.max() > 1:
+            problems.append(f"{at}: got {array.min()} to {array.max()}; allowed: -1, 0 and 1")
+        return record, content.pack_signed(array)
+    if kind == "spike_time" and integers and not timed:
+        return record, _integers(array, np.uint8, at, problems)
+    if kind == "int" and integers:
+        return {"dtype": array.dtype.name, "per_timestep": timed, "scale": 1.0} | record, array
+    allowed = _ARRAYS.get(kind)
+    got = f"{array.dtype} {list(array.shape)}" if allowed else repr(kind)
+    allowed = allowed or f"{', '.join(_ARRAYS)}{nearest(kind, _ARRAYS)}"
+    problems.append(f"{at}: got {got}; allowed: {allowed}")
+    return record, array
 
 
 def _describe_operation(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[Any]], list[str]]:

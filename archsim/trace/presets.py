@@ -1,50 +1,98 @@
 """Shapes and sparsities of published workloads, for synthetic traces.
 
-Source of all ratios: LoAS (Yin, Kim, Wu, Panda; MICRO 2024), Table II, T = 4, CIFAR-10; three more digits for some from
-the authors' artifact (``artifact/Table-II/reference.txt``). Published are averages over a network, so every layer of a
-network preset gets the average; single layers have numbers of their own. Not published, and inferred here:
+Source of all ratios of spikes: LoAS (Yin, Kim, Wu, Panda; MICRO 2024), Table II, T = 4, CIFAR-10; three more digits for
+some from the authors' artifact (``artifact/Table-II/reference.txt``). Published are averages over a network, so every
+layer of a network preset gets the average; single layers have numbers of their own. Not published, and inferred here:
 
 - the share of words that fire once is the growth of the silent ratio by the masking of such neurons ("+FT");
-- after masking, the density has lost one spike for each word masked.
+- after masking, the density has lost one spike for each word masked;
+- in more timesteps, density per timestep and silent ratio stay the same (``Preset.at``).
 
-Layers are those that read spikes: the first convolution, a direct encoder, is left out, as it is in Table II.
+Layers are those that read spikes: the first convolution, a direct encoder, is left out, as it is in Table II. The same
+layers are those of ``vgg16_ann``, a network without spikes, with the sparsities of Fig. 18.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+from archsim.errors import UsageError
+from archsim.trace.schema import MAX_TIMESTEPS
 
 
 @dataclass(frozen=True)
-class SyntheticLayer:
-    """A layer to be made up. ``input_shape`` is [C, H, W] for ``conv2d`` and [F] for ``linear``.
+class _Geometry:
+    """The shape of a layer to be made up. ``input_shape`` is [C, H, W] for ``conv2d`` and [F] for ``linear``."""
+
+    name: str
+    op: str
+    input_shape: tuple[int, ...]
+    out_channels: int
+    kernel: int = field(default=1, kw_only=True)
+    stride: int = field(default=1, kw_only=True)
+    padding: int = field(default=0, kw_only=True)
+
+
+@dataclass(frozen=True)
+class SyntheticLayer(_Geometry):
+    """A layer that reads spikes.
 
     In the im2col matrix, ``spike_density`` is the share of ones per timestep, ``silent_ratio`` that of words without a
     spike and ``fire_once_ratio`` that of words with exactly one (None: whatever comes of it). ``weight_density`` is the
     share of weights that are not zero.
     """
 
-    name: str
-    op: str
-    input_shape: tuple[int, ...]
-    out_channels: int
     spike_density: float
     silent_ratio: float
     weight_density: float
     fire_once_ratio: float | None = None
-    kernel: int = 1
-    stride: int = 1
-    padding: int = 0
+
+
+@dataclass(frozen=True)
+class ActivationLayer(_Geometry):
+    """A layer of a network without spikes: it reads activations behind a ReLU, uint8, the same at every timestep.
+
+    ``activation_density`` is the share of the feature map that is not zero, ``weight_density`` that of the weights.
+    """
+
+    activation_density: float
+    weight_density: float
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Layers under one name, with their timesteps and where the numbers come from."""
+    """Layers under one name, with their timesteps, where the numbers come from, and what is assumed beyond that."""
 
-    layers: tuple[SyntheticLayer, ...]
+    layers: tuple[SyntheticLayer | ActivationLayer, ...]
     timesteps: int
     source: str
+    assumed: str | None = None
+
+    def at(self, timesteps: int) -> Preset:
+        """The same in more timesteps, with the same density per timestep and the same silent ratio.
+
+        That is an assumption. LoAS finds the silent ratio after masking at T = 8 to be about that at T = 4 (Fig. 16b)
+        and expects it to fall beyond; for networks without masking nothing is published, and how many words fire once
+        is left to what comes of the density.
+        """
+        if timesteps == self.timesteps:
+            return self
+        layers = tuple(
+            replace(layer, fire_once_ratio=0.0 if layer.fire_once_ratio == 0 else None)
+            for layer in self.layers
+            if isinstance(layer, SyntheticLayer)
+        )
+        if not layers:
+            raise UsageError(f"timesteps: got {timesteps}; allowed: 1, as activations do not change in time")
+        if not self.timesteps <= timesteps <= MAX_TIMESTEPS:
+            allowed = f"{self.timesteps} to {MAX_TIMESTEPS}"
+            raise UsageError(f"timesteps: got {timesteps}; allowed: {allowed}, as ratios for fewer are not known")
+        assumed = (
+            f"density per timestep and silent ratio are those of T = {self.timesteps}; LoAS (Fig. 16b) finds the latter"
+            " about right for T = 8 after masking, and expects it to fall beyond"
+        )
+        return replace(self, layers=layers, timesteps=timesteps, assumed=assumed)
 
 
 @dataclass(frozen=True)
@@ -74,6 +122,13 @@ def matrix_product(
     )  # fmt: skip
 
 
+def activation_product(
+    name: str, m: int, n: int, k: int, *, activation_density: float, weight_density: float
+) -> ActivationLayer:
+    """The same M x K by K x N layer for activations."""
+    return ActivationLayer(name, "conv2d", (k, m, 1), n, activation_density, weight_density)
+
+
 # Table II, and in the fourth digit the artifact.
 _NETWORKS = {
     "alexnet": _Sparsity(0.81195, 0.71256, 0.76683, 0.98264),
@@ -88,6 +143,8 @@ _LAYERS = {
 }
 # The hidden feed-forward layer of the Spike-driven Transformer; Table II gives it the sparsities of V-L8 after masking.
 _T_HFF = (784, 3072, 3072)
+# Fig. 18: VGG16 as a network without spikes, in 8 bits; activations 43.9 % and weights 98.2 % sparse.
+_ANN = {"activation_density": 1 - 0.439, "weight_density": 1 - 0.982}
 
 
 def _averages(sparsity: _Sparsity, masked: bool, timesteps: int = 4) -> dict[str, float]:
@@ -158,6 +215,17 @@ def _presets() -> dict[str, Preset]:
     m, n, k = _T_HFF
     hidden = matrix_product("T-HFF", m, n, k, **_averages(_LAYERS["V-L8"][1], masked=True))
     presets["T-HFF"] = Preset((hidden,), 4, "LoAS (MICRO 2024), Table II")
+    presets["vgg16_ann"] = Preset(
+        tuple(
+            ActivationLayer(
+                layer.name, layer.op, layer.input_shape, layer.out_channels, **_ANN,
+                kernel=layer.kernel, stride=layer.stride, padding=layer.padding,
+            )
+            for layer in shapes["vgg16"]
+        ),
+        1,
+        "LoAS (MICRO 2024), Fig. 18, network averages",
+    )  # fmt: skip
     return presets
 
 

@@ -76,7 +76,7 @@ def import_spikes(path: str | os.PathLike[str], weight_sparsity: float | None = 
     for index, layer in enumerate(recorded.layers):
         name = f"{layer.name}.spikes"
         packed = archive[name]
-        problems.extend(content.stray_bits(packed, specs[name], f"{path}: array {name!r}"))
+        problems.extend(content.stray_bits(packed, specs[name].elements, f"{path}: array {name!r}"))
         spikes = content.unpack(packed, layer.input_shape)
         tensors[f"{layer.name}.input"] = spikes[:, np.newaxis]
         shape = (layer.n, *layer.input_shape[1:2], layer.kernel, layer.kernel)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.trace.content import first_spike_times
 from archsim.trace.model import Neuron, Operation, Trace
 
 # Memory of the im2col matrix that is built at a time.
@@ -45,20 +46,22 @@ def resimulate(trace: Trace, operation: Operation) -> tuple[NDArray[Any], int | 
     """Output of ``operation`` and in how many values it differs from the stored one (None where none is stored).
 
     Spikes are bool and integers int64, [T, I, C, H, W] or [T, I, F]; without T where no input changes in time and no
-    neuron follows and the stored output has none.
+    neuron follows and the stored output has none. Where spike times are stored, those of the first spikes are returned.
     """
-    inputs = [trace.tensor(name) for name in operation.inputs]
+    inputs = [trace.operand(name) for name in operation.inputs]
     output = compute(operation, inputs, trace.timesteps)
     if not trace.stored(operation.output):
         return output, None
     stored = trace.tensor(operation.output)
-    if stored.ndim < output.ndim:
+    if trace.kind(operation.output) == "spike_time":
+        output = first_spike_times(output)
+    elif stored.ndim < output.ndim:
         output = output[0]
     return output, int(np.count_nonzero(output != stored))
 
 
 def compute(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
-    """Output [T, I, ...] of ``operation`` for ``inputs`` as ``Trace.tensor`` returns them."""
+    """Output [T, I, ...] of ``operation`` for ``inputs`` as ``Trace.operand`` returns them."""
     rank = 2 + len(operation.input_shapes[0])
     timed = [array if array.ndim == rank else array[np.newaxis] for array in inputs]
     # Inputs that are the same at every timestep give one result for all.

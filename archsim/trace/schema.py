@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
@@ -22,6 +22,8 @@ VERSION = 1
 MAX_TIMESTEPS = 16
 MAX_LEAK_SHIFT = 8
 MAX_DIMENSION = 1 << 20
+# The time of a neuron that never spikes: no timestep, and later than all of them.
+NEVER = 255
 INTEGER_DTYPES = ("uint8", "int8", "int16", "int32", "int64")
 
 
@@ -53,20 +55,45 @@ class Record(BaseModel):
 class SpikeTensor(Record):
     """Zeros and ones [T, I, C, H, W] or [T, I, F], stored as packed bits; ``shape`` is [C, H, W] or [F]."""
 
+    dtype: ClassVar = "uint8"
+    per_timestep: ClassVar = True
+    packed_bits: ClassVar = 1
     kind: Literal["spike"]
+    shape: Shape
+
+
+class SignedSpikeTensor(Record):
+    """Minus one, zero and one [T, I, ...], stored as packed pairs of bits."""
+
+    dtype: ClassVar = "uint8"
+    per_timestep: ClassVar = True
+    packed_bits: ClassVar = 2
+    kind: Literal["signed_spike"]
+    shape: Shape
+
+
+class SpikeTimeTensor(Record):
+    """The timestep [I, ...] of the only spike of each neuron, or ``NEVER``: spikes [T, I, ...] in another form."""
+
+    dtype: ClassVar = "uint8"
+    per_timestep: ClassVar = False
+    packed_bits: ClassVar = 0
+    kind: Literal["spike_time"]
     shape: Shape
 
 
 class IntegerTensor(Record):
     """Integers, [T, I, ...] if ``per_timestep`` and otherwise [I, ...]: the same value at every timestep.
 
-    A real number is ``scale`` times its integer.
+    They fit ``bits``, by default all of their dtype. A real number is ``scale`` times its integer.
     """
 
+    packed_bits: ClassVar = 0
     kind: Literal["int"]
     shape: Shape
     dtype: Literal["uint8", "int8", "int16", "int32", "int64"]
     per_timestep: bool
+    bits: int | None = Field(default=None, ge=1, le=64)
     scale: float = Field(default=1.0, gt=0)
 
 
@@ -151,7 +178,7 @@ class MatrixProduct(_Operation):
 
 
 OperationRecord = Convolution | Linear | Pool | Add | Concatenation | MatrixProduct
-TensorRecord = SpikeTensor | IntegerTensor
+TensorRecord = SpikeTensor | SignedSpikeTensor | SpikeTimeTensor | IntegerTensor
 
 
 class Provenance(Record):

@@ -15,6 +15,11 @@ How many spikes a neuron gets, for a share q of words that are not silent, o of 
 Where no fire-once ratio is asked for, all active neurons get 1 to T spikes in this way. A neuron inside a feature map
 occurs in up to kh kw words, so a count can miss its target by at most that. When a neuron spikes is a random pattern;
 within groups of T neurons it rotates, which gives every timestep the same share.
+
+An ``ActivationLayer`` has random uint8 activations, of which exactly the given share, at random places of the feature
+map, is not zero and uniform in 1..255. (Not of the im2col matrix: with its zero padding, a convolution over a small
+feature map cannot have many.) They are what a ReLU and a requantisation would have made of the layer before. Neither is
+part of the trace format, so a layer writes the sums of products that it computes from them.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +36,7 @@ from archsim.errors import TraceError, UsageError, nearest
 from archsim.trace.density import covers
 from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.model import Neuron, Operation, Trace
-from archsim.trace.presets import PRESETS, SyntheticLayer
+from archsim.trace.presets import PRESETS, ActivationLayer, SyntheticLayer
 from archsim.trace.recorded import nonzero_int8
 from archsim.trace.resimulation import compute, fire
 from archsim.trace.schema import MAX_TIMESTEPS
@@ -39,60 +45,85 @@ _LEAK_SHIFT = 1
 
 
 def synthesize(
-    workload: str | Sequence[SyntheticLayer],
+    workload: str | Sequence[SyntheticLayer | ActivationLayer],
     *,
     seed: int = 0,
     images: int = 1,
-    timesteps: int = 4,
+    timesteps: int | None = None,
+    weight_density: float | None = None,
     network: str = "synthetic",
 ) -> Trace:
-    """A reproducible trace of given layers, or of a preset by name (which brings its own timesteps and name).
+    """A reproducible trace of given layers, or of a preset by name, which becomes that of the network.
 
-    Every layer reads spikes of its own and writes the spikes that its LIF neurons give for them, so that the trace
-    verifies. Layers are not chained, because the outputs of random weights would not have the ratios asked for. A
-    threshold is, per channel, the current that a share ``spike_density`` of all outputs exceeds.
+    ``timesteps`` are by default those of the preset (``Preset.at`` tells what others mean), 4 for layers that read
+    spikes and 1 for activations alone, which do not change in time. ``weight_density`` replaces that of every layer.
+
+    Every layer reads inputs of its own and writes what it computes from them, spikes of LIF neurons or sums, so that
+    the trace verifies. Layers are not chained, because the outputs of random weights would not have the ratios asked
+    for. A threshold is, per channel, the current that a share ``spike_density`` of all outputs exceeds.
 
     Raises ``UsageError`` with every shape or ratio that cannot be had.
     """
-    source = {}
+    labels: dict[str, Any] = {}
+    details = {}
     if isinstance(workload, str):
         if workload not in PRESETS:
             known = ", ".join(PRESETS)
             raise UsageError(f"no preset {workload!r}; allowed: {known}{nearest(workload, PRESETS)}")
         preset = PRESETS[workload]
-        network, timesteps, workload, source = workload, preset.timesteps, preset.layers, {"source": preset.source}
+        preset = preset if timesteps is None else preset.at(timesteps)
+        network, timesteps, workload, labels = workload, preset.timesteps, preset.layers, {"source": preset.source}
+        if preset.assumed:
+            details["assumed"] = preset.assumed
+    if weight_density is not None:
+        workload = [replace(layer, weight_density=weight_density) for layer in workload]
+        details["weight_density"] = f"{weight_density} as asked for, not that of the source"
+    spiking = [layer for layer in workload if isinstance(layer, SyntheticLayer)]
+    if len(spiking) < len(workload):
+        details["outputs"] = "sums of products of activations; ReLU and requantisation are not part of a trace"
+    if timesteps is None:
+        timesteps = 4 if spiking else 1
     _refuse(
         f"{name}: got {value}; allowed: {low} to {high:,}"
         for name, value, low, high in (
-            ("timesteps", timesteps, 1, MAX_TIMESTEPS),
+            ("timesteps", timesteps, 1, MAX_TIMESTEPS if spiking or not workload else 1),
             ("images", images, 1, 1 << 20),
             ("seed", seed, 0, (1 << 63) - 1),
             ("number of layers", len(workload), 1, 10_000),
         )
         if not low <= value <= high
     )
-    drawn = [_without_spikes(layer, index, seed, images, timesteps) for index, layer in enumerate(workload)]
+    drawn = [_without_inputs(layer, index, seed, images, timesteps) for index, layer in enumerate(workload)]
     _refuse(
         line
         for layer, operation in zip(workload, drawn, strict=True)
+        if isinstance(layer, SyntheticLayer)
         for line in _unreachable(layer, operation, timesteps)
     )
-    operations, tensors = [], {}
+    operations: list[Operation] = []
+    tensors: dict[str, NDArray[Any]] = {}
     for index, (layer, operation) in enumerate(zip(workload, drawn, strict=True)):
-        spikes = draw_spikes(np.random.default_rng([seed, index]), layer, operation, timesteps)
-        currents = compute(operation, [spikes], timesteps)
-        thresholds = _thresholds(currents, layer.spike_density)
-        neuron = Neuron("lif", thresholds, _LEAK_SHIFT, fraction_bits=_LEAK_SHIFT * (timesteps - 1))
-        operations.append(replace(operation, neuron=neuron))
-        tensors[operation.inputs[0]] = spikes
-        tensors[operation.output] = fire(neuron, currents)
+        generator = np.random.default_rng([seed, index])
+        if isinstance(layer, ActivationLayer):
+            inputs: NDArray[Any] = draw_activations(generator, (images, *layer.input_shape), layer.activation_density)
+            (outputs,) = compute(operation, [inputs], 1)
+        else:
+            inputs = draw_spikes(generator, layer, operation, timesteps)
+            currents = compute(operation, [inputs], timesteps)
+            thresholds = _thresholds(currents, layer.spike_density)
+            neuron = Neuron("lif", thresholds, _LEAK_SHIFT, fraction_bits=_LEAK_SHIFT * (timesteps - 1))
+            operation = replace(operation, neuron=neuron)
+            outputs = fire(neuron, currents)
+        operations.append(operation)
+        tensors |= {operation.inputs[0]: inputs, operation.output: outputs}
     return Trace(
         network=network,
         timesteps=timesteps,
         operations=operations,
         tensors=tensors,
-        provenance={"kind": "synthetic", "weights": "synthetic", "seed": seed, "recipe": "archsim trace synth"}
-        | source,
+        provenance=labels
+        | {"kind": "synthetic", "weights": "synthetic", "seed": seed, "recipe": "archsim trace synth"}
+        | {"details": details},
     )
 
 
@@ -122,8 +153,18 @@ def draw_spikes(
     return spikes.reshape(timesteps, *shape)
 
 
-def _without_spikes(layer: SyntheticLayer, index: int, seed: int, images: int, timesteps: int) -> Operation:
-    """The layer as an operation with shapes and weights, but no neurons yet."""
+def draw_activations(generator: np.random.Generator, shape: tuple[int, ...], density: float) -> NDArray[np.uint8]:
+    """uint8 activations of which exactly ``round(density size)``, at random places, are not zero but 1 to 255."""
+    activations = np.zeros(math.prod(shape), np.uint8)
+    places = generator.choice(activations.size, round(density * activations.size), replace=False)
+    activations[places] = generator.integers(1, 256, places.shape, np.uint8)
+    return activations.reshape(shape)
+
+
+def _without_inputs(
+    layer: SyntheticLayer | ActivationLayer, index: int, seed: int, images: int, timesteps: int
+) -> Operation:
+    """The layer as an operation with shapes and weights, but without neurons."""
     at = f"layer {layer.name!r}"
     channels = layer.input_shape[0] if layer.input_shape else 0
     square = (layer.kernel, layer.kernel) if layer.op == "conv2d" else ()
@@ -132,11 +173,15 @@ def _without_spikes(layer: SyntheticLayer, index: int, seed: int, images: int, t
     problems = []
     if min(*sizes, *shape) < 1:
         problems.append(f"{at}: a size is below one, got the input {list(shape[2:])} and the weights {list(sizes)}")
-    for what, values in (("weights", math.prod(sizes)), ("spikes", timesteps * math.prod(shape))):
+    for what, values in (("weights", math.prod(sizes)), ("inputs", timesteps * math.prod(shape))):
         if values > MAX_ELEMENTS:
             problems.append(f"{at}: {values:,} {what}; allowed: at most {MAX_ELEMENTS:,}")
-    if not 0 <= layer.weight_density <= 1:
-        problems.append(f"{at}: weight density: got {layer.weight_density}; allowed: 0 to 1")
+    shares = {"weight density": layer.weight_density}
+    if isinstance(layer, ActivationLayer):
+        shares["activation density"] = layer.activation_density
+    for what, share in shares.items():
+        if not 0 <= share <= 1:
+            problems.append(f"{at}: {what}: got {share}; allowed: 0 to 1")
     _refuse(problems)
     weight = draw_weights(np.random.default_rng([seed, index, 1]), sizes, layer.weight_density)
     name = f"{layer.name}.input"

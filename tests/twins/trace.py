@@ -44,6 +44,33 @@ def neuron(neuron, currents, channel):
     return spikes
 
 
+def spikes_of_times(times, timesteps):
+    """Spikes [T, ...] of neurons that spike once, at ``times`` [...], or never (255)."""
+    spikes = np.zeros((timesteps, *times.shape), bool)
+    for place in np.ndindex(*times.shape):
+        if times[place] != 255:
+            spikes[(int(times[place]), *place)] = True
+    return spikes
+
+
+def first_spike_times(spikes):
+    """For each neuron the first timestep in which it spikes, or 255."""
+    times = np.full(spikes.shape[1:], 255, np.uint8)
+    for place in np.ndindex(*times.shape):
+        for t in reversed(range(len(spikes))):
+            if spikes[(t, *place)]:
+                times[place] = t
+    return times
+
+
+def signed_spikes(packed, shape):
+    """The tensor of -1, 0 and 1 in ``packed``, four a byte, the first in the lowest bits."""
+    codes = {"00": 0, "01": 1, "11": -1}
+    bits = "".join(f"{byte:08b}"[::-1] for byte in packed.tolist())
+    pairs = [bits[place : place + 2][::-1] for place in range(0, 2 * int(np.prod(shape)), 2)]
+    return np.array([codes[pair] for pair in pairs], np.int8).reshape(shape)
+
+
 def _current(operation, inputs, place):
     first = inputs[0]
     bias = 0 if operation.bias is None else int(operation.bias[place[0]])
@@ -84,11 +111,11 @@ def _window(operation, values, place):
 
 
 def im2col(operation, spikes):
-    """The matrix [T, M, K] that a layer multiplies with its weights."""
+    """The matrix [T, M, K] of spikes, signed spikes or integers that a layer multiplies with its weights."""
     timesteps, images = spikes.shape[:2]
     if operation.op == "linear":
         return spikes.reshape(timesteps, images, -1)
-    matrix = np.zeros((timesteps, operation.m, operation.k), bool)
+    matrix = np.zeros((timesteps, operation.m, operation.k), spikes.dtype)
     _, rows, columns = operation.output_shape
     for t in range(timesteps):
         row = 0

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.errors import TraceError
-from archsim.trace import load_trace
+from archsim.trace import load_trace, save_trace
 from tests.bad_traces import FAULTS, Raw, bad_trace, good_trace, write
+from tests.small_traces import every_kind
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,11 @@ def test_the_good_trace_loads(good):
 def test_the_hash_is_the_one_specified(good):
     """``Raw`` computes it from the text of ``workloads/README.md`` and not with ``archsim``."""
     assert json.loads(Raw(good).sealed())["sha256"] == load_trace(good).sha256
+
+
+def test_the_trace_of_every_kind_loads(tmp_path):
+    save_trace(every_kind(), tmp_path / "kinds.npz")
+    assert json.loads(Raw(tmp_path / "kinds.npz").sealed())["sha256"] == load_trace(tmp_path / "kinds.npz").sha256
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -7,7 +7,7 @@ import pytest
 
 from archsim.trace import Operation, Trace, statistics, total
 from archsim.trace.resimulation import im2col
-from tests.small_traces import LABELS, tiny
+from tests.small_traces import LABELS, every_kind, tiny
 from tests.twins import trace as twin
 
 SHAPES = [
@@ -49,17 +49,52 @@ def test_counts_are_those_of_the_matrix(kernel, stride, padding):
         np.testing.assert_array_equal(im2col(trace.tensor("in")[t], operation), matrix[t])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_every_kind(seed):
+    trace = every_kind(seed, timesteps=4)
+    layers = {layer.layer: layer for layer in statistics(trace)}
+    for name, layer in layers.items():
+        operation = trace.operation(name)
+        tensor = trace.tensor(operation.inputs[0])
+        if layer.operand == "spike_time":
+            tensor = twin.spikes_of_times(tensor, 4)
+        matrix = twin.im2col(operation, tensor)
+        times = (matrix != 0).sum(0)
+        assert (layer.words, layer.active_words) == (times.size, (times > 0).sum())
+        assert (layer.spikes, layer.fire_once_words) == (times.sum(), (times == 1).sum())
+        assert layer.input_density == pytest.approx((tensor != 0).mean())
+    # At most one spike a neuron: all words that are not silent fire once. Four times and never take three bits.
+    assert layers["b"].fire_once_ratio == 1 - layers["b"].silent_ratio
+    assert [layers[name].operand_bits for name in ("a", "b")] == [2, 3]
+
+
+def test_integers_that_change_in_time():
+    """A word of integers is silent if all T of them are zero."""
+    levels = np.random.default_rng(0).integers(-1, 2, (3, 2, 4, 5, 5))
+    weight = np.ones((2, 4, 3, 3), np.int8)
+    layer = Operation("a", "conv2d", ("in",), "out", padding=(1, 1), weight=weight)
+    trace = Trace(network="a", timesteps=3, operations=[layer], tensors={"in": levels}, provenance=LABELS)
+    times = (twin.im2col(trace.operations[0], levels) != 0).sum(0)
+    (found,) = statistics(trace)
+    assert (found.active_words, found.spikes, found.fire_once_words) == ((times > 0).sum(), None, None)
+    assert (found.operand, found.operand_bits) == ("int", 64)
+
+
 def test_layers_of_a_network():
     first, second, last = statistics(tiny())
     assert [layer.layer for layer in (first, second, last)] == ["conv1", "conv2", "fc"]
-    assert first.spikes is None
-    assert first.silent_ratio is None
+    assert (first.spikes, first.spike_density, first.fire_once_ratio) == (None, None, None)
+    assert (first.operand, first.operand_bits, second.operand, second.operand_bits) == ("int", 8, "spike", 1)
+    pixels = np.stack([tiny().tensor("pixels")])
+    assert first.silent_ratio == pytest.approx((twin.im2col(tiny().operations[0], pixels) == 0).mean())
     times = tiny().tensor("pool.spikes").sum(0)
     assert (last.m, last.n, last.k, last.words) == (2, 4, 10, 20)
     assert last.active_words == (times > 0).sum()
     assert set(last.row()) >= {"layer", "m", "n", "k", "spike_density", "silent_ratio", "weight_density"}
-    nothing = total([first])
+    nothing = total([])
     assert (nothing.words, nothing.silent_ratio, nothing.spike_density, nothing.weight_density) == (0, None, None, None)
+    assert total([first]).silent_ratio == first.silent_ratio
+    assert total([first]).spikes is None
     both = total([first, second, last])
     assert both.words == second.words + last.words
     assert both.weights == second.weights + last.weights

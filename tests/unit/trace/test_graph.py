@@ -38,7 +38,7 @@ def test_nothing_is_wrong(record):
         ("scores", {"inputs": ["both.out", "left.out"]}, "inner lengths differ, got 6 and 3"),
         ("scores", {"inputs": ["both.out"]}, "matmul reads 2 tensors, got 1"),
         ("scores", {"inputs": ["both.out", "features"]}, "matmul reads [C, H, W] twice, got [6, 4, 4], [6]"),
-        ("values", {"neuron": {"kind": "if"}}, "operation 'values' writes 'spike', got 'int'"),
+        ("values", {"neuron": {"kind": "if"}}, "operation 'values' writes 'spike' or 'spike_time', got 'int'"),
     ],
 )
 def test_misfits(record, name, changes, says):

@@ -9,19 +9,25 @@ from hypothesis import strategies as st
 
 from archsim.trace import Neuron, Operation, Trace, check_trace, resimulate
 from archsim.trace import resimulation as room
-from tests.small_traces import LABELS, contents, every_operation, tiny
+from tests.small_traces import LABELS, contents, every_kind, every_operation, kinds, tiny
 from tests.twins import trace as twin
 
 
 def timed(trace, operation):
     rank = 2 + len(operation.input_shapes[0])
-    tensors = [trace.tensor(name) for name in operation.inputs]
-    return [array if array.ndim == rank else np.stack([array] * trace.timesteps) for array in tensors]
+    for name in operation.inputs:
+        array = trace.tensor(name)
+        if trace.kind(name) == "spike_time":
+            yield twin.spikes_of_times(array, trace.timesteps)
+        else:
+            yield array if array.ndim == rank else np.stack([array] * trace.timesteps)
 
 
 def assert_twin(trace):
     for operation in trace.operations:
-        expected = twin.run(operation, timed(trace, operation), trace.timesteps)
+        expected = twin.run(operation, list(timed(trace, operation)), trace.timesteps)
+        if trace.kind(operation.output) == "spike_time":
+            expected = twin.first_spike_times(expected)
         output, mismatches = resimulate(trace, operation)
         np.testing.assert_array_equal(output, expected.astype(output.dtype), err_msg=operation.name)
         assert mismatches == 0
@@ -31,6 +37,30 @@ def assert_twin(trace):
 def test_every_operation(seed):
     assert_twin(every_operation(seed))
     assert_twin(tiny(seed, timesteps=seed + 2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_kind(seed):
+    trace = every_kind(seed, timesteps=seed + 2)
+    assert_twin(trace)
+    # Later spikes of a neuron that writes a time are left out, and there are some.
+    operation = trace.operation("b")
+    spikes = room.compute(operation, [trace.operand("times")], trace.timesteps)
+    assert (spikes.sum(0) > 1).any()
+    assert set(np.unique(trace.tensor("b.out"))) > {0, 255}
+    np.testing.assert_array_equal(trace.operand("b.out"), spikes & (spikes.cumsum(0) == 1))
+
+
+def test_the_earliest_spike_of_a_window_by_hand():
+    """T = 4; windows of two: times 3 and 1 give 1, 2 and never give 2, never and never give never."""
+    times = np.array([3, 1, 2, 255, 255, 255], np.uint8).reshape(1, 1, 1, 6)
+    pool = Operation("a", "pool", ("in",), "out", kernel=(1, 2), stride=(1, 2))
+    out = np.array([1, 2, 255], np.uint8).reshape(1, 1, 1, 3)
+    trace = Trace(
+        network="a", timesteps=4, operations=[pool], tensors={"in": times, "out": out}, provenance=LABELS,
+        kinds={"in": "spike_time", "out": "spike_time"},
+    )  # fmt: skip
+    assert [check.mismatches for check in check_trace(trace)] == [0]
 
 
 def test_small_traces_test_something():
@@ -104,6 +134,19 @@ def test_large_batches_are_cut_in_blocks(monkeypatch):
     trace = tiny(images=3)
     monkeypatch.setattr(room, "_BLOCK_BYTES", 5000)
     assert [check.mismatches for check in check_trace(trace)] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["b.out", "highest.out", "earliest.out", "signs.out"])
+def test_a_wrong_output_of_every_kind_is_counted(name):
+    trace = every_kind()
+    wrong = trace.tensor(name).copy()
+    wrong.flat[[3, 17]] = (wrong.flat[[3, 17]] == 0).astype(wrong.dtype)
+    changed = Trace(
+        network="a", timesteps=3, operations=trace.operations, tensors=contents(trace) | {name: wrong},
+        provenance=LABELS, kinds=kinds(trace),
+    )  # fmt: skip
+    (operation,) = (operation for operation in changed if operation.output == name)
+    assert resimulate(changed, operation)[1] == 2
 
 
 @pytest.mark.parametrize("name", ["conv1.spikes", "conv2.spikes", "pool.spikes", "logits"])

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from archsim.errors import TraceError, UsageError
 from archsim.trace import Neuron, Operation, Trace, check_trace, load_trace, save_trace
-from tests.small_traces import LABELS, build, contents, every_operation, lif, replaced, tiny
+from tests.small_traces import LABELS, build, contents, every_kind, every_operation, kinds, lif, replaced, tiny
+from tests.twins import trace as twin
 
 README = Path(__file__).parents[3] / "workloads" / "README.md"
 
@@ -26,6 +27,7 @@ def assert_same(one: Trace, other: Trace) -> None:
     for name in one.tensors:
         first, second = one.tensor(name), other.tensor(name)
         assert (first.dtype, one.kind(name)) == (second.dtype, other.kind(name))
+        assert (one.bits(name), one.scale(name)) == (other.bits(name), other.scale(name))
         np.testing.assert_array_equal(first, second)
     for first, second in zip(one.operations, other.operations, strict=True):
         for key in ("name", "op", "inputs", "output", "kernel", "stride", "padding", "transpose", "m", "n", "k"):
@@ -42,7 +44,9 @@ def assert_same(one: Trace, other: Trace) -> None:
 
 
 @pytest.mark.parametrize(
-    "trace", [tiny(), tiny(1, timesteps=1, images=1), every_operation()], ids=["tiny", "one", "every"]
+    "trace",
+    [tiny(), tiny(1, timesteps=1, images=1), every_operation(), every_kind(), every_kind(1, timesteps=1)],
+    ids=["tiny", "one", "every operation", "every kind", "every kind once"],
 )
 def test_saved_and_loaded(trace, tmp_path):
     save_trace(trace, tmp_path / "a.npz")
@@ -79,6 +83,65 @@ def test_any_convolution(
     loaded = load_trace(path)
     assert_same(trace, loaded)
     assert [check.mismatches for check in check_trace(loaded)] == [0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), timesteps=st.integers(1, 16), images=st.integers(1, 3), features=st.integers(1, 30))
+def test_any_kind(tmp_path_factory, data, timesteps, images, features):
+    """Any values of any kind come back; what numpy alone reads by the specification is the same."""
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    shape = (timesteps, images, features)
+    signed = generator.choice([-1, 0, 1], shape, p=generator.dirichlet([1, 1, 1]))
+    times = generator.choice([*range(timesteps), 255], shape[1:])
+    bits = data.draw(st.integers(1, 16))
+    unsigned = data.draw(st.booleans())
+    low, high = (0, 1 << min(bits, 8)) if unsigned else (-(1 << (bits - 1)), 1 << (bits - 1))
+    levels = generator.integers(low, high, shape[1:]).astype(np.uint8 if unsigned else np.int16)
+    scale = data.draw(st.floats(1e-30, 1e30))
+    tensors = {"signed": signed, "times": times, "levels": levels}
+    one = np.ones((1, features), np.int8)
+    trace = Trace(
+        network="any", timesteps=timesteps, tensors=tensors, provenance=LABELS, scales={"levels": scale},
+        operations=[Operation(name, "linear", (name,), f"{name}.out", weight=one) for name in tensors],
+        kinds={"signed": "signed_spike", "times": "spike_time"}, bits={"levels": min(bits, 8) if unsigned else bits},
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("any") / "trace.npz"
+    save_trace(trace, path)
+    loaded = load_trace(path)
+    assert_same(trace, loaded)
+    assert loaded.sha256 == trace.sha256
+    np.testing.assert_array_equal(loaded.tensor("signed"), signed)
+    np.testing.assert_array_equal(loaded.tensor("times"), times)
+    np.testing.assert_array_equal(loaded.operand("times"), twin.spikes_of_times(times, timesteps))
+    np.testing.assert_array_equal(loaded.tensor("levels"), levels)
+    assert loaded.scale("levels") == scale
+    with np.load(path, allow_pickle=False) as file:
+        assert file["tensor.signed"].size == -(-signed.size // 4)
+        np.testing.assert_array_equal(twin.signed_spikes(file["tensor.signed"], shape), signed)
+        np.testing.assert_array_equal(file["tensor.times"], times)
+    last = loaded.select(images=[images - 1])
+    np.testing.assert_array_equal(last.tensor("signed"), signed[:, -1:])
+    np.testing.assert_array_equal(last.tensor("times"), times[-1:])
+
+
+def test_widths():
+    trace = every_kind(timesteps=3)
+    widths = {"ternary": 2, "times": 2, "positive": 1, "levels": 5, "product.out": 64}
+    assert {name: trace.bits(name) for name in widths} == widths
+    # As many codes as there are timesteps, and one for never.
+    assert [every_kind(timesteps=t).bits("times") for t in (1, 4, 7, 8, 16)] == [1, 3, 3, 4, 5]
+    assert (trace.scale("levels"), trace.scale("ternary")) == (0.125, 1.0)
+    assert (tiny().bits("pixels"), tiny().scale("pixels")) == (8, 1 / 255)
+
+
+@pytest.mark.parametrize("name", ["vgg9_dual_sparse", "vgg16_dual_sparse"])
+def test_traces_of_before_are_what_they_were(name, tmp_path):
+    """The committed traces load, and they and a copy have the hash that the tables tell."""
+    trace = load_trace(README.parent / f"{name}.npz")
+    table = README.read_text().split(f"### {name}.npz")[1]
+    assert f"| sha256 | {trace.sha256} |" in table
+    save_trace(trace, tmp_path / "copy.npz")
+    assert load_trace(tmp_path / "copy.npz").sha256 == trace.sha256
 
 
 def test_a_trace_can_be_sent_to_another_process(tmp_path):
@@ -163,9 +226,46 @@ def _rebuilt(trace=None, **changes):
     trace = trace or tiny()
     arguments = {
         "network": trace.network, "timesteps": trace.timesteps, "operations": trace.operations,
-        "tensors": contents(trace) | {"logits": trace.tensor("logits")}, "provenance": trace.provenance,
+        "tensors": contents(trace), "provenance": trace.provenance,
     }  # fmt: skip
     return Trace(**(arguments | changes))
+
+
+def test_every_kind_is_built_again():
+    trace = every_kind()
+    bits, scales = {"levels": 5}, {"levels": 0.125}
+    assert_same(trace, _rebuilt(trace, kinds=kinds(trace), bits=bits, scales=scales))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kinds": {"ternary": "signed"}}, "got 'signed'; allowed: spike, signed_spike, spike_time, int (did you mean"),
+        ({"kinds": {"tiems": "spike_time"}}, "tensors.tiems.kind: no such tensor (did you mean 'times'?)"),
+        ({"kinds": {"levels": "signed_spike"}}, "tensors.levels: got -16 to 15; allowed: -1, 0 and 1"),
+        ({"kinds": {"times": "signed_spike"}}, "got uint8 [2, 3, 3, 5]; allowed: -1, 0 and 1 [T, I, ...] as uint8"),
+        ({"kinds": {"levels": "spike_time"}}, "got int64 [3, 2, 3, 3, 5]; allowed: times [I, ...] as uint8"),
+        ({"kinds": {"positive": "int"}}, "got bool [3, 2, 3, 3, 5]; allowed: [T, I, ...] or [I, ...] as uint8"),
+        ({"kinds": {"levels": "spike"}}, "got int64 [3, 2, 3, 3, 5]; allowed: bool [T, I, ...]"),
+        ({"bits": {"levels": 4}}, "array 'tensor.levels': does not fit 4 bits, got -16 to 15; allowed: -8 to 7"),
+        ({"bits": {"positive": 1}}, "tensors.positive.bits: unknown key"),
+        ({"scales": {"ternary": 0.5}}, "tensors.ternary.scale: unknown key"),
+    ],
+)
+def test_building_kinds_that_are_not(changes, says):
+    trace = every_kind()
+    with pytest.raises(TraceError) as caught:
+        _rebuilt(trace, **(changes | {"kinds": kinds(trace) | changes.get("kinds", {})}))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("time", [-1, 3, 254, 256])
+def test_building_times_that_are_none(time):
+    trace = every_kind()
+    times = trace.tensor("times").astype(int)
+    times.flat[7] = time
+    with pytest.raises(TraceError, match=f"{time}"):
+        _rebuilt(trace, tensors=contents(trace) | {"times": times}, kinds=kinds(trace))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +276,7 @@ def _rebuilt(trace=None, **changes):
         (lambda t: {"tensors": contents(t) | {"pixels": np.zeros(7, np.uint8)}}, "tensors.pixels: got the shape [7]"),
         (lambda t: {"tensors": contents(t) | {"pixels": t.tensor("pixels")[:1]}}, "the number of images differs"),
         (lambda t: {"tensors": {}}, "images"),
-        (lambda t: {"scales": {"pixel": 1.0}}, "scales.pixel: no such tensor (did you mean 'pixels'?)"),
+        (lambda t: {"scales": {"pixel": 1.0}}, "tensors.pixel.scale: no such tensor (did you mean 'pixels'?)"),
         (lambda t: {"operations": replaced(t, "conv2", weight=np.ones((5, 3, 3, 3)))}, "weight: integers expected"),
         (lambda t: {"operations": replaced(t, "conv2", weight=np.full((5, 3, 3, 3), 200))}, "got 200 to 200"),
         (lambda t: {"operations": replaced(t, "conv2", weight=None)}, "operations[1].out_channels: missing"),
