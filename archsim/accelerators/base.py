@@ -99,7 +99,7 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
     else:
         matrix = words.reshape(-1, operation.k)
     expected: NDArray[Any] | None = None
-    if operation.output in trace.tensors:
+    if operation.output in trace.tensors and trace.kind(operation.output) != "spike_time":
         output = trace.tensor(operation.output)
         if operation.neuron is not None:
             expected = _rows(packed_time.pack_timesteps(output), n)

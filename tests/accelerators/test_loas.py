@@ -1,60 +1,16 @@
 """LoAS: hand-traced cases, closed forms, function, both engines, conservation laws."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from archsim.accelerators.base import layer_of
-from archsim.compress.bitmask import decode
-from archsim.compress.packed_time import decode as decode_spikes
 from archsim.simulate import load_accelerator, run
 from archsim.trace import Neuron, Operation, Trace, import_spikes, load_trace, save_trace
+from tests.machines import LOAS, ROOT, conv, dense, layers, mlp, same, simulate
 
-ROOT = Path(__file__).parent.parent.parent
-LOAS = ROOT / "hwconfigs" / "loas.yaml"
 LITERAL = ROOT / "hwconfigs" / "loas_literal_laggy.yaml"
 VGG9 = ROOT / "workloads" / "vgg9_dual_sparse.npz"
 RECORDED = ROOT.parent / "shared" / "traces"
-
-
-def mlp(seed, m=5, n=7, k=150, timesteps=4, density=0.3, weight_density=0.3, neuron=True, **overrides):
-    """A one-layer trace with its true output, computed by plain numpy."""
-    draw = np.random.default_rng(seed)
-    spikes = draw.random((timesteps, m, k)) < density
-    weight = (draw.integers(-127, 128, (n, k)) * (draw.random((n, k)) < weight_density)).astype(np.int8)
-    sums = np.einsum("tmk,nk->tmn", spikes.astype(np.int64), weight.astype(np.int64))
-    if not neuron:
-        output, unit = sums, None
-    else:
-        threshold, shift, bits = np.full(n, 60), 1, timesteps - 1
-        output = np.zeros(sums.shape, bool)
-        potential = np.zeros((m, n), np.int64)
-        for t in range(timesteps):
-            potential += sums[t] << bits
-            output[t] = potential > (threshold << bits)
-            potential = np.where(output[t], 0, potential >> shift)
-        unit = Neuron("lif", threshold, shift, bits)
-    operation = Operation("fc", "linear", ("in",), "out", weight=weight, neuron=unit)
-    return Trace(
-        network="mlp", timesteps=timesteps, operations=[operation], tensors={"in": spikes, "out": output},
-        provenance={"kind": "synthetic", "weights": "synthetic"},
-    )  # fmt: skip
-
-
-def layers(trace):
-    return [layer_of(trace, operation) for operation in load_accelerator(LOAS).layers(trace)]
-
-
-def simulate(trace, *overrides, engine="compiled", hardware=LOAS, record=False):
-    overrides = (f"timesteps={max(4, trace.timesteps)}", *overrides)
-    machine = load_accelerator(hardware, overrides)
-    return [machine.run_layer(layer, engine, verify=True, record=record) for layer in layers(trace)]
-
-
-def dense(layer):
-    """A as words [M, K] and B as integers [N, K]."""
-    return decode_spikes(layer.inputs, layer.k), decode(layer.weights, layer.k)
 
 
 def chunk_matches(layer):
@@ -128,14 +84,7 @@ def test_any_shape_is_computed_exactly_and_engines_agree(shape):
         slow = simulate(trace, *overrides, engine="reference", record=True)[0]
         assert fast.mismatches == slow.mismatches == 0
         assert fast.matches == chunk_matches(layers(trace)[0]).sum()
-        assert (fast.cycles, fast.actions, fast.traffic, fast.units, fast.events) == (
-            slow.cycles, slow.actions, slow.traffic, slow.units, slow.events
-        )  # fmt: skip
-        for agent in np.unique(slow.completions[:, 0]):
-            np.testing.assert_array_equal(
-                fast.completions[fast.completions[:, 0] == agent, 1],
-                slow.completions[slow.completions[:, 0] == agent, 1],
-            )
+        same(fast, slow)
         assert fast.cycles >= fast.lower_bound_cycles
 
 
@@ -156,9 +105,7 @@ def test_engines_agree_with_every_option(option):
     trace = mlp(5, m=35, n=9, k=300)
     fast, slow = simulate(trace, option)[0], simulate(trace, option, engine="reference")[0]
     assert fast.mismatches == 0
-    assert (fast.cycles, fast.actions, fast.traffic, fast.units, fast.events) == (
-        slow.cycles, slow.actions, slow.traffic, slow.units, slow.events
-    )  # fmt: skip
+    same(fast, slow)
 
 
 def test_overflow_is_counted_and_results_stay_exact():
@@ -171,17 +118,6 @@ def test_overflow_is_counted_and_results_stay_exact():
     assert narrow.mismatches == wide.mismatches == 0
 
 
-def test_a_wrong_output_is_found():
-    trace = mlp(3, n=9)
-    wrong = trace.tensor("out").copy()
-    wrong[2, 3, 4] ^= True
-    changed = Trace(
-        network="mlp", timesteps=4, operations=trace.operations, tensors={"in": trace.tensor("in"), "out": wrong},
-        provenance={"kind": "synthetic", "weights": "synthetic"},
-    )  # fmt: skip
-    assert simulate(changed)[0].mismatches == 1
-
-
 def test_the_trained_network_runs_and_verifies(tmp_path):
     report = run(LOAS, VGG9)
     summary = report.summary()
@@ -192,18 +128,41 @@ def test_the_trained_network_runs_and_verifies(tmp_path):
     assert (tmp_path / "result" / "summary.json").exists()
 
 
-def test_trained_layers_engines_agree():
+def test_rows_unrolled_on_the_fly_compute_the_same_and_read_each_activation_once():
+    """K is then padded channel by channel, so chunks differ; sums do not, and DRAM holds each activation once."""
+    trace = conv(5, channels=70, size=8, density=0.2)
+    stored, on_the_fly = (
+        simulate(trace, f"format.unrolled={how}", "scheduler.tile_fill=1")[0] for how in ("stored", "on_the_fly")
+    )
+    slow = simulate(trace, "format.unrolled=on_the_fly", "scheduler.tile_fill=1", engine="reference")[0]
+    same(on_the_fly, slow)
+    assert stored.mismatches == on_the_fly.mismatches == 0
+    assert stored.matches == on_the_fly.matches
+
+    def input_bytes(result):
+        return sum(row.bytes for row in result.traffic if row.level == "dram" and row.tensor.startswith("input"))
+
+    # 2 x 8 x 8 positions with 70 channels: bitmask 16 bytes, pointer 4, words; rounded up to lines of 64 bytes.
+    words = (trace.tensor("in").any(0)).sum(1).reshape(-1)
+    lines = -(-(16 + 4 + -(-words * 4 // 8)) // 64)
+    assert input_bytes(on_the_fly) == 64 * lines.sum()
+    assert input_bytes(stored) > 4 * input_bytes(on_the_fly)
+
+
+def test_a_read_out_can_be_left_out():
+    trace = load_trace(VGG9)
+    names = [
+        [operation.name for operation in load_accelerator(LOAS, [f"scheduler.read_out={how}"]).layers(trace)]
+        for how in ("simulated", "skipped")
+    ]
+    assert names[0] == [*names[1], "fc"]
+
+
+def test_pooling_can_cost_cycles():
     trace = load_trace(VGG9).select(images=[0])
-    for name in ("conv7", "fc"):
-        operation = trace.operation(name)
-        results = [
-            load_accelerator(LOAS).run_layer(layer_of(trace, operation), engine, verify=True, record=False)
-            for engine in ("compiled", "reference")
-        ]
-        assert results[0].mismatches == results[1].mismatches == 0
-        assert results[0].cycles == results[1].cycles
-        assert results[0].actions == results[1].actions
-        assert results[0].units == results[1].units
+    layer = layer_of(trace, trace.operation("conv7"))
+    assert not layer.pooled
+    assert layer_of(trace, trace.operation("conv4")).pooled or layer_of(trace, trace.operation("conv3")).pooled
 
 
 # Reference numbers computed by an independent program from the same spikes and the same seeded masks.

@@ -3,8 +3,9 @@
 import pytest
 
 from archsim.engine import compiled, reference
-from tests.accelerators.test_loas import mlp, simulate
+from archsim.simulate import load_accelerator
 from tests.engines.test_engines_agree import assert_same, run
+from tests.machines import MACHINES, fitting, mlp, simulate
 
 
 def test_random_machines():
@@ -16,5 +17,13 @@ def test_random_machines():
 def test_loas(overrides):
     trace = mlp(2, m=5, n=3, k=200)
     fast, slow = simulate(trace, *overrides)[0], simulate(trace, *overrides, engine="reference")[0]
+    assert fast.mismatches == slow.mismatches == 0
+    assert fast.cycles == slow.cycles
+
+
+@pytest.mark.parametrize("hardware", MACHINES, ids=lambda path: path.stem)
+def test_every_machine(hardware):
+    trace = fitting(load_accelerator(hardware), 1, m=5, n=3, k=140)
+    fast, slow = (simulate(trace, hardware=hardware, engine=engine)[0] for engine in ("compiled", "reference"))
     assert fast.mismatches == slow.mismatches == 0
     assert fast.cycles == slow.cycles

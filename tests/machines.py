@@ -1,0 +1,109 @@
+"""The shipped machines, and small traces that each of them can run."""
+
+from pathlib import Path
+
+import numpy as np
+
+from archsim.accelerators.base import layer_of
+from archsim.compress.bitmask import decode
+from archsim.compress.packed_time import decode as decode_words
+from archsim.simulate import load_accelerator
+from archsim.trace import Neuron, Operation, Trace
+
+ROOT = Path(__file__).parent.parent
+MACHINES = sorted((ROOT / "hwconfigs").glob("*.yaml"))
+LOAS = ROOT / "hwconfigs" / "loas.yaml"
+LABELS = {"kind": "synthetic", "weights": "synthetic"}
+
+
+def mlp(seed, m=5, n=7, k=150, timesteps=4, density=0.3, weight_density=0.3, neuron=True):
+    """A one-layer trace with its true output, computed by plain numpy."""
+    draw = np.random.default_rng(seed)
+    spikes = draw.random((timesteps, m, k)) < density
+    weight = (draw.integers(-127, 128, (n, k)) * (draw.random((n, k)) < weight_density)).astype(np.int8)
+    sums = np.einsum("tmk,nk->tmn", spikes.astype(np.int64), weight.astype(np.int64))
+    if not neuron:
+        output, unit = sums, None
+    else:
+        threshold, shift, bits = np.full(n, 60), 1, timesteps - 1
+        output = np.zeros(sums.shape, bool)
+        potential = np.zeros((m, n), np.int64)
+        for t in range(timesteps):
+            potential += sums[t] << bits
+            output[t] = potential > (threshold << bits)
+            potential = np.where(output[t], 0, potential >> shift)
+        unit = Neuron("lif", threshold, shift, bits)
+    operation = Operation("fc", "linear", ("in",), "out", weight=weight, neuron=unit)
+    return Trace(
+        network="mlp", timesteps=timesteps, operations=[operation], tensors={"in": spikes, "out": output},
+        provenance=LABELS,
+    )  # fmt: skip
+
+
+def ann(seed, m=5, n=7, k=150, density=0.4, weight_density=0.3):
+    """A one-layer trace of 8-bit activations with its true sums."""
+    draw = np.random.default_rng(seed)
+    activations = (draw.integers(1, 256, (m, k)) * (draw.random((m, k)) < density)).astype(np.uint8)
+    weight = (draw.integers(-127, 128, (n, k)) * (draw.random((n, k)) < weight_density)).astype(np.int8)
+    sums = activations.astype(np.int64) @ weight.T.astype(np.int64)
+    operation = Operation("fc", "linear", ("in",), "out", weight=weight)
+    return Trace(
+        network="ann", timesteps=1, operations=[operation], tensors={"in": activations, "out": sums}, provenance=LABELS
+    )
+
+
+def conv(seed, channels=5, size=6, out_channels=9, timesteps=4, density=0.3, weight_density=0.3, stride=1):
+    """A padded 3 x 3 convolution of two images; its output by an integer sum over kernel positions."""
+    draw = np.random.default_rng(seed)
+    spikes = draw.random((timesteps, 2, channels, size, size)) < density
+    weight = draw.integers(-127, 128, (out_channels, channels, 3, 3))
+    weight = (weight * (draw.random(weight.shape) < weight_density)).astype(np.int8)
+    padded = np.pad(spikes, ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1))).astype(np.int64)
+    out = (size - 1) // stride + 1
+    sums = np.zeros((timesteps, 2, out_channels, out, out), np.int64)
+    for y in range(3):
+        for x in range(3):
+            window = padded[:, :, :, y : y + size : stride, x : x + size : stride]
+            sums += np.einsum("ticyx,nc->tinyx", window, weight[:, :, y, x].astype(np.int64))
+    operation = Operation("conv", "conv2d", ("in",), "out", stride=(stride, stride), padding=(1, 1), weight=weight)
+    return Trace(
+        network="conv", timesteps=timesteps, operations=[operation], tensors={"in": spikes, "out": sums},
+        provenance=LABELS,
+    )  # fmt: skip
+
+
+def fitting(machine, seed, **sizes):
+    """A one-layer trace of the kind of operand that ``machine`` takes."""
+    return ann(seed, **sizes) if machine.operand == "int" else mlp(seed, **sizes)
+
+
+def simulate(trace, *overrides, engine="compiled", hardware=LOAS, record=False):
+    """Results of all layers of ``trace``."""
+    machine = load_accelerator(hardware, (f"timesteps={max(4, trace.timesteps)}", *overrides))
+    return [
+        machine.run_layer(layer_of(trace, operation), engine, verify=True, record=record)
+        for operation in machine.layers(trace)
+    ]
+
+
+def layers(trace, hardware=LOAS):
+    """What the machine is given of ``trace``."""
+    return [layer_of(trace, operation) for operation in load_accelerator(hardware).layers(trace)]
+
+
+def dense(layer):
+    """A as words [M, K] and B as integers [N, K]."""
+    return decode_words(layer.inputs, layer.k), decode(layer.weights, layer.k)
+
+
+def same(fast, slow):
+    """All that two engines must agree on; completion times too where both were recorded."""
+    assert (fast.cycles, fast.actions, fast.traffic, fast.units, fast.events, fast.matches) == (
+        slow.cycles, slow.actions, slow.traffic, slow.units, slow.events, slow.matches
+    )  # fmt: skip
+    if slow.completions is not None:
+        for agent in np.unique(slow.completions[:, 0]):
+            np.testing.assert_array_equal(
+                fast.completions[fast.completions[:, 0] == agent, 1],
+                slow.completions[slow.completions[:, 0] == agent, 1],
+            )
