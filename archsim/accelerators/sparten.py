@@ -82,7 +82,8 @@ class Sparten(InnerProduct):
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """One pass over activations."""
         join = Join(
-            passes=1, word_bits=layer.word_bits, laggy=NO_LAGGY, adders=1, fifo_depth=1, word_reads=WORDS_OF_CHUNK, finish=0,
+            passes=1, word_bits=layer.word_bits, laggy=NO_LAGGY, adders=1, fifo_depth=1,
+            word_reads=WORDS_OF_CHUNK, finish=0,
         )  # fmt: skip
         rows, _ = rows_of(layer, self.config.format.unrolled)
         names = ("pe", "output_unit")
