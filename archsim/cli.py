@@ -502,19 +502,37 @@ def _print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> No
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(markup=False, emoji=False, highlight=False)
+    given = [list(cells) for cells in rows]
+    numeric = [all(isinstance(line[i], int | float | None) for line in given) for i in range(len(columns))]
+    heads = [column.replace("_", " ") for column in columns]
+    lines = [[_for_people(cell) for cell in line] for line in given]
+    turned = [[head, *(line[i] for line in lines)] for i, head in enumerate(heads)]
+    if _width(heads, lines) > console.width >= _width(turned[0], turned[1:]):
+        # Too wide as it is, and not if turned: a row is then one quantity.
+        heads, lines, numeric = turned[0], turned[1:], [False, *[True] * len(given)]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    lines = [list(cells) for cells in rows]
-    for i, column in enumerate(columns):
-        numeric = all(isinstance(line[i], int | float | None) for line in lines)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for head, right in zip(heads, numeric, strict=True):
+        table.add_column(head, justify="right" if right else "left", overflow="fold")
     for line in lines:
-        table.add_row(*(_for_people(cell) for cell in line))
-    Console(markup=False, emoji=False, highlight=False).print(table)
+        table.add_row(*line)
+    console.print(table)
+
+
+def _width(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> int:
+    """Characters of a table whose heads may be broken between words."""
+    widest = (max(map(len, [*head.split(), *(line[i] for line in lines)])) for i, head in enumerate(heads))
+    return sum(widest) + 2 * (len(heads) - 1)
 
 
 def _for_people(cell: object) -> str:
+    """Numbers in four digits or so; millions and more with a letter, so that a row fits a terminal."""
     if isinstance(cell, bool):
         return str(cell).lower()
+    if isinstance(cell, int | float) and abs(cell) >= 1e6:
+        for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+            if abs(cell) >= size:
+                return f"{cell / size:.4g} {letter}"
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, float):
