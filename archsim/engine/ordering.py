@@ -15,8 +15,8 @@ Time is int64 cycles of the machine's base clock. Within one cycle t:
    which it asked, agent)`` while there are as many as it wants, else nobody passes it; it begins at t + 1, and the
    writer sees the space at t + 1.
 
-Elsewhere a FIFO slot that is freed at t can be filled at t, and a token pushed at t popped at t. Numbers that decide the
-order: agents in the order of the accelerator's list, requests in the order of agents.
+Elsewhere a FIFO slot that is freed at t can be filled at t, and a token pushed at t popped at t. Numbers that decide
+the order: agents in the order of the accelerator's list, requests in the order of agents.
 
 Two engines that implement this rule agree on the completion time of every operation of every agent and on every
 counter; the tests demand exactly that, because totals alone hide errors of order.
