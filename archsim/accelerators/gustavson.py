@@ -7,23 +7,23 @@
         for t in timesteps: fire N neurons; store the row
 
 Agents: an element is two, a *fetch stage* (:func:`fetch_stage`) that takes tasks and reads fibers into line buffers,
-one a way of the merger, and a *merger* (:func:`merger`) that works on the buffers filled before. A neuron unit
+burst by burst, and a *merger* (:func:`merger`) that works on the buffers filled before. A neuron unit
 (:func:`neuron_unit`) owns every W-th row, holds the sums of a few rows until all timesteps are there, and fires. One
 scheduler hands tasks out (:func:`scheduler`), one fetcher brings A into the cache ahead of them (:func:`fetcher`):
 
-    fetcher -- tasks on chip --> scheduler -- task (shared) --> fetch stages -- burst --> mergers -- done --> neuron units
+    fetcher -- tasks on chip --> scheduler -- task (shared) --> fetch stages -- burst --> mergers -- done --> neurons
                                  scheduler <-- credit -- neuron units       <-- partial --
 
 **Dispatch.** The tasks' FIFO is shared by the fetch stages: the next task goes to the one that has waited longest, the
 smallest number first among equals, and it begins a cycle later. A fetch stage asks when its last burst has found
-buffers, so it works up to ``input_buffers`` bursts ahead of its merger.
+buffers, so it works up to ``burst_buffers`` bursts ahead of its merger.
 
 **Memory.** A lies packed in the order of tasks; a line that belongs to one task alone is consumed, others are read.
 Rows of B lie packed behind a table that says where each begins (entries in one beat are one read); a row without a
 value is known from the table and not read. Partial fibers (coordinates and sums) are written to the cache, and consumed by the element that wrote them.
 Finished sums of a spiking layer go the same way, to the neuron unit; a single timestep is passed on directly. Epochs
-(:mod:`archsim.hardware.memory.cache`) are groups of rows that can be under way at once; partial fibers and sums belong
-to the next one, so that nothing displaces them while there is room.
+(:mod:`archsim.hardware.memory.cache`) are groups of rows that can be under way at once. Partial fibers and sums are
+read once, rows of B many times, so they belong to the epoch before and yield to all else.
 """
 
 from __future__ import annotations
@@ -80,10 +80,9 @@ class GustavsonPe(Block):
     accumulate: Literal["merger", "dense_row"] = Field(
         description="sums of a row: merged in passes of at most radix fibers, or held whole and indexed by coordinate"
     )
-    radix: int = Field(ge=2, le=256, description="ways of the merger, with a line buffer each")
-    input_buffers: int = Field(
-        ge=3, le=64, description="sets of line buffers: one is merged, one is filled, the others wait"
-    )
+    radix: int = Field(ge=2, le=256, description="ways of the merger")
+    burst_lines: int = Field(ge=2, le=64, description="lines that an element reads, or writes, at once")
+    burst_buffers: int = Field(ge=3, le=64, description="bursts that an element has room for: one merged, one filled")
     spike_overhead_cycles: int = Field(ge=0, le=64, description="cycles of an input fiber beside one an element")
     coordinate_bits: int = Field(ge=1, le=31, description="bits of a coordinate inside an element")
     weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
@@ -151,7 +150,7 @@ class Spec(NamedTuple):
     timesteps: int
     tasks: int
     dense: int
-    radix: int
+    burst: int
     latency: int
     overhead: int
     fire: int
@@ -206,8 +205,8 @@ BURSTS = 1
 # --- Agents -----------------------------------------------------------------------------------------------------------
 
 # An agent's state: what it does next, and its place in the work.
-PHASE, TASK, PASS, ITEM, BYTES = range(5)
-STATE = 5
+PHASE, TASK, PASS, ITEM, LIMIT, BYTES = range(6)
+STATE = 6
 ASK, TAKE, NEXT, READ, POINT, FILL, WORK, WRITE, STOP = range(9)
 
 # A burst's token: elements, fibers that are complete, whether it ends a pass.
@@ -286,7 +285,7 @@ def fetch_stage(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
     if phase == READ:
         first, end = state[agent, BYTES], x.a_byte[task + 1]
         # A line that is this task's alone is consumed.
-        while first < end and o[agent, REQUESTS] < spec.radix:
+        while first < end and o[agent, REQUESTS] < spec.burst:
             line = first >> spec.line_shift
             line_end = (line + 1) << spec.line_shift
             mode = CONSUME if x.a_byte[task] <= line << spec.line_shift and line_end <= end else CACHED_READ
@@ -312,10 +311,11 @@ def fetch_stage(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
     if phase == POINT:
         state[agent, PHASE] = FILL
         state[agent, BYTES] = 0
+        state[agent, LIMIT] = min(pass_end, item + spec.burst)
         if spec.pointer_bits > 0 and item < fibers:
             mode = RESIDENT_READ if spec.first else CACHED_READ
             last = -1
-            for i in range(item, min(fibers, pass_end)):
+            for i in range(item, min(fibers, state[agent, LIMIT])):
                 first = x.k[x.a_start[task] + i] * spec.pointer_bits // BYTE
                 beat = first >> spec.beat_shift
                 if beat != last:
@@ -323,16 +323,17 @@ def fetch_stage(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
                     add_request(o, agent, line, 1, 1 << spec.beat_shift, mode, WEIGHT_FORMAT, epoch)
                 last = beat
             return
-    # As many lines as there are buffers, of rows of B or of partial fibers.
+    # A burst of lines, of rows of B or of partial fibers.
     done = state[agent, BYTES]
     elements, complete, partial = 0, 0, item >= fibers
-    while item < pass_end and (item >= fibers) == partial and o[agent, REQUESTS] < spec.radix:
-        room = spec.radix - o[agent, REQUESTS]
+    limit = state[agent, LIMIT]
+    while item < limit and (item >= fibers) == partial and o[agent, REQUESTS] < spec.burst:
+        room = spec.burst - o[agent, REQUESTS]
         if partial:
             entries = x.out[x.first_pass[task] + item - fibers]
             first, size = 0, psum_bytes(spec, entries)
             line = spec.partial_line + (pe * spec.partials + item - fibers) * spec.psum_lines
-            stop = request_lines(spec, o, agent, line, done, size, room, CONSUME, PSUM, epoch + 1)
+            stop = request_lines(spec, o, agent, line, done, size, room, CONSUME, PSUM, epoch - 1)
             if done == 0:
                 o[agent, POP] = spec.written + pe
                 o[agent, POP_COUNT] += 1
@@ -358,9 +359,12 @@ def fetch_stage(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
     o[agent, PUSH] = BURSTS + pe
     o[agent, PUSH_COUNT] = 1
     o[agent, VALUE_OUT] = elements << ELEMENT_SHIFT | complete << FIBER_SHIFT | int(item == pass_end)
+    if item == limit:
+        state[agent, PHASE] = POINT
     if item == pass_end:
         state[agent, PASS] += 1
-        state[agent, PHASE] = POINT if current + 1 < x.first_pass[task + 1] else ASK
+        if state[agent, PASS] == x.first_pass[task + 1]:
+            state[agent, PHASE] = ASK
 
 
 @inlined
@@ -374,7 +378,7 @@ def merger(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
             return
         state[agent, TASK], state[agent, PASS] = task, x.first_pass[task]
         phase = NEXT
-    if phase == ASK or phase == NEXT:
+    if phase in (ASK, NEXT):
         o[agent, POP] = BURSTS + agent
         o[agent, POP_COUNT] = 1
         state[agent, PHASE] = TAKE if phase == ASK else WORK
@@ -405,8 +409,8 @@ def merger(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
     if final:
         line = sums_line(spec, task)
         size *= spec.held
-    first, room = state[agent, BYTES], spec.radix - o[agent, REQUESTS]
-    stop = request_lines(spec, o, agent, line, first, size, room, CACHED_WRITE, PSUM, epoch_of(spec, task) + 1)
+    first, room = state[agent, BYTES], spec.burst - o[agent, REQUESTS]
+    stop = request_lines(spec, o, agent, line, first, size, room, CACHED_WRITE, PSUM, epoch_of(spec, task) - 1)
     state[agent, BYTES] = stop
     if stop < size:
         state[agent, PHASE] = WRITE
@@ -447,7 +451,7 @@ def neuron_unit(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
             size = psum_bytes(spec, x.out[x.first_pass[task + 1] - 1]) * spec.held
             room = spec.fetch_lines - o[agent, REQUESTS]
             first = request_lines(
-                spec, o, agent, sums_line(spec, task), first, size, room, CONSUME, PSUM, epoch_of(spec, task) + 1
+                spec, o, agent, sums_line(spec, task), first, size, room, CONSUME, PSUM, epoch_of(spec, task) - 1
             )  # fmt: skip
             if first < size:
                 break
@@ -644,7 +648,7 @@ class Gustavson(Accelerator):
             timesteps=timesteps,
             tasks=tasks,
             dense=self.dense,
-            radix=pe.radix,
+            burst=pe.burst_lines,
             latency=0 if self.dense else bits_of(pe.radix),
             overhead=pe.spike_overhead_cycles,
             fire=config.neuron.cycles,
@@ -674,11 +678,11 @@ class Gustavson(Accelerator):
             output.line, output_bytes,
         )  # fmt: skip
         topology = op.topology(
-            [pe.radix] * 2 * pes + [spec.fetch_lines] * units + [0, spec.fetch_lines],
+            [pe.burst_lines] * 2 * pes + [spec.fetch_lines] * units + [0, spec.fetch_lines],
             [*range(pes), *range(pes), *range(units), OWN_PATH, OWN_PATH],
             [
                 (pes, 0, SHARED),
-                *[(pe.input_buffers - 2, 0, 1)] * pes,
+                *[(pe.burst_buffers - 2, 0, 1)] * pes,
                 *[(max(1, partials), 0, 1)] * pes,
                 *[(timesteps, 0, 1)] * (units * spec.rows),
                 *[(spec.rows, spec.rows, 1)] * units,
@@ -700,7 +704,7 @@ class Gustavson(Accelerator):
         pe, cache = self.config.pe, self.config.memory.cache
         width = cache.width_bits
         # CACTI knows no memory of fewer than 32 words.
-        buffer_bytes = max(pe.radix * cache.line_bytes * pe.input_buffers, 32 * width // BYTE)
+        buffer_bytes = max(pe.burst_lines * cache.line_bytes * pe.burst_buffers, 32 * width // BYTE)
         merger = Component(
             "merger",
             "logic",
