@@ -192,6 +192,9 @@ def _print_layers(report: Report) -> None:
 
 
 def _print_verified(report: Report, prefix: str = "") -> None:
+    """Warnings of a run, and whether its outputs are the trace's."""
+    for warning in report.warnings:
+        _warn(f"{prefix}{warning}")
     summary = report.summary()
     if summary["mismatches"]:
         differing = ", ".join(layer.layer for layer in report.layers if layer.mismatches)
@@ -385,9 +388,9 @@ def check(
 @app.command()
 def explain(hardware: Hardware, overrides: Overrides = None) -> None:
     """Print a machine: every value with its source, its area, and what each action costs."""
-    from archsim.cost import area_rows, load_table, price_rows
+    from archsim.cost import area_rows, price_rows
     from archsim.hardware.loading import field_rows, value_comments
-    from archsim.simulate import load_accelerator
+    from archsim.simulate import load_accelerator, load_prices
 
     machine = load_accelerator(hardware, overrides or ())
     # A value's source is the comment behind it in the file; an overridden value has none.
@@ -399,7 +402,7 @@ def explain(hardware: Hardware, overrides: Overrides = None) -> None:
         source = comments.get(row.path, row.source) if given == "file" else row.source
         values.append((row.path, row.value, given, row.description, source))
     _print_table(("path", "value", "given", "meaning", "source"), values)
-    inventory, table = machine.inventory(), load_table(machine.cost_table)
+    inventory, table = machine.inventory(), load_prices(machine)
     areas = area_rows(inventory, table)
     typer.echo()
     total = sum(row.area_mm2 for row in areas)

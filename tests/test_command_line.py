@@ -48,7 +48,7 @@ BAD_MACHINES = {
     "float for an int": changed("fifo_depth: 8 ", "fifo_depth: 8.5 "),
     "bool for an int": changed("fifo_depth: 8 ", "fifo_depth: true "),
     "a mapping for a number": changed("fifo_depth: 8 ", "fifo_depth: {a: 1} "),
-    "a number for a mapping": changed("p_lif:\n  cycles: 1 ", "p_lif: 1 #"),
+    "a number for a mapping": changed("neuron:\n  cycles: 1 ", "neuron: 1 #"),
     "null": changed("fifo_depth: 8 ", "fifo_depth: null "),
     "zero": changed("  count: 16 ", "  count: 0 "),
     "negative": changed("fifo_depth: 8 ", "fifo_depth: -8 "),

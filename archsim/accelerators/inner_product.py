@@ -133,8 +133,8 @@ class Join(NamedTuple):
     """How a machine joins: ``passes`` over a row, bits of the ``word`` behind a bit of A's bitmask (0: none).
 
     ``laggy`` is a mode of :mod:`~archsim.hardware.compute.prefix_sum`, or NO_LAGGY for two fast prefix-sums: then there
-    is no FIFO and nothing to correct. ``word_reads`` 1: a read for each match instead of one a chunk. ``finish``:
-    cycles at the end of a neuron before it fires.
+    is no FIFO and nothing to correct. ``word_reads`` says when words are read
+    (WORDS_...). ``finish``: cycles at the end of a neuron before it fires.
     """
 
     passes: int
@@ -147,6 +147,8 @@ class Join(NamedTuple):
 
 
 NO_LAGGY = -1
+# When words of A are read: those of a chunk if anything matches, one for each match, or always, with the bitmask.
+WORDS_OF_CHUNK, WORDS_OF_MATCHES, WORDS_WITH_BITMASK = range(3)
 
 # --- What the kernels see ---------------------------------------------------------------------------------------------
 
@@ -273,7 +275,7 @@ def place_in_fiber(spec: Spec, passed: int, chunk: int) -> int:
 
 @inlined
 def request_bitmask(spec: Spec, x: Operands, o: Any, agent: int, row: int, passed: int, chunk: int, epoch: int) -> None:
-    """Read one chunk of bm-A."""
+    """Read one chunk of bm-A, and its words if they come with it."""
     fiber = fiber_of(spec, x, row, chunk)
     if fiber < 0:
         return
@@ -282,6 +284,8 @@ def request_bitmask(spec: Spec, x: Operands, o: Any, agent: int, row: int, passe
         o, agent, x.a_line[fiber], spec.a_stride, first, first + CHUNK_BYTES, spec.line_shift, spec.beat_shift,
         CACHED_READ, spec.mask_tensor, epoch,
     )  # fmt: skip
+    if spec.word_reads == WORDS_WITH_BITMASK:
+        request_words(spec, x, o, agent, fiber, place_in_fiber(spec, passed, chunk), 0, epoch)
 
 
 @inlined
@@ -306,7 +310,7 @@ def request_words(
         INPUT,
         epoch,
     )
-    if spec.word_reads:
+    if spec.word_reads == WORDS_OF_MATCHES:
         # One access a match, spread over the lines that the chunk's words lie in; a line without a match is not read.
         lines = min(lines, matches)
         o[agent, REQUESTS] = first_request + lines
@@ -401,7 +405,7 @@ def element(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, c
         matches = popcount(low) + popcount(high)
         if matches > 0:
             counts[agent, MATCHES] += matches
-            if spec.word_bits > 0:
+            if spec.word_bits > 0 and spec.word_reads != WORDS_WITH_BITMASK:
                 request_words(spec, x, o, agent, fiber, place, matches, tile)
             if spec.laggy != NO_LAGGY:
                 laggy = laggy_cycles(spec.laggy, spec.adders, low, high)

@@ -39,6 +39,9 @@ from archsim.accelerators.inner_product import (
     LAGGY_BUSY,
     MATCHES,
     SUMS_FINISHED,
+    WORDS_OF_CHUNK,
+    WORDS_OF_MATCHES,
+    WORDS_WITH_BITMASK,
     InnerProduct,
     InnerProductConfig,
     InnerProductPe,
@@ -51,6 +54,8 @@ from archsim.hardware.compute import accumulator
 from archsim.hardware.compute.prefix_sum import LAGGY_MODES
 from archsim.hardware.inventory import Component
 
+WORD_READS = {"chunk": WORDS_OF_CHUNK, "match": WORDS_OF_MATCHES, "with_bitmask": WORDS_WITH_BITMASK}
+
 
 class TppeConfig(InnerProductPe):
     """Temporal-parallel processing elements (TPPEs)."""
@@ -62,7 +67,9 @@ class TppeConfig(InnerProductPe):
         ge=1, le=128, description="adders of the laggy prefix-sum; a pass takes 128 / adders cycles"
     )
     fifo_depth: int = Field(ge=1, le=1024, description="entries of FIFO-mp and FIFO-B")
-    payload_fetch: Literal["chunk", "match"] = Field(description="packed words of A: one read a chunk, or one a match")
+    payload_fetch: Literal["chunk", "match", "with_bitmask"] = Field(
+        description="packed words of A: those of a chunk if anything matches, one read a match, or always"
+    )
     pseudo_accumulator_bits: int = Field(ge=2, le=63, description="bits of the pseudo-accumulator, sign included")
     correction_accumulator_bits: int = Field(ge=2, le=63, description="bits of a correction accumulator, sign included")
     subtract_cycles: int = Field(ge=1, le=64, description="cycles to subtract the corrections at the end of a neuron")
@@ -124,7 +131,7 @@ class LoAS(InnerProduct):
         pe = self.config.pe
         join = Join(
             passes=1, word_bits=layer.timesteps, laggy=LAGGY_MODES[pe.laggy], adders=pe.laggy_adders,
-            fifo_depth=pe.fifo_depth, word_reads=int(pe.payload_fetch == "match"), finish=pe.subtract_cycles,
+            fifo_depth=pe.fifo_depth, word_reads=WORD_READS[pe.payload_fetch], finish=pe.subtract_cycles,
         )  # fmt: skip
         rows, _ = rows_of(layer, self.config.format.unrolled)
         mask_bytes = self.mask_bytes(layer)

@@ -26,6 +26,7 @@ from archsim.accelerators.inner_product import (
     JOINS,
     MATCHES,
     NO_LAGGY,
+    WORDS_OF_CHUNK,
     InnerProduct,
     InnerProductConfig,
     InnerProductPe,
@@ -80,7 +81,10 @@ class Sparten(InnerProduct):
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """One pass over activations."""
-        join = Join(passes=1, word_bits=layer.word_bits, laggy=NO_LAGGY, adders=1, fifo_depth=1, word_reads=0, finish=0)
+        join = Join(
+            passes=1, word_bits=layer.word_bits, laggy=NO_LAGGY, adders=1, fifo_depth=1,
+            word_reads=WORDS_OF_CHUNK, finish=0,
+        )  # fmt: skip
         rows, _ = rows_of(layer, self.config.format.unrolled)
         names = ("pe", "output_unit")
         return lay_out(self.config, layer, join, rows, output_bytes, INPUT_FORMAT, self.mask_bytes(layer), names)

@@ -30,7 +30,7 @@ from archsim.errors import EngineError
 from archsim.hardware.interconnect.crossbar_switch import READ, WRITE, SwitchState, hold_path, idle_switches, path_free
 from archsim.hardware.memory import cache as cache_unit
 from archsim.hardware.memory.cache import HIT, MERGED, NONE, CacheState, empty_cache, fill, look_up, place_of
-from archsim.hardware.memory.dram import DramState, idle_dram, serve
+from archsim.hardware.memory.dram import DramState, channel_of, idle_dram, serve
 from archsim.hardware.memory.system import MemorySpec
 from archsim.hardware.operation import (
     BANK_WAIT_CYCLES,
@@ -456,7 +456,7 @@ def _at_displaced(machine: Any, request: int, now: int) -> None:
     """The line that the request displaced goes to its channel; the request goes on when its burst has ended."""
     memory, requests = machine.memory, machine.requests
     line = requests.displaced[request]
-    channel = line % memory.dram.channels
+    channel = channel_of(memory.dram, line)
     granted = max(now, machine.resources.channel_free[channel])
     after_burst, _, machine.resources.channel_free[channel] = serve(memory.dram, machine.dram, line, granted)
     machine.traffic[requests.displaced_tensor[request], DRAM_WRITE_LINES] += 1
@@ -485,7 +485,7 @@ def _at_channel(machine: Any, request: int, now: int) -> None:
     )  # fmt: skip
     agent, field = requests.owner[request], requests.field[request]
     line = o[agent, field + LINE]
-    channel = line % memory.dram.channels
+    channel = channel_of(memory.dram, line)
     granted = max(now, resources.channel_free[channel])
     after_burst, data, resources.channel_free[channel] = serve(memory.dram, dram, line, granted)
     if o[agent, field + MODE] == STREAM_WRITE:

@@ -333,7 +333,7 @@ class Memory:
             served.extend(plain(dram.serve)(self.spec.dram, self.dram, line, int(self.env.now)))
             return served[2]
 
-        yield self.channels.request(number, (line % self.spec.dram.channels,), serve)
+        yield self.channels.request(number, (plain(dram.channel_of)(self.spec.dram, line),), serve)
         return served[0], served[1]
 
 

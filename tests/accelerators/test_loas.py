@@ -89,7 +89,8 @@ def test_any_shape_is_computed_exactly_and_engines_agree(shape):
 
 
 OPTIONS = [
-    "pe.laggy=early_stop", "pe.laggy=literal", "pe.payload_fetch=match", "pe.fifo_depth=1", "pe.count=3",
+    "pe.laggy=early_stop", "pe.laggy=literal", "pe.payload_fetch=match",
+    "pe.payload_fetch=with_bitmask", "pe.fifo_depth=1", "pe.count=3",
     "scheduler.barrier=none", "scheduler.barrier=chunk", "scheduler.order=row_group", "scheduler.rows=sorted",
     "scheduler.prefetch_groups=0",
     "scheduler.prefetch_groups=3",
