@@ -20,8 +20,8 @@ buffers, so it works up to ``burst_buffers`` bursts ahead of its merger.
 
 **Memory.** A lies packed in the order of tasks; a line that belongs to one task alone is consumed, others are read.
 Rows of B lie packed behind a table that says where each begins (entries in one beat are one read); a row without a
-value is known from the table and not read. Partial fibers (coordinates and sums) are written to the cache, and consumed by the element that wrote them.
-Finished sums of a spiking layer go the same way, to the neuron unit; a single timestep is passed on directly. Epochs
+value is known from the table and not read. Partial fibers (coordinates and sums) are written to the cache, and consumed
+by the element that wrote them; so are finished sums, for the neuron unit, but a single timestep is passed on. Epochs
 (:mod:`archsim.hardware.memory.cache`) are groups of rows that can be under way at once. Partial fibers and sums are
 read once, rows of B many times, so they belong to the epoch before and yield to all else.
 """
@@ -138,9 +138,9 @@ class Spec(NamedTuple):
     """The machine and the layer's sizes as integers.
 
     ``pes`` elements and ``units`` neuron units have work, which is ``m`` rows of ``timesteps`` tasks. ``psum_lines``:
-    room for a fiber of sums; element e has ``partials`` of them from ``partial_line`` on, row m and timestep t one from
-    ``sum_line`` on, kept if ``held``. ``first``: operands are loaded first; ``ahead``: tasks fetched ahead. ``written``,
-    ``done``, ``credits`` and ``fetched`` are FIFOs, below.
+    room for a fiber of sums; element e has ``partials`` of them from ``partial_line`` on, every row under way one a
+    timestep from ``sum_line`` on, kept if ``held``. ``first``: operands are loaded first; ``ahead``: tasks fetched
+    ahead. ``written``, ``done``, ``credits`` and ``fetched`` are FIFOs, below.
     """
 
     pes: int
@@ -576,7 +576,7 @@ class Gustavson(Accelerator):
             return ()
         return (
             f"pe.coordinate_bits: a layer has {widest} rows of weights or columns, elements hold coordinates of "
-            f"{self.config.pe.coordinate_bits} bits; --set pe.coordinate_bits={bits_of(widest)} builds a machine that can",
+            f"{self.config.pe.coordinate_bits} bits; --set pe.coordinate_bits={bits_of(widest)} builds one that can",
         )
 
     def coordinate_bits(self, size: int) -> int:
@@ -630,7 +630,10 @@ class Gustavson(Accelerator):
         sum_bits = pe.accumulator_bits + (0 if self.dense else self.coordinate_bits(layer.n))
         pes, units = min(pe.count, tasks), min(pe.count, layer.m)
         partials = int(passes.max()) - 1
-        lines = lambda size: -(-int(size) // cache.line_bytes)  # noqa: E731
+
+        def lines(size: int) -> int:
+            return -(-int(size) // cache.line_bytes)
+
         psum_lines = lines(-(-int(out.max()) * sum_bits // BYTE))
         table_line = lines(a_byte[-1])
         weight_line = table_line + lines(layer.k * form.pointer_bits // BYTE)
@@ -716,7 +719,7 @@ class Gustavson(Accelerator):
                 "element_bits": pe.coordinate_bits + pe.accumulator_bits,
             },
         )
-        buffer = {"capacity_bytes": buffer_bytes, "width_bits": width, "ports": "1r1w"}
+        buffer: dict[str, int | float | str] = {"capacity_bytes": buffer_bytes, "width_bits": width, "ports": "1r1w"}
         return (
             Component("pe", "logic", pe.count, {"block": f"{self.name}_pe"}),
             *(() if self.dense else (merger,)),
@@ -754,7 +757,8 @@ class Gustavson(Accelerator):
         last = x.first_pass[1:] - 1
         partial = int(x.out.sum() - x.out[last].sum())
         work = matches + partial + spec.overhead * int(x.end[last].sum()) + spec.latency * len(x.end)
-        return -(-work // self.config.pe.count)
+        bound: int = -(-work // self.config.pe.count)
+        return bound
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """A, and the rows of B that an input selects, with their entries in the table."""
