@@ -102,8 +102,8 @@ def test_what_is_merged_and_written_is_conserved(seed):
 
 
 def test_partial_fibers_that_are_displaced_come_back():
-    trace = mlp(2, m=20, n=120, k=400, density=0.5, weight_density=0.4)
-    small = ("memory.cache.size_kib=16", "memory.cache.ways=4", "pe.radix=8")
+    trace = mlp(2, m=6, n=60, k=200, density=0.5, weight_density=0.4)
+    small = ("memory.cache.size_kib=4", "memory.cache.ways=4", "pe.radix=8")
     fast, slow = (simulate(trace, *small, hardware=GAMMA_SNN, engine=engine)[0] for engine in ("compiled", "reference"))
     same(fast, slow)
     assert fast.mismatches == 0
