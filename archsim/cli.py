@@ -101,8 +101,10 @@ def run(
         report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=timeline)
         files.write_texts(partial, report.texts())
     _print_layers(report)
-    _print_verified(report)
+    wrong = _print_verified(report)
     _note(f"results in {folder}{os.sep}")
+    if wrong:
+        raise UsageError(wrong)
 
 
 @app.command()
@@ -133,8 +135,9 @@ def compare(
         rows = comparison.rows(reports)
         partial.write_text(files.csv_text(rows, comparison.COLUMNS), encoding="utf-8", newline="\n")
     _print_table(comparison.COLUMNS, [row.values() for row in _ordered(rows, comparison.COLUMNS)])
-    for name, report in reports.items():
-        _print_verified(report, f"{name}: ")
+    wrong = [line for name, report in reports.items() for line in _print_verified(report, f"{name}: ")]
+    if wrong:
+        raise UsageError(wrong)
 
 
 @app.command()
@@ -191,16 +194,19 @@ def _print_layers(report: Report) -> None:
     _print_table(("layer", *shared), [*rows, ("total", *(total[column] for column in shared))])
 
 
-def _print_verified(report: Report, prefix: str = "") -> None:
-    """Warnings of a run, and whether its outputs are the trace's."""
+def _print_verified(report: Report, prefix: str = "") -> list[str]:
+    """Warnings of a run, and whether its outputs are the trace's; returns what is wrong with the trace."""
     for warning in report.warnings:
         _warn(f"{prefix}{warning}")
     summary = report.summary()
-    if summary["mismatches"]:
-        differing = ", ".join(layer.layer for layer in report.layers if layer.mismatches)
-        _warn(f"{prefix}{summary['mismatches']} outputs differ from the trace's, in {differing}")
-    else:
+    if not summary["mismatches"]:
         _note(f"{prefix}{summary['layers_verified']} of {summary['layers']} layers verified bit for bit")
+        return []
+    differing = [layer.layer for layer in report.layers if layer.mismatches]
+    return [
+        f"{prefix}{len(differing)} of {summary['layers']} layers: {summary['mismatches']} outputs differ from the"
+        f" trace's, in {', '.join(differing)}; they do not follow from its inputs and weights"
+    ]
 
 
 # -------------------------------------------------------------------------------------------------------------- traces

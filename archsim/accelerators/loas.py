@@ -16,8 +16,8 @@ Hand-traced 2 x 2 example (M = N = 2, K = 1 chunk, memory.ideal, c0 = 2, laggy h
 the fetcher takes a credit and streams fiber 0, the TPPEs load their bitmasks; at 1 the broadcaster has its token and
 reads; at 2 the chunk is broadcast, both TPPEs join column 0 in max(2 + 1, 2 + 2) = 4 cycles, to 6; column 1 in
 max(2 + 0, 2 + 1) = 3, to 9. Row 1's last match is pushed in cycle 8 (p = 6 + 2), its offsets are ready at 6 + 8 = 14,
-it is corrected in cycle 14, so the sum is ready at 15; subtract 1, P-LIF 1, compressor 8: 25; the output line is
-written in 1: the layer ends in cycle 26.
+it is corrected in cycle 14, so the sum is ready at 15; subtract 1, P-LIF 1, compressor of two neurons 1: 18; the output
+line is written in 1: the layer ends in cycle 19.
 
 Sources are in ``hwconfigs/loas.yaml``; deviations from the paper in DEVIATIONS.md.
 """
@@ -33,7 +33,6 @@ from pydantic import Field
 
 from archsim.accelerators.base import Layer, MachineConfig, Program
 from archsim.accelerators.inner_product import (
-    CHUNK_BYTES,
     INPUT_FORMAT,
     JOINS,
     LAGGY_BUSY,
@@ -49,7 +48,7 @@ from archsim.accelerators.inner_product import (
     lay_out,
     rows_of,
 )
-from archsim.compress.bitmask import CHUNK_BITS, chunks_of
+from archsim.compress.bitmask import CHUNK_BITS
 from archsim.hardware.compute import accumulator
 from archsim.hardware.compute.prefix_sum import LAGGY_MODES
 from archsim.hardware.inventory import Component
@@ -124,7 +123,7 @@ class LoAS(InnerProduct):
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bitmask, pointer and a packed word for every neuron that fires."""
         pointer = -(-self.config.format.pointer_bits // 8)
-        return chunks_of(layer.n) * CHUNK_BYTES + pointer + -(-active * layer.timesteps // 8)
+        return -(-layer.n // 8) + pointer + -(-active * layer.timesteps // 8)
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """One pass over packed words."""

@@ -21,7 +21,6 @@ from pydantic import Field
 
 from archsim.accelerators.base import Layer, MachineConfig, Program
 from archsim.accelerators.inner_product import (
-    CHUNK_BYTES,
     INPUT_FORMAT,
     JOINS,
     MATCHES,
@@ -34,7 +33,6 @@ from archsim.accelerators.inner_product import (
     lay_out,
     rows_of,
 )
-from archsim.compress.bitmask import chunks_of
 from archsim.hardware.compute.accumulator import multiply_accumulate
 from archsim.hardware.inventory import Component
 
@@ -77,7 +75,7 @@ class Sparten(InnerProduct):
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bitmask, pointer and a word for every output that is not zero."""
         pointer = -(-self.config.format.pointer_bits // 8)
-        return chunks_of(layer.n) * CHUNK_BYTES + pointer + -(-active * layer.word_bits // 8)
+        return -(-layer.n // 8) + pointer + -(-active * layer.word_bits // 8)
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """One pass over activations."""

@@ -336,7 +336,7 @@ def _writes(mode: int) -> bool:
 
 @inlined
 def _issue(machine: Any, agent: int, now: int) -> None:
-    """Send the operation's requests out, one a cycle."""
+    """Send the operation's requests out, one a cycle; all at once where nothing conflicts."""
     memory, wheel, agents, requests, o, traffic = (
         machine.memory, machine.wheel, machine.agents, machine.requests, machine.operations, machine.traffic
     )  # fmt: skip
@@ -366,7 +366,8 @@ def _issue(machine: Any, agent: int, now: int) -> None:
             requests.way[request] = NONE
             requests.merged[request] = NONE
             agents.open_requests[agent] += 1
-            _arrive(wheel, requests, request, AT_MSHR if mode == STREAM_READ else AT_BANK, now + place)
+            ready = now + place if memory.cache.conflicts else now
+            _arrive(wheel, requests, request, AT_MSHR if mode == STREAM_READ else AT_BANK, ready)
 
 
 @inlined
@@ -377,7 +378,7 @@ def _at_bank(machine: Any, request: int, now: int) -> None:
         memory.cache, machine.resources, machine.wheel, machine.agents, machine.traffic
     )  # fmt: skip
     agent, field = requests.owner[request], requests.field[request]
-    line, beats = o[agent, field + LINE], o[agent, field + BEATS]
+    line, beats = o[agent, field + LINE], o[agent, field + BEATS] if spec.conflicts else 1
     mode, tensor = o[agent, field + MODE], o[agent, field + TENSOR]
     bank, index = place_of(spec, line)
     filling = requests.stage[request] == AT_FILL
@@ -396,8 +397,9 @@ def _at_bank(machine: Any, request: int, now: int) -> None:
     arrives = beats - 1 + (memory.read_cycles if lane != OWN_PATH else memory.own_read_cycles)
     if writes:
         arrives = beats - 1 + memory.write_cycles
+    fill_cycles = spec.fill_beats if spec.conflicts else 1
     if filling:
-        hold = spec.fill_beats
+        hold = fill_cycles
         useful = o[agent, field + BYTES] if mode == STREAM_READ else spec.fill_beats * spec.beat_bytes
         traffic[tensor, SRAM_WRITES] += spec.fill_beats
         traffic[tensor, SRAM_WRITE_BYTES] += useful
@@ -422,8 +424,8 @@ def _at_bank(machine: Any, request: int, now: int) -> None:
         if mode != CACHED_WRITE and outcome != HIT:
             hold, arrives = 1, MISS_CYCLES
         if displaced != NONE:
-            hold += spec.fill_beats
-            arrives += spec.fill_beats
+            hold += fill_cycles
+            arrives += fill_cycles
             traffic[owner, SRAM_READS] += spec.fill_beats
             traffic[owner, SRAM_READ_BYTES] += spec.fill_beats * spec.beat_bytes
             requests.displaced[request] = displaced
