@@ -146,6 +146,16 @@ class Fifos(NamedTuple):
     values: NDArray[np.int64]
     arrived: NDArray[np.int64]
     """Barriers' arrivals so far."""
+    shared: NDArray[np.int64]
+    """Ports that several agents share; the rows of ``queue`` belong to them."""
+    shared_row: NDArray[np.int64]
+    """[ports] Their row, NONE of a private port."""
+    queue: NDArray[np.int64]
+    """[shared ports, agents] The agents that wait, in the order of arbitration."""
+    queued: NDArray[np.int64]
+    """[shared ports] How many."""
+    granted: NDArray[np.int64]
+    """[agents] 1 from the grant of a shared port's tokens until they are taken."""
 
 
 class Resources(NamedTuple):
@@ -223,21 +233,66 @@ def _fifo_space(topology: Any, fifos: Any, fifo: int) -> int:
 
 
 @inlined
+def _wake_writer(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, fifo: int, now: int) -> None:
+    """The FIFO's writer goes on if it waits and there is space for its tokens."""
+    writer = fifos.waiting_writer[fifo]
+    if writer != NONE and _fifo_space(topology, fifos, fifo) >= o[writer, PUSH_COUNT]:
+        fifos.waiting_writer[fifo] = NONE
+        _wake(wheel, agents, writer, now)
+
+
+@inlined
+def _queue_up(fifos: Any, agents: Any, row: int, agent: int, now: int) -> None:
+    """Wait at a shared port, behind all that asked earlier and smaller numbers of this cycle."""
+    place = fifos.queued[row]
+    while place > 0 and agents.due[fifos.queue[row, place - 1]] == now and fifos.queue[row, place - 1] > agent:
+        fifos.queue[row, place] = fifos.queue[row, place - 1]
+        place -= 1
+    fifos.queue[row, place] = agent
+    fifos.queued[row] += 1
+
+
+@inlined
+def _share(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, row: int, now: int) -> None:
+    """Hand a shared port's tokens to the agents that wait there; they go on in the next cycle."""
+    port = fifos.shared[row]
+    fifo = fifos.port_fifo[port]
+    served = 0
+    while served < fifos.queued[row]:
+        agent = fifos.queue[row, served]
+        count = o[agent, POP_COUNT]
+        if fifos.written[fifo] - fifos.taken[port] < count:
+            break
+        fifos.taken[port] += count
+        o[agent, VALUE] = fifos.values[fifo, (fifos.taken[port] - 1) % topology.fifo_capacity[fifo]]
+        fifos.granted[agent] = 1
+        _wake(wheel, agents, agent, now + 1)
+        served += 1
+    fifos.queued[row] -= served
+    for place in range(fifos.queued[row]):
+        fifos.queue[row, place] = fifos.queue[row, place + served]
+
+
+@inlined
 def _pop(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int, now: int) -> bool:
     """Take the operation's tokens, or wait."""
     port = o[agent, POP]
     fifo = fifos.port_fifo[port]
     count = o[agent, POP_COUNT]
+    if fifos.shared_row[port] != NONE:
+        if fifos.granted[agent]:
+            fifos.granted[agent] = 0
+            _wake_writer(topology, fifos, wheel, agents, o, fifo, now)
+            return True
+        _queue_up(fifos, agents, fifos.shared_row[port], agent, now)
+        return False
     if fifos.written[fifo] - fifos.taken[port] < count:
         fifos.waiting_reader[port] = agent
         return False
     fifos.waiting_reader[port] = NONE
     fifos.taken[port] += count
     o[agent, VALUE] = fifos.values[fifo, (fifos.taken[port] - 1) % topology.fifo_capacity[fifo]]
-    writer = fifos.waiting_writer[fifo]
-    if writer != NONE and _fifo_space(topology, fifos, fifo) >= o[writer, PUSH_COUNT]:
-        fifos.waiting_writer[fifo] = NONE
-        _wake(wheel, agents, writer, now)
+    _wake_writer(topology, fifos, wheel, agents, o, fifo, now)
     return True
 
 
@@ -554,6 +609,9 @@ def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int
                                 completions[recorded, 1] = now
                             recorded += 1
                             agents.place[agent] = ASK
+        for row in range(len(fifos.shared)):
+            if fifos.queued[row] > 0:
+                _share(topology, fifos, wheel, agents, o, row, now)
         # Arbitration: lowest request number first among those ready now; earlier ones have their reservation.
         for word in range(request_words):
             bits = wheel.arrive[slot, word]
@@ -598,6 +656,9 @@ def simulate(
     requests_count = int(first_request[-1])
     ports = int(topology.fifo_first_port[-1])
     fifo_count = len(topology.fifo_capacity)
+    shared = topology.fifo_first_port[:-1][topology.fifo_shared == 1]
+    shared_row = np.full(ports, NONE, np.int64)
+    shared_row[shared] = np.arange(len(shared))
 
     def integers(*shape: int, value: int = 0) -> NDArray[np.int64]:
         return np.full(shape, value, np.int64) if value else np.zeros(shape, np.int64)
@@ -624,6 +685,11 @@ def simulate(
         integers(fifo_count, value=NONE),
         integers(fifo_count, int(topology.fifo_capacity.max(initial=1))),
         integers(len(topology.barrier_members)),
+        shared,
+        shared_row,
+        integers(len(shared), agents_count),
+        integers(len(shared)),
+        integers(agents_count),
     )
     cache_spec = memory_spec.cache
     resources = Resources(

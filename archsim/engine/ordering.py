@@ -5,15 +5,18 @@ Time is int64 cycles of the machine's base clock. Within one cycle t:
 1. **Completions and control.** Everything that ends at t ends: computations, deliveries, fills (which free their MSHR
    for the request that has waited longest, smallest number first among equals). Agents whose operation has ended push,
    pass barriers, and are asked for their next operation, which may pop and begin at t as well. This goes on until
-   nothing more happens at t. Because FIFOs have one writer and a private reading end for every reader, and an agent
-   changes nothing but its own state, the result does not depend on the order of visits.
+   nothing more happens at t. Because FIFOs have one writer and a private reading end for every reader (or are
+   arbitrated, or count), and an agent changes nothing but its own state, the result does not depend on the order of
+   visits.
 2. **Arbitration.** Every bank, the MSHRs and every channel grant to the request with the smallest
    ``(ready cycle, request number)``, among those ready at or before t, if they are free at t. Requests are numbered by
    agent, then by their place in the operation. A grant holds the resource for at least one cycle, so nothing granted
-   at t can make anything else happen at t.
+   at t can make anything else happen at t. The tokens of a shared FIFO go to the reader with the smallest ``(cycle in
+   which it asked, agent)`` while there are as many as it wants, else nobody passes it; it begins at t + 1, and the
+   writer sees the space at t + 1.
 
-A FIFO slot that is freed at t can be filled at t, and a token pushed at t can be popped at t. Numbers that decide the
-order: agents in the order of the accelerator's list, requests in the order of agents.
+Elsewhere a FIFO slot that is freed at t can be filled at t, and a token pushed at t popped at t. Numbers that decide
+the order: agents in the order of the accelerator's list, requests in the order of agents.
 
 Two engines that implement this rule agree on the completion time of every operation of every agent and on every
 counter; the tests demand exactly that, because totals alone hide errors of order.

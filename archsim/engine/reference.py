@@ -92,7 +92,7 @@ class Arbiter:
         left = self.free.copy()
         waiting, self.waiting = sorted(self.waiting, key=lambda one: one[:2]), []
         for one in waiting:
-            grant = all(left[resource] > 0 for resource in one.needs)
+            grant = all(left[resource] >= amount for resource, amount in Counter(one.needs).items())
             # What an earlier request waits for is not there for later ones, even if it is free.
             left.subtract(one.needs)
             if not grant:
@@ -106,21 +106,33 @@ class Arbiter:
 
 
 class Fifo:
-    """Bounded FIFO with one writer and several reading ends that each see every token."""
+    """Bounded FIFO with one writer and several reading ends that each see every token, or one that readers share."""
 
-    def __init__(self, env: simpy.Environment, capacity: int, initial: int, ports: int) -> None:
+    def __init__(self, env: simpy.Environment, capacity: int, initial: int, ports: int, shared: bool) -> None:
         self.env = env
         self.capacity = capacity
         self.values: list[int] = [0] * initial
         self.taken = [0] * ports
         self.changed = env.event()
+        self.tokens = Arbiter(env, {"token": initial}) if shared else None
 
     def _notify(self) -> None:
         changed, self.changed = self.changed, self.env.event()
         changed.succeed()
 
-    def pop(self, port: int, count: int) -> Wait:
+    def pop(self, port: int, count: int, reader: int) -> Wait:
         """Wait for ``count`` tokens, take them, return the value of the last."""
+        if self.tokens is not None:
+            last: list[int] = []
+
+            def take() -> None:
+                self.taken[port] += count
+                last.append(self.values[self.taken[port] - 1])
+
+            yield self.tokens.request(reader, ("token",) * count, take)
+            yield self.env.timeout(1)
+            self._notify()
+            return last[0]
         while len(self.values) < self.taken[port] + count:
             yield self.changed
         self.taken[port] += count
@@ -132,6 +144,8 @@ class Fifo:
         while len(self.values) + count - min(self.taken) > self.capacity:
             yield self.changed
         self.values.extend([value] * count)
+        if self.tokens is not None:
+            self.tokens.release(("token",) * count)
         self._notify()
 
 
@@ -346,10 +360,11 @@ def simulate(
     memory = Memory(env, memory_spec, tensors)
     agents = len(topology.request_slots)
     fifos = [
-        Fifo(env, int(capacity), int(initial), int(last - first))
-        for capacity, initial, first, last in zip(
+        Fifo(env, int(capacity), int(initial), int(last - first), bool(shared))
+        for capacity, initial, shared, first, last in zip(
             topology.fifo_capacity,
             topology.fifo_initial,
+            topology.fifo_shared,
             topology.fifo_first_port,
             topology.fifo_first_port[1:],
             strict=False,
@@ -391,7 +406,7 @@ def simulate(
                 port = int(o[op.POP])
                 fifo = int(port_fifo[port])
                 local = port - int(topology.fifo_first_port[fifo])
-                o[op.VALUE] = yield from fifos[fifo].pop(local, int(o[op.POP_COUNT]))
+                o[op.VALUE] = yield from fifos[fifo].pop(local, int(o[op.POP_COUNT]), number)
             start = int(env.now)
             o[op.START] = start
             transfers = []

@@ -5,7 +5,8 @@ ended, the engine calls ``step(agent, now, spec, state, operands, operation, cou
 int64 array with the fields below. The engine then carries it out in this order:
 
 1. wait for ``POP_COUNT`` tokens at the reading end ``POP`` of a FIFO and take them; the value of the last one taken
-   is left in ``VALUE``;
+   is left in ``VALUE``. A reading end that several agents share is arbitrated: the tokens go to the agent that has
+   waited longest, the smallest number first among equals, and it goes on in the following cycle;
 2. at that time, called the start and left in ``START``, begin to compute for ``COMPUTE`` cycles, after a pause of
    ``PAUSE`` cycles in which the agent's hardware waits for itself (it counts as a stall), *and* issue the memory
    requests, one a cycle through the agent's port: request i is ready at ``start + i``;
@@ -100,13 +101,18 @@ TRAFFIC_COLUMNS = 11
 OWN_PATH = -1
 """Lane of an agent whose requests go through no switch."""
 
+SHARED = 0
+"""In place of a number of ports: one port that several agents share, each token for one of them."""
+
 
 class Topology(NamedTuple):
     """Which agents, FIFOs and barriers there are. All arrays int64.
 
     ``request_slots`` [agents]: most requests that an operation of the agent can carry. ``lane`` [agents]: the agent's
     number at the crossbar switches, OWN_PATH if it reaches the banks without them. A FIFO has one writer and one or
-    more *ports* (reading ends), each of which sees every token; a slot is free when all ports have taken it.
+    more *ports* (reading ends), each of which sees every token; a slot is free when all ports have taken it. A port
+    belongs to one agent, but for that of a FIFO with ``fifo_shared`` 1, which has one port for several agents. A FIFO
+    may have several writers if it is a mere counter: all tokens of value 0, and it is never found full.
     ``fifo_capacity``, ``fifo_initial`` (tokens present at time 0, of value 0), ``fifo_first_port`` [FIFOs + 1], in
     tokens; ``barrier_members`` [barriers].
     """
@@ -116,19 +122,21 @@ class Topology(NamedTuple):
     fifo_capacity: NDArray[np.int64]
     fifo_initial: NDArray[np.int64]
     fifo_first_port: NDArray[np.int64]
+    fifo_shared: NDArray[np.int64]
     barrier_members: NDArray[np.int64]
 
 
 def topology(
     request_slots: list[int], lane: list[int], fifos: list[tuple[int, int, int]], barrier_members: list[int]
 ) -> Topology:
-    """A topology from plain lists; a FIFO is (capacity, initial tokens, ports)."""
+    """A topology from plain lists; a FIFO is (capacity, initial tokens, ports or SHARED)."""
     return Topology(
         np.array(request_slots, np.int64),
         np.array(lane, np.int64),
         np.array([capacity for capacity, _, _ in fifos], np.int64),
         np.array([initial for _, initial, _ in fifos], np.int64),
-        np.cumsum([0] + [ports for _, _, ports in fifos]).astype(np.int64),
+        np.cumsum([0] + [max(1, ports) for _, _, ports in fifos]).astype(np.int64),
+        np.array([ports == SHARED for _, _, ports in fifos], np.int64),
         np.array(barrier_members, np.int64),
     )
 

@@ -54,6 +54,10 @@ def sram_read_bytes(layer):
     return sum(row.bytes for row in layer.traffic if row.level == "sram" and row.direction == "read")
 
 
+def sram_bytes(layer):
+    return sum(row.bytes for row in layer.traffic if row.level == "sram" and row.tensor != "output")
+
+
 # Pipeline of the first step and of the last neuron: fetch and broadcast 2, laggy pass, FIFO, subtract, fire, compress,
 # write the row: what is simulated and not in the sum of the joins.
 FILL_AND_DRAIN = {"loas": 20, "sparten_snn": 12}
@@ -115,3 +119,25 @@ def test_weight_density_costs_what_the_reference_says(tmp_path):
         for sparsity in (0.98228, 0.25)
     ]
     assert cycles[0] / cycles[1] == pytest.approx(0.098, abs=0.002)
+
+
+@pytest.mark.parametrize(("machine", "is_fitted"), [("gamma_snn_f40", True), ("gamma_snn", False)])
+def test_gamma_snn(network, machine, is_fitted):
+    """Accumulations are equal on both machines; the fitted one reads the reference's bytes and takes its cycles.
+
+    The reference is a formula without outputs and neuron units: a layer may take 10 % more, a network 5 %.
+    """
+    rows, trace = network
+    layers = convolutions(machine, trace)
+    assert [layer.layer for layer in layers] == [row["layer"] for row in rows]
+    assert [layer.matches for layer in layers] == [row["accumulations"] for row in rows]
+    if not is_fitted:
+        return
+    for layer, row in zip(layers, rows, strict=True):
+        read = 64 * sum(dram_lines(layer, tensor) for tensor in ("input", "weight", "psum"))
+        assert read == pytest.approx(row["gamma_snn_f40_dram_bytes"], rel=0.02), layer.layer
+        assert layer.cycles == pytest.approx(row["gamma_snn_f40_cycles"], rel=0.10), layer.layer
+        on_chip = row["spikes"] * (2 + 2 * layer.n) + layer.matches
+        assert sram_bytes(layer) - read == pytest.approx(on_chip, rel=0.10), layer.layer
+    total, reference = sum(layer.cycles for layer in layers), sum(row["gamma_snn_f40_cycles"] for row in rows)
+    assert total == pytest.approx(reference, rel=0.05)

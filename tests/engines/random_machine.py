@@ -1,8 +1,9 @@
 """Random machines for the differential test: pipelines of agents that share banks, MSHRs, channels, FIFOs, barriers.
 
 An agent's program is a table of operations; nothing else of archsim's accelerators is involved. Stages of a pipeline
-are joined by broadcast FIFOs (one writer, every agent of the next stage reads) or lane FIFOs (agent i to agent i), and
-some have a barrier. Capacities are at least what one operation moves, so no machine deadlocks.
+are joined by broadcast FIFOs (one writer, every agent of the next stage reads), lane FIFOs (agent i to agent i) or a
+FIFO that the next stage shares, and some have a barrier. In some machines one more agent counts what the last stage has
+done. Capacities are at least what one operation moves, so no machine deadlocks.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ MODES = [
     op.CACHED_READ, op.CACHED_READ, op.PREFETCH, op.RESIDENT_READ, op.STREAM_READ, op.STREAM_WRITE, op.RESIDENT_WRITE,
     op.CACHED_WRITE, op.CACHED_WRITE, op.CONSUME,
 ]  # fmt: skip
+COUNTS = -1
+"""In place of a value: the token is one of a counter with several writers."""
 
 
 class Program(NamedTuple):
@@ -48,7 +51,7 @@ def play(agent, now, spec, state, operands, o, counts):
     for field in range(operands.table.shape[2]):
         if field < START or field >= HEADER:
             o[agent, field] = operands.table[agent, position, field]
-    o[agent, VALUE_OUT] += now % 7
+    o[agent, VALUE_OUT] = 0 if o[agent, VALUE_OUT] == COUNTS else o[agent, VALUE_OUT] + now % 7
     for request in range(o[agent, REQUESTS]):
         o[agent, HEADER + request * REQUEST_FIELDS + LINE] += o[agent, VALUE] % 3
 
@@ -81,7 +84,8 @@ def random_machine(seed: int):
         read_cycles=integer(1, 5), own_read_cycles=integer(1, 5), write_cycles=integer(1, 3), cache=cache, dram=dram,
     )  # fmt: skip
     stages = [integer(1, 5) for _ in range(integer(1, 4))]
-    agents, slots = sum(stages), integer(1, 4)
+    watched = draw.random() < 0.3
+    agents, slots = sum(stages) + watched, integer(1, 4)
     tokens = integer(1, 12)
     fifos, barriers = [], []
     base = np.cumsum([0, *stages])
@@ -96,6 +100,13 @@ def random_machine(seed: int):
                 table[agent, :, op.BARRIER] = len(barriers)
             barriers.append(width)
         if stage + 1 == len(stages):
+            if watched:
+                table[members, :, op.PUSH] = len(fifos)
+                table[members, :, op.PUSH_COUNT] = 1
+                table[members, :, op.VALUE_OUT] = COUNTS
+                table[agents - 1, :, op.POP] = ports
+                table[agents - 1, :, op.POP_COUNT] = width
+                fifos.append((width * steps, 0, 1))
             continue
         following = range(base[stage + 1], base[stage + 2])
         per_push = integer(1, 3)
@@ -105,10 +116,23 @@ def random_machine(seed: int):
             if not readers:
                 continue
             initial = integer(0, 1) * per_push
-            fifos.append((per_push * integer(1, 3) + initial, initial, len(readers)))
+            # Only where nobody else writes: readers that run ahead then hold up nothing but the writer.
+            shared = width == 1 and draw.random() < 0.7
+            capacity = per_push * integer(1 + shared, 3) + initial
+            fifos.append((capacity, initial, op.SHARED if shared else len(readers)))
             table[agent, :, op.PUSH] = len(fifos) - 1
             table[agent, :, op.PUSH_COUNT] = per_push
             table[agent, :, op.VALUE_OUT] = draw.integers(0, 50, steps)
+            if shared:
+                # In every round the readers take what the writer has pushed, one of them or two.
+                for step in range(steps):
+                    first, second = draw.choice(readers, 2)
+                    parts = (1, per_push - 1) if first != second and per_push > 1 else (per_push,)
+                    for reader, part in zip((first, second), parts, strict=False):
+                        table[reader, step, op.POP] = ports
+                        table[reader, step, op.POP_COUNT] = part
+                ports += 1
+                readers = []
             for reader in readers:
                 table[reader, :, op.POP] = ports
                 table[reader, :, op.POP_COUNT] = per_push

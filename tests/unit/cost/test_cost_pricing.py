@@ -269,7 +269,7 @@ def test_stored_counts_are_priced_again_with_another_table(table: CostTable) -> 
 
 
 def test_everything_missing_is_listed_at_once(table: CostTable) -> None:
-    inventory = [*loas_components(), Component("merger", "logic", 4, {"block": "merger"})]
+    inventory = [*loas_components(), Component("sorter", "logic", 4, {"block": "sorter"})]
     inventory[0] = replace(inventory[0], parameters={"block": "tppe"})
     actions = {
         ("tppe", "fast_prefx"): 1,
@@ -282,7 +282,7 @@ def test_everything_missing_is_listed_at_once(table: CostTable) -> None:
         energy_rows(actions, inventory, table, cycles=1, clock_mhz=800)
     assert [problem.removeprefix("cost table loas_32nm: ") for problem in caught.value.problems] == [
         "tpe.join: the inventory has no unit 'tpe' (did you mean 'tppe'?)",
-        "merger: no family 'logic.merger' (did you mean 'logic.compressor'?)",
+        "sorter: no family 'logic.sorter' (did you mean 'logic.others'?)",
         "tppe.fast_prefx: no price in logic.tppe (did you mean 'fast_prefix'?)",
         "tppe.energy_pj.join: needs the parameter 'timesteps', a number above 0, got None",
         "dram.refresh: no price in dram",

@@ -1,0 +1,48 @@
+"""Gamma (Zhang et al., ASPLOS 2021): row-wise product of sparse activations and sparse weights of an ANN.
+
+A row of the output is a combination of the rows of B that the activations of a row of A select, each multiplied by its
+activation as it leaves the merger. The agents are those of :mod:`archsim.accelerators.gustavson` with one timestep, as
+LoAS (MICRO 2024, Fig. 18) sizes it: 16 elements and LoAS's memory system, not the 32 elements and 3 MB of the original.
+Activation functions and requantisation are not simulated: an output unit passes a sum on in ``neuron.cycles``.
+
+Sources are in ``hwconfigs/gamma.yaml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from archsim.accelerators.base import Layer, MachineConfig
+from archsim.accelerators.gustavson import MATCHES, Gustavson, GustavsonConfig
+from archsim.hardware.inventory import Component
+
+
+class GammaConfig(GustavsonConfig):
+    """A Gamma machine."""
+
+    accelerator: Literal["gamma"] = Field(description="which machine this file describes")
+
+
+class Gamma(Gustavson):
+    """Gamma (ASPLOS 2021), for 8-bit ANNs: Gustavson's dataflow, mergers, FiberCache."""
+
+    name: ClassVar[str] = "gamma"
+    operand: ClassVar[Literal["spike", "int"]] = "int"
+    Config: ClassVar[type[MachineConfig]] = GammaConfig
+    neuron_name: ClassVar[str] = "output_unit"
+    config: GammaConfig
+
+    def inventory(self) -> Sequence[Component]:
+        """Elements and LoAS's memories, switches and wires."""
+        return (*self.element_components(), *self.other_components())
+
+    def count_actions(
+        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """Every weight that is merged is multiplied; every element is added."""
+        return {**self.element_actions(counts), ("pe", "multiply"): int(counts[MATCHES])}
