@@ -292,18 +292,20 @@ def merger(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
 
 @inlined
 def drain(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Let the output spikes of a position out one after the other and write them to DRAM."""
+    """Let the output spikes of a position out one after the other, then write them to DRAM."""
     tile, row = state[agent, TILE], state[agent, ROW]
     if tile == spec.tiles:
         o[agent, END] = 1
         return
     fiber = tile * spec.m + row
-    first = state[agent, BYTE]
-    if first == 0:
+    if state[agent, PHASE] == BEGIN:
         o[agent, POP] = DRAIN_PORT
         o[agent, POP_COUNT] = 1
         o[agent, COMPUTE] = x.drained[fiber] * spec.drain
         counts[agent, DRAINED] += x.drained[fiber]
+        state[agent, PHASE] = GO_ON
+        return
+    first = state[agent, BYTE]
     end = min(x.output_bytes[fiber], first + spec.fetch_lines * spec.line_bytes)
     add_range(
         o, agent, x.output_line[fiber], 1, first, end, spec.line_shift, spec.beat_shift, STREAM_WRITE, OUTPUT, 0
