@@ -16,9 +16,15 @@ within tiles of 256 rows and 16 columns, against 128 columns of dense weights:
 their spikes are equal (*exact match*), j < i: the one with most spikes, of several the last. What is left of row i are
 the spikes that its prefix lacks. Prefixes make a forest over the rows. Issued by number of spikes, then by row (a stable
 sort), every row comes behind its prefix. Searching takes a cycle a row (a TCAM finds all subsets at once), through a
-pipeline of five stages, so a tile of r rows is known after
+pipeline of five stages. A tile of r rows is known after
 
-    r + detector.pipeline_cycles,    and is then added up in    sum over rows with spikes of max(1, spikes left):
+    r + detector.pipeline_cycles                                                     search: every_row
+    rows with several spikes + ceil(r / popcounts) + detector.pipeline_cycles        search: several_spikes
+
+(where rows of one spike have no prefix: all they could save is an addition in the cycle that they take anyway), and is
+then added up in
+
+    sum over rows with spikes of max(1, spikes left):
 
 an exact match still takes the cycle in which its row is written. An empty row takes none.
 
@@ -92,6 +98,10 @@ class TileConfig(Block):
 class DetectorConfig(Block):
     """Detector, pruner and dispatcher: a row a cycle."""
 
+    search: Literal["every_row", "several_spikes"] = Field(
+        description="rows that are searched: all, or those with two spikes or more"
+    )
+    popcounts: int = Field(ge=1, le=4096, description="rows whose spikes are counted in a cycle, ahead of a choice")
     pipeline_cycles: int = Field(ge=0, le=64, description="cycles of a tile beside one a row")
     tables: int = Field(ge=1, le=16, description="tiles whose prefixes are held, with those being added up")
 
@@ -158,10 +168,13 @@ def spike_patterns(inputs: Any, first: int, timesteps: int, tile_k: int, pattern
 
 
 @njit
-def find_prefixes(rows: Any, ones: Any, prefix: Any) -> None:
-    """The prefix of every row of a tile, -1 for none: ``rows`` uint64, ``ones`` their spikes, ``prefix`` int64."""
+def find_prefixes(rows: Any, ones: Any, least: int, prefix: Any) -> None:
+    """The prefix int64 of every row of a tile, -1 for none: ``rows`` uint64, ``ones`` their spikes; rows of fewer than
+    ``least`` spikes are not searched."""
     for i in range(len(rows)):
         prefix[i] = -1
+        if ones[i] < least:
+            continue
         lacking = ~rows[i]
         most = 1
         for j in range(len(rows)):
@@ -171,15 +184,16 @@ def find_prefixes(rows: Any, ones: Any, prefix: Any) -> None:
 
 
 # Columns of a tile's work.
-SPIKES, LEFT, CYCLES, OCCUPIED, PREFIXED = range(5)
-WORK_COLUMNS = 5
+SPIKES, LEFT, CYCLES, OCCUPIED, PREFIXED, SEARCHED = range(6)
+WORK_COLUMNS = 6
 
 
 @njit
-def tile_work(patterns: Any, tile_rows: int, work: Any) -> None:
+def tile_work(patterns: Any, tile_rows: int, least: int, work: Any) -> None:
     """What every tile takes: ``work`` int64 [tiles of rows, tiles of K, WORK_COLUMNS], zeros at first.
 
-    Its spikes, the spikes left to add, the cycles for that, and its rows that are not empty or have a prefix.
+    Its spikes, the spikes left to add, the cycles for that, and its rows that are not empty, have a prefix, or are
+    searched.
     """
     prefix = np.zeros(tile_rows, np.int64)
     ones = np.zeros(tile_rows, np.int64)
@@ -188,7 +202,7 @@ def tile_work(patterns: Any, tile_rows: int, work: Any) -> None:
             rows = patterns[column, tile * tile_rows : (tile + 1) * tile_rows]
             for i in range(len(rows)):
                 ones[i] = popcount(rows[i])
-            find_prefixes(rows, ones, prefix)
+            find_prefixes(rows, ones, least, prefix)
             for i in range(len(rows)):
                 left = ones[i] - (ones[prefix[i]] if prefix[i] >= 0 else 0)
                 work[tile, column, SPIKES] += ones[i]
@@ -196,6 +210,7 @@ def tile_work(patterns: Any, tile_rows: int, work: Any) -> None:
                 work[tile, column, CYCLES] += max(1, left) if ones[i] > 0 else 0
                 work[tile, column, OCCUPIED] += int(ones[i] > 0)
                 work[tile, column, PREFIXED] += int(prefix[i] >= 0)
+                work[tile, column, SEARCHED] += int(ones[i] >= least)
 
 
 # What add_up counts.
@@ -204,8 +219,8 @@ EVENTS = ("spikes", "spikes_left", "exact_match_rows", "partial_match_rows", "ac
 
 
 @njit
-def reuse(patterns: Any, weights: Any, timesteps: int, tile_rows: int, tile_k: int, bits: int, skip: int, sums: Any,
-          events: Any) -> None:  # fmt: skip
+def reuse(patterns: Any, weights: Any, timesteps: int, tile_rows: int, tile_k: int, least: int, bits: int, skip: int,
+          sums: Any, events: Any) -> None:  # fmt: skip
     """Sums of all rows of ``patterns``, tile by tile; the first ``skip`` positions are computed but not kept.
 
     ``weights`` int16 [K, N]; ``sums`` int64 [positions kept, N, T], zeros at first; ``events`` int64. In every tile the
@@ -222,7 +237,7 @@ def reuse(patterns: Any, weights: Any, timesteps: int, tile_rows: int, tile_k: i
             rows = patterns[column, base : base + tile_rows]
             for i in range(len(rows)):
                 ones[i] = popcount(rows[i])
-            find_prefixes(rows, ones, prefix)
+            find_prefixes(rows, ones, least, prefix)
             order = np.argsort(ones[: len(rows)], kind="mergesort")
             for i in order:
                 if ones[i] == 0:
@@ -258,8 +273,8 @@ INPUT, WEIGHT, OUTPUT = range(3)
 TENSORS = ("input", "weight", "output")
 
 # Actions that the agents count.
-MATCHED, ADDED, WEIGHT_ROWS, SEARCHED, ISSUED, SUM_READS, LOADED_BYTES, UPDATES = range(8)
-ACTIONS = 8
+MATCHED, ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, ISSUED, SUM_READS, LOADED_BYTES, UPDATES = range(9)
+ACTIONS = 9
 
 
 class Spec(NamedTuple):
@@ -276,6 +291,8 @@ class Spec(NamedTuple):
     row_tiles: int
     column_tiles: int
     k_tiles: int
+    every_row: int
+    popcounts: int
     detect: int
     surplus: int
     settle: int
@@ -396,8 +413,13 @@ def detector(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, 
     if row_tile == 0 and state[agent, COLUMN_TILE] == 0 and state[agent, K_TILE] == 0:
         o[agent, POP_COUNT] += spec.surplus
     rows = positions_of(spec, row_tile) * spec.timesteps
-    counts[agent, SEARCHED] += rows
+    searches = rows
     o[agent, COMPUTE] = rows + spec.detect
+    if spec.every_row == 0:
+        searches = x.work[row_tile, state[agent, K_TILE], SEARCHED]
+        o[agent, COMPUTE] = searches + (rows + spec.popcounts - 1) // spec.popcounts + spec.detect
+    counts[agent, SEARCHES] += searches
+    counts[agent, TILE_ROWS] += rows
     o[agent, PUSH] = DETECTED
     o[agent, PUSH_COUNT] = 1
     state[agent, PHASE] = 0
@@ -545,6 +567,11 @@ class Prosperity(Accelerator):
         """Output positions of a tile of rows."""
         return self.config.tile.rows // layer.timesteps
 
+    @property
+    def _least(self) -> int:
+        """Fewest spikes of a row that is searched."""
+        return 1 if self.config.detector.search == "every_row" else 2
+
     def _patterns(self, layer: Layer, first: int, end: int) -> NDArray[np.uint64]:
         tile_k = self.config.tile.k
         patterns = np.zeros((-(-layer.k // tile_k), (end - first) * layer.timesteps), np.uint64)
@@ -560,7 +587,7 @@ class Prosperity(Accelerator):
         events = np.zeros(len(EVENTS), np.int64)
         reuse(
             self._patterns(layer, begin, end), weights, layer.timesteps, positions * layer.timesteps,
-            self.config.tile.k, self.sum_bits, first - begin, sums, events,
+            self.config.tile.k, self._least, self.sum_bits, first - begin, sums, events,
         )  # fmt: skip
         return dict(zip(EVENTS, events.tolist(), strict=True))
 
@@ -577,7 +604,7 @@ class Prosperity(Accelerator):
         columns = np.minimum(pes, layer.n - np.arange(0, layer.n, pes))
         depths = np.minimum(tile_k, layer.k - np.arange(0, layer.k, tile_k))
         work = np.zeros((len(rows), len(depths), WORK_COLUMNS), np.int64)
-        tile_work(self._patterns(layer, 0, layer.m), positions * layer.timesteps, work)
+        tile_work(self._patterns(layer, 0, layer.m), positions * layer.timesteps, self._least, work)
         spike_bytes = -(-rows[:, None] * depths // 8).ravel()
         weight_bytes = (-(-columns * config.pe.weight_bits // 8)[:, None] * depths).ravel()
         per_row_tile = np.add.reduceat(output_bytes, starts)
@@ -598,6 +625,8 @@ class Prosperity(Accelerator):
             row_tiles=len(rows),
             column_tiles=len(columns),
             k_tiles=len(depths),
+            every_row=int(config.detector.search == "every_row"),
+            popcounts=config.detector.popcounts,
             detect=config.detector.pipeline_cycles,
             surplus=config.buffers.tiles - config.detector.tables,
             settle=config.pe.pipeline_cycles,
@@ -639,13 +668,13 @@ class Prosperity(Accelerator):
         """Every tile is searched and loaded once an output tile; sums are read and written by rows."""
         weight_banks, sum_banks = self._banks
         fires = layer.neuron is not None or layer.expected is None
-        searched, issued = int(counts[SEARCHED]), int(counts[ISSUED])
+        rows, searches, issued = int(counts[TILE_ROWS]), int(counts[SEARCHES]), int(counts[ISSUED])
         return {
             ("pe", "add"): int(counts[ADDED]),
-            ("detector", "search"): searched,
-            ("detector", "prune"): searched,
-            ("spike_buffer", "write"): searched,
-            ("spike_buffer", "read"): searched,
+            ("detector", "search"): searches,
+            ("detector", "prune"): searches,
+            ("spike_buffer", "write"): rows,
+            ("spike_buffer", "read"): rows,
             ("weight_buffer", "write"): -(-int(counts[LOADED_BYTES]) // 64),
             ("weight_buffer", "read"): int(counts[WEIGHT_ROWS]) * weight_banks,
             ("sum_buffer", "read"): int(counts[SUM_READS]) * sum_banks,
