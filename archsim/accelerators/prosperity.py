@@ -14,8 +14,8 @@ within tiles of 256 rows and 16 columns, against 128 columns of dense weights:
 
 **Prefix** of row i: among the rows j of the tile with at least one spike, all of whose spikes row i has too, and, if
 their spikes are equal (*exact match*), j < i: the one with most spikes, of several the last. What is left of row i are
-the spikes that its prefix lacks. Prefixes make a forest over the rows. Issued by number of spikes, then by row (a stable
-sort), every row comes behind its prefix. Searching takes a cycle a row (a TCAM finds all subsets at once), through a
+the spikes that its prefix lacks. Prefixes make a forest over the rows. Issued by number of spikes, then by row (a
+stable sort), every row comes behind its prefix. Searching takes a cycle a row (a TCAM finds all subsets at once), through a
 pipeline of five stages. A tile of r rows is known after
 
     r + detector.pipeline_cycles                                                     search: every_row
@@ -533,8 +533,8 @@ class Prosperity(Accelerator):
         table_bits = (tile.rows - 1).bit_length() * 2 + tile.k
 
         def ram(unit: str, count: int, size: int, width: int) -> Component:
-            parameters = {"capacity_bytes": max(512, size // count), "width_bits": min(512, width), "ports": "1r1w"}
-            return Component(unit, "sram", count, parameters)
+            size, width = max(512, size // count), min(512, max(8, width))
+            return Component(unit, "sram", count, {"capacity_bytes": size, "width_bits": width, "ports": "1r1w"})
 
         return (
             Component("pe", "logic", config.pe.count, {"block": "prosperity_pe"}),
@@ -542,7 +542,7 @@ class Prosperity(Accelerator):
                 "detector", "logic", config.detector.tables,
                 {"block": "detector", "tile_rows": tile.rows, "tile_k": tile.k, "table_bits": table_bits},
             ),
-            ram("spike_buffer", 1, spike_bytes * buffers.tiles, 16),
+            ram("spike_buffer", 1, spike_bytes * buffers.tiles, tile.k),
             ram("weight_buffer", weight_banks, weight_bytes * buffers.tiles, self._weight_width),
             ram("sum_buffer", sum_banks, sum_bytes * (buffers.output_tiles + 1), self._sum_width),
             Component("lif", "logic", config.neuron.count, {"block": "lif"}),

@@ -307,9 +307,7 @@ def drain(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, cou
         return
     first = state[agent, BYTE]
     end = min(x.output_bytes[fiber], first + spec.fetch_lines * spec.line_bytes)
-    add_range(
-        o, agent, x.output_line[fiber], 1, first, end, spec.line_shift, spec.beat_shift, STREAM_WRITE, OUTPUT, 0
-    )
+    add_range(o, agent, x.output_line[fiber], 1, first, end, spec.line_shift, spec.beat_shift, STREAM_WRITE, OUTPUT, 0)
     state[agent, BYTE] = end
     if end == x.output_bytes[fiber]:
         state[agent, BYTE] = 0
@@ -436,10 +434,14 @@ class SpinalFlow(Accelerator):
         return self.config.format.time_bits + (self.config.pe.count - 1).bit_length()
 
     def inventory(self) -> Sequence[Component]:
-        """Elements with their neurons, merger with its buffer, output queue, and LoAS's memories, switches and wires."""
+        """Elements with their neurons, merger and its buffer, output queue, and LoAS's memories, switches and wires."""
         config, pes = self.config, self.config.pe.count
         lanes, banks = config.memory.read_switch.inputs, config.memory.cache.banks
-        buffer = {"capacity_bytes": config.merger.buffer_kib * 1024, "width_bits": 128, "ports": "1r1w"}
+        buffer: dict[str, int | float | str] = {
+            "capacity_bytes": config.merger.buffer_kib * 1024,
+            "width_bits": 128,
+            "ports": "1r1w",
+        }
         return (
             Component("pe", "logic", pes, {"block": "spinalflow_pe"}),
             Component("merger", "logic", 1, {"block": "merger", "spike_bits": self.spike_bits}),
@@ -482,9 +484,7 @@ class SpinalFlow(Accelerator):
         list_bytes = -(-channels // pes) * self._pointer + -(-in_position * self.spike_bits // 8)
         widths = np.minimum(pes, layer.n - pes * np.arange(tiles))
         lists = placement.interleaved(list_bytes, cache.line_bytes)
-        weights = placement.interleaved(
-            inputs * -(-widths * config.pe.weight_bits // 8), cache.line_bytes, lists.free
-        )
+        weights = placement.interleaved(inputs * -(-widths * config.pe.weight_bits // 8), cache.line_bytes, lists.free)
         fires = layer.neuron is not None or layer.expected is None
         if fires:
             values = (output_bytes - tiles * self._pointer) * 8 // self.spike_bits
@@ -567,7 +567,7 @@ class SpinalFlow(Accelerator):
         """The lists below any kernel, and all weights of the inputs that spike at all."""
         x, size = program.operands, self.config.pe.weight_bits
         tiles = range(program.spec.tiles)
-        row = sum(-(-min(program.spec.pes, layer.n - tile * program.spec.pes) * size // 8) for tile in tiles)
+        row: int = sum(-(-min(program.spec.pes, layer.n - tile * program.spec.pes) * size // 8) for tile in tiles)
         return int(x.list_bytes[np.unique(x.taps[x.taps >= 0])].sum()) + len(np.unique(x.weight_row)) * row
 
 

@@ -230,7 +230,7 @@ def test_engines_agree_with_every_option(option):
 def test_a_machine_that_cannot_be_built_is_refused():
     from archsim.errors import ConfigError
 
-    with pytest.raises(ConfigError, match="must be at least detector.tables, got 1"):
+    with pytest.raises(ConfigError, match=r"must be at least detector\.tables, got 1"):
         load_accelerator(PROSPERITY, ("buffers.tiles=1",))
 
 
