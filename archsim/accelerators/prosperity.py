@@ -15,8 +15,8 @@ within tiles of 256 rows and 16 columns, against 128 columns of dense weights:
 **Prefix** of row i: among the rows j of the tile with at least one spike, all of whose spikes row i has too, and, if
 their spikes are equal (*exact match*), j < i: the one with most spikes, of several the last. What is left of row i are
 the spikes that its prefix lacks. Prefixes make a forest over the rows. Issued by number of spikes, then by row (a
-stable sort), every row comes behind its prefix. Searching takes a cycle a row (a TCAM finds all subsets at once), through a
-pipeline of five stages. A tile of r rows is known after
+stable sort), every row comes behind its prefix. Searching takes a cycle a row (a TCAM finds all subsets at once),
+through a pipeline of five stages. A tile of r rows is known after
 
     r + detector.pipeline_cycles                                                     search: every_row
     rows with several spikes + ceil(r / popcounts) + detector.pipeline_cycles        search: several_spikes
