@@ -32,11 +32,11 @@ broadcaster (:func:`broadcaster`) of rows of B. They meet at these FIFOs:
     fetcher -- block --> elements, broadcaster -- row of B (broadcast) --> elements -- tile done --> neuron units
     fetcher <-- credit -- broadcaster            elements <-- partial sums ready -- neuron units <-- psum lines -- fetcher
 
-Hand-traced 2 x 2 example (M = N = T = 2, K = 2, memory.ideal, overhead 1, 16 lines a block; spikes (m, t) at k = 0:
-(0, 0), (0, 1), (1, 0), at k = 1: (1, 1); B[0, :] = [1, 1], B[1, :] = [0, 1]): at 0 the fetcher takes a credit and reads
-both lines of coordinates, at 1 the bitmasks and at 2 the values of B; at 3 elements and broadcaster have the block and
-read, at 4 row 0 is broadcast: two spikes of 1 + 2 cycles in element 0, to 10; row 1: one spike of 1 + 1 in element 1,
-to 12. Each neuron unit fires 2 neurons in 2 timesteps, to 16; the outputs are written in 1: the layer ends in cycle 17.
+Hand-traced 2 x 2 example (M = N = T = 2, K = 2, memory.ideal, overhead 1; spikes (m, t) at k = 0: (0, 0), (0, 1),
+(1, 0), at k = 1: (1, 1); B[0, :] = [1, 1], B[1, :] = [0, 1]): at 0 the fetcher takes a credit and reads the two lines
+of coordinates and two of B; at 1 elements and broadcaster have the block and read; at 2 row 0 is broadcast: element 0
+has two spikes of 1 + 2 cycles, to 8, element 1 one; row 1: element 1 has one of 1 + 1, to 10. Each neuron unit fires 2
+neurons in 2 timesteps, to 14; the outputs are written in 1: the layer ends in cycle 15.
 
 Sources are in ``hwconfigs/gospa_snn.yaml``; deviations from the paper in DEVIATIONS.md.
 """
