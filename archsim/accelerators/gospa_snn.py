@@ -30,7 +30,8 @@ fetcher (:func:`fetcher`), which brings blocks of k, the spikes and the rows of 
 broadcaster (:func:`broadcaster`) of rows of B. They meet at these FIFOs:
 
     fetcher -- block --> elements, broadcaster -- row of B (broadcast) --> elements -- tile done --> neuron units
-    fetcher <-- credit -- broadcaster            elements <-- partial sums ready -- neuron units <-- psum lines -- fetcher
+    fetcher <-- credit -- broadcaster                                      elements <-- sums ready -- neuron units
+    fetcher -- lines of partial sums --> neuron units
 
 Hand-traced 2 x 2 example (M = N = T = 2, K = 2, memory.ideal, overhead 1; spikes (m, t) at k = 0: (0, 0), (0, 1),
 (1, 0), at k = 1: (1, 1); B[0, :] = [1, 1], B[1, :] = [0, 1]): at 0 the fetcher takes a credit and reads the two lines
@@ -118,7 +119,7 @@ class GospaFormat(Block):
     """Operands in memory."""
 
     coordinate_bits: int = Field(ge=1, le=64, description="bits of the coordinates of one spike")
-    pointer_bits: int = Field(ge=0, le=64, description="bits of the pointer from the bitmask of a row of B to its values")
+    pointer_bits: int = Field(ge=0, le=64, description="bits of the pointer behind the bitmask of a row of B")
     placement: Literal["row_per_bank", "interleaved"] = Field(
         description="lines of the spikes of one element: all in one bank, or over all banks"
     )
@@ -216,16 +217,18 @@ class Spec(NamedTuple):
 class Operands(NamedTuple):
     """Operands and where they are in memory; all int64.
 
-    The spikes that element e takes in row tile r are stream ``r * pes + e``, in order of k: ``a_start`` [streams, K + 1]
-    of them come before k, the stream begins in line ``a_line``. ``code`` says whose partial sums they are, (local row *
-    T + t) * pes + owner, from ``code_first`` of the stream on; empty where elements own their rows.
+    The spikes that element e takes in row tile r are stream ``r * pes + e``, in order of k: ``a_start``
+    [streams, K + 1] of them come before k, the stream begins in line ``a_line``. ``code`` says whose partial sums they
+    are, (local row * T + t) * pes + owner, from ``code_first`` of the stream on; it is empty where those lie in banks
+    of their own.
 
-    Column tile c of ``width`` columns has bitmasks of ``mask_bytes`` each from line ``mask_line`` and values from ``value_line`` on,
-    ``b_start`` [tiles, K + 1] of them before k; their columns, within the tile, are ``b_column`` from ``b_first`` on.
-    ``row`` lists the k whose row of B is not empty.
+    Column tile c of ``width`` columns has bitmasks of ``mask_bytes`` each from line ``mask_line`` and values from
+    ``value_line`` on, ``b_start`` [tiles, K + 1] of them before k; their columns, within the tile, are ``b_column``
+    from ``b_first`` on. ``row`` lists the k whose row of B is not empty, column tile after column tile.
 
-    Step s works on row tile ``step_rows`` and column tile ``step_columns``, in blocks from ``step_block[s]`` on; a block
-    is ``block_k`` (first, end) and ``block_row`` (first, end of ``row``). ``step_load`` 1: partial sums come from DRAM.
+    Step s works on row tile ``step_rows`` and column tile ``step_columns``, in blocks from ``step_block[s]`` on; a
+    block is ``block_k`` (first, end) and ``block_row`` (first, end of ``row``). ``step_load`` 1: partial sums come from
+    DRAM; ``step_end`` says what becomes of them.
     Tile ``rows * column tiles + columns`` has ``owned`` [tiles, pes] partial sums for each owner, and their lines are
     ``psum_line + i * pes + owner``. Outputs are ``output_line``, ``output_bytes`` [tiles * pes].
     """
@@ -336,7 +339,8 @@ def request_psums(spec: Spec, state: Any, x: Operands, o: Any, agent: int, strea
             add_request(o, agent, address, words, size, RESIDENT_READ, PSUM, 0)
             add_request(o, agent, address, words, size, RESIDENT_WRITE, PSUM, 0)
     state[agent, LINE] = j
-    return j - first
+    asked: int = j - first
+    return asked
 
 
 @inlined
@@ -778,12 +782,11 @@ class GospaSnn(Accelerator):
         b_start = np.zeros((tiles.across, layer.k + 1), np.int64)
         np.cumsum(count, axis=1, out=b_start[:, 1:])
         width = np.minimum(tiles.columns, layer.n - tiles.columns * np.arange(tiles.across))
-        mask_bytes = -(-width // 8) + -(-config.format.pointer_bits // 8)
-        value_bytes = -(-b_start * config.pe.weight_bits // 8)
-        k_range = np.arange(layer.k + 1)
-        per_tile = a_bytes.reshape(tiles.down, pes, -1).sum(1)
-        streamed = per_tile[:, None] + (value_bytes + mask_bytes[:, None] * k_range)[None]
-        steps = steps_of(config, layer, tiles, streamed)
+        mask_bytes: NDArray[np.int64] = -(-width // 8) + -(-config.format.pointer_bits // 8)
+        value_bytes: NDArray[np.int64] = -(-b_start * config.pe.weight_bits // 8)
+        per_tile: NDArray[np.int64] = a_bytes.reshape(tiles.down, pes, -1).sum(1)
+        b_bytes: NDArray[np.int64] = value_bytes + np.outer(mask_bytes, np.arange(layer.k + 1))
+        steps = steps_of(config, layer, tiles, per_tile[:, None] + b_bytes)
         live = [np.flatnonzero(tile) for tile in count]
         first_row = np.cumsum([0, *(len(rows) for rows in live)])
         of_block = np.repeat(steps.columns, np.diff(steps.block))
@@ -845,9 +848,7 @@ class GospaSnn(Accelerator):
         )
         return Program(spec, x, self._topology(spec, x), np.zeros((2 * pes + 2, STATE), np.int64), units)
 
-    def _tile_outputs(
-        self, layer: Layer, tiles: Tiles, pes: int, output_bytes: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def _tile_outputs(self, layer: Layer, tiles: Tiles, pes: int, output_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bytes of output of every (tile, owner); those of a row are taken as spread evenly over its columns."""
         rows = np.zeros((tiles.down * tiles.rows, tiles.across), np.int64)
         ends = np.minimum(layer.n, tiles.columns * np.arange(1, tiles.across + 1))
@@ -917,10 +918,12 @@ class GospaSnn(Accelerator):
         x = program.operands
         spikes = np.diff(x.a_start, axis=1).sum(0)
         at_rows = int((spikes * (np.diff(x.b_start, axis=1) > 0)).sum())
-        return -(-(matches + at_rows * program.spec.overhead) // self.config.pe.count)
+        work: int = matches + at_rows * program.spec.overhead
+        return -(-work // self.config.pe.count)
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """All coordinates and all of B."""
         spec, x = program.spec, program.operands
-        coordinates = int(x.a_start[:, -1].sum()) * spec.coordinate_bits // 8
-        return coordinates + int(x.mask_bytes.sum()) * layer.k + int(x.b_start[:, -1].sum()) * spec.weight_bits // 8
+        coordinates: int = x.a_start[:, -1].sum() * spec.coordinate_bits // 8
+        b: int = x.mask_bytes.sum() * layer.k + x.b_start[:, -1].sum() * spec.weight_bits // 8
+        return int(coordinates + b)
