@@ -666,8 +666,8 @@ class ArrayMachine(Accelerator):
         return None
 
     @property
-    def ticks(self) -> int:
-        """Cycles that a step occupies a place of the array."""
+    def window(self) -> int:
+        """Timesteps that a place of the array works through in every step, one a cycle."""
         return 1
 
     @property
@@ -679,13 +679,13 @@ class ArrayMachine(Accelerator):
     def inventory(self) -> Sequence[Component]:
         """Places of the array, operand buffers, neuron units, and LoAS's memories, switches and wires."""
         config, pe = self.config, self.config.pe
-        step_bits = pe.rows * pe.weight_bits + pe.columns * self.ticks
+        step_bits = pe.rows * pe.weight_bits + pe.columns * self.window
         buffer = {"bits": pe.buffers * pe.buffer_steps * step_bits, "width_bits": step_bits}
         pes = config.memory.read_switch.inputs
         return (
             Component(
                 "pe", "logic", pe.rows * pe.columns,
-                {"block": "systolic_pe", "register_bits": pe.weight_bits + 1, "sums": self.ticks},
+                {"block": "systolic_pe", "register_bits": pe.weight_bits + 1, "sums": self.window},
             ),
             Component("operand_buffer", "flip_flops", 1, buffer),
             Component("accumulator", "logic", pe.columns, {"block": "accumulator"}),
@@ -729,11 +729,12 @@ class ArrayMachine(Accelerator):
         memory = placement.interleaved(sizes, line_bytes)
         output = placement.interleaved(output_bytes, line_bytes, memory.free)
         west, north, psum = memory.line.tolist()
-        leaving = min(pe.buffer_steps, most_steps) if stationary else pe.rows * self.ticks
+        ticks = min(self.window, layer.timesteps)
+        leaving = min(pe.buffer_steps, most_steps) if stationary else pe.rows * ticks
         spec = Spec(
             folds=len(table),
             steps=pe.buffer_steps,
-            ticks=self.ticks,
+            ticks=ticks,
             places=pe.rows * pe.columns,
             skew=pe.skew_cycles,
             listed=int(slots is not None),
