@@ -762,7 +762,7 @@ class ArrayMachine(Accelerator):
         return Program(spec, operands, topology, np.zeros((len(names), ROW_BYTE + 1), np.int64), units)
 
     def _topology(self, spec: Spec, table: NDArray[np.int64], slots: Slots) -> op.Topology:
-        pe, ahead = self.config.pe, self.config.scheduler.prefetch_folds + 1
+        pe, ahead = self.config.pe, self.config.scheduler.prefetch_folds
 
         def most_lines(first: int) -> int:
             steps = np.minimum(table[:, first + SHARE], table[:, first + EDGE_STEPS])
