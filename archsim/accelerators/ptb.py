@@ -11,9 +11,9 @@ inputs enter (``scheduler.entering``):
              wait for a partner (the last ``pe.packing_reach``) with which it does not overlap
 
 A fold of L slots takes ``W L + (R + C - 2) + W R`` cycles; with W = 1 and all inputs that is the systolic array's
-K + 2R + C - 2. Loops and agents are those of :mod:`archsim.accelerators.systolic`. The spikes of a fold, silent ones
-included, are read from the cache to find out which enter; weights of inputs that do not enter are not read. Finding and
-packing take no cycles of their own.
+K + 2R + C - 2. Loops and agents are those of :mod:`archsim.accelerators.folded_array`. The spikes of a fold, silent
+ones included, are read from the cache to find out which enter; weights of inputs that do not enter are not read.
+Finding and packing take no cycles of their own.
 
 Hand-traced, R = 2, C = 2, W = 2, T = 2, one neuron, two positions, K = 3 with active columns 01, 10, 00: one slot when
 packed, two cycles; skew 2, shifted out in 4: 8 cycles, 11 with the first access, neuron and write (memory.ideal).
@@ -29,7 +29,7 @@ import numpy as np
 from pydantic import Field
 
 from archsim.accelerators.base import Layer, MachineConfig
-from archsim.accelerators.systolic import (
+from archsim.accelerators.folded_array import (
     ArrayConfig,
     ArrayMachine,
     ArrayScheduler,
@@ -37,10 +37,11 @@ from archsim.accelerators.systolic import (
     Placing,
     Slots,
     dense_words,
-    output_stationary,
+    in_columns,
     place,
 )
 from archsim.compress.bitmask import popcount
+from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.jit import njit
 
@@ -66,13 +67,14 @@ class PtbConfig(ArrayConfig):
 
     accelerator: Literal["ptb"] = Field(description="which machine this file describes")
     pe: PtbPe = Field(description="array and operand buffers")
+    neuron: LifConfig = Field(description="neuron units, one a column")
     scheduler: PtbScheduler = Field(description="order of the work")
 
 
 @njit
 def fill_slots(words: Any, timesteps: int, positions: int, span: int, blocks: int, window: int, reach: int,
                packs: bool, first: Any, slot: Any, inputs: Any, spikes: Any) -> int:  # fmt: skip
-    """Choose and pack the inputs of every block of every group (:class:`~archsim.accelerators.systolic.Slots`).
+    """Choose and pack the inputs of every block of every group (:class:`~archsim.accelerators.folded_array.Slots`).
 
     ``words`` uint16 [M, K]; the last four are filled in, ``slot`` and ``inputs`` as far as needed; returns how many
     slots there are.
@@ -100,7 +102,7 @@ def fill_slots(words: Any, timesteps: int, positions: int, span: int, blocks: in
             if mask == 0:
                 continue
             chosen = -1
-            if packs and popcount(mask) < everywhere:
+            if packs and popcount(int(mask)) < everywhere:
                 for i in range(waits):
                     if waiting_mask[i] & mask == 0:
                         chosen = i
@@ -112,7 +114,7 @@ def fill_slots(words: Any, timesteps: int, positions: int, span: int, blocks: in
                     waiting[i], waiting_mask[i] = waiting[i + 1], waiting_mask[i + 1]
                 continue
             alone[found], partner[found] = k, -1
-            if packs and popcount(mask) < everywhere:
+            if packs and popcount(int(mask)) < everywhere:
                 if waits == reach:
                     waits -= 1
                     for i in range(waits):
@@ -152,7 +154,7 @@ class PTB(ArrayMachine):
     def folds(self, layer: Layer) -> Folds:
         """Output stationary folds of a slot each W cycles."""
         ticks = min(self.window, layer.timesteps)
-        return output_stationary(self.config, layer, self.placing(layer), ticks, self.slots(layer))
+        return in_columns(self.config, layer, self.placing(layer), ticks, self.slots(layer))
 
     def slots(self, layer: Layer) -> Slots | None:
         """Which inputs enter, and which of them together."""

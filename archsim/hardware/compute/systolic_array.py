@@ -1,7 +1,7 @@
 """Systolic array: R x C accumulators, operands entering at the west and the north edge, each step one place further.
 
 An operand that enters row i or column j is delayed by i or j cycles (*skew*), so that partners meet. A *fold* is one
-filling of the array. With D *steps* streamed, R rows and C columns, all of the array and not just those in use, it takes
+filling of the array. With D *steps* streamed, R rows and C columns, of the array and not just those in use, it takes
 
     output stationary:            D + (R + C - 2) + R        stream K; skew; sums are shifted out through the columns
     weight or input stationary:   R + D + (R + C - 2)        shift the stationary operand in; stream; skew
