@@ -101,8 +101,10 @@ def run(
         report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=timeline)
         files.write_texts(partial, report.texts())
     _print_layers(report)
-    _print_verified(report)
+    wrong = _print_verified(report)
     _note(f"results in {folder}{os.sep}")
+    if wrong:
+        raise UsageError(wrong)
 
 
 @app.command()
@@ -133,8 +135,9 @@ def compare(
         rows = comparison.rows(reports)
         partial.write_text(files.csv_text(rows, comparison.COLUMNS), encoding="utf-8", newline="\n")
     _print_table(comparison.COLUMNS, [row.values() for row in _ordered(rows, comparison.COLUMNS)])
-    for name, report in reports.items():
-        _print_verified(report, f"{name}: ")
+    wrong = [line for name, report in reports.items() for line in _print_verified(report, f"{name}: ")]
+    if wrong:
+        raise UsageError(wrong)
 
 
 @app.command()
@@ -191,13 +194,19 @@ def _print_layers(report: Report) -> None:
     _print_table(("layer", *shared), [*rows, ("total", *(total[column] for column in shared))])
 
 
-def _print_verified(report: Report, prefix: str = "") -> None:
+def _print_verified(report: Report, prefix: str = "") -> list[str]:
+    """Warnings of a run, and whether its outputs are the trace's; returns what is wrong with the trace."""
+    for warning in report.warnings:
+        _warn(f"{prefix}{warning}")
     summary = report.summary()
-    if summary["mismatches"]:
-        differing = ", ".join(layer.layer for layer in report.layers if layer.mismatches)
-        _warn(f"{prefix}{summary['mismatches']} outputs differ from the trace's, in {differing}")
-    else:
+    if not summary["mismatches"]:
         _note(f"{prefix}{summary['layers_verified']} of {summary['layers']} layers verified bit for bit")
+        return []
+    differing = [layer.layer for layer in report.layers if layer.mismatches]
+    return [
+        f"{prefix}{len(differing)} of {summary['layers']} layers: {summary['mismatches']} outputs differ from the"
+        f" trace's, in {', '.join(differing)}; they do not follow from its inputs and weights"
+    ]
 
 
 # -------------------------------------------------------------------------------------------------------------- traces
@@ -385,9 +394,9 @@ def check(
 @app.command()
 def explain(hardware: Hardware, overrides: Overrides = None) -> None:
     """Print a machine: every value with its source, its area, and what each action costs."""
-    from archsim.cost import area_rows, load_table, price_rows
+    from archsim.cost import area_rows, price_rows
     from archsim.hardware.loading import field_rows, value_comments
-    from archsim.simulate import load_accelerator
+    from archsim.simulate import load_accelerator, load_prices
 
     machine = load_accelerator(hardware, overrides or ())
     # A value's source is the comment behind it in the file; an overridden value has none.
@@ -399,7 +408,7 @@ def explain(hardware: Hardware, overrides: Overrides = None) -> None:
         source = comments.get(row.path, row.source) if given == "file" else row.source
         values.append((row.path, row.value, given, row.description, source))
     _print_table(("path", "value", "given", "meaning", "source"), values)
-    inventory, table = machine.inventory(), load_table(machine.cost_table)
+    inventory, table = machine.inventory(), load_prices(machine)
     areas = area_rows(inventory, table)
     typer.echo()
     total = sum(row.area_mm2 for row in areas)

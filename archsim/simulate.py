@@ -15,6 +15,7 @@ from archsim.report.report import Report
 
 if TYPE_CHECKING:
     from archsim.accelerators.base import Accelerator, EngineName
+    from archsim.cost import CostTable
     from archsim.engine.result import LayerResult
     from archsim.trace import Trace
 
@@ -30,6 +31,13 @@ def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Acceler
     machines = registry()
     config = load_machine(path, {name: machine.Config for name, machine in machines.items()}, overrides)
     return machines[config.accelerator](config)
+
+
+def load_prices(accelerator: Accelerator) -> CostTable:
+    """The cost table that a machine names, for its technology. Raises ConfigError."""
+    from archsim.cost import load_table
+
+    return load_table(accelerator.cost_table, accelerator.config.technology_nm)
 
 
 def run(
@@ -48,12 +56,12 @@ def run(
     ``layers`` restricts the run to layers of these names. ``verify`` compares every output with the trace's. Raises
     ConfigError, TraceError or UsageError for what is wrong with the input, all problems of a file at once.
     """
-    from archsim.cost import area_rows, energy_rows, load_table
+    from archsim.cost import area_rows, energy_rows, slow_memories
     from archsim.hardware.loading import resolved_yaml
     from archsim.trace import load_trace
 
     accelerator = load_accelerator(hardware, overrides)
-    table = load_table(accelerator.cost_table)
+    table = load_prices(accelerator)
     inventory = accelerator.inventory()
     area = area_rows(inventory, table)
     loaded = load_trace(trace)
@@ -77,6 +85,7 @@ def run(
         labels=loaded.provenance,
         compulsory_read_bytes={result.layer: result.compulsory_read_bytes for result in results},
         timeline=timeline,
+        warnings=tuple(slow_memories(inventory, table, accelerator.clock_mhz)),
     )
 
 

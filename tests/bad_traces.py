@@ -422,12 +422,6 @@ def bad_trace(fault: str, good: Path) -> Path:
     return path
 
 
-def bad_traces(tmp_path: Path) -> dict[str, Path]:
-    """All of them, by the name of their fault."""
-    good = good_trace(tmp_path)
-    return {fault: bad_trace(fault, good) for fault in FAULTS}
-
-
 def _rewritten(source: Path, target: Path, name: str, content: bytes, method: int = zipfile.ZIP_DEFLATED) -> None:
     """A copy of an archive in which one member has other content."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", method) as new:

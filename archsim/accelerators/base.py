@@ -249,8 +249,8 @@ class Accelerator(ABC):
     def simulates(self, trace: Trace, operation: Operation) -> bool:
         """Whether ``operation`` runs on the array: a convolution or linear layer with inputs of the machine's kind.
 
-        Of a spiking network the direct encoder, whose input is pixels, runs elsewhere (LoAS leaves it out of all its
-        figures), and pooling happens on output spikes in the path to memory.
+        Of a spiking network the direct encoder, whose input is pixels, runs elsewhere (the artifact of LoAS leaves it
+        out), and pooling happens on output spikes in the path to memory.
         """
         return operation.op in WEIGHTED and trace.kind(operation.inputs[0]) == self.operand
 
@@ -438,6 +438,7 @@ def memory_components(memory: MemoryConfig, requesters: int) -> tuple[Component,
         "capacity_bytes": cache.size_kib * 1024 // cache.banks,
         "width_bits": cache.width_bits,
         "ports": "1rw",
+        "access_cycles": cache.access_cycles,
     }
     switch = {
         "ports_in": memory.read_switch.inputs, "ports_out": memory.read_switch.outputs, "width_bits": cache.width_bits,

@@ -10,13 +10,16 @@ timesteps in one). The loop nest, with rows taken in tiles that fit the cache, o
                 for pass:                    once (t in parallel), or once for each timestep
                     for chunk of 128 k:      inner join in every element
 
-Agents: an element each (:func:`element`), a neuron unit with its output compressor each (:func:`neuron_unit`), one
-fetcher that streams fibers of B from DRAM into the cache (:func:`fetcher`), one broadcaster that reads them from the
+Agents: an element each (:func:`element`), a neuron unit with its output compressor each (:func:`neuron_unit`), a
+fetcher for each place in the cache that holds a fiber of B (:func:`fetcher`), one broadcaster that reads them from the
 cache (:func:`broadcaster`), and one fetcher that brings rows of A into the cache ahead of their first use
 (:func:`row_fetcher`). They meet at these FIFOs:
 
-    fetcher -- fiber --> broadcaster -- chunks (broadcast) --> elements -- sum --> neuron units
-    fetcher <-- credit -- broadcaster                                  row fetcher <-- credit -- element 0
+    fetchers -- fiber --> broadcaster -- chunks (broadcast) --> elements -- sum --> neuron units
+    fetchers <-- credit -- broadcaster                                 row fetcher <-- credit -- element 0
+
+With ``prefetch_fibers`` 0 there is no fetcher: the broadcaster itself fetches the lines of a chunk when the elements
+have taken the chunk before (:func:`demand`), and waits for them.
 
 Where a row of A lies in memory: in ``taps`` fibers, one after the other. Unrolled rows (im2col before they are stored)
 have one fiber of their own. Rows that are unrolled on the way from the cache have one fiber for each position of the
@@ -36,7 +39,7 @@ from archsim.compress import bitmask, packed_time
 from archsim.compress.bitmask import CHUNK_BITS, chunks_of, popcount
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
-from archsim.hardware.compute.compressor import CompressorConfig
+from archsim.hardware.compute.compressor import CompressorConfig, compress_cycles
 from archsim.hardware.compute.inner_join import correct, join_cycles
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.prefix_sum import laggy_cycles, pass_cycles
@@ -100,7 +103,12 @@ class SchedulerConfig(Block):
     rows: Literal["consecutive", "sorted"] = Field(
         description="which rows share a group: neighbours, or equally full ones"
     )
-    prefetch_fibers: int = Field(ge=0, le=64, description="fibers of B fetched ahead of the one in use; 0: on demand")
+    prefetch_fibers: int = Field(
+        ge=0, le=64, description="fibers of B fetched ahead of the one in use; 0: lines on demand, chunk by chunk"
+    )
+    prefetch_start: Literal["first_step", "last_step"] = Field(
+        description="first_step: fetch a fiber when there is room; last_step: one step ahead of its first use"
+    )
     prefetch_groups: int = Field(
         ge=0, le=64, description="groups of rows of A fetched ahead of the one in use; 0: demand"
     )
@@ -133,8 +141,8 @@ class Join(NamedTuple):
     """How a machine joins: ``passes`` over a row, bits of the ``word`` behind a bit of A's bitmask (0: none).
 
     ``laggy`` is a mode of :mod:`~archsim.hardware.compute.prefix_sum`, or NO_LAGGY for two fast prefix-sums: then there
-    is no FIFO and nothing to correct. ``word_reads`` 1: a read for each match instead of one a chunk. ``finish``:
-    cycles at the end of a neuron before it fires.
+    is no FIFO and nothing to correct. ``word_reads`` says when words are read
+    (WORDS_...). ``finish``: cycles at the end of a neuron before it fires.
     """
 
     passes: int
@@ -146,7 +154,11 @@ class Join(NamedTuple):
     finish: int
 
 
+FETCH_LINES = 16
+"""Lines that a fetcher or a neuron unit asks for at once; they wait for miss registers and banks like all others."""
 NO_LAGGY = -1
+# When words of A are read: those of a chunk if anything matches, one for each match, or always, with the bitmask.
+WORDS_OF_CHUNK, WORDS_OF_MATCHES, WORDS_WITH_BITMASK = range(3)
 
 # --- What the kernels see ---------------------------------------------------------------------------------------------
 
@@ -167,7 +179,7 @@ class Spec(NamedTuple):
     """The machine and the layer's sizes as integers: ``groups`` of ``pes`` rows, ``tile`` groups in a tile.
 
     A row has ``chunks`` chunks in a pass, ``fiber_chunks`` in each of its ``taps`` fibers. ``mask`` is the tensor that
-    bitmasks of A count as.
+    bitmasks of A count as. A fiber begins with ``a_mask_bytes`` or ``b_mask_bytes`` of bitmask.
     """
 
     pes: int
@@ -192,18 +204,26 @@ class Spec(NamedTuple):
     fire: int
     compress: int
     refetch: int
+    on_demand: int
+    late_fetch: int
     line_bytes: int
     line_shift: int
     beat_shift: int
     fetch_lines: int
     pointer_bytes: int
+    a_mask_bytes: int
+    b_mask_bytes: int
     mask_tensor: int
     output_mask_bytes: int
     a_stride: int
+    places: int
+    credits: int
+    sums: int
+    row_credits: int
     fiber_port: int
     credit_port: int
+    sum_port: int
     row_port: int
-    row_credits: int
 
 
 class Operands(NamedTuple):
@@ -227,15 +247,19 @@ class Operands(NamedTuple):
     output_bytes: NDArray[np.int64]
 
 
-# FIFOs, in the order of the topology; sums have one FIFO an element, from SUMS on.
-CHUNKS, FIBERS, CREDITS, SUMS = range(4)
+# FIFOs, in the order of the topology: chunks; one of fibers and one of credits for each place in the cache that holds a
+# fiber of B (``spec.credits`` is the first); sums, one for each element (``spec.sums``); credits of the row fetcher.
+CHUNKS, FIBERS = range(2)
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
 
 # An agent's state: its place in the loop nest, what it does next, and, for an element, the FIFO of the inner join.
 TILE, COLUMN, GROUP, PASS, CHUNK, PHASE, PENDING, JOIN_FIFO = range(8)
+# Of fetchers and broadcaster: how many fibers came before; of the broadcaster: lines with values fetched on demand.
+VISIT, FETCHED = JOIN_FIFO, PENDING
 LOAD, JOIN, SETTLE = range(3)
 READ, COMMIT, WRITE = range(3)
+DEMAND, SEND = range(2)
 
 
 @inlined
@@ -273,15 +297,18 @@ def place_in_fiber(spec: Spec, passed: int, chunk: int) -> int:
 
 @inlined
 def request_bitmask(spec: Spec, x: Operands, o: Any, agent: int, row: int, passed: int, chunk: int, epoch: int) -> None:
-    """Read one chunk of bm-A."""
+    """Read one chunk of bm-A, and its words if they come with it."""
     fiber = fiber_of(spec, x, row, chunk)
     if fiber < 0:
         return
-    first = place_in_fiber(spec, passed, chunk) * CHUNK_BYTES
-    add_range(
-        o, agent, x.a_line[fiber], spec.a_stride, first, first + CHUNK_BYTES, spec.line_shift, spec.beat_shift,
+    # A chunk lies in one line: fibers begin with a line, and no line is shorter than a chunk.
+    line = place_in_fiber(spec, passed, chunk) * CHUNK_BYTES >> spec.line_shift
+    add_request(
+        o, agent, x.a_line[fiber] + line * spec.a_stride, (CHUNK_BYTES - 1 >> spec.beat_shift) + 1, CHUNK_BYTES,
         CACHED_READ, spec.mask_tensor, epoch,
     )  # fmt: skip
+    if spec.word_reads == WORDS_WITH_BITMASK:
+        request_words(spec, x, o, agent, fiber, place_in_fiber(spec, passed, chunk), 0, epoch)
 
 
 @inlined
@@ -289,7 +316,7 @@ def request_words(
     spec: Spec, x: Operands, o: Any, agent: int, fiber: int, place: int, matches: int, epoch: int
 ) -> None:
     """Read the words of one chunk of A, or those of its matches."""
-    values = spec.passes * spec.fiber_chunks * CHUNK_BYTES + spec.pointer_bytes
+    values = spec.a_mask_bytes + spec.pointer_bytes
     first = values + ((x.a_start[fiber, place] - x.a_start[fiber, 0]) * spec.word_bits >> 3)
     end = values + ((x.a_start[fiber, place + 1] - x.a_start[fiber, 0]) * spec.word_bits + 7 >> 3)
     first_request = o[agent, REQUESTS]
@@ -306,7 +333,7 @@ def request_words(
         INPUT,
         epoch,
     )
-    if spec.word_reads:
+    if spec.word_reads == WORDS_OF_MATCHES:
         # One access a match, spread over the lines that the chunk's words lie in; a line without a match is not read.
         lines = min(lines, matches)
         o[agent, REQUESTS] = first_request + lines
@@ -362,7 +389,7 @@ def element(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, c
             chunk = 0
             passed += 1
             if has_row:
-                o[agent, PUSH] = SUMS + agent
+                o[agent, PUSH] = spec.sums + agent
                 o[agent, PUSH_COUNT] = 1
                 o[agent, VALUE_OUT] = max(now, state[agent, JOIN_FIFO + 1] + 1)
             if passed == spec.passes:
@@ -401,7 +428,7 @@ def element(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, c
         matches = popcount(low) + popcount(high)
         if matches > 0:
             counts[agent, MATCHES] += matches
-            if spec.word_bits > 0:
+            if spec.word_bits > 0 and spec.word_reads != WORDS_WITH_BITMASK:
                 request_words(spec, x, o, agent, fiber, place, matches, tile)
             if spec.laggy != NO_LAGGY:
                 laggy = laggy_cycles(spec.laggy, spec.adders, low, high)
@@ -427,7 +454,7 @@ def neuron_unit(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
             return
         state[agent, PHASE] = COMMIT
         if row < spec.m:
-            o[agent, POP] = spec.credit_port + 1 + pe
+            o[agent, POP] = spec.sum_port + pe
             o[agent, POP_COUNT] = 1
         return
     if state[agent, PHASE] == COMMIT:
@@ -441,7 +468,7 @@ def neuron_unit(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
                 state[agent, PHASE] = READ
                 return
             if last_column or (column + 1) % CHUNK_BITS == 0:
-                o[agent, COMPUTE] += spec.compress
+                o[agent, COMPUTE] += compress_cycles(spec.compress, column % CHUNK_BITS + 1)
                 counts[agent, ENCODED_CHUNKS] += 1
             if last_column:
                 state[agent, PHASE] = WRITE
@@ -467,26 +494,67 @@ def visits(spec: Spec, tile: int, group: int) -> bool:
 
 @inlined
 def fetcher(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Stream fibers of B from DRAM into the cache, as far ahead as there are credits."""
+    """Stream every ``places``-th fiber of B from DRAM into its place in the cache, whenever there is a credit."""
+    place = agent - 2 * spec.pes
     tile, column, group = state[agent, TILE], state[agent, COLUMN], state[agent, GROUP]
-    while tile < spec.groups and not visits(spec, tile, group):
+    while tile < spec.groups and not (visits(spec, tile, group) and state[agent, VISIT] % spec.places == place):
+        if visits(spec, tile, group):
+            state[agent, VISIT] += 1
         tile, column, group = next_step(spec, tile, column, group)
-    if tile == spec.groups:
+    if tile == spec.groups or spec.on_demand:
         o[agent, END] = 1
         return
     done = state[agent, CHUNK]
     if done == 0:
-        o[agent, POP] = spec.credit_port
+        o[agent, POP] = spec.credit_port + place
         o[agent, POP_COUNT] = 1
     end = min(x.b_bytes[column], done + spec.fetch_lines * spec.line_bytes)
-    stream(spec, o, agent, x.b_line[column], done, end, spec.chunks * CHUNK_BYTES, STREAM_READ, WEIGHT_FORMAT)
+    stream(spec, o, agent, x.b_line[column], done, end, spec.b_mask_bytes, STREAM_READ, WEIGHT_FORMAT)
     state[agent, CHUNK] = end
     if end == x.b_bytes[column]:
-        o[agent, PUSH] = FIBERS
+        o[agent, PUSH] = FIBERS + place
         o[agent, PUSH_COUNT] = 1
         state[agent, CHUNK] = 0
+        state[agent, VISIT] += 1
         tile, column, group = next_step(spec, tile, column, group)
     state[agent, TILE], state[agent, COLUMN], state[agent, GROUP] = tile, column, group
+
+
+@inlined
+def demand(agent: int, spec: Spec, state: Any, x: Operands, o: Any, column: int, chunk: int) -> None:
+    """Fetch those lines of one chunk of B that this visit has not fetched yet: of its bitmask, and of its values."""
+    values = spec.b_mask_bytes + spec.pointer_bytes
+    start = x.b_start[column, 0]
+    first = values + ((x.b_start[column, chunk] - start) * spec.weight_bits >> 3)
+    end = values + ((x.b_start[column, chunk + 1] - start) * spec.weight_bits + 7 >> 3)
+    line = chunk * CHUNK_BYTES >> spec.line_shift
+    begins = chunk == 0 or (chunk - 1) * CHUNK_BYTES >> spec.line_shift != line
+    # The line that bitmask and values share is fetched once, for whichever comes first.
+    shared = line == values >> spec.line_shift
+    if begins and not (shared and state[agent, FETCHED] > line):
+        demand_line(agent, spec, x, o, column, line, WEIGHT_FORMAT)
+        if shared:
+            state[agent, FETCHED] = line + 1
+    if end > first:
+        for line in range(max(first >> spec.line_shift, state[agent, FETCHED]), (end - 1 >> spec.line_shift) + 1):
+            demand_line(agent, spec, x, o, column, line, WEIGHT)
+            state[agent, FETCHED] = line + 1
+
+
+@inlined
+def demand_line(agent: int, spec: Spec, x: Operands, o: Any, column: int, line: int, tensor: int) -> None:
+    """Fetch one line of a fiber of B, as far as the fiber goes."""
+    part = min(spec.line_bytes, x.b_bytes[column] - line * spec.line_bytes)
+    add_request(
+        o,
+        agent,
+        x.b_line[column] + line,
+        part + (1 << spec.beat_shift) - 1 >> spec.beat_shift,
+        part,
+        STREAM_READ,
+        tensor,
+        0,
+    )
 
 
 @inlined
@@ -501,25 +569,38 @@ def broadcaster(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
             state[agent, PASS] = 0
             tile, column, group = next_step(spec, tile, column, group)
             state[agent, TILE], state[agent, COLUMN], state[agent, GROUP] = tile, column, group
-            if tile == spec.groups or visits(spec, tile, group):
-                o[agent, PUSH] = CREDITS
-                o[agent, PUSH_COUNT] = 1
-                return
+            state[agent, FETCHED] = 0
+            finished = tile == spec.groups or visits(spec, tile, group)
+            if finished:
+                state[agent, VISIT] += 1
+            if finished and not spec.on_demand:
+                # The place of the fiber just sent is free; with a late fetch the next fiber's turn comes only now.
+                place = state[agent, VISIT] + spec.late_fetch - 1
+                if tile < spec.groups or not spec.late_fetch:
+                    o[agent, PUSH] = spec.credits + place % spec.places
+                    o[agent, PUSH_COUNT] = 1
+                    return
     if tile == spec.groups:
         o[agent, END] = 1
         return
+    if spec.on_demand and state[agent, PHASE] == DEMAND:
+        state[agent, PHASE] = SEND
+        if state[agent, PASS] == 0 and visits(spec, tile, group):
+            demand(agent, spec, state, x, o, column, chunk)
+            return
+    state[agent, PHASE] = DEMAND
     if chunk == 0 and state[agent, PASS] == 0:
         counts[agent, STEPS] += 1
-        if visits(spec, tile, group):
-            o[agent, POP] = spec.fiber_port
+        if not spec.on_demand and visits(spec, tile, group):
+            o[agent, POP] = spec.fiber_port + state[agent, VISIT] % spec.places
             o[agent, POP_COUNT] = 1
-    end = min(spec.chunks, chunk + max(1, spec.line_bytes // CHUNK_BYTES))
-    values = spec.chunks * CHUNK_BYTES + spec.pointer_bytes
+    end = chunk + 1 if spec.on_demand else min(spec.chunks, chunk + max(1, spec.line_bytes // CHUNK_BYTES))
+    values = spec.b_mask_bytes + spec.pointer_bytes
     start = x.b_start[column, 0]
     first_value = values + ((x.b_start[column, chunk] - start) * spec.weight_bits >> 3)
     end_value = values + ((x.b_start[column, end] - start) * spec.weight_bits + 7 >> 3)
     size, beat = spec.line_shift, spec.beat_shift
-    first_bit, end_bit = chunk * CHUNK_BYTES, end * CHUNK_BYTES
+    first_bit, end_bit = chunk * CHUNK_BYTES, min(end * CHUNK_BYTES, spec.b_mask_bytes)
     add_range(o, agent, x.b_line[column], 1, first_bit, end_bit, size, beat, RESIDENT_READ, WEIGHT_FORMAT, 0)
     add_range(o, agent, x.b_line[column], 1, first_value, end_value, size, beat, RESIDENT_READ, WEIGHT, 0)
     counts[agent, BROADCAST_BEATS] += -((first_bit - end_bit) >> beat) - ((first_value - end_value) >> beat)
@@ -545,8 +626,7 @@ def row_fetcher(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
         fiber = x.fiber[group * spec.pes + row, tap]
         if fiber >= 0:
             line = x.a_line[fiber] + (first >> spec.line_shift) * spec.a_stride
-            mask_bytes = spec.passes * spec.fiber_chunks * CHUNK_BYTES
-            tensor = spec.mask_tensor if first < mask_bytes else INPUT
+            tensor = spec.mask_tensor if first < spec.a_mask_bytes else INPUT
             add_request(o, agent, line, 1, 0, PREFETCH, tensor, group // spec.tile * spec.tile)
             first += spec.line_bytes
         if fiber < 0 or first >= x.a_bytes[fiber]:
@@ -569,9 +649,9 @@ def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, coun
         element(agent, now, spec, state, x, o, counts)
     elif agent < 2 * spec.pes:
         neuron_unit(agent, now, spec, state, x, o, counts)
-    elif agent == 2 * spec.pes:
+    elif agent < 2 * spec.pes + spec.places:
         fetcher(agent, now, spec, state, x, o, counts)
-    elif agent == 2 * spec.pes + 1:
+    elif agent == 2 * spec.pes + spec.places:
         broadcaster(agent, now, spec, state, x, o, counts)
     else:
         row_fetcher(agent, now, spec, state, x, o, counts)
@@ -581,12 +661,14 @@ def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, coun
 
 
 class Rows(NamedTuple):
-    """A as the machine stores it, compressed, and B in the same order of K; ``chunks`` of K in a pass.
+    """A as the machine stores it, compressed, and B in the same order of K.
 
-    ``fiber`` int64 [M, taps], see :class:`Operands`; ``start[f, c]`` is the first word of chunk c of fiber f.
+    ``fiber`` int64 [M, taps], see :class:`Operands`; a fiber has ``bits`` bits in a pass; ``start[f, c]`` is the first
+    word of chunk c of fiber f.
     """
 
     fiber: NDArray[np.int64]
+    bits: int
     mask: NDArray[np.uint64]
     start: NDArray[np.int64]
     weights: bitmask.BitmaskFibers
@@ -601,7 +683,7 @@ def rows_of(layer: Layer, unrolled: str) -> tuple[Rows, NDArray[np.uint16]]:
     feature_map = layer.feature_map
     if unrolled == "stored" or feature_map is None:
         fiber = np.arange(layer.m)[:, None]
-        return Rows(fiber, layer.inputs.mask, layer.inputs.start, layer.weights), layer.inputs.words
+        return Rows(fiber, layer.k, layer.inputs.mask, layer.inputs.start, layer.weights), layer.inputs.words
     images, channels, height, width = feature_map.words.shape
     positions = packed_time.encode(np.moveaxis(feature_map.words, 1, -1).reshape(-1, channels))
     numbers = np.arange(1, images * height * width + 1).reshape(images, 1, height, width)
@@ -610,7 +692,7 @@ def rows_of(layer: Layer, unrolled: str) -> tuple[Rows, NDArray[np.uint16]]:
     b = np.zeros((layer.n, taps, padded_channels), np.int16)
     b[:, :, :channels] = bitmask.decode(layer.weights, layer.k).reshape(layer.n, channels, taps).transpose(0, 2, 1)
     weights = bitmask.encode(b.reshape(layer.n, -1))
-    return Rows(fiber, positions.mask, positions.start, weights), positions.words
+    return Rows(fiber, channels, positions.mask, positions.start, weights), positions.words
 
 
 def timestep_rows(layer: Layer, unrolled: str) -> Rows:
@@ -637,19 +719,22 @@ def lay_out(config: InnerProductConfig, layer: Layer, join: Join, rows: Rows, ou
     taps, chunks = fiber.shape[1], weights.mask.shape[1] // 2
     pointer = -(-config.format.pointer_bits // 8) if join.word_bits else 0
     words = rows.start[:, -1] - rows.start[:, 0]
-    a_bytes = rows.mask.shape[1] * 8 + pointer + -(-words * join.word_bits // 8)
+    a_mask_bytes = -(-rows.bits // 8) if join.passes == 1 else rows.mask.shape[1] * 8
+    a_bytes = a_mask_bytes + pointer + -(-words * join.word_bits // 8)
     if scheduler.rows == "sorted":
         order = np.argsort(layer.inputs.start[:, 0] - layer.inputs.start[:, -1], kind="stable")
         fiber, output_bytes = fiber[order], output_bytes[order]
     b_pointer = -(-config.format.pointer_bits // 8)
     b_words = weights.start[:, -1] - weights.start[:, 0]
-    b_bytes = chunks * CHUNK_BYTES + b_pointer + -(-b_words * config.pe.weight_bits // 8)
+    b_mask_bytes = -(-(layer.k if taps == 1 else chunks * CHUNK_BITS) // 8)
+    b_bytes = b_mask_bytes + b_pointer + -(-b_words * config.pe.weight_bits // 8)
     if config.format.placement == "row_per_bank":
         a = placement.by_bank(a_bytes, cache.line_bytes, cache.banks)
     else:
         a = placement.interleaved(a_bytes, cache.line_bytes)
     b = placement.interleaved(b_bytes, cache.line_bytes, a.free)
     output = placement.interleaved(output_bytes, cache.line_bytes, b.free)
+    places = scheduler.prefetch_fibers + 1
     pes = min(config.pe.count, layer.m)
     groups = -(-layer.m // pes)
     tile = 1
@@ -657,7 +742,9 @@ def lay_out(config: InnerProductConfig, layer: Layer, join: Join, rows: Rows, ou
         row_bytes = float(a_bytes.sum()) / layer.m + cache.line_bytes
         tile = max(1, int(scheduler.tile_fill * cache.usable_bytes / (pes * row_bytes)))
     stream_bytes = cache.usable_bytes * cache.stream_ways // cache.ways
-    held = int(b_bytes.max() + cache.line_bytes) * (scheduler.prefetch_fibers + 1)
+    held = int(b_bytes.max() + cache.line_bytes) * places
+    refetch = 0 < stream_bytes < held
+    one_step = refetch or min(tile, groups) == 1
     spec = Spec(
         pes=pes,
         m=layer.m,
@@ -679,20 +766,28 @@ def lay_out(config: InnerProductConfig, layer: Layer, join: Join, rows: Rows, ou
         barrier=BARRIERS[scheduler.barrier],
         finish=join.finish,
         fire=config.neuron.cycles,
-        compress=config.compressor.cycles(layer.pooled),
-        refetch=int(0 < stream_bytes < held),
+        compress=config.compressor.chunk_cycles(layer.pooled),
+        refetch=int(refetch),
+        on_demand=int(scheduler.prefetch_fibers == 0),
+        late_fetch=int(scheduler.prefetch_start == "last_step" and not one_step),
         line_bytes=cache.line_bytes,
         line_shift=cache.line_bytes.bit_length() - 1,
         beat_shift=(cache.width_bits // 8).bit_length() - 1,
-        fetch_lines=min(cache.mshrs, 16),
+        fetch_lines=FETCH_LINES,
         pointer_bytes=b_pointer,
+        a_mask_bytes=a_mask_bytes,
+        b_mask_bytes=b_mask_bytes,
         mask_tensor=mask_tensor,
         output_mask_bytes=output_mask_bytes,
         a_stride=a.stride,
+        places=places,
+        credits=FIBERS + places,
+        sums=FIBERS + 2 * places,
+        row_credits=FIBERS + 2 * places + pes if scheduler.prefetch_groups else -1,
         fiber_port=pes,
-        credit_port=pes + 1,
-        row_port=2 * pes + 2,
-        row_credits=SUMS + pes if scheduler.prefetch_groups else -1,
+        credit_port=pes + places,
+        sum_port=pes + 2 * places,
+        row_port=2 * pes + 2 * places,
     )
     operands = Operands(
         np.ascontiguousarray(fiber, np.int64), rows.mask, rows.start, a.line, a_bytes, weights.mask, weights.start,
@@ -702,29 +797,30 @@ def lay_out(config: InnerProductConfig, layer: Layer, join: Join, rows: Rows, ou
     units = (
         Unit(names[0], 0, pes, config.pe.count),
         Unit(names[1], pes, pes, config.pe.count),
-        Unit("fetcher", 2 * pes, 1, 1),
-        Unit("broadcaster", 2 * pes + 1, 1, 1),
-        Unit("row_fetcher", 2 * pes + 2, 1, 1),
+        Unit("fetcher", 2 * pes, places, places),
+        Unit("broadcaster", 2 * pes + places, 1, 1),
+        Unit("row_fetcher", 2 * pes + places + 1, 1, 1),
     )
     state = np.zeros((len(topology.request_slots), JOIN_FIFO + 2 + join.fifo_depth), np.int64)
     return Program(spec, operands, topology, state, units)
 
 
 def _topology(config: InnerProductConfig, spec: Spec) -> op.Topology:
-    pes, scheduler = spec.pes, config.scheduler
-    fetched, ahead = scheduler.prefetch_fibers + 1, scheduler.prefetch_groups + 1
+    pes, places, ahead = spec.pes, spec.places, config.scheduler.prefetch_groups + 1
+    # Each place may be filled at once; with a late fetch only the first.
+    at_once = 1 if spec.late_fetch else places
     most_words = -(-(CHUNK_BITS * spec.word_bits) // 8)
     most_values = -(-spec.line_bytes // CHUNK_BYTES) * CHUNK_BITS * spec.weight_bits // 8
     beats = max(1, CHUNK_BYTES // spec.line_bytes)
     return op.topology(
         [beats + most_words // spec.line_bytes + 2] * pes
-        + [spec.fetch_lines] * pes
-        + [spec.fetch_lines, beats + most_values // spec.line_bytes + 2, spec.fetch_lines],
-        [*range(pes), *range(pes), OWN_PATH, OWN_PATH, OWN_PATH],
+        + [spec.fetch_lines] * (pes + places)
+        + [beats + most_values // spec.line_bytes + 2, spec.fetch_lines],
+        [*range(pes), *range(pes), *[OWN_PATH] * (places + 2)],
         [
-            (config.pe.fiber_b_buffers * spec.chunks, 0, pes),
-            (fetched, 0, 1),
-            (fetched, fetched, 1),
+            (1 if spec.on_demand else config.pe.fiber_b_buffers * spec.chunks, 0, pes),
+            *[(1, 0, 1)] * places,
+            *[(2, int(place < at_once), 1) for place in range(places)],
             *[(config.pe.output_buffer, 0, 1)] * pes,
             (spec.groups + ahead, ahead, 1),
         ],
@@ -769,7 +865,7 @@ class InnerProduct(Accelerator):
     def mask_bytes(self, layer: Layer) -> int:
         """Bytes of the bitmask of a compressed output row; the full sums of a read-out have none."""
         compressed = layer.neuron is not None or layer.expected is None
-        return chunks_of(layer.n) * CHUNK_BYTES if compressed else 0
+        return -(-layer.n // 8) if compressed else 0
 
     def matches(self, counts: NDArray[np.int64]) -> int:
         """Pairs of a word or spike of A and a non-zero weight."""
@@ -785,5 +881,5 @@ class InnerProduct(Accelerator):
         """All fibers of B, and the bitmasks of those of A that a row uses; words only where something matches."""
         spec, fiber = program.spec, program.operands.fiber
         used = int(np.unique(fiber[fiber >= 0]).size)
-        masks: int = (used * spec.passes * spec.fiber_chunks + layer.n * spec.chunks) * CHUNK_BYTES
+        masks: int = used * spec.a_mask_bytes + layer.n * spec.b_mask_bytes
         return masks + len(layer.weights.values) * self.config.pe.weight_bits // 8

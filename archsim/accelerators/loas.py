@@ -16,8 +16,8 @@ Hand-traced 2 x 2 example (M = N = 2, K = 1 chunk, memory.ideal, c0 = 2, laggy h
 the fetcher takes a credit and streams fiber 0, the TPPEs load their bitmasks; at 1 the broadcaster has its token and
 reads; at 2 the chunk is broadcast, both TPPEs join column 0 in max(2 + 1, 2 + 2) = 4 cycles, to 6; column 1 in
 max(2 + 0, 2 + 1) = 3, to 9. Row 1's last match is pushed in cycle 8 (p = 6 + 2), its offsets are ready at 6 + 8 = 14,
-it is corrected in cycle 14, so the sum is ready at 15; subtract 1, P-LIF 1, compressor 8: 25; the output line is
-written in 1: the layer ends in cycle 26.
+it is corrected in cycle 14, so the sum is ready at 15; subtract 1, P-LIF 1, compressor of two neurons 1: 18; the output
+line is written in 1: the layer ends in cycle 19.
 
 Sources are in ``hwconfigs/loas.yaml``; deviations from the paper in DEVIATIONS.md.
 """
@@ -33,12 +33,14 @@ from pydantic import Field
 
 from archsim.accelerators.base import Layer, MachineConfig, Program
 from archsim.accelerators.inner_product import (
-    CHUNK_BYTES,
     INPUT_FORMAT,
     JOINS,
     LAGGY_BUSY,
     MATCHES,
     SUMS_FINISHED,
+    WORDS_OF_CHUNK,
+    WORDS_OF_MATCHES,
+    WORDS_WITH_BITMASK,
     InnerProduct,
     InnerProductConfig,
     InnerProductPe,
@@ -46,10 +48,12 @@ from archsim.accelerators.inner_product import (
     lay_out,
     rows_of,
 )
-from archsim.compress.bitmask import CHUNK_BITS, chunks_of
+from archsim.compress.bitmask import CHUNK_BITS
 from archsim.hardware.compute import accumulator
 from archsim.hardware.compute.prefix_sum import LAGGY_MODES
 from archsim.hardware.inventory import Component
+
+WORD_READS = {"chunk": WORDS_OF_CHUNK, "match": WORDS_OF_MATCHES, "with_bitmask": WORDS_WITH_BITMASK}
 
 
 class TppeConfig(InnerProductPe):
@@ -62,7 +66,9 @@ class TppeConfig(InnerProductPe):
         ge=1, le=128, description="adders of the laggy prefix-sum; a pass takes 128 / adders cycles"
     )
     fifo_depth: int = Field(ge=1, le=1024, description="entries of FIFO-mp and FIFO-B")
-    payload_fetch: Literal["chunk", "match"] = Field(description="packed words of A: one read a chunk, or one a match")
+    payload_fetch: Literal["chunk", "match", "with_bitmask"] = Field(
+        description="packed words of A: those of a chunk if anything matches, one read a match, or always"
+    )
     pseudo_accumulator_bits: int = Field(ge=2, le=63, description="bits of the pseudo-accumulator, sign included")
     correction_accumulator_bits: int = Field(ge=2, le=63, description="bits of a correction accumulator, sign included")
     subtract_cycles: int = Field(ge=1, le=64, description="cycles to subtract the corrections at the end of a neuron")
@@ -117,14 +123,14 @@ class LoAS(InnerProduct):
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bitmask, pointer and a packed word for every neuron that fires."""
         pointer = -(-self.config.format.pointer_bits // 8)
-        return chunks_of(layer.n) * CHUNK_BYTES + pointer + -(-active * layer.timesteps // 8)
+        return -(-layer.n // 8) + pointer + -(-active * layer.timesteps // 8)
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """One pass over packed words."""
         pe = self.config.pe
         join = Join(
             passes=1, word_bits=layer.timesteps, laggy=LAGGY_MODES[pe.laggy], adders=pe.laggy_adders,
-            fifo_depth=pe.fifo_depth, word_reads=int(pe.payload_fetch == "match"), finish=pe.subtract_cycles,
+            fifo_depth=pe.fifo_depth, word_reads=WORD_READS[pe.payload_fetch], finish=pe.subtract_cycles,
         )  # fmt: skip
         rows, _ = rows_of(layer, self.config.format.unrolled)
         mask_bytes = self.mask_bytes(layer)

@@ -21,11 +21,11 @@ from pydantic import Field
 
 from archsim.accelerators.base import Layer, MachineConfig, Program
 from archsim.accelerators.inner_product import (
-    CHUNK_BYTES,
     INPUT_FORMAT,
     JOINS,
     MATCHES,
     NO_LAGGY,
+    WORDS_OF_CHUNK,
     InnerProduct,
     InnerProductConfig,
     InnerProductPe,
@@ -33,7 +33,6 @@ from archsim.accelerators.inner_product import (
     lay_out,
     rows_of,
 )
-from archsim.compress.bitmask import chunks_of
 from archsim.hardware.compute.accumulator import multiply_accumulate
 from archsim.hardware.inventory import Component
 
@@ -76,11 +75,14 @@ class Sparten(InnerProduct):
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bitmask, pointer and a word for every output that is not zero."""
         pointer = -(-self.config.format.pointer_bits // 8)
-        return chunks_of(layer.n) * CHUNK_BYTES + pointer + -(-active * layer.word_bits // 8)
+        return -(-layer.n // 8) + pointer + -(-active * layer.word_bits // 8)
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """One pass over activations."""
-        join = Join(passes=1, word_bits=layer.word_bits, laggy=NO_LAGGY, adders=1, fifo_depth=1, word_reads=0, finish=0)
+        join = Join(
+            passes=1, word_bits=layer.word_bits, laggy=NO_LAGGY, adders=1, fifo_depth=1,
+            word_reads=WORDS_OF_CHUNK, finish=0,
+        )  # fmt: skip
         rows, _ = rows_of(layer, self.config.format.unrolled)
         names = ("pe", "output_unit")
         return lay_out(self.config, layer, join, rows, output_bytes, INPUT_FORMAT, self.mask_bytes(layer), names)

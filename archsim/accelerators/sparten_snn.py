@@ -34,6 +34,7 @@ from archsim.accelerators.inner_product import (
     MATCHES,
     NO_LAGGY,
     SUMS_FINISHED,
+    WORDS_OF_CHUNK,
     InnerProduct,
     InnerProductConfig,
     InnerProductPe,
@@ -92,7 +93,10 @@ class SpartenSnn(InnerProduct):
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """T passes over raw spikes."""
-        join = Join(passes=layer.timesteps, word_bits=0, laggy=NO_LAGGY, adders=1, fifo_depth=1, word_reads=0, finish=0)
+        join = Join(
+            passes=layer.timesteps, word_bits=0, laggy=NO_LAGGY, adders=1, fifo_depth=1,
+            word_reads=WORDS_OF_CHUNK, finish=0,
+        )  # fmt: skip
         rows = timestep_rows(layer, self.config.format.unrolled)
         return lay_out(self.config, layer, join, rows, output_bytes, INPUT, 0, ("pe", "lif"))
 

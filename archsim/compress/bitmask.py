@@ -3,7 +3,7 @@
 A *fiber* is one row of A or one column of B along K. Its bitmask is stored in *chunks* of 128 bits, bit ``i`` of chunk
 ``c`` standing for ``k = 128 c + i``; a K that is not a multiple of 128 is padded with zeros. In memory a fiber is
 
-    | bitmask, K / 8 bytes | pointer | values, without gaps |     padded to whole lines
+    | bitmask, ceil(K / 8) bytes | pointer | values, without gaps |     padded to whole lines
 
 (LoAS, MICRO 2024, section IV-A and Fig. 8; SparTen's SparseMap, MICRO 2019). Exact size in bits, before the padding to
 lines: ``K + pointer_bits + value_bits * values``.

@@ -13,6 +13,7 @@ from archsim.cost.pricing import (
     energy_rows,
     part_rows,
     price_rows,
+    slow_memories,
 )
 from archsim.cost.table import CostTable, load_table, table_names
 
@@ -27,5 +28,6 @@ __all__ = [
     "load_table",
     "part_rows",
     "price_rows",
+    "slow_memories",
     "table_names",
 ]

@@ -149,6 +149,24 @@ def price_rows(inventory: Sequence[Component], table: CostTable) -> list[PriceRo
     return rows
 
 
+def slow_memories(inventory: Sequence[Component], table: CostTable, clock_mhz: float) -> list[str]:
+    """A line for each memory that, by CACTI, needs more cycles of ``clock_mhz`` than its ``access_cycles``."""
+    lines = []
+    for component in inventory:
+        given = component.parameters.get("access_cycles")
+        if table.sram is None or not isinstance(given, int):
+            continue
+        size = (int(_number(component, "capacity_bytes")), int(_number(component, "width_bits")))
+        access_ns = table.sram.figures(*size, str(component.parameters.get("ports"))).access_time_ns
+        needed = math.ceil(access_ns * clock_mhz / 1000)
+        if needed > given:
+            lines.append(
+                f"{component.unit}: {size[0]} bytes take {access_ns:.2f} ns (CACTI 7), {needed} cycles at"
+                f" {clock_mhz:g} MHz; the machine is described with access_cycles {given}"
+            )
+    return lines
+
+
 @dataclass
 class _Pricer:
     """Prices the components of one inventory with one table and collects what is missing."""

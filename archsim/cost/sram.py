@@ -8,7 +8,7 @@ log2(width) of its logarithm::
     ln q(C, W) = sum over the corners i, j of  a_i b_j ln q(C_i, W_j),   a, b linear weights in log2 C and log2 W
 
 and a point of the table is returned as it is. Leaving a point out and predicting it from its half and double
-neighbours, twice the distance of real use, errs by 6 % (median) and 20 % (nine of ten) on read energy, 5 % and 14 % on
+neighbours, twice the distance of real use, errs by 6 % (median) and 21 % (nine of ten) on read energy, 6 % and 14 % on
 write energy, 2.5 % and 7 % on leakage, 4.5 % and 16 % on area. Never across node, variant or ports.
 
 Leakage is tabulated at 360 K. At another temperature it is multiplied by the factor that CACTI gives for a memory of

@@ -159,11 +159,21 @@ def table_names() -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
-def load_table(name_or_path: str | Path) -> CostTable:
+def load_table(name_or_path: str | Path, technology_nm: int | None = None) -> CostTable:
     """The table called ``name_or_path`` (:func:`table_names`), or the one in that file if it ends in .yaml or .yml.
 
-    Raises ConfigError with every problem of the file, ``path:line:column key.path: what is wrong, got X``.
+    Raises ConfigError with every problem of the file, ``path:line:column key.path: what is wrong, got X``, and if its
+    memories are of another node than ``technology_nm``: prices are never scaled silently.
     """
+    table = _load(name_or_path)
+    if technology_nm is not None and table.sram is not None and table.sram.node_nm != technology_nm:
+        raise ConfigError(
+            f"technology_nm: got {technology_nm}; allowed: {table.sram.node_nm}, that of the cost table {table.name}"
+        )
+    return table
+
+
+def _load(name_or_path: str | Path) -> CostTable:
     text = str(name_or_path)
     if text.endswith((".yaml", ".yml")):
         return _parse(_read(Path(text)), text)

@@ -30,7 +30,7 @@ from archsim.errors import EngineError
 from archsim.hardware.interconnect.crossbar_switch import READ, WRITE, SwitchState, hold_path, idle_switches, path_free
 from archsim.hardware.memory import cache as cache_unit
 from archsim.hardware.memory.cache import HIT, MERGED, NONE, CacheState, empty_cache, fill, look_up, place_of
-from archsim.hardware.memory.dram import DramState, idle_dram, serve
+from archsim.hardware.memory.dram import DramState, channel_of, idle_dram, serve
 from archsim.hardware.memory.system import MemorySpec
 from archsim.hardware.operation import (
     BANK_WAIT_CYCLES,
@@ -281,7 +281,7 @@ def _writes(mode: int) -> bool:
 
 @inlined
 def _issue(machine: Any, agent: int, now: int) -> None:
-    """Send the operation's requests out, one a cycle."""
+    """Send the operation's requests out, one a cycle; all at once where nothing conflicts."""
     memory, wheel, agents, requests, o, traffic = (
         machine.memory, machine.wheel, machine.agents, machine.requests, machine.operations, machine.traffic
     )  # fmt: skip
@@ -311,7 +311,8 @@ def _issue(machine: Any, agent: int, now: int) -> None:
             requests.way[request] = NONE
             requests.merged[request] = NONE
             agents.open_requests[agent] += 1
-            _arrive(wheel, requests, request, AT_MSHR if mode == STREAM_READ else AT_BANK, now + place)
+            ready = now + place if memory.cache.conflicts else now
+            _arrive(wheel, requests, request, AT_MSHR if mode == STREAM_READ else AT_BANK, ready)
 
 
 @inlined
@@ -322,7 +323,7 @@ def _at_bank(machine: Any, request: int, now: int) -> None:
         memory.cache, machine.resources, machine.wheel, machine.agents, machine.traffic
     )  # fmt: skip
     agent, field = requests.owner[request], requests.field[request]
-    line, beats = o[agent, field + LINE], o[agent, field + BEATS]
+    line, beats = o[agent, field + LINE], o[agent, field + BEATS] if spec.conflicts else 1
     mode, tensor = o[agent, field + MODE], o[agent, field + TENSOR]
     bank, index = place_of(spec, line)
     filling = requests.stage[request] == AT_FILL
@@ -341,8 +342,9 @@ def _at_bank(machine: Any, request: int, now: int) -> None:
     arrives = beats - 1 + (memory.read_cycles if lane != OWN_PATH else memory.own_read_cycles)
     if writes:
         arrives = beats - 1 + memory.write_cycles
+    fill_cycles = spec.fill_beats if spec.conflicts else 1
     if filling:
-        hold = spec.fill_beats
+        hold = fill_cycles
         useful = o[agent, field + BYTES] if mode == STREAM_READ else spec.fill_beats * spec.beat_bytes
         traffic[tensor, SRAM_WRITES] += spec.fill_beats
         traffic[tensor, SRAM_WRITE_BYTES] += useful
@@ -367,8 +369,8 @@ def _at_bank(machine: Any, request: int, now: int) -> None:
         if mode != CACHED_WRITE and outcome != HIT:
             hold, arrives = 1, MISS_CYCLES
         if displaced != NONE:
-            hold += spec.fill_beats
-            arrives += spec.fill_beats
+            hold += fill_cycles
+            arrives += fill_cycles
             traffic[owner, SRAM_READS] += spec.fill_beats
             traffic[owner, SRAM_READ_BYTES] += spec.fill_beats * spec.beat_bytes
             requests.displaced[request] = displaced
@@ -401,7 +403,7 @@ def _at_displaced(machine: Any, request: int, now: int) -> None:
     """The line that the request displaced goes to its channel; the request goes on when its burst has ended."""
     memory, requests = machine.memory, machine.requests
     line = requests.displaced[request]
-    channel = line % memory.dram.channels
+    channel = channel_of(memory.dram, line)
     granted = max(now, machine.resources.channel_free[channel])
     after_burst, _, machine.resources.channel_free[channel] = serve(memory.dram, machine.dram, line, granted)
     machine.traffic[requests.displaced_tensor[request], DRAM_WRITE_LINES] += 1
@@ -430,7 +432,7 @@ def _at_channel(machine: Any, request: int, now: int) -> None:
     )  # fmt: skip
     agent, field = requests.owner[request], requests.field[request]
     line = o[agent, field + LINE]
-    channel = line % memory.dram.channels
+    channel = channel_of(memory.dram, line)
     granted = max(now, resources.channel_free[channel])
     after_burst, data, resources.channel_free[channel] = serve(memory.dram, dram, line, granted)
     if o[agent, field + MODE] == STREAM_WRITE:

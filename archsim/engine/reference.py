@@ -208,13 +208,13 @@ class Memory:
                 self.count(request, op.DRAM_WRITE_LINES)
             yield self.env.timeout(1)
         elif request.mode in (op.RESIDENT_READ, op.RESIDENT_WRITE):
-            yield from self._bank(request, lambda: request.beats)
-            yield self.env.timeout(request.beats - 1 + self._path_cycles(request))
+            yield from self._bank(request, lambda: self._beats(request.beats))
+            yield self.env.timeout(self._beats(request.beats) - 1 + self._path_cycles(request))
         elif request.mode == op.STREAM_READ:
             yield from self._fetch(request, way=cache.NONE)
         elif request.mode == op.STREAM_WRITE:
-            yield from self._bank(request, lambda: request.beats)
-            yield self.env.timeout(request.beats - 1 + self._path_cycles(request))
+            yield from self._bank(request, lambda: self._beats(request.beats))
+            yield self.env.timeout(self._beats(request.beats) - 1 + self._path_cycles(request))
             after_burst, _ = yield from self._channel(request.number, request.line)
             self.count(request, op.DRAM_WRITE_LINES)
             yield self.env.timeout(after_burst - self.env.now)
@@ -222,6 +222,10 @@ class Memory:
             yield from self._cached(request)
         self.last_done = max(self.last_done, int(self.env.now))
         return int(self.env.now)
+
+    def _beats(self, beats: int) -> int:
+        """Cycles of an access of ``beats`` beats; one where nothing conflicts."""
+        return beats if self.spec.cache.conflicts else 1
 
     def _path_cycles(self, request: Request) -> int:
         """From the grant of the last beat to its data."""
@@ -259,8 +263,8 @@ class Memory:
                 found["fill"] = self.fills[int(self.cache.filling[bank, index, way])]
             elif outcome == cache.MISS and access != cache.WRITE:
                 self.fills[request.number] = self.env.event()
-            cycles = request.beats if outcome == cache.HIT or access == cache.WRITE else 1
-            return cycles + (spec.fill_beats if displaced != cache.NONE else 0)
+            cycles = self._beats(request.beats) if outcome == cache.HIT or access == cache.WRITE else 1
+            return cycles + (self._beats(spec.fill_beats) if displaced != cache.NONE else 0)
 
         yield from self._bank(request, hold)
         if found["outcome"] == cache.MERGED:
@@ -269,7 +273,7 @@ class Memory:
             return
         misses = found["outcome"] != cache.HIT and access != cache.WRITE
         self.count(request, op.MISSES if misses else op.HITS)
-        yield self.env.timeout(MISS_CYCLES if misses else request.beats - 1 + self._path_cycles(request))
+        yield self.env.timeout(MISS_CYCLES if misses else self._beats(request.beats) - 1 + self._path_cycles(request))
         if found["displaced"] != cache.NONE:
             yield from self._displace(request.number, found["displaced"], found["owner"])
         if misses:
@@ -280,7 +284,7 @@ class Memory:
         self.traffic[owner, op.SRAM_READS] += self.spec.cache.fill_beats
         self.traffic[owner, op.SRAM_READ_BYTES] += self.spec.cache.fill_beats * self.spec.cache.beat_bytes
         self.traffic[owner, op.DRAM_WRITE_LINES] += 1
-        yield self.env.timeout(self.spec.cache.fill_beats)
+        yield self.env.timeout(self._beats(self.spec.cache.fill_beats))
         after_burst, _ = yield from self._channel(number, line)
         yield self.env.timeout(after_burst - self.env.now)
 
@@ -295,12 +299,12 @@ class Memory:
         def hold() -> int:
             if way >= 0:
                 plain(cache.fill)(self.spec.cache, self.cache, request.line, way)
-            return self.spec.cache.fill_beats
+            return self._beats(self.spec.cache.fill_beats)
 
         yield from self._bank(request, hold, fill=True)
         self.count(request, op.SRAM_WRITES, self.spec.cache.fill_beats)
         self.count(request, op.SRAM_WRITE_BYTES, self._filled_bytes(request))
-        yield self.env.timeout(self.spec.cache.fill_beats)
+        yield self.env.timeout(self._beats(self.spec.cache.fill_beats))
         self.mshrs.release(("mshr",))
         if way >= 0:
             self.fills.pop(request.number).succeed()
@@ -319,7 +323,7 @@ class Memory:
             served.extend(plain(dram.serve)(self.spec.dram, self.dram, line, int(self.env.now)))
             return served[2]
 
-        yield self.channels.request(number, (line % self.spec.dram.channels,), serve)
+        yield self.channels.request(number, (plain(dram.channel_of)(self.spec.dram, line),), serve)
         return served[0], served[1]
 
 
@@ -362,8 +366,8 @@ def simulate(
     step = plain(step)
 
     def delayed(request: Request, place: int) -> Wait:
-        """The agent's port sends one request a cycle."""
-        if not memory_spec.ideal:
+        """The agent's port sends one request a cycle, all at once where nothing conflicts."""
+        if not memory_spec.ideal and memory_spec.cache.conflicts:
             yield env.timeout(place)
         done = yield from memory.transfer(request)
         return done

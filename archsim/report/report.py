@@ -63,8 +63,8 @@ class Report:
     ``energy`` holds the energy rows of each layer, in the order of ``layers``. Layers run one after the other, so
     ``cycles`` of the run is their sum and ``latency_s = cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace
     together. ``resolved`` is the whole machine as YAML. ``compulsory_read_bytes`` says by layer name how many bytes
-    must be read from DRAM at least once. A Report that contradicts itself cannot be made: see
-    :mod:`archsim.report.invariants`.
+    must be read from DRAM at least once. ``warnings`` say what is doubtful about the machine. A
+    Report that contradicts itself cannot be made: see :mod:`archsim.report.invariants`.
     """
 
     accelerator: str
@@ -80,6 +80,7 @@ class Report:
     labels: Mapping[str, Any] = field(default_factory=dict)
     compulsory_read_bytes: Mapping[str, int] = field(default_factory=dict)
     timeline: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         invariants.check(self)

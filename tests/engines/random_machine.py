@@ -71,7 +71,8 @@ def random_machine(seed: int):
     dram = DramSpec(
         channels=integer(1, 3), units_per_cycle=integer(1, 7), units_per_line=integer(1, 40),
         row_hit_cycles=integer(1, 30), row_miss_cycles=integer(30, 2500 if seed % 10 == 0 else 60),
-        lines_per_row=integer(1, 8), banks=integer(1, 3),
+        lines_per_row=integer(1, 8), banks=integer(1, 3), interleave_lines=integer(1, 3),
+        refresh_interval_cycles=integer(50, 200), refresh_cycles=integer(0, 1) * integer(1, 40),
     )  # fmt: skip
     switch = lambda inputs, outputs: SwitchSpec(inputs, outputs, int(outputs < banks))  # noqa: E731
     memory = MemorySpec(

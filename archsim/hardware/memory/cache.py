@@ -3,7 +3,8 @@
 A line lives in bank ``line mod banks`` and set ``(line / banks) mod sets``. A bank serves one *beat* (``width_bits``) a
 cycle, first come first served; a read of b beats that is granted in cycle g leaves the array at
 ``g + b - 1 + access_cycles``, the bank is free again at ``g + b``. Looking up the tag is part of the first beat. With
-``bank_conflicts`` off every request is granted when it is ready (for comparison with models that ignore conflicts).
+``bank_conflicts`` off a bank and its paths serve any number of requests at once, each in one cycle, and a requester
+sends all its requests at once (for comparison with models that ignore conflicts).
 
 * **hit**: the line is present.
 * **miss**: a miss register (MSHR) is taken, the line fetched from DRAM and written into the bank (it occupies the bank
@@ -59,7 +60,7 @@ class CacheConfig(Block):
     line_bytes: int = Field(ge=16, le=1024, description="bytes of a line")
     width_bits: int = Field(ge=8, le=512, description="bits that a bank delivers in a cycle")
     access_cycles: int = Field(ge=1, le=64, description="cycles from the grant of an access until data leave the bank")
-    bank_conflicts: bool = Field(description="false: a bank serves any number of accesses at once")
+    bank_conflicts: bool = Field(description="false: banks serve any number of accesses at once, each in one cycle")
     mshrs: int = Field(ge=1, le=1024, description="misses in flight")
     replacement: Literal["priority", "lru"] = Field(description="which line makes room")
     double_buffer: bool = Field(description="true: one half is filled while the other works, so half is usable")

@@ -1,14 +1,16 @@
-"""DRAM: independent channels, lines interleaved over them, open rows.
+"""DRAM: independent channels, lines interleaved over them, open rows, refresh.
 
-Line ``l`` lives in channel ``l mod channels``; within the channel, line ``q = l / channels`` is in row
-``q / lines_per_row``, and rows alternate over the channel's banks. A channel takes one line at a time, first come first
+Blocks of ``interleave_bytes`` (b lines) go to the channels in turn: line ``l`` lives in channel ``(l / b) mod
+channels``. There it is line ``q = (l / b / channels) b + l mod b``, in row ``q / lines_per_row``, and rows alternate
+over the channel's banks. A channel takes one line at a time, first come first
 served, at its bandwidth; a line granted in cycle g starts its burst at once and its data is complete after
 
     ceil(burst end) + latency,    latency = row_hit_cycles if the row is open in its bank, else row_miss_cycles.
 
 Bandwidth is an exact fraction of bytes per cycle: time on the channel is counted in units of 1 / ``units_per_cycle``
 cycle, a line takes ``units_per_line`` of them, and a fraction of a cycle left over is used by the next line. A channel
-accepts at most one line a cycle. No refresh; activation overlaps with bursts of other rows.
+accepts at most one line a cycle. Activation overlaps with bursts of other rows. Refresh, if there is any: in the first
+``refresh_cycles`` of every ``refresh_interval_cycles`` no burst begins, and all rows are closed.
 
 Source: LoAS (MICRO 2024) Table III: 128 GB/s over 16 64-bit HBM channels. Latency is not published; see
 ``hwconfigs/loas.yaml``.
@@ -36,25 +38,37 @@ class DramConfig(Block):
     row_miss_ns: float = Field(gt=0, le=100_000, description="the same where the row must be opened first")
     row_bytes: int = Field(ge=64, le=65_536, description="bytes of a row (page) of one channel's bank")
     banks_per_channel: int = Field(ge=1, le=1024, description="banks of a channel, each with one open row")
+    interleave_bytes: int = Field(ge=16, le=1 << 20, description="bytes in one channel before the next one's turn")
+    refresh_interval_ns: float = Field(ge=0, le=1e9, description="ns from one refresh to the next; 0: no refresh")
+    refresh_ns: float = Field(ge=0, le=1e6, description="ns that a refresh takes all banks of a channel")
 
     @model_validator(mode="after")
     def _hit_is_faster(self) -> DramConfig:
         if self.row_hit_ns > self.row_miss_ns:
             raise CrossFieldError({"row_hit_ns": "must not exceed row_miss_ns"})
+        if self.refresh_interval_ns and self.refresh_ns >= self.refresh_interval_ns:
+            raise CrossFieldError({"refresh_ns": "must be less than refresh_interval_ns"})
         return self
 
     def resolve(self, clock_mhz: float, line_bytes: int) -> DramSpec:
         """The integers that the kernels see, at a base clock of ``clock_mhz``."""
         bytes_per_cycle = Fraction(str(self.bandwidth_gb_s)) * 1000 / self.channels / Fraction(str(clock_mhz))
         units = Fraction(line_bytes) / bytes_per_cycle
+
+        def cycles(ns: float) -> int:
+            return -(-Fraction(str(ns)) * Fraction(str(clock_mhz)) // 1000)
+
         return DramSpec(
             channels=self.channels,
             units_per_cycle=units.denominator,
             units_per_line=units.numerator,
-            row_hit_cycles=max(1, -(-Fraction(str(self.row_hit_ns)) * Fraction(str(clock_mhz)) // 1000)),
-            row_miss_cycles=max(1, -(-Fraction(str(self.row_miss_ns)) * Fraction(str(clock_mhz)) // 1000)),
+            row_hit_cycles=max(1, cycles(self.row_hit_ns)),
+            row_miss_cycles=max(1, cycles(self.row_miss_ns)),
             lines_per_row=max(1, self.row_bytes // line_bytes),
             banks=self.banks_per_channel,
+            interleave_lines=max(1, self.interleave_bytes // line_bytes),
+            refresh_interval_cycles=cycles(self.refresh_interval_ns),
+            refresh_cycles=cycles(self.refresh_ns) if self.refresh_interval_ns else 0,
         )
 
 
@@ -68,14 +82,20 @@ class DramSpec(NamedTuple):
     row_miss_cycles: int
     lines_per_row: int
     banks: int
+    interleave_lines: int
+    refresh_interval_cycles: int
+    refresh_cycles: int
 
 
 class DramState(NamedTuple):
-    """``busy_until`` int64 [channels] in units, ``open_row`` int64 [channels, banks], ``row_misses`` [channels]."""
+    """``busy_until`` int64 [channels] in units, ``open_row`` int64 [channels, banks], ``row_misses`` and ``refreshes``
+    (seen so far) int64 [channels].
+    """
 
     busy_until: NDArray[np.int64]
     open_row: NDArray[np.int64]
     row_misses: NDArray[np.int64]
+    refreshes: NDArray[np.int64]
 
 
 def idle_dram(spec: DramSpec) -> DramState:
@@ -84,21 +104,36 @@ def idle_dram(spec: DramSpec) -> DramState:
         np.zeros(spec.channels, np.int64),
         np.full((spec.channels, spec.banks), -1, np.int64),
         np.zeros(spec.channels, np.int64),
+        np.zeros(spec.channels, np.int64),
     )
+
+
+@inlined
+def channel_of(spec: DramSpec, line: int) -> int:
+    """The channel that a line lives in."""
+    return line // spec.interleave_lines % spec.channels
 
 
 @inlined
 def serve(spec: DramSpec, state: DramState, line: int, granted: int) -> tuple[int, int, int]:
     """Serve ``line``, granted in cycle ``granted``: (cycle after its burst, cycle of its data, next possible grant)."""
-    channel = line % spec.channels
-    row = line // spec.channels // spec.lines_per_row
+    channel = channel_of(spec, line)
+    block = line // spec.interleave_lines // spec.channels
+    row = (block * spec.interleave_lines + line % spec.interleave_lines) // spec.lines_per_row
     bank = row % spec.banks
+    begin = max(granted * spec.units_per_cycle, state.busy_until[channel])
+    if spec.refresh_cycles > 0:
+        interval = spec.refresh_interval_cycles * spec.units_per_cycle
+        number = begin // interval
+        begin = max(begin, number * interval + spec.refresh_cycles * spec.units_per_cycle)
+        if number >= state.refreshes[channel]:
+            state.refreshes[channel] = number + 1
+            state.open_row[channel, :] = -1
     latency = spec.row_hit_cycles
     if state.open_row[channel, bank] != row:
         state.open_row[channel, bank] = row
         state.row_misses[channel] += 1
         latency = spec.row_miss_cycles
-    begin = max(granted * spec.units_per_cycle, state.busy_until[channel])
     end = begin + spec.units_per_line
     state.busy_until[channel] = end
     after_burst = -(-end // spec.units_per_cycle)

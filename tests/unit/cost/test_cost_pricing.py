@@ -183,8 +183,8 @@ def test_prices_at_the_published_configuration(table: CostTable) -> None:
             ("cache_data", "leakage"): 2.05732,
             ("cache_tag", "lookup"): 1.13,
             ("cache_tag", "leakage"): 44.5 / 16 - 2.05732,
-            ("crossbar_switch", "transfer"): 128 * 0.1 * 2 / 3 * side_mm,
-            ("broadcast", "transfer"): 128 * 0.1 * 15 / 4 * side_mm,
+            ("crossbar_switch", "transfer"): 128 * 0.05 * 2 / 3 * side_mm,
+            ("broadcast", "transfer"): 128 * 0.05 * 15 / 4 * side_mm,
             ("dram", "read_bits"): 3.92,
             ("dram", "write_bits"): 3.92,
         },
@@ -207,7 +207,7 @@ def test_a_component_may_state_its_wire_length(table: CostTable) -> None:
     i = [component.unit for component in inventory].index("crossbar_switch")
     inventory[i] = replace(inventory[i], parameters={**inventory[i].parameters, "switch_length_mm": 2.0})
     rows = energy_rows({("crossbar_switch", "transfer"): 3}, inventory, table, cycles=0, clock_mhz=800)
-    assert next(row for row in rows if row.unit == "crossbar_switch").energy_pj == pytest.approx(3 * 128 * 0.1 * 2)
+    assert next(row for row in rows if row.unit == "crossbar_switch").energy_pj == pytest.approx(3 * 128 * 0.05 * 2)
 
 
 def test_leakage_is_power_times_time(table: CostTable) -> None:
