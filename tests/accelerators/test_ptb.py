@@ -87,7 +87,9 @@ def test_ideal_memory_is_the_closed_form_of_the_slots(shape, rows, columns, wind
         "active": lambda active: int(active.any(1).sum()),
         "packed": lambda active: len(packed(active, 5)),
     }[entering]
-    per_row = sum(slots(active) * ticks + rows + columns - 2 + ticks * rows for active in windows(trace, columns, window))
+    per_row = sum(
+        slots(active) * ticks + rows + columns - 2 + ticks * rows for active in windows(trace, columns, window)
+    )
     assert result.compute_cycles == per_row * -(-shape["n"] // rows)
     assert result.cycles == result.compute_cycles + 3
     assert result.mismatches == 0
@@ -101,11 +103,9 @@ def test_slots_are_those_of_the_twin_and_lose_nothing(reach):
     slots = machine.slots(layers(trace, PTB)[0])
     shared = 0
     for fold, active in enumerate(windows(trace, 8, 4)):
-        found = [
-            slots.inputs[slots.slot[s] : slots.slot[s + 1]].tolist() for s in range(*slots.first[fold : fold + 2])
-        ]
+        found = [slots.inputs[slots.slot[s] : slots.slot[s + 1]].tolist() for s in range(*slots.first[fold : fold + 2])]
         assert found == [list(map(int, slot)) for slot in packed(active, reach)]
-        assert sorted(sum(found, [])) == np.flatnonzero(active.any(1)).tolist()
+        assert sorted(k for slot in found for k in slot) == np.flatnonzero(active.any(1)).tolist()
         for slot in found:
             assert active[slot].sum(0).max() == 1 or len(slot) == 1
             shared += len(slot) == 2
@@ -170,7 +170,9 @@ def test_vgg16_as_loas_compares_with_it(tmp_path):
     """Dense, 16 x 4, T = 4: sum over 12 convolutions of ceil(N / 16) M (K + 2 * 16 + 4 - 2) = 19.9 M cycles."""
     path = tmp_path / "trace.npz"
     save_trace(import_spikes(RECORDED, weight_sparsity=0.98228, seed=0), path)
-    convolutions = [layer for layer in run(DENSE, path, overrides=("memory.ideal=true",)).layers if layer.op == "conv2d"]
+    convolutions = [
+        layer for layer in run(DENSE, path, overrides=("memory.ideal=true",)).layers if layer.op == "conv2d"
+    ]
     assert len(convolutions) == 12
     expected = [-(-layer.n // 16) * layer.m * (layer.k + 34) for layer in convolutions]
     assert [layer.compute_cycles for layer in convolutions] == expected

@@ -122,7 +122,9 @@ def test_input_rows_are_read_as_often_as_lines_of_other_groups_need_them():
     trace = conv(5, channels=8, size=8, out_channels=4)
     result = simulate(trace, hardware=STELLAR)[0]
     rows = 5 * 5 + 3
-    read = sum(row.bytes for row in result.traffic if (row.level, row.tensor, row.direction) == ("sram", "input", "read"))
+    read = sum(
+        row.bytes for row in result.traffic if (row.level, row.tensor, row.direction) == ("sram", "input", "read")
+    )
     assert read == rows * 8 * 8 * 4 // 8
 
 

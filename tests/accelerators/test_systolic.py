@@ -17,10 +17,7 @@ def size(rows, columns):
 
 def closed_form(dataflow, m, n, k, timesteps, rows, columns):
     """SCALE-Sim's run time with the columns of the input matrix C // T positions of T timesteps."""
-    if timesteps <= columns:
-        groups = -(-m // (columns // timesteps))
-    else:
-        groups = m * -(-timesteps // columns)
+    groups = -(-m // (columns // timesteps)) if timesteps <= columns else m * -(-timesteps // columns)
     folds, streamed = {
         "output": (-(-n // rows) * groups, k),
         "weight": (-(-k // rows) * -(-n // columns), m * timesteps),
@@ -81,7 +78,8 @@ def test_engines_agree_with_every_option(dataflow, option):
     trace = mlp(5, m=11, n=19, k=90, timesteps=3)
     small = (f"dataflow={dataflow}", "memory.cache.size_kib=16", "memory.cache.ways=4", option)
     fast, slow = (
-        simulate(trace, *small, hardware=SYSTOLIC, engine=engine, record=True)[0] for engine in ("compiled", "reference")
+        simulate(trace, *small, hardware=SYSTOLIC, engine=engine, record=True)[0]
+        for engine in ("compiled", "reference")
     )
     assert fast.mismatches == 0
     same(fast, slow)
@@ -159,3 +157,13 @@ def test_a_convolution(dataflow):
     same(fast, slow)
     assert fast.mismatches == 0
     assert layers(trace, SYSTOLIC)[0].k == 45
+
+
+def test_a_block_of_sums_leaves_when_its_last_one_has_crossed_the_array():
+    """R = C = 8, halves of 64 steps, stationary weights: 1 + 8 cycles to begin; the first 64 sums of all columns are
+    out 64 + 14 cycles later, so after the second half, in cycle 9 + 128; the neuron takes one more."""
+    trace = mlp(4, m=200, n=8, k=8, timesteps=1)
+    result = simulate(trace, "dataflow=weight", "memory.ideal=true", hardware=SYSTOLIC, record=True)[0]
+    writer = result.completions[result.completions[:, 0] == 5, 1]
+    assert writer[0] == 9 + 128 + 1
+    assert result.compute_cycles == 8 + 200 + 14
