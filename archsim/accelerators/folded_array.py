@@ -630,7 +630,10 @@ class ArrayMachine(Accelerator):
         return bits
 
     def inventory(self) -> Sequence[Component]:
-        """Places of the array, operand buffers, neuron units, and LoAS's memories, switches and wires."""
+        """Places of the array, operand buffers, neuron units, and LoAS's memories, switches and wires.
+
+        What LoAS broadcasts goes from a bank to one edge here, so the bus has one receiver.
+        """
         config, pe = self.config, self.config.pe
         step_bits = pe.rows * pe.weight_bits + pe.columns * self.window
         buffer = {"bits": pe.buffers * pe.buffer_steps * step_bits, "width_bits": step_bits}
@@ -645,7 +648,7 @@ class ArrayMachine(Accelerator):
             Component("lif", "logic", pe.columns, {"block": "lif"}),
             Component("scheduler", "logic", 1, {"block": "scheduler"}),
             Component("others", "logic", 1, {"block": "others", "pes": pes, "banks": config.memory.cache.banks}),
-            *memory_components(config.memory, pe.rows + pe.columns),
+            *memory_components(config.memory, 1),
         )  # fmt: skip
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:

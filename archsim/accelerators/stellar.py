@@ -176,14 +176,12 @@ class Stellar(ArrayMachine):
     def inventory(self) -> Sequence[Component]:
         """As the systolic array, with few-spikes neurons and the sums of a line in every place."""
         pe = self.config.pe
+        places = pe.rows * pe.columns
         others = [component for component in super().inventory() if component.unit not in ("pe", "lif")]
+        held = {"bits": pe.line_sums * pe.accumulator_bits, "width_bits": pe.accumulator_bits}
         return (
-            Component(
-                "pe",
-                "logic",
-                pe.rows * pe.columns,
-                {"block": "systolic_pe", "register_bits": pe.weight_bits + 1, "sums": pe.line_sums},
-            ),
+            Component("pe", "logic", places, {"block": "systolic_pe", "register_bits": pe.weight_bits + 1, "sums": 1}),
+            Component("line_sums", "flip_flops", places, held),
             Component("few_spikes", "logic", pe.columns, {"block": "few_spikes", "timesteps": self.config.timesteps}),
             *others,
         )
@@ -226,9 +224,10 @@ class Stellar(ArrayMachine):
     def count_actions(
         self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """As the systolic array; filter rows are added at the columns' ends, neurons are few-spikes ones."""
+        """As the systolic array; a sum is read and written for every addition, filter rows are added on the way out."""
         actions = super().count_actions(layer, counts, events)
         kernel_rows = layer.feature_map.kernel[0] if layer.feature_map else 1
         actions["accumulator", "add"] += int(counts[SUMS_FINISHED]) * (kernel_rows - 1)
+        actions["line_sums", "read"] = actions["line_sums", "write"] = actions["pe", "add"]
         actions["few_spikes", "update"] = actions.pop(("lif", "update"))
         return actions
