@@ -127,7 +127,8 @@ def compare(
 
     names = _machine_names(hardware)
     _each(hardware, lambda path: simulate.load_accelerator(path, overrides or ()))
-    with files.result_file(output or Path("results") / f"compare__{trace.stem}.csv") as partial:
+    header = files.csv_text((), comparison.COLUMNS).encode()
+    with files.result_file(output or Path("results") / f"compare__{trace.stem}.csv", header) as partial:
         reports = {
             name: _simulate(path, trace, overrides, engine, layers, verify=verify, name=name)
             for name, path in zip(names, hardware, strict=True)
@@ -356,14 +357,14 @@ def trace_import(
     """Convert recorded spikes into a trace."""
     from archsim.trace.recorded import import_spikes
 
-    _save(lambda: import_spikes(file, weight_sparsity=weight_sparsity, seed=seed), output)
+    _save(lambda: import_spikes(file, weight_sparsity=weight_sparsity, seed=seed), output, inputs=[file])
 
 
-def _save(make: Callable[[], Trace], path: Path) -> None:
+def _save(make: Callable[[], Trace], path: Path, inputs: Sequence[Path] = ()) -> None:
     from archsim.report.files import result_file
     from archsim.trace import save_trace
 
-    with result_file(path) as partial:
+    with result_file(path, b"PK", inputs) as partial:
         save_trace(make(), partial)
     typer.echo(path)
 

@@ -1,5 +1,6 @@
 """Bad input on the command line: one readable line a problem, exit code 2, nothing written, never a traceback."""
 
+import errno
 import json
 import os
 import signal
@@ -197,6 +198,47 @@ def test_output_that_cannot_be_written(tmp_path, capsys):
     assert archsim("run", LOAS, VGG9, "--layers", "fc", "-o", tmp_path / "precious") == 2
     assert (tmp_path / "precious" / "thesis.tex").read_text() == "mine"
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_files_of_others_stay(good, tmp_path, capsys):
+    """Output is refused in the place of inputs, of files that archsim did not write, and of what is no file."""
+    trace = tmp_path / "spikes.npz"
+    trace.write_bytes(good.read_bytes())
+    machine = tmp_path / "machine.yaml"
+    machine.write_text(GOOD)
+    os.mkfifo(tmp_path / "fifo")
+    compare = ["compare", machine, "--trace", trace, "-o"]
+    synth = ["trace", "synth", "--shape", "8,8,8", *SHARES, "-o"]
+    convert = ["trace", "import", trace, "--format", "spikes", "-o"]
+    outputs = [(compare, trace), (compare, machine), (synth, machine), (convert, trace)]
+    outputs += [(command, tmp_path / "fifo") for command in (compare, synth, convert)]
+    for command, output in outputs:
+        assert archsim(*command, output) == 2
+        assert f"archsim: error: {output}: is " in capsys.readouterr().err
+    assert (trace.read_bytes(), machine.read_text()) == (good.read_bytes(), GOOD)
+    assert (tmp_path / "fifo").is_fifo()
+    assert archsim("run", LOAS, trace, "-o", "") == 2
+    assert "is the current folder" in capsys.readouterr().err
+    for _ in range(2):
+        assert archsim(*synth, tmp_path / "made.npz") == 0
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OSError("odd")])
+def test_a_full_disk_has_a_name(error, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr("archsim.trace.writing._add", full)
+    monkeypatch.setattr("archsim.simulate.run", full)
+    for command in (["trace", "synth", "--shape", "8,8,8", *SHARES], ["run", LOAS, VGG9]):
+        assert archsim(*command, "-o", tmp_path / "out") == 2
+        reason = error.strerror or "odd"
+        assert capsys.readouterr().err == f"archsim: error: {tmp_path / 'out'}: cannot be written: {reason}\n"
+
+
+def test_the_longest_file_name(tmp_path, capsys):
+    """255 bytes; what is written meanwhile has another name."""
+    assert archsim("trace", "synth", "--shape", "8,8,8", *SHARES, "-o", tmp_path / ("n" * 251 + ".npz")) == 0
 
 
 def test_same_run_same_bytes(tmp_path, capsys):

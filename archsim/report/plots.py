@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import UsageError
 from archsim.report.comparison import COLUMNS as COMPARISON_COLUMNS
-from archsim.report.files import FIGURES, result_file
+from archsim.report.files import FIGURE_KINDS, FIGURES, RUN_FIGURES, result_file
 from archsim.report.report import COLUMNS
 
 # Dark and light in turn, so that neighbours differ without colour.
@@ -87,7 +87,7 @@ def _save(stem: Path, draw: Callable[[Axes, Tables], None], tables: Tables) -> l
         draw(figure.subplots(), tables)
         for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
             target = stem.with_name(stem.name + suffix)
-            with result_file(target) as partial:
+            with result_file(target, FIGURE_KINDS[suffix]) as partial:
                 figure.savefig(partial, format=suffix[1:], metadata=metadata)
             written.append(target)
     return written
@@ -132,12 +132,9 @@ def _draw_comparison(axes: Axes, tables: Tables) -> None:
     axes.set(ylabel="ratio, more is better")
 
 
-_RUN_FIGURES: Mapping[str, Callable[[Axes, Tables], None]] = {
-    "latency": _draw_latency,
-    "energy": _draw_energy,
-    "traffic": _draw_traffic,
-    "utilization": _draw_utilization,
-}
+_RUN_FIGURES: Mapping[str, Callable[[Axes, Tables], None]] = dict(
+    zip(RUN_FIGURES, (_draw_latency, _draw_energy, _draw_traffic, _draw_utilization), strict=True)
+)
 
 
 def _stacked(axes: Axes, table: pd.DataFrame) -> None:
