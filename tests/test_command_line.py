@@ -63,6 +63,17 @@ BAD_MACHINES = {
     "line not a power of two": changed("line_bytes: 64 ", "line_bytes: 48 "),
     "all ways streamed": changed("stream_ways: 1 ", "stream_ways: 16 "),
     "hit slower than miss": changed("row_hit_ns: 97 ", "row_hit_ns: 500 "),
+    "bandwidth of nothing": changed("bandwidth_gb_s: 128 ", "bandwidth_gb_s: 1e-300 "),
+    "clock that stands still": changed("clock_mhz: 800 ", "clock_mhz: 1e-300 "),
+    "clock too fast for the memory": changed("clock_mhz: 800 ", "clock_mhz: 31415.926535897932 ").replace(
+        "bandwidth_gb_s: 128 ", "bandwidth_gb_s: 0.001 "
+    ),
+    "row shorter than a line": changed("line_bytes: 64 ", "line_bytes: 1024 ").replace(
+        "row_bytes: 1024 ", "row_bytes: 512 "
+    ),
+    "nothing but refresh": changed("refresh_interval_ns: 0 ", "refresh_interval_ns: 0.9 ").replace(
+        "refresh_ns: 0 ", "refresh_ns: 0.8 "
+    ),
     "unknown cost table": changed("table: loas_32nm ", "table: loas_31nm "),
     "cyclic alias": "pe: &a\n  count: *a\n",
     "alias bomb": "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n" + "d: [*c, *c]\n",
