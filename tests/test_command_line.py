@@ -81,6 +81,9 @@ BAD_MACHINES = {
     "a tag": "pe: !!python/object/apply:os.system ['true']\n",
     "two documents": GOOD + "\n---\na: 1\n",
     "not UTF-8": b"\xff\xfe\x00a: 1",
+    "an escape beyond Unicode": 'a: "\\U00110000"\n',
+    "a version of many digits": "%YAML 999" + "9" * 5000 + ".1\n---\na: 1\n",
+    "too many keys": GOOD + "".join(f"k{i}: 1\n" for i in range(10_000)),
     "deep nesting": "a: " + "[" * 2000 + "]" * 2000,
 }
 
@@ -123,6 +126,10 @@ COMMAND_LINES = {
     "override without a value": ["run", LOAS, VGG9, "--set", "pe.count"],
     "override out of range": ["run", LOAS, VGG9, "--set", "pe.count=0"],
     "override of the wrong type": ["run", LOAS, VGG9, "--set", "pe.count=many"],
+    "override with a raised digit": ["run", LOAS, VGG9, "--set", "pe.count=a:\u00b2"],
+    "override beyond Unicode": ["run", LOAS, VGG9, "--set", 'pe.count="\\U00110000"'],
+    "check of an unknown cost table": ["check", LOAS, "--set", "cost.table=nope"],
+    "products beyond measure": ["trace", "synth", "--shape", "1048576,256,1024", *SHARES, "-o", "out.npz"],
     "override of a block": ["run", LOAS, VGG9, "--set", "pe=3"],
     "fewer timesteps than the trace": ["run", LOAS, VGG9, "--set", "timesteps=2"],
     "narrower weights than the trace": ["run", LOAS, VGG9, "--set", "pe.weight_bits=4"],
@@ -247,6 +254,67 @@ def test_a_full_disk_has_a_name(error, tmp_path, capsys, monkeypatch):
         assert capsys.readouterr().err == f"archsim: error: {tmp_path / 'out'}: cannot be written: {reason}\n"
 
 
+def fails(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def test_not_enough_memory(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("archsim.simulate.run", fails(MemoryError("Unable to allocate 16 TiB")))
+    assert archsim("run", LOAS, VGG9, "-o", tmp_path / "out") == 2
+    assert "archsim: error: not enough memory: Unable to allocate 16 TiB\n" == capsys.readouterr().err
+
+
+def test_pipes_are_not_read(tmp_path, capsys):
+    """Nothing would ever come out of them."""
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    for command in (["plot", pipe], ["check", pipe], ["check", LOAS, "--set", f"cost.table={pipe}"], ["plot", "/dev/zero"]):
+        assert archsim(*command) == 2
+        assert "not a regular file" in capsys.readouterr().err
+
+
+def test_explain_says_what_is_overridden(capsys):
+    assert archsim("explain", LOAS, "--set", "neuron={cycles: 3}", "--set", " pe.count = 8") == 0
+    given = dict(line.split("\t")[:3:2] for line in capsys.readouterr().out.splitlines() if line.count("\t") == 4)
+    assert (given["neuron.cycles"], given["pe.count"], given["clock_mhz"]) == ("override", "override", "file")
+
+
+def test_a_trace_of_any_name_is_checked(good, tmp_path, capsys):
+    for name in ("T.NPZ", "trace"):
+        (tmp_path / name).write_bytes(good.read_bytes())
+        assert archsim("check", tmp_path / name) == 0
+        assert "operations, T = 3" in capsys.readouterr().out
+
+
+def shell(command, cwd, **environment):
+    """Exit code and stderr of ``command``, in which $ARCHSIM is the command."""
+    program = f"{sys.executable} -m archsim"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ARCHSIM": program, **environment}
+    done = subprocess.run(["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (f"$ARCHSIM check {LOAS} >&-", 0),
+        (f"$ARCHSIM check {LOAS} 2>&-", 0),
+        ("$ARCHSIM check nope 2>&-", 2),
+        ("($ARCHSIM check nope; echo $? >code) 2>&1 >/dev/null | true; sleep 2; exit $(cat code)", 2),
+    ],
+)
+def test_closed_streams(command, code, tmp_path):
+    assert shell(command, tmp_path) == (code, "")
+
+
+def test_ctrl_c_while_importing(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    assert shell("$ARCHSIM list", tmp_path) == (130, "archsim: interrupted\n")
+
+
 def test_the_longest_file_name(tmp_path, capsys):
     """255 bytes; what is written meanwhile has another name."""
     assert archsim("trace", "synth", "--shape", "8,8,8", *SHARES, "-o", tmp_path / ("n" * 251 + ".npz")) == 0
@@ -315,7 +383,8 @@ def test_both_engines_from_the_command_line(tmp_path, capsys):
         assert (tmp_path / "compiled" / name).read_bytes() == (tmp_path / "reference" / name).read_bytes()
 
 
-def test_silence_in_a_pipe_and_ctrl_c(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_silence_in_a_pipe_and_an_end(tmp_path, number, code):
     """The reference engine on a whole network takes long enough to be interrupted; nothing may be left."""
     command = [sys.executable, "-m", "archsim", "run", str(LOAS), str(VGG9), "--engine", "reference", "-o", "out"]
     process = subprocess.Popen(
@@ -329,9 +398,9 @@ def test_silence_in_a_pipe_and_ctrl_c(tmp_path):
     while not [path for path in tmp_path.iterdir() if path.name != "work"] and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert output == b""
     assert b"Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["work"]

@@ -25,6 +25,7 @@ from archsim.report.report import COLUMNS
 
 # Dark and light in turn, so that neighbours differ without colour.
 _COLOURS = ("#1f3b5c", "#e8c468", "#2a7f78", "#f0e3d0", "#7a2e3a", "#9cc3d5", "#4a4a4a", "#d98f6c")
+MAX_TABLE_BYTES = 1 << 28
 _HATCHES = ("", "//", "", "..", "", "\\\\", "", "xx")
 _STYLE = {
     "svg.hashsalt": "archsim",  # stable identifiers
@@ -58,6 +59,10 @@ def plot(path: str | Path) -> list[Path]:
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """The CSV file at ``path``, which has at least ``columns``."""
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: is not a regular file; expected a results folder or a comparison")
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            raise UsageError(f"{path}: is larger than {MAX_TABLE_BYTES} bytes; nothing that can be plotted is")
         with path.open(newline="", encoding="utf-8") as file:
             header = next(csv.reader(file), [])
         missing = [column for column in columns if column not in header]

@@ -43,7 +43,7 @@ class DramConfig(Block):
     row_miss_ns: float = Field(gt=0, le=100_000, description="the same where the row must be opened first")
     row_bytes: int = Field(ge=64, le=65_536, description="bytes of a row (page) of one channel's bank")
     banks_per_channel: int = Field(ge=1, le=1024, description="banks of a channel, each with one open row")
-    interleave_bytes: int = Field(ge=16, le=1 << 20, description="bytes in one channel before the next one's turn; at least a line")
+    interleave_bytes: int = Field(ge=16, le=1 << 20, description="bytes in a channel before the next one's turn, at least a line")
     refresh_interval_ns: float = Field(ge=0, le=1e9, description="ns from one refresh to the next; 0: no refresh")
     refresh_ns: float = Field(ge=0, le=1e6, description="ns that a refresh takes all banks of a channel")
 
