@@ -1,0 +1,251 @@
+"""Prosperity: prefixes against a slow twin, hand-traced cases, the pipeline in closed form, traffic, both engines."""
+
+import numpy as np
+import pytest
+
+from archsim.accelerators.base import layer_of
+from archsim.accelerators.prosperity import CYCLES, LEFT, SPIKES, WORK_COLUMNS, find_prefixes, tile_work
+from archsim.simulate import load_accelerator
+from archsim.trace import Neuron, Operation, Trace, import_spikes
+from tests.machines import ROOT, conv, layers, mlp, same, simulate
+
+PROSPERITY = ROOT / "hwconfigs" / "prosperity.yaml"
+RECORDED = ROOT.parent / "shared" / "traces"
+FIGURE_1 = np.array([[1, 0, 1, 0], [1, 0, 0, 1], [1, 0, 1, 1], [0, 0, 1, 0], [1, 1, 0, 1], [1, 1, 0, 1]], bool)
+
+
+def prosperity(trace, *overrides, **options):
+    return simulate(trace, *overrides, hardware=PROSPERITY, **options)
+
+
+def traffic(result, level, tensor, direction="read"):
+    return sum(
+        row.bytes
+        for row in result.traffic
+        if (row.level, row.tensor, row.direction) == (level, tensor, direction)
+    )  # fmt: skip
+
+
+def words(tile):
+    """Rows of a tile, bool [rows, k], as patterns."""
+    return (tile.astype(np.uint64) << np.arange(tile.shape[1], dtype=np.uint64)).sum(1).astype(np.uint64)
+
+
+def prefixes(tile, least=1):
+    found = np.zeros(len(tile), np.int64)
+    find_prefixes(words(tile), tile.sum(1).astype(np.int64), least, found)
+    return found.tolist()
+
+
+def slow_prefixes(tile, least=1):
+    """By sets: the largest subset among the other rows, of equal ones the last; equal rows only from above."""
+    sets = [frozenset(np.flatnonzero(row).tolist()) for row in tile]
+    found = []
+    for i, mine in enumerate(sets):
+        others = [j for j, s in enumerate(sets) if s and (s < mine or (s == mine and j < i))]
+        found.append(max(others, key=lambda j: (len(sets[j]), j)) if others and len(mine) >= least else -1)
+    return found
+
+
+def slow_work(tile, least=1):
+    """(spikes, spikes left, cycles) of a tile, by sets."""
+    prefix = slow_prefixes(tile, least)
+    left = [int((row > tile[p] if p >= 0 else row).sum()) for row, p in zip(tile, prefix, strict=True)]
+    cycles = sum(max(1, n) for n, row in zip(left, tile, strict=True) if row.any())
+    return int(tile.sum()), sum(left), cycles
+
+
+def work_of(tile, least=1):
+    work = np.zeros((1, 1, WORK_COLUMNS), np.int64)
+    tile_work(words(tile)[None], len(tile), least, work)
+    return tuple(work[0, 0, [SPIKES, LEFT, CYCLES]].tolist())
+
+
+def test_figure_1_of_the_paper():
+    assert prefixes(FIGURE_1) == slow_prefixes(FIGURE_1) == [3, -1, 1, -1, 1, 4]
+    assert work_of(FIGURE_1) == slow_work(FIGURE_1) == (14, 6, 7)
+
+
+@pytest.mark.parametrize("density", [0.05, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("least", [1, 2])
+def test_prefixes_are_those_of_the_slow_twin(density, least):
+    draw = np.random.default_rng(int(density * 100))
+    for rows, k in ((1, 1), (40, 3), (256, 16), (90, 64)):
+        tile = draw.random((rows, k)) < density
+        assert prefixes(tile, least) == slow_prefixes(tile, least)
+        assert work_of(tile, least) == slow_work(tile, least)
+
+
+def test_reuse_never_adds_and_saves_nothing_where_no_row_contains_another():
+    draw = np.random.default_rng(1)
+    for density in (0.05, 0.3, 0.8):
+        spikes, left, cycles = work_of(draw.random((256, 16)) < density)
+        assert left < spikes
+        assert left <= cycles <= spikes
+    # All pairs out of 16 columns: 120 different sets of the same size.
+    pairs = np.array([[i in (a, b) for i in range(16)] for a in range(16) for b in range(a)])
+    assert set(prefixes(pairs)) == {-1}
+    assert work_of(pairs) == (240, 240, 240)
+
+
+def test_every_row_comes_behind_its_prefix():
+    """By number of spikes, then by row; the forest has no circle."""
+    tile = np.random.default_rng(2).random((200, 16)) < 0.2
+    prefix = prefixes(tile)
+    place = {row: i for i, row in enumerate(np.argsort(tile.sum(1), kind="stable").tolist())}
+    assert sum(p >= 0 for p in prefix) > 50
+    assert all(p < 0 or place[p] < place[row] for row, p in enumerate(prefix))
+
+
+def test_a_layer_counts_what_its_tiles_do():
+    """Timesteps of a position are neighbouring rows, K is cut in its own order, tiles hold whole positions."""
+    trace = mlp(3, m=90, n=20, k=50, timesteps=3, density=0.2)
+    rows = trace.tensor("in").transpose(1, 0, 2).reshape(-1, 50)
+    for search, least in (("every_row", 1), ("several_spikes", 2)):
+        result = prosperity(trace, "tile.rows=64", f"detector.search={search}")[0]
+        tiles = [rows[i : i + 63, k : k + 16] for i in range(0, 270, 63) for k in range(0, 50, 16)]
+        spikes, left, cycles = np.sum([slow_work(tile, least) for tile in tiles], axis=0)
+        assert (result.events["spikes"], result.events["spikes_left"], result.compute_cycles) == (spikes, left, cycles)
+        assert result.matches == 20 * spikes
+        assert result.actions["pe", "add"] == 20 * left
+        assert result.mismatches == 0
+
+
+def test_sums_do_not_depend_on_where_the_rows_are_cut():
+    trace = mlp(4, m=70, n=9, k=40, timesteps=4, density=0.3)
+    layer, machine = layers(trace, PROSPERITY)[0], load_accelerator(PROSPERITY)
+    expected = np.einsum("tmk,nk->mnt", trace.tensor("in").astype(int), trace.operations[0].weight.astype(int))
+    whole = np.zeros((70, 9, 4), np.int64)
+    events = machine.add_up(layer, 0, whole)
+    np.testing.assert_array_equal(whole, expected)
+    counted = dict.fromkeys(events, 0)
+    for first, end in ((0, 10), (10, 63), (63, 65), (65, 70)):
+        part = np.zeros((end - first, 9, 4), np.int64)
+        for name, count in machine.add_up(layer, first, part).items():
+            counted[name] += count
+        np.testing.assert_array_equal(part, expected[first:end])
+    assert counted == events
+
+
+def test_hand_traced_example():
+    """One neuron, one input that spikes at both of two ticks; memory.ideal: 17 cycles.
+
+    Loaders 0 and 1 read a line each: 1. No row has several spikes, so the detector takes ceil(2 / 8) + 4: 6. Two rows,
+    two cycles: 8. Write-back 4, then 2 ticks of 2 cycles: 16. A line is written: 17.
+    """
+    trace = Trace(
+        network="one", timesteps=2, provenance={"kind": "synthetic", "weights": "synthetic"},
+        operations=[
+            Operation("fc", "linear", ("in",), "out", weight=np.full((1, 1), 5, np.int8), neuron=Neuron("lif", 3, 1, 1))
+        ],
+        tensors={"in": np.ones((2, 1, 1), bool), "out": np.ones((2, 1, 1), bool)},
+    )  # fmt: skip
+    result = prosperity(trace, "memory.ideal=true")[0]
+    assert (result.cycles, result.compute_cycles, result.matches, result.mismatches) == (17, 2, 2, 0)
+
+
+def pipeline(trace, every_row, rows=256, held=16, tables=2, output_tiles=2, pes=128):
+    """Cycles with ideal memory, by recurrences over tiles: loading (a cycle), detection, addition, neurons."""
+    timesteps, m, k = trace.tensor("in").shape
+    n = len(trace.operations[0].weight)
+    spikes = trace.tensor("in").transpose(1, 0, 2)
+    positions = rows // timesteps
+    loaded = detected = added = fired = 0
+    done, free = [], []
+    for first in range(0, m, positions):
+        block = spikes[first : first + positions].reshape(-1, k)
+        for column in range(0, n, pes):
+            output_tile = len(free)
+            if output_tile >= output_tiles:
+                added = max(added, free[output_tile - output_tiles])
+            for begin in range(0, k, 16):
+                tile, i = block[:, begin : begin + 16], len(done)
+                loaded = max(loaded, done[i - held] if i >= held else 0) + 1
+                several = int((tile.sum(1) >= 2).sum())
+                search = len(tile) if every_row else several + -(-len(tile) // 8)
+                detected = max(detected, loaded, done[i - tables] if i >= tables else 0) + search + 4
+                added = max(added, detected) + slow_work(tile, 1 if every_row else 2)[2]
+                done.append(added)
+            neurons = len(block) // timesteps * min(pes, n - column)
+            written = -(-len(block) // timesteps * -(-n * timesteps // 8) * min(pes, n - column) // n)
+            fired = max(fired, added) + 4 + -(-neurons // 32) * timesteps * 2 + -(-written // (64 * 16))
+            free.append(fired)
+    return fired
+
+
+@pytest.mark.parametrize("density", [0.02, 0.15, 0.5])
+@pytest.mark.parametrize("search", ["every_row", "several_spikes"])
+def test_ideal_memory_is_the_pipeline_in_closed_form(density, search):
+    """Detection hides behind addition where spikes are many, and is what takes the time where they are few."""
+    trace = mlp(6, m=100, n=150, k=70, density=density)
+    result = prosperity(trace, "memory.ideal=true", f"detector.search={search}")[0]
+    assert result.cycles == pipeline(trace, search == "every_row")
+    searched = result.actions["detector", "search"]
+    assert (searched > result.compute_cycles) == (density == 0.02 and search == "every_row")
+
+
+def test_buffers_hold_the_pipeline_up_when_they_are_small():
+    trace = mlp(6, m=70, n=300, k=40, density=0.4)
+    small = ("buffers.tiles=1", "detector.tables=1", "buffers.output_tiles=1")
+    result = prosperity(trace, "memory.ideal=true", *small)[0]
+    assert result.cycles == pipeline(trace, False, held=1, tables=1, output_tiles=1)
+    assert result.cycles > prosperity(trace, "memory.ideal=true")[0].cycles
+
+
+def test_traffic_of_a_small_layer():
+    """Spikes are read again for every 128 output channels, weights for every tile of rows; DRAM is read once here."""
+    trace = mlp(8, m=150, n=200, k=40, density=0.2)
+    result = prosperity(trace)[0]
+    rows, columns, depths = (256, 256, 88), (128, 72), (16, 16, 8)
+    spikes = [-(-r * d // 8) for r in rows for d in depths]
+    weights = [c * d for c in columns for d in depths]
+    assert traffic(result, "sram", "input") == 2 * sum(spikes)
+    assert traffic(result, "sram", "weight") == 3 * sum(weights)
+    assert traffic(result, "dram", "input") == 64 * sum(-(-size // 64) for size in spikes)
+    assert traffic(result, "dram", "weight") == 64 * sum(-(-size // 64) for size in weights)
+    assert result.compulsory_read_bytes == sum(spikes) + sum(weights)
+    written = [-(-r // 4 * 100 * c // 200) for r in rows for c in columns]
+    assert traffic(result, "dram", "output", "write") == 64 * sum(-(-size // 64) for size in written)
+    assert result.actions["weight_buffer", "write"] == -(-(2 * sum(spikes) + 3 * sum(weights)) // 64)
+
+
+OPTIONS = [
+    "pe.count=3", "pe.count=1024", "pe.pipeline_cycles=0", "tile.rows=16", "tile.k=1", "tile.k=64",
+    "detector.search=every_row", "detector.popcounts=1", "detector.tables=5", "buffers.tiles=2", "buffers.tiles=256",
+    "buffers.output_tiles=1", "neuron.count=1", "neuron.cycles=9", "memory.read_switch.inputs=3",
+    "memory.cache.line_bytes=16", "memory.cache.line_bytes=1024", "memory.cache.mshrs=1",
+    "memory.cache.replacement=lru", "memory.dram.channels=1", "clock_mhz=800",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_engines_agree_with_every_option(option):
+    trace = conv(5, channels=8, out_channels=20)
+    overrides = (option, "memory.cache.ways=4") if option.endswith("=1024") else (option,)
+    fast, slow = (prosperity(trace, *overrides, engine=engine, record=True)[0] for engine in ("compiled", "reference"))
+    assert fast.mismatches == 0
+    same(fast, slow)
+
+
+def test_a_machine_that_cannot_be_built_is_refused():
+    from archsim.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=r"must be at least detector\.tables, got 1"):
+        load_accelerator(PROSPERITY, ("buffers.tiles=1",))
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="recorded spikes are not part of the repository")
+def test_recorded_spikes_meet_the_reference_numbers():
+    """The authors' simulator takes 671,526 cycles for the twelve convolutions of VGG16 and 1,929,005 without reuse.
+
+    Its loads before the first addition are the same 211 in both: without reuse it adds 1,928,794 times.
+    """
+    trace = import_spikes(RECORDED / "loas_cifar10_vgg16_spikes.npz", weight_sparsity=0.98, seed=0)
+    machine = load_accelerator(PROSPERITY)
+    total = np.zeros(2, np.int64)
+    for operation in machine.layers(trace):
+        if operation.op == "conv2d":
+            layer = layer_of(trace, operation)
+            program = machine.program(layer, np.full(layer.m, 64))
+            total += program.operands.work[:, :, [SPIKES, CYCLES]].sum((0, 1)) * program.spec.column_tiles
+    assert total.tolist() == [1_928_794, 671_526 - 211]
