@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.compress import bitmask, packed_time
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
@@ -17,7 +17,7 @@ from archsim.engine.result import LayerResult, Traffic, UnitTime
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import fire
 from archsim.hardware.inventory import Component
-from archsim.hardware.loading import Block
+from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.system import MemoryConfig
 from archsim.trace import Neuron, Operation, Trace
 
@@ -38,11 +38,18 @@ class MachineConfig(Block):
 
     accelerator: str = Field(description="which machine this file describes")
     description: str = Field(max_length=500, description="one line for lists and reports")
-    clock_mhz: float = Field(gt=0, le=100_000, description="base clock")
+    clock_mhz: float = Field(ge=1e-3, le=100_000, description="base clock")
     technology_nm: int = Field(ge=1, le=1000, description="technology node of energy and area")
     timesteps: int = Field(ge=1, le=16, description="most timesteps that the machine is built for")
     memory: MemoryConfig = Field(description="cache, switches and DRAM")
     cost: CostConfig = Field(description="prices")
+
+    @model_validator(mode="after")
+    def _memory_fits(self) -> Self:
+        problems = self.memory.dram.problems(self.clock_mhz, self.memory.cache.line_bytes)
+        if problems:
+            raise CrossFieldError({f"memory.dram.{field}": problem for field, problem in problems.items()})
+        return self
 
 
 @dataclass(frozen=True)
