@@ -1,0 +1,181 @@
+"""PTB: hand-traced case, closed form, which inputs enter and which share a slot, the preset that LoAS compares with."""
+
+import numpy as np
+import pytest
+
+from archsim.simulate import load_accelerator, run
+from archsim.trace import Operation, Trace, import_spikes, save_trace
+from tests.machines import LABELS, ROOT, conv, layers, mlp, same, simulate
+
+PTB = ROOT / "hwconfigs" / "ptb.yaml"
+DENSE = ROOT / "hwconfigs" / "ptb_16x4.yaml"
+RECORDED = ROOT.parent / "shared" / "traces" / "loas_cifar10_vgg16_spikes.npz"
+ENTERING = ["all", "active", "packed"]
+
+
+def windows(trace, columns, window):
+    """Activity, bool [fold, K, column], of every group of positions and block of windows, by plain numpy."""
+    spikes = trace.tensor("in")
+    timesteps, m, k = spikes.shape
+    window = min(window, timesteps)
+    count = -(-timesteps // window)
+    padded = np.zeros((count * window, m, k), bool)
+    padded[:timesteps] = spikes
+    active = padded.reshape(count, window, m, k).any(1)
+    positions = max(1, columns // count)
+    found = []
+    for first in range(0, m, positions):
+        for block in range(0, count, columns):
+            part = active[block : block + columns, first : first + positions]
+            found.append(part.transpose(2, 1, 0).reshape(k, -1))
+    return found
+
+
+def packed(active, reach):
+    """Slots, tuples of inputs, by the words of the docstring."""
+    slots, waiting = [], []
+    for k in np.flatnonzero(active.any(1)):
+        if active[k].all():
+            slots.append([k])
+            continue
+        partner = next((slot for slot in waiting if not (active[slot[0]] & active[k]).any()), None)
+        if partner is None:
+            slots.append([k])
+            waiting = [*waiting, slots[-1]][-reach:]
+        else:
+            partner.append(k)
+            waiting = [slot for slot in waiting if slot is not partner]
+    return slots
+
+
+def test_hand_traced_example():
+    """The example of the docstring of archsim.accelerators.ptb: two inputs in one slot, 11 cycles."""
+    spikes = np.zeros((2, 2, 3), bool)
+    spikes[0, 0, 0] = spikes[1, 1, 1] = True
+    weight = np.array([[3, 5, 7]], np.int8)
+    operation = Operation("fc", "linear", ("in",), "out", weight=weight)
+    sums = np.einsum("tmk,nk->tmn", spikes.astype(int), weight.astype(int))
+    trace = Trace(
+        network="two", timesteps=2, operations=[operation], tensors={"in": spikes, "out": sums}, provenance=LABELS
+    )
+    array = ("pe.rows=2", "pe.columns=2", "pe.window=2", "memory.ideal=true")
+    cycles = {}
+    for entering in ENTERING:
+        result = simulate(trace, *array, f"scheduler.entering={entering}", hardware=PTB)[0]
+        assert result.mismatches == 0
+        cycles[entering] = result.cycles, result.matches
+    assert cycles == {"packed": (11, 2), "active": (13, 2), "all": (15, 12)}
+
+
+SHAPES = [
+    {"m": 20, "n": 19, "k": 150}, {"m": 5, "n": 3, "k": 70, "timesteps": 16, "density": 0.05},
+    {"m": 9, "n": 17, "k": 130, "timesteps": 1, "density": 0.1}, {"m": 4, "n": 9, "k": 90, "timesteps": 7},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("rows", "columns", "window"), [(16, 8, 4), (16, 4, 1), (3, 5, 2), (4, 64, 1)])
+@pytest.mark.parametrize("entering", ENTERING)
+def test_ideal_memory_is_the_closed_form_of_the_slots(shape, rows, columns, window, entering):
+    """A fold takes W cycles a slot, the skew and W cycles a row; first access, neuron and write around all of them."""
+    trace = mlp(7, **shape)
+    array = (f"pe.rows={rows}", f"pe.columns={columns}", f"pe.window={window}", "pe.packing_reach=5")
+    result = simulate(trace, *array, f"scheduler.entering={entering}", "memory.ideal=true", hardware=PTB)[0]
+    ticks = min(window, trace.timesteps)
+    slots = {
+        "all": lambda active: len(active),
+        "active": lambda active: int(active.any(1).sum()),
+        "packed": lambda active: len(packed(active, 5)),
+    }[entering]
+    per_row = sum(
+        slots(active) * ticks + rows + columns - 2 + ticks * rows for active in windows(trace, columns, window)
+    )
+    assert result.compute_cycles == per_row * -(-shape["n"] // rows)
+    assert result.cycles == result.compute_cycles + 3
+    assert result.mismatches == 0
+
+
+@pytest.mark.parametrize("reach", [1, 3, 1024])
+def test_slots_are_those_of_the_twin_and_lose_nothing(reach):
+    """Every input that is active enters once; two that share a slot are never active in the same column."""
+    trace = mlp(9, m=21, n=5, k=200, density=0.06)
+    machine = load_accelerator(PTB, (f"pe.packing_reach={reach}",))
+    slots = machine.slots(layers(trace, PTB)[0])
+    shared = 0
+    for fold, active in enumerate(windows(trace, 8, 4)):
+        found = [slots.inputs[slots.slot[s] : slots.slot[s + 1]].tolist() for s in range(*slots.first[fold : fold + 2])]
+        assert found == [list(map(int, slot)) for slot in packed(active, reach)]
+        assert sorted(k for slot in found for k in slot) == np.flatnonzero(active.any(1)).tolist()
+        for slot in found:
+            assert active[slot].sum(0).max() == 1 or len(slot) == 1
+            shared += len(slot) == 2
+    assert shared > 0
+    assert slots.spikes.sum() == trace.tensor("in").sum()
+
+
+def test_weights_of_silent_inputs_are_not_read():
+    """Of 100 inputs the last 60 are silent: 40 weights of every row cross the edge, all spikes do."""
+    trace = mlp(3, m=16, n=16, k=100, density=0.9, neuron=False)
+    spikes = trace.tensor("in")
+    spikes[:, :, 40:] = False
+    operation = trace.operations[0]
+    sums = np.einsum("tmk,nk->tmn", spikes.astype(int), operation.weight.astype(int))
+    trace = Trace(
+        network="quiet", timesteps=4, operations=[Operation("fc", "linear", ("in",), "out", weight=operation.weight)],
+        tensors={"in": spikes, "out": sums}, provenance=LABELS,
+    )  # fmt: skip
+    read = {}
+    for entering in ("all", "active"):
+        result = simulate(trace, f"scheduler.entering={entering}", hardware=PTB)[0]
+        assert result.mismatches == 0
+        read[entering] = [
+            sum(row.bytes for row in result.traffic if (row.level, row.tensor, row.direction) == ("sram", name, "read"))
+            for name in ("weight", "input")
+        ]
+    folds = 16 // 8
+    assert read == {"all": [folds * 16 * 100, 800], "active": [folds * 16 * 40, 800]}
+
+
+OPTIONS = [
+    "scheduler.entering=all", "scheduler.entering=active", "pe.window=1", "pe.window=16", "pe.columns=3", "pe.rows=5",
+    "pe.buffer_steps=7", "pe.packing_reach=2", "scheduler.prefetch_folds=0", "scheduler.tile_fill=0.001",
+    "pe.weight_bits=9", "memory.cache.line_bytes=16",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_engines_agree_with_every_option(option):
+    trace = mlp(5, m=19, n=35, k=150, density=0.1)
+    small = ("memory.cache.size_kib=16", "memory.cache.ways=4", option)
+    fast, slow = (
+        simulate(trace, *small, hardware=PTB, engine=engine, record=True)[0] for engine in ("compiled", "reference")
+    )
+    assert fast.mismatches == 0
+    same(fast, slow)
+
+
+def test_skipping_pays_and_packing_pays_more():
+    """A convolution whose spikes are rare: fewer cycles each time, the same function, fewer weights read."""
+    trace = conv(5, channels=30, density=0.02)
+    results = [simulate(trace, f"scheduler.entering={entering}", hardware=PTB)[0] for entering in ENTERING]
+    assert [result.mismatches for result in results] == [0, 0, 0]
+    assert results[0].compute_cycles > results[1].compute_cycles > results[2].compute_cycles
+    assert results[1].matches == results[2].matches < results[0].matches
+
+
+@pytest.mark.skipif(
+    not RECORDED.exists(), reason="recorded LoAS spikes are not part of the repository (licence of a third party)"
+)
+def test_vgg16_as_loas_compares_with_it(tmp_path):
+    """Dense, 16 x 4, T = 4: sum over 12 convolutions of ceil(N / 16) M (K + 2 * 16 + 4 - 2) = 19.9 M cycles."""
+    path = tmp_path / "trace.npz"
+    save_trace(import_spikes(RECORDED, weight_sparsity=0.98228, seed=0), path)
+    convolutions = [
+        layer for layer in run(DENSE, path, overrides=("memory.ideal=true",)).layers if layer.op == "conv2d"
+    ]
+    assert len(convolutions) == 12
+    expected = [-(-layer.n // 16) * layer.m * (layer.k + 34) for layer in convolutions]
+    assert [layer.compute_cycles for layer in convolutions] == expected
+    total = sum(layer.cycles for layer in convolutions)
+    assert total == sum(expected) + 3 * 12
+    assert round(total / 1e6, 1) == 19.9
