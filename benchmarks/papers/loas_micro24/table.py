@@ -64,7 +64,7 @@ AGAINST = {"ours": "ours", "paper": "paper", "deviation_percent": "deviation [%]
 
 def deviation(ours: float | None, paper: float | None) -> float | None:
     """(ours - paper) / \\|paper\\| in percent."""
-    return None if ours is None or paper is None else 100 * (ours - paper) / abs(paper)
+    return None if ours is None or paper is None else round(100 * (ours - paper) / abs(paper), 6)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -82,5 +82,5 @@ def shown(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         size = abs(value)
-        return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:#.3g}" if value else "0"
+        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:#.3g}" if value else "0"
     return str(value)
