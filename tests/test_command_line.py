@@ -266,14 +266,15 @@ def fails(error):
 def test_not_enough_memory(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("archsim.simulate.run", fails(MemoryError("Unable to allocate 16 TiB")))
     assert archsim("run", LOAS, VGG9, "-o", tmp_path / "out") == 2
-    assert "archsim: error: not enough memory: Unable to allocate 16 TiB\n" == capsys.readouterr().err
+    assert capsys.readouterr().err == "archsim: error: not enough memory: Unable to allocate 16 TiB\n"
 
 
 def test_pipes_are_not_read(tmp_path, capsys):
     """Nothing would ever come out of them."""
     pipe = tmp_path / "pipe.yaml"
     os.mkfifo(pipe)
-    for command in (["plot", pipe], ["check", pipe], ["check", LOAS, "--set", f"cost.table={pipe}"], ["plot", "/dev/zero"]):
+    prices = ["check", LOAS, "--set", f"cost.table={pipe}"]
+    for command in (["plot", pipe], ["check", pipe], prices, ["plot", "/dev/zero"]):
         assert archsim(*command) == 2
         assert "not a regular file" in capsys.readouterr().err
 

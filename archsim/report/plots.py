@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def plot(path: str | Path) -> list[Path]:
     else:
         tables = {"comparison": _read(path, COMPARISON_COLUMNS)}
         drawings = {path.with_suffix(""): _draw_comparison}
-    return [file for stem, draw in drawings.items() for file in _save(stem, draw, tables)]
+    return [file for stem, draw in drawings.items() for file in save(stem, partial(draw, tables=tables))]
 
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -83,13 +84,12 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def _save(stem: Path, draw: Callable[[Axes, Tables], None], tables: Tables) -> list[Path]:
+def save(stem: Path, draw: Callable[[Axes], None], size: tuple[float, float] = (7.0, 3.6)) -> list[Path]:
+    """Write what ``draw`` draws as ``stem``.png and ``stem``.svg, ``size`` inches large; returns the files written."""
     written = []
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
-        figure = Figure(
-            figsize=(7.0, 3.6), layout="constrained"
-        )  # no pyplot: no window, no state shared with the user's
-        draw(figure.subplots(), tables)
+        figure = Figure(figsize=size, layout="constrained")  # no pyplot: no window, no state shared with the user's
+        draw(figure.subplots())
         for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
             target = stem.with_name(stem.name + suffix)
             with result_file(target, FIGURE_KINDS[suffix]) as partial:
@@ -101,7 +101,7 @@ def _save(stem: Path, draw: Callable[[Axes, Tables], None], tables: Tables) -> l
 def _draw_latency(axes: Axes, tables: Tables) -> None:
     layers = tables["layers"].set_index("layer")
     shares = pd.DataFrame({"compute": layers["compute_cycles"], "stall": layers["stall_cycles"]})
-    _stacked(axes, shares)
+    stacked(axes, shares)
     axes.set_title("Where the time goes", loc="left")
     axes.set(ylabel="cycles")
 
@@ -116,7 +116,7 @@ def _draw_energy(axes: Axes, tables: Tables) -> None:
 def _draw_traffic(axes: Axes, tables: Tables) -> None:
     traffic = tables["traffic"]
     place = traffic["level"] + " " + traffic["direction"]
-    _stacked(axes, traffic.groupby([place, traffic["tensor"]], sort=False)["bytes"].sum().unstack(fill_value=0) / 1024)
+    stacked(axes, traffic.groupby([place, traffic["tensor"]], sort=False)["bytes"].sum().unstack(fill_value=0) / 1024)
     axes.set_title("What moves", loc="left")
     axes.set(ylabel="traffic [KiB]")
 
@@ -124,14 +124,14 @@ def _draw_traffic(axes: Axes, tables: Tables) -> None:
 def _draw_utilization(axes: Axes, tables: Tables) -> None:
     units = tables["units"].groupby("unit", sort=False)[["busy_cycles", "stall_cycles", "idle_cycles"]].sum()
     shares = units.div(units.sum(axis="columns").clip(lower=1), axis="index") * 100
-    _stacked(axes, shares.rename(columns=lambda name: name.removesuffix("_cycles")))
+    stacked(axes, shares.rename(columns=lambda name: name.removesuffix("_cycles")))
     axes.set_title("How busy the units are", loc="left")
     axes.set(ylabel="share of cycles [%]", ylim=(0, 100))
 
 
 def _draw_comparison(axes: Axes, tables: Tables) -> None:
     table = tables["comparison"].set_index("machine")[["speedup", "energy_gain", "energy_delay_gain"]]
-    _grouped(axes, table.rename(columns=lambda column: column.replace("_", " ")))
+    grouped(axes, table.rename(columns=lambda column: column.replace("_", " ")))
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_title(f"Against {table.index[0]}", loc="left")
     axes.set(ylabel="ratio, more is better")
@@ -142,7 +142,7 @@ _RUN_FIGURES: Mapping[str, Callable[[Axes, Tables], None]] = dict(
 )
 
 
-def _stacked(axes: Axes, table: pd.DataFrame) -> None:
+def stacked(axes: Axes, table: pd.DataFrame) -> None:
     """One bar per row of ``table``, made of its columns on top of each other."""
     base = np.zeros(len(table))
     for i, column in enumerate(table.columns):
@@ -152,7 +152,7 @@ def _stacked(axes: Axes, table: pd.DataFrame) -> None:
     _label(axes, table)
 
 
-def _grouped(axes: Axes, table: pd.DataFrame) -> None:
+def grouped(axes: Axes, table: pd.DataFrame) -> None:
     """A group of bars per row of ``table``, one for each of its columns."""
     width = 0.8 / len(table.columns)
     for i, column in enumerate(table.columns):
