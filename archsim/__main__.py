@@ -10,7 +10,7 @@ def main() -> int:
 
         return main()
     except KeyboardInterrupt:
-        print("archsim: interrupted", file=sys.stderr)
+        sys.stderr.write("archsim: interrupted\n")
         return 130
 
 

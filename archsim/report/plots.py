@@ -30,6 +30,7 @@ _HATCHES = ("", "//", "", "..", "", "\\\\", "", "xx")
 _STYLE = {
     "svg.hashsalt": "archsim",  # stable identifiers
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a file name may hold dollars
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "font.size": 9,

@@ -9,7 +9,7 @@ served, at its bandwidth; a line granted in cycle g starts its burst at once and
 
 Bandwidth is a fraction of bytes per cycle: time on the channel is counted in units of 1 / ``units_per_cycle`` cycle, a
 line takes ``units_per_line`` of them, and a fraction of a cycle left over is used by the next line. It is exact where
-``units_per_cycle`` is at most 2^20, and else the nearest fraction that is: a line is then off by less than 2^-20 cycles.
+``units_per_cycle`` is at most 2^20, and else rounded to the nearest such fraction: a line is off by less than 2^-20 cycles.
 A channel accepts at most one line a cycle. Activation overlaps with bursts of other rows. Refresh, if there is any: in
 the first ``refresh_cycles`` of every ``refresh_interval_cycles`` no burst begins, and all rows are closed.
 
@@ -29,7 +29,6 @@ from pydantic import Field, model_validator
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.jit import inlined
 
-
 MAX_UNITS_PER_CYCLE = 1 << 20
 MAX_UNITS_PER_LINE = 1 << 40
 
@@ -43,7 +42,9 @@ class DramConfig(Block):
     row_miss_ns: float = Field(gt=0, le=100_000, description="the same where the row must be opened first")
     row_bytes: int = Field(ge=64, le=65_536, description="bytes of a row (page) of one channel's bank")
     banks_per_channel: int = Field(ge=1, le=1024, description="banks of a channel, each with one open row")
-    interleave_bytes: int = Field(ge=16, le=1 << 20, description="bytes in a channel before the next one's turn, at least a line")
+    interleave_bytes: int = Field(
+        ge=16, le=1 << 20, description="bytes in a channel before the next one's turn, at least a line"
+    )
     refresh_interval_ns: float = Field(ge=0, le=1e9, description="ns from one refresh to the next; 0: no refresh")
     refresh_ns: float = Field(ge=0, le=1e6, description="ns that a refresh takes all banks of a channel")
 

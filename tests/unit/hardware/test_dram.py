@@ -4,7 +4,6 @@ import pytest
 
 from archsim.hardware.memory.dram import DramConfig, channel_of, idle_dram, serve
 
-
 FIELDS = {
     "channels": 2, "bandwidth_gb_s": 32.0, "row_hit_ns": 10.0, "row_miss_ns": 25.0, "row_bytes": 128,
     "banks_per_channel": 2, "interleave_bytes": 64, "refresh_interval_ns": 0.0, "refresh_ns": 0.0,
