@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -293,9 +292,8 @@ class Accelerator(ABC):
         computed = self.compute(layer, verify)
         program = self.program(layer, computed.output_bytes)
         counts = np.zeros((len(program.topology.request_slots), self.actions), np.int64)
-        started = perf_counter()
         outcome = self._simulate(engine, program, counts, record)
-        return self._result(layer, program, outcome, computed, perf_counter() - started)
+        return self._result(layer, program, outcome, computed)
 
     def compute(self, layer: Layer, verify: bool) -> Computed:
         """The layer's outputs, block of rows by block of rows, so that no full sums of a whole layer are held.
@@ -342,9 +340,7 @@ class Accelerator(ABC):
 
         return compiled.simulate(type(self).loop, *rest, record)
 
-    def _result(
-        self, layer: Layer, program: Program, outcome: Outcome, computed: Computed, wall_s: float
-    ) -> LayerResult:
+    def _result(self, layer: Layer, program: Program, outcome: Outcome, computed: Computed) -> LayerResult:
         memory, traffic, times, cycles = self.config.memory, outcome.traffic, outcome.times, outcome.cycles
         counts = outcome.counts.sum(0)
         matches = self.matches(counts)
@@ -377,7 +373,7 @@ class Accelerator(ABC):
             lower_bound_cycles=bound,
             compulsory_read_bytes=compulsory,
             mismatches=computed.mismatches,
-            engine_wall_s=wall_s,
+            engine_wall_s=outcome.wall_s,
             events={
                 **computed.events,
                 "hits": int(traffic[:, op.HITS].sum()),
