@@ -612,8 +612,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(number, _end)
     command = typer.main.get_command(app)
     # A stream that was closed before the start is None.
-    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")
-    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # A file name that the terminal's encoding does not know is no reason to fail.
         with contextlib.suppress(AttributeError):
