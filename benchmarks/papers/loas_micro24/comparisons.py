@@ -15,8 +15,8 @@ IDEAL, DEFAULT, FITTED = "ideal", "default", "F40 (fitted)"
 SETS = {
     IDEAL: "every memory access takes a cycle: computing only",
     DEFAULT: "the shipped files: physical defaults, equal memory and equal rights to prefetch for all machines",
-    FITTED: "the files *_f40.yaml: the best of some 600 settings of a prototype, fitted to the paper's AlexNet and VGG16 "
-    "while its ResNet19 was known, with prefetch for LoAS only",
+    FITTED: "the files *_f40.yaml: the best of some 600 settings of a prototype, fitted to the paper's AlexNet and "
+    "VGG16 while its ResNet19 was known, with prefetch for LoAS only",
 }
 SETS_NOTE = "Sets of assumptions: " + "; ".join(f"`{name}`: {text}" for name, text in SETS.items()) + "."
 INPUTS_NOTE = (
@@ -155,9 +155,9 @@ def inputs() -> Table:
         jobs,
         rows,
         (
-            "Synthetic spikes have Table II's averages in every layer. Their outputs are known; those of recorded spikes "
-            "are not and are written as if every neuron fired at every timestep, which costs a machine that writes "
-            "coordinates (GoSPA-SNN, Gamma-SNN) more than one that writes bits.",
+            "Synthetic spikes have Table II's averages in every layer. Their outputs are known; those of recorded "
+            "spikes are not and are written as if every neuron fired at every timestep, which costs a machine that "
+            "writes coordinates (GoSPA-SNN, Gamma-SNN) more than one that writes bits.",
         ),
     )
 
@@ -227,8 +227,8 @@ def figure_13() -> Table:
         (
             "Bytes read and written, inputs, weights and partial sums. Outputs are apart: nobody recorded those of the "
             "recorded networks, which therefore count as fully dense.",
-            "SRAM: useful bytes at the banks of the global cache, fills included, and GoSPA-SNN's banks of partial sums, "
-            "2 B read and 2 B written an accumulation.",
+            "SRAM: useful bytes at the banks of the global cache, fills included, and GoSPA-SNN's banks of partial "
+            "sums, 2 B read and 2 B written an accumulation.",
             BANDS_NOTE + " Traffic: +-20 % (ResNet19 under GoSPA-SNN and Gamma-SNN +-50 %) for DRAM, +-10 % for SRAM.",
             SETS_NOTE,
             INPUTS_NOTE,
