@@ -131,6 +131,7 @@ COMMAND_LINES = {
     "override with a raised digit": ["run", LOAS, VGG9, "--set", "pe.count=a:\u00b2"],
     "override beyond Unicode": ["run", LOAS, VGG9, "--set", 'pe.count="\\U00110000"'],
     "check of an unknown cost table": ["check", LOAS, "--set", "cost.table=nope"],
+    "sums beyond measure": ["trace", "synth", "--shape", "1048576,256,1", *SHARES, "-o", "out.npz"],
     "products beyond measure": ["trace", "synth", "--shape", "1048576,256,1024", *SHARES, "-o", "out.npz"],
     "override of a block": ["run", LOAS, VGG9, "--set", "pe=3"],
     "fewer timesteps than the trace": ["run", LOAS, VGG9, "--set", "timesteps=2"],

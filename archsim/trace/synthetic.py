@@ -195,7 +195,11 @@ def _without_inputs(
         alone = Trace(network="shape", timesteps=1, operations=[operation], tensors=silence, provenance=labels)
     except TraceError as error:
         raise UsageError([f"{at}: {problem}" for problem in error.problems]) from None
-    return alone.operations[0]
+    made = alone.operations[0]
+    sums = timesteps * made.m * sizes[0]
+    if sums > MAX_ELEMENTS:
+        raise UsageError(f"{at}: {sums:,} sums (M x N x T); allowed: at most {MAX_ELEMENTS:,}")
+    return made
 
 
 def draw_weights(generator: np.random.Generator, shape: tuple[int, ...], density: float) -> NDArray[np.int8]:
