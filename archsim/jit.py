@@ -87,6 +87,15 @@ def kernel(function: F) -> F:
     return cast(F, numba.njit(cache=True, _nrt=False)(function))
 
 
+def higher_order(function: F) -> F:
+    """An :func:`inlined` that takes a compiled function as argument.
+
+    It is not kept on disk, only as a part of its callers: numba's index of a cached function names the types of its
+    arguments, so that of every machine would be needed to read it.
+    """
+    return cast(F, numba.njit(_nrt=False, forceinline=True)(function))
+
+
 def inlined(function: F) -> F:
     """A :func:`kernel` that is copied into its callers: passing tuples of arrays costs more than what it does."""
     return cast(F, numba.njit(cache=True, _nrt=False, forceinline=True)(function))

@@ -78,7 +78,7 @@ from archsim.hardware.operation import (
     VALUE_OUT,
     Topology,
 )
-from archsim.jit import inlined
+from archsim.jit import higher_order, inlined
 
 WHEEL_SLOTS = 1024
 """Cycles of one turn of the wheel, a power of two; more than nearly every delay, so that few bits wait a turn."""
@@ -536,7 +536,7 @@ def _next_due(agents: Any, requests: Any, now: int) -> int:
     return earliest
 
 
-@inlined
+@higher_order
 def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int, int]:
     """The loop; (status, last cycle, number of completions). Completions beyond the array's length are only counted."""
     topology, state, counts, o = machine.topology, machine.state, machine.counts, machine.operations
