@@ -121,20 +121,29 @@ def compare(
     layers: Layers = None,
     verify: Verify = True,
 ) -> None:
-    """Simulate TRACE on several machines; one table, normalised to the first."""
+    """Simulate TRACE on several machines, in parallel; one table and a bar chart, normalised to the first."""
     from archsim import simulate
-    from archsim.report import comparison, files
+    from archsim.report import comparison, files, plots
 
     names = _machine_names(hardware)
     _each(hardware, lambda path: simulate.load_accelerator(path, overrides or ()))
-    with files.result_file(output or Path("results") / f"compare__{trace.stem}.csv") as partial:
-        reports = {
-            name: _simulate(path, trace, overrides, engine, layers, verify=verify, name=name)
-            for name, path in zip(names, hardware, strict=True)
-        }
+    table = output or Path("results") / f"compare__{trace.stem}.csv"
+    with files.result_file(table) as partial:
+        _say_if_compiling(engine)
+        reports = {}
+        with _progress() as progress:
+            runs = simulate.run_each(
+                hardware, trace, overrides=overrides or (), engine=engine.value, layers=_chosen(layers), verify=verify
+            )
+            for name, report in zip(names, runs, strict=True):
+                reports[name] = report
+                if progress:
+                    progress(name, len(reports), len(names))
         rows = comparison.rows(reports)
         partial.write_text(files.csv_text(rows, comparison.COLUMNS), encoding="utf-8", newline="\n")
     _print_table(comparison.COLUMNS, [row.values() for row in _ordered(rows, comparison.COLUMNS)])
+    for figure in plots.plot(table):
+        _note(f"figure in {figure}")
     wrong = [line for name, report in reports.items() for line in _print_verified(report, f"{name}: ")]
     if wrong:
         raise UsageError(wrong)
@@ -159,24 +168,27 @@ def _simulate(
     layers: Sequence[str] | None,
     *,
     verify: bool,
-    timeline: bool = False,
-    name: str = "",
+    timeline: bool,
 ) -> Report:
     from archsim import simulate
 
-    chosen = [layer.strip() for names in layers or () for layer in names.split(",")]
     _say_if_compiling(engine)
-    with _progress(name) as progress:
+    with _progress() as progress:
         return simulate.run(
             hardware,
             trace,
             overrides=overrides or (),
             engine=engine.value,
-            layers=chosen or None,
+            layers=_chosen(layers),
             verify=verify,
             timeline=timeline,
             progress=progress,
         )
+
+
+def _chosen(layers: Sequence[str] | None) -> list[str] | None:
+    """Names of layers, given with commas or one by one."""
+    return [layer.strip() for names in layers or () for layer in names.split(",")] or None
 
 
 def _say_if_compiling(engine: Engine) -> None:
@@ -541,7 +553,7 @@ def _for_people(cell: object) -> str:
 
 
 @contextlib.contextmanager
-def _progress(name: str = "") -> Iterator[Callable[[str, int, int], None] | None]:
+def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
     """A progress bar on stderr, or None when stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
@@ -552,10 +564,10 @@ def _progress(name: str = "") -> Iterator[Callable[[str, int, int], None] | None
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name or "reading", total=None)
+        task = bar.add_task("reading", total=None)
 
         def show(step: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{name} {step}".strip(), completed=done, total=total)
+            bar.update(task, description=step, completed=done, total=total)
 
         yield show
 

@@ -25,6 +25,10 @@ class ArchsimError(Exception):
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
 
+    def __reduce__(self) -> tuple[type[ArchsimError], tuple[tuple[str, ...]]]:
+        """Survive the way back from another process with all problems."""
+        return type(self), (self.problems,)
+
 
 class ConfigError(ArchsimError):
     """A hardware file, a cost table or an override is wrong."""

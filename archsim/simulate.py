@@ -6,9 +6,13 @@ memory at a time.
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from archsim.errors import UsageError
 from archsim.report.report import Report
@@ -87,6 +91,25 @@ def run(
         timeline=timeline,
         warnings=tuple(slow_memories(inventory, table, accelerator.clock_mhz)),
     )
+
+
+def run_each(hardware: Sequence[str | Path], trace: str | Path, **options: Any) -> Iterator[Report]:
+    """:func:`run` of ``trace`` on several machines, in as many processes as there are cores, in the order given.
+
+    ``options`` are those of :func:`run`. Whatever ends the iteration early ends the processes too.
+    """
+    context = multiprocessing.get_context("spawn")
+    processes = min(len(hardware), os.cpu_count() or 1)
+    with context.Pool(processes, _leave_interrupts_to_the_parent) as pool:
+        yield from pool.imap(functools.partial(_run_one, trace=trace, options=options), hardware)
+
+
+def _run_one(hardware: str | Path, trace: str | Path, options: dict[str, Any]) -> Report:
+    return run(hardware, trace, **options)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _layers(

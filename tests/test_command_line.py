@@ -1,5 +1,6 @@
 """Bad input on the command line: one readable line a problem, exit code 2, nothing written, never a traceback."""
 
+import csv
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from archsim.cli import main
+from archsim.simulate import run
 from archsim.trace import Trace, save_trace
 from tests.bad_traces import FAULTS as BAD_TRACES
 from tests.bad_traces import bad_trace, good_trace
@@ -213,6 +215,30 @@ def test_same_run_same_bytes(tmp_path, capsys):
         if name == "summary.json":
             first, second = ({**json.loads(text), "engine_wall_s": 0} for text in (first, second))
         assert first == second, name
+
+
+def test_a_comparison_is_the_runs_side_by_side(tmp_path, capsys):
+    """Machines run in processes of their own; the table and the chart are normalised to the first."""
+    trace, table = tmp_path / "tiny.npz", tmp_path / "compare.csv"
+    save_trace(tiny(), trace)
+    literal = LOAS.with_name("loas_literal_laggy.yaml")
+    assert archsim("compare", literal, LOAS, "--trace", trace, "-o", table) == 0
+    with table.open(newline="") as file:
+        rows = {row["machine"]: row for row in csv.DictReader(file)}
+    alone = {path.stem: run(path, trace).summary() for path in (literal, LOAS)}
+    assert list(rows) == ["loas_literal_laggy", "loas"]
+    for machine, row in rows.items():
+        assert int(row["cycles"]) == alone[machine]["cycles"]
+        delay = alone[machine]["energy_pj"] * alone[machine]["latency_s"]
+        assert float(row["energy_delay_pj_s"]) == pytest.approx(delay)
+    ratio = alone["loas_literal_laggy"]["cycles"] / alone["loas"]["cycles"]
+    assert float(rows["loas"]["speedup"]) == pytest.approx(ratio)
+    assert {path.name for path in tmp_path.iterdir()} >= {"compare.csv", "compare.png", "compare.svg"}
+    capsys.readouterr()
+    ann = LOAS.with_name("sparten.yaml")
+    assert archsim("compare", LOAS, ann, "--trace", trace, "--layers", "conv2", "-o", tmp_path / "other.csv") == 2
+    assert "no layer to simulate" in capsys.readouterr().err
+    assert not (tmp_path / "other.csv").exists()
 
 
 def test_synthetic_trace_of_given_shapes(tmp_path, capsys):

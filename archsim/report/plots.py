@@ -125,8 +125,8 @@ def _draw_utilization(axes: Axes, tables: Tables) -> None:
 
 
 def _draw_comparison(axes: Axes, tables: Tables) -> None:
-    table = tables["comparison"].set_index("machine")[["speedup", "energy_gain"]]
-    grouped(axes, table.rename(columns={"energy_gain": "energy gain"}))
+    table = tables["comparison"].set_index("machine")[["speedup", "energy_gain", "energy_delay_gain"]]
+    grouped(axes, table.rename(columns=lambda column: column.replace("_", " ")))
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_title(f"Against {table.index[0]}", loc="left")
     axes.set(ylabel="ratio, more is better")
