@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -128,7 +129,8 @@ def compare(
     names = _machine_names(hardware)
     _each(hardware, lambda path: simulate.load_accelerator(path, overrides or ()))
     table = output or Path("results") / f"compare__{trace.stem}.csv"
-    with files.result_file(table) as partial:
+    header = files.csv_text((), comparison.COLUMNS).encode()
+    with files.result_file(table, header) as partial:
         _say_if_compiling(engine)
         reports = {}
         with _progress() as progress:
@@ -368,14 +370,14 @@ def trace_import(
     """Convert recorded spikes into a trace."""
     from archsim.trace.recorded import import_spikes
 
-    _save(lambda: import_spikes(file, weight_sparsity=weight_sparsity, seed=seed), output)
+    _save(lambda: import_spikes(file, weight_sparsity=weight_sparsity, seed=seed), output, inputs=[file])
 
 
-def _save(make: Callable[[], Trace], path: Path) -> None:
+def _save(make: Callable[[], Trace], path: Path, inputs: Sequence[Path] = ()) -> None:
     from archsim.report.files import result_file
     from archsim.trace import save_trace
 
-    with result_file(path) as partial:
+    with result_file(path, b"PK", inputs) as partial:
         save_trace(make(), partial)
     typer.echo(path)
 
@@ -389,34 +391,45 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Validate hardware files and traces without simulating anything."""
-    from archsim.simulate import load_accelerator
+    from archsim.cost import area_rows
+    from archsim.simulate import load_accelerator, load_prices
 
     def load(path: Path) -> str:
-        if path.suffix == ".npz":
+        if path.suffix == ".npz" or _is_zip(path):
             from archsim.trace import load_trace
 
             trace = load_trace(path)
             return f"{path}: ok, {trace.network}, {len(trace.operations)} operations, T = {trace.timesteps}"
-        return f"{path}: ok, a machine of type {load_accelerator(path, overrides or ()).name}"
+        machine = load_accelerator(path, overrides or ())
+        area_rows(machine.inventory(), load_prices(machine))
+        return f"{path}: ok, a machine of type {machine.name}"
 
     for line in _each(files, load):
-        typer.echo(line)
+        typer.echo(_one_line(line))
+
+
+def _is_zip(path: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # whoever loads the file says what is wrong with it
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(2) == b"PK"
+    return False
 
 
 @app.command()
 def explain(hardware: Hardware, overrides: Overrides = None) -> None:
     """Print a machine: every value with its source, its area, and what each action costs."""
     from archsim.cost import area_rows, price_rows
-    from archsim.hardware.loading import field_rows, value_comments
+    from archsim.hardware.loading import field_rows, override_path, value_comments
     from archsim.simulate import load_accelerator, load_prices
 
     machine = load_accelerator(hardware, overrides or ())
     # A value's source is the comment behind it in the file; an overridden value has none.
     comments = value_comments(hardware)
-    overridden = {override.partition("=")[0] for override in overrides or ()}
+    overridden = tuple(f"{override_path(override)}." for override in overrides or ())
     values = []
     for row in field_rows(machine.config):
-        given = "override" if row.path in overridden else "default" if row.is_default else "file"
+        given = "override" if f"{row.path}.".startswith(overridden) else "default" if row.is_default else "file"
         source = comments.get(row.path, row.source) if given == "file" else row.source
         values.append((row.path, row.value, given, row.description, source))
     _print_table(("path", "value", "given", "meaning", "source"), values)
@@ -549,7 +562,7 @@ def _for_people(cell: object) -> str:
         return f"{cell:,}"
     if isinstance(cell, float):
         return f"{cell:.4g}" if abs(cell) < 1e4 else f"{cell:,.0f}"
-    return "" if cell is None else str(cell)
+    return "" if cell is None else _one_line(str(cell))
 
 
 @contextlib.contextmanager
@@ -594,7 +607,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line ``arguments`` (default: those of the process) and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    for number in (signal.SIGTERM, signal.SIGHUP) if arguments is None else ():
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
     command = typer.main.get_command(app)
+    # A stream that was closed before the start is None.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         # A file name that the terminal's encoding does not know is no reason to fail.
         with contextlib.suppress(AttributeError):
@@ -619,12 +638,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _end(number: int, frame: object) -> NoReturn:
+    """End as a signal would have it, but tidily."""
+    raise SystemExit(128 + number)
+
+
 def _report_error(error: Exception) -> int:
     """Print the lines that say what went wrong; the exit code."""
     if isinstance(error, ArchsimError):
         problems: Sequence[str] = error.problems
     elif isinstance(error, USAGE_ERROR):
         problems = [_command_line_problem(error)]
+    elif isinstance(error, MemoryError):
+        problems = [f"not enough memory: {error or 'no reason given'}"]
     elif isinstance(error, OSError):
         problems = [f"{error.filename or 'input or output'}: {error.strerror or error}"]
     else:
@@ -632,8 +658,9 @@ def _report_error(error: Exception) -> int:
         line = f"this is a bug in archsim ({what}); run with --debug and report the traceback"
         typer.echo(f"archsim: error: {line}", err=True)
         return 1
-    for problem in problems:
-        typer.echo(f"archsim: error: {_one_line(problem)}", err=True)
+    with contextlib.suppress(BrokenPipeError):  # the exit code still says it
+        for problem in problems:
+            typer.echo(f"archsim: error: {_one_line(problem)}", err=True)
     return 2
 
 

@@ -8,8 +8,10 @@ user's cache directory (``NUMBA_CACHE_DIR`` or ``XDG_CACHE_HOME`` move it), so a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -34,20 +36,41 @@ def _source_hash() -> str:
 
 def _cache_folder() -> Path:
     """This version's cache folder, created; in the temporary directory where the user's is not writable."""
-    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    for root in (Path(base) / "archsim", Path(tempfile.gettempdir()) / f"archsim-{os.getuid()}"):
+    roots = [Path(tempfile.gettempdir()) / f"archsim-kernels-{os.getuid()}"]
+    with contextlib.suppress(RuntimeError):  # nobody knows where the user's home is
+        base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        roots.insert(0, Path(base) / "archsim-kernels")
+    for root in roots:
         folder = root / _source_hash()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if not (_is_private(root) and _is_private(folder) and os.access(folder, os.W_OK)):
+                continue
+            os.utime(folder)
+            others = sorted(filter(_is_cache, root.iterdir()), key=lambda f: f.stat().st_mtime, reverse=True)
         except OSError:
             continue
-        if os.access(folder, os.W_OK):
-            os.utime(folder)
-            others = sorted((f for f in root.iterdir() if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
-            for old in others[KEPT_CACHES:]:
-                shutil.rmtree(old, ignore_errors=True)
-            return folder
-    return Path(tempfile.mkdtemp(prefix="archsim-"))
+        for old in others[KEPT_CACHES:]:
+            shutil.rmtree(old, ignore_errors=True)
+        return folder
+    return Path(tempfile.mkdtemp(prefix="archsim-kernels-"))
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether only the user can put anything there: numba unpickles what it finds in its cache."""
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
+
+
+def _is_cache(folder: Path) -> bool:
+    """Whether ``folder`` is one of ours: named by a hash, with nothing in it but numba's files."""
+    return (
+        re.fullmatch("[0-9a-f]{16}", folder.name) is not None
+        and folder.is_dir()
+        and not folder.is_symlink()
+        and all(path.is_dir() or path.suffix in (".nbi", ".nbc") for path in folder.rglob("*"))
+    )
 
 
 CACHE_FOLDER = _cache_folder()

@@ -167,6 +167,16 @@ CHANGES = {
         lambda raw: raw.meta["operations"].append(
             {"name": "x", "op": "conv2d", "inputs": ["pixels"], "output": "y", "kernel": [1, 1], "out_channels": 1,
              "padding": [20_000, 20_000]}), "operations[4]: writes 4,801,320,090 values"),
+    "unrolling beyond measure": (
+        lambda raw: raw.meta["operations"].append(
+            {"name": "x", "op": "conv2d", "inputs": ["pixels"], "output": "y", "kernel": [1000, 1000],
+             "out_channels": 1,
+             "padding": [2000, 2000]}), "operations[4]: reads "),
+    "network of two lines": (_set("network", "a\naccelerator: evil"), "network: must hold no control characters"),
+    "network of colours": (_set("network", "\x1b[31mred"), "network: must hold no control characters"),
+    "source of two lines": (_set("provenance/source", "a\nb"), "provenance.source: must hold no control characters"),
+    "many unknown keys": (
+        lambda raw: raw.meta.update({f"k{i}": i for i in range(20_000)}), "meta: and 19950 more problems"),
     "tensor of no use": (
         _set("tensors/lonely", {"kind": "spike", "shape": [3]}), "tensors.lonely: no operation reads or writes it"),
     "unknown kind": (_set("tensors/pixels/kind", "spikes"), "tensors.pixels.kind: unknown, got 'spikes'"),
@@ -284,6 +294,9 @@ RAW_META = {
         b'{"format": "archsim-trace", "version": 1, "provenance": {"details": ' + b'{"a":' * 500 + b"1" + b"}" * 500
         + b"}}", "provenance.details"),
     "meta with a key twice": (b'{"format": "archsim-trace", "format": "x"}', "key 'format' occurs twice"),
+    "meta with many keys": (
+        b'{"format": "archsim-trace", ' + b", ".join(b'"k%d": 1' % i for i in range(100_000)) + b', "k99999": 2}',
+        "key 'k99999' occurs twice"),
     "meta with an endless number": (b'{"format": ' + b"9" * 10_000 + b"}", "not JSON"),
 }  # fmt: skip
 
@@ -381,6 +394,7 @@ FILES = {
     "array without a header": (_members("threshold.conv2", bytes(148)), "not an .npy array"),
     "header of code": (
         _header(b"{'descr': __import__('os'), 'fortran_order': False, 'shape': (5,)}"), "threshold.conv2': is damaged"),
+    "header of parentheses": (_header(b"(" * 2000), "threshold.conv2': is damaged"),
     "header too long": (
         _members("threshold.conv2", b"\x93NUMPY\x01\x00\xff\xff" + bytes(138)), "its .npy header takes"),
     "structured dtype": (

@@ -1,6 +1,7 @@
 """Bad input on the command line: one readable line a problem, exit code 2, nothing written, never a traceback."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -64,6 +65,17 @@ BAD_MACHINES = {
     "line not a power of two": changed("line_bytes: 64 ", "line_bytes: 48 "),
     "all ways streamed": changed("stream_ways: 1 ", "stream_ways: 16 "),
     "hit slower than miss": changed("row_hit_ns: 97 ", "row_hit_ns: 500 "),
+    "bandwidth of nothing": changed("bandwidth_gb_s: 128 ", "bandwidth_gb_s: 1e-300 "),
+    "clock that stands still": changed("clock_mhz: 800 ", "clock_mhz: 1e-300 "),
+    "clock too fast for the memory": changed("clock_mhz: 800 ", "clock_mhz: 31415.926535897932 ").replace(
+        "bandwidth_gb_s: 128 ", "bandwidth_gb_s: 0.001 "
+    ),
+    "row shorter than a line": changed("line_bytes: 64 ", "line_bytes: 1024 ").replace(
+        "row_bytes: 1024 ", "row_bytes: 512 "
+    ),
+    "nothing but refresh": changed("refresh_interval_ns: 0 ", "refresh_interval_ns: 0.9 ").replace(
+        "refresh_ns: 0 ", "refresh_ns: 0.8 "
+    ),
     "unknown cost table": changed("table: loas_32nm ", "table: loas_31nm "),
     "cyclic alias": "pe: &a\n  count: *a\n",
     "alias bomb": "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n" + "d: [*c, *c]\n",
@@ -71,6 +83,9 @@ BAD_MACHINES = {
     "a tag": "pe: !!python/object/apply:os.system ['true']\n",
     "two documents": GOOD + "\n---\na: 1\n",
     "not UTF-8": b"\xff\xfe\x00a: 1",
+    "an escape beyond Unicode": 'a: "\\U00110000"\n',
+    "a version of many digits": "%YAML 999" + "9" * 5000 + ".1\n---\na: 1\n",
+    "too many keys": GOOD + "".join(f"k{i}: 1\n" for i in range(10_000)),
     "deep nesting": "a: " + "[" * 2000 + "]" * 2000,
 }
 
@@ -113,6 +128,10 @@ COMMAND_LINES = {
     "override without a value": ["run", LOAS, VGG9, "--set", "pe.count"],
     "override out of range": ["run", LOAS, VGG9, "--set", "pe.count=0"],
     "override of the wrong type": ["run", LOAS, VGG9, "--set", "pe.count=many"],
+    "override with a raised digit": ["run", LOAS, VGG9, "--set", "pe.count=a:\u00b2"],
+    "override beyond Unicode": ["run", LOAS, VGG9, "--set", 'pe.count="\\U00110000"'],
+    "check of an unknown cost table": ["check", LOAS, "--set", "cost.table=nope"],
+    "products beyond measure": ["trace", "synth", "--shape", "1048576,256,1024", *SHARES, "-o", "out.npz"],
     "override of a block": ["run", LOAS, VGG9, "--set", "pe=3"],
     "fewer timesteps than the trace": ["run", LOAS, VGG9, "--set", "timesteps=2"],
     "narrower weights than the trace": ["run", LOAS, VGG9, "--set", "pe.weight_bits=4"],
@@ -199,6 +218,109 @@ def test_output_that_cannot_be_written(tmp_path, capsys):
     assert archsim("run", LOAS, VGG9, "--layers", "fc", "-o", tmp_path / "precious") == 2
     assert (tmp_path / "precious" / "thesis.tex").read_text() == "mine"
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_files_of_others_stay(good, tmp_path, capsys):
+    """Output is refused in the place of inputs, of files that archsim did not write, and of what is no file."""
+    trace = tmp_path / "spikes.npz"
+    trace.write_bytes(good.read_bytes())
+    machine = tmp_path / "machine.yaml"
+    machine.write_text(GOOD)
+    os.mkfifo(tmp_path / "fifo")
+    compare = ["compare", machine, "--trace", trace, "-o"]
+    synth = ["trace", "synth", "--shape", "8,8,8", *SHARES, "-o"]
+    convert = ["trace", "import", trace, "--format", "spikes", "-o"]
+    outputs = [(compare, trace), (compare, machine), (synth, machine), (convert, trace)]
+    outputs += [(command, tmp_path / "fifo") for command in (compare, synth, convert)]
+    for command, output in outputs:
+        assert archsim(*command, output) == 2
+        assert f"archsim: error: {output}: is " in capsys.readouterr().err
+    assert (trace.read_bytes(), machine.read_text()) == (good.read_bytes(), GOOD)
+    assert (tmp_path / "fifo").is_fifo()
+    assert archsim("run", LOAS, trace, "-o", "") == 2
+    assert "is the current folder" in capsys.readouterr().err
+    for _ in range(2):
+        assert archsim(*synth, tmp_path / "made.npz") == 0
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OSError("odd")])
+def test_a_full_disk_has_a_name(error, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr("archsim.trace.writing._add", full)
+    monkeypatch.setattr("archsim.simulate.run", full)
+    for command in (["trace", "synth", "--shape", "8,8,8", *SHARES], ["run", LOAS, VGG9]):
+        assert archsim(*command, "-o", tmp_path / "out") == 2
+        reason = error.strerror or "odd"
+        assert capsys.readouterr().err == f"archsim: error: {tmp_path / 'out'}: cannot be written: {reason}\n"
+
+
+def fails(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def test_not_enough_memory(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("archsim.simulate.run", fails(MemoryError("Unable to allocate 16 TiB")))
+    assert archsim("run", LOAS, VGG9, "-o", tmp_path / "out") == 2
+    assert capsys.readouterr().err == "archsim: error: not enough memory: Unable to allocate 16 TiB\n"
+
+
+def test_pipes_are_not_read(tmp_path, capsys):
+    """Nothing would ever come out of them."""
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    prices = ["check", LOAS, "--set", f"cost.table={pipe}"]
+    for command in (["plot", pipe], ["check", pipe], prices, ["plot", "/dev/zero"]):
+        assert archsim(*command) == 2
+        assert "not a regular file" in capsys.readouterr().err
+
+
+def test_explain_says_what_is_overridden(capsys):
+    assert archsim("explain", LOAS, "--set", "neuron={cycles: 3}", "--set", " pe.count = 8") == 0
+    given = dict(line.split("\t")[:3:2] for line in capsys.readouterr().out.splitlines() if line.count("\t") == 4)
+    assert (given["neuron.cycles"], given["pe.count"], given["clock_mhz"]) == ("override", "override", "file")
+
+
+def test_a_trace_of_any_name_is_checked(good, tmp_path, capsys):
+    for name in ("T.NPZ", "trace"):
+        (tmp_path / name).write_bytes(good.read_bytes())
+        assert archsim("check", tmp_path / name) == 0
+        assert "operations, T = 3" in capsys.readouterr().out
+
+
+def shell(command, cwd, **environment):
+    """Exit code and stderr of ``command``, in which $ARCHSIM is the command."""
+    program = f"{sys.executable} -m archsim"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ARCHSIM": program, **environment}
+    done = subprocess.run(["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (f"$ARCHSIM check {LOAS} >&-", 0),
+        (f"$ARCHSIM check {LOAS} 2>&-", 0),
+        ("$ARCHSIM check nope 2>&-", 2),
+        ("($ARCHSIM check nope; echo $? >code) 2>&1 >/dev/null | true; sleep 2; exit $(cat code)", 2),
+    ],
+)
+def test_closed_streams(command, code, tmp_path):
+    assert shell(command, tmp_path) == (code, "")
+
+
+def test_ctrl_c_while_importing(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    assert shell("$ARCHSIM list", tmp_path) == (130, "archsim: interrupted\n")
+
+
+def test_the_longest_file_name(tmp_path, capsys):
+    """255 bytes; what is written meanwhile has another name."""
+    assert archsim("trace", "synth", "--shape", "8,8,8", *SHARES, "-o", tmp_path / ("n" * 251 + ".npz")) == 0
 
 
 def test_same_run_same_bytes(tmp_path, capsys):
@@ -288,7 +410,8 @@ def test_both_engines_from_the_command_line(tmp_path, capsys):
         assert (tmp_path / "compiled" / name).read_bytes() == (tmp_path / "reference" / name).read_bytes()
 
 
-def test_silence_in_a_pipe_and_ctrl_c(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_silence_in_a_pipe_and_an_end(tmp_path, number, code):
     """The reference engine on a whole network takes long enough to be interrupted; nothing may be left."""
     command = [sys.executable, "-m", "archsim", "run", str(LOAS), str(VGG9), "--engine", "reference", "-o", "out"]
     process = subprocess.Popen(
@@ -302,9 +425,9 @@ def test_silence_in_a_pipe_and_ctrl_c(tmp_path):
     while not [path for path in tmp_path.iterdir() if path.name != "work"] and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert output == b""
     assert b"Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["work"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.compress import bitmask, packed_time
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
@@ -18,7 +17,7 @@ from archsim.engine.result import LayerResult, Traffic, UnitTime
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import fire
 from archsim.hardware.inventory import Component
-from archsim.hardware.loading import Block
+from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.system import MemoryConfig
 from archsim.trace import Neuron, Operation, Trace
 
@@ -39,11 +38,18 @@ class MachineConfig(Block):
 
     accelerator: str = Field(description="which machine this file describes")
     description: str = Field(max_length=500, description="one line for lists and reports")
-    clock_mhz: float = Field(gt=0, le=100_000, description="base clock")
+    clock_mhz: float = Field(ge=1e-3, le=100_000, description="base clock")
     technology_nm: int = Field(ge=1, le=1000, description="technology node of energy and area")
     timesteps: int = Field(ge=1, le=16, description="most timesteps that the machine is built for")
     memory: MemoryConfig = Field(description="cache, switches and DRAM")
     cost: CostConfig = Field(description="prices")
+
+    @model_validator(mode="after")
+    def _memory_fits(self) -> Self:
+        problems = self.memory.dram.problems(self.clock_mhz, self.memory.cache.line_bytes)
+        if problems:
+            raise CrossFieldError({f"memory.dram.{field}": problem for field, problem in problems.items()})
+        return self
 
 
 @dataclass(frozen=True)
@@ -286,9 +292,8 @@ class Accelerator(ABC):
         computed = self.compute(layer, verify)
         program = self.program(layer, computed.output_bytes)
         counts = np.zeros((len(program.topology.request_slots), self.actions), np.int64)
-        started = perf_counter()
         outcome = self._simulate(engine, program, counts, record)
-        return self._result(layer, program, outcome, computed, perf_counter() - started)
+        return self._result(layer, program, outcome, computed)
 
     def compute(self, layer: Layer, verify: bool) -> Computed:
         """The layer's outputs, block of rows by block of rows, so that no full sums of a whole layer are held.
@@ -335,9 +340,7 @@ class Accelerator(ABC):
 
         return compiled.simulate(type(self).loop, *rest, record)
 
-    def _result(
-        self, layer: Layer, program: Program, outcome: Outcome, computed: Computed, wall_s: float
-    ) -> LayerResult:
+    def _result(self, layer: Layer, program: Program, outcome: Outcome, computed: Computed) -> LayerResult:
         memory, traffic, times, cycles = self.config.memory, outcome.traffic, outcome.times, outcome.cycles
         counts = outcome.counts.sum(0)
         matches = self.matches(counts)
@@ -370,7 +373,7 @@ class Accelerator(ABC):
             lower_bound_cycles=bound,
             compulsory_read_bytes=compulsory,
             mismatches=computed.mismatches,
-            engine_wall_s=wall_s,
+            engine_wall_s=outcome.wall_s,
             events={
                 **computed.events,
                 "hits": int(traffic[:, op.HITS].sum()),

@@ -77,7 +77,7 @@ class SramTechnology(_Model):
 class Entry(_Model):
     """One number with its unit, technology node, source and confidence; the module says what it is worth."""
 
-    value: float = Field(ge=0)
+    value: float = Field(ge=0, le=1e12)
     unit: str = Field(min_length=1)
     node_nm: int | None
     source: str = Field(min_length=10)
@@ -191,6 +191,8 @@ def _shipped(name: str) -> CostTable:
 
 def _read(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: cost table is not a regular file")
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
         text = content.decode()

@@ -18,8 +18,10 @@ most steps do.)
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -87,9 +89,11 @@ ASK, TAKE, GIVE, MEET, ENDED = range(5)
 # What a request waits for next.
 AT_BANK, AT_DISPLACED, AT_MSHR, AT_CHANNEL, AT_FILL, COMPLETES = range(6)
 
-FINISHED = 0
-DEADLOCK = 1
-CIRCLES = 2
+FINISHED, DEADLOCK, CIRCLES, PAUSED = range(4)
+NOW, ALIVE, RECORDED = range(3)  # fields of Machine.clock
+
+CYCLES_A_CALL = 1 << 22
+"""Simulated cycles after which the loop returns to Python for a moment."""
 
 
 class Wheel(NamedTuple):
@@ -172,8 +176,12 @@ FREE, QUEUE_HEAD, QUEUE_TAIL = range(3)
 
 
 class Machine(NamedTuple):
-    """All that the loop works on beside the accelerator's own ``spec`` and ``operands``."""
+    """All that the loop works on beside the accelerator's own ``spec`` and ``operands``.
 
+    ``clock`` int64 [3] is where it goes on: the cycle, agents that have not ended, completions so far.
+    """
+
+    clock: NDArray[np.int64]
     topology: Topology
     memory: MemorySpec
     state: NDArray[np.int64]
@@ -516,22 +524,44 @@ def _complete(resources: Any, wheel: Any, agents: Any, requests: Any, o: Any, re
 
 
 @inlined
+def _next_due(agents: Any, requests: Any, now: int) -> int:
+    """The earliest due cycle from ``now`` on; what is due earlier has happened."""
+    earliest = np.iinfo(np.int64).max
+    for agent in range(len(agents.due)):
+        if now <= agents.due[agent] < earliest:
+            earliest = agents.due[agent]
+    for request in range(len(requests.due)):
+        if now <= requests.due[request] < earliest:
+            earliest = requests.due[request]
+    return earliest
+
+
+@inlined
 def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int, int]:
     """The loop; (status, last cycle, number of completions). Completions beyond the array's length are only counted."""
     topology, state, counts, o = machine.topology, machine.state, machine.counts, machine.operations
     wheel, agents, requests, fifos, resources, completions = (
         machine.wheel, machine.agents, machine.requests, machine.fifos, machine.resources, machine.completions
     )  # fmt: skip
-    alive = len(agents.place)
-    for agent in range(alive):
-        _wake(wheel, agents, agent, 0)
-    now = 0
-    recorded = 0
+    clock = machine.clock
+    now, alive, recorded = clock[NOW], clock[ALIVE], clock[RECORDED]
+    if now == 0:
+        for agent in range(alive):
+            _wake(wheel, agents, agent, 0)
+    until = now + CYCLES_A_CALL
+    quiet = 0
     agent_words = wheel.control.shape[1]
     request_words = wheel.arrive.shape[1]
     while alive > 0 or wheel.pending[0] > 0:
         if wheel.pending[0] == 0:
             return DEADLOCK, now, recorded
+        if quiet > WHEEL_SLOTS:
+            # Nothing in a whole turn: go to the next event.
+            now = _next_due(agents, requests, now)
+        if now >= until:
+            clock[NOW], clock[ALIVE], clock[RECORDED] = now, alive, recorded
+            return PAUSED, now, recorded
+        quiet += 1
         slot = now & (WHEEL_SLOTS - 1)
         visits = 0
         # Completions and control, until nothing more happens in this cycle.
@@ -541,6 +571,7 @@ def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int
                 request = (word << 6) + lowest_one(bits)
                 bits &= bits - np.uint64(1)
                 if requests.due[request] == now:
+                    quiet = 0
                     wheel.complete[slot, word] &= ~(np.uint64(1) << np.uint64(request & 63))
                     wheel.pending[0] -= 1
                     _complete(resources, wheel, agents, requests, o, request, now)
@@ -555,6 +586,7 @@ def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int
                     if agents.due[agent] != now:
                         continue
                     again = True
+                    quiet = 0
                     wheel.control[slot, word] &= ~(np.uint64(1) << np.uint64(agent & 63))
                     wheel.pending[0] -= 1
                     going = True
@@ -620,6 +652,7 @@ def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int
                 bits &= bits - np.uint64(1)
                 if requests.due[request] != now:
                     continue
+                quiet = 0
                 wheel.arrive[slot, word] &= ~(np.uint64(1) << np.uint64(request & 63))
                 wheel.pending[0] -= 1
                 stage = requests.stage[request]
@@ -699,10 +732,11 @@ def simulate(
         integers(max(1, requests_count)),
     )
     machine = Machine(
-        topology,
-        memory_spec,
-        state,
-        counts,
+        clock=np.array([0, agents_count, 0], np.int64),
+        topology=topology,
+        memory=memory_spec,
+        state=state,
+        counts=counts,
         operations=integers(agents_count, HEADER + slots * REQUEST_FIELDS),
         cache=empty_cache(cache_spec),
         switches=idle_switches(memory_spec.read_switch, memory_spec.write_switch),
@@ -715,7 +749,13 @@ def simulate(
         traffic=integers(tensors, TRAFFIC_COLUMNS),
         completions=integers(COMPLETIONS_LIMIT if record else 0, 2),
     )
-    status, last, number = loop(spec, operands, machine)
+    if not numba.config.DISABLE_JIT:
+        loop.compile(tuple(numba.typeof(value) for value in (spec, operands, machine)))
+    started = perf_counter()
+    status = PAUSED
+    while status == PAUSED:  # back in Python now and then, so that an interrupt is heard
+        status, last, number = loop(spec, operands, machine)
+    wall_s = perf_counter() - started
     if status == CIRCLES:
         raise EngineError(f"agent {number} runs in circles in cycle {last}")
     if status == DEADLOCK:
@@ -723,7 +763,7 @@ def simulate(
         raise EngineError(f"deadlock in cycle {last}: agents {stuck} wait for each other")
     agents.times[:, IDLE] += last - agents.ended
     completions = machine.completions[:number].copy()
-    return Outcome(last, agents.times, counts, machine.traffic, int(machine.dram.row_misses.sum()), completions)
+    return Outcome(last, agents.times, counts, machine.traffic, int(machine.dram.row_misses.sum()), completions, wall_s)
 
 
 COMPLETIONS_LIMIT = 4_000_000

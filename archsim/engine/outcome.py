@@ -20,7 +20,7 @@ class Outcome(NamedTuple):
     waiting at barriers and after the agent's end. ``counts`` int64 [agents, actions] as counted by the agents.
     ``traffic`` int64 [tensors, columns] as in :mod:`archsim.hardware.operation`. ``row_misses``: DRAM rows opened.
     ``completions`` int64 [n, 2], (agent, cycle) of every operation in the order of its completion; empty unless asked
-    for. Two runs agree if, agent by agent, these are the same.
+    for. Two runs agree if, agent by agent, these are the same. ``wall_s``: seconds that the loop took.
     """
 
     cycles: int
@@ -29,3 +29,4 @@ class Outcome(NamedTuple):
     traffic: NDArray[np.int64]
     row_misses: int
     completions: NDArray[np.int64]
+    wall_s: float

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Mapping
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -437,7 +438,9 @@ def simulate(
 
     for number in range(agents):
         env.process(agent(number))
+    started = perf_counter()
     env.run()
+    wall_s = perf_counter() - started
     stuck = [number for number in range(agents) if ended_at[number] < 0]
     if stuck:
         raise EngineError(f"deadlock in cycle {int(env.now)}: agents {stuck} wait for each other")
@@ -450,4 +453,5 @@ def simulate(
         memory.traffic,
         int(memory.dram.row_misses.sum()),
         np.array(completions, np.int64).reshape(-1, 2),
+        wall_s,
     )

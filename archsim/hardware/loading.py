@@ -42,7 +42,7 @@ from pydantic_core import ErrorDetails
 
 from archsim.errors import ConfigError, nearest
 
-MAX_FILE_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 16
 MAX_DEPTH = 32
 MAX_PROBLEMS = 50
 INT64 = range(-(1 << 63), 1 << 63)
@@ -116,6 +116,11 @@ def value_comments(path: str | Path) -> dict[str, str]:
 
     walk(yaml.compose(text, Loader=yaml.SafeLoader), "")
     return found
+
+
+def override_path(override: str) -> str:
+    """The dotted path of ``"pe.count=32"``."""
+    return ".".join(part.strip() for part in override.partition("=")[0].split("."))
 
 
 def resolved_yaml(config: Block) -> str:
@@ -241,8 +246,8 @@ class _Document:
     def override(self, override: str) -> None:
         """Put the value of ``a.b=VALUE`` in its place."""
         where = f"--set {_plain(override)}"
-        dotted, equals, text = override.partition("=")
-        path: KeyPath = tuple(part.strip() for part in dotted.split("."))
+        _, equals, text = override.partition("=")
+        path: KeyPath = tuple(override_path(override).split("."))
         if not equals or not all(path):
             self.problem(where, (), "must be PATH=VALUE, such as pe.count=32")
             return
@@ -325,6 +330,8 @@ class _Document:
             column = error.position - text.rfind("\n", 0, error.position)
             spot = f"{where}:{line}:{column}" if positions else where
             raise ConfigError(f"{spot}: contains the unprintable character U+{error.character:04X}") from error
+        except (ValueError, OverflowError) as error:  # an escape beyond Unicode, a number of very many digits
+            raise ConfigError(f"{where}: is not YAML: {_plain(str(error), 200)}") from error
         return None if node is None else self._build(loader, node, path, at)
 
     def _build(self, loader: _Loader, node: yaml.Node, path: KeyPath, at: typing.Callable[[yaml.Mark], str]) -> Any:
@@ -604,5 +611,5 @@ def _show(value: object) -> str:
 def _natural(where: str) -> tuple[bool, list[tuple[int, str]]]:
     """Sort key: file before overrides, and line 9 before line 10."""
     return where.startswith("--set"), [
-        (int(part or 0), "") if part.isdigit() else (0, part) for part in where.split(":")
+        (int(part or 0), "") if part.isdecimal() else (0, part) for part in where.split(":")
     ]

@@ -29,6 +29,9 @@ RESULT_FILES = (
     "timeline.json",
 )
 FIGURES = "figures"
+RUN_FIGURES = ("latency", "energy", "traffic", "utilization")
+FIGURE_KINDS = {".png": b"\x89PNG", ".svg": b"<?xml"}
+"""The first bytes of a figure by its suffix."""
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -63,11 +66,17 @@ def results_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def result_file(path: str | Path) -> Iterator[Path]:
-    """A temporary path that becomes the file ``path`` when the block ends well; UsageError if it cannot be written."""
+def result_file(path: str | Path, kind: bytes, inputs: Iterable[Path] = ()) -> Iterator[Path]:
+    """A temporary path that becomes the file ``path`` when the block ends well; UsageError if it cannot be written.
+
+    An earlier file at ``path`` is replaced only if it is an empty or regular one that begins with ``kind``, as every
+    file that is written there does, and none of the ``inputs``.
+    """
     target = Path(path).resolve()
-    if target.is_dir():
-        raise UsageError(f"{path}: is a directory; expected the name of a file to write")
+    with _usage_error(f"{path}: cannot be written"):
+        _check_file(target, str(path), kind)
+        if target in [given.resolve() for given in inputs]:
+            raise UsageError(f"{path}: is read by this command; choose another file with -o")
     with _partial(target, str(path)) as partial:
         with _usage_error(f"{path}: cannot be written"):
             partial.touch()
@@ -85,17 +94,32 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
 @contextlib.contextmanager
 def _partial(target: Path, shown: str) -> Iterator[Path]:
     """A free temporary path next to ``target``; it and the folders made for it are removed if the block fails."""
-    partial = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
+    # Short, because a file system takes 255 bytes of a name.
+    partial = target.parent / f".{target.name[:32]}.{secrets.token_hex(4)}.partial"
     made: list[Path] = []
     try:
         with _usage_error(f"{shown}: cannot be written"):
             _make_parents(target.parent, made)
-        yield partial
+        with _shown_as(shown, partial):
+            yield partial
     except BaseException:
         _remove(partial)
         for folder in reversed(made):
             with contextlib.suppress(OSError):  # someone else writes there by now
                 folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _shown_as(shown: str, partial: Path) -> Iterator[None]:
+    """Say of what cannot be written what the user called it, not the temporary name."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError([problem.replace(str(partial), shown) for problem in error.problems]) from error
+    except OSError as error:  # a full disk has no file name
+        if error.filename is None or str(error.filename).startswith(str(partial)):
+            raise UsageError(f"{shown}: cannot be written: {error.strerror or error}") from error
         raise
 
 
@@ -105,6 +129,19 @@ def _make_parents(folder: Path, made: list[Path]) -> None:
         with contextlib.suppress(FileExistsError):  # another run made it meanwhile
             candidate.mkdir()
             made.append(candidate)
+
+
+def _check_file(target: Path, shown: str, kind: bytes) -> None:
+    if target.is_dir():
+        raise UsageError(f"{shown}: is a directory; expected the name of a file to write")
+    if not target.exists():
+        return
+    if not target.is_file():
+        raise UsageError(f"{shown}: is not a regular file; choose another file with -o")
+    with target.open("rb") as file:
+        start = file.read(len(kind))
+    if start not in (b"", kind):
+        raise UsageError(f"{shown}: is a file that archsim did not write; choose another file or move it away")
 
 
 def _replace_folder(partial: Path, target: Path) -> None:
@@ -127,6 +164,8 @@ def _check_replaceable(target: Path, shown: str) -> None:
     with _usage_error(f"{shown}: cannot be written"):
         if not target.exists():
             return
+        if target == Path.cwd():
+            raise UsageError(f"{shown}: is the current folder; choose another one with -o")
         if not target.is_dir():
             raise UsageError(f"{shown}: is a file; expected the name of a folder for the results")
         foreign = sorted(entry.name for entry in target.iterdir() if not _is_ours(entry))
@@ -141,7 +180,8 @@ def _check_replaceable(target: Path, shown: str) -> None:
 
 def _is_ours(entry: Path) -> bool:
     if entry.name == FIGURES and entry.is_dir() and not entry.is_symlink():
-        return all(figure.is_file() and figure.suffix in (".png", ".svg") for figure in entry.iterdir())
+        ours = {name + suffix for name in RUN_FIGURES for suffix in FIGURE_KINDS}
+        return all(figure.is_file() and figure.name in ours for figure in entry.iterdir())
     return entry.name in RESULT_FILES and entry.is_file()
 
 

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from archsim.errors import UsageError
 from archsim.report.comparison import COLUMNS as COMPARISON_COLUMNS
-from archsim.report.files import FIGURES, result_file
+from archsim.report.files import FIGURE_KINDS, FIGURES, RUN_FIGURES, result_file
 from archsim.report.report import COLUMNS
 
 # Dark and light in turn, so that neighbours differ without colour.
 _COLOURS = ("#1f3b5c", "#e8c468", "#2a7f78", "#f0e3d0", "#7a2e3a", "#9cc3d5", "#4a4a4a", "#d98f6c")
+MAX_TABLE_BYTES = 1 << 28
 _HATCHES = ("", "//", "", "..", "", "\\\\", "", "xx")
 _STYLE = {
     "svg.hashsalt": "archsim",  # stable identifiers
@@ -59,6 +60,10 @@ def plot(path: str | Path) -> list[Path]:
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """The CSV file at ``path``, which has at least ``columns``."""
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: is not a regular file; expected a results folder or a comparison")
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            raise UsageError(f"{path}: is larger than {MAX_TABLE_BYTES} bytes; nothing that can be plotted is")
         with path.open(newline="", encoding="utf-8") as file:
             header = next(csv.reader(file), [])
         missing = [column for column in columns if column not in header]
@@ -87,7 +92,7 @@ def save(stem: Path, draw: Callable[[Axes], None], size: tuple[float, float] = (
         draw(figure.subplots())
         for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
             target = stem.with_name(stem.name + suffix)
-            with result_file(target) as partial:
+            with result_file(target, FIGURE_KINDS[suffix]) as partial:
                 figure.savefig(partial, format=suffix[1:], metadata=metadata)
             written.append(target)
     return written
@@ -132,12 +137,9 @@ def _draw_comparison(axes: Axes, tables: Tables) -> None:
     axes.set(ylabel="ratio, more is better")
 
 
-_RUN_FIGURES: Mapping[str, Callable[[Axes, Tables], None]] = {
-    "latency": _draw_latency,
-    "energy": _draw_energy,
-    "traffic": _draw_traffic,
-    "utilization": _draw_utilization,
-}
+_RUN_FIGURES: Mapping[str, Callable[[Axes, Tables], None]] = dict(
+    zip(RUN_FIGURES, (_draw_latency, _draw_energy, _draw_traffic, _draw_utilization), strict=True)
+)
 
 
 def stacked(axes: Axes, table: pd.DataFrame) -> None:

@@ -252,10 +252,14 @@ class _Resolver:
             self.problem("operations", f"the arrays take {total:,} bytes in all; allowed: at most {MAX_BYTES:,}")
         return arrays
 
-    def _output_size(self, output: Shape, path: str) -> None:
-        values = self.meta.timesteps * self.meta.images * math.prod(output)
+    def _sizes(self, geometry: Geometry, path: str) -> None:
+        values = self.meta.timesteps * self.meta.images * math.prod(geometry.output)
         if values > MAX_ELEMENTS:
             self.problem(path, f"writes {values:,} values; allowed: at most {MAX_ELEMENTS:,}")
+        if geometry.weight is not None:
+            values = self.meta.images * math.prod(geometry.output[1:]) * math.prod(geometry.weight[1:])
+            if values > MAX_ELEMENTS:
+                self.problem(path, f"reads {values:,} unrolled inputs (M x K); allowed: at most {MAX_ELEMENTS:,}")
 
     def _specifications(self) -> Iterator[tuple[str, str, ArraySpec]]:
         for name, tensor in self.meta.tensors.items():
@@ -275,7 +279,7 @@ class _Resolver:
                     f"weight.{record.name}", path, ArraySpec("int8", geometry.weight, math.prod(geometry.weight))
                 )  # fmt: skip
             channels = geometry.output[0]
-            self._output_size(geometry.output, path)
+            self._sizes(geometry, path)
             if getattr(record, "bias", False):
                 yield f"bias.{record.name}", path, ArraySpec("int32", (channels,), channels)
             if getattr(record, "neuron", None) is not None:

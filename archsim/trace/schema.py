@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args
 
 import pydantic
@@ -22,6 +23,7 @@ VERSION = 1
 MAX_TIMESTEPS = 16
 MAX_LEAK_SHIFT = 8
 MAX_DIMENSION = 1 << 20
+MAX_PROBLEMS = 50
 # The time of a neuron that never spikes: no timestep, and later than all of them.
 NEVER = 255
 INTEGER_DTYPES = ("uint8", "int8", "int16", "int32", "int64")
@@ -33,8 +35,14 @@ def _rank(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise PydanticCustomError("control", "must hold no control characters, such as line breaks")
+    return text
+
+
 Name = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")]
-Text = Annotated[str, Strict(), StringConstraints(max_length=4000)]
+Text = Annotated[str, Strict(), StringConstraints(max_length=4000), AfterValidator(_printable)]
 Dimension = Annotated[int, Strict(), Field(ge=1, le=MAX_DIMENSION)]
 Pair = Annotated[tuple[Dimension, Dimension], Strict(False)]
 Offsets = Annotated[int, Strict(), Field(ge=0, le=MAX_DIMENSION)]
@@ -245,7 +253,10 @@ def validated(model: type[RecordT], value: dict[str, Any], where: str) -> Record
     try:
         return model.model_validate(value)
     except pydantic.ValidationError as error:
-        raise TraceError(list(_lines(model, error, where))) from None
+        lines = list(islice(_lines(model, error, where), MAX_PROBLEMS))
+        if error.error_count() > MAX_PROBLEMS:
+            lines.append(f"{where}: and {error.error_count() - MAX_PROBLEMS} more problems")
+        raise TraceError(lines) from None
     except RecursionError:
         raise TraceError(f"{where}: nested too deeply; a trace needs six levels") from None
 
@@ -266,8 +277,8 @@ def _refuse_constant(text: str) -> NoReturn:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))
         raise _RefusedError(f"key {_shown(repeated)} occurs twice")
     return value
 

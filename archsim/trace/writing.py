@@ -36,7 +36,7 @@ def save_trace(trace: Trace, path: str | os.PathLike[str]) -> None:
     text = json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False)
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:32]}.", delete=False) as file:
             temporary = Path(file.name)
             with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
                 _add(archive, "meta", np.frombuffer(text.encode("ascii"), np.uint8))

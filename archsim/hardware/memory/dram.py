@@ -7,10 +7,11 @@ served, at its bandwidth; a line granted in cycle g starts its burst at once and
 
     ceil(burst end) + latency,    latency = row_hit_cycles if the row is open in its bank, else row_miss_cycles.
 
-Bandwidth is an exact fraction of bytes per cycle: time on the channel is counted in units of 1 / ``units_per_cycle``
-cycle, a line takes ``units_per_line`` of them, and a fraction of a cycle left over is used by the next line. A channel
-accepts at most one line a cycle. Activation overlaps with bursts of other rows. Refresh, if there is any: in the first
-``refresh_cycles`` of every ``refresh_interval_cycles`` no burst begins, and all rows are closed.
+Bandwidth is a fraction of bytes per cycle: time on the channel is counted in units of 1 / ``units_per_cycle`` cycle, a
+line takes ``units_per_line`` of them, and a fraction of a cycle left over is used by the next line. It is exact where
+``units_per_cycle`` is at most 2^20, and else the nearest fraction that is: a line is then off by less than 2^-20
+cycles. A channel accepts at most one line a cycle. Activation overlaps with bursts of other rows. Refresh, if there is any: in
+the first ``refresh_cycles`` of every ``refresh_interval_cycles`` no burst begins, and all rows are closed.
 
 Source: LoAS (MICRO 2024) Table III: 128 GB/s over 16 64-bit HBM channels. Latency is not published; see
 ``hwconfigs/loas.yaml``.
@@ -28,17 +29,22 @@ from pydantic import Field, model_validator
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.jit import inlined
 
+MAX_UNITS_PER_CYCLE = 1 << 20
+MAX_UNITS_PER_LINE = 1 << 40
+
 
 class DramConfig(Block):
     """High-bandwidth memory behind the cache."""
 
     channels: int = Field(ge=1, le=256, description="independent channels")
-    bandwidth_gb_s: float = Field(gt=0, le=100_000, description="GB/s (10^9 bytes) of all channels together")
+    bandwidth_gb_s: float = Field(ge=1e-3, le=100_000, description="GB/s (10^9 bytes) of all channels together")
     row_hit_ns: float = Field(gt=0, le=100_000, description="ns from the end of the burst to the data, row open")
     row_miss_ns: float = Field(gt=0, le=100_000, description="the same where the row must be opened first")
     row_bytes: int = Field(ge=64, le=65_536, description="bytes of a row (page) of one channel's bank")
     banks_per_channel: int = Field(ge=1, le=1024, description="banks of a channel, each with one open row")
-    interleave_bytes: int = Field(ge=16, le=1 << 20, description="bytes in one channel before the next one's turn")
+    interleave_bytes: int = Field(
+        ge=16, le=1 << 20, description="bytes in a channel before the next one's turn, at least a line"
+    )
     refresh_interval_ns: float = Field(ge=0, le=1e9, description="ns from one refresh to the next; 0: no refresh")
     refresh_ns: float = Field(ge=0, le=1e6, description="ns that a refresh takes all banks of a channel")
 
@@ -50,10 +56,23 @@ class DramConfig(Block):
             raise CrossFieldError({"refresh_ns": "must be less than refresh_interval_ns"})
         return self
 
+    def problems(self, clock_mhz: float, line_bytes: int) -> dict[str, str]:
+        """What contradicts the base clock or the cache's lines, by field."""
+        spec = self.resolve(clock_mhz, line_bytes)
+        problems = {}
+        if self.row_bytes < line_bytes:
+            problems["row_bytes"] = f"must be at least the line_bytes of the cache, {line_bytes}"
+        if spec.units_per_line > MAX_UNITS_PER_LINE:
+            problems["bandwidth_gb_s"] = "is too little for this clock_mhz: a line would take more than 2^20 cycles"
+        if 0 < spec.refresh_interval_cycles <= spec.refresh_cycles:
+            problems["refresh_ns"] = "must leave a cycle of clock_mhz free until the next refresh"
+        return problems
+
     def resolve(self, clock_mhz: float, line_bytes: int) -> DramSpec:
         """The integers that the kernels see, at a base clock of ``clock_mhz``."""
         bytes_per_cycle = Fraction(str(self.bandwidth_gb_s)) * 1000 / self.channels / Fraction(str(clock_mhz))
-        units = Fraction(line_bytes) / bytes_per_cycle
+        units = (Fraction(line_bytes) / bytes_per_cycle).limit_denominator(MAX_UNITS_PER_CYCLE)
+        units = max(units, Fraction(1, MAX_UNITS_PER_CYCLE))
 
         def cycles(ns: float) -> int:
             return -(-Fraction(str(ns)) * Fraction(str(clock_mhz)) // 1000)

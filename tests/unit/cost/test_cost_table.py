@@ -114,6 +114,6 @@ def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "big.yaml").write_bytes(b"# " + b"x" * (1 << 20))
-    for name, why in (("folder", "directory"), ("binary", "UTF-8"), ("big", "larger")):
+    for name, why in (("folder", "not a regular file"), ("binary", "UTF-8"), ("big", "larger")):
         with pytest.raises(ConfigError, match=why):
             load_table(tmp_path / f"{name}.yaml")

@@ -4,13 +4,14 @@ import pytest
 
 from archsim.hardware.memory.dram import DramConfig, channel_of, idle_dram, serve
 
+FIELDS = {
+    "channels": 2, "bandwidth_gb_s": 32.0, "row_hit_ns": 10.0, "row_miss_ns": 25.0, "row_bytes": 128,
+    "banks_per_channel": 2, "interleave_bytes": 64, "refresh_interval_ns": 0.0, "refresh_ns": 0.0,
+}  # fmt: skip
+
 
 def dram(**changes):
-    fields = {
-        "channels": 2, "bandwidth_gb_s": 32.0, "row_hit_ns": 10.0, "row_miss_ns": 25.0, "row_bytes": 128,
-        "banks_per_channel": 2, "interleave_bytes": 64, "refresh_interval_ns": 0.0, "refresh_ns": 0.0,
-    }  # fmt: skip
-    return DramConfig(**{**fields, **changes}).resolve(1000.0, 64)
+    return DramConfig(**{**FIELDS, **changes}).resolve(1000.0, 64)
 
 
 def test_a_line_takes_its_burst_and_the_latency_of_its_row():
@@ -40,6 +41,19 @@ def test_bandwidth_is_an_exact_fraction(gb_s, lines, end):
     for line in range(lines):
         after, _, _ = serve(spec, state, 2 * line, 0)
     assert after == end
+
+
+@pytest.mark.parametrize("clock_mhz", [800, 1000 / 3, 666.6666666666666, 1e-3, 99_999.99999999999])
+@pytest.mark.parametrize("gb_s", [128.0, 0.001, 127.99999999999999, 100_000.0])
+def test_integers_stay_small(clock_mhz, gb_s):
+    """A line of 64 bytes takes 64 channels clock / (1000 GB/s) cycles, to within 2^-20; no unit overflows 64 bits."""
+    config = DramConfig(**{**FIELDS, "bandwidth_gb_s": gb_s})
+    spec = config.resolve(clock_mhz, 64)
+    assert abs(spec.units_per_line / spec.units_per_cycle - 64 * 2 * clock_mhz / (1000 * gb_s)) <= 2**-20 * 1.001
+    assert 1 <= spec.units_per_cycle <= 1 << 20
+    assert spec.units_per_line >= 1
+    too_slow = spec.units_per_line > 1 << 40
+    assert ("bandwidth_gb_s" in config.problems(clock_mhz, 64)) is too_slow
 
 
 def test_blocks_take_channels_in_turn():

@@ -197,6 +197,13 @@ class TestFolder:
             report().write(tmp_path / "out")
         assert (tmp_path / "out" / foreign).read_text() == "mine"
 
+    def test_own_figures_are_never_deleted(self, tmp_path):
+        report().write(tmp_path / "out")
+        (tmp_path / "out" / files.FIGURES).mkdir()
+        (tmp_path / "out" / files.FIGURES / "thesis.png").write_text("mine")
+        with pytest.raises(UsageError, match="did not write, such as 'figures'"):
+            report().write(tmp_path / "out")
+
     def test_a_folder_that_only_looks_like_results_is_left_alone(self, tmp_path):
         (tmp_path / "summary.json").write_text("{}")
         with pytest.raises(UsageError, match="is not a results folder"):
@@ -230,14 +237,14 @@ class TestFolder:
         assert (tmp_path / "out" / "summary.json").exists()
 
     def test_a_single_file_is_complete_or_absent(self, tmp_path):
-        with files.result_file(tmp_path / "c" / "table.csv") as partial:
+        with files.result_file(tmp_path / "c" / "table.csv", b"a") as partial:
             partial.write_text("whole")
         assert (tmp_path / "c" / "table.csv").read_text() == "whole"
-        with pytest.raises(RuntimeError), files.result_file(tmp_path / "d" / "table.csv") as partial:
+        with pytest.raises(RuntimeError), files.result_file(tmp_path / "d" / "table.csv", b"a") as partial:
             partial.write_text("half")
             raise RuntimeError
         assert sorted(entry.name for entry in tmp_path.iterdir()) == ["c"]
-        with pytest.raises(UsageError, match="is a directory"), files.result_file(tmp_path):
+        with pytest.raises(UsageError, match="is a directory"), files.result_file(tmp_path, b"a"):
             pass
 
 
