@@ -114,7 +114,7 @@ def _against(axes: Axes, rows: Sequence[Row], columns: str) -> None:
             bars = [bar for bar, _ in run]
             if pd.notna(value):
                 ends = [place - 0.43 + bars[0] * width, place - 0.37 + (bars[-1] + 1) * width]
-                axes.plot(ends, [value, value], color="white", linewidth=3.6, solid_capstyle="butt")
+                axes.plot(ends, [value, value], color="white", linewidth=2.6, solid_capstyle="butt")
                 axes.plot(ends, [value, value], color="black", linewidth=1.6, solid_capstyle="butt", label=label)
                 label = "_"  # one entry in the legend
     _finish(axes, len(members) + 1)
