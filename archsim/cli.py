@@ -478,7 +478,7 @@ def schema(
 def _machine_names(paths: Sequence[Path]) -> list[str]:
     """What to call each machine of a comparison: the stem of its file, or its path where stems are equal."""
     stems = [path.stem for path in paths]
-    names = [stem if stems.count(stem) == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]
+    names = [_one_line(stem if stems.count(stem) == 1 else str(path)) for stem, path in zip(stems, paths, strict=True)]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UsageError(f"compare: '{twice[0]}' is given twice")
@@ -612,8 +612,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(number, _end)
     command = typer.main.get_command(app)
     # A stream that was closed before the start is None.
-    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")
-    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # A file name that the terminal's encoding does not know is no reason to fail.
         with contextlib.suppress(AttributeError):

@@ -73,6 +73,11 @@ def run(
     if problems:
         raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
     results = tuple(_layers(accelerator, loaded, engine, layers, verify, timeline, progress))
+    warnings = list(slow_memories(inventory, table, accelerator.clock_mhz))
+    simulated = {result.layer for result in results}
+    if left_out := [name for name in layers or () if name not in simulated]:
+        why = "without weights or with an input of another kind"
+        warnings.append(f"chosen but not simulated, {why}: {', '.join(left_out)}")
     return Report(
         accelerator=accelerator.name,
         workload=loaded.network,
@@ -89,7 +94,7 @@ def run(
         labels=loaded.provenance,
         compulsory_read_bytes={result.layer: result.compulsory_read_bytes for result in results},
         timeline=timeline,
-        warnings=tuple(slow_memories(inventory, table, accelerator.clock_mhz)),
+        warnings=tuple(warnings),
     )
 
 

@@ -170,8 +170,7 @@ CHANGES = {
     "unrolling beyond measure": (
         lambda raw: raw.meta["operations"].append(
             {"name": "x", "op": "conv2d", "inputs": ["pixels"], "output": "y", "kernel": [1000, 1000],
-             "out_channels": 1,
-             "padding": [2000, 2000]}), "operations[4]: reads "),
+             "out_channels": 1, "padding": [2000, 2000]}), "operations[4]: reads "),
     "network of two lines": (_set("network", "a\naccelerator: evil"), "network: must hold no control characters"),
     "network of colours": (_set("network", "\x1b[31mred"), "network: must hold no control characters"),
     "source of two lines": (_set("provenance/source", "a\nb"), "provenance.source: must hold no control characters"),

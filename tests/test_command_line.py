@@ -273,8 +273,12 @@ def test_pipes_are_not_read(tmp_path, capsys):
     """Nothing would ever come out of them."""
     pipe = tmp_path / "pipe.yaml"
     os.mkfifo(pipe)
-    prices = ["check", LOAS, "--set", f"cost.table={pipe}"]
-    for command in (["plot", pipe], ["check", pipe], prices, ["plot", "/dev/zero"]):
+    for command in (
+        ["plot", pipe],
+        ["check", pipe],
+        ["check", LOAS, "--set", f"cost.table={pipe}"],
+        ["plot", "/dev/zero"],
+    ):
         assert archsim(*command) == 2
         assert "not a regular file" in capsys.readouterr().err
 
@@ -290,6 +294,25 @@ def test_a_trace_of_any_name_is_checked(good, tmp_path, capsys):
         (tmp_path / name).write_bytes(good.read_bytes())
         assert archsim("check", tmp_path / name) == 0
         assert "operations, T = 3" in capsys.readouterr().out
+
+
+def test_chosen_layers_that_are_not_simulated_are_named(tmp_path, capsys):
+    save_trace(tiny(), tmp_path / "tiny.npz")
+    assert archsim("run", LOAS, tmp_path / "tiny.npz", "--layers", "conv1,conv2,pool", "-o", tmp_path / "out") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("archsim: warning: chosen but not simulated") and line.endswith(": conv1, pool")
+
+
+def test_machines_of_odd_names(tmp_path, capsys):
+    """Bytes that are no UTF-8, and what a formula would begin with."""
+    save_trace(tiny(), tmp_path / "tiny.npz")
+    machines = [tmp_path / os.fsdecode(b"bad\xff.yaml"), tmp_path / r"$\foo$.yaml"]
+    for machine in machines:
+        machine.write_text(GOOD)
+    table = tmp_path / "table.csv"
+    assert archsim("compare", *machines, "--trace", tmp_path / "tiny.npz", "-o", table) == 0
+    names = [row["machine"] for row in csv.DictReader(table.read_text().splitlines())]
+    assert names == [r"bad\udcff", r"$\foo$"]
 
 
 def shell(command, cwd, **environment):

@@ -38,6 +38,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from archsim.cost.sram import CACTI_TEMPERATURE_K, SramFigures, sram
 from archsim.errors import ConfigError, nearest
+from archsim.hardware.loading import CORE_SCHEMA
 
 MAX_FILE_BYTES = 1 << 20
 MAX_DEPTH = 16
@@ -204,6 +205,12 @@ def _read(path: Path) -> str:
     return text
 
 
+class _Loader(yaml.SafeLoader):
+    """Numbers as in hardware files: ``010`` and ``1:30`` are text."""
+
+    yaml_implicit_resolvers = CORE_SCHEMA
+
+
 def _parse(text: str, where: str) -> CostTable:
     """The table in the YAML ``text`` that came from the file ``where``."""
     positions: dict[tuple[str, ...], str] = {}
@@ -230,20 +237,20 @@ def _parse(text: str, where: str) -> CostTable:
     try:
         # An alias would let a small file unfold into a huge or endless one; deep nesting takes quadratic time.
         depth = 0
-        for event in yaml.parse(text, yaml.SafeLoader):
+        for event in yaml.parse(text, _Loader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise ConfigError(f"{at(event.start_mark)} nested deeper than {MAX_DEPTH} levels")
             if isinstance(event, yaml.AliasEvent):
                 raise ConfigError(f"{at(event.start_mark)} alias '*{event.anchor}' is not allowed; write the value out")
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
             note(node, ())
         data = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{at(error.problem_mark)} {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise ConfigError(f"{where}: is not a cost table: {' '.join(str(error).split())[:200]}") from None
     if problems:
         raise ConfigError(problems)

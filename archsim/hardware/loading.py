@@ -209,6 +209,8 @@ _CORE_SCHEMA = (
 for _kind, _pattern, _first in _CORE_SCHEMA:
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"^(?:{_pattern})$"), _first)
+CORE_SCHEMA = _Loader.yaml_implicit_resolvers
+"""What is a number, a truth value or nothing, for a YAML reader: the same in every file of archsim."""
 
 
 class _Refused:

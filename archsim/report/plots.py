@@ -31,6 +31,7 @@ _HATCHES = ("", "//", "", "..", "", "\\\\", "", "xx")
 _STYLE = {
     "svg.hashsalt": "archsim",  # stable identifiers
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a file name may hold dollars
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "font.size": 9,
@@ -54,7 +55,11 @@ def plot(path: str | Path) -> list[Path]:
     else:
         tables = {"comparison": _read(path, COMPARISON_COLUMNS)}
         drawings = {path.with_suffix(""): _draw_comparison}
-    return [file for stem, draw in drawings.items() for file in save(stem, partial(draw, tables=tables))]
+    return [file for stem, draw in drawings.items() for file in save(stem, partial(_on, draw, tables))]
+
+
+def _on(draw: Callable[[Axes, Tables], None], tables: Tables, axes: Axes) -> None:
+    draw(axes, tables)
 
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -38,16 +38,16 @@ _DAMAGE = (
 class Archive(Mapping[str, NDArray[np.generic]]):
     """The arrays of one file by name, decoded each time they are asked for and never kept.
 
-    The file is opened per access, so an archive can be pickled and sent to another process; a file that changed in
-    between is an error.
+    An archive can be pickled and sent to another process, which opens the file anew; a file that changed in between is
+    an error.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.specs: dict[str, ArraySpec] = {}
         self._fingerprint: tuple[int, ...] | None = None
-        with self._open() as archive:
-            self._members = self._directory(archive)
+        self._zip: zipfile.ZipFile | None = None
+        self._members = self._directory(self._open())
 
     def meta_bytes(self, name: str = "meta") -> bytes:
         """The content of the uint8 array ``name``, whose length no one promised."""
@@ -101,14 +101,17 @@ class Archive(Mapping[str, NDArray[np.generic]]):
     def __len__(self) -> int:
         return len(self.specs)
 
-    @contextmanager
-    def _open(self) -> Iterator[zipfile.ZipFile]:
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_zip": None}
+
+    def _open(self) -> zipfile.ZipFile:
+        """The file, with its directory parsed once in each process; an error if it is not the one it was."""
         with self._file() as file:
             self._same_file(os.fstat(file.fileno()))
+        if self._zip is None:
             with self._damage():
-                archive = zipfile.ZipFile(file)
-            with archive:
-                yield archive
+                self._zip = zipfile.ZipFile(self.path)
+        return self._zip
 
     def _file(self) -> IO[bytes]:
         try:
@@ -150,7 +153,8 @@ class Archive(Mapping[str, NDArray[np.generic]]):
 
     @contextmanager
     def _member(self, name: str) -> Iterator[IO[bytes]]:
-        with self._open() as archive, self._damage(name), archive.open(f"{name}.npy") as file:
+        archive = self._open()
+        with self._damage(name), archive.open(f"{name}.npy") as file:
             yield file
 
     def _directory(self, archive: zipfile.ZipFile) -> dict[str, int]:

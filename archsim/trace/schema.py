@@ -8,6 +8,7 @@ the input, is a tensor defined before it is read) is the business of ``graph.py`
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args
@@ -277,8 +278,7 @@ def _refuse_constant(text: str) -> NoReturn:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        seen: set[str] = set()
-        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise _RefusedError(f"key {_shown(repeated)} occurs twice")
     return value
 

@@ -50,8 +50,8 @@ def test_a_generous_umask(base):
 
 def test_a_folder_of_someone_else_is_not_used(base, tmp_path, monkeypatch):
     folder = jit._cache_folder()
-    somebody = os.getuid() + 1
-    monkeypatch.setattr(os, "getuid", lambda: somebody)
+    other = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: other)
     assert jit._cache_folder().parent != folder.parent
 
 

@@ -117,3 +117,11 @@ def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
     for name, why in (("folder", "not a regular file"), ("binary", "UTF-8"), ("big", "larger")):
         with pytest.raises(ConfigError, match=why):
             load_table(tmp_path / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("value", ["010", "1:30", "1e307", "0b11", "1_000"])
+def test_a_number_is_what_it_is_in_a_hardware_file(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"value: input should be .*, got"):
+        load_table(write(tmp_path, TABLE.replace("value: 0.1", f"value: {value}")))
+    path = write(tmp_path, TABLE.replace("value: 0.1", "value: 1e-3"))
+    assert load_table(path).families["wire"].energy_pj["transfer"][0].value == 0.001

@@ -323,3 +323,15 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
         save_trace(tiny(), path)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_the_directory_is_parsed_once(tmp_path, monkeypatch):
+    path, opened = tmp_path / "tiny.npz", []
+    save_trace(tiny(), path)
+    zip_file = zipfile.ZipFile
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *arguments: opened.append(arguments) or zip_file(*arguments))
+    trace = load_trace(path)
+    assert trace.tensor("conv2.spikes").any()
+    assert len(opened) == 1
+    again = pickle.loads(pickle.dumps(trace))
+    assert (again.tensor("conv2.spikes") == trace.tensor("conv2.spikes")).all()
