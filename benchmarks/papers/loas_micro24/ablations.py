@@ -166,9 +166,9 @@ def loas_ablation() -> Table:
             "packing saves: bitmasks no longer keep words from being read.",
             "Rows sorted: what balance gains is the step below `no bank conflicts`. With conflicts it is lost, because "
             "a row lies in the bank of its number modulo 16 and not in that of the TPPE that sorting gives it to.",
-            "At 256 KB the tiles of rows fit, and the replacement has nothing to choose. At 64 KB priorities do harm on "
-            "AlexNet: a set that is full of lines of the tile keeps no other, and what finds no room is fetched again at "
-            "every use. The smaller cache leaks less, hence its energy.",
+            "At 256 KB the tiles of rows fit, and the replacement has nothing to choose. At 64 KB priorities do harm "
+            "on AlexNet: a set that is full of lines of the tile keeps no other, and what finds no room is fetched at "
+            "each use. The smaller cache leaks less, hence its energy.",
             "Cannot be expressed by fields of the machine files: LoAS without speculation (with `literal` the 8 cycles "
             "of the laggy unit are merely not hidden, and corrections remain), raw spikes under FTP, packed words with "
             "timesteps in sequence, a P-LIF that takes a timestep a cycle other than through neuron.cycles, several "
