@@ -3,7 +3,7 @@
     python benchmarks/papers/loas_micro24 [-o DIR] [--only NAME ...] [--jobs N]
 
 Writes a CSV for each table, figures (PNG, SVG) and ``tables.md`` with all of them. Published numbers, with section and
-mark, are in ``published.yaml``. AlexNet and VGG16 run on spikes recorded by the paper's authors where they are found
+mark, are in ``published.yaml``. AlexNet and VGG16 run on spikes recorded from LoAS's networks where they are found
 (../shared/traces, not part of the repository), on synthetic ones with Table II's averages elsewhere; ResNet19 is always
 synthetic.
 """

@@ -186,7 +186,9 @@ def figure_16() -> Table:
         (
             "Area and power grow by the shares that Fig. 16a prints, which are the prices here; constant power.",
             "Silent ratios are an assumption of the inputs, not a result: those of T = 4 for all T. The paper finds "
-            "this about right for T = 8 after masking (Fig. 16b) and expects a fall beyond.",
+            "this about right for T = 8 after masking (Fig. 16b) and expects a fall beyond. With them the bitmasks are "
+            "the same for all T, so cycles with ideal memory are too; it is the longer words that cost time with real "
+            "memory.",
         ),
     )  # fmt: skip
 

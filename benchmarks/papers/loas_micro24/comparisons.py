@@ -16,13 +16,13 @@ SETS = {
     IDEAL: "every memory access takes a cycle: computing only",
     DEFAULT: "the shipped files: physical defaults, equal memory and equal rights to prefetch for all machines",
     FITTED: "the files *_f40.yaml: the best of some 600 settings of a prototype, fitted to the paper's AlexNet and "
-    "VGG16 while its ResNet19 was known, with prefetch for LoAS only",
+    "VGG16 while its ResNet19 was known, with B fetched ahead by LoAS only",
 }
 SETS_NOTE = "Sets of assumptions: " + "; ".join(f"`{name}`: {text}" for name, text in SETS.items()) + "."
 INPUTS_NOTE = (
-    "Inputs: `recorded` are the authors' spikes after masking and fine-tuning, one image, with random weights at "
-    "Table II's sparsity; `synthetic` have the averages of Table II. All machines run the same inputs; the paper runs "
-    "the baselines without masking."
+    "Inputs: `recorded` are the spikes of LoAS's networks that the authors of Prosperity published, after masking and "
+    "fine-tuning, one image, with random weights at Table II's sparsity; `synthetic` have the averages of Table II. "
+    "All machines run the same inputs; the paper runs the baselines without masking, as far as it says."
 )
 BANDS_NOTE = (
     "Within band: the bands were drawn when the prototype's own deviations were known, so that `yes` says that archsim "
@@ -245,7 +245,6 @@ LAYERS = {
     "V-L8": ("vgg16", "conv8"),
     "R-L19": ("resnet19", "stage3.block2.conv2"),
 }
-KINDS = ("input", "weight", "format", "psum", "output")
 
 
 def kind_of(tensor: str) -> str:
@@ -267,7 +266,7 @@ def figure_14() -> Table:
                 for level in ("dram", "sram"):
                     formats = {}
                     for key, label in MACHINES.items():
-                        kib = dict.fromkeys(KINDS, 0.0)
+                        kib = dict.fromkeys(figures.KINDS, 0.0)
                         for row in results[assumptions, key, net].rows("traffic"):
                             if (row["layer"], row["level"]) == (name, level):
                                 kib[kind_of(row["tensor"])] += row["bytes"] / 1024
@@ -286,7 +285,7 @@ def figure_14() -> Table:
         return found
 
     columns = {"set": "set", "layer": "layer (spikes)", "level": "level", "machine": "machine"}
-    columns |= {f"{kind}_kib": f"{kind} [KiB]" for kind in (*KINDS, "total")}
+    columns |= {f"{kind}_kib": f"{kind} [KiB]" for kind in (*figures.KINDS, "total")}
     columns |= {"format_over_sparten_snn": "format / SparTen-SNN's", "paper": "paper", "deviation_percent": "dev. [%]"}
     return Table(
         "fig14_tensors",

@@ -1,8 +1,9 @@
-"""Figures for two columns, readable in grey: bars are ours, diamonds what the paper prints."""
+"""Figures for two columns, readable in grey: bars are ours, lines across them what the paper prints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -12,92 +13,43 @@ from matplotlib.axes import Axes
 from archsim.report.plots import grouped, stacked
 
 Row = dict[str, Any]
-
-
-def _pivot(rows: Sequence[Row], index: str, columns: str, values: str) -> pd.DataFrame:
-    """Rows in the order in which they come, as a matrix."""
-    table = pd.DataFrame(rows)
-    labels = list(dict.fromkeys(table[index]))
-    return table.pivot_table(index=index, columns=columns, values=values, sort=False, dropna=False).reindex(labels)
-
-
-def _against(axes: Axes, ours: pd.DataFrame, paper: pd.DataFrame) -> None:
-    """Grouped bars, and a diamond on each that the paper has a number for."""
-    grouped(axes, ours)
-    width = 0.8 / len(ours.columns)
-    places, values = [], []
-    for i, column in enumerate(ours.columns):
-        for group, label in enumerate(ours.index):
-            value = paper.loc[label, column]
-            if pd.notna(value):
-                places.append(group + (i - (len(ours.columns) - 1) / 2) * width)
-                values.append(value)
-    axes.plot(places, values, "D", color="white", markeredgecolor="black", markersize=4.5, label="paper")
-    axes.axhline(1, color="black", linewidth=0.6)
-    axes.legend(frameon=False, ncols=len(ours.columns) + 1, loc="lower right", bbox_to_anchor=(1, 1), fontsize=7)
-
-
-def _wrapped(label: str) -> str:
-    return label.replace(" (", "\n(").replace(", ", "\n").replace("arithmetic mean", "mean")
+KINDS = ("input", "weight", "format", "psum", "output")
 
 
 def speedups(axes: Axes, rows: list[Row]) -> None:
-    short = {"ideal": "ideal", "default": "default", "F40 (fitted)": "F40, fitted"}
-    picked = [
-        row | {"set": short[row["set"]], "baseline": row["baseline"].removesuffix("-SNN"),
-               "network": row["network"].split(" (")[0]}
-        for row in rows
-    ]  # fmt: skip
-    labelled = [row | {"_": f"{_wrapped(row['network'])}\n{row['baseline']}"} for row in picked]
-    _against(axes, _pivot(labelled, "_", "set", "ours"), _pivot(labelled, "_", "set", "paper"))
-    _flat(axes)
-    axes.set(ylabel="speedup of LoAS", yscale="log", yticks=[0.5, 1, 2, 4, 8], yticklabels=["0.5", "1", "2", "4", "8"])
-    axes.set_title("Over " + ", ".join(dict.fromkeys(r["baseline"] for r in picked)), loc="left", fontsize=8)
-
-
-def _flat(axes: Axes) -> None:
-    axes.tick_params(axis="x", labelsize=6.5)
-    for text in axes.get_xticklabels():
-        text.set(rotation=0, ha="center")
+    _by_network(axes, rows, "set")
+    _logarithmic(axes, (0.5, 1, 2, 4, 8))
+    axes.set(ylabel="speedup of LoAS")
 
 
 def traffic(axes: Axes, rows: list[Row]) -> None:
-    labelled = [
-        row
-        | {"_": f"{_short(row['network'])}\n{row['baseline'].removesuffix('-SNN')}"}
-        | {"which": f"{row['level']}, {row['set'].split(' ')[0]}"}
-        for row in rows
-    ]
-    _against(axes, _pivot(labelled, "_", "which", "ours"), _pivot(labelled, "_", "which", "paper"))
-    _flat(axes)
-    axes.set(ylabel="traffic / LoAS's", yscale="log", yticks=[0.5, 1, 2, 4, 8, 16])
-    axes.set_yticklabels(["0.5", "1", "2", "4", "8", "16"])
-
-
-def _short(network: str) -> str:
-    """The first letter of where spikes are from stays, as the caption of every figure must say it."""
-    return network.replace(" (recorded)", " r").replace(" (synthetic)", " s").replace("arithmetic mean", "mean")
-
-
-def tensors(axes: Axes, rows: list[Row]) -> None:
-    picked = [row for row in rows if (row["set"], row["level"]) == ("default", "DRAM")]
-    table = pd.DataFrame(
-        {kind: [row[f"{kind}_kib"] for row in picked] for kind in ("input", "weight", "format", "psum", "output")},
-        index=[f"{row['machine'].removesuffix('-SNN')}\n{_wrapped(row['layer'])}" for row in picked],
-    )
-    stacked(axes, table)
-    _flat(axes)
-    axes.set(ylabel="DRAM traffic [KiB]")
-    axes.set_title("Physical defaults", loc="left", fontsize=8)
+    by_level = sorted(rows, key=lambda row: row["level"])
+    _by_network(axes, [row | {"which": f"{row['level']}, {row['set']}"} for row in by_level], "which")
+    _logarithmic(axes, (0.5, 1, 2, 4, 8, 16))
+    axes.set(ylabel="traffic / LoAS's")
 
 
 def energies(axes: Axes, rows: list[Row]) -> None:
-    labelled = [
-        row | {"_": f"{_wrapped(row['network'])}\n{row['baseline'].removesuffix('-SNN')}"} for row in rows
-    ]  # fmt: skip
-    _against(axes, _pivot(labelled, "_", "set", "ours"), _pivot(labelled, "_", "set", "paper"))
-    _flat(axes)
+    _by_network(axes, rows, "set")
     axes.set(ylabel="energy / LoAS's")
+
+
+def tensors(axes: Axes, rows: list[Row]) -> None:
+    """DRAM only; a bar that would dwarf the others is cut off, with its height written beside it."""
+    picked = [row for row in rows if (row["set"], row["level"]) == ("default", "DRAM")]
+    table = pd.DataFrame(
+        {kind: [row[f"{kind}_kib"] for row in picked] for kind in KINDS},
+        index=[f"{row['machine'].removesuffix('-SNN')}\n{_lines(row['layer'])}" for row in picked],
+    )
+    stacked(axes, table)
+    totals = table.sum(axis="columns").tolist()
+    top = 1.15 * sorted(totals)[-2]
+    for place, height in enumerate(totals):
+        if height > top:
+            axes.annotate(f"up to {height:,.0f}", (place - 0.45, top), ha="right", va="top", fontsize=7)
+    axes.set(ylabel="DRAM traffic [KiB]", ylim=(0, top))
+    axes.set_title("Set: default", loc="left", fontsize=8)
+    _finish(axes, len(KINDS))
 
 
 def dense(axes: Axes, rows: list[Row]) -> None:
@@ -105,37 +57,89 @@ def dense(axes: Axes, rows: list[Row]) -> None:
         row | {"_": f"{row['quantity'].removesuffix(' bytes')}\n{row['set']}", "who": row["machine"].split(" ")[0]}
         for row in rows
     ]
-    _against(axes, _pivot(labelled, "_", "who", "ours"), _pivot(labelled, "_", "who", "paper"))
-    _flat(axes)
-    axes.set(ylabel="dense machine / LoAS", yscale="log", yticks=[1, 3, 10, 30], yticklabels=["1", "3", "10", "30"])
+    _against(axes, labelled, "who")
+    _logarithmic(axes, (1, 3, 10, 30))
+    axes.axhline(1, color="black", linewidth=0.6)
+    axes.set(ylabel="dense machine / LoAS", xlabel=title("vgg16"))
 
 
 def scaling(axes: Axes, rows: list[Row]) -> None:
-    labelled = [
-        row | {"_": row["change"].replace("weights ", "").replace(" sparse", "").replace(" %", " %\nweights")}
-        for row in rows if row["ours"] is not None and row["ours"] != 0
-    ]  # fmt: skip
-    _against(axes, _pivot(labelled, "_", "set", "ours"), _pivot(labelled, "_", "set", "paper"))
-    _flat(axes)
+    changes = {"weights 68.4 % sparse": "weights\n68.4 %", "weights 25.0 % sparse": "weights\n25 %", "T = 8": "T = 8\n"}
+    _against(
+        axes,
+        [
+            row | {"_": f"{changes[row['change']]}\n{_lines(row['workload'])}"}
+            for row in rows
+            if row["change"] in changes
+        ],
+        "set",
+    )
+    axes.axhline(0, color="black", linewidth=0.6)
     axes.set(ylabel="change of performance [%]")
 
 
 def speedup_ablation(axes: Axes, rows: list[Row]) -> None:
-    _horizontal(axes, rows, "change", "speedup_", "speedup over SparTen-SNN")
+    _dots(axes, {row["change"]: row for row in rows}, "speedup_", "speedup over SparTen-SNN")
 
 
 def loas_ablation(axes: Axes, rows: list[Row]) -> None:
-    _horizontal(axes, rows[1:], "variant", "time_", "cycles / LoAS's")
+    _dots(axes, {row["variant"]: row for row in rows[1:]}, "time_", "cycles / LoAS's")
 
 
-def _horizontal(axes: Axes, rows: list[Row], label: str, prefix: str, what: str) -> None:
-    """A dot a network on a line a row: long names need the room that bars would take."""
-    marks = {"alexnet": ("o", "black"), "vgg16": ("s", "0.55"), "resnet19": ("^", "white")}
+def _by_network(axes: Axes, rows: Sequence[Row], columns: str) -> None:
+    """A group for each network and baseline."""
+    labelled = [row | {"_": f"{_lines(row['network'])}\n{row['baseline'].removesuffix('-SNN')}"} for row in rows]
+    _against(axes, labelled, columns)
+    axes.axhline(1, color="black", linewidth=0.6)
+
+
+def _lines(name: str) -> str:
+    """``VGG16 (recorded)`` on two lines."""
+    return name.replace(" (", "\n").removesuffix(")").replace("arithmetic mean", "arithm.\nmean")
+
+
+def _against(axes: Axes, rows: Sequence[Row], columns: str) -> None:
+    """Bars of ours, grouped by ``_``; a line across those bars of a group that the paper has one number for."""
+    table = pd.DataFrame(rows)
+    groups, members = (list(dict.fromkeys(table[name])) for name in ("_", columns))
+    ours, paper = (
+        table.pivot(index="_", columns=columns, values=values).reindex(index=groups, columns=members)
+        for values in ("ours", "paper")
+    )
+    grouped(axes, ours)
+    width = 0.8 / len(members)
+    label = "paper"
+    for place, group in enumerate(groups):
+        for value, run in groupby(enumerate(paper.loc[group]), key=lambda pair: pair[1]):
+            bars = [bar for bar, _ in run]
+            if pd.notna(value):
+                ends = [place - 0.43 + bars[0] * width, place - 0.37 + (bars[-1] + 1) * width]
+                axes.plot(ends, [value, value], color="white", linewidth=2.6, solid_capstyle="butt")
+                axes.plot(ends, [value, value], color="black", linewidth=1.6, solid_capstyle="butt", label=label)
+                label = "_"  # one entry in the legend
+    _finish(axes, len(members) + 1)
+
+
+def _finish(axes: Axes, entries: int) -> None:
+    axes.legend(frameon=False, ncols=entries, loc="lower right", bbox_to_anchor=(1, 1), fontsize=7)
+    axes.tick_params(axis="x", labelsize=6)
+    for text in axes.get_xticklabels():
+        text.set(rotation=0, ha="center")
+
+
+def _logarithmic(axes: Axes, ticks: Sequence[float]) -> None:
+    axes.set_yscale("log")
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def _dots(axes: Axes, rows: dict[str, Row], prefix: str, what: str) -> None:
+    """A line a row with a mark a network: long names need the room that bars would take."""
     places = range(len(rows), 0, -1)
-    for name, (mark, fill) in marks.items():
-        values = [row[f"{prefix}{name}"] for row in rows]
-        axes.plot(values, places, mark, color=fill, markeredgecolor="black", markersize=5, label=title(name))
-    axes.set_yticks(list(places), [row[label] for row in rows], fontsize=7)
+    for network, mark, fill in (("alexnet", "o", "black"), ("vgg16", "s", "0.55"), ("resnet19", "^", "white")):
+        values = [row[f"{prefix}{network}"] for row in rows.values()]
+        axes.plot(values, places, mark, color=fill, markeredgecolor="black", markersize=5, label=title(network))
+    axes.set_yticks(list(places), list(rows), fontsize=7)
     axes.grid(axis="y", linewidth=0.4, color="0.8")
     axes.axvline(1, color="black", linewidth=0.6)
     axes.set(xlabel=what)
