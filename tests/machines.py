@@ -1,18 +1,26 @@
 """The shipped machines, and small traces that each of them can run."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from archsim.accelerators.base import layer_of
 from archsim.compress.bitmask import decode
 from archsim.compress.packed_time import decode as decode_words
 from archsim.simulate import load_accelerator
-from archsim.trace import Neuron, Operation, Trace
+from archsim.trace import Neuron, Operation, Trace, import_spikes
 
 ROOT = Path(__file__).parent.parent
 MACHINES = sorted((ROOT / "hwconfigs").glob("*.yaml"))
 LOAS = ROOT / "hwconfigs" / "loas.yaml"
+RECORDED = ROOT.parent / "shared" / "traces"
+SPARSITY = {"vgg16": 0.98228, "alexnet": 0.98264}
+"""Weight sparsity of LoAS's Table II in the digits of its artifact."""
+needs_recorded = pytest.mark.skipif(
+    not RECORDED.exists(), reason="recorded LoAS spikes are not part of the repository (licence of a third party)"
+)
 LABELS = {"kind": "synthetic", "weights": "synthetic"}
 
 
@@ -72,6 +80,21 @@ def conv(seed, channels=5, size=6, out_channels=9, timesteps=4, density=0.3, wei
     )  # fmt: skip
 
 
+def recorded(network, sparsity=None):
+    """LoAS's recorded spikes of a network, with random weights of seed 0."""
+    source = RECORDED / f"loas_cifar10_{network}_spikes.npz"
+    return import_spikes(source, weight_sparsity=SPARSITY[network] if sparsity is None else sparsity, seed=0)
+
+
+def reference(network):
+    """Rows of ``reference/recorded_networks.csv``, one a convolution: what an independent program finds there."""
+    with (ROOT / "tests" / "reference" / "recorded_networks.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["network"] == network]
+    return [
+        {name: value if name in ("network", "layer") else float(value) for name, value in row.items()} for row in rows
+    ]
+
+
 def fitting(machine, seed, **sizes):
     """A one-layer trace of the kind of operand that ``machine`` takes."""
     return ann(seed, **sizes) if machine.operand == "int" else mlp(seed, **sizes)
@@ -94,6 +117,21 @@ def layers(trace, hardware=LOAS):
 def dense(layer):
     """A as words [M, K] and B as integers [N, K]."""
     return decode_words(layer.inputs, layer.k), decode(layer.weights, layer.k)
+
+
+def chunk_matches(a, b):
+    """Positions where neither A [M, K] nor B [N, K] is zero, in every (row, column, chunk of 128), by plain numpy."""
+    chunks = -(-a.shape[1] // 128)
+    a, b = (
+        np.pad(x != 0, ((0, 0), (0, chunks * 128 - x.shape[1]))).reshape(len(x), chunks, 128).astype(np.int64)
+        for x in (a, b)
+    )  # fmt: skip
+    return np.einsum("mci,nci->mnc", a, b)
+
+
+def barrier_cycles(per_neuron, pes=16):
+    """Cycles of joins [M, N] alone, where every step of ``pes`` rows and one column waits for its slowest row."""
+    return sum(int(per_neuron[first : first + pes].max(0).sum()) for first in range(0, len(per_neuron), pes))
 
 
 def same(fast, slow):

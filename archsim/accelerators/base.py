@@ -33,6 +33,12 @@ class CostConfig(Block):
     table: str = Field(min_length=1, max_length=4096, description="name or path of the cost table")
 
 
+class ScheduledLayers(Block):
+    """Which layers a machine runs; an accelerator's scheduler adds in which order it works."""
+
+    read_out: Literal["simulated", "skipped"] = Field(description="a last linear layer without neurons")
+
+
 class MachineConfig(Block):
     """What every hardware file says; an accelerator's Config adds its own blocks."""
 

@@ -27,19 +27,26 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Accelerator, Layer, MachineConfig, Program, Unit, memory_components
+from archsim.accelerators.base import (
+    Accelerator,
+    Layer,
+    MachineConfig,
+    Program,
+    ScheduledLayers,
+    Unit,
+    memory_components,
+)
 from archsim.compress import bitmask, packed_time
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig, add_in_order
 from archsim.hardware.inventory import Component
-from archsim.hardware.loading import Block
 from archsim.hardware.memory import placement
 from archsim.hardware.operation import (
     BEATS,
@@ -66,12 +73,11 @@ from archsim.jit import inlined, kernel
 # --- Configuration ----------------------------------------------------------------------------------------------------
 
 
-class ArrayScheduler(Block):
+class ArrayScheduler(ScheduledLayers):
     """Order of the work."""
 
     tile_fill: float = Field(gt=0, le=1, description="share of the cache for a tile's inputs and two folds' weights")
     prefetch_folds: int = Field(ge=0, le=64, description="operands of folds fetched ahead of the one in use; 0: demand")
-    read_out: Literal["simulated", "skipped"] = Field(description="a last linear layer without neurons")
 
 
 class ArrayConfig(MachineConfig):

@@ -52,7 +52,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.accelerators.base import Accelerator, EngineName, Layer, MachineConfig, Program, Unit, memory_components
+from archsim.accelerators.base import (
+    Accelerator,
+    EngineName,
+    Layer,
+    MachineConfig,
+    Program,
+    ScheduledLayers,
+    Unit,
+    memory_components,
+)
 from archsim.compress.by_position import by_position
 from archsim.engine.compiled import run
 from archsim.engine.result import LayerResult, Traffic
@@ -105,14 +114,13 @@ class PsumConfig(Block):
     overflow: Literal["matrix", "excess"] = Field(description="what is put away after a part: all, or what must be")
 
 
-class GospaScheduler(Block):
+class GospaScheduler(ScheduledLayers):
     """Order of the work."""
 
     barrier: Literal["row", "none"] = Field(description="whether all elements wait at the end of a row of B")
     spikes: Literal["own_rows", "round_robin"] = Field(description="which element takes a spike")
     block_lines: int = Field(ge=1, le=65536, description="lines of spikes and rows of B that are fetched together")
     prefetch_blocks: int = Field(ge=0, le=64, description="blocks fetched ahead of the one in use; 0: on demand")
-    read_out: Literal["simulated", "skipped"] = Field(description="a last linear layer without neurons")
 
 
 class GospaFormat(Block):

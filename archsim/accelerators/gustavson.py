@@ -35,7 +35,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Accelerator, Layer, MachineConfig, Program, Unit, memory_components
+from archsim.accelerators.base import (
+    Accelerator,
+    Layer,
+    MachineConfig,
+    Program,
+    ScheduledLayers,
+    Unit,
+    memory_components,
+)
 from archsim.compress.coordinate import BYTE, CoordinateFibers, bits_of, spike_rows, value_rows, weight_rows
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
@@ -95,14 +103,13 @@ class NeuronUnits(LifConfig):
     rows: int = Field(ge=1, le=1024, description="rows of a unit that can be under way at once")
 
 
-class GustavsonScheduler(Block):
+class GustavsonScheduler(ScheduledLayers):
     """Order of the work."""
 
     operands: Literal["cached", "loaded_first"] = Field(
         description="A and B come through the cache, or are read whole, whatever their size, before the first task"
     )
     prefetch_tasks: int = Field(ge=0, le=1024, description="tasks whose row of A is fetched ahead; 0: on demand")
-    read_out: Literal["simulated", "skipped"] = Field(description="a last linear layer without neurons")
 
 
 class GustavsonFormat(Block):

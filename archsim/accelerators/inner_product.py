@@ -34,7 +34,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Accelerator, Layer, MachineConfig, Program, Unit, memory_components
+from archsim.accelerators.base import (
+    Accelerator,
+    Layer,
+    MachineConfig,
+    Program,
+    ScheduledLayers,
+    Unit,
+    memory_components,
+)
 from archsim.compress import bitmask, packed_time
 from archsim.compress.bitmask import CHUNK_BITS, chunks_of, popcount
 from archsim.engine.compiled import run
@@ -92,7 +100,7 @@ class InnerProductPe(Block):
     weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
 
 
-class SchedulerConfig(Block):
+class SchedulerConfig(ScheduledLayers):
     """Order of the work."""
 
     barrier: Literal["column", "chunk", "none"] = Field(description="when all elements wait for the slowest")
@@ -112,7 +120,6 @@ class SchedulerConfig(Block):
     prefetch_groups: int = Field(
         ge=0, le=64, description="groups of rows of A fetched ahead of the one in use; 0: demand"
     )
-    read_out: Literal["simulated", "skipped"] = Field(description="a last linear layer without neurons")
 
 
 class FormatConfig(Block):
@@ -729,7 +736,10 @@ def lay_out(config: InnerProductConfig, layer: Layer, join: Join, rows: Rows, ou
     b_mask_bytes = -(-(layer.k if taps == 1 else chunks * CHUNK_BITS) // 8)
     b_bytes = b_mask_bytes + b_pointer + -(-b_words * config.pe.weight_bits // 8)
     if config.format.placement == "row_per_bank":
-        a = placement.by_bank(a_bytes, cache.line_bytes, cache.banks)
+        # A row goes to the bank of the element that it is given to; fibers that rows share, to that of their number.
+        given = fiber[:, 0] if taps == 1 else np.arange(len(a_bytes))
+        a = placement.by_bank(a_bytes[given], cache.line_bytes, cache.banks)
+        a = a._replace(line=a.line[np.argsort(given)])
     else:
         a = placement.interleaved(a_bytes, cache.line_bytes)
     b = placement.interleaved(b_bytes, cache.line_bytes, a.free)

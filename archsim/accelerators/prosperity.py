@@ -52,7 +52,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.accelerators.base import Accelerator, Layer, MachineConfig, Program, Unit, memory_components
+from archsim.accelerators.base import (
+    Accelerator,
+    Layer,
+    MachineConfig,
+    Program,
+    ScheduledLayers,
+    Unit,
+    memory_components,
+)
 from archsim.compress import bitmask
 from archsim.compress.bitmask import lowest_one, popcount
 from archsim.engine.compiled import run
@@ -119,10 +127,8 @@ class NeuronArrayConfig(LifConfig):
     count: int = Field(ge=1, le=1024, description="neurons that are updated at a time")
 
 
-class ProsperityScheduler(Block):
+class ProsperityScheduler(ScheduledLayers):
     """What is run."""
-
-    read_out: Literal["simulated", "skipped"] = Field(description="a last linear layer without neurons")
 
 
 class ProsperityConfig(MachineConfig):

@@ -39,7 +39,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Accelerator, Layer, MachineConfig, Program, Unit, memory_components
+from archsim.accelerators.base import (
+    Accelerator,
+    Layer,
+    MachineConfig,
+    Program,
+    ScheduledLayers,
+    Unit,
+    memory_components,
+)
 from archsim.compress import bitmask, packed_time
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
@@ -88,10 +96,8 @@ class DrainConfig(Block):
     positions: int = Field(ge=1, le=64, description="finished positions that wait for the drain")
 
 
-class SpinalFlowScheduler(Block):
+class SpinalFlowScheduler(ScheduledLayers):
     """What is run."""
-
-    read_out: Literal["simulated", "skipped"] = Field(description="a last linear layer without neurons")
 
 
 class SpikeListConfig(Block):

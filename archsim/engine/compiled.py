@@ -763,6 +763,7 @@ def simulate(
         raise EngineError(f"deadlock in cycle {last}: agents {stuck} wait for each other")
     agents.times[:, IDLE] += last - agents.ended
     completions = machine.completions[:number].copy()
+    last = int(last)  # a numpy integer where the loop runs as plain Python
     return Outcome(last, agents.times, counts, machine.traffic, int(machine.dram.row_misses.sum()), completions, wall_s)
 
 

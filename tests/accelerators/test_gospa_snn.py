@@ -8,12 +8,23 @@ from archsim.compress.bitmask import encode
 from archsim.compress.by_position import by_position
 from archsim.errors import ConfigError
 from archsim.simulate import load_accelerator
-from archsim.trace import Operation, Trace, import_spikes
-from tests.machines import LABELS, ROOT, dense, layers, mlp, same, simulate
+from archsim.trace import Operation, Trace
+from tests.machines import (
+    LABELS,
+    ROOT,
+    SPARSITY,
+    dense,
+    layers,
+    mlp,
+    needs_recorded,
+    recorded,
+    reference,
+    same,
+    simulate,
+)  # fmt: skip
 
 GOSPA = ROOT / "hwconfigs" / "gospa_snn.yaml"
 FITTED = ROOT / "hwconfigs" / "gospa_snn_f40.yaml"
-RECORDED = ROOT.parent / "shared" / "traces"
 IN_CACHE = ("psum.place=cache", "psum.size_kib=1")
 SMALL = {"m": 35, "n": 21, "k": 200}
 
@@ -241,34 +252,15 @@ def test_fibers_by_position_are_the_transposed_matrix():
             assert found.value.tolist() == matrix[first:].T[position, fiber].tolist()
 
 
-# Accumulations, cycles and DRAM bytes (without outputs) of each layer under the assumption set F40, computed by an
-# independent program from the same spikes and the same seeded masks.
-REFERENCE = {
-    "vgg16": (0.98228, {
-        "conv2": (448427, 498774, 1834610), "conv3": (193910, 217293, 713015), "conv4": (529726, 421799, 1014152),
-        "conv5": (179852, 147421, 382763), "conv6": (371546, 256022, 507922), "conv7": (348434, 245979, 499378),
-        "conv8": (132497, 120428, 196988), "conv9": (359830, 250328, 416107), "conv10": (996333, 351682, 557413),
-        "conv11": (90169, 171551, 356420), "conv12": (115867, 212474, 362132), "conv13": (167481, 262100, 373416),
-    }),
-    "alexnet": (0.98264, {
-        "conv2": (51927, 67231, 246037), "conv3": (216064, 188037, 552549), "conv4": (888308, 459925, 785660),
-        "conv5": (549172, 300174, 591254),
-    }),
-}  # fmt: skip
-
-
-@pytest.mark.skipif(
-    not RECORDED.exists(), reason="recorded LoAS spikes are not part of the repository (licence of a third party)"
-)
-@pytest.mark.parametrize("network", REFERENCE)
+@needs_recorded
+@pytest.mark.parametrize("network", SPARSITY)
 def test_the_fitted_machine_meets_the_reference_numbers(network):
     """Accumulations exactly, DRAM bytes within 2 %, cycles of a layer within 10 % and of all within 10 %.
 
     Where partial sums overflow, a layer may be 20 % off: the reference lets elements wait for each other over all rows
     of A at once, as if all partial sums were at hand, and charges a write as it does a miss; see DEVIATIONS.md.
     """
-    sparsity, reference = REFERENCE[network]
-    trace = import_spikes(RECORDED / f"loas_cifar10_{network}_spikes.npz", weight_sparsity=sparsity, seed=0)
+    rows, trace = {row["layer"]: row for row in reference(network)}, recorded(network)
     machine = load_accelerator(FITTED)
     cycles = 0
     for operation in machine.layers(trace):
@@ -276,12 +268,12 @@ def test_the_fitted_machine_meets_the_reference_numbers(network):
             continue
         layer = layer_of(trace, operation)
         result = machine.run_layer(layer, "compiled", verify=False, record=False)
-        accumulations, reference_cycles, reference_bytes = reference[layer.name]
-        moved = sum(row.bytes for row in result.traffic if row.level == "dram" and not row.tensor.startswith("output"))
+        row = rows[layer.name]
+        moved = sum(t.bytes for t in result.traffic if t.level == "dram" and not t.tensor.startswith("output"))
         overflows = layer.m * layer.n * layer.timesteps * 2 > 65536
-        assert result.matches == accumulations
-        assert moved == pytest.approx(reference_bytes, rel=0.02)
-        assert result.cycles == pytest.approx(reference_cycles, rel=0.2 if overflows else 0.1)
+        assert result.matches == row["accumulations"]
+        assert moved == pytest.approx(row["gospa_snn_f40_dram_bytes"], rel=0.02)
+        assert result.cycles == pytest.approx(row["gospa_snn_f40_cycles"], rel=0.2 if overflows else 0.1)
         assert (bytes_of(result, "dram", "read", "psum") > 0) == overflows
         cycles += result.cycles
-    assert cycles == pytest.approx(sum(row[1] for row in reference.values()), rel=0.1)
+    assert cycles == pytest.approx(sum(row["gospa_snn_f40_cycles"] for row in rows.values()), rel=0.1)

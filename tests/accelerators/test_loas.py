@@ -6,26 +6,17 @@ import pytest
 from archsim.accelerators.base import layer_of
 from archsim.simulate import load_accelerator, run
 from archsim.trace import Neuron, Operation, Trace, load_trace
-from tests.machines import LOAS, ROOT, conv, dense, layers, mlp, same, simulate
+from tests.machines import LABELS, LOAS, ROOT, barrier_cycles, chunk_matches, conv, dense, layers, mlp, same, simulate
 
 LITERAL = ROOT / "hwconfigs" / "loas_literal_laggy.yaml"
 VGG9 = ROOT / "workloads" / "vgg9_dual_sparse.npz"
 RECORDED = ROOT.parent / "shared" / "traces"
 
 
-def chunk_matches(layer):
-    """Matches of every (row, column, chunk), by plain numpy."""
+def layer_matches(layer):
+    """Matches of every (row, column, chunk)."""
     a, b = dense(layer)
-    chunks = -(-layer.k // 128)
-    a = np.pad(a != 0, ((0, 0), (0, chunks * 128 - layer.k))).reshape(layer.m, chunks, 128).astype(np.int64)
-    b = np.pad(b != 0, ((0, 0), (0, chunks * 128 - layer.k))).reshape(layer.n, chunks, 128).astype(np.int64)
-    return np.einsum("mci,nci->mnc", a, b)
-
-
-def closed_form(layer, cost, pes=16):
-    """Cycles of the joins alone: every step waits for its slowest row."""
-    per_neuron = cost(chunk_matches(layer)).sum(2)
-    return sum(int(per_neuron[first : first + pes].max(0).sum()) for first in range(0, layer.m, pes))
+    return chunk_matches(a, b)
 
 
 def test_hand_traced_example():
@@ -43,7 +34,7 @@ def test_hand_traced_example():
         tensors={"in": spikes, "out": np.einsum("tmk,nk->tmn", spikes, weight != 0) > 0},
     )  # fmt: skip
     layer = layers(trace)[0]
-    assert chunk_matches(layer)[:, :, 0].tolist() == [[1, 0], [2, 1]]
+    assert layer_matches(layer)[:, :, 0].tolist() == [[1, 0], [2, 1]]
     result = simulate(trace, "memory.ideal=true")[0]
     assert (result.cycles, result.matches, result.mismatches) == (19, 4, 0)
 
@@ -62,7 +53,7 @@ def test_ideal_memory_is_the_closed_form_plus_fill_and_drain(seed, overrides, co
     trace = mlp(seed, m=37, n=20, k=300)
     layer = layers(trace)[0]
     result = simulate(trace, "memory.ideal=true", *overrides)[0]
-    expected = closed_form(layer, cost)
+    expected = barrier_cycles(cost(layer_matches(layer)).sum(2))
     assert expected + 2 <= result.cycles <= expected + 2 + 24
     assert result.compute_cycles <= expected
 
@@ -83,7 +74,7 @@ def test_any_shape_is_computed_exactly_and_engines_agree(shape):
         fast = simulate(trace, *overrides, record=True)[0]
         slow = simulate(trace, *overrides, engine="reference", record=True)[0]
         assert fast.mismatches == slow.mismatches == 0
-        assert fast.matches == chunk_matches(layers(trace)[0]).sum()
+        assert fast.matches == layer_matches(layers(trace)[0]).sum()
         same(fast, slow)
         assert fast.cycles >= fast.lower_bound_cycles
 
@@ -161,7 +152,31 @@ def test_a_read_out_can_be_left_out():
 
 
 def test_pooling_can_cost_cycles():
+    """A layer that is pooled takes longer if pooling takes time, and only then; others do not notice."""
     trace = load_trace(VGG9).select(images=[0])
-    layer = layer_of(trace, trace.operation("conv7"))
-    assert not layer.pooled
-    assert layer_of(trace, trace.operation("conv4")).pooled or layer_of(trace, trace.operation("conv3")).pooled
+    pooled = [op.name for op in trace.operations if op.op == "conv2d" and layer_of(trace, op).pooled]
+    assert pooled == ["conv1", "conv3", "conv5", "conv8"]
+    cycles = {}
+    for cost in (0, 1000):
+        machine = load_accelerator(LOAS, [f"compressor.pool_cycles_per_chunk={cost}"])
+        for name in ("conv7", "conv8"):
+            layer = layer_of(trace, trace.operation(name))
+            cycles[name, cost] = machine.run_layer(layer, "compiled", verify=False, record=False).cycles
+    assert cycles["conv7", 1000] == cycles["conv7", 0]
+    assert cycles["conv8", 1000] >= cycles["conv8", 0] + 1000
+
+
+def test_sorted_rows_lie_in_the_bank_of_their_element():
+    """Equally full rows in a group: less waiting at the barrier, and no more waiting for banks."""
+    draw = np.random.default_rng(2)
+    spikes = draw.random((4, 64, 512)) < draw.permutation(np.linspace(0.02, 0.6, 64))[:, None]
+    weight = (draw.integers(-99, 100, (24, 512)) * (draw.random((24, 512)) < 0.1)).astype(np.int8)
+    sums = np.einsum("tmk,nk->tmn", spikes.astype(np.int64), weight.astype(np.int64))
+    trace = Trace(
+        network="uneven", timesteps=4, operations=[Operation("fc", "linear", ("in",), "out", weight=weight)],
+        tensors={"in": spikes, "out": sums}, provenance=LABELS,
+    )  # fmt: skip
+    consecutive, balanced = (simulate(trace, f"scheduler.rows={rows}")[0] for rows in ("consecutive", "sorted"))
+    assert balanced.mismatches == 0
+    assert balanced.cycles < 0.95 * consecutive.cycles
+    assert balanced.events["bank_wait_cycles"] < 1.1 * consecutive.events["bank_wait_cycles"]

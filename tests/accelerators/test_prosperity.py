@@ -6,11 +6,10 @@ import pytest
 from archsim.accelerators.base import layer_of
 from archsim.accelerators.prosperity import CYCLES, LEFT, SPIKES, WORK_COLUMNS, find_prefixes, tile_work
 from archsim.simulate import load_accelerator
-from archsim.trace import Neuron, Operation, Trace, import_spikes
-from tests.machines import ROOT, conv, layers, mlp, same, simulate
+from archsim.trace import Neuron, Operation, Trace
+from tests.machines import ROOT, conv, layers, mlp, needs_recorded, recorded, same, simulate
 
 PROSPERITY = ROOT / "hwconfigs" / "prosperity.yaml"
-RECORDED = ROOT.parent / "shared" / "traces"
 FIGURE_1 = np.array([[1, 0, 1, 0], [1, 0, 0, 1], [1, 0, 1, 1], [0, 0, 1, 0], [1, 1, 0, 1], [1, 1, 0, 1]], bool)
 
 
@@ -234,13 +233,13 @@ def test_a_machine_that_cannot_be_built_is_refused():
         load_accelerator(PROSPERITY, ("buffers.tiles=1",))
 
 
-@pytest.mark.skipif(not RECORDED.exists(), reason="recorded spikes are not part of the repository")
+@needs_recorded
 def test_recorded_spikes_meet_the_reference_numbers():
     """The authors' simulator takes 671,526 cycles for the twelve convolutions of VGG16 and 1,929,005 without reuse.
 
     Its loads before the first addition are the same 211 in both: without reuse it adds 1,928,794 times.
     """
-    trace = import_spikes(RECORDED / "loas_cifar10_vgg16_spikes.npz", weight_sparsity=0.98, seed=0)
+    trace = recorded("vgg16")
     machine = load_accelerator(PROSPERITY)
     total = np.zeros(2, np.int64)
     for operation in machine.layers(trace):

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from archsim.simulate import load_accelerator, run
-from archsim.trace import Operation, Trace, import_spikes, save_trace
-from tests.machines import LABELS, ROOT, conv, layers, mlp, same, simulate
+from archsim.trace import Operation, Trace, save_trace
+from tests.machines import LABELS, ROOT, conv, layers, mlp, needs_recorded, recorded, same, simulate
 
 PTB = ROOT / "hwconfigs" / "ptb.yaml"
 DENSE = ROOT / "hwconfigs" / "ptb_16x4.yaml"
-RECORDED = ROOT.parent / "shared" / "traces" / "loas_cifar10_vgg16_spikes.npz"
 ENTERING = ["all", "active", "packed"]
 
 
@@ -163,13 +162,11 @@ def test_skipping_pays_and_packing_pays_more():
     assert results[1].matches == results[2].matches < results[0].matches
 
 
-@pytest.mark.skipif(
-    not RECORDED.exists(), reason="recorded LoAS spikes are not part of the repository (licence of a third party)"
-)
+@needs_recorded
 def test_vgg16_as_loas_compares_with_it(tmp_path):
     """Dense, 16 x 4, T = 4: sum over 12 convolutions of ceil(N / 16) M (K + 2 * 16 + 4 - 2) = 19.9 M cycles."""
     path = tmp_path / "trace.npz"
-    save_trace(import_spikes(RECORDED, weight_sparsity=0.98228, seed=0), path)
+    save_trace(recorded("vgg16"), path)
     convolutions = [
         layer for layer in run(DENSE, path, overrides=("memory.ideal=true",)).layers if layer.op == "conv2d"
     ]

@@ -1,41 +1,27 @@
 """LoAS's own recorded spikes with synthetic weights, layer by layer against the numbers of an independent program."""
 
-import csv
-
 import pytest
 
 from archsim.simulate import run
-from archsim.trace import import_spikes, save_trace
-from tests.machines import ROOT
+from archsim.trace import save_trace
+from tests.machines import ROOT, SPARSITY, needs_recorded, recorded, reference
 
-RECORDED = ROOT.parent / "shared" / "traces"
-SPARSITY = {"vgg16": 0.98228, "alexnet": 0.98264}
-SILENT = {"vgg16": 0.783, "alexnet": 0.7585}
-with (ROOT / "tests" / "reference" / "recorded_networks.csv").open(newline="") as file:
-    REFERENCE = [
-        {name: value if name in ("network", "layer") else float(value) for name, value in row.items()}
-        for row in csv.DictReader(file)
-    ]
-
-pytestmark = pytest.mark.skipif(
-    not RECORDED.exists(), reason="recorded LoAS spikes are not part of the repository (licence of a third party)"
-)
+pytestmark = needs_recorded
 
 
-def recorded(network, folder, sparsity=None):
+def written(folder, network, sparsity=None):
     """The imported trace of a network, as a file."""
     path = folder / f"{network}.npz"
-    source = RECORDED / f"loas_cifar10_{network}_spikes.npz"
-    save_trace(import_spikes(source, weight_sparsity=sparsity or SPARSITY[network], seed=0), path)
+    save_trace(recorded(network, sparsity), path)
     return path
 
 
 @pytest.fixture(scope="module", params=sorted(SPARSITY))
 def network(request, tmp_path_factory):
     """(its reference rows, the trace file)."""
-    rows = [row for row in REFERENCE if row["network"] == request.param]
+    rows = reference(request.param)
     assert len(rows) == {"vgg16": 12, "alexnet": 4}[request.param]
-    return rows, recorded(request.param, tmp_path_factory.mktemp("recorded"))
+    return rows, written(tmp_path_factory.mktemp("recorded"), request.param)
 
 
 def convolutions(machine, trace, *overrides):
@@ -101,21 +87,10 @@ def test_literal_laggy_meets_the_reference(network):
     assert total == pytest.approx({12: 952_000, 4: 345_000}[len(rows)], rel=0.01)
 
 
-def test_silent_ratios(network):
-    from archsim.trace import load_trace
-    from archsim.trace.density import statistics
-
-    rows, trace = network
-    layers = [layer.row() for layer in statistics(load_trace(trace)) if layer.row()["op"] == "conv2d"]
-    words = sum(layer["m"] * layer["k"] for layer in layers)
-    silent = sum(layer["silent_ratio"] * layer["m"] * layer["k"] for layer in layers) / words
-    assert silent == pytest.approx({12: SILENT["vgg16"], 4: SILENT["alexnet"]}[len(rows)], abs=5e-4)
-
-
 def test_weight_density_costs_what_the_reference_says(tmp_path):
     """From 98.2 % to 25 % weight sparsity performance falls to 0.098 of itself at overhead 2."""
     cycles = [
-        sum(layer.cycles for layer in convolutions("loas", recorded("vgg16", tmp_path, sparsity), "memory.ideal=true"))
+        sum(layer.cycles for layer in convolutions("loas", written(tmp_path, "vgg16", sparsity), "memory.ideal=true"))
         for sparsity in (0.98228, 0.25)
     ]
     assert cycles[0] / cycles[1] == pytest.approx(0.098, abs=0.002)

@@ -6,11 +6,10 @@ import pytest
 from archsim.accelerators.base import layer_of
 from archsim.accelerators.spinalflow import boundaries, merged, spikes_of
 from archsim.simulate import load_accelerator
-from archsim.trace import Neuron, Operation, Trace, import_spikes
-from tests.machines import ROOT, conv, layers, mlp, same, simulate
+from archsim.trace import Neuron, Operation, Trace
+from tests.machines import ROOT, conv, layers, mlp, needs_recorded, recorded, same, simulate
 
 SPINALFLOW = ROOT / "hwconfigs" / "spinalflow.yaml"
-RECORDED = ROOT.parent / "shared" / "traces"
 
 
 def spinalflow(trace, *overrides, **options):
@@ -192,10 +191,10 @@ def test_overflow_is_counted_and_results_stay_exact():
     assert narrow.mismatches == wide.mismatches == 0
 
 
-@pytest.mark.skipif(not RECORDED.exists(), reason="recorded spikes are not part of the repository")
+@needs_recorded
 def test_recorded_spikes_meet_the_reference_number():
     """Spikes x tiles of 128 of the twelve convolutions, which an independent program counts as 1,928,794."""
-    trace = import_spikes(RECORDED / "loas_cifar10_vgg16_spikes.npz", weight_sparsity=0.98, seed=0)
+    trace = recorded("vgg16")
     machine = load_accelerator(SPINALFLOW)
     total = 0
     for operation in machine.layers(trace):

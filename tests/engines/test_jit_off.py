@@ -1,11 +1,15 @@
 """Small runs for the pass with NUMBA_DISABLE_JIT=1, where out-of-range accesses raise; they hold with the JIT too."""
 
+import json
+
 import pytest
 
 from archsim.engine import compiled, reference
 from archsim.simulate import load_accelerator
+from archsim.simulate import run as run_trace
+from archsim.trace import save_trace
 from tests.engines.test_engines_agree import assert_same, run
-from tests.machines import MACHINES, fitting, mlp, simulate
+from tests.machines import LOAS, MACHINES, fitting, mlp, simulate
 
 
 def test_random_machines():
@@ -19,6 +23,13 @@ def test_loas(overrides):
     fast, slow = simulate(trace, *overrides)[0], simulate(trace, *overrides, engine="reference")[0]
     assert fast.mismatches == slow.mismatches == 0
     assert fast.cycles == slow.cycles
+
+
+def test_a_report_can_be_written(tmp_path):
+    """Numbers that come out of plain Python are the same kinds as those of compiled code."""
+    save_trace(mlp(4, m=3, n=3, k=90), tmp_path / "trace.npz")
+    run_trace(LOAS, tmp_path / "trace.npz").write(tmp_path / "result")
+    assert json.loads((tmp_path / "result" / "summary.json").read_text())["mismatches"] == 0
 
 
 @pytest.mark.parametrize("hardware", MACHINES, ids=lambda path: path.stem)

@@ -164,8 +164,6 @@ def loas_ablation() -> Table:
             "Without FTP is SparTen-SNN: timesteps in sequence *and* raw spikes. No machine file has packed words "
             "without FTP or FTP without packed words. `Words of A always read` is the nearest to LoAS without what "
             "packing saves: bitmasks no longer keep words from being read.",
-            "Rows sorted: what balance gains is the step below `no bank conflicts`. With conflicts it is lost, because "
-            "a row lies in the bank of its number modulo 16 and not in that of the TPPE that sorting gives it to.",
             "At 256 KB the tiles of rows fit, and the replacement has nothing to choose. At 64 KB priorities do harm "
             "on AlexNet: a set that is full of lines of the tile keeps no other, and what finds no room is fetched at "
             "each use. The smaller cache leaks less, hence its energy.",

@@ -3,51 +3,31 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from archsim.errors import TraceError, UsageError
 from archsim.trace import check_trace, import_spikes, load_trace, save_trace, statistics, total
+from tests.machines import SPARSITY, needs_recorded, recorded, reference
 
-RECORDED = Path(__file__).parents[4] / "shared" / "traces"
-# Weight sparsity; silent ratio of the convolutions; per layer M, N, K, words that are not silent, spikes, weights that
-# are not zero. The integers come from an independent analysis of the same files (seed 0).
-EXPECTED = {
-    "vgg16": (
-        0.98228, 0.783,
-        {
-            "conv2": (1024, 64, 576, 118981, 390381, 664), "conv3": (256, 128, 576, 28615, 89129, 1253),
-            "conv4": (256, 128, 1152, 78170, 234442, 2548), "conv5": (64, 256, 1152, 13448, 39242, 5271),
-            "conv6": (64, 256, 2304, 28039, 80766, 10518), "conv7": (64, 256, 2304, 26878, 76503, 10500),
-            "conv8": (16, 512, 2304, 5051, 14311, 20910), "conv9": (16, 512, 4608, 13247, 39665, 41865),
-            "conv10": (16, 512, 4608, 31154, 110435, 41631), "conv11": (4, 512, 4608, 3228, 9904, 41700),
-            "conv12": (4, 512, 4608, 3840, 12712, 41796), "conv13": (4, 512, 4608, 4952, 18428, 41648),
-        },
-    ),
-    "alexnet": (
-        0.98264, 0.7585,
-        {
-            "conv2": (64, 192, 576, 4355, 16872, 1861), "conv3": (64, 384, 1728, 9816, 32468, 11453),
-            "conv4": (64, 256, 3456, 66674, 198736, 15452), "conv5": (64, 256, 2304, 43794, 122532, 10318),
-        },
-    ),
-}  # fmt: skip
+SILENT = {"vgg16": 0.783, "alexnet": 0.7585}
 
 
-@pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded spikes are not part of the repository")
-@pytest.mark.parametrize("network", EXPECTED)
+@needs_recorded
+@pytest.mark.parametrize("network", SPARSITY)
 def test_published_spikes(network, tmp_path):
-    sparsity, silent, expected = EXPECTED[network]
-    trace = import_spikes(RECORDED / f"loas_cifar10_{network}_spikes.npz", sparsity, seed=0)
+    """Words that are not silent, spikes and weights that are not zero, as an independent analysis counts them."""
+    columns = ("m", "n", "k", "input_words", "spikes", "weights")
+    expected = {row["layer"]: tuple(row[column] for column in columns) for row in reference(network)}
+    trace = recorded(network)
     layers = [layer for layer in statistics(trace) if layer.op == "conv2d"]
     found = {
         layer.layer: (layer.m, layer.n, layer.k, layer.active_words, layer.spikes, layer.weight_nonzeros)
         for layer in layers
     }
     assert found == expected
-    assert total(layers).silent_ratio == pytest.approx(silent, abs=5e-4)
+    assert total(layers).silent_ratio == pytest.approx(SILENT[network], abs=5e-4)
     assert trace.provenance["kind"] == "recorded"
     assert trace.provenance["weights"] == "synthetic"
     for check in check_trace(trace):
@@ -58,10 +38,10 @@ def test_published_spikes(network, tmp_path):
     assert (tmp_path / "trace.npz").stat().st_size < 2_000_000
 
 
-@pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded spikes are not part of the repository")
+@needs_recorded
 def test_places_of_the_mask():
     """Row k = 0 of VGG16 conv2 is non-zero at n = 3 and 11, by the same analysis."""
-    trace = import_spikes(RECORDED / "loas_cifar10_vgg16_spikes.npz", 0.98228)
+    trace = recorded("vgg16")
     weight = trace.operation("conv2").weight
     assert np.flatnonzero(weight[:, 0, 0, 0]).tolist() == [3, 11]
 

@@ -1,0 +1,120 @@
+"""SparTen-SNN and SparTen: a hand-traced case, closed forms, matches and traffic by plain numpy, overflows."""
+
+import numpy as np
+import pytest
+
+from archsim.trace import Neuron, Operation, Trace
+from tests.machines import LABELS, ROOT, ann, barrier_cycles, chunk_matches, mlp, same, simulate
+
+SNN = ROOT / "hwconfigs" / "sparten_snn.yaml"
+ANN = ROOT / "hwconfigs" / "sparten.yaml"
+
+
+def matches_by_timestep(trace):
+    """Matches [M, N, T, chunks] of a one-layer trace, by plain numpy."""
+    spikes, weight = trace.tensor("in"), trace.operations[0].weight
+    return np.stack([chunk_matches(plane, weight) for plane in spikes], axis=2)
+
+
+def moved(result, level, tensor, direction="read"):
+    return sum(
+        row.bytes for row in result.traffic if (row.level, row.tensor, row.direction) == (level, tensor, direction)
+    )
+
+
+def test_hand_traced_example():
+    """2 x 2, one chunk, T = 2, matches of rows at (t0, t1): column 0 (1, 0), (2, 2); column 1 (0, 0), (1, 0).
+
+    B of column 0 is there at 1, its first chunk is broadcast at 2. Row 1 joins column 0 in (2 + 2) + (2 + 2) = 8
+    cycles, to 10, and column 1 in (2 + 1) + 2 = 5, to 15. The neuron of the last timestep takes 1, two neurons are
+    compressed in 1, their four bits written in 1: cycle 18.
+    """
+    spikes = np.zeros((2, 2, 128), bool)
+    spikes[0, 0, 0] = True
+    spikes[:, 1, [0, 1]] = True
+    spikes[0, 1, 2] = True
+    weight = np.zeros((2, 128), np.int8)
+    weight[0, [0, 1]] = 5
+    weight[1, 2] = 5
+    sums = np.einsum("tmk,nk->tmn", spikes.astype(int), weight.astype(int))
+    trace = Trace(
+        network="two", timesteps=2, provenance=LABELS, tensors={"in": spikes, "out": sums > 4},
+        operations=[Operation("fc", "linear", ("in",), "out", weight=weight, neuron=Neuron("if", 4, 0, 0))],
+    )  # fmt: skip
+    assert matches_by_timestep(trace)[:, :, :, 0].tolist() == [[[1, 0], [0, 0]], [[2, 2], [1, 0]]]
+    result = simulate(trace, "memory.ideal=true", hardware=SNN)[0]
+    assert (result.cycles, result.matches) == (18, 6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("overhead", [0, 2])
+def test_snn_with_ideal_memory_is_the_closed_form_plus_fill_and_drain(seed, overhead):
+    """A step is the slowest row's sum over timesteps and chunks; fill 2, drain: fire 1, compress 2, write 1."""
+    trace = mlp(seed, m=37, n=20, k=300)
+    cost = np.maximum(1, overhead + matches_by_timestep(trace)).sum((2, 3))
+    result = simulate(trace, "memory.ideal=true", f"pe.chunk_overhead_cycles={overhead}", hardware=SNN)[0]
+    assert result.cycles == barrier_cycles(cost) + 2 + 1 + 2 + 1
+
+
+@pytest.mark.parametrize("overhead", [0, 2])
+def test_ann_with_ideal_memory_is_the_closed_form_plus_fill_and_drain(overhead):
+    """The same with one pass over activations."""
+    trace = ann(3, m=37, n=20, k=300)
+    cost = np.maximum(1, overhead + chunk_matches(trace.tensor("in"), trace.operations[0].weight)).sum(2)
+    result = simulate(trace, "memory.ideal=true", f"pe.chunk_overhead_cycles={overhead}", hardware=ANN)[0]
+    assert 0 < result.cycles - barrier_cycles(cost) <= 2 + 1 + 2 + 3
+
+
+def test_matches_are_those_of_plain_numpy():
+    snn, dense = mlp(9, m=18, n=7, k=200), ann(9, m=18, n=7, k=200)
+    assert simulate(snn, hardware=SNN)[0].matches == matches_by_timestep(snn).sum()
+    assert simulate(dense, hardware=ANN)[0].matches == chunk_matches(
+        dense.tensor("in"), dense.operations[0].weight
+    ).sum()  # fmt: skip
+
+
+def test_snn_traffic_is_that_of_the_sizes():
+    """A: 16 bytes a row, column, timestep and chunk; B: bitmask and values again for every timestep of a step."""
+    m, n, k, timesteps, chunks = 20, 9, 300, 4, 3
+    trace = mlp(4, m=m, n=n, k=k)
+    result, weights = simulate(trace, hardware=SNN)[0], np.count_nonzero(trace.operations[0].weight, axis=1)
+    steps = -(-m // 16)
+    assert moved(result, "sram", "input") == 16 * m * n * timesteps * chunks
+    assert moved(result, "sram", "weight_format") == steps * timesteps * n * -(-k // 8)
+    assert moved(result, "sram", "weight") == steps * timesteps * weights.sum()
+    # In DRAM a row of A has its timesteps one behind the other, a fiber of B bitmask, pointer (4 bytes) and values.
+    assert moved(result, "dram", "input") == 64 * m * -(-timesteps * chunks * 16 // 64)
+    fibers = -(-(-(-k // 8) + 4 + weights) // 64)
+    assert moved(result, "dram", "weight") + moved(result, "dram", "weight_format") == 64 * fibers.sum()
+
+
+@pytest.mark.parametrize(
+    ("hardware", "trace"), [(SNN, mlp(3, m=4, n=4, k=600, density=0.9, weight_density=0.9)), (ANN, ann(3, k=600))]
+)
+def test_overflow_is_counted_and_results_stay_exact(hardware, trace):
+    narrow, wide = (
+        simulate(trace, f"pe.accumulator_bits={bits}", hardware=hardware)[0] for bits in (8, 40)
+    )  # fmt: skip
+    assert narrow.events["accumulator_overflows"] > wide.events["accumulator_overflows"] == 0
+    assert narrow.mismatches == wide.mismatches == 0
+
+
+@pytest.mark.parametrize(
+    "option", ["scheduler.prefetch_fibers=0", "scheduler.order=row_group", "format.unrolled=on_the_fly"]
+)
+@pytest.mark.parametrize("hardware", [SNN, ANN])
+def test_engines_agree_with_each_option(hardware, option):
+    trace = ann(5, m=35, n=9, k=300) if hardware == ANN else mlp(5, m=35, n=9, k=300)
+    fast, slow = (simulate(trace, option, hardware=hardware, engine=engine)[0] for engine in ("compiled", "reference"))
+    same(fast, slow)
+    assert fast.mismatches == 0
+
+
+def test_b_on_demand_waits_for_the_memory_and_fetches_the_same_lines():
+    """Ahead, all fibers but the first arrive unnoticed; on demand each makes the array wait for its first line, which
+    takes 1 for the miss register, 7 for the burst, 78 (97 ns) with an open row, and 4 for the fill."""
+    trace, n = mlp(6, m=40, n=12, k=700), 12
+    ahead, demand = (simulate(trace, f"scheduler.prefetch_fibers={fibers}", hardware=SNN)[0] for fibers in (1, 0))
+    assert demand.cycles - ahead.cycles >= (n - 1) * (1 + 7 + 78 + 4)
+    lines = [moved(result, "dram", "weight") + moved(result, "dram", "weight_format") for result in (ahead, demand)]
+    assert lines[0] == lines[1]
