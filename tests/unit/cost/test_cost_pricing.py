@@ -184,6 +184,7 @@ def test_prices_at_the_published_configuration(table: CostTable) -> None:
             ("tppe", "laggy_prefix"): 0.32 / 0.8,
             ("tppe", "pseudo_add"): 0.16 / 5 / 0.8,
             ("tppe", "correction_add"): 0.16 / 5 / 0.8,
+            ("tppe", "add"): 0.16 / 5 / 0.8,
             ("tppe", "subtract"): 0.16 / 5 / 0.8,
             ("tppe", "fifo_push"): 15 * 0.009,
             ("tppe", "fifo_pop"): 15 * 0.009,
