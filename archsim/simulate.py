@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +107,7 @@ def run_each(hardware: Sequence[str | Path], trace: str | Path, **options: Any) 
     """
     context = multiprocessing.get_context("spawn")
     processes = min(len(hardware), os.cpu_count() or 1)
-    with context.Pool(processes, _leave_interrupts_to_the_parent) as pool:
+    with context.Pool(processes, serve_the_parent) as pool:
         yield from pool.imap(functools.partial(_run_one, trace=trace, options=options), hardware)
 
 
@@ -113,8 +115,17 @@ def _run_one(hardware: str | Path, trace: str | Path, options: dict[str, Any]) -
     return run(hardware, trace, **options)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def serve_the_parent() -> None:
+    """Begin a process that works for another one: Ctrl-C is the other's business, and it ends when the other does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
 
 
 def _layers(

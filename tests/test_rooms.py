@@ -17,9 +17,10 @@ MAY_IMPORT = {
     "cost": {"cost", "hardware"},
     "report": {"report", "engine", "cost"},
     "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
-    "cli": {"simulate", "accelerators", "engine", "report", "cost", "hardware", "trace", "jit"},
+    "sweep": {"simulate", "hardware", "report"},
+    "cli": {"simulate", "sweep", "accelerators", "engine", "report", "cost", "hardware", "trace", "jit"},
     "__main__": {"cli"},
-    "__init__": {"simulate", "report", "trace", "hardware", "accelerators"},
+    "__init__": {"simulate", "sweep", "report", "trace", "hardware", "accelerators"},
     "errors": set(),
     "jit": set(),
 }
@@ -30,6 +31,7 @@ LIBRARY_HOMES = {
     "torch": set(),
     "typer": {"cli.py"},
     "rich": {"cli.py"},
+    "distributed": {"sweep.py"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
