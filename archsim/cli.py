@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import archsim
+from archsim import examples
 from archsim.errors import ArchsimError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -472,6 +473,7 @@ def check(
 
 
 def _is_zip(path: Path) -> bool:
+    path = examples.find(path)
     with contextlib.suppress(OSError, ValueError):  # whoever loads the file says what is wrong with it
         if path.is_file():
             with path.open("rb") as file:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import archsim
+from archsim import examples
 from archsim.errors import ArchsimError, UsageError, nearest
 from archsim.report import files
 from archsim.simulate import serve_the_parent
@@ -120,7 +121,8 @@ class Sweep:
             problems.append(f"--zip: all settings need equally many values; {given}")
         if self.sample is not None and self.sample < 1:
             problems.append(f"--random: must be at least 1, got {self.sample}")
-        problems += [f"{path}: no such trace file" for path in dict.fromkeys(self.traces) if not path.is_file()]
+        missing = [path for path in dict.fromkeys(self.traces) if not examples.find(path).is_file()]
+        problems += [f"{path}: no such trace file" for path in missing]
         if problems:
             raise UsageError(problems)
 
@@ -293,7 +295,7 @@ def _row(point: Point, measured: Mapping[str, Any], digests: Mapping[Path, str])
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with examples.find(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"errors", "jit", ""}
+GROUND = {"errors", "examples", "jit", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -18,10 +18,11 @@ MAY_IMPORT = {
     "report": {"report", "engine", "cost"},
     "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
     "sweep": {"simulate", "hardware", "report"},
-    "cli": {"simulate", "sweep", "accelerators", "engine", "report", "cost", "hardware", "trace", "jit"},
+    "cli": {"examples", "simulate", "sweep", "accelerators", "engine", "report", "cost", "hardware", "trace", "jit"},
     "__main__": {"cli"},
     "__init__": {"simulate", "sweep", "report", "trace", "hardware", "accelerators"},
     "errors": set(),
+    "examples": set(),
     "jit": set(),
 }
 LIBRARY_HOMES = {
