@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
+import functools
 import hashlib
 import itertools
 import math
@@ -21,16 +22,12 @@ import random
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import archsim
-from archsim import examples
+from archsim import examples, processes
 from archsim.errors import ArchsimError, UsageError, nearest
 from archsim.report import files
-from archsim.simulate import serve_the_parent
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 KEYS = ("point", "hardware", "trace")
 IDENTITY = ("hardware_sha256", "trace_sha256", "archsim_version")
@@ -204,7 +201,7 @@ def _value(name: str, cell: str) -> Any:
     return float(cell) if "." in cell or "e" in cell else int(cell)
 
 
-def run_point(point: Point, sweep: Sweep) -> dict[str, Any]:
+def run_point(sweep: Sweep, point: Point) -> dict[str, Any]:
     """One row's measures, or its error. Runs in a process of its own, here or on a cluster."""
     from archsim import simulate
 
@@ -317,50 +314,17 @@ def _results(
     sweep: Sweep, points: Sequence[Point], jobs: int, cluster: str | None
 ) -> Generator[tuple[Point, dict[str, Any]], None, None]:
     """Points with their measures, as they finish."""
+    work = functools.partial(run_point, sweep)
     if cluster is not None:
-        yield from _on_cluster(sweep, points, cluster)
+        yield from _on_cluster(work, points, cluster)
         return
-    while points:
-        unfinished = []
-        for point, measured in _in_processes(sweep, points, jobs):
-            if measured is None:
-                unfinished.append(point)
-            else:
-                yield point, measured
-        # A process died and took all that were under way with it, the first ones: whose fault it was shows one by one.
-        unfinished.sort()
-        suspects, points = unfinished[:jobs], unfinished[jobs:]
-        for point in suspects:
-            for _, measured in _in_processes(sweep, [point], 1):
-                yield point, measured or {"error": "its process was killed; not enough memory is the usual reason"}
+    for place, measured in processes.results(work, points, jobs):
+        yield points[place], measured or {"error": processes.LOST}
 
 
-def _in_processes(
-    sweep: Sweep, points: Sequence[Point], jobs: int, work: Callable[[Point, Sweep], dict[str, Any]] = run_point
-) -> Iterator[tuple[Point, dict[str, Any] | None]]:
-    """Points with their measures as they finish, None for those that had not when a process died."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-
-    context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(min(jobs, len(points)), context, serve_the_parent)
-    try:
-        under_way: dict[Future[dict[str, Any]], Point] = {pool.submit(work, p, sweep): p for p in points}
-        for future in as_completed(under_way):
-            try:
-                yield under_way[future], future.result()
-            except BrokenProcessPool:
-                yield under_way[future], None
-    finally:
-        # Whoever ends the iteration early does not want to wait for what is under way.
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-
-
-def _on_cluster(sweep: Sweep, points: Iterable[Point], address: str) -> Iterator[tuple[Point, dict[str, Any]]]:
+def _on_cluster(
+    work: Callable[[Point], dict[str, Any]], points: Iterable[Point], address: str
+) -> Iterator[tuple[Point, dict[str, Any]]]:
     """Points with their measures as the workers of a Dask cluster finish them; a lost worker's points run again."""
     try:
         from distributed import Client, as_completed
@@ -371,7 +335,7 @@ def _on_cluster(sweep: Sweep, points: Iterable[Point], address: str) -> Iterator
     except (OSError, ValueError) as error:
         raise UsageError(f"--cluster {address}: no scheduler answers: {error}") from error
     with client:
-        under_way = {client.submit(run_point, point, sweep, pure=False): point for point in points}
+        under_way = {client.submit(work, point, pure=False): point for point in points}
         for future in as_completed(under_way):
             lost = future.exception()
             yield under_way[future], future.result() if lost is None else {"error": f"its worker died: {lost}"}

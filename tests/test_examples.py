@@ -35,5 +35,5 @@ def test_explain_and_check_take_names(tmp_path, monkeypatch, capsys):
     assert main(["check", "loas", "vgg9"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "loas: ok, a machine of type loas",
-        "vgg9: ok, vgg9, 12 operations, T = 4",
+        "vgg9: ok, vgg9, 13 operations, T = 4",
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"errors", "examples", "jit", ""}
+GROUND = {"errors", "examples", "jit", "processes", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "__init__": {"simulate", "sweep", "report", "trace", "hardware", "accelerators"},
     "errors": set(),
     "examples": set(),
+    "processes": set(),
     "jit": set(),
 }
 LIBRARY_HOMES = {

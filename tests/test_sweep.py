@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from archsim import processes
 from archsim import sweep as sweeps
 from archsim.cli import main
 from archsim.errors import UsageError
@@ -155,8 +156,8 @@ def test_a_killed_sweep_goes_on_where_it_stopped(trace, tmp_path, monkeypatch):
     whole = output.read_text()
     lines = whole.splitlines(keepends=True)
     marked = lines[5].replace(",loas,", ",kept,", 1)
-    ran, real = [], sweeps._in_processes
-    monkeypatch.setattr(sweeps, "_in_processes", lambda s, p, j: ran.extend(p) or real(s, p, j))
+    ran, real = [], processes.results
+    monkeypatch.setattr(processes, "results", lambda work, points, jobs: ran.extend(points) or real(work, points, jobs))
     for torn in ("", lines[3][:25]):
         ran.clear()
         output.write_text(lines[0] + marked + lines[2] + torn)
@@ -241,17 +242,19 @@ def test_two_sweeps_do_not_write_the_same_file(trace, tmp_path, capsys):
         process.communicate()
 
 
-def die_on_four(point, plan):
+def die_on_four(plan, point):
     """In place of run_point: a point that takes its process with it."""
     if point.settings["pe.count"] == "4":
         os.kill(os.getpid(), signal.SIGKILL)
-    return sweeps.run_point(point, plan)
+    return real_run_point(plan, point)
+
+
+real_run_point = sweeps.run_point
 
 
 def test_a_point_that_kills_its_process_is_a_row_too(trace, tmp_path, monkeypatch):
     output = tmp_path / "sweep.csv"
-    real = sweeps._in_processes
-    monkeypatch.setattr(sweeps, "_in_processes", lambda *rest: real(*rest, work=die_on_four))
+    monkeypatch.setattr(sweeps, "run_point", die_on_four)
     assert sweep(trace, output, "--set", "pe.count=2,4,8,16,3,5", "--jobs", 2) == 2
     found = rows(output)
     assert [bool(row["error"]) for row in found] == [False, True, False, False, False, False]
