@@ -54,8 +54,9 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
     def likeness(other: str) -> float:
         mine, its = name.split("."), other.split(".")
-        differing = [".".join(part for part in parts if part not in rest) for parts, rest in ((mine, its), (its, mine))]
-        return difflib.SequenceMatcher(None, *differing).ratio() if all(differing) else 1.0
+        left = ".".join(part for part in mine if part not in its)
+        right = ".".join(part for part in its if part not in mine)
+        return difflib.SequenceMatcher(None, left, right).ratio() if left and right else 1.0
 
     closest = max(allowed, key=likeness, default=None)
     return f" (did you mean '{closest}'?)" if closest is not None and likeness(closest) >= 0.5 else ""

@@ -101,6 +101,14 @@ def run(
         compulsory_read_bytes={result.layer: result.compulsory_read_bytes for result in results},
         timeline=timeline,
         warnings=tuple(warnings),
+        hardware=str(hardware),
+        trace=str(trace),
+        overrides=tuple(overrides),
+        sram_size_kib=sum(
+            component.instances * float(component.parameters["capacity_bytes"]) / 1024
+            for component in inventory
+            if component.kind in ("cache", "sram")
+        ),
     )
 
 
@@ -123,9 +131,7 @@ def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _chosen(
-    accelerator: Accelerator, trace: Trace, able: Sequence[Operation], names: Sequence[str]
-) -> list[Operation]:
+def _chosen(accelerator: Accelerator, trace: Trace, able: Sequence[Operation], names: Sequence[str]) -> list[Operation]:
     """Those of ``able`` that are called one of ``names``; UsageError for a name that no operation has."""
     known = {operation.name for operation in trace.operations}
     allowed = [operation.name for operation in able]

@@ -411,6 +411,11 @@ class Accelerator(ABC):
                 "dram_row_misses": outcome.row_misses,
             },
             completions=outcome.completions if len(outcome.completions) else None,
+            agents={
+                unit.first + instance: f"{unit.name} {instance}" if unit.built > 1 else unit.name
+                for unit in program.units
+                for instance in range(unit.simulated)
+            },
         )
 
 

@@ -86,9 +86,9 @@ def result_file(path: str | Path, kind: bytes, inputs: Iterable[Path] = ()) -> I
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write each text under its file name into ``folder``."""
+    """Write each text under its file name into ``folder``; what no encoding knows (odd file names) is spelt out."""
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 @contextlib.contextmanager

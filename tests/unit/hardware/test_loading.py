@@ -176,7 +176,8 @@ def test_very_many_mistakes_are_summarised(problems):
         (["=1"], "--set =1: must be PATH=VALUE, such as pe.count=32"),
         (
             ["memory.cache.bank=8"],
-            "--set memory.cache.bank=8: unknown key; allowed: size_kib, banks, policy (did you mean 'memory.cache.banks'?)",
+            "--set memory.cache.bank=8: unknown key; "
+            "allowed: size_kib, banks, policy (did you mean 'memory.cache.banks'?)",
         ),
         (
             ["clock_mhz.x=1"],

@@ -256,16 +256,37 @@ def test_comparison_is_normalised_to_the_first():
     assert all(tuple(sorted(row)) == tuple(sorted(comparison.COLUMNS)) for row in rows)
 
 
+def test_different_layers_are_not_compared():
+    """Both are named, with the layers that only one of them ran."""
+    with pytest.raises(UsageError) as caught:
+        comparison.rows({"loas": report(layer("conv2"), layer("fc")), "other": report(layer("conv1"), layer("fc"))})
+    assert str(caught.value).startswith(
+        "compare: loas and other simulate different layers (conv2 against conv1), so their totals cannot be compared"
+    )
+
+
+def test_a_comparison_says_what_is_not_equal():
+    stored = Traffic("dram", "weight_format", "read", 640, 10)
+    sparse = report(layer(traffic=(*layer().traffic, stored)), clock_mhz=500, sram_size_kib=256)
+    assert comparison.notes({"a": sparse, "b": sparse}) == ["area is that of the chip, without DRAM"]
+    assert comparison.notes({"a": sparse, "b": report(layer(), sram_size_kib=352)})[1:] == [
+        "every weight is stored and moved, zeros too, on b; not on the others",
+        "clock differs: a 500 MHz, b 800 MHz",
+        "SRAM differs: a 256 KiB, b 352 KiB",
+    ]
+
+
 def test_timeline_slices_follow_each_other():
     completions = np.array([[0, 10], [1, 30], [0, 25]])
-    document = json.loads(timeline.trace_events([layer("a", completions=completions), layer("b")]))
+    first = layer("a", completions=completions, agents={0: "pe 0"})
+    document = json.loads(timeline.trace_events([first, layer("b")]))
     slices = [event for event in document["traceEvents"] if event["ph"] == "X"]
     assert [(e["name"], e["tid"], e["ts"], e["dur"]) for e in slices] == [
         *(("a", 0, 0, 100), ("a", 1, 0, 10), ("a", 1, 10, 15), ("a", 2, 0, 30)),
         ("b", 0, 100, 100),
     ]
     threads = {e["tid"]: e["args"]["name"] for e in document["traceEvents"] if e["name"] == "thread_name"}
-    assert threads == {0: "layers", 1: "agent 0", 2: "agent 1"}
+    assert threads == {0: "layers", 1: "pe 0", 2: "agent 1"}
 
 
 def test_timeline_too_long_for_the_viewer(monkeypatch):
