@@ -20,7 +20,8 @@ from time import perf_counter
 import ablations
 import chip
 import comparisons
-from jobs import RECORDED, cores, perform, without_recording
+import jobs
+from jobs import cores, perform
 
 from archsim import ArchsimError, __version__
 from archsim.errors import UsageError, nearest
@@ -56,15 +57,16 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", default=list(TABLES), help=f"these tables, of {', '.join(TABLES)}"
     )
-    parser.add_argument("--traces", type=Path, metavar="DIR", help=f"recorded spikes; else from {RECORDED[0]}")
+    parser.add_argument(
+        "--traces", type=Path, metavar="DIR", default=jobs.RECORDED, help="recorded spikes (default: %(default)s)"
+    )
     parser.add_argument("--jobs", type=int, default=cores(), help="processes (default: one a core, %(default)s)")
     arguments = parser.parse_args()
-    if arguments.traces:
-        RECORDED.insert(0, arguments.traces)
-    if missing := without_recording():
+    jobs.RECORDED = arguments.traces
+    if missing := jobs.without_recording():
         print(
-            f"no recorded spikes of {' and '.join(missing)} in {' or '.join(map(str, RECORDED))}: synthetic ones "
-            "instead, so numbers differ from those in DEVIATIONS.md; --traces DIR says where they are",
+            f"no recorded spikes of {' and '.join(missing)} in {jobs.RECORDED}: synthetic ones instead, so numbers "
+            "differ from those in DEVIATIONS.md; --traces DIR says where they are",
             file=sys.stderr,
         )
     try:

@@ -17,8 +17,7 @@ from archsim.trace import import_spikes, load_trace, save_trace, statistics, syn
 
 ROOT = Path(__file__).resolve().parents[3]
 MACHINES = ROOT / "hwconfigs"
-RECORDED = [ROOT.parent / "shared" / "traces"]
-"""Folders in which recorded spikes are looked for, first to last; ``--traces`` puts its own in front."""
+RECORDED = ROOT.parent / "shared" / "traces"  # --traces names another folder
 # Weight sparsities of Table II with the digits of the authors' artifact, for spikes that were recorded without weights.
 WEIGHT_SPARSITY = {"alexnet": 0.98264, "vgg16": 0.98228}
 TITLES = {"alexnet": "AlexNet", "vgg16": "VGG16", "resnet19": "ResNet19"}
@@ -55,10 +54,9 @@ class Workload:
 
 def network(name: str, weight_sparsity: float | None = None) -> Workload:
     """AlexNet, VGG16 or ResNet19 after masking: recorded spikes if they are there, else Table II's averages."""
-    if name in WEIGHT_SPARSITY:
-        for spikes in (folder / f"loas_cifar10_{name}_spikes.npz" for folder in RECORDED):
-            if spikes.exists():
-                return Workload(name, spikes, weight_sparsity or WEIGHT_SPARSITY[name])
+    spikes = RECORDED / f"loas_cifar10_{name}_spikes.npz"
+    if name in WEIGHT_SPARSITY and spikes.exists():
+        return Workload(name, spikes, weight_sparsity or WEIGHT_SPARSITY[name])
     return Workload(f"{name}-ft", weight_sparsity=weight_sparsity)
 
 
