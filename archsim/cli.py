@@ -1,8 +1,9 @@
 """The command line: each verb parses, calls one library function and prints; no modelling here.
 
-Tables go to stdout, aligned on a terminal and tab-separated in a pipe. Progress goes to stderr and only to a terminal.
-Errors go to stderr, one line each, behind ``archsim: error:``. Exit codes: 0 done, 2 the user's input is wrong, 1 a bug
-in archsim, 130 interrupted. Whatever takes long to import is imported where it is used.
+Tables go to stdout: for people on a terminal, with full precision and tab-separated in a pipe. What was done, warnings
+(``archsim: warning:``) and errors (``archsim: error:``) go to stderr, a line each; progress too, but only to a
+terminal. Exit codes: 0 done, 2 the user's input is wrong, 1 a bug in archsim, 130 interrupted. Whatever takes long to
+import is imported where it is used.
 """
 
 from __future__ import annotations
@@ -102,12 +103,14 @@ def run(
     """Simulate TRACE on HW, verify the outputs, and write the results folder."""
     from archsim.report import files
 
+    if _is_zip(hardware):
+        raise UsageError(f"{hardware}: is a trace; the order is HW TRACE")
     folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
     with files.results_folder(folder) as partial:
         report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=timeline)
         files.write_texts(partial, report.texts())
     _print_layers(report)
-    wrong = _print_verified(report)
+    wrong = _print_verified(report, verify)
     _note(f"results in {folder}{os.sep}")
     if wrong:
         raise UsageError(wrong)
@@ -147,11 +150,15 @@ def compare(
                 if progress:
                     progress(name, len(reports), len(names))
         rows = comparison.rows(reports)
-        partial.write_text(files.csv_text(rows, comparison.COLUMNS), encoding="utf-8", newline="\n")
-    _print_table(comparison.COLUMNS, [row.values() for row in _ordered(rows, comparison.COLUMNS)])
+        files.write_texts(partial.parent, {partial.name: files.csv_text(rows, comparison.COLUMNS)})
+    # Who reads it at a terminal has just typed the trace and the overrides.
+    columns = [name for name in comparison.COLUMNS if name not in ("trace", "overrides") or not sys.stdout.isatty()]
+    _print_table(columns, [row.values() for row in _ordered(rows, columns)], repeat=2)
+    for note in comparison.notes(reports):
+        _note(f"note: {note}")
     for figure in plots.plot(table):
         _note(f"figure in {figure}")
-    wrong = [line for name, report in reports.items() for line in _print_verified(report, f"{name}: ")]
+    wrong = [line for name, report in reports.items() for line in _print_verified(report, verify, f"{name}: ")]
     if wrong:
         raise UsageError(wrong)
 
@@ -272,19 +279,26 @@ def _print_layers(report: Report) -> None:
     _print_table(("layer", *shared), [*rows, ("total", *(total[column] for column in shared))])
 
 
-def _print_verified(report: Report, prefix: str = "") -> list[str]:
+def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]:
     """Warnings of a run, and whether its outputs are the trace's; returns what is wrong with the trace."""
     for warning in report.warnings:
         _warn(f"{prefix}{warning}")
-    summary = report.summary()
-    if not summary["mismatches"]:
-        _note(f"{prefix}{summary['layers_verified']} of {summary['layers']} layers verified bit for bit")
-        return []
     differing = [layer.layer for layer in report.layers if layer.mismatches]
-    return [
-        f"{prefix}{len(differing)} of {summary['layers']} layers: {summary['mismatches']} outputs differ from the"
-        f" trace's, in {', '.join(differing)}; they do not follow from its inputs and weights"
-    ]
+    unknown = [layer.layer for layer in report.layers if layer.mismatches is None]
+    layers = len(report.layers)
+    if differing:
+        return [
+            f"{prefix}{len(differing)} of {layers} layers: {report.summary()['mismatches']} outputs differ from the"
+            f" trace's, in {', '.join(differing)}; they do not follow from its inputs and weights"
+        ]
+    if not verify:
+        _note(f"{prefix}not verified: --no-verify")
+    elif len(unknown) == layers:
+        _note(f"{prefix}not verified: the trace stores no outputs")
+    else:
+        rest = f"; the trace stores no outputs of {', '.join(unknown)}" if unknown else ""
+        _note(f"{prefix}{layers - len(unknown)} of {layers} layers verified bit for bit{rest}")
+    return []
 
 
 # -------------------------------------------------------------------------------------------------------------- traces
@@ -306,12 +320,17 @@ def trace_info(trace: TraceFile) -> None:
     }
     _print_table(("fact", "value"), [(name, value) for name, value in facts.items() if value is not None])
     typer.echo()
-    columns = (
+    layers = statistics(loaded)
+    columns = [
         *("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density"),
         *("input_density", "operand", "operand_bits"),
-    )
-    layers = statistics(loaded)
-    _print_table(columns, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
+    ]
+    heads = columns
+    if sys.stdout.isatty():
+        columns = columns[:-1]  # so that the others fit 80 characters
+        spiking = any(layer.spikes is not None for layer in layers)
+        heads = columns if spiking else ["zero_ratio" if name == "silent_ratio" else name for name in columns]
+    _print_table(heads, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
 
 
 @trace_app.command("check")
@@ -482,7 +501,11 @@ def _is_zip(path: Path) -> bool:
 
 
 @app.command()
-def explain(hardware: Hardware, overrides: Overrides = None) -> None:
+def explain(
+    hardware: Hardware,
+    overrides: Overrides = None,
+    long: Annotated[bool, typer.Option("--long", help="On a terminal: also meanings, and sources of prices.")] = False,
+) -> None:
     """Print a machine: every value with its source, its area, and what each action costs."""
     from archsim.cost import area_rows, price_rows
     from archsim.hardware.loading import field_rows, override_path, value_comments
@@ -492,36 +515,63 @@ def explain(hardware: Hardware, overrides: Overrides = None) -> None:
     # A value's source is the comment behind it in the file; an overridden value has none.
     comments = value_comments(hardware)
     overridden = tuple(f"{override_path(override)}." for override in overrides or ())
-    values = []
+    values: list[tuple[object, ...]] = []
+    brief = sys.stdout.isatty() and not long
     for row in field_rows(machine.config):
         given = "override" if f"{row.path}.".startswith(overridden) else "default" if row.is_default else "file"
         source = comments.get(row.path, row.source) if given == "file" else row.source
-        values.append((row.path, row.value, given, row.description, source))
-    _print_table(("path", "value", "given", "meaning", "source"), values)
+        if brief and row.path == "description":
+            typer.echo(f"{row.value}\n")
+        elif brief:
+            values.append((row.path, str(row.value), source or ("" if given == "file" else given)))
+        else:
+            meaning = "" if sys.stdout.isatty() and row.description in source else row.description
+            values.append((row.path, row.value, given, meaning, source))
+    _print_table(("path", "value", "source") if brief else ("path", "value", "given", "meaning", "source"), values)
     inventory, table = machine.inventory(), load_prices(machine)
-    areas = area_rows(inventory, table)
-    typer.echo()
+    areas, prices = area_rows(inventory, table), price_rows(inventory, table)
     total = sum(row.area_mm2 for row in areas)
-    rows = [(row.unit, row.instances, row.area_mm2, row.source) for row in areas]
-    _print_table(("unit", "instances", "area_mm2", "source"), [*rows, ("total", "", total, "")])
-    typer.echo()
-    _print_table(
-        ("unit", "action", "price", "unit of price", "confidence", "source"),
-        [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in price_rows(inventory, table)],
-    )
+    tables: list[tuple[tuple[str, ...], list[tuple[object, ...]]]] = [
+        (
+            ("unit", "instances", "area_mm2", "source"),
+            [*((row.unit, row.instances, row.area_mm2, row.source) for row in areas), ("total", None, total, "")],
+        ),
+        (
+            ("unit", "action", "price", "unit of price", "confidence", "source"),
+            [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in prices],
+        ),
+    ]
+    for columns, rows in tables:
+        typer.echo()
+        cut = -1 if brief else None
+        _print_table(columns[:cut], [row[:cut] for row in rows])
 
 
 @app.command("list")
 def list_() -> None:
-    """List the accelerators, the presets of synthetic traces and the cost tables that come with archsim."""
+    """List accelerators, hardware files, presets of synthetic traces and cost tables: ours and those in hwconfigs/."""
     from archsim.accelerators import registry
+    from archsim.accelerators.base import KINDS
     from archsim.cost import load_table, table_names
+    from archsim.simulate import load_accelerator
     from archsim.trace.presets import PRESETS
 
-    rows = [("accelerator", name, _first_line(accelerator)) for name, accelerator in sorted(registry().items())]
-    rows += [("synthetic trace", name, preset.source) for name, preset in PRESETS.items()]
+    machines = sorted(registry().items())
+    runners = {kind: ", ".join(name for name, machine in machines if machine.operand == kind) for kind in KINDS}
+    rows = [("accelerator", name, _first_line(accelerator)) for name, accelerator in machines]
+    for path in sorted(Path("hwconfigs").glob("*.yaml")):
+        with contextlib.suppress(ArchsimError):  # 'archsim check' says what is wrong with it
+            rows.append(("hardware file", str(path), load_accelerator(path).config.description))
+    for name, preset in PRESETS.items():
+        whose = f"; only for {runners[preset.operand]}" if preset.operand == "int" else ""
+        rows.append(("synthetic trace", name, f"{preset.source}{whose}"))
     rows += [("cost table", name, load_table(name).title) for name in table_names()]
-    _print_table(("kind", "name", "what it is"), rows)
+    if not sys.stdout.isatty():
+        _print_table(("kind", "name", "what it is"), rows)
+        return
+    for kind in dict.fromkeys(row[0] for row in rows):
+        _print_table((kind, "what it is"), [row[1:] for row in rows if row[0] == kind])
+        typer.echo()
 
 
 @app.command()
@@ -583,51 +633,15 @@ def _ordered(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> list[dic
 # ------------------------------------------------------------------------------------------------------------ printing
 
 
-def _print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """A table on stdout: aligned on a terminal, tab-separated with full precision otherwise."""
-    if not sys.stdout.isatty():
-        for cells in (columns, *rows):
-            typer.echo("\t".join("" if cell is None else _one_line(str(cell)) for cell in cells))
+def _print_table(columns: Sequence[str], rows: Iterable[Iterable[object]], repeat: int = 1) -> None:
+    """A table on stdout: for people on a terminal, tab-separated with full precision otherwise."""
+    if sys.stdout.isatty():
+        from archsim.report.terminal import print_table
+
+        print_table(columns, ([_one_line(c) if isinstance(c, str) else c for c in cells] for cells in rows), repeat)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(markup=False, emoji=False, highlight=False)
-    given = [list(cells) for cells in rows]
-    numeric = [all(isinstance(line[i], int | float | None) for line in given) for i in range(len(columns))]
-    heads = [column.replace("_", " ") for column in columns]
-    lines = [[_for_people(cell) for cell in line] for line in given]
-    turned = [[head, *(line[i] for line in lines)] for i, head in enumerate(heads)]
-    if _width(heads, lines) > console.width >= _width(turned[0], turned[1:]):
-        # Too wide as it is, and not if turned: a row is then one quantity.
-        heads, lines, numeric = turned[0], turned[1:], [False, *[True] * len(given)]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for head, right in zip(heads, numeric, strict=True):
-        table.add_column(head, justify="right" if right else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
-
-
-def _width(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> int:
-    """Characters of a table whose heads may be broken between words."""
-    widest = (max(map(len, [*head.split(), *(line[i] for line in lines)])) for i, head in enumerate(heads))
-    return sum(widest) + 2 * (len(heads) - 1)
-
-
-def _for_people(cell: object) -> str:
-    """Numbers in four digits or so; millions and more with a letter, so that a row fits a terminal."""
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    if isinstance(cell, int | float) and abs(cell) >= 1e6:
-        for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-            if abs(cell) >= size:
-                return f"{cell / size:.4g} {letter}"
-    if isinstance(cell, int):
-        return f"{cell:,}"
-    if isinstance(cell, float):
-        return f"{cell:.4g}" if abs(cell) < 1e4 else f"{cell:,.0f}"
-    return "" if cell is None else _one_line(str(cell))
+    for cells in (columns, *rows):
+        typer.echo("\t".join("" if cell is None else _one_line(str(cell)) for cell in cells))
 
 
 @contextlib.contextmanager
@@ -651,9 +665,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
 
 
 def _note(message: str) -> None:
-    """Something worth knowing, for a person at a terminal."""
-    if sys.stderr.isatty():
-        typer.echo(message, err=True)
+    """Something worth knowing about what was done."""
+    typer.echo(_one_line(message), err=True)
 
 
 def _warn(message: str) -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsim import processes
-from archsim.errors import UsageError
+from archsim.errors import UsageError, nearest
 from archsim.report.report import Report
 
 if TYPE_CHECKING:
     from archsim.accelerators.base import Accelerator, EngineName
     from archsim.cost import CostTable
     from archsim.engine.result import LayerResult
-    from archsim.trace import Trace
+    from archsim.trace import Operation, Trace
 
 Progress = Callable[[str, int, int], None]
 """Called with a layer's name, how many layers are done, and how many there are."""
@@ -71,12 +71,18 @@ def run(
     problems = accelerator.problems(loaded)
     if problems:
         raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
-    results = tuple(_layers(accelerator, loaded, engine, layers, verify, timeline, progress))
-    warnings = list(slow_memories(inventory, table, accelerator.clock_mhz))
-    simulated = {result.layer for result in results}
-    if left_out := [name for name in layers or () if name not in simulated]:
-        why = "without weights or with an input of another kind"
-        warnings.append(f"chosen but not simulated, {why}: {', '.join(left_out)}")
+    able = accelerator.layers(loaded)
+    chosen = able if layers is None else _chosen(accelerator, loaded, able, layers)
+    if not chosen:
+        reasons = [accelerator.leaves_out(loaded, loaded.operation(name)) for name in layers or ()]
+        raise UsageError([f"{hardware} cannot run {trace}: {reason}" for reason in reasons or ["no layer is chosen"]])
+    results = tuple(_layers(accelerator, loaded, chosen, engine, verify, timeline, progress))
+    left_out = [name for name in dict.fromkeys(layers or ()) if name not in {result.layer for result in results}]
+    warnings = [
+        *slow_memories(inventory, table, accelerator.clock_mhz),
+        *(f"not simulated: {accelerator.leaves_out(loaded, loaded.operation(name))}" for name in left_out),
+        *_doubts(accelerator, results),
+    ]
     return Report(
         accelerator=accelerator.name,
         workload=loaded.network,
@@ -94,6 +100,14 @@ def run(
         compulsory_read_bytes={result.layer: result.compulsory_read_bytes for result in results},
         timeline=timeline,
         warnings=tuple(warnings),
+        hardware=str(hardware),
+        trace=str(trace),
+        overrides=tuple(overrides),
+        sram_size_kib=sum(
+            component.instances * float(component.parameters["capacity_bytes"]) / 1024
+            for component in inventory
+            if component.kind in ("cache", "sram")
+        ),
     )
 
 
@@ -120,24 +134,50 @@ def _run_one(hardware: str | Path, trace: str | Path, options: dict[str, Any]) -
     return run(hardware, trace, **options)
 
 
+def _chosen(accelerator: Accelerator, trace: Trace, able: Sequence[Operation], names: Sequence[str]) -> list[Operation]:
+    """Those of ``able`` that are called one of ``names``; UsageError for a name that no operation has."""
+    known = {operation.name for operation in trace.operations}
+    allowed = [operation.name for operation in able]
+    unknown = [
+        f"no layer '{name}' in {trace.network}; {accelerator.name} runs {', '.join(allowed)}{nearest(name, allowed)}"
+        for name in names
+        if name not in known
+    ]
+    if unknown:
+        raise UsageError(unknown)
+    return [operation for operation in able if operation.name in names]
+
+
+def _doubts(accelerator: Accelerator, results: Sequence[LayerResult]) -> Iterator[str]:
+    """What the events of a run say against its numbers."""
+    from archsim.hardware.loading import field_rows
+
+    events: dict[str, int] = {}
+    for result in results:
+        for name, count in result.events.items():
+            events[name] = events.get(name, 0) + count
+    if unknown := events.pop("output_is_upper_bound", 0):
+        yield f"{unknown} of {len(results)} layers: outputs unknown, written as fully dense (upper bound)"
+    widths = {row.path.replace(".", "_"): row for row in field_rows(accelerator.config)}
+    for name, count in sorted(events.items()):
+        register, overflows, _ = name.partition("_overflows")
+        if overflows and count:
+            row = next((row for path, row in widths.items() if path.endswith(f"{register}_bits")), None)
+            bits, where = (row.value, row.path) if row else (accelerator.sum_bits, name)
+            yield f"{count:,} additions exceed {bits} bits ({where}); sums were kept exact"
+
+
 def _layers(
     accelerator: Accelerator,
     trace: Trace,
+    operations: Sequence[Operation],
     engine: EngineName,
-    layers: Sequence[str] | None,
     verify: bool,
     record: bool,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
     from archsim.accelerators.base import layer_of
 
-    chosen = {operation.name for operation in (trace.select(layers=layers) if layers is not None else trace).operations}
-    operations = [operation for operation in accelerator.layers(trace) if operation.name in chosen]
-    if not operations:
-        kind = {"spike": "spikes", "int": "integers"}[accelerator.operand]
-        raise UsageError(
-            f"{trace.path}: no layer to simulate: none of the chosen layers has weights and {kind} as input"
-        )
     for done, operation in enumerate(operations):
         if progress:
             progress(operation.name, done, len(operations))

@@ -32,7 +32,7 @@ LIBRARY_HOMES = {
     "pandas": {"report/report.py", "report/plots.py", "report/files.py", "report/comparison.py"},
     "torch": set(),
     "typer": {"cli.py"},
-    "rich": {"cli.py"},
+    "rich": {"cli.py", "report/terminal.py"},
     "distributed": {"sweep.py"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

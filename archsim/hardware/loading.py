@@ -405,6 +405,8 @@ def _read_text(path: Path) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"{_plain(str(path), 200)}: cannot be read: {reason}") from None
+    if content.startswith(b"PK"):
+        raise ConfigError(f"{path}: is a zip file, as a trace is; expected a hardware file (YAML)")
     if len(content) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: is larger than {MAX_FILE_BYTES} bytes; expected a hardware file (YAML)")
     try:
@@ -524,7 +526,7 @@ class _Translator:
         key = str(path[-1])
         block = _block_at(self.config_class, path[:-1])
         allowed = list(block.model_fields) if block else []
-        hint = nearest(key, allowed) or self._elsewhere(key)
+        hint = nearest(_dotted(path), [_dotted((*path[:-1], name)) for name in allowed]) or self._elsewhere(key)
         where = self.document.where(path, of_key=True)
         self.document.problem(where, path, f"unknown key; allowed: {', '.join(allowed)}{hint}")
 

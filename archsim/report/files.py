@@ -101,9 +101,9 @@ def open_to_append(path: Path, kind: bytes) -> Iterator[IO[str]]:
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write each text under its file name into ``folder``."""
+    """Write each text under its file name into ``folder``; what no encoding knows (odd file names) is spelt out."""
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 @contextlib.contextmanager

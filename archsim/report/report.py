@@ -63,8 +63,10 @@ class Report:
     ``energy`` holds the energy rows of each layer, in the order of ``layers``. Layers run one after the other, so
     ``cycles`` of the run is their sum and ``latency_s = cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace
     together. ``resolved`` is the whole machine as YAML. ``compulsory_read_bytes`` says by layer name how many bytes
-    must be read from DRAM at least once. ``warnings`` say what is doubtful about the machine. A
-    Report that contradicts itself cannot be made: see :mod:`archsim.report.invariants`.
+    must be read from DRAM at least once. ``warnings`` say what is doubtful about the run. ``hardware`` and ``trace``
+    are the files as they were given, ``overrides`` what was changed of the machine's; ``sram_size_kib`` is the
+    capacity of its memories, tags and registers apart. A Report that contradicts itself cannot be made: see
+    :mod:`archsim.report.invariants`.
     """
 
     accelerator: str
@@ -81,6 +83,10 @@ class Report:
     compulsory_read_bytes: Mapping[str, int] = field(default_factory=dict)
     timeline: bool = False
     warnings: tuple[str, ...] = ()
+    hardware: str = ""
+    trace: str = ""
+    overrides: tuple[str, ...] = ()
+    sram_size_kib: float = 0.0
 
     def __post_init__(self) -> None:
         invariants.check(self)
@@ -98,12 +104,16 @@ class Report:
         compared = [layer.mismatches for layer in self.layers if layer.mismatches is not None]
         return {
             "accelerator": self.accelerator,
+            "hardware": self.hardware,
+            "overrides": list(self.overrides),
             "workload": self.workload,
+            "trace": self.trace,
             "labels": dict(self.labels),
             "engine": self.engine,
             "archsim_version": archsim.__version__,
             "trace_sha256": self.trace_sha256,
             "images": self.images,
+            "timesteps": max((layer.timesteps for layer in self.layers), default=0),
             "layers": len(self.layers),
             "clock_mhz": self.clock_mhz,
             "cycles": cycles,
@@ -116,6 +126,7 @@ class Report:
             "leakage_pj": math.fsum(row["energy_pj"] for row in self._energy_rows() if row["action"] == "leakage"),
             "power_mw": energy_pj * 1e-9 / latency_s if cycles else 0.0,
             "area_mm2": math.fsum(row.area_mm2 for row in self.area),
+            "sram_size_kib": self.sram_size_kib,
             **{name: sum(_traffic_sums(layer)[name] for layer in self.layers) for name in TRAFFIC_SUMS},
             "events": self._events(),
             "verified": not any(compared) if compared else None,

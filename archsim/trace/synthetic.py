@@ -66,6 +66,7 @@ def synthesize(
     """
     labels: dict[str, Any] = {}
     details = {}
+    preset_name = workload if isinstance(workload, str) else None
     if isinstance(workload, str):
         if workload not in PRESETS:
             known = ", ".join(PRESETS)
@@ -122,9 +123,31 @@ def synthesize(
         operations=operations,
         tensors=tensors,
         provenance=labels
-        | {"kind": "synthetic", "weights": "synthetic", "seed": seed, "recipe": "archsim trace synth"}
+        | {"kind": "synthetic", "weights": "synthetic", "seed": seed}
+        | {"recipe": _recipe(preset_name, workload, weight_density, timesteps, seed, images)}
         | {"details": details},
     )
+
+
+def _recipe(
+    preset: str | None,
+    layers: Sequence[SyntheticLayer | ActivationLayer],
+    weight_density: float | None,
+    timesteps: int,
+    seed: int,
+    images: int,
+) -> str:
+    """The command that makes the same trace; of layers that the command line cannot describe, the function."""
+    densities = [("weight_density", weight_density)]
+    options = [f"--preset {preset}"]
+    if preset is None:
+        alike = {replace(layer, name="", input_shape=(), out_channels=0) for layer in layers}
+        if len(alike) > 1 or any(layer.kernel != 1 or layer.input_shape[2:] != (1,) for layer in layers):
+            return "archsim.trace.synthesize"
+        options = [f"--shape {m},{layer.out_channels},{k}" for layer in layers for k, m, _ in [layer.input_shape]]
+        densities = [item for item in vars(layers[0]).items() if item[0].endswith(("_density", "_ratio"))]
+    options += [f"--{name.replace('_', '-')} {value}" for name, value in densities if value is not None]
+    return " ".join(["archsim trace synth", *options, f"--timesteps {timesteps} --seed {seed} --images {images}"])
 
 
 def draw_spikes(

@@ -115,7 +115,7 @@ def problems(load, tmp_path):
         (
             GOOD + "memory:\n  cache:\n    size_kb: 3\n",
             "hw.yaml:5:5 memory.cache.size_kb: unknown key; "
-            "allowed: size_kib, banks, policy (did you mean 'size_kib'?)",
+            "allowed: size_kib, banks, policy (did you mean 'memory.cache.size_kib'?)",
         ),
         (
             GOOD + "size_kib: 3\n",
@@ -176,7 +176,8 @@ def test_very_many_mistakes_are_summarised(problems):
         (["=1"], "--set =1: must be PATH=VALUE, such as pe.count=32"),
         (
             ["memory.cache.bank=8"],
-            "--set memory.cache.bank=8: unknown key; allowed: size_kib, banks, policy (did you mean 'banks'?)",
+            "--set memory.cache.bank=8: unknown key; "
+            "allowed: size_kib, banks, policy (did you mean 'memory.cache.banks'?)",
         ),
         (
             ["clock_mhz.x=1"],
