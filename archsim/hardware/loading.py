@@ -31,7 +31,7 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -116,6 +116,23 @@ def value_comments(path: str | Path) -> dict[str, str]:
                 found[prefix] = rest.lstrip("# ")
 
     walk(yaml.compose(text, Loader=yaml.SafeLoader), "")
+    return found
+
+
+def explained_values(
+    path: str | Path, config: Block, overrides: Iterable[str] = ()
+) -> list[tuple[str, object, str, str, str]]:
+    """Every value of a machine: path, value, who gave it (file, override or default), meaning, source.
+
+    A value's source is the comment behind it in the file; an overridden value has none.
+    """
+    comments = value_comments(path)
+    overridden = tuple(f"{override_path(override)}." for override in overrides)
+    found = []
+    for row in field_rows(config):
+        given = "override" if f"{row.path}.".startswith(overridden) else "default" if row.is_default else "file"
+        source = comments.get(row.path, row.source) if given == "file" else row.source
+        found.append((row.path, row.value, given, row.description, source))
     return found
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from archsim.report.terminal import column
+
 if TYPE_CHECKING:
     from archsim.report.report import Report
 
@@ -56,14 +58,6 @@ class Card(NamedTuple):
     note: str = ""
 
 
-SCALES = {
-    "cycles": ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")),
-    "s": ((1, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")),
-    "pJ": ((1e12, "J"), (1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ"), (1, "pJ")),
-    "bytes": ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")),
-}
-
-
 def page(report: Report, sources: Sources, figures: Iterable[Path]) -> str:
     """The page of ``report``; ``figures`` are SVG files in the order in which they are shown."""
     import jinja2
@@ -105,25 +99,28 @@ def _verdict(summary: Mapping[str, Any]) -> tuple[str, str]:
     return "bad", f"{summary['mismatches']:,} outputs differ from the trace's"
 
 
-def scaled(value: float, unit: str) -> str:
-    """``value`` in three or four digits with the prefix that fits: ``2.77 ms``."""
-    size, name = next(((s, n) for s, n in SCALES[unit] if abs(value) >= s), SCALES[unit][-1])
-    return f"{value / size:.4g} {name}".rstrip()
-
-
 def _cards(summary: Mapping[str, Any]) -> list[Card]:
-    images = max(1, summary["images"])
     moved = {level: summary[f"{level}_read_bytes"] + summary[f"{level}_write_bytes"] for level in ("dram", "sram")}
-    return [
-        Card("latency", scaled(summary["latency_s"], "s"), f"{scaled(summary['latency_s'] / images, 's')} an image"),
-        Card("cycles", f"{summary['cycles']:,}", f"{summary['stall_cycles'] / max(1, summary['cycles']):.0%} stalled"),
-        Card("energy", scaled(summary["energy_pj"], "pJ"), f"{scaled(summary['energy_pj'] / images, 'pJ')} an image"),
-        Card("power", f"{summary['power_mw']:.4g} mW", "energy / latency, DRAM included"),
-        Card("area", f"{summary['area_mm2']:.4g} mm2", "without DRAM"),
-        Card("utilization", f"{summary['utilization']:.1%}", "of the processing elements"),
-        Card("DRAM traffic", scaled(moved["dram"], "bytes"), "read and written"),
-        Card("SRAM traffic", scaled(moved["sram"], "bytes"), "read and written"),
-    ]
+    shown = {
+        "latency_s": (summary["latency_s"], _an_image("latency_s", summary)),
+        "cycles": (summary["cycles"], f"{summary['stall_cycles'] / max(1, summary['cycles']):.0%} stalled"),
+        "energy_pj": (summary["energy_pj"], _an_image("energy_pj", summary)),
+        "power_mw": (summary["power_mw"], "energy / latency, DRAM included"),
+        "area_mm2": (summary["area_mm2"], "DRAM not included"),
+        "utilization": (summary["utilization"], "of the processing elements"),
+        "dram_bytes": (moved["dram"], "read and written"),
+        "sram_bytes": (moved["sram"], "read and written"),
+    }
+    cards = []
+    for name, (value, note) in shown.items():
+        head, text = column(name, [value])
+        cards.append(Card(head, text, note))
+    return cards
+
+
+def _an_image(name: str, summary: Mapping[str, Any]) -> str:
+    head, text = column(name, [summary[name] / max(1, summary["images"])])
+    return f"{text} {head.partition('[')[2].rstrip(']')} an image"
 
 
 def _tables(report: Report, sources: Sources) -> list[Table]:
@@ -153,26 +150,18 @@ def _cells(report: Report, name: str) -> list[tuple[Any, ...]]:
 def _table(
     title: str, note: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, shown: bool = False
 ) -> Table:
-    numeric = [all(_is_number(row[place]) for row in rows) for place in range(len(columns))]
-    heads = [Column(name.replace("_", " "), number) for name, number in zip(columns, numeric, strict=True)]
-    cells = [
-        [_cell(value, "source" if name == "source" else "") for name, value in zip(columns, row, strict=True)]
-        for row in rows
-    ]
-    return Table(title, note, heads, cells, shown)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _cell(value: Any, kind: str) -> Cell:
-    if value is None:
-        return Cell("", "")
-    if isinstance(value, bool) or not _is_number(value):
-        return Cell(str(value).lower() if isinstance(value, bool) else str(value), None, kind)
-    text = f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
-    return Cell(text, repr(value), "number")
+    heads, lines = [], []
+    for place, name in enumerate(columns):
+        values = [row[place] for row in rows]
+        head, *texts = column(name, values)
+        number = all(isinstance(value, int | float | None) and not isinstance(value, bool) for value in values)
+        kind = "number" if number else "source" if name == "source" else ""
+        heads.append(Column(head, number))
+        lines.append([
+            Cell(text, repr(value) if number and value is not None else None, kind)
+            for text, value in zip(texts, values, strict=True)
+        ])  # fmt: skip
+    return Table(title, note, heads, list(zip(*lines, strict=True)), shown)
 
 
 def _inline(figure: Path) -> str:
@@ -182,8 +171,9 @@ def _inline(figure: Path) -> str:
 
 
 def _origin(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    names = ("archsim_version", "engine", "accelerator", "workload", "trace_sha256")
-    return [(name, summary[name]) for name in names] + sorted(_flat(summary["labels"]).items())
+    names = ("archsim_version", "engine", "hardware", "accelerator", "trace", "workload", "trace_sha256")
+    labels = sorted(_flat(summary["labels"]).items())
+    return [*((name, summary[name]) for name in names), ("overrides", " ".join(summary["overrides"])), *labels]
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
