@@ -55,7 +55,8 @@ def test_every_row_is_there_with_its_full_precision():
     for rows, name in zip(found.tables, ("layers", "energy", "traffic", "units", "area"), strict=False):
         assert len(rows) == len(run.rows(name)), name
         for cells, row in zip(rows, run.rows(name), strict=True):
-            for (key, text), value in zip(cells, row.values(), strict=True):
+            for (key, text), column in zip(cells, run.columns(name), strict=True):
+                value = row[column]
                 if isinstance(value, int | float):
                     assert float(key) == value
                 else:
