@@ -244,7 +244,9 @@ def sweep(
 
 @app.command()
 def plot(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A results folder or the CSV of a comparison.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A results folder, or the CSV of a comparison or a sweep.")
+    ],
 ) -> None:
     """Draw the figures of a result as PNG and SVG; prints the files written."""
     from archsim.report import plots
