@@ -234,7 +234,9 @@ def sweep(
                 progress("points", done, total)
     rows = sweeps.read(output)
     shown = [name for name in rows[0] if name not in ("hardware", *sweeps.IDENTITY)]
-    _print_table(shown, [[row[name] for name in shown] for row in rows])
+    _print_table(
+        shown, [[_number(row[name]) if name in sweeps.MEASURES else row[name] for name in shown] for row in rows]
+    )
     _note(f"{len(rows)} points in {output}")
     wrong = [f"{output}: point {row['point']}: {row['error']}" for row in rows if row["error"]]
     if wrong:
@@ -566,7 +568,7 @@ def explain(
 
 @app.command("list")
 def list_() -> None:
-    """List accelerators, hardware files, presets of synthetic traces and cost tables: ours and those in hwconfigs/."""
+    """List the accelerators, hardware files, traces, presets of synthetic traces and cost tables of archsim."""
     from archsim.accelerators import registry
     from archsim.accelerators.base import KINDS
     from archsim.cost import load_table, table_names
@@ -576,9 +578,9 @@ def list_() -> None:
     machines = sorted(registry().items())
     runners = {kind: ", ".join(name for name, machine in machines if machine.operand == kind) for kind in KINDS}
     rows = [("accelerator", name, _first_line(accelerator)) for name, accelerator in machines]
-    for path in sorted(Path("hwconfigs").glob("*.yaml")):
-        with contextlib.suppress(ArchsimError):  # 'archsim check' says what is wrong with it
-            rows.append(("hardware file", str(path), load_accelerator(path).config.description))
+    for name, path in examples.machines().items():
+        rows.append(("hardware file", name, load_accelerator(path).config.description))
+    rows += [("trace", name, path.name) for name, path in examples.traces().items()]
     for name, preset in PRESETS.items():
         whose = f"; only for {runners[preset.operand]}" if preset.operand == "int" else ""
         rows.append(("synthetic trace", name, f"{preset.source}{whose}"))
@@ -633,6 +635,14 @@ def _each(paths: Iterable[Path], load: Callable[[Path], Any]) -> list[Any]:
 
 def _first_line(documented: object) -> str:
     return (documented.__doc__ or "").strip().partition("\n")[0]
+
+
+def _number(cell: str | None) -> int | float | str | None:
+    """A cell of a CSV file as the number that it was, if it was one."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError, TypeError):
+            return kind(cell)  # type: ignore[arg-type]
+    return cell
 
 
 def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
