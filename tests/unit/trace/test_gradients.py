@@ -21,7 +21,11 @@ from archsim.trace import (
     synthesize,
     total,
 )
+from archsim.trace.resimulation import compute
+from tests.machines import ROOT
 from tests.small_traces import LABELS, contents, tiny, trained
+
+WORKLOADS = ROOT / "workloads"
 
 SHAPES = [
     matrix_product(
@@ -67,6 +71,54 @@ def test_masks_are_read_with_numpy_alone(tmp_path):
 def test_masks_change_no_output():
     assert [check.mismatches for check in check_trace(trained())] == [0, 0, 0, 0]
     assert trained().sha256 != tiny(timesteps=3, images=1).sha256
+
+
+def potentials(trace, operation):
+    """X[t] with its fraction bits, int64 [T, I, N, H, W], by the equations of ``workloads/README.md``."""
+    bare = Trace(
+        network="one", timesteps=trace.timesteps, provenance=LABELS,
+        operations=[replace(operation, neuron=None, gradient_mask=None)],
+        tensors={name: trace.tensor(name) for name in operation.inputs},
+    )  # fmt: skip
+    currents = compute(bare.operations[0], [trace.tensor(name) for name in operation.inputs], trace.timesteps)
+    fired = trace.tensor(operation.output)
+    found = [currents[0] << operation.neuron.fraction_bits]
+    for t in range(1, trace.timesteps):
+        rest = np.where(fired[t - 1], 0, found[-1] >> operation.neuron.leak_shift)
+        found.append((currents[t] << operation.neuron.fraction_bits) + rest)
+    return np.stack(found)
+
+
+def test_masks_of_the_trained_step_follow_from_its_potentials():
+    """The loss has a term in every spike, so that gradients are zero only where surrogate gradients are.
+
+    The surrogate gradient is not zero for 0 < X < 2 h, and X[t+1] hands its gradient down unless the neuron fired.
+    Without that term in the loss, gradients are zero there too, and a pool hands each gradient to one of its inputs.
+    """
+    trace = load_trace(WORKLOADS / "vgg9_training_step.npz")
+    plain = load_trace(WORKLOADS / "vgg9_training_step_plain.npz")
+    assert all(np.array_equal(plain.tensor(name), trace.tensor(name)) for name in trace.tensors)
+    pooled = {operation.inputs[0] for operation in trace if operation.op == "pool"}
+    for operation in trace.operations:
+        if operation.neuron is None:
+            continue
+        x, mask = potentials(trace, operation), operation.gradient_mask
+        sparser = plain.operation(operation.name).gradient_mask
+        assert 0 < sparser.sum() < mask.sum()
+        assert not (sparser & ~mask).any()
+        if operation.output in pooled:
+            *outer, height, width = sparser[-1].shape
+            windows = sparser[-1].reshape(*outer, height // 2, 2, width // 2, 2)
+            assert windows.sum(axis=(-3, -1)).max() == 1
+        limit = operation.neuron.threshold[:, np.newaxis, np.newaxis] << operation.neuron.fraction_bits
+        wanted = (x > 0) & (x < 2 * limit)
+        fired = trace.tensor(operation.output)
+        np.testing.assert_array_equal(x > limit, fired)
+        for t in reversed(range(trace.timesteps - 1)):
+            wanted[t] |= wanted[t + 1] & ~fired[t]
+        np.testing.assert_array_equal(mask, wanted, operation.name)
+    assert trace.operation("fc").gradient_mask.all()
+    assert {check.mismatches for check in check_trace(trace)} == {0}
 
 
 def test_selected_images_and_layers_keep_their_masks(tmp_path):

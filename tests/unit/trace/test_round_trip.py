@@ -145,7 +145,9 @@ def test_widths():
     assert (tiny().bits("pixels"), tiny().scale("pixels")) == (8, 1 / 255)
 
 
-@pytest.mark.parametrize("name", ["vgg9_dual_sparse", "vgg16_dual_sparse"])
+@pytest.mark.parametrize(
+    "name", ["vgg9_dual_sparse", "vgg16_dual_sparse", "vgg9_training_step", "vgg9_training_step_plain"]
+)
 def test_traces_of_before_are_what_they_were(name, tmp_path):
     """The committed traces load, and they and a copy have the hash that the tables tell."""
     trace = load_trace(README.parent / f"{name}.npz")
