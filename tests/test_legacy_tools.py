@@ -1,6 +1,7 @@
 """SATA_Sim and SpikeSim as replicated: what the originals print, to the last digit, and what is done with bad files."""
 
 import json
+import os
 import subprocess
 import sys
 from math import ceil
@@ -456,6 +457,24 @@ def test_the_commands_print_tables_in_a_pipe():
     report = json.loads(tuned.stdout)
     assert (report["timesteps"], report["crossbar"]) == (10, {"size": 128, "device": "sram"})
     assert report["totals"]["latency_ns"] == 2 * 62_832_640
+
+
+def test_the_commands_print_for_people_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    spikesim.main([str(VGG9)])
+    out = capsys.readouterr().out
+    assert "62,832,640.00" in out
+    assert "pe cycles" in out
+    assert "\t" not in out
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    run = [sys.executable, str(PAPERS / "legacy_spikesim.py"), str(VGG9), "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(run, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_wrong_input_is_one_line_a_problem_and_exit_code_2(tmp_path):

@@ -16,6 +16,7 @@ the tools do, and said to be.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -245,11 +246,13 @@ def command(program: Callable[[Sequence[str] | None], None], arguments: Sequence
     """Run ``program``; the exit code: 0, or 2 behind one line for each problem of what the user gave."""
     try:
         program(arguments)
+        sys.stdout.flush()
     except ArchsimError as error:
         print(error, file=sys.stderr)
         return 2
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read the output has seen enough; keep the interpreter from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
