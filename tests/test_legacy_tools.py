@@ -390,6 +390,13 @@ def test_every_problem_of_a_file_at_once_each_with_its_place(tmp_path):
     ]
 
 
+def test_a_linear_layer_has_no_map_to_pool(tmp_path):
+    path = write(tmp_path, [linear("a", 2, 2) | {"pool": 2, "stride": 2}])
+    assert [line.partition(": ")[2] for line in problems(sata.SataNetwork, path)] == [
+        "a linear has none; remove it, got 2"
+    ] * 2
+
+
 def test_names_occur_once_and_some_layer_is_known(tmp_path):
     twice = write(tmp_path, [linear("a", 2, 2), linear("a", 2, 2)])
     assert problems(sata.SataNetwork, twice) == ["5:10 layers.1.name: is the name of an earlier layer too, got 'a'"]

@@ -86,7 +86,7 @@ class Layer(Block):
             if not all(least <= side <= 1 << 16 for side in getattr(self, key)):
                 problems[key] = f"must be rows and columns from {least} to {1 << 16}"
         if self.is_linear:
-            maps = {"input", "kernel", "stride", "padding"} & self.model_fields_set
+            maps = {"input", "kernel", "stride", "padding", "pool"} & self.model_fields_set
             problems |= dict.fromkeys(sorted(maps), f"a {LINEAR} has none; remove it")
         if not problems and min(self.output) // self.pool < 1:
             problems["input"] = "leaves no output: too small for kernel, padding and pool"
