@@ -41,6 +41,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from archsim import examples
 from archsim.errors import ConfigError, nearest
 
 MAX_FILE_BYTES = 1 << 16
@@ -84,7 +85,8 @@ def load_machine(path: str | Path, registry: Mapping[str, type[BlockT]], overrid
     ``registry`` maps the allowed values of the key ``accelerator`` to the Config class that validates the file.
     Raises ConfigError with one line per problem: ``path:line:column key.path: what is wrong, got X; allowed: Y``.
     """
-    document = _read(path, overrides, "a machine, starting with 'accelerator: NAME'", "a hardware file")
+    content = "a machine, starting with 'accelerator: NAME'"
+    document = _read(path, examples.find(path), overrides, content, "a hardware file")
     return _validated(document, _config_class(document, registry))
 
 
@@ -93,12 +95,12 @@ def load_block(path: str | Path, block_class: type[BlockT], kind: str, overrides
 
     ``kind`` is what the file should be, such as "a network". Raises ConfigError as :func:`load_machine` does.
     """
-    return _validated(_read(path, overrides, kind, kind), block_class)
+    return _validated(_read(path, Path(path), overrides, kind, kind), block_class)
 
 
-def _read(path: str | Path, overrides: Sequence[str], content: str, kind: str) -> _Document:
-    document = _Document(str(path))
-    document.parse(_read_text(Path(path), kind), content)
+def _read(name: str | Path, file: Path, overrides: Sequence[str], content: str, kind: str) -> _Document:
+    document = _Document(str(name))
+    document.parse(_read_text(file, kind), content)
     for override in overrides:
         document.override(override)
     return document
@@ -118,7 +120,7 @@ def _validated(document: _Document, block_class: type[BlockT] | None) -> BlockT:
 
 def value_comments(path: str | Path) -> dict[str, str]:
     """What the file says behind its values: the comment of each scalar's line, by path. This is where sources stand."""
-    text = _read_text(Path(path))
+    text = _read_text(examples.find(path))
     lines = text.splitlines()
     found: dict[str, str] = {}
 
@@ -415,6 +417,8 @@ def _read_text(path: Path, kind: str = "a hardware file") -> str:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        if len(path.parts) == 1:
+            siblings += examples.machines()
         raise ConfigError(f"{path}: no such file{nearest(path.name, siblings)}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
