@@ -348,10 +348,11 @@ def trace_info(trace: TraceFile) -> None:
     columns = [
         *("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density"),
         *("input_density", "operand", "operand_bits"),
+        *(["gradient_density"] if any(layer.gradients is not None for layer in layers) else []),
     ]
     heads = columns
     if sys.stdout.isatty():
-        columns = columns[:-1]  # so that the others fit 80 characters
+        columns.remove("operand_bits")  # so that the others fit 80 characters
         spiking = any(layer.spikes is not None for layer in layers)
         heads = columns if spiking else ["zero_ratio" if name == "silent_ratio" else name for name in columns]
     _print_table(heads, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
@@ -396,6 +397,9 @@ def trace_synth(
     weight_density: Annotated[
         float | None, typer.Option(metavar="SHARE", help="From 0 to 1; default: that of the preset.")
     ] = None,
+    gradient_density: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Also gradient masks, as of a step of training; from 0 to 1.")
+    ] = None,
     timesteps: Annotated[int | None, typer.Option(help="Default: those of the preset, or 4.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal traces.")] = 0,
     images: Annotated[int, typer.Option(help="Number of images.")] = 1,
@@ -406,14 +410,14 @@ def trace_synth(
     if (preset is None) == (not shape):
         raise UsageError("trace synth: give either --preset or --shape")
     spikes = (spike_density, silent_ratio, fire_once_ratio)
+    make = partial(synthesize, seed=seed, images=images, timesteps=timesteps, gradient_density=gradient_density)
     if preset is None:
         layers = _products(shape or (), spikes, activation_density, weight_density)
-        _save(partial(synthesize, layers, seed=seed, images=images, timesteps=timesteps), output)
+        _save(partial(make, layers), output)
         return
     if any(share is not None for share in (*spikes, activation_density)):
         raise UsageError("trace synth: densities of inputs go with --shape; a preset brings its own")
-    make = partial(synthesize, preset, seed=seed, images=images, timesteps=timesteps, weight_density=weight_density)
-    _save(make, output)
+    _save(partial(make, preset, weight_density=weight_density), output)
 
 
 def _products(
