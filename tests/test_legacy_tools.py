@@ -383,7 +383,7 @@ def test_every_problem_of_a_file_at_once_each_with_its_place(tmp_path):
         " (did you mean 'timesteps'?)",
         "3:20 sparsity.spikes: must be at most 1, got 1.5",
         "5:77 layers.0.kernal: unknown key; allowed: name, type, in_channels, out_channels, input, kernel, stride,"
-        " padding, pool, dram_ifmap_reads (did you mean 'kernel'?)",
+        " padding, pool, dram_ifmap_reads (did you mean 'layers.0.kernel'?)",
         "6:5 layers.1.out_channels: missing; a linear needs it",
         "6:53 layers.1.kernel: a linear has none; remove it, got [3, 3]",
         "7:69 layers.2.input: leaves no output: too small for kernel, padding and pool, got [2, 2]",
@@ -488,6 +488,6 @@ def test_wrong_input_is_one_line_a_problem_and_exit_code_2(tmp_path):
     done = command("spikesim", VGG9, "--crossbar", "many", "--device", "ram", "--timesteps", 0)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 3
-    assert "--set crossbar.device=ram: must be 'rram' or 'sram', got 'ram' (did you mean 'sram'?)" in done.stderr
+    assert "--set crossbar.device=ram: must be 'rram' or 'sram', got 'ram' (did you mean 'rram'?)" in done.stderr
     done = command("sata_sim", tmp_path / "none.yaml", "--mode", "training")
     assert (done.returncode, done.stderr) == (2, f"{tmp_path / 'none.yaml'}: no such file\n")

@@ -330,7 +330,7 @@ def test_other_files_and_lists_of_blocks_are_read_the_same_way(tmp_path):
     assert lines("") == [": is empty; expected a shelf"]
     assert lines("items:\n- {sise: 1}\n- {size: 0}\n") == [
         ":2:3 items.0.size: missing",
-        ":2:4 items.0.sise: unknown key; allowed: size (did you mean 'size'?)",
+        ":2:4 items.0.sise: unknown key; allowed: size (did you mean 'items.0.size'?)",
         ":3:10 items.1.size: must be at least 1, got 0",
     ]
     assert lines("items:\n- {size: 2}\n- {size: 1}\n") == [":3:10 items.1.size: must not fall, got 1"]
