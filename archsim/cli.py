@@ -34,7 +34,7 @@ app = typer.Typer(
     help="What would this machine do with my trained network? Cycles, energy, area and traffic, layer by layer.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
 )
 # typer exports only one leaf of its usage errors; the base of that leaf is what they share.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
@@ -54,8 +54,33 @@ class Engine(StrEnum):
     reference = "reference"
 
 
-Hardware = Annotated[Path, typer.Argument(metavar="HW", help="Hardware file (YAML).")]
-TraceFile = Annotated[Path, typer.Argument(metavar="TRACE", help="Trace file (.npz).")]
+def _files_and(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """How a word that is a file's or a shipped one's name may go on, for the shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        folder, _, start = incomplete.rpartition("/")
+        found = [] if folder else [name for name in names() if name.startswith(start)]
+        with contextlib.suppress(OSError):
+            for entry in sorted(Path(folder or ".").iterdir()):
+                if entry.name.startswith(start):
+                    found.append(f"{folder}/{entry.name}" if folder else entry.name)
+        return found
+
+    return complete
+
+
+Hardware = Annotated[
+    Path,
+    typer.Argument(
+        metavar="HW", help="Hardware file (YAML), or the name of one.", autocompletion=_files_and(examples.machines)
+    ),
+]
+TraceFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TRACE", help="Trace file (.npz), or the name of one.", autocompletion=_files_and(examples.traces)
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override, such as pe.count=32.")
 ]
@@ -537,6 +562,7 @@ def explain(
     """Print a machine: every value with its source, its area, and what each action costs."""
     from archsim.cost import area_rows, price_rows
     from archsim.hardware.loading import explained_values
+    from archsim.report import diagram
     from archsim.simulate import load_accelerator, load_prices
 
     machine = load_accelerator(hardware, overrides or ())
@@ -552,6 +578,8 @@ def explain(
             values.append((path, value, given, meaning, source))
     _print_table(("path", "value", "source") if brief else ("path", "value", "given", "meaning", "source"), values)
     inventory, table = machine.inventory(), load_prices(machine)
+    if sys.stdout.isatty():
+        typer.echo(f"\n{diagram.draw(inventory)}")
     areas, prices = area_rows(inventory, table), price_rows(inventory, table)
     total = sum(row.area_mm2 for row in areas)
     tables: list[tuple[tuple[str, ...], list[tuple[object, ...]]]] = [
@@ -720,6 +748,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
     command = typer.main.get_command(app)
+    if "_ARCHSIM_COMPLETE" in os.environ and arguments is None:
+        command(prog_name="archsim")  # the shell asks how a word may go on
     # A stream that was closed before the start is None.
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115

@@ -7,6 +7,7 @@ memory at a time.
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -53,16 +54,20 @@ def run(
     verify: bool = True,
     timeline: bool = False,
     progress: Progress | None = None,
+    **settings: object,
 ) -> Report:
-    """Simulate the spiking layers of the trace file ``trace`` on the machine of the file ``hardware``.
+    """Simulate the layers of the trace ``trace`` on the machine ``hardware``: files, or names such as loas and vgg9.
 
-    ``layers`` restricts the run to layers of these names. ``verify`` compares every output with the trace's. Raises
-    ConfigError, TraceError or UsageError for what is wrong with the input, all problems of a file at once.
+    ``overrides`` are settings as on the command line, ``"pe.count=32"``; ``settings`` the same by keyword, with two
+    underscores for a dot: ``pe__count=32``. ``layers`` restricts the run to layers of these names. ``verify`` compares
+    every output with the trace's. Raises ConfigError, TraceError or UsageError for what is wrong with the input, all
+    problems of a file at once.
     """
     from archsim.cost import area_rows, energy_rows, slow_memories
     from archsim.hardware.loading import resolved_yaml
     from archsim.trace import load_trace
 
+    overrides = (*overrides, *(f"{name.replace('__', '.')}={_yaml(value)}" for name, value in settings.items()))
     accelerator = load_accelerator(hardware, overrides)
     table = load_prices(accelerator)
     inventory = accelerator.inventory()
@@ -109,6 +114,14 @@ def run(
             if component.kind in ("cache", "sram")
         ),
     )
+
+
+def _yaml(value: object) -> str:
+    """``value`` in one line of YAML; JSON is part of it."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a setting must be a number, a truth value, text, a list or a mapping: {error}") from error
 
 
 def run_each(hardware: Sequence[str | Path], trace: str | Path, **options: Any) -> Iterator[Report]:

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "engine": {"engine", "hardware", "compress"},
     "accelerators": {"accelerators", "engine", "hardware", "compress", "trace"},
     "cost": {"cost", "hardware"},
-    "report": {"report", "engine", "cost"},
+    "report": {"report", "engine", "cost", "hardware"},
     "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
     "sweep": {"simulate", "hardware", "report"},
     "cli": {"examples", "simulate", "sweep", "accelerators", "engine", "report", "cost", "hardware", "trace", "jit"},

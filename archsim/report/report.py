@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.metadata
 import math
 import platform
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import archsim
 from archsim.engine.result import LayerResult
-from archsim.report import files, invariants, timeline
+from archsim.report import files, invariants, terminal, timeline
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ class AreaRow(Protocol):
     def source(self) -> str: ...  # noqa: D102
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """One run: what was run, the layers in order, and what they cost.
 
@@ -90,6 +91,32 @@ class Report:
 
     def __post_init__(self) -> None:
         invariants.check(self)
+
+    def __repr__(self) -> str:
+        told = self._told()
+        return f"<Report: {self.workload} on {self.accelerator}, {', '.join(told)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the key numbers and the table of layers."""
+        head = html.escape(f"{self.workload} on {self.accelerator}")
+        return (
+            f"<p><b>{head}</b>: {html.escape(', '.join(self._told()))}</p>{self.frame('layers').to_html(index=False)}"
+        )
+
+    def _told(self) -> list[str]:
+        """Key numbers for people."""
+        summary = self.summary()
+        shown = [terminal.column(name, [summary[name]]) for name in ("latency_s", "energy_pj", "area_mm2")]
+        verified = {
+            True: "verified bit for bit",
+            False: f"{summary['mismatches']} outputs differ",
+            None: "not verified",
+        }
+        return [
+            f"{summary['cycles']:,} cycles",
+            *(f"{text} {head.partition('[')[2].rstrip(']')}" for head, text in shown),
+            verified[summary["verified"]],
+        ]
 
     def summary(self) -> dict[str, Any]:
         """The totals of the run, as in ``summary.json``.
