@@ -30,7 +30,7 @@ RESULT_FILES = (
     "report.html",
 )
 FIGURES = "figures"
-RUN_FIGURES = ("latency", "energy", "traffic", "utilization")
+RUN_FIGURES = ("latency", "energy", "traffic", "utilization", "utilization_map")
 FIGURE_KINDS = {".png": b"\x89PNG", ".svg": b"<?xml"}
 """The first bytes of a figure by its suffix."""
 

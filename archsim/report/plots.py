@@ -235,6 +235,22 @@ def _draw_utilization(axes: Axes, tables: Tables) -> None:
     axes.set_xlabel("stall: waits for operands, memory or room; idle: waits at a barrier, or has ended", fontsize=7.5)
 
 
+def _draw_utilization_map(axes: Axes, tables: Tables) -> None:
+    """Instances of a unit together; units that compute, as above."""
+    units = tables["units"].groupby(["unit", "layer"], sort=False)[["busy_cycles", "stall_cycles", "idle_cycles"]].sum()
+    shares = (units["busy_cycles"] / units.sum(axis="columns").clip(lower=1) * 100).unstack(sort=False)
+    shares = shares[(shares > 0).any(axis="columns")]
+    axes.imshow(shares, cmap="Greys", vmin=0, vmax=100, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares.to_numpy()):
+        if len(shares.columns) <= 24:
+            axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7,
+                      color="white" if share > 55 else "black")  # fmt: skip
+    axes.set_yticks(np.arange(len(shares)), shares.index)
+    axes.set_xticks(np.arange(len(shares.columns)), shares.columns, rotation=45, ha="right", fontsize=7)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
 def _draw_tradeoff(axes: Axes, tables: Tables) -> None:
     """Every point by latency and energy; those that no other point of the same trace beats in both are joined."""
     table = tables["sweep"]
@@ -288,6 +304,7 @@ _RUN_FIGURES: Mapping[str, _Figure] = dict(
             _Figure("Where the energy goes", _draw_energy),
             _Figure("What moves", _draw_traffic, 2),
             _Figure("How busy the computing units are", _draw_utilization),
+            _Figure("Busy share of cycles [%], unit by layer", _draw_utilization_map),
         ),
         strict=True,
     )

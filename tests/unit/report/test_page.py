@@ -87,7 +87,7 @@ def test_a_run_writes_a_page_that_needs_nothing_else(tmp_path, capsys):
     text = (output / "report.html").read_text()
     found = Reader(text)
     assert found.outside == []
-    assert text.count("<svg") == 4 == len(list((output / "figures").glob("*.svg")))
+    assert text.count("<svg") == 5 == len(list((output / "figures").glob("*.svg")))
     assert "section V: 800 MHz" in text
     assert "url(http" not in text
 
