@@ -63,6 +63,11 @@ def test_text_goes_on_in_the_next_line(capsys, monkeypatch):
     assert " ".join(" ".join(line[38:].split()) for line in lines[1:]).split()[1:] == rows[0][2].split()
 
 
+def test_paths_of_settings_are_theirs(capsys, monkeypatch):
+    lines = printed(capsys, monkeypatch, ("point", "memory.cache.size_kib"), [(0, 64)])
+    assert lines == ["point  memory.cache.size_kib", "    0                     64"]
+
+
 def test_words_stay_whole(capsys, monkeypatch):
     rows = [("memory.cache.replacement", "a_value_of_one_long_word", "a source of many words " * 9)]
     lines = printed(capsys, monkeypatch, ("path", "value", "source"), rows)
