@@ -99,6 +99,7 @@ def run(
     layers: Layers = None,
     verify: Verify = True,
     timeline: Annotated[bool, typer.Option("--timeline", help="Also write timeline.json for Perfetto.")] = False,
+    page: Annotated[bool, typer.Option("--report", help="Also draw the figures and write report.html.")] = False,
 ) -> None:
     """Simulate TRACE on HW, verify the outputs, and write the results folder."""
     from archsim.report import files
@@ -109,11 +110,30 @@ def run(
     with files.results_folder(folder) as partial:
         report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=timeline)
         files.write_texts(partial, report.texts())
+        if page:
+            files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
     _print_layers(report)
     wrong = _print_verified(report, verify)
     _note(f"results in {folder}{os.sep}")
     if wrong:
         raise UsageError(wrong)
+
+
+def _page(hardware: Path, overrides: Sequence[str], report: Report, folder: Path) -> str:
+    """The run in ``folder`` as one page."""
+    from archsim import simulate
+    from archsim.cost import price_rows
+    from archsim.hardware.loading import explained_values
+    from archsim.report.page import Sources, page
+    from archsim.report.plots import plot
+
+    machine = simulate.load_accelerator(hardware, overrides)
+    prices = price_rows(machine.inventory(), simulate.load_prices(machine))
+    sources = Sources(
+        explained_values(hardware, machine.config, overrides),
+        [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in prices],
+    )
+    return page(report, sources, [figure for figure in plot(folder) if figure.suffix == ".svg"])
 
 
 @app.command()
@@ -224,7 +244,9 @@ def sweep(
 
 @app.command()
 def plot(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A results folder or the CSV of a comparison.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A results folder, or the CSV of a comparison or a sweep.")
+    ],
 ) -> None:
     """Draw the figures of a result as PNG and SVG; prints the files written."""
     from archsim.report import plots
@@ -324,10 +346,11 @@ def trace_info(trace: TraceFile) -> None:
     columns = [
         *("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density"),
         *("input_density", "operand", "operand_bits"),
+        *(["gradient_density"] if any(layer.gradients is not None for layer in layers) else []),
     ]
     heads = columns
     if sys.stdout.isatty():
-        columns = columns[:-1]  # so that the others fit 80 characters
+        columns.remove("operand_bits")  # so that the others fit 80 characters
         spiking = any(layer.spikes is not None for layer in layers)
         heads = columns if spiking else ["zero_ratio" if name == "silent_ratio" else name for name in columns]
     _print_table(heads, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
@@ -372,6 +395,9 @@ def trace_synth(
     weight_density: Annotated[
         float | None, typer.Option(metavar="SHARE", help="From 0 to 1; default: that of the preset.")
     ] = None,
+    gradient_density: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Also gradient masks, as of a step of training; from 0 to 1.")
+    ] = None,
     timesteps: Annotated[int | None, typer.Option(help="Default: those of the preset, or 4.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal traces.")] = 0,
     images: Annotated[int, typer.Option(help="Number of images.")] = 1,
@@ -382,14 +408,14 @@ def trace_synth(
     if (preset is None) == (not shape):
         raise UsageError("trace synth: give either --preset or --shape")
     spikes = (spike_density, silent_ratio, fire_once_ratio)
+    make = partial(synthesize, seed=seed, images=images, timesteps=timesteps, gradient_density=gradient_density)
     if preset is None:
         layers = _products(shape or (), spikes, activation_density, weight_density)
-        _save(partial(synthesize, layers, seed=seed, images=images, timesteps=timesteps), output)
+        _save(partial(make, layers), output)
         return
     if any(share is not None for share in (*spikes, activation_density)):
         raise UsageError("trace synth: densities of inputs go with --shape; a preset brings its own")
-    make = partial(synthesize, preset, seed=seed, images=images, timesteps=timesteps, weight_density=weight_density)
-    _save(make, output)
+    _save(partial(make, preset, weight_density=weight_density), output)
 
 
 def _products(
@@ -508,25 +534,20 @@ def explain(
 ) -> None:
     """Print a machine: every value with its source, its area, and what each action costs."""
     from archsim.cost import area_rows, price_rows
-    from archsim.hardware.loading import field_rows, override_path, value_comments
+    from archsim.hardware.loading import explained_values
     from archsim.simulate import load_accelerator, load_prices
 
     machine = load_accelerator(hardware, overrides or ())
-    # A value's source is the comment behind it in the file; an overridden value has none.
-    comments = value_comments(hardware)
-    overridden = tuple(f"{override_path(override)}." for override in overrides or ())
     values: list[tuple[object, ...]] = []
     brief = sys.stdout.isatty() and not long
-    for row in field_rows(machine.config):
-        given = "override" if f"{row.path}.".startswith(overridden) else "default" if row.is_default else "file"
-        source = comments.get(row.path, row.source) if given == "file" else row.source
-        if brief and row.path == "description":
-            typer.echo(f"{row.value}\n")
+    for path, value, given, description, source in explained_values(hardware, machine.config, overrides or ()):
+        if brief and path == "description":
+            typer.echo(f"{value}\n")
         elif brief:
-            values.append((row.path, str(row.value), source or ("" if given == "file" else given)))
+            values.append((path, str(value), source or ("" if given == "file" else given)))
         else:
-            meaning = "" if sys.stdout.isatty() and row.description in source else row.description
-            values.append((row.path, row.value, given, meaning, source))
+            meaning = "" if sys.stdout.isatty() and description in source else description
+            values.append((path, value, given, meaning, source))
     _print_table(("path", "value", "source") if brief else ("path", "value", "given", "meaning", "source"), values)
     inventory, table = machine.inventory(), load_prices(machine)
     areas, prices = area_rows(inventory, table), price_rows(inventory, table)

@@ -34,6 +34,7 @@ LIBRARY_HOMES = {
     "typer": {"cli.py"},
     "rich": {"cli.py", "report/terminal.py"},
     "distributed": {"sweep.py"},
+    "jinja2": {"report/page.py"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

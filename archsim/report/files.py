@@ -27,6 +27,7 @@ RESULT_FILES = (
     "units.csv",
     "resolved.yaml",
     "timeline.json",
+    "report.html",
 )
 FIGURES = "figures"
 RUN_FIGURES = ("latency", "energy", "traffic", "utilization")

@@ -1,4 +1,4 @@
-"""Figures of a results folder or a comparison, as PNG and SVG.
+"""Figures of a results folder, a comparison or a sweep, as PNG and SVG.
 
 Each figure answers one question, says what was run, and can be read in grey: its fills differ in lightness or hatch.
 The same input gives the same bytes.
@@ -39,6 +39,9 @@ _FILLS = (
     ("#d98f6c", "----", "black"),
 )
 MAX_TABLE_BYTES = 1 << 28
+MEASURED = {"latency_s": "latency", "energy_pj": "energy", "area_mm2": "area"}
+"""Columns of a sweep that are drawn, and what they are called."""
+MOST_PANELS = 4
 _STYLE = {
     "svg.hashsalt": "archsim",  # stable identifiers
     "svg.fonttype": "none",
@@ -62,7 +65,7 @@ class _Figure(NamedTuple):
 
 
 def plot(path: str | Path) -> list[Path]:
-    """Figures of the results folder ``path`` (into its ``figures/``) or of the comparison CSV ``path`` (next to it).
+    """Figures of the results folder ``path`` (into its ``figures/``), or of the CSV of a comparison or a sweep.
 
     Returns the files written. UsageError when ``path`` is neither.
     """
@@ -72,6 +75,13 @@ def plot(path: str | Path) -> list[Path]:
         what = _run_title(path / "summary.json")
         (path / FIGURES).mkdir(exist_ok=True)
         figures = {path / FIGURES / name: figure for name, figure in _RUN_FIGURES.items()}
+    elif _is_sweep(path):
+        tables = {"sweep": _sweep_points(path)}
+        settings = _settings(tables["sweep"])
+        what = f"{Path(str(tables['sweep'].iloc[0]['hardware'])).stem}, {len(tables['sweep'])} points"
+        figures = {path.with_name(f"{path.stem}_tradeoff"): _TRADEOFF}
+        if settings:
+            figures[path.with_name(f"{path.stem}_sensitivity")] = _SENSITIVITY._replace(panels=len(settings))
     else:
         tables = {"comparison": _read(path, COMPARISON_COLUMNS)}
         what = _comparison_title(tables["comparison"])
@@ -81,6 +91,29 @@ def plot(path: str | Path) -> list[Path]:
         for stem, figure in figures.items()
         for file in save(stem, partial(_on, figure.draw, tables), panels=figure.panels, title=(figure.title, what))
     ]
+
+
+def _is_sweep(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(6) == b"point,"
+
+
+def _sweep_points(path: Path) -> pd.DataFrame:
+    """The points of a sweep that ran."""
+    table = _read(path, ("point", "hardware", "trace", "accelerator", *MEASURED, "error"))
+    table = table[table["error"].isna()]
+    if table.empty:
+        raise UsageError(f"{path}: no point of this sweep ran; nothing to plot")
+    return table
+
+
+def _settings(table: pd.DataFrame) -> list[str]:
+    """Settings of a sweep that take several values, at most as many as there is room for."""
+    names = list(table.columns)
+    between = names[names.index("trace") + 1 : names.index("accelerator")]
+    return [name for name in between if table[name].nunique() > 1][:MOST_PANELS]
 
 
 def _on(draw: Callable[[Any, Tables], None], tables: Tables, axes: Any) -> None:
@@ -202,6 +235,43 @@ def _draw_utilization(axes: Axes, tables: Tables) -> None:
     axes.set_xlabel("stall: waits for operands, memory or room; idle: waits at a barrier, or has ended", fontsize=7.5)
 
 
+def _draw_tradeoff(axes: Axes, tables: Tables) -> None:
+    """Every point by latency and energy; those that no other point of the same trace beats in both are joined."""
+    table = tables["sweep"]
+    for place, (trace, points) in enumerate(table.groupby("trace", sort=False)):
+        latency, energy = points["latency_s"] * 1e3, points["energy_pj"] / 1e6
+        fill, marker = _FILLS[place % len(_FILLS)][0], "os^Dv<>P"[place % 8]
+        axes.scatter(latency, energy, s=22, marker=marker, facecolor="white", edgecolor=fill, linewidth=0.9)
+        front = pd.DataFrame({"x": latency, "y": energy}).sort_values(["x", "y"], kind="stable")
+        front = front[front["y"] < front["y"].cummin().shift(fill_value=np.inf)]
+        name = Path(str(trace)).stem
+        axes.plot(front["x"], front["y"], color=fill, marker=marker, markersize=5, linewidth=1, label=name)
+    axes.set(xlabel="latency [ms] (log)", ylabel="energy [µJ] (log)", xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    axes.legend(frameon=False, fontsize=8, title="joined: no point is better in both", title_fontsize=8)
+
+
+def _draw_sensitivity(panels: Any, tables: Tables) -> None:
+    """Geometric means over all other settings and traces, relative to the first value of a setting."""
+    table = tables["sweep"]
+    settings = _settings(table)
+    for axes, setting in zip(np.atleast_1d(panels), settings, strict=True):
+        logarithms = table[[setting]].join(table[list(MEASURED)].transform(np.log))
+        means = logarithms.groupby(setting, sort=False).mean().transform(np.exp)
+        means = means / means.iloc[0]
+        for place, (name, label) in enumerate(MEASURED.items()):
+            style = {"color": _FILLS[(0, 4, 2)[place]][0], "marker": "os^"[place], "linestyle": ("-", "--", ":")[place]}
+            axes.plot(np.arange(len(means)), means[name], label=label, markersize=5, linewidth=1.2, **style)
+        axes.set_xticks(np.arange(len(means)), [str(value) for value in means.index])
+        axes.axhline(1, color="black", linewidth=0.5)
+        axes.set_xlabel(setting)
+    np.atleast_1d(panels)[0].set_ylabel("relative to the first value")
+    np.atleast_1d(panels)[0].legend(frameon=False, fontsize=8)
+
+
 def _draw_comparison(axes: Axes, tables: Tables) -> None:
     table = tables["comparison"].set_index("machine")[["speedup", "energy_gain", "energy_delay_gain"]]
     grouped(axes, table.rename(columns=lambda column: column.replace("_", " ")), values=True)
@@ -222,6 +292,8 @@ _RUN_FIGURES: Mapping[str, _Figure] = dict(
         strict=True,
     )
 )
+_TRADEOFF = _Figure("What speed costs", _draw_tradeoff)
+_SENSITIVITY = _Figure("What each setting does, all others averaged", _draw_sensitivity)
 _COMPARISON = _Figure("Faster, and with less energy?", _draw_comparison)
 
 

@@ -23,6 +23,7 @@ _UNITS = {
     "_kib": ((1.0, "KiB"),),
     "_mm2": ((1.0, "mm2"),),
     "_mhz": ((1.0, "MHz"),),
+    "_mw": ((1.0, "mW"),),
 }
 _SHORT = {"utilization": "util.", "mismatches": "mism.", "fire": "", "dram": "DRAM", "sram": "SRAM"}
 _TEXT_WIDTH = range(12, 37)
@@ -38,7 +39,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]], repeat
     console = Console(markup=False, emoji=False, highlight=False)
     cells = [list(row) for row in rows]
     told = [i for i in range(len(columns)) if i < repeat or any(row[i] not in (None, "") for row in cells)]
-    lines = [_column(columns[i], [row[i] for row in cells]) for i in told]
+    lines = [column(columns[i], [row[i] for row in cells]) for i in told]
     right = [all(isinstance(row[i], int | float | None) for row in cells) for i in told]
     if len(cells) < len(lines) and _width(lines, right) > console.width:
         lines = [list(turned) for turned in zip(*lines, strict=True)]
@@ -97,8 +98,8 @@ def _needed(line: Sequence[str], first: bool, right: bool) -> int:
     return max(longest, *map(len, head.split() or [""]))
 
 
-def _column(name: str, cells: Sequence[object]) -> list[str]:
-    """The head of a column and its cells, all in one unit."""
+def column(name: str, cells: Sequence[object]) -> list[str]:
+    """The head of a column and its cells as people read them, all in one unit."""
     numbers = [abs(cell) for cell in cells if isinstance(cell, int | float) and not isinstance(cell, bool)]
     for ending, units in _UNITS.items():
         if name.endswith(ending) and numbers and "." not in name:
