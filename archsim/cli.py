@@ -259,9 +259,7 @@ def sweep(
                 progress("points", done, total)
     rows = sweeps.read(output)
     shown = [name for name in rows[0] if name not in ("hardware", *sweeps.IDENTITY)]
-    _print_table(
-        shown, [[_number(row[name]) if name in sweeps.MEASURES else row[name] for name in shown] for row in rows]
-    )
+    _print_table(shown, [[row[name] for name in shown] for row in rows])
     _note(f"{len(rows)} points in {output}")
     wrong = [f"{output}: point {row['point']}: {row['error']}" for row in rows if row["error"]]
     if wrong:
@@ -667,14 +665,6 @@ def _each(paths: Iterable[Path], load: Callable[[Path], Any]) -> list[Any]:
 
 def _first_line(documented: object) -> str:
     return (documented.__doc__ or "").strip().partition("\n")[0]
-
-
-def _number(cell: str | None) -> int | float | str | None:
-    """A cell of a CSV file as the number that it was, if it was one."""
-    for kind in (int, float):
-        with contextlib.suppress(ValueError, TypeError):
-            return kind(cell)  # type: ignore[arg-type]
-    return cell
 
 
 def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -60,8 +60,11 @@ def notes(reports: Mapping[str, Report]) -> list[str]:
         ("clock", {machine: f"{report.clock_mhz:g} MHz" for machine, report in reports.items()}),
         ("SRAM", {machine: f"{report.sram_size_kib:g} KiB" for machine, report in reports.items()}),
     ):
-        if len(set(values.values())) > 1:
-            found.append(f"{what} differs: {', '.join(f'{machine} {value}' for machine, value in values.items())}")
+        groups: dict[str, list[str]] = {}
+        for machine, value in values.items():
+            groups.setdefault(value, []).append(machine)
+        if len(groups) > 1:
+            found.append(f"{what}: " + "; ".join(f"{value} on {', '.join(names)}" for value, names in groups.items()))
     return found
 
 

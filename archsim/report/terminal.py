@@ -102,7 +102,7 @@ def column(name: str, cells: Sequence[object]) -> list[str]:
     """The head of a column and its cells as people read them, all in one unit."""
     numbers = [abs(cell) for cell in cells if isinstance(cell, int | float) and not isinstance(cell, bool)]
     for ending, units in _UNITS.items():
-        if name.endswith(ending) and numbers:
+        if name.endswith(ending) and numbers and "." not in name:
             fitting = [unit for unit in units if unit[0] <= max(numbers)]
             size, unit = (fitting or units[:1])[-1]
             stem = name if ending == name else name.removesuffix(ending)
@@ -111,6 +111,8 @@ def column(name: str, cells: Sequence[object]) -> list[str]:
 
 
 def _head(name: str) -> str:
+    if "." in name:  # the path of a setting
+        return name
     return " ".join(_SHORT.get(word, word) for word in name.split("_")).strip()
 
 

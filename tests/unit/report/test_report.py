@@ -273,8 +273,8 @@ def test_a_comparison_says_what_is_not_equal():
     assert comparison.notes({"a": sparse, "b": sparse}) == ["area is that of the chip, without DRAM"]
     assert comparison.notes({"a": sparse, "b": report(layer(), sram_size_kib=352)})[1:] == [
         "every weight is stored and moved, zeros too, on b; not on the others",
-        "clock differs: a 500 MHz, b 800 MHz",
-        "SRAM differs: a 256 KiB, b 352 KiB",
+        "clock: 500 MHz on a; 800 MHz on b",
+        "SRAM: 256 KiB on a; 352 KiB on b",
     ]
 
 
