@@ -178,10 +178,14 @@ def compare(
     """Simulate TRACE on several machines, in parallel; one table and a bar chart, normalised to the first."""
     from archsim import simulate
     from archsim.report import comparison, files, plots
+    from archsim.trace import load_trace
 
     names = _machine_names(hardware)
-    _each(hardware, lambda path: simulate.load_accelerator(path, overrides or ()))
+    loaded = load_trace(trace)
+    _each(hardware, lambda path: simulate.accelerator_for(path, trace, loaded, overrides or ()))
     table = output or Path("results") / f"compare__{trace.stem}.csv"
+    if table.suffix in files.FIGURE_KINDS:
+        raise UsageError(f"{table}: is the name of a figure; the comparison is a table, name it .csv")
     header = files.csv_text((), comparison.COLUMNS).encode()
     with files.result_file(table, header) as partial:
         _say_if_compiling(engine)
@@ -196,12 +200,13 @@ def compare(
                     progress(name, len(reports), len(names))
         rows = comparison.rows(reports)
         files.write_texts(partial.parent, {partial.name: files.csv_text(rows, comparison.COLUMNS)})
+    figures = plots.plot(table)  # before anything is printed, whose reader may leave
     # Who reads it at a terminal has just typed the trace and the overrides.
     columns = [name for name in comparison.COLUMNS if name not in ("trace", "overrides") or not sys.stdout.isatty()]
     _print_table(columns, [row.values() for row in _ordered(rows, columns)], repeat=2)
     for note in comparison.notes(reports):
         _note(f"note: {note}")
-    for figure in plots.plot(table):
+    for figure in figures:
         _note(f"figure in {figure}")
     wrong = [line for name, report in reports.items() for line in _print_verified(report, verify, f"{name}: ")]
     if wrong:
@@ -643,9 +648,10 @@ def _machine_names(paths: Sequence[Path]) -> list[str]:
     """What to call each machine of a comparison: the stem of its file, or its path where stems are equal."""
     stems = [path.stem for path in paths]
     names = [_one_line(stem if stems.count(stem) == 1 else str(path)) for stem, path in zip(stems, paths, strict=True)]
-    twice = [name for name in names if names.count(name) > 1]
+    files = [examples.find(path).resolve() for path in paths]
+    twice = [name for name, file in zip(names, files, strict=True) if files.count(file) > 1]
     if twice:
-        raise UsageError(f"compare: '{twice[0]}' is given twice")
+        raise UsageError(f"compare: '{twice[-1]}' is given twice")
     return names
 
 

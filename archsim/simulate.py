@@ -37,6 +37,17 @@ def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Acceler
     return machines[config.accelerator](config)
 
 
+def accelerator_for(
+    hardware: str | Path, trace: str | Path, loaded: Trace, overrides: Sequence[str] = ()
+) -> Accelerator:
+    """The machine of the file ``hardware``; UsageError if it cannot run the trace ``loaded`` from ``trace``."""
+    accelerator = load_accelerator(hardware, overrides)
+    problems = accelerator.problems(loaded)
+    if problems:
+        raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
+    return accelerator
+
+
 def load_prices(accelerator: Accelerator) -> CostTable:
     """The cost table that a machine names, for its technology. Raises ConfigError."""
     from archsim.cost import load_table
@@ -68,14 +79,11 @@ def run(
     from archsim.trace import load_trace
 
     overrides = (*overrides, *(f"{name.replace('__', '.')}={_yaml(value)}" for name, value in settings.items()))
-    accelerator = load_accelerator(hardware, overrides)
+    loaded = load_trace(trace)
+    accelerator = accelerator_for(hardware, trace, loaded, overrides)
     table = load_prices(accelerator)
     inventory = accelerator.inventory()
     area = area_rows(inventory, table)
-    loaded = load_trace(trace)
-    problems = accelerator.problems(loaded)
-    if problems:
-        raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
     able = accelerator.layers(loaded)
     chosen = able if layers is None else _chosen(accelerator, loaded, able, layers)
     if not chosen:
@@ -86,6 +94,7 @@ def run(
     warnings = [
         *slow_memories(inventory, table, accelerator.clock_mhz),
         *(f"not simulated: {accelerator.leaves_out(loaded, loaded.operation(name))}" for name in left_out),
+        *_fit(accelerator, overrides),
         *_doubts(accelerator, results),
     ]
     return Report(
@@ -108,6 +117,8 @@ def run(
         hardware=str(hardware),
         trace=str(trace),
         overrides=tuple(overrides),
+        description=accelerator.config.description,
+        fitted=accelerator.config.fitted,
         sram_size_kib=sum(
             component.instances * float(component.parameters["capacity_bytes"]) / 1024
             for component in inventory
@@ -159,6 +170,14 @@ def _chosen(accelerator: Accelerator, trace: Trace, able: Sequence[Operation], n
     if unknown:
         raise UsageError(unknown)
     return [operation for operation in able if operation.name in names]
+
+
+def _fit(accelerator: Accelerator, overrides: Sequence[str]) -> Iterator[str]:
+    """What a fitted machine must say of itself."""
+    if accelerator.config.fitted:
+        yield "this machine is fitted: its constants reproduce published results and do not describe a chip"
+        if overrides:
+            yield f"{', '.join(overrides)}: the fit holds for the file as it is, not with other settings"
 
 
 def _doubts(accelerator: Accelerator, results: Sequence[LayerResult]) -> Iterator[str]:

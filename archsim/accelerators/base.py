@@ -45,6 +45,9 @@ class MachineConfig(Block):
 
     accelerator: str = Field(description="which machine this file describes")
     description: str = Field(max_length=500, description="one line for lists and reports")
+    fitted: bool = Field(
+        False, description="constants were chosen to reproduce published results; every report says so"
+    )
     clock_mhz: float = Field(ge=1e-3, le=100_000, description="base clock")
     technology_nm: int = Field(ge=1, le=1000, description="technology node of energy and area")
     timesteps: int = Field(ge=1, le=16, description="most timesteps that the machine is built for")

@@ -19,6 +19,7 @@ COLUMNS = (
         "sram_bytes",
         "utilization",
         "verified",
+        "fitted",
     ),
     *("layers", "timesteps", "images", "clock_mhz", "trace", "overrides"),
 )

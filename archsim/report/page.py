@@ -67,7 +67,7 @@ def page(report: Report, sources: Sources, figures: Iterable[Path]) -> str:
     )
     summary = report.summary()
     state, verdict = _verdict(summary)
-    heading = f"{summary['workload']} on {summary['accelerator']}"
+    heading = f"{summary['workload']} on {summary['accelerator']}{' (fitted)' * summary['fitted']}"
     return environment.get_template("page.html.jinja").render(
         title=f"{heading}, archsim",
         heading=heading,

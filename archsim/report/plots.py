@@ -125,6 +125,7 @@ def _run_title(path: Path) -> str:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         machine, trace = (Path(summary[name]).stem for name in ("hardware", "trace"))
+        machine += " (fitted)" * summary["fitted"]
         changed = [f"with {' '.join(summary['overrides'])}"] if summary["overrides"] else []
         return ", ".join([machine, *changed, trace, *_size(summary)])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -289,7 +290,9 @@ def _draw_sensitivity(panels: Any, tables: Tables) -> None:
 
 
 def _draw_comparison(axes: Axes, tables: Tables) -> None:
-    table = tables["comparison"].set_index("machine")[["speedup", "energy_gain", "energy_delay_gain"]]
+    compared = tables["comparison"]
+    names = compared["machine"].str.cat(compared["fitted"].map({True: " (fitted)", False: ""}))
+    table = compared.set_index(names)[["speedup", "energy_gain", "energy_delay_gain"]]
     grouped(axes, table.rename(columns=lambda column: column.replace("_", " ")), values=True)
     axes.axhline(1, color="black", linewidth=0.8)
     logarithmic(axes)

@@ -65,7 +65,8 @@ class Report:
     ``cycles`` of the run is their sum and ``latency_s = cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace
     together. ``resolved`` is the whole machine as YAML. ``compulsory_read_bytes`` says by layer name how many bytes
     must be read from DRAM at least once. ``warnings`` say what is doubtful about the run. ``hardware`` and ``trace``
-    are the files as they were given, ``overrides`` what was changed of the machine's; ``sram_size_kib`` is the
+    are the files as they were given, ``overrides`` what was changed of the machine's, ``description`` and ``fitted`` what
+    its file says of it; ``sram_size_kib`` is the
     capacity of its memories, tags and registers apart. A Report that contradicts itself cannot be made: see
     :mod:`archsim.report.invariants`.
     """
@@ -87,6 +88,8 @@ class Report:
     hardware: str = ""
     trace: str = ""
     overrides: tuple[str, ...] = ()
+    description: str = ""
+    fitted: bool = False
     sram_size_kib: float = 0.0
 
     def __post_init__(self) -> None:
@@ -131,6 +134,8 @@ class Report:
         compared = [layer.mismatches for layer in self.layers if layer.mismatches is not None]
         return {
             "accelerator": self.accelerator,
+            "description": self.description,
+            "fitted": self.fitted,
             "hardware": self.hardware,
             "overrides": list(self.overrides),
             "workload": self.workload,
