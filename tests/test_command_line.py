@@ -378,6 +378,20 @@ def test_what_was_done_is_said_in_a_pipe_too(tmp_path, capsys):
     assert "warning: 2 of 2 layers: outputs unknown, written as fully dense (upper bound)\n" in written
 
 
+def test_a_sweep_prints_what_it_writes(tmp_path, capsys):
+    """The table in a pipe has the numbers of the file, digit for digit."""
+    trace, table = tmp_path / "tiny.npz", tmp_path / "sweep.csv"
+    save_trace(tiny(), trace)
+    assert archsim("sweep", LOAS, trace, "--set", "pe.count=8,16", "--jobs", 1, "-o", table) == 0
+    head, *lines = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [dict(zip(head, line, strict=True)) for line in lines] == [
+        {name: row[name] for name in head} for row in rows
+    ]
+    assert all(float(row["latency_s"]) > 0 for row in rows)
+
+
 def test_the_summary_says_what_was_run(tmp_path, capsys):
     trace = tmp_path / "tiny.npz"
     save_trace(tiny(), trace)
