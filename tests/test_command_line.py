@@ -573,3 +573,52 @@ def test_a_comparison_ends_when_one_of_its_processes_is_killed(tmp_path, monkeyp
     assert archsim("compare", *files, "--trace", trace, "-o", output) == 2
     assert "ptb.yaml: its process was killed; not enough memory is the usual reason" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_fitted_machine_says_so_everywhere(tmp_path, capsys):
+    trace = tmp_path / "tiny.npz"
+    save_trace(tiny(), trace)
+    fitted, plain = ROOT / "hwconfigs" / "loas_f40.yaml", LOAS
+    assert archsim("run", fitted, trace, "-o", tmp_path / "out", "--report", "--set", "pe.count=8") == 0
+    said = capsys.readouterr().err
+    assert "this machine is fitted" in said
+    assert "pe.count=8: the fit holds for the file as it is" in said
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["fitted"] is True
+    assert summary["description"].startswith("fitted")
+    assert "(fitted)" in (tmp_path / "out" / "report.html").read_text()
+    assert "(fitted)" in (tmp_path / "out" / "figures" / "latency.svg").read_text()
+    assert archsim("compare", plain, fitted, "--trace", trace, "-o", tmp_path / "both.csv") == 0
+    assert "loas_f40: this machine is fitted" in capsys.readouterr().err
+    with (tmp_path / "both.csv").open(newline="") as file:
+        assert [row["fitted"] for row in csv.DictReader(file)] == ["False", "True"]
+    assert "loas_f40 (fitted)" in (tmp_path / "both.svg").read_text()
+
+
+def test_a_comparison_refuses_early(tmp_path, capsys):
+    """One machine under two paths, a figure's name for the table, and all machines that cannot run the trace."""
+    trace = tmp_path / "tiny.npz"
+    save_trace(tiny(), trace)
+    ptb, folder = ROOT / "hwconfigs" / "ptb.yaml", ROOT / "hwconfigs"
+    again = folder / ".." / "hwconfigs" / "loas.yaml"
+    for arguments, messages in (
+        ((LOAS, again, "--trace", trace), ["is given twice"]),
+        ((LOAS, ptb, "--trace", trace, "-o", tmp_path / "x.png"), ["is the name of a figure"]),
+        ((LOAS, ptb, "--trace", trace, "--set", "timesteps=1"), ["loas.yaml cannot run", "ptb.yaml cannot run"]),
+    ):
+        assert archsim("compare", *arguments) == 2
+        said = capsys.readouterr().err
+        assert all(message in said for message in messages), said
+    assert not list(tmp_path.glob("*.csv")) + list(tmp_path.glob("*.png"))
+
+
+def test_a_picture_of_somebody_else_is_not_replaced(tmp_path, capsys):
+    trace, picture = tmp_path / "tiny.npz", tmp_path / "both.png"
+    save_trace(tiny(), trace)
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n my own picture")
+    arguments = ("compare", LOAS, ROOT / "hwconfigs" / "ptb.yaml", "--trace", trace, "-o", tmp_path / "both.csv")
+    assert archsim(*arguments) == 2
+    assert "both.png: is a file that archsim did not write" in capsys.readouterr().err
+    assert picture.read_bytes().endswith(b"my own picture")
+    picture.unlink()
+    assert archsim(*arguments) == archsim(*arguments) == 0  # its own ones are

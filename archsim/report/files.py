@@ -33,6 +33,9 @@ FIGURES = "figures"
 RUN_FIGURES = ("latency", "energy", "traffic", "utilization", "utilization_map")
 FIGURE_KINDS = {".png": b"\x89PNG", ".svg": b"<?xml"}
 """The first bytes of a figure by its suffix."""
+FIGURE_MARK = b"made by archsim"
+"""What every figure says in its metadata, so that a picture of somebody else is not taken for one."""
+MARKED_BYTES = 1 << 14
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -67,15 +70,15 @@ def results_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def result_file(path: str | Path, kind: bytes, inputs: Iterable[Path] = ()) -> Iterator[Path]:
+def result_file(path: str | Path, kind: bytes, inputs: Iterable[Path] = (), mark: bytes = b"") -> Iterator[Path]:
     """A temporary path that becomes the file ``path`` when the block ends well; UsageError if it cannot be written.
 
     An earlier file at ``path`` is replaced only if it is an empty or regular one that begins with ``kind``, as every
-    file that is written there does, and none of the ``inputs``.
+    file that is written there does, and has the ``mark`` near its beginning, and none of the ``inputs``.
     """
     target = Path(path).resolve()
     with _usage_error(f"{path}: cannot be written"):
-        _check_file(target, str(path), kind)
+        _check_file(target, str(path), kind, mark)
         if target in [given.resolve() for given in inputs]:
             raise UsageError(f"{path}: is read by this command; choose another file with -o")
     with _partial(target, str(path)) as partial:
@@ -147,7 +150,7 @@ def _make_parents(folder: Path, made: list[Path]) -> None:
             made.append(candidate)
 
 
-def _check_file(target: Path, shown: str, kind: bytes) -> None:
+def _check_file(target: Path, shown: str, kind: bytes, mark: bytes = b"") -> None:
     if target.is_dir():
         raise UsageError(f"{shown}: is a directory; expected the name of a file to write")
     if not target.exists():
@@ -155,8 +158,8 @@ def _check_file(target: Path, shown: str, kind: bytes) -> None:
     if not target.is_file():
         raise UsageError(f"{shown}: is not a regular file; choose another file with -o")
     with target.open("rb") as file:
-        start = file.read(len(kind))
-    if start not in (b"", kind):
+        start = file.read(MARKED_BYTES)
+    if start and not (start.startswith(kind) and mark in start):
         raise UsageError(f"{shown}: is a file that archsim did not write; choose another file or move it away")
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import UsageError
 from archsim.report.comparison import COLUMNS as COMPARISON_COLUMNS
-from archsim.report.files import FIGURE_KINDS, FIGURES, RUN_FIGURES, result_file
+from archsim.report.files import FIGURE_KINDS, FIGURE_MARK, FIGURES, RUN_FIGURES, result_file
 from archsim.report.report import COLUMNS
 
 # Colour, hatch and its colour; in grey the plain ones are a dark, a middle and a light tone, the others hatched.
@@ -186,9 +186,10 @@ def save(
         draw(figure.subplots(1, panels))
         if title:
             figure.suptitle("\n".join(title), x=0.01, ha="left", fontsize=9)
-        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+        mark = FIGURE_MARK.decode()
+        for suffix, metadata in ((".png", {"Software": mark}), (".svg", {"Date": None, "Creator": mark})):
             target = stem.with_name(stem.name + suffix)
-            with result_file(target, FIGURE_KINDS[suffix]) as partial:
+            with result_file(target, FIGURE_KINDS[suffix], mark=FIGURE_MARK) as partial:
                 figure.savefig(partial, format=suffix[1:], metadata=metadata)
             written.append(target)
     return written

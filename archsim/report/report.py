@@ -65,10 +65,9 @@ class Report:
     ``cycles`` of the run is their sum and ``latency_s = cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace
     together. ``resolved`` is the whole machine as YAML. ``compulsory_read_bytes`` says by layer name how many bytes
     must be read from DRAM at least once. ``warnings`` say what is doubtful about the run. ``hardware`` and ``trace``
-    are the files as they were given, ``overrides`` what was changed of the machine's, ``description`` and ``fitted`` what
-    its file says of it; ``sram_size_kib`` is the
-    capacity of its memories, tags and registers apart. A Report that contradicts itself cannot be made: see
-    :mod:`archsim.report.invariants`.
+    are the files as they were given, ``overrides`` what was changed of the machine's, ``description`` and ``fitted``
+    what its file says of it; ``sram_size_kib`` is the capacity of its memories, tags and registers apart. A Report
+    that contradicts itself cannot be made: see :mod:`archsim.report.invariants`.
     """
 
     accelerator: str
