@@ -52,7 +52,7 @@ class MachineConfig(Block):
 
     @model_validator(mode="after")
     def _memory_fits(self) -> Self:
-        problems = self.memory.dram.problems(self.clock_mhz, self.memory.cache.line_bytes)
+        problems = self.memory.dram.problems(self.clock_mhz, self.memory.line_bytes)
         if problems:
             raise CrossFieldError({f"memory.dram.{field}": problem for field, problem in problems.items()})
         return self
@@ -244,6 +244,14 @@ class Accelerator(ABC):
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""
         return ()
 
+    def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
+        """What the memory system did, by (unit, action), from the engine's traffic table."""
+        return memory_actions(traffic, self.config.memory.line_bytes)
+
+    def unit_times(self, program: Program, times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
+        """Busy, stall and idle cycles of every unit, from the engine's ``times`` of the agents."""
+        return unit_times(program.units, times, cycles)
+
     # What follows.
 
     @property
@@ -356,7 +364,7 @@ class Accelerator(ABC):
         bound = self.lower_bound(layer, program, matches)
         if not memory.ideal:
             dram = memory.resolve(self.clock_mhz).dram
-            lines = compulsory // memory.cache.line_bytes
+            lines = compulsory // memory.line_bytes
             bound = max(bound, lines * dram.units_per_line // (dram.units_per_cycle * dram.channels))
         return LayerResult(
             layer=layer.name,
@@ -372,10 +380,10 @@ class Accelerator(ABC):
             matches=matches,
             actions={
                 **self.count_actions(layer, counts, computed.events),
-                **memory_actions(traffic, memory.cache.line_bytes),
+                **self.memory_actions(traffic),
             },
-            traffic=traffic_rows(self.tensors, traffic, memory.cache.line_bytes),
-            units=unit_times(program.units, times, cycles),
+            traffic=traffic_rows(self.tensors, traffic, memory.line_bytes),
+            units=self.unit_times(program, times, cycles),
             lower_bound_cycles=bound,
             compulsory_read_bytes=compulsory,
             mismatches=computed.mismatches,
