@@ -252,6 +252,10 @@ class Accelerator(ABC):
         """Busy, stall and idle cycles of every unit, from the engine's ``times`` of the agents."""
         return unit_times(program.units, times, cycles)
 
+    def variant(self, layer: Layer) -> Mapping[str, str]:
+        """Columns that every result of ``layer`` has beside the usual ones, with their values."""
+        return {}
+
     # What follows.
 
     @property
@@ -396,6 +400,7 @@ class Accelerator(ABC):
                 "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
                 "dram_row_misses": outcome.row_misses,
             },
+            variant=self.variant(layer),
             completions=outcome.completions if len(outcome.completions) else None,
         )
 

@@ -35,6 +35,7 @@ which take the sums of a fold, read and write potentials where these are kept ou
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,9 +172,7 @@ def array(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) 
 
 
 @inlined
-def read_banks(
-    o: Any, agent: int, table: Any, first_field: int, bits: int, line: int, banks: int, tensor: int
-) -> None:
+def read_banks(o: Any, agent: int, table: Any, first_field: int, bits: int, line: int, banks: int, tensor: int) -> None:
     """A request for each bank that has accesses in ``table``; the first one carries the useful bytes of all."""
     useful = (bits + 7) >> 3
     for bank in range(banks):
@@ -231,7 +230,9 @@ def feeder(agent: int, spec: Spec, state: Any, x: Operands, o: Any) -> None:
 
 
 @inlined
-def fetcher(agent: int, tiles: Any, ready: int, free: int, line: int, tensor: int, spec: Spec, state: Any, o: Any) -> None:
+def fetcher(
+    agent: int, tiles: Any, ready: int, free: int, line: int, tensor: int, spec: Spec, state: Any, o: Any
+) -> None:
     """Fetch tile after tile into the half of the buffer that is free."""
     tile = state[agent, FOLD]
     if tile == len(tiles):
@@ -413,8 +414,8 @@ class Shape(NamedTuple):
     fire: int
     row_buffer: int
     column_buffer: int
-    lines: tuple[int, int, int, int]
-    tensors: tuple[int, int, int, int]
+    lines: Sequence[int]
+    tensors: Sequence[int]
 
 
 @njit

@@ -264,8 +264,14 @@ class Sata(Accelerator):
         """PEs, their neurons and scratchpads, the buffers that are built, DRAM."""
         pe, buffers, bits = self.config.pe, self.config.memory.buffers, self.config.membrane.bits
         elements, always = pe.rows * pe.columns, "_always" if pe.clocking == "always" else ""
-        scratchpad_bits = {name: 8 * getattr(pe, f"{name}_bytes") for name in ("spike", "weight", "psum")}
-        held = {"block": f"sata_neuron{always}", "sum_bits": pe.accumulator_bits, "membrane_bits": bits}
+        scratchpad_bits: dict[str, int] = {
+            name: 8 * getattr(pe, f"{name}_bytes") for name in ("spike", "weight", "psum")
+        }
+        held: dict[str, int | float | str] = {
+            "block": f"sata_neuron{always}",
+            "sum_bits": pe.accumulator_bits,
+            "membrane_bits": bits,
+        }
         if self.config.membrane.place != "pe":
             held["block"] = f"sata_neuron_outside{always}"
         return (
@@ -305,8 +311,10 @@ class Sata(Accelerator):
         if operation.op == "linear":
             geometry = linear_geometry(shape[0], operation.k, rows)
         else:
-            m = shape[0] * math.prod(operation.output_shape[-2:])
-            geometry = Geometry(m, *shape, operation.kernel, operation.stride, operation.padding)
+            images, channels, height, width = shape
+            m = images * math.prod(operation.output_shape[-2:])
+            how = (operation.kernel, operation.stride, operation.padding)
+            geometry = Geometry(m, images, channels, height, width, *how)
         needed = tile_bytes(geometry, rows, trace.timesteps)
         if needed <= room:
             return ()
@@ -380,8 +388,8 @@ class Sata(Accelerator):
             fire=config.neuron.cycles,
             row_buffer=buffers.usable_bytes("input"),
             column_buffer=buffers.usable_bytes("weight"),
-            lines=tuple(buffers.first_line(name) for name in BUFFERS),
-            tensors=TENSORS,
+            lines=[buffers.first_line(name) for name in BUFFERS],
+            tensors=list(TENSORS),
         )
 
     def count_actions(
@@ -413,6 +421,10 @@ class Sata(Accelerator):
                 actions[f"{name}_buffer", "read"] = int(traffic[tensor, op.SRAM_READS])
                 actions[f"{name}_buffer", "write"] = int(traffic[tensor, op.SRAM_WRITES])
         return actions
+
+    def variant(self, layer: Layer) -> Mapping[str, str]:
+        """What silent spikes save."""
+        return {"sparsity": self.config.scheduler.sparsity}
 
     def unit_times(self, program: Program, times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
         """The agents, and each PE: busy in cycles in which it adds, stalled with the array, else idle."""

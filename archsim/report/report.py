@@ -115,6 +115,9 @@ class Report:
             "energy_pj": energy_pj,
             "leakage_pj": math.fsum(row["energy_pj"] for row in self._energy_rows() if row["action"] == "leakage"),
             "power_mw": energy_pj * 1e-9 / latency_s if cycles else 0.0,
+            "energy_per_image_pj": energy_pj / self.images,
+            "energy_by_unit_pj": self._energy_by("unit"),
+            **{f"energy_by_{name}_pj": self._energy_by(name) for name, v in self._variants().items() if len(v) > 1},
             "area_mm2": math.fsum(row.area_mm2 for row in self.area),
             **{name: sum(_traffic_sums(layer)[name] for layer in self.layers) for name in TRAFFIC_SUMS},
             "events": self._events(),
@@ -134,14 +137,18 @@ class Report:
             case "energy":
                 return list(self._energy_rows())
             case "area":
-                return [{column: getattr(row, column) for column in COLUMNS[name]} for row in self.area]
+                return [
+                    {column: getattr(row, column) for column in COLUMNS[name]} | self._same_variant()
+                    for row in self.area
+                ]
             case "units":
                 return [_row(name, layer, row) for layer in self.layers for row in layer.units]
         raise KeyError(name)
 
     def columns(self, name: str) -> tuple[str, ...]:
-        """Columns of the table ``name``; ``layers`` has one more for each kind of event that happened."""
-        return (*COLUMNS[name], *self._events()) if name == "layers" else COLUMNS[name]
+        """Columns of the table ``name``: the usual ones, variants of the results, and in ``layers`` kinds of events."""
+        events = self._events() if name == "layers" else ()
+        return (*COLUMNS[name], *(self._same_variant() if name == "area" else self._variants()), *events)
 
     def frame(self, name: str) -> pd.DataFrame:
         """The table ``name`` as a pandas DataFrame."""
@@ -170,6 +177,21 @@ class Report:
         names = sorted({name for layer in self.layers for name in layer.events})
         return {name: sum(layer.events.get(name, 0) for layer in self.layers) for name in names}
 
+    def _variants(self) -> dict[str, list[str]]:
+        """Values of every variant column, in the order in which they appear."""
+        names = dict.fromkeys(name for layer in self.layers for name in layer.variant)
+        return {name: list(dict.fromkeys(layer.variant.get(name, "") for layer in self.layers)) for name in names}
+
+    def _same_variant(self) -> dict[str, str]:
+        """Variants that all layers share: those of the machine."""
+        return {name: values[0] for name, values in self._variants().items() if len(values) == 1}
+
+    def _energy_by(self, column: str) -> dict[str, float]:
+        parts: dict[str, list[float]] = {}
+        for row in self._energy_rows():
+            parts.setdefault(row.get(column, ""), []).append(row["energy_pj"])
+        return {part: math.fsum(energies) for part, energies in parts.items()}
+
     def _layer_rows(self) -> Iterator[dict[str, Any]]:
         derived = {"latency_s", "energy_pj", *TRAFFIC_SUMS}
         for layer, energy in zip(self.layers, self.energy, strict=True):
@@ -178,6 +200,7 @@ class Report:
                 "latency_s": self._seconds(layer.cycles),
                 "energy_pj": math.fsum(row.energy_pj for row in energy),
                 **_traffic_sums(layer),
+                **layer.variant,
                 **{name: layer.events.get(name, 0) for name in self._events()},
             }
 
@@ -197,7 +220,7 @@ class Report:
 
 
 def _row(name: str, layer: LayerResult, row: object) -> dict[str, Any]:
-    return {"layer": layer.layer, **{column: getattr(row, column) for column in COLUMNS[name][1:]}}
+    return {"layer": layer.layer, **{column: getattr(row, column) for column in COLUMNS[name][1:]}, **layer.variant}
 
 
 def _traffic_sums(layer: LayerResult) -> dict[str, int]:

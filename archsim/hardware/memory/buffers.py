@@ -75,7 +75,7 @@ class BuffersConfig(Block):
 class BufferedMemoryConfig(Block):
     """Buffers and DRAM; a machine narrows ``buffers`` to its own."""
 
-    ideal: bool = Field(description="true: every access takes one cycle, nothing conflicts, all data are in the buffers")
+    ideal: bool = Field(description="true: every access takes one cycle, nothing conflicts, all data are there")
     buffers: BuffersConfig = Field(description="scratchpad buffers")
     dram: DramConfig = Field(description="off-chip memory")
 

@@ -312,3 +312,23 @@ class TestPlots:
         with pytest.raises(UsageError, match="cannot be plotted: No such file"):
             plots.plot(tmp_path / Path(path))
         assert list(tmp_path.iterdir()) == []
+
+
+def test_variants_are_columns_of_every_table():
+    """What all layers share stands in the area table too; what differs is summed up by value."""
+    found = report(
+        *(layer(f"conv1.{stage}", variant={"sparsity": "gating", "stage": stage}) for stage in ("forward", "update"))
+    )
+    for name in ("layers", "traffic", "energy", "units"):
+        rows = read_csv(found.texts()[f"{name}.csv"])
+        assert {(row["layer"], row["stage"], row["sparsity"]) for row in rows} == {
+            ("conv1.forward", "forward", "gating"), ("conv1.update", "update", "gating")
+        }  # fmt: skip
+    area = read_csv(found.texts()["area.csv"])
+    assert [row["sparsity"] for row in area] == ["gating"] * 2
+    assert "stage" not in area[0]
+    summary = found.summary()
+    assert summary["energy_by_stage_pj"] == {"forward": pytest.approx(0.3), "update": pytest.approx(0.3)}
+    assert summary["energy_by_unit_pj"] == {"pe": pytest.approx(0.2), "sram": pytest.approx(0.4)}
+    assert summary["energy_per_image_pj"] == pytest.approx(0.3)
+    assert "energy_by_sparsity_pj" not in summary
