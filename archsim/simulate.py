@@ -126,8 +126,6 @@ def _layers(
     record: bool,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
-    from archsim.accelerators.base import layer_of
-
     chosen = {operation.name for operation in (trace.select(layers=layers) if layers is not None else trace).operations}
     operations = [operation for operation in accelerator.layers(trace) if operation.name in chosen]
     if not operations:
@@ -138,6 +136,7 @@ def _layers(
     for done, operation in enumerate(operations):
         if progress:
             progress(operation.name, done, len(operations))
-        yield accelerator.run_layer(layer_of(trace, operation), engine, verify=verify, record=record)
+        for layer in accelerator.stages(trace, operation):
+            yield accelerator.run_layer(layer, engine, verify=verify, record=record)
     if progress:
         progress("", len(operations), len(operations))

@@ -286,6 +286,10 @@ class Accelerator(ABC):
             found = [operation for operation in found if operation is not last]
         return found
 
+    def stages(self, trace: Trace, operation: Operation) -> Sequence[Layer]:
+        """What is run of an operation, one after the other: the layer, or what a machine makes of it."""
+        return (layer_of(trace, operation),)
+
     def problems(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, one line each; empty if it can."""
         found = []

@@ -69,23 +69,30 @@ from archsim.jit import inlined, kernel, njit
 FOLDS_DONE, ADDS, PAIRS, ROW_ENTRIES, COLUMN_ENTRIES, SUMS_FINISHED = range(6)
 ACTIONS = 6
 
-FOLD_FIELDS = FIRST_HALF, FIRST_READ, ROW_NEW, COLUMN_NEW, ROWS, COLUMNS, TIME, SPAN, GROUP, ADDED = range(10)
-"""A fold: its first rows of the tables of halves and of reads, whether its operands are in a new tile, the rows and
-columns in use, its first timestep and how many, the number of its neurons' group, additions."""
+FOLD_FIELDS = (
+    FIRST_HALF, FIRST_READ, FIRST_MASK, ROW_NEW, COLUMN_NEW, ROWS, COLUMNS, TIME, SPAN, FINISHED, GROUP, ADDED
+) = range(12)  # fmt: skip
+"""A fold: its first rows of the tables of halves, of reads and of masks, whether its operands are in a new tile, the
+rows and columns in use, its first timestep and how many, timesteps of sums that are complete behind it, the number of
+its neurons' group, additions."""
 
 HALF_FIELDS = CYCLES, LIVE, ENTERED, COLUMN_BEATS = range(4)
 """A half: its cycles, pairs (k, t) worked on, steps that enter, accesses of each bank for the columns' operand."""
 
 READ_FIELDS = ROW_BITS, ROW_BEATS = range(2)
-"""Rows' operand of a half: bits of use, accesses of each bank."""
+"""Rows' operand of a half, or the mask of an operand: bits of use, accesses of each bank."""
+
+NO_MASK, ROWS_MASK, COLUMNS_MASK, OUTPUT_MASK = range(4)
+"""What has a mask beside it in memory, a bit for each element that says whether it is zero."""
 
 
 class Spec(NamedTuple):
     """The machine and the stage as integers.
 
     ``halves`` of a fold, of which a piece of the columns' operand has ``piece``. ``sum_bits`` are those of an output.
-    Potentials of a fold, ``potential_lines``: ``outside`` between timesteps (0 no, 1 in their buffer, 2 in DRAM);
-    ``kept`` 1 if they are written to DRAM at every timestep, for later.
+    Potentials of a fold, ``potential_lines``: ``outside`` between timesteps (0 no, 1 in their buffer, 2 in DRAM), read
+    before the first and written behind the last one too if ``always``; ``kept`` 1 if they are written to DRAM at every
+    timestep, for later. ``masked`` is what has a mask, one bit for ``mask_ratio`` of it.
     """
 
     folds: int
@@ -99,30 +106,36 @@ class Spec(NamedTuple):
     column_bits: int
     sum_bits: int
     outside: int
+    always: int
     kept: int
+    masked: int
+    mask_ratio: int
     potential_bits: int
     potential_lines: int
     row_line: int
     column_line: int
     output_line: int
     potential_line: int
+    mask_line: int
     row_tensor: int
     column_tensor: int
     output_tensor: int
     potential_tensor: int
+    mask_tensor: int
     line_shift: int
     beat_shift: int
 
 
 class Operands(NamedTuple):
-    """All int64: ``fold`` [folds, FOLD_FIELDS], ``half`` [.., 3 + banks], ``read`` [.., 1 + banks]; tiles in the order
-    in which they are fetched, [tiles, 2] of (first byte, end) in the operand; ``useful`` [R, C] additions of each
-    processing element.
+    """All int64: ``fold`` [folds, FOLD_FIELDS], ``half`` [.., 3 + banks], ``read`` and ``mask`` [.., 1 + banks]; tiles
+    in the order in which they are fetched, [tiles, 2] of (first byte, end) in the operand; ``useful`` [R, C] additions
+    of each processing element.
     """
 
     fold: NDArray[np.int64]
     half: NDArray[np.int64]
     read: NDArray[np.int64]
+    mask: NDArray[np.int64]
     row_tile: NDArray[np.int64]
     column_tile: NDArray[np.int64]
     useful: NDArray[np.int64]
@@ -222,6 +235,9 @@ def feeder(agent: int, spec: Spec, state: Any, x: Operands, o: Any) -> None:
     now = x.half[row[FIRST_HALF] + half]
     bits = now[ENTERED] * row[COLUMNS] * spec.column_bits
     read_banks(o, agent, now, COLUMN_BEATS, bits, spec.column_line, spec.banks, spec.column_tensor)
+    if spec.masked == ROWS_MASK or spec.masked == COLUMNS_MASK:
+        masks = x.mask[row[FIRST_MASK] + half]
+        read_banks(o, agent, masks, ROW_BEATS, masks[ROW_BITS], spec.mask_line, spec.banks, spec.mask_tensor)
     state[agent, PHASE] = ROW_TILE
     state[agent, PART] = half + 1
     if half + 1 == spec.halves:
@@ -230,8 +246,17 @@ def feeder(agent: int, spec: Spec, state: Any, x: Operands, o: Any) -> None:
 
 
 @inlined
+def add_masks(o: Any, agent: int, first: int, end: int, mode: int, spec: Spec) -> None:
+    """Lines of the mask that begin beside bytes ``first`` to ``end`` of what it belongs to."""
+    reach = spec.mask_ratio << spec.line_shift
+    for i in range((first + reach - 1) // reach, (end + reach - 1) // reach):
+        size = 1 << spec.line_shift
+        add_request(o, agent, spec.mask_line + i, size >> spec.beat_shift, size, mode, spec.mask_tensor, 0)
+
+
+@inlined
 def fetcher(
-    agent: int, tiles: Any, ready: int, free: int, line: int, tensor: int, spec: Spec, state: Any, o: Any
+    agent: int, tiles: Any, ready: int, free: int, line: int, tensor: int, masked: bool, spec: Spec, state: Any, o: Any
 ) -> None:
     """Fetch tile after tile into the half of the buffer that is free."""
     tile = state[agent, FOLD]
@@ -241,6 +266,9 @@ def fetcher(
     first, end = tiles[tile, 0], tiles[tile, 1]
     begin = (first >> spec.line_shift << spec.line_shift) + (state[agent, SENT] << spec.line_shift)
     stop = min(end, begin + (spec.fetch_lines << spec.line_shift))
+    if masked:
+        whole = spec.mask_ratio << spec.line_shift
+        add_masks(o, agent, begin if state[agent, SENT] else begin // whole * whole, stop, STREAM_READ, spec)
     if state[agent, SENT] == 0:
         o[agent, POP] = free
         o[agent, POP_COUNT] = 1
@@ -275,6 +303,8 @@ def emit(o: Any, agent: int, spec: Spec, state: Any, last: bool) -> None:
     add_range(
         o, agent, spec.output_line, 1, begin, end, spec.line_shift, spec.beat_shift, STREAM_WRITE, spec.output_tensor, 0
     )
+    if spec.masked == OUTPUT_MASK:
+        add_masks(o, agent, begin, end, STREAM_WRITE, spec)
     state[agent, PENDING] -= max(0, end - begin)
     state[agent, SENT] = max(begin, end)
 
@@ -294,18 +324,19 @@ def neurons(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any
     if state[agent, PHASE] == TAKE:
         o[agent, POP] = SUMS
         o[agent, POP_COUNT] = 1
-        counts[agent, SUMS_FINISHED] += elements * row[SPAN]
-        state[agent, PENDING] += (elements * row[SPAN] * spec.sum_bits + 7) >> 3
+        counts[agent, SUMS_FINISHED] += elements * row[FINISHED]
+        state[agent, PENDING] += (elements * row[FINISHED] * spec.sum_bits + 7) >> 3
         state[agent, PHASE] = FETCH
-        if spec.outside == 0 and spec.kept == 0:
-            o[agent, COMPUTE] = row[SPAN] * spec.fire
+        if row[FINISHED] == 0 or (spec.outside == 0 and spec.kept == 0):
+            o[agent, COMPUTE] = row[FINISHED] * spec.fire
             state[agent, PHASE] = EMIT
         return
     used = (elements * spec.potential_bits + 7) >> 3
     while state[agent, PHASE] < EMIT:
         t, phase = state[agent, PART], state[agent, PHASE]
         time = row[TIME] + t
-        begins, ends = time == 0, time == spec.timesteps - 1
+        begins = time == 0 and spec.always == 0
+        ends = time == spec.timesteps - 1 and spec.always == 0
         state[agent, PHASE] = phase + 1
         if phase == FETCH and spec.outside == 2 and not begins:
             access_potentials(o, agent, row[GROUP], used, STREAM_READ, spec)
@@ -322,7 +353,7 @@ def neurons(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any
             return
         if phase == KEEP:
             state[agent, PART] = t + 1
-            if t + 1 < row[SPAN]:
+            if t + 1 < row[FINISHED]:
                 state[agent, PHASE] = FETCH
             if spec.kept:
                 access_potentials(o, agent, row[GROUP] * spec.timesteps + time, used, STREAM_WRITE, spec)
@@ -342,9 +373,14 @@ def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, coun
     elif agent == FEEDER:
         feeder(agent, spec, state, x, o)
     elif agent == ROW_FETCHER:
-        fetcher(agent, x.row_tile, ROW_READY, ROW_FREE, spec.row_line, spec.row_tensor, spec, state, o)
+        masked = spec.masked == ROWS_MASK
+        fetcher(agent, x.row_tile, ROW_READY, ROW_FREE, spec.row_line, spec.row_tensor, masked, spec, state, o)
     elif agent == COLUMN_FETCHER:
-        fetcher(agent, x.column_tile, COLUMN_READY, COLUMN_FREE, spec.column_line, spec.column_tensor, spec, state, o)
+        masked = spec.masked == COLUMNS_MASK
+        fetcher(
+            agent, x.column_tile, COLUMN_READY, COLUMN_FREE, spec.column_line, spec.column_tensor, masked, spec, state,
+            o,
+        )  # fmt: skip
     else:
         neurons(agent, spec, state, x, o, counts)
 
@@ -362,8 +398,8 @@ class Map(NamedTuple):
     """Where the rows' operand is stored.
 
     Row i and step k have coordinates (image, y, x, channel), int64 [rows, 4] and [steps, 4], whose sum is that of the
-    element. It exists if y / dilation and x / dilation are whole and inside ``height`` and ``width``; its address, in
-    elements of all timesteps, is the sum of coordinates (y and x by dilation) times ``strides``. A *unit* of
+    element. It exists if y and x, divided by ``dilation``, are whole and inside ``height`` and ``width``; its address,
+    in elements of all timesteps, is then the sum of its coordinates times ``strides``. A *unit* of
     ``unit`` elements, one behind the other, is the least that is fetched.
     """
 
@@ -371,7 +407,7 @@ class Map(NamedTuple):
     steps: NDArray[np.int64]
     height: int
     width: int
-    dilation: int
+    dilation: tuple[int, int]
     strides: NDArray[np.int64]
     unit: int
 
@@ -379,8 +415,9 @@ class Map(NamedTuple):
 class Work(NamedTuple):
     """What a stage does. Words uint16 have a bit for each timestep: of ``row_words`` [M, K] where a row's element is
     not zero, of ``column_words`` [N, K] where a column's is, which is None if it is the same at all timesteps and never
-    zero. Bits are those of an element at a timestep. ``sums`` of a processing element: ``timesteps``, or 1 if they are
-    added up. ``potential_bits`` etc. as in :class:`Spec`.
+    zero. Bits are those of an element at a timestep. ``adds_time``: the sums of all timesteps are one.
+    ``columns_of_fold``: columns have an operand of their own in every group of rows. ``outside`` and so on as in
+    :class:`Spec`.
     """
 
     row_words: NDArray[np.uint16]
@@ -391,10 +428,12 @@ class Work(NamedTuple):
     row_bits: int
     column_bits: int
     output_bits: int
-    accumulates_time: bool
-    outside: int
-    kept: bool
-    potential_bits: int
+    outside: int = 0
+    kept: bool = False
+    potential_bits: int = 1
+    adds_time: bool = False
+    columns_of_fold: bool = False
+    masked: int = NO_MASK
 
 
 class Shape(NamedTuple):
@@ -419,12 +458,13 @@ class Shape(NamedTuple):
 
 
 @njit
-def read_table(rows: Any, steps: Any, height: int, width: int, dilation: int, strides: Any, group: int, half: int,
-               timesteps: int, span: int, bits: int, width_bits: int, line_bits: int, banks: int, table: Any,
-               reach: Any) -> None:  # fmt: skip
+def read_table(rows: Any, steps: Any, height: int, width: int, dilation_y: int, dilation_x: int, strides: Any,
+               group: int, half: int, timesteps: int, span: int, bits: int, width_bits: int, line_bits: int,
+               banks: int, enters: Any, table: Any, reach: Any) -> None:  # fmt: skip
     """What the rows' operand of every half of every group of rows and span of timesteps takes to read.
 
-    Fills ``table`` int64 [groups * spans * halves, READ_FIELDS] and ``reach`` [groups, 2], first and last address.
+    Steps that do not enter, by ``enters`` uint8 [groups, spans, K], are not read. Fills ``table`` int64 [groups * spans
+    * halves, READ_FIELDS] and ``reach`` [groups, 2], first and last address.
     """
     halves, spans = -(-len(steps) // half), -(-timesteps // span)
     for g in range(len(reach)):
@@ -436,9 +476,9 @@ def read_table(rows: Any, steps: Any, height: int, width: int, dilation: int, st
                 last_word = -1
                 for row in range(g * group, min((g + 1) * group, len(rows))):
                     y, x = rows[row, 1] + steps[k, 1], rows[row, 2] + steps[k, 2]
-                    if y % dilation or x % dilation:
+                    if y % dilation_y or x % dilation_x:
                         continue
-                    y, x = y // dilation, x // dilation
+                    y, x = y // dilation_y, x // dilation_x
                     if not (0 <= y < height and 0 <= x < width):
                         continue
                     address = (
@@ -448,6 +488,8 @@ def read_table(rows: Any, steps: Any, height: int, width: int, dilation: int, st
                     if reach[g, 0] < 0 or address < reach[g, 0]:
                         reach[g, 0] = address
                     reach[g, 1] = max(reach[g, 1], address)
+                    if enters[g, b, k] == 0:
+                        continue
                     table[number, ROW_BITS] += last_bit - first_bit + 1
                     at = address * timesteps * bits
                     for word in range((at + first_bit) // width_bits, (at + last_bit) // width_bits + 1):
@@ -459,12 +501,12 @@ def read_table(rows: Any, steps: Any, height: int, width: int, dilation: int, st
 @njit
 def half_table(row_words: Any, column_words: Any, varies: bool, group: int, columns: int, half: int, timesteps: int,
                span: int, skips: bool, step_bits: int, width_bits: int, line_bits: int, banks: int, table: Any,
-               added: Any) -> None:  # fmt: skip
+               added: Any, enters: Any) -> None:  # fmt: skip
     """Time, steps that enter and accesses of the columns' operand of every half.
 
     ``column_words`` uint16 [N, K], or [1, K] with all bits set if not ``varies``. Fills ``table`` int64 [groups *
-    column groups * spans * halves, HALF_FIELDS] and ``added`` int64 [groups, column groups, spans], additions (of one
-    column if not ``varies``).
+    column groups * spans * halves, HALF_FIELDS], ``added`` int64 [groups, column groups, spans], additions (of one
+    column if not ``varies``), and ``enters`` uint8 [groups, spans, K], whether a step enters with any columns.
     """
     groups, sets, spans = added.shape
     k_length = row_words.shape[1]
@@ -492,6 +534,7 @@ def half_table(row_words: Any, column_words: Any, varies: bool, group: int, colu
                             continue
                         pairs += live if skips else taken
                         entered += 1
+                        enters[g, b, k] = 1
                         at = (k * spans + b if varies else k) * step_bits
                         for word in range(at // width_bits, (at + step_bits - 1) // width_bits + 1):
                             if word != last_word:
@@ -502,9 +545,29 @@ def half_table(row_words: Any, column_words: Any, varies: bool, group: int, colu
                     table[number, ENTERED] = entered
 
 
-def tiles_of(reach: NDArray[np.int64], unit: int, unit_bits: int, room: int) -> tuple[NDArray[np.int64], list[int]]:
-    """Groups cut into tiles whose units fit ``room`` bytes: (first group of each, bytes that a group needs at most)."""
-    low, high = np.maximum(reach, 0).T // unit
+@njit
+def mask_table(k_length: int, half: int, sets: int, spans: int, step_bits: int, width_bits: int, line_bits: int,
+               banks: int, table: Any) -> None:  # fmt: skip
+    """What the mask of the columns' operand takes to read, for all steps of every half, span and set of columns.
+
+    Fills ``table`` int64 [sets * spans * halves, READ_FIELDS]; ``step_bits`` are those of a step and span.
+    """
+    halves = -(-k_length // half)
+    for c in range(sets):
+        for b in range(spans):
+            for h in range(halves):
+                number, last_word = (c * spans + b) * halves + h, -1
+                for k in range(h * half, min((h + 1) * half, k_length)):
+                    at = ((c * k_length + k) * spans + b) * step_bits
+                    table[number, ROW_BITS] += step_bits
+                    for word in range(at // width_bits, (at + step_bits - 1) // width_bits + 1):
+                        if word != last_word:
+                            table[number, ROW_BEATS + word * width_bits // line_bits % banks] += 1
+                        last_word = word
+
+
+def tiles_of(low: NDArray[np.int64], high: NDArray[np.int64], unit_bits: int, room: int) -> NDArray[np.int64]:
+    """First group of every tile: groups, whose units are ``low`` to ``high``, one behind the other while they fit."""
     begins = [0]
     least, most = low[0], high[0]
     for g in range(1, len(low)):
@@ -512,7 +575,7 @@ def tiles_of(reach: NDArray[np.int64], unit: int, unit_bits: int, room: int) -> 
         if -(-(int(most - least) + 1) * unit_bits // 8) > room:
             begins.append(g)
             least, most = low[g], high[g]
-    return np.array(begins), [-(-(int(b - a) + 1) * unit_bits // 8) for a, b in zip(low, high, strict=True)]
+    return np.array(begins)
 
 
 def column_layout(work: Work, shape: Shape) -> tuple[int, int, int]:
@@ -536,24 +599,38 @@ def lay_out(work: Work, shape: Shape) -> Program:
     line_bits = shape.line_bytes * 8
     varies = work.column_words is not None
 
-    reads = np.zeros((groups * spans * halves, len(READ_FIELDS) - 1 + shape.banks), np.int64)
-    reach = np.zeros((groups, 2), np.int64)
-    read_table(
-        where.rows, where.steps, where.height, where.width, where.dilation, where.strides, shape.rows, shape.steps,
-        work.timesteps, shape.span, work.row_bits, shape.width_bits, line_bits, shape.banks, reads, reach,
-    )  # fmt: skip
-
     step_bits, chunk, piece = column_layout(work, shape)
     added = np.zeros((groups, sets if varies else 1, spans), np.int64)
+    enters = np.zeros((groups, spans, k), np.uint8)
     half = np.zeros((added.size * halves, len(HALF_FIELDS) - 1 + shape.banks), np.int64)
     column_words = work.column_words if varies else np.full((1, k), 0xFFFF, np.uint16)
     half_table(
         work.row_words, column_words, varies, shape.rows, shape.columns, shape.steps, work.timesteps, shape.span,
-        shape.skips, step_bits, shape.width_bits, line_bits, shape.banks, half, added,
+        shape.skips, step_bits, shape.width_bits, line_bits, shape.banks, half, added, enters,
     )  # fmt: skip
 
+    def table_of(bits: int, entering: NDArray[np.uint8], reach: NDArray[np.int64]) -> NDArray[np.int64]:
+        table = np.zeros((groups * spans * halves, len(READ_FIELDS) - 1 + shape.banks), np.int64)
+        read_table(
+            where.rows, where.steps, where.height, where.width, *where.dilation, where.strides, shape.rows, shape.steps,
+            work.timesteps, shape.span, bits, shape.width_bits, line_bits, shape.banks, entering, table, reach,
+        )  # fmt: skip
+        return table
+
+    # Only a mask tells that a step need not be read.
+    reach, every_step = np.zeros((groups, 2), np.int64), np.ones_like(enters)
+    reads = table_of(work.row_bits, enters if work.masked == ROWS_MASK else every_step, reach)
+    mask = np.zeros((1, len(READ_FIELDS) - 1 + shape.banks), np.int64)
+    if work.masked == ROWS_MASK:
+        mask = table_of(1, every_step, reach.copy())
+    elif work.masked == COLUMNS_MASK:
+        mask = np.zeros((sets * spans * halves, mask.shape[1]), np.int64)
+        bits = shape.columns * shape.span
+        mask_table(k, shape.steps, sets, spans, bits, shape.width_bits, line_bits, shape.banks, mask)
+
     unit_bits = where.unit * work.timesteps * work.row_bits
-    row_tiles, _ = tiles_of(reach, where.unit, unit_bits, shape.row_buffer)
+    low, high = np.maximum(reach, 0).T // where.unit
+    row_tiles = tiles_of(low, high, unit_bits, shape.row_buffer)
     row_tile_of = np.searchsorted(row_tiles, np.arange(groups), "right") - 1
     column_tile_of = np.arange(sets) // max(1, shape.column_buffer // chunk)
     order = [
@@ -566,10 +643,12 @@ def lay_out(work: Work, shape: Shape) -> Program:
     of_columns = c if varies else np.zeros_like(c)
     table[:, FIRST_HALF] = ((g * added.shape[1] + of_columns) * spans + b) * halves
     table[:, FIRST_READ] = (g * spans + b) * halves
+    table[:, FIRST_MASK] = ((c if work.masked == COLUMNS_MASK else g) * spans + b) * halves
     table[:, ROWS] = np.minimum(shape.rows, m - g * shape.rows)
     table[:, COLUMNS] = np.minimum(shape.columns, work.n - c * shape.columns)
     table[:, TIME], table[:, GROUP] = b * shape.span, c * groups + g
     table[:, SPAN] = np.minimum(shape.span, work.timesteps - b * shape.span)
+    table[:, FINISHED] = np.where(b == spans - 1, 1, 0) if work.adds_time else table[:, SPAN]
     table[:, ADDED] = added[g, of_columns, b] * (1 if varies else table[:, COLUMNS])
 
     pieces = piece < halves
@@ -577,16 +656,19 @@ def lay_out(work: Work, shape: Shape) -> Program:
     if len(row_tiles) == 1:
         row_new[1:] = False
     column_new = np.ones(len(ct), bool) if pieces else np.diff(ct, prepend=-1) != 0
+    if work.columns_of_fold:
+        column_new = b == 0
     if shape.ideal:
         row_new[:], column_new[:] = False, False
     table[:, ROW_NEW], table[:, COLUMN_NEW] = row_new, column_new
-    low, high = np.maximum(reach, 0).T // where.unit
     ends = np.append(row_tiles[1:], groups)
     row_tile = np.array(
         [(low[a:e].min() * unit_bits // 8, -(-(high[a:e].max() + 1) * unit_bits // 8))
          for a, e in ((row_tiles[i], ends[i]) for i in rt[row_new])], np.int64,
     ).reshape(-1, 2)  # fmt: skip
-    if pieces:
+    if work.columns_of_fold:
+        column_tile = [(number * chunk, (number + 1) * chunk) for number in table[column_new, GROUP]]
+    elif pieces:
         cuts = np.append(np.arange(0, halves, piece) * shape.steps, k) * (chunk * 8 // k) // 8
         column_tile = [(first + a, first + e) for first in c[column_new] * chunk for a, e in itertools.pairwise(cuts)]
     else:
@@ -606,25 +688,37 @@ def lay_out(work: Work, shape: Shape) -> Program:
         column_bits=step_bits // shape.columns,
         sum_bits=work.output_bits,
         outside=work.outside,
+        always=int(work.adds_time),
         kept=int(work.kept),
+        masked=work.masked,
+        mask_ratio={ROWS_MASK: work.row_bits, COLUMNS_MASK: work.column_bits}.get(work.masked, work.output_bits),
         potential_bits=work.potential_bits,
         potential_lines=-(-potential_bytes // shape.line_bytes),
         row_line=shape.lines[0],
         column_line=shape.lines[1],
         output_line=shape.lines[2],
         potential_line=shape.lines[3],
+        mask_line=shape.lines[4],
         row_tensor=shape.tensors[0],
         column_tensor=shape.tensors[1],
         output_tensor=shape.tensors[2],
         potential_tensor=shape.tensors[3],
+        mask_tensor=shape.tensors[4],
         line_shift=shape.line_bytes.bit_length() - 1,
         beat_shift=(shape.width_bits // 8).bit_length() - 1,
     )
     operands = Operands(
-        table, half, reads, row_tile, np.array(column_tile, np.int64).reshape(-1, 2), useful_additions(work, shape)
+        table,
+        half,
+        reads,
+        mask,
+        row_tile,
+        np.array(column_tile, np.int64).reshape(-1, 2),
+        useful_additions(work, shape),
     )
+    lines = shape.fetch_lines * (2 if work.masked else 1) + 1
     topology = op.topology(
-        [0, 2 * shape.banks, shape.fetch_lines, shape.fetch_lines, max(shape.fetch_lines, spec.potential_lines)],
+        [0, 3 * shape.banks, lines, lines, max(lines, spec.potential_lines)],
         [OWN_PATH] * len(AGENTS),
         [(2, 0, 1), (shape.output_buffer, 0, 1), (2, 2, 1), (2, 0, 1), (2, 2, 1), (2, 0, 1), (2, 2, 1)],
         [],

@@ -36,23 +36,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.accelerators import buffered_array as array
-from archsim.accelerators.base import Accelerator, Layer, MachineConfig, Program, ScheduledLayers, unit_times
+from archsim.accelerators import sata_training as training
+from archsim.accelerators.base import (
+    Accelerator,
+    Computed,
+    Layer,
+    MachineConfig,
+    Program,
+    ScheduledLayers,
+    layer_of,
+    unit_times,
+)
 from archsim.accelerators.folded_array import dense_words
-from archsim.compress import bitmask
+from archsim.accelerators.sata_training import Geometry
+from archsim.compress import bitmask, packed_time
 from archsim.engine.result import UnitTime
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.systolic_array import add_in_order
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
-from archsim.hardware.memory.buffers import BufferConfig, BufferedMemoryConfig, BuffersConfig
+from archsim.hardware.memory.buffers import WINDOW_SHIFT, BufferConfig, BufferedMemoryConfig, BuffersConfig
 from archsim.jit import njit
 from archsim.trace import Operation, Trace
 
@@ -88,13 +99,17 @@ class SataPe(Block):
             raise CrossFieldError(problems)
         return self
 
-    def span(self, timesteps: int) -> int:
-        """Timesteps of a fold: partial sums that fit, spikes of two steps."""
-        return min(timesteps, self.psum_bytes * 8 // self.accumulator_bits, self.spike_bytes * 8 // 2)
+    def span(self, timesteps: int, sums: int, row_bits: int = 1, column_bits: int = 0) -> int:
+        """Timesteps of a fold whose ``sums`` bits fit the psum scratchpad, and operands of two steps the others.
 
-    def steps(self, span: int) -> int:
-        """Steps in one half of the scratchpads."""
-        return min(self.weight_bytes * 8 // self.weight_bits, self.spike_bytes * 8 // span) // 2
+        ``sums`` and ``column_bits`` are those of a timestep, 0 where they are the same for all.
+        """
+        rooms = [(self.psum_bytes, sums), (self.spike_bytes, 2 * row_bits), (self.weight_bytes, 2 * column_bits)]
+        return min(timesteps, *(8 * size // bits for size, bits in rooms if bits))
+
+    def steps(self, row_bits: int, column_bits: int) -> int:
+        """Steps in one half of the scratchpads, of operands of so many bits."""
+        return min(self.weight_bytes * 8 // column_bits, self.spike_bytes * 8 // row_bits) // 2
 
 
 class SataMembrane(Block):
@@ -102,6 +117,15 @@ class SataMembrane(Block):
 
     bits: int = Field(ge=2, le=63, description="bits of a potential, sign included")
     place: Literal["pe", "sram", "dram"] = Field(description="where potentials are between timesteps")
+
+
+class SataTraining(Block):
+    """Back-propagation through time."""
+
+    stages: Literal["inference", "all"] = Field(description="all: forward, backward and update of every layer")
+    gradient_bits: int = Field(ge=2, le=32, description="bits of a gradient")
+    sum_bits: int = Field(ge=2, le=63, description="bits of a sum of gradients")
+    window: float = Field(gt=0, le=1000, description="where the trace has no masks: the surrogate's window, thresholds")
 
 
 class SataScheduler(ScheduledLayers):
@@ -116,7 +140,8 @@ class SataBuffers(BuffersConfig):
     weight: BufferConfig = Field(description="weights")
     input: BufferConfig = Field(description="input spikes")
     output: BufferConfig = Field(description="output spikes")
-    potential: BufferConfig = Field(description="membrane potentials, where they are not in the PEs")
+    potential: BufferConfig = Field(description="membrane potentials that are not in the PEs, and their gradients")
+    mask: BufferConfig = Field(description="which gradients are not zero")
 
 
 class SataMemory(BufferedMemoryConfig):
@@ -132,25 +157,45 @@ class SataConfig(MachineConfig):
     pe: SataPe = Field(description="array and what its elements hold")
     neuron: LifConfig = Field(description="neurons, one a PE")
     membrane: SataMembrane = Field(description="membrane potentials")
+    training: SataTraining = Field(description="back-propagation through time")
     scheduler: SataScheduler = Field(description="order of the work")
     memory: SataMemory = Field(description="buffers and DRAM")  # type: ignore[assignment]
 
     @model_validator(mode="after")
-    def _buffers_hold_a_tile(self) -> Self:
-        buffers, pe, problems = self.memory.buffers, self.pe, {}
-        elements = pe.rows * pe.columns
+    def _a_tile_fits(self) -> Self:
+        buffers, pe, training = self.memory.buffers, self.pe, self.training
+        elements, trains = pe.rows * pe.columns, training.stages == "all"
+        problems = {}
+        if trains:
+            needed = {
+                "psum_bytes": (-(-training.sum_bits // 8), "a sum of gradients"),
+                "spike_bytes": (-(-2 * training.gradient_bits // 8), "gradients of two steps"),
+                "weight_bytes": (-(-2 * training.gradient_bits // 8), "gradients of two steps"),
+            }
+            problems = {
+                f"pe.{name}": f"too small for the timesteps: {what} of one timestep is {size} bytes (training.stages)"
+                for name, (size, what) in needed.items() if getattr(pe, name) < size
+            }  # fmt: skip
+        words = 8 * buffers.line_bytes
         least = {
-            "weight": (-(-pe.columns * pe.weight_bits * pe.steps(1) // 8), "weights of half a scratchpad"),
-            "input": (-(-pe.rows * pe.steps(1) // 8), "spikes of half a scratchpad"),
-            "output": (-(-elements // 8), "spikes of the array"),
+            "weight": (
+                max(words, pe.columns * pe.weight_bits * pe.steps(1, pe.weight_bits)),
+                "weights of half a scratchpad",
+            ),
+            "input": (words, "a line of spikes"),
+            "output": (max(words, elements), "spikes of the array"),
         }
-        if self.membrane.place != "pe":
-            least["potential"] = (-(-elements * self.membrane.bits // 8), "potentials of the array (membrane.place)")
-        for name, (size, what) in least.items():
-            size = max(size, buffers.line_bytes)
-            if buffers.usable_bytes(name) < size:
+        if trains:
+            gradients = elements * max(self.membrane.bits, training.gradient_bits)
+            least["potential"] = max(words, gradients), "gradients of the array"
+            least["output"] = max(words, gradients), "errors of the array"
+            least["mask"] = max(words, elements), "mask of the array"
+        elif self.membrane.place != "pe":
+            least["potential"] = max(words, elements * self.membrane.bits), "potentials of the array (membrane.place)"
+        for name, (bits, what) in least.items():
+            if buffers.usable_bytes(name) * 8 < bits:
                 problems[f"memory.buffers.{name}.size_kib"] = (
-                    f"too small for a tile: {buffers.usable_bytes(name)} bytes are usable, {what} need {size}"
+                    f"too small for a tile: {buffers.usable_bytes(name)} bytes are usable, {what} need {-(-bits // 8)}"
                 )
         if problems:
             raise CrossFieldError(problems)
@@ -159,62 +204,17 @@ class SataConfig(MachineConfig):
 
 # --- Where operands are -----------------------------------------------------------------------------------------------
 
-TENSORS = INPUT, WEIGHT, OUTPUT, MEMBRANE = range(4)
-NAMES = ("input", "weight", "output", "membrane")
-BUFFERS = ("input", "weight", "output", "potential")
+NAMES = ("input", "weight", "output", "membrane", "gradient", "error", "mask")
+TENSORS = INPUT, WEIGHT, OUTPUT, MEMBRANE, GRADIENT, ERROR, MASK = range(7)
+BUFFERS = ("input", "weight", "output", "potential", "potential", "output", "mask")
 """The buffer of each tensor."""
-
-
-class Geometry(NamedTuple):
-    """A convolution without its data. A linear layer is one of images of one row, R positions beside each other."""
-
-    m: int
-    images: int
-    channels: int
-    height: int
-    width: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-
-
-def linear_geometry(m: int, k: int, rows: int) -> Geometry:
-    """Of a linear layer."""
-    width = min(rows, m)
-    return Geometry(m, -(-m // width), k, 1, width, (1, 1), (1, 1), (0, 0))
-
-
-def geometry_of(layer: Layer, rows: int) -> Geometry:
-    """Of a layer."""
-    shape = layer.feature_map
-    if shape is None:
-        return linear_geometry(layer.m, layer.k, rows)
-    images, channels, height, width = shape.words.shape
-    return Geometry(layer.m, images, channels, height, width, shape.kernel, shape.stride, shape.padding)
-
-
-def spike_map(shape: Geometry) -> array.Map:
-    """Input spikes as they are stored: line by line of every image, channel by channel, pixel by pixel."""
-    (kh, kw), channels, height, width = shape.kernel, shape.channels, shape.height, shape.width
-    out = [
-        (size + 2 * padding - kernel) // stride + 1
-        for size, padding, kernel, stride in zip(
-            (height, width), shape.padding, shape.kernel, shape.stride, strict=True
-        )
-    ]
-    image, y, x = np.indices((shape.images, *out)).reshape(3, -1)[:, : shape.m]
-    positions = np.stack(
-        [image, y * shape.stride[0] - shape.padding[0], x * shape.stride[1] - shape.padding[1], 0 * x], axis=1
-    )
-    channel, ky, kx = np.indices((channels, kh, kw)).reshape(3, -1)
-    steps = np.stack([0 * kx, ky, kx, channel], axis=1)
-    strides = np.array([height * channels * width, channels * width, 1, width])
-    return array.Map(positions, steps, height, width, 1, strides, channels * width)
+SECOND = (GRADIENT, ERROR)
+"""Tensors in the second half of their buffer's window, behind another one."""
 
 
 def tile_bytes(shape: Geometry, rows: int, timesteps: int) -> int:
     """Bytes of the input lines that R neighbouring positions need, at most."""
-    where = spike_map(shape)
+    where = training.spike_map(shape)
     lines = where.rows[:, 0] * shape.height
     low = lines + where.rows[:, 1].clip(0)
     high = lines + (where.rows[:, 1] + shape.kernel[0] - 1).clip(None, shape.height - 1)
@@ -241,6 +241,16 @@ def count_overflows(sums: Any, bias: Any, threshold: Any, fraction_bits: int, le
     return overflows
 
 
+def fires_in(layer: Layer) -> bool:
+    """Whether neurons take the sums: those of the trace, or unknown ones."""
+    return layer.neuron is not None or layer.expected is None
+
+
+def words_of(mask: NDArray[np.bool_], n: int) -> NDArray[np.uint16]:
+    """A mask bool [T, images, N, height, width] or [T, images, N] as words [M, N]."""
+    return np.ascontiguousarray(np.moveaxis(packed_time.pack_timesteps(mask), 1, -1)).reshape(-1, n)
+
+
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
@@ -262,32 +272,21 @@ class Sata(Accelerator):
 
     def inventory(self) -> Sequence[Component]:
         """PEs, their neurons and scratchpads, the buffers that are built, DRAM."""
-        pe, buffers, bits = self.config.pe, self.config.memory.buffers, self.config.membrane.bits
-        elements, always = pe.rows * pe.columns, "_always" if pe.clocking == "always" else ""
-        scratchpad_bits: dict[str, int] = {
-            name: 8 * getattr(pe, f"{name}_bytes") for name in ("spike", "weight", "psum")
-        }
-        held: dict[str, int | float | str] = {
-            "block": f"sata_neuron{always}",
-            "sum_bits": pe.accumulator_bits,
-            "membrane_bits": bits,
-        }
-        if self.config.membrane.place != "pe":
-            held["block"] = f"sata_neuron_outside{always}"
+        pe, buffers, bits = self.config.pe, self.config.memory.buffers, self.config.training
+        elements, trains = pe.rows * pe.columns, bits.stages == "all"
+        always = "_always" if pe.clocking == "always" else ""
+        outside = "_outside" if self.config.membrane.place != "pe" else ""
+        widths = {
+            "weight_bits": pe.weight_bits, "sum_bits": pe.accumulator_bits, "gradient_bits": bits.gradient_bits,
+            "gradient_sum_bits": bits.sum_bits, "membrane_bits": self.config.membrane.bits,
+            "clocked_bits": 8 * (pe.spike_bytes + pe.psum_bytes),
+            "bits": 8 * (pe.spike_bytes + pe.weight_bytes + pe.psum_bytes),
+        }  # fmt: skip
         return (
-            Component(
-                "pe", "logic", elements,
-                {"block": f"sata_pe{always}", "weight_bits": pe.weight_bits, "sum_bits": pe.accumulator_bits},
-            ),
-            Component("lif", "logic", elements, held),
-            Component(
-                "scratchpad", "logic", elements,
-                {
-                    "block": f"sata_scratchpad{always}", "weight_bits": pe.weight_bits,
-                    "sum_bits": pe.accumulator_bits, "clocked_bits": scratchpad_bits["spike"] + scratchpad_bits["psum"],
-                    "bits": sum(scratchpad_bits.values()),
-                },
-            ),
+            Component("pe", "logic", elements, {"block": f"sata_{'training_' * trains}pe{always}", **widths}),
+            Component("lif", "logic", elements, {"block": f"sata_neuron{outside}{always}", **widths}),
+            *((Component("pgu", "logic", elements, {"block": "sata_pgu", **widths}),) if trains else ()),
+            Component("scratchpad", "logic", elements, {"block": f"sata_scratchpad{always}", **widths}),
             *(
                 Component(
                     f"{name}_buffer", "sram", buffers.banks,
@@ -309,7 +308,7 @@ class Sata(Accelerator):
         rows, room = self.config.pe.rows, self.config.memory.buffers.usable_bytes("input")
         shape = trace.tensor(operation.inputs[0]).shape[1:]
         if operation.op == "linear":
-            geometry = linear_geometry(shape[0], operation.k, rows)
+            geometry = Geometry.of_linear(shape[0], operation.k, rows)
         else:
             images, channels, height, width = shape
             m = images * math.prod(operation.output_shape[-2:])
@@ -347,37 +346,154 @@ class Sata(Accelerator):
         """One bit for each neuron and timestep, as the next layer reads it."""
         return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
 
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
-        """The layer as folds."""
-        return array.lay_out(self.work(layer), self.shape(layer.timesteps))
+    def stages(self, trace: Trace, operation: Operation) -> Sequence[Layer]:
+        """A layer, or all stages of its training."""
+        layer = layer_of(trace, operation)
+        if self.config.training.stages == "inference":
+            return (layer,)
+        mask = getattr(operation, "gradient_mask", None)
+        gradients = self._open_windows(layer) if mask is None else words_of(mask, layer.n)
+        return self.training_stages(layer, gradients, mask is None and layer.neuron is not None)
 
-    def work(self, layer: Layer) -> array.Work:
-        """What a layer does in inference."""
-        fires = layer.neuron is not None or layer.expected is None
-        return array.Work(
+    def training_stages(
+        self, layer: Layer, gradients: NDArray[np.uint16], surrogate: bool = False
+    ) -> Sequence[training.Stage]:
+        """All stages of the training of ``layer``, whose gradients [M, N] are not zero at these timesteps."""
+        geometry = Geometry.of(layer, self.config.pe.rows)
+        sizes: dict[training.StageName, dict[str, int]] = {
+            "forward": {},
+            "potential_gradient": {"k": 1},
+            "backward": {
+                "m": geometry.input_positions, "n": geometry.channels, "k": layer.n * math.prod(geometry.kernel),
+            },
+            "update": {"m": layer.k, "k": layer.m},
+        }  # fmt: skip
+        if layer.neuron is None:
+            del sizes["potential_gradient"]
+        return [training.Stage.make(layer, stage, gradients, surrogate, **size) for stage, size in sizes.items()]
+
+    def _open_windows(self, layer: Layer) -> NDArray[np.uint16]:
+        """Masks of a trace that has none; of a layer without neurons all gradients may be non-zero."""
+        words = np.full((layer.m, layer.n), (1 << layer.timesteps) - 1, np.uint16)
+        if layer.neuron is not None:
+            sums = np.zeros((layer.m, layer.n, layer.timesteps), np.int64)
+            self.add_up(layer, 0, sums)
+            neuron, threshold = layer.neuron, np.ascontiguousarray(layer.neuron.threshold, np.int64)
+            width = (self.config.training.window * (threshold << neuron.fraction_bits)).astype(np.int64)
+            training.open_windows(
+                sums, layer.bias, threshold, width, neuron.fraction_bits, neuron.leak_shift, neuron.reset == "soft",
+                words,
+            )  # fmt: skip
+        return words
+
+    def compute(self, layer: Layer, verify: bool) -> Computed:
+        """Outputs of a layer and of the stage ``forward``; the trace has no values of gradients to compare with."""
+        if not isinstance(layer, training.Stage) or layer.stage == "forward":
+            return super().compute(layer, verify)
+        events = {
+            "gradients_non_zero": int(np.bitwise_count(layer.gradients).sum()),
+            "gradients_are_upper_bound": int(layer.surrogate),
+        }
+        return Computed(np.zeros(layer.m, np.int64), None, events)
+
+    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
+        """The layer, or a stage of its training, as folds."""
+        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
+        return array.lay_out(*getattr(self, f"_{stage}")(layer))
+
+    def _inference(self, layer: Layer) -> tuple[array.Work, array.Shape]:
+        return self._spikes(layer, kept=False)
+
+    def _forward(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
+        return self._spikes(stage, kept=stage.neuron is not None)
+
+    def _spikes(self, layer: Layer, kept: bool) -> tuple[array.Work, array.Shape]:
+        pe, fires = self.config.pe, fires_in(layer)
+        work = array.Work(
             row_words=dense_words(layer, 0, layer.m),
             column_words=None,
-            map=spike_map(geometry_of(layer, self.config.pe.rows)),
+            map=training.spike_map(Geometry.of(layer, pe.rows)),
             n=layer.n,
             timesteps=layer.timesteps,
             row_bits=1,
-            column_bits=self.config.pe.weight_bits,
+            column_bits=pe.weight_bits,
             output_bits=1 if fires else 8 * -(-self.sum_bits // 8),
-            accumulates_time=False,
             outside=("pe", "sram", "dram").index(self.config.membrane.place) if fires else 0,
-            kept=False,
+            kept=kept,
             potential_bits=self.config.membrane.bits,
         )
+        span = pe.span(layer.timesteps, pe.accumulator_bits)
+        return work, self._shape(span, pe.steps(span, pe.weight_bits), INPUT, WEIGHT, OUTPUT, MEMBRANE)
 
-    def shape(self, timesteps: int) -> array.Shape:
-        """The array for a layer of ``timesteps``."""
+    def _potential_gradient(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
+        """Neurons in any order, C in a row: potentials by rows, errors by columns, an element each its own."""
+        pe, bits = self.config.pe, self.config.training.gradient_bits
+        where = training.neuron_map(stage.m * stage.n, pe.rows, pe.columns)
+        every = (1 << stage.timesteps) - 1
+        work = array.Work(
+            row_words=np.full((len(where.rows), 1), every, np.uint16),
+            column_words=np.full((pe.columns, 1), every, np.uint16),
+            map=where,
+            n=pe.columns,
+            timesteps=stage.timesteps,
+            row_bits=pe.columns * self.config.membrane.bits,
+            column_bits=pe.rows * bits,
+            output_bits=bits,
+            columns_of_fold=True,
+            masked=array.OUTPUT_MASK,
+        )
+        return work, self._shape(stage.timesteps, 1, MEMBRANE, ERROR, GRADIENT, MEMBRANE)
+
+    def _backward(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
+        """Gradients by rows, weights by columns."""
+        pe, bits, geometry = (
+            self.config.pe,
+            self.config.training.gradient_bits,
+            Geometry.of(stage.of, self.config.pe.rows),
+        )
+        work = array.Work(
+            row_words=training.unrolled_gradients(geometry, stage.gradients),
+            column_words=None,
+            map=training.gradient_map(geometry, stage.of.n),
+            n=stage.n,
+            timesteps=stage.timesteps,
+            row_bits=bits,
+            column_bits=pe.weight_bits,
+            output_bits=bits,
+            masked=array.ROWS_MASK,
+        )
+        span = pe.span(stage.timesteps, self.config.training.sum_bits, bits)
+        return work, self._shape(span, pe.steps(span * bits, pe.weight_bits), GRADIENT, WEIGHT, ERROR, MEMBRANE)
+
+    def _update(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
+        """Spikes by rows, gradients by columns; old weights are read and new ones written behind every fold."""
+        pe, bits = self.config.pe, self.config.training.gradient_bits
+        work = array.Work(
+            row_words=np.ascontiguousarray(dense_words(stage.of, 0, stage.of.m).T),
+            column_words=np.ascontiguousarray(stage.gradients.T),
+            map=training.spike_map_by_channel(Geometry.of(stage.of, pe.rows)),
+            n=stage.n,
+            timesteps=stage.timesteps,
+            row_bits=1,
+            column_bits=bits,
+            output_bits=0,
+            outside=2,
+            potential_bits=pe.weight_bits,
+            adds_time=True,
+            masked=array.COLUMNS_MASK,
+        )
+        span = pe.span(stage.timesteps, 0, 1, bits)
+        return work, self._shape(span, pe.steps(span, span * bits), INPUT, GRADIENT, OUTPUT, WEIGHT)
+
+    def _shape(self, span: int, steps: int, *tensors: int) -> array.Shape:
+        """The array for tensors that come by rows and by columns, leave, and are kept by neurons."""
         config, buffers = self.config, self.config.memory.buffers
-        span = config.pe.span(timesteps)
+        tensors = (*tensors, MASK)
         return array.Shape(
             rows=config.pe.rows,
             columns=config.pe.columns,
             span=span,
-            steps=config.pe.steps(span),
+            steps=steps,
             skips=config.scheduler.sparsity == "skipping",
             ideal=config.memory.ideal,
             banks=buffers.banks,
@@ -386,26 +502,51 @@ class Sata(Accelerator):
             fetch_lines=min(16, buffers.fetches),
             output_buffer=config.pe.output_buffer,
             fire=config.neuron.cycles,
-            row_buffer=buffers.usable_bytes("input"),
-            column_buffer=buffers.usable_bytes("weight"),
-            lines=[buffers.first_line(name) for name in BUFFERS],
-            tensors=list(TENSORS),
+            row_buffer=buffers.usable_bytes(BUFFERS[tensors[0]]),
+            column_buffer=buffers.usable_bytes(BUFFERS[tensors[1]]),
+            lines=[
+                buffers.first_line(BUFFERS[tensor]) + ((tensor in SECOND) << WINDOW_SHIFT - 1) for tensor in tensors
+            ],
+            tensors=tensors,
         )
 
     def count_actions(
         self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """Additions, neurons, and words in and out of scratchpads; what is not needed is not counted."""
-        fires = layer.neuron is not None or layer.expected is None
-        added = int(counts[array.ADDS])
+        """What PEs, neurons and scratchpads do in a stage; what is not needed is not counted."""
+        added, pairs, sums = (int(counts[i]) for i in (array.ADDS, array.PAIRS, array.SUMS_FINISHED))
+        by_rows, by_columns = int(counts[array.ROW_ENTRIES]), int(counts[array.COLUMN_ENTRIES])
+        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
+        if stage == "potential_gradient":
+            return {("pgu", "update"): layer.m * layer.n * layer.timesteps}
+        if stage == "backward":
+            return {
+                ("pe", "multiply_add"): added,
+                ("scratchpad", "gradient_write"): by_rows,
+                ("scratchpad", "gradient_read"): added,
+                ("scratchpad", "weight_write"): by_columns,
+                ("scratchpad", "weight_read"): added,
+                ("scratchpad", "gradient_sum_read"): added + sums,
+                ("scratchpad", "gradient_sum_write"): added,
+            }
+        if stage == "update":
+            return {
+                ("pe", "gradient_add"): added + sums,
+                ("scratchpad", "spike_write"): by_rows,
+                ("scratchpad", "spike_read"): pairs,
+                ("scratchpad", "gradient_write"): by_rows,
+                ("scratchpad", "gradient_read"): added,
+                ("scratchpad", "gradient_sum_read"): added + sums,
+                ("scratchpad", "gradient_sum_write"): added,
+            }
         return {
             ("pe", "add"): added,
-            ("lif", "update"): int(counts[array.SUMS_FINISHED]) if fires else 0,
-            ("scratchpad", "spike_write"): int(counts[array.ROW_ENTRIES]),
-            ("scratchpad", "spike_read"): int(counts[array.PAIRS]),
-            ("scratchpad", "weight_write"): int(counts[array.COLUMN_ENTRIES]),
+            ("lif", "update"): sums if fires_in(layer) else 0,
+            ("scratchpad", "spike_write"): by_rows,
+            ("scratchpad", "spike_read"): pairs,
+            ("scratchpad", "weight_write"): by_columns,
             ("scratchpad", "weight_read"): added,
-            ("scratchpad", "psum_read"): added + int(counts[array.SUMS_FINISHED]),
+            ("scratchpad", "psum_read"): added + sums,
             ("scratchpad", "psum_write"): added,
         }
 
@@ -416,15 +557,17 @@ class Sata(Accelerator):
             ("dram", "read_bits"): int(traffic[:, op.DRAM_READ_LINES].sum()) * line_bits,
             ("dram", "write_bits"): int(traffic[:, op.DRAM_WRITE_LINES].sum()) * line_bits,
         }
-        for tensor, name in enumerate(BUFFERS):
+        for name in self.config.memory.buffers.names():
             if self.config.memory.buffers.size_bytes(name):
-                actions[f"{name}_buffer", "read"] = int(traffic[tensor, op.SRAM_READS])
-                actions[f"{name}_buffer", "write"] = int(traffic[tensor, op.SRAM_WRITES])
+                held = [tensor for tensor in TENSORS if BUFFERS[tensor] == name]
+                actions[f"{name}_buffer", "read"] = int(traffic[held, op.SRAM_READS].sum())
+                actions[f"{name}_buffer", "write"] = int(traffic[held, op.SRAM_WRITES].sum())
         return actions
 
     def variant(self, layer: Layer) -> Mapping[str, str]:
-        """What silent spikes save."""
-        return {"sparsity": self.config.scheduler.sparsity}
+        """What silence saves, and of training the stage."""
+        stage = {"stage": training.REPORTED_AS[layer.stage]} if isinstance(layer, training.Stage) else {}
+        return {"sparsity": self.config.scheduler.sparsity, **stage}
 
     def unit_times(self, program: Program, times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
         """The agents, and each PE: busy in cycles in which it adds, stalled with the array, else idle."""
@@ -437,7 +580,7 @@ class Sata(Accelerator):
         return tuple(rows)
 
     def matches(self, counts: NDArray[np.int64]) -> int:
-        """Additions: of a weight and a spike."""
+        """Additions: of a weight and a spike, of a gradient and a spike; multiplications, gradients of potentials."""
         return int(counts[array.ADDS])
 
     def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
@@ -445,11 +588,21 @@ class Sata(Accelerator):
         return -(-matches // (self.config.pe.rows * self.config.pe.columns))
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
-        """Every weight, and once the spikes that any position sees."""
-        where = spike_map(geometry := geometry_of(layer, self.config.pe.rows))
+        """Every weight, potential, gradient, and the spikes that any position sees, once, as the stage needs them."""
+        of, bits = layer, self.config.training.gradient_bits
+        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
+        if isinstance(layer, training.Stage):
+            of = layer.of
+        neurons, weights = of.m * of.n * of.timesteps, of.n * of.k * self.config.pe.weight_bits
+        if stage == "potential_gradient":
+            return neurons * (bits + self.config.membrane.bits) // 8
+        if stage == "backward":
+            return weights // 8
+        where = training.spike_map(geometry := Geometry.of(of, self.config.pe.rows))
         seen = 1
         for axis, size in ((1, geometry.height), (2, geometry.width)):
             places = np.unique(where.rows[:, axis])[:, None] + np.unique(where.steps[:, axis])
             seen *= np.unique(places[(places >= 0) & (places < size)]).size
-        spikes = layer.m * layer.k if layer.feature_map is None else geometry.images * geometry.channels * seen
-        return (layer.n * layer.k * self.config.pe.weight_bits + spikes * layer.timesteps) // 8
+        spikes = of.m * of.k if geometry.linear else geometry.images * geometry.channels * seen
+        gradients = neurons * bits if stage == "update" else 0
+        return (weights + spikes * of.timesteps + gradients) // 8
