@@ -252,6 +252,10 @@ class Accelerator(ABC):
         """Busy, stall and idle cycles of every unit, from the engine's ``times`` of the agents."""
         return unit_times(program.units, times, cycles)
 
+    def timestep_counts(self, layer: Layer, program: Program) -> Mapping[tuple[str, str], Sequence[int]]:
+        """Of the actions that belong to single timesteps, how many each timestep has."""
+        return {}
+
     def variant(self, layer: Layer) -> Mapping[str, str]:
         """Columns that every result of ``layer`` has beside the usual ones, with their values."""
         return {}
@@ -405,6 +409,7 @@ class Accelerator(ABC):
                 "dram_row_misses": outcome.row_misses,
             },
             variant=self.variant(layer),
+            timestep_counts=self.timestep_counts(layer, program),
             completions=outcome.completions if len(outcome.completions) else None,
         )
 

@@ -129,7 +129,7 @@ class Spec(NamedTuple):
 class Operands(NamedTuple):
     """All int64: ``fold`` [folds, FOLD_FIELDS], ``half`` [.., 3 + banks], ``read`` and ``mask`` [.., 1 + banks]; tiles
     in the order in which they are fetched, [tiles, 2] of (first byte, end) in the operand; ``useful`` [R, C] additions
-    of each processing element.
+    of each processing element; ``added`` and ``worked`` [T], additions and pairs (k, t) in elements in use.
     """
 
     fold: NDArray[np.int64]
@@ -139,6 +139,8 @@ class Operands(NamedTuple):
     row_tile: NDArray[np.int64]
     column_tile: NDArray[np.int64]
     useful: NDArray[np.int64]
+    added: NDArray[np.int64]
+    worked: NDArray[np.int64]
 
 
 HALF, SUMS, CREDIT, ROW_READY, ROW_FREE, COLUMN_READY, COLUMN_FREE = range(7)
@@ -715,6 +717,7 @@ def lay_out(work: Work, shape: Shape) -> Program:
         row_tile,
         np.array(column_tile, np.int64).reshape(-1, 2),
         useful_additions(work, shape),
+        *by_timestep(work, shape),
     )
     lines = shape.fetch_lines * (2 if work.masked else 1) + 1
     topology = op.topology(
@@ -727,14 +730,20 @@ def lay_out(work: Work, shape: Shape) -> Program:
     return Program(spec, operands, topology, np.zeros((len(AGENTS), STATE_COLUMNS), np.int64), units)
 
 
+def bits_at(words: NDArray[np.uint16], timestep: int) -> NDArray[np.int64]:
+    """0 or 1 for every word."""
+    return (words >> np.uint16(timestep) & np.uint16(1)).astype(np.int64)
+
+
 def useful_additions(work: Work, shape: Shape) -> NDArray[np.int64]:
     """Additions of every processing element, int64 [R, C]."""
 
     def live(words: NDArray[np.uint16], size: int) -> NDArray[np.int64]:
         bits = np.zeros((size, words.shape[1], work.timesteps), np.int64)
-        for i in range(min(size, len(words))):
-            for t in range(work.timesteps):
-                bits[i, :, t] = (words[i::size] >> np.uint16(t) & np.uint16(1)).sum(0)
+        for t in range(work.timesteps):
+            at = bits_at(words, t)
+            for i in range(min(size, len(words))):
+                bits[i, :, t] = at[i::size].sum(0)
         return bits.reshape(size, -1)
 
     of_rows = live(work.row_words, shape.rows)
@@ -742,3 +751,22 @@ def useful_additions(work: Work, shape: Shape) -> NDArray[np.int64]:
         groups = (work.n + shape.columns - 1 - np.arange(shape.columns)) // shape.columns
         return of_rows.sum(1)[:, None] * groups
     return of_rows @ live(work.column_words, shape.columns).T
+
+
+def by_timestep(work: Work, shape: Shape) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Additions at every timestep, and pairs (k, t) that processing elements in use work on, int64 [T] each."""
+    (m, k), n = work.row_words.shape, work.n
+    added, worked = np.zeros(work.timesteps, np.int64), np.full(work.timesteps, m * n * k)
+    row_groups, column_groups = np.arange(0, m, shape.rows), np.arange(0, n, shape.columns)
+    for t in range(work.timesteps):
+        rows = bits_at(work.row_words, t)
+        columns = None if work.column_words is None else bits_at(work.column_words, t)
+        added[t] = rows.sum() * n if columns is None else rows.sum(0) @ columns.sum(0)
+        if shape.skips:
+            # Processing elements in use of every live pair: rows of a group times columns of one.
+            live = np.maximum.reduceat(rows, row_groups) * np.diff(row_groups, append=m)[:, None]
+            met = np.full(k, n)
+            if columns is not None:
+                met = (np.maximum.reduceat(columns, column_groups) * np.diff(column_groups, append=n)[:, None]).sum(0)
+            worked[t] = live.sum(0) @ met
+    return added, worked

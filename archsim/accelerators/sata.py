@@ -550,6 +550,35 @@ class Sata(Accelerator):
             ("scratchpad", "psum_write"): added,
         }
 
+    def timestep_counts(self, layer: Layer, program: Program) -> Mapping[tuple[str, str], Sequence[int]]:
+        """Additions and what goes with each of them, spikes that are looked at, neurons."""
+        added, worked = program.operands.added, program.operands.worked
+        each = np.full(layer.timesteps, layer.m * layer.n)
+        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
+        found: dict[tuple[str, str], NDArray[np.int64]]
+        if stage == "potential_gradient":
+            found = {("pgu", "update"): each}
+        elif stage == "update":
+            found = {("scratchpad", "spike_read"): worked, ("scratchpad", "gradient_read"): added}
+        elif stage == "backward":
+            found = {
+                ("pe", "multiply_add"): added,
+                ("scratchpad", "weight_read"): added,
+                ("scratchpad", "gradient_read"): added,
+                ("scratchpad", "gradient_sum_read"): added + each,
+                ("scratchpad", "gradient_sum_write"): added,
+            }
+        else:
+            found = {
+                ("pe", "add"): added,
+                ("lif", "update"): each * fires_in(layer),
+                ("scratchpad", "spike_read"): worked,
+                ("scratchpad", "weight_read"): added,
+                ("scratchpad", "psum_read"): added + each,
+                ("scratchpad", "psum_write"): added,
+            }
+        return {action: count.tolist() for action, count in found.items()}
+
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
         """Accesses of each buffer that is built, bits over the pins of DRAM."""
         line_bits = self.config.memory.line_bytes * 8

@@ -29,6 +29,9 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "units": ("layer", "unit", "instance", "busy_cycles", "stall_cycles", "idle_cycles"),
 }
 
+TIMESTEP_COLUMNS = ("layer", "timestep", "unit", "action", "count", "energy_pj")
+"""Of the table ``timesteps``, which machines have that split their actions by timestep."""
+
 
 class EnergyRow(Protocol):
     """Energy of one action of one unit in one layer, as :mod:`archsim.cost` computes it."""
@@ -116,6 +119,7 @@ class Report:
             "leakage_pj": math.fsum(row["energy_pj"] for row in self._energy_rows() if row["action"] == "leakage"),
             "power_mw": energy_pj * 1e-9 / latency_s if cycles else 0.0,
             "energy_per_image_pj": energy_pj / self.images,
+            **self._energy_by_timestep(),
             "energy_by_unit_pj": self._energy_by("unit"),
             **{f"energy_by_{name}_pj": self._energy_by(name) for name, v in self._variants().items() if len(v) > 1},
             "area_mm2": math.fsum(row.area_mm2 for row in self.area),
@@ -128,7 +132,7 @@ class Report:
         }
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """Rows of the table ``name``: one of ``layers``, ``traffic``, ``energy``, ``area``, ``units``."""
+        """Rows of the table ``name``: one of :data:`COLUMNS`, or ``timesteps``."""
         match name:
             case "layers":
                 return list(self._layer_rows())
@@ -141,6 +145,8 @@ class Report:
                     {column: getattr(row, column) for column in COLUMNS[name]} | self._same_variant()
                     for row in self.area
                 ]
+            case "timesteps":
+                return list(self._timestep_rows())
             case "units":
                 return [_row(name, layer, row) for layer in self.layers for row in layer.units]
         raise KeyError(name)
@@ -148,7 +154,8 @@ class Report:
     def columns(self, name: str) -> tuple[str, ...]:
         """Columns of the table ``name``: the usual ones, variants of the results, and in ``layers`` kinds of events."""
         events = self._events() if name == "layers" else ()
-        return (*COLUMNS[name], *(self._same_variant() if name == "area" else self._variants()), *events)
+        usual = TIMESTEP_COLUMNS if name == "timesteps" else COLUMNS[name]
+        return (*usual, *(self._same_variant() if name == "area" else self._variants()), *events)
 
     def frame(self, name: str) -> pd.DataFrame:
         """The table ``name`` as a pandas DataFrame."""
@@ -160,6 +167,8 @@ class Report:
         """Every file of the results folder: name -> content."""
         texts = {"summary.json": files.json_text(self.summary())}
         texts |= {f"{name}.csv": files.csv_text(self.rows(name), self.columns(name)) for name in COLUMNS}
+        if timesteps := self.rows("timesteps"):
+            texts["timesteps.csv"] = files.csv_text(timesteps, self.columns("timesteps"))
         texts["resolved.yaml"] = self._provenance() + self.resolved
         if self.timeline:
             texts["timeline.json"] = timeline.trace_events(self.layers)
@@ -192,6 +201,13 @@ class Report:
             parts.setdefault(row.get(column, ""), []).append(row["energy_pj"])
         return {part: math.fsum(energies) for part, energies in parts.items()}
 
+    def _energy_by_timestep(self) -> dict[str, dict[str, float]]:
+        """Energy of every timestep, where a machine splits it, and of what belongs to none of them."""
+        parts: dict[str, list[float]] = {}
+        for row in self._timestep_rows():
+            parts.setdefault("none" if row["timestep"] is None else str(row["timestep"]), []).append(row["energy_pj"])
+        return {"energy_by_timestep_pj": {part: math.fsum(parts[part]) for part in sorted(parts)}} if parts else {}
+
     def _layer_rows(self) -> Iterator[dict[str, Any]]:
         derived = {"latency_s", "energy_pj", *TRAFFIC_SUMS}
         for layer, energy in zip(self.layers, self.energy, strict=True):
@@ -208,6 +224,17 @@ class Report:
         for layer, energy in zip(self.layers, self.energy, strict=True):
             for row in energy:
                 yield _row("energy", layer, row)
+
+    def _timestep_rows(self) -> Iterator[dict[str, Any]]:
+        """Energy rows split by timestep where a machine does it; what belongs to none of them has an empty cell."""
+        for layer, energy in zip(self.layers, self.energy, strict=True):
+            for row in energy if layer.timestep_counts else ():
+                counts = layer.timestep_counts.get((row.unit, row.action), ())
+                split = [*enumerate(counts), (None, row.count - sum(counts))]
+                for timestep, count in split:
+                    if count or timestep is not None:
+                        share = row.energy_pj * count / row.count if row.count else 0.0
+                        yield _row("energy", layer, row) | {"timestep": timestep, "count": count, "energy_pj": share}
 
     def _provenance(self) -> str:
         """Comment lines that say what made the results, so that ``resolved.yaml`` is enough to repeat the run."""

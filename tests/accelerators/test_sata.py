@@ -375,3 +375,20 @@ def test_dense_matrix_is_what_the_array_adds():
     trace = conv(8)
     words, _ = dense(layers(trace, SATA)[0])
     assert simulate(trace, hardware=SATA)[0].matches == int(np.bitwise_count(words).sum()) * 9
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_timesteps_add_up_to_the_layer(skips):
+    """Additions, spikes looked at and neurons of every timestep: by plain numpy, and together those of the array."""
+    trace = mlp(8, m=21, n=11, k=40, density=0.05)
+    result = simulate(trace, *([SKIPPING] if skips else []), hardware=SATA)[0]
+    spikes = trace.tensor("in")
+    assert list(result.timestep_counts["pe", "add"]) == (spikes.sum((1, 2)) * 11).tolist()
+    looked_at = [
+        sum(len(plane[g : g + 16]) * 11 * (plane[g : g + 16].any(0).sum() if skips else 40) for g in range(0, 21, 16))
+        for plane in spikes
+    ]
+    assert list(result.timestep_counts["scratchpad", "spike_read"]) == looked_at
+    assert len(result.timestep_counts) == 6
+    for action, counts in result.timestep_counts.items():
+        assert sum(counts) == result.actions[action]
