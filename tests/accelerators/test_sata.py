@@ -253,6 +253,11 @@ def test_input_tiles_have_room_and_weights_come_in_pieces():
     assert tiles > 2
     assert traffic(tiled, "dram", "input", "read").bytes == sum(needed) * line
     assert traffic(large, "dram", "input", "read").bytes == 32 * line
+    turns = simulate(trace, "memory.buffers.weight.size_kib=3", hardware=SATA)[0]  # one set of filters at a time
+    for tensor in ("input", "weight"):
+        assert traffic(turns, "dram", tensor, "read") == traffic(large, "dram", tensor, "read")
+    both = simulate(trace, "memory.buffers.weight.size_kib=3", "memory.buffers.input.size_kib=2", hardware=SATA)[0]
+    assert traffic(both, "dram", "input", "read").bytes == 2 * sum(needed) * line
     pieces = simulate(trace, "memory.buffers.weight.size_kib=1", hardware=SATA)[0]
     folds = 32 * 2
     assert traffic(large, "dram", "weight", "read").bytes == 2 * 16 * 9 * 8

@@ -285,6 +285,33 @@ def test_gradients_that_are_zero_are_not_read_when_skipping():
     assert read[SKIPPING,] == [sets * 16 * 3 * 4 * 2, 16 * 3, sets * 16 * 10 * 4 // 8]
 
 
+def test_gradients_are_read_where_a_connection_is():
+    """Stride 2: of the nine places that a pixel looks back to, only those with a gradient are read."""
+    layer = layers(CASES["convolution"](), SATA)[0]
+    result = simulated(layer, drawn(4, layer, 0.2))["backward"]
+    connections = 2 * (3 * 3 - 1) ** 2  # of two images; on each axis three outputs see three inputs, the first one two
+    bits = connections * layer.n * layer.timesteps
+    assert traffic(result, "sram", "gradient", "read").bytes == bits * 2
+    assert traffic(result, "sram", "mask", "read").bytes >= bits // 8
+
+
+def test_a_tile_of_gradients_comes_with_its_masks():
+    """Tiles that begin within a line of the mask: whoever needs a part of the line fetches it."""
+    layer = layers(fired(conv(5, channels=4, size=16, out_channels=5)), SATA)[0]
+    small = ("memory.buffers.potential.size_kib=16",)
+    machine, made = stages(layer, drawn(4, layer, 0.2), *small)
+    program = machine.program(made["backward"], np.zeros(0, np.int64))
+    result = machine.run_layer(made["backward"], "compiled", verify=True, record=False)
+    lines, masks = 0, 0
+    for first, end in program.operands.row_tile.tolist():
+        lines += -(-end // 64) - first // 64
+        masks += -(-end // 1024) - first // 1024
+    assert len(program.operands.row_tile) > 2
+    assert any(first % 1024 for first, _ in program.operands.row_tile.tolist())
+    assert traffic(result, "dram", "gradient", "read").accesses == lines
+    assert traffic(result, "dram", "mask", "read").accesses == masks
+
+
 # --- Runs -------------------------------------------------------------------------------------------------------------
 
 
