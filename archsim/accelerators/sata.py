@@ -186,8 +186,9 @@ class SataConfig(MachineConfig):
             "output": (max(words, elements), "spikes of the array"),
         }
         if trains:
-            gradients = elements * max(self.membrane.bits, training.gradient_bits)
-            least["potential"] = max(words, gradients), "gradients of the array"
+            gradients = elements * max(self.membrane.bits, training.gradient_bits) * self.timesteps
+            held = 4 * pe.columns * pe.weight_bytes  # bits of half a scratchpad in every column
+            least["potential"] = max(words, gradients, held), "gradients of the array"
             least["output"] = max(words, gradients), "errors of the array"
             least["mask"] = max(words, elements), "mask of the array"
         elif self.membrane.place != "pe":
@@ -210,17 +211,6 @@ BUFFERS = ("input", "weight", "output", "potential", "potential", "output", "mas
 """The buffer of each tensor."""
 SECOND = (GRADIENT, ERROR)
 """Tensors in the second half of their buffer's window, behind another one."""
-
-
-def tile_bytes(shape: Geometry, rows: int, timesteps: int) -> int:
-    """Bytes of the input lines that R neighbouring positions need, at most."""
-    where = training.spike_map(shape)
-    lines = where.rows[:, 0] * shape.height
-    low = lines + where.rows[:, 1].clip(0)
-    high = lines + (where.rows[:, 1] + shape.kernel[0] - 1).clip(None, shape.height - 1)
-    groups = np.arange(0, shape.m, rows)
-    most = int((np.maximum.reduceat(high, groups) - np.minimum.reduceat(low, groups)).max()) + 1
-    return -(-most * where.unit * timesteps // 8)
 
 
 @njit
@@ -305,7 +295,7 @@ class Sata(Accelerator):
         return [problem for operation in self.layers(trace) for problem in self._too_large(trace, operation)]
 
     def _too_large(self, trace: Trace, operation: Operation) -> Sequence[str]:
-        rows, room = self.config.pe.rows, self.config.memory.buffers.usable_bytes("input")
+        rows = self.config.pe.rows
         shape = trace.tensor(operation.inputs[0]).shape[1:]
         if operation.op == "linear":
             geometry = Geometry.of_linear(shape[0], operation.k, rows)
@@ -314,17 +304,21 @@ class Sata(Accelerator):
             m = images * math.prod(operation.output_shape[-2:])
             how = (operation.kernel, operation.stride, operation.padding)
             geometry = Geometry(m, images, channels, height, width, *how)
-        needed = tile_bytes(geometry, rows, trace.timesteps)
-        if needed <= room:
-            return ()
-        return (
-            f"memory.buffers.input.size_kib: {room} bytes are usable, a tile of layer {operation.name} needs {needed};"
-            f" --set memory.buffers.input.size_kib={-(-needed * self._halves // 1024)} builds a machine that can",
-        )
-
-    @property
-    def _halves(self) -> int:
-        return 2 if self.config.memory.buffers.double_buffer else 1
+        bits, trains = self.config.training.gradient_bits, self.config.training.stages == "all"
+        needed = {"input": training.spike_tile(geometry, rows, trace.timesteps)}
+        if trains:
+            n = operation.output_shape[0]
+            needed["input"] = max(needed["input"], training.channel_tile(geometry, rows, trace.timesteps))
+            needed["potential"] = training.gradient_tile(geometry, n, rows, trace.timesteps * bits)
+        buffers = self.config.memory.buffers
+        halves = 2 if buffers.double_buffer else 1
+        return [
+            f"memory.buffers.{name}.size_kib: {buffers.usable_bytes(name)} bytes are usable, a tile of layer"
+            f" {operation.name} needs {size}; --set memory.buffers.{name}.size_kib={-(-size * halves // 1024)} builds a"
+            " machine that can"
+            for name, size in needed.items()
+            if buffers.usable_bytes(name) < size
+        ]
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Weights of the inputs that spike, input by input; counts sums and potentials that do not fit."""

@@ -142,6 +142,35 @@ def gradient_map(shape: Geometry, n: int) -> array.Map:
     return array.Map(rows, shape.kernel_places(n, -1), height, width, shape.stride, strides, n * width)
 
 
+def _most(low: NDArray[np.int64], high: NDArray[np.int64], rows: int, unit_bits: int) -> int:
+    """Bytes of the units ``low`` to ``high`` of R neighbouring rows, at most."""
+    groups = np.arange(0, len(low), rows)
+    units = int((np.maximum.reduceat(high, groups) - np.minimum.reduceat(low, groups)).max()) + 1
+    return -(-units * unit_bits // 8)
+
+
+def spike_tile(shape: Geometry, rows: int, bits: int) -> int:
+    """Bytes of the input lines that R neighbouring positions need, at most; ``bits`` of an element."""
+    image, y, _, _ = shape.positions().T
+    low, high = y.clip(0), (y + shape.kernel[0] - 1).clip(None, shape.height - 1)
+    return _most(image * shape.height + low, image * shape.height + high, rows, shape.channels * shape.width * bits)
+
+
+def channel_tile(shape: Geometry, rows: int, bits: int) -> int:
+    """The same of the channels that R neighbouring K need in the update."""
+    channel = shape.kernel_places(shape.channels, 1)[:, 3]
+    return _most(channel, channel, rows, shape.images * shape.height * shape.width * bits)
+
+
+def gradient_tile(shape: Geometry, n: int, rows: int, bits: int) -> int:
+    """The same of the lines of gradients that flow back to R neighbouring inputs."""
+    where, (height, width), stride = gradient_map(shape, n), shape.output, shape.stride[0]
+    image, y, _, _ = where.rows.T
+    low = (-(-(y - shape.kernel[0] + 1) // stride)).clip(0, height - 1)
+    high = (y // stride).clip(0, height - 1)
+    return _most(image * height + np.minimum(low, high), image * height + np.maximum(low, high), rows, n * width * bits)
+
+
 def neuron_map(neurons: int, rows: int, columns: int) -> array.Map:
     """Potentials of neurons in any order, ``columns`` of them in each row of the array."""
     count = -(-neurons // columns)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from archsim.accelerators import sata_training as training
+from archsim.accelerators.buffered_array import lay_out
 from archsim.cost import energy_rows, load_table
 from archsim.errors import ArchsimError
 from archsim.simulate import load_accelerator, run
@@ -30,7 +31,7 @@ def fired(trace):
 
 
 def stages(layer, gradients, *options):
-    machine = load_accelerator(SATA, ("timesteps=16", *options))
+    machine = load_accelerator(SATA, (f"timesteps={max(4, layer.timesteps)}", *options))
     return machine, {stage.stage: stage for stage in machine.training_stages(layer, gradients)}
 
 
@@ -216,7 +217,7 @@ OPTIONS = [
     (), (SKIPPING,), ("pe.columns=3", "pe.rows=5", SKIPPING), ("training.gradient_bits=8",),
     ("pe.psum_bytes=4", SKIPPING), ("membrane.place=sram",), ("memory.buffers.banks=3",),
     ("pe.spike_bytes=9", "pe.weight_bytes=9"),
-    ("memory.buffers.potential.size_kib=2", SKIPPING), ("memory.buffers.fetches=3", "memory.buffers.line_bytes=32"),
+    ("memory.buffers.potential.size_kib=3", SKIPPING), ("memory.buffers.fetches=3", "memory.buffers.line_bytes=32"),
 ]  # fmt: skip
 
 
@@ -362,6 +363,41 @@ def test_impossible_machines_are_refused(override, words):
         load_accelerator(SATA, (override,))
     assert len(error.value.problems) == 1
     assert words in error.value.problems[0]
+
+
+def test_layers_that_have_no_tile_are_refused_with_a_remedy(tmp_path):
+    """Channels of the update in the input buffer, lines of gradients in the potential buffer; needs are exact."""
+    path = tmp_path / "conv.npz"
+    save_trace(conv(5, channels=4, size=16, out_channels=40), path)
+    small = ("memory.buffers.input.size_kib=1", "memory.buffers.potential.size_kib=16", "memory.buffers.width_bits=64")
+    with pytest.raises(ArchsimError) as error:
+        run(SATA, path, overrides=small)
+    problems = error.value.problems
+    assert [problem.partition(" needs ")[2].split(";")[0] for problem in problems] == [
+        str(3 * 2 * 16 * 16 * 4 // 8), str(3 * 16 * 40 * 4 * 16 // 8)
+    ]  # fmt: skip
+    remedies = [problem.partition("--set ")[2].split()[0] for problem in problems]
+    assert run(SATA, path, overrides=(*remedies, "memory.buffers.width_bits=64")).summary()["mismatches"] == 0
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [5, 16])
+def test_tiles_are_never_larger_than_what_was_checked(size, stride):
+    """What is refused is what the array would fetch at most, of spikes by line and by channel and of gradients."""
+    layer = layers(fired(conv(5, channels=4, size=size, out_channels=5, stride=stride)), SATA)[0]
+    machine, made = stages(layer, drawn(4, layer, 0.2))
+    geometry = training.Geometry.of(layer, 16)
+    checked = {
+        "forward": training.spike_tile(geometry, 16, layer.timesteps),
+        "backward": training.gradient_tile(geometry, 5, 16, layer.timesteps * 16),
+        "update": training.channel_tile(geometry, 16, layer.timesteps),
+    }
+    for name, most in checked.items():
+        work, shape = getattr(machine, f"_{name}")(made[name])
+        program = lay_out(work, shape._replace(row_buffer=most))
+        tiles = np.diff(program.operands.row_tile, axis=1)
+        assert tiles.max() <= most
+        assert len(tiles) > 1 or size == 5
 
 
 def test_the_trained_network_trains_faster_when_silence_is_skipped():
