@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import archsim
+from archsim import examples
 from archsim.errors import ArchsimError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 trace_app = typer.Typer(help="Look at, validate, generate and convert traces.", rich_markup_mode=None)
 app.add_typer(trace_app, name="trace")
+
+
+MOST_LINES = 10
+"""Failed points of a sweep that are printed; all are in its file."""
 
 
 class Engine(StrEnum):
@@ -149,6 +154,65 @@ def compare(
     wrong = [line for name, report in reports.items() for line in _print_verified(report, f"{name}: ")]
     if wrong:
         raise UsageError(wrong)
+
+
+@app.command()
+def sweep(
+    hardware: Hardware,
+    traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help="Trace files (.npz).")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV, one row a point.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=V1,V2,...", help="A setting and its values; repeatable.")
+    ] = None,
+    together: Annotated[
+        bool, typer.Option("--zip/--grid", help="First values of all settings, second ones, ...; or all combinations.")
+    ] = False,
+    sample: Annotated[int | None, typer.Option("--random", metavar="N", help="Only N points, drawn from all.")] = None,
+    seed: Annotated[int, typer.Option(help="Of --random.")] = 0,
+    pareto: Annotated[
+        str | None, typer.Option(metavar="COLUMN,...", help="Mark the points that no other beats in all of these.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes; default: one a core.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead.")
+    ] = None,
+    engine: Engines = Engine.compiled,
+    layers: Layers = None,
+    verify: Verify = True,
+) -> None:
+    """Simulate every combination of settings on every TRACE, in parallel; resumes where it was stopped.
+
+    A point that cannot run is a row with its error. Run the same command again after an interruption: rows that are
+    there are not computed again.
+    """
+    from archsim import sweep as sweeps
+
+    plan = sweeps.Sweep(
+        hardware,
+        tuple(traces),
+        tuple(sweeps.axis(text) for text in settings or ()),
+        "zip" if together else "grid",
+        sample,
+        seed,
+        engine.value,
+        None if layers is None else tuple(_chosen(layers) or ()),
+        verify,
+    )
+    minimised = [name.strip() for name in (pareto or "").split(",") if name.strip()]
+    _say_if_compiling(engine)
+    with _progress() as progress:
+        steps = sweeps.run(plan, output, jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=minimised)
+        for done, total in steps:
+            if progress:
+                progress("points", done, total)
+    rows = sweeps.read(output)
+    shown = [name for name in rows[0] if name not in ("hardware", *sweeps.IDENTITY)]
+    _print_table(shown, [[row[name] for name in shown] for row in rows])
+    _note(f"{len(rows)} points in {output}")
+    wrong = [f"{output}: point {row['point']}: {row['error']}" for row in rows if row["error"]]
+    if wrong:
+        more = [f"{output}: and {len(wrong) - MOST_LINES} more points failed"] if len(wrong) > MOST_LINES else []
+        raise UsageError([*wrong[:MOST_LINES], *more])
 
 
 @app.command()
@@ -409,6 +473,7 @@ def check(
 
 
 def _is_zip(path: Path) -> bool:
+    path = examples.find(path)
     with contextlib.suppress(OSError, ValueError):  # whoever loads the file says what is wrong with it
         if path.is_file():
             with path.open("rb") as file:

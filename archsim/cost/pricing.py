@@ -254,8 +254,8 @@ def family_name(component: Component) -> str:
 
 def _number(component: Component, name: str) -> float:
     value = component.parameters.get(name)
-    if not isinstance(value, int | float) or value <= 0:
-        raise ConfigError(f"needs the parameter {name!r}, a number above 0, got {value!r}")
+    if not isinstance(value, int | float) or value < 0:
+        raise ConfigError(f"needs the parameter {name!r}, a number not below 0, got {value!r}")
     return value
 
 

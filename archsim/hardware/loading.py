@@ -40,6 +40,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from archsim import examples
 from archsim.errors import ConfigError, nearest
 
 MAX_FILE_BYTES = 1 << 16
@@ -84,7 +85,7 @@ def load_machine(path: str | Path, registry: Mapping[str, type[BlockT]], overrid
     Raises ConfigError with one line per problem: ``path:line:column key.path: what is wrong, got X; allowed: Y``.
     """
     document = _Document(str(path))
-    document.parse(_read_text(Path(path)))
+    document.parse(_read_text(examples.find(path)))
     for override in overrides:
         document.override(override)
     config_class = _config_class(document, registry)
@@ -101,7 +102,7 @@ def load_machine(path: str | Path, registry: Mapping[str, type[BlockT]], overrid
 
 def value_comments(path: str | Path) -> dict[str, str]:
     """What the file says behind its values: the comment of each scalar's line, by path. This is where sources stand."""
-    text = _read_text(Path(path))
+    text = _read_text(examples.find(path))
     lines = text.splitlines()
     found: dict[str, str] = {}
 
@@ -398,6 +399,8 @@ def _read_text(path: Path) -> str:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        if len(path.parts) == 1:
+            siblings += examples.machines()
         raise ConfigError(f"{path}: no such file{nearest(path.name, siblings)}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
