@@ -208,11 +208,10 @@ def _layers(
     record: bool,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
-    from archsim.accelerators.base import layer_of
-
     for done, operation in enumerate(operations):
         if progress:
             progress(operation.name, done, len(operations))
-        yield accelerator.run_layer(layer_of(trace, operation), engine, verify=verify, record=record)
+        for layer in accelerator.stages(trace, operation):
+            yield accelerator.run_layer(layer, engine, verify=verify, record=record)
     if progress:
         progress("", len(operations), len(operations))

@@ -56,7 +56,7 @@ class MachineConfig(Block):
 
     @model_validator(mode="after")
     def _memory_fits(self) -> Self:
-        problems = self.memory.dram.problems(self.clock_mhz, self.memory.cache.line_bytes)
+        problems = self.memory.dram.problems(self.clock_mhz, self.memory.line_bytes)
         if problems:
             raise CrossFieldError({f"memory.dram.{field}": problem for field, problem in problems.items()})
         return self
@@ -248,6 +248,22 @@ class Accelerator(ABC):
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""
         return ()
 
+    def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
+        """What the memory system did, by (unit, action), from the engine's traffic table."""
+        return memory_actions(traffic, self.config.memory.line_bytes)
+
+    def unit_times(self, program: Program, times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
+        """Busy, stall and idle cycles of every unit, from the engine's ``times`` of the agents."""
+        return unit_times(program.units, times, cycles)
+
+    def timestep_counts(self, layer: Layer, program: Program) -> Mapping[tuple[str, str], Sequence[int]]:
+        """Of the actions that belong to single timesteps, how many each timestep has."""
+        return {}
+
+    def variant(self, layer: Layer) -> Mapping[str, str]:
+        """Columns that every result of ``layer`` has beside the usual ones, with their values."""
+        return {}
+
     # What follows.
 
     @property
@@ -288,6 +304,10 @@ class Accelerator(ABC):
         if kind != self.operand:
             return f"{operation.name} reads {KINDS[kind]}; {self.name} runs layers that read {KINDS[self.operand]}"
         return f"{operation.name} is the read-out, which scheduler.read_out skips"
+
+    def stages(self, trace: Trace, operation: Operation) -> Sequence[Layer]:
+        """What is run of an operation, one after the other: the layer, or what a machine makes of it."""
+        return (layer_of(trace, operation),)
 
     def problems(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, one line each; empty if it can."""
@@ -381,7 +401,7 @@ class Accelerator(ABC):
         bound = self.lower_bound(layer, program, matches)
         if not memory.ideal:
             dram = memory.resolve(self.clock_mhz).dram
-            lines = compulsory // memory.cache.line_bytes
+            lines = compulsory // memory.line_bytes
             bound = max(bound, lines * dram.units_per_line // (dram.units_per_cycle * dram.channels))
         return LayerResult(
             layer=layer.name,
@@ -397,10 +417,10 @@ class Accelerator(ABC):
             matches=matches,
             actions={
                 **self.count_actions(layer, counts, computed.events),
-                **memory_actions(traffic, memory.cache.line_bytes),
+                **self.memory_actions(traffic),
             },
-            traffic=traffic_rows(self.tensors, traffic, memory.cache.line_bytes),
-            units=unit_times(program.units, times, cycles),
+            traffic=traffic_rows(self.tensors, traffic, memory.line_bytes),
+            units=self.unit_times(program, times, cycles),
             lower_bound_cycles=bound,
             compulsory_read_bytes=compulsory,
             mismatches=computed.mismatches,
@@ -413,6 +433,8 @@ class Accelerator(ABC):
                 "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
                 "dram_row_misses": outcome.row_misses,
             },
+            variant=self.variant(layer),
+            timestep_counts=self.timestep_counts(layer, program),
             completions=outcome.completions if len(outcome.completions) else None,
             agents={
                 unit.first + instance: f"{unit.name} {instance}" if unit.built > 1 else unit.name
