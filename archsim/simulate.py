@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from archsim.engine.result import LayerResult
     from archsim.trace import Trace
 
+
 def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Accelerator:
     """The machine described by a hardware file, with overrides ``"pe.count=32"`` applied. Raises ConfigError."""
     from archsim.accelerators import registry

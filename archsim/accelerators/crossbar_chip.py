@@ -28,43 +28,80 @@ skips arrays without a spike in their rows, and a position's conversions if that
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.accelerators.base import Layer, MachineConfig, ScheduledLayers
+from archsim.accelerators.crossbar_agents import (
+    ADDER,
+    BACK,
+    BEGAN,
+    BYTES,
+    COLUMNS,
+    CONVERTER,
+    COPIES,
+    COUNT,
+    CREDIT_COUNT,
+    CREDITS,
+    CYCLES,
+    DRIVER,
+    FETCH_LINES,
+    FETCHED_AT_ONCE,
+    FINISHED,
+    FIRES,
+    FIRST,
+    FLITS,
+    GIVES,
+    HOP,
+    INPUT,
+    IS_LAST,
+    JOIN_BYTES,
+    JOINS,
+    KIND,
+    LINE,
+    LINES,
+    MODULE,
+    MOVER,
+    NEED,
+    NEURON,
+    OUT_BYTES,
+    OUT_LINE,
+    OUT_LINES,
+    OUTPUT,
+    PE_COPIES,
+    PE_SHIFT,
+    PERIOD,
+    PLAN,
+    ROW_CYCLES,
+    ROW_LINES,
+    ROW_STEPS,
+    ROWS,
+    SET_SHIFT,
+    STEPS,
+    STORE_LINES,
+    TAKES,
+    TENSOR,
+    TENSORS,
+    TILE_WRITES,
+    TOKEN,
+    WIDTH,
+    Operands,
+    Spec,
+)
 from archsim.accelerators.pipeline import DRAM, Stage
 from archsim.compress import packed_time
-from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.analog.adc import AdcConfig
 from archsim.hardware.analog.crossbar_array import CrossbarArrayConfig
 from archsim.hardware.compute.lif import LifConfig
-from archsim.hardware.interconnect.noc import ARRIVE, Link, MeshConfig, hop, multicast
+from archsim.hardware.interconnect.noc import Link, MeshConfig, multicast
 from archsim.hardware.loading import Block, CrossFieldError
-from archsim.hardware.operation import (
-    COMPUTE,
-    END,
-    OWN_PATH,
-    POP,
-    POP_COUNT,
-    PUSH,
-    PUSH_COUNT,
-    RESIDENT_READ,
-    RESIDENT_WRITE,
-    SHARED,
-    START,
-    STREAM_READ,
-    STREAM_WRITE,
-    VALUE,
-    VALUE_OUT,
-    add_request,
-)
-from archsim.jit import inlined, kernel
+from archsim.hardware.operation import OWN_PATH, SHARED
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
 
@@ -94,7 +131,9 @@ class NeuronBlock(LifConfig):
     membrane_bits: int = Field(ge=2, le=64, description="bits of a stored membrane potential")
     sum_bits: int = Field(ge=2, le=63, description="bits of a sum on the network and of an output without neurons")
     sum_buffer: int = Field(ge=1, le=64, description="packets of sums of one tile that a module has room for")
-    row_buffer: int = Field(ge=1, le=64, description="finished rows of a layer that wait to be sent, beside the one next")
+    row_buffer: int = Field(
+        ge=1, le=64, description="finished rows of a layer that wait to be sent, beside the one next"
+    )
 
 
 class ChipScheduler(ScheduledLayers):
@@ -142,364 +181,6 @@ class ChipConfig(MachineConfig):
     def full_scale(self) -> int:
         """The largest sum that a converter can see."""
         return self.array.full_scale * (self.pe.arrays if self.adc.per == "pe" else 1)
-
-
-# --- What the kernels see ---------------------------------------------------------------------------------------------
-
-# Tensors of the traffic table, once for every layer.
-INPUT, MEMBRANE, OUTPUT = range(3)
-TENSORS = ("input", "membrane", "output")
-
-# Actions that the agents count.
-READS, CONVERSIONS, WINDOWS, TREE_WORDS, UPDATES, JOINED, FLIT_HOPS, BUFFER_WRITES, MATCHES = range(9)
-ACTIONS = 9
-
-HOP, DRIVER, CONVERTER, ADDER, NEURON, MOVER = range(6)
-
-# Columns of the table of agents. ROWS: rows, or packets, in all; tables of rows repeat after PERIOD rows. TAKES: the
-# port that work comes from; GIVES: the FIFO that it goes to; TOKEN: the port of a slot, credit or token that it needs
-# for that; BACK: the FIFO of what it gives back. FIRST, COUNT: its part of ``Operands.listed`` or ``Operands.feed``.
-KIND, ROWS, STEPS, PERIOD, TAKES, GIVES, TOKEN, BACK, FIRST, COUNT, CYCLES, FLITS = range(12)
-# Of a hop.
-IS_LAST = 12
-# Of a driver: cycles of the first fetch of a row, its steps, first of its entries in ``active``, copies of its arrays.
-ROW_CYCLES, ROW_STEPS, PLAN, COPIES, PE_COPIES = range(12, 17)
-# Of a converter, an adder and a neuron agent: columns or neurons.
-WIDTH = 12
-# Of a neuron agent: token of its module, and where potentials (LINES a position) and outputs lie.
-MODULE, LINE, LINES, BYTES, OUT_LINE, OUT_LINES, OUT_BYTES, FIRES, JOIN_BYTES, JOINS = range(13, 23)
-# Of a mover: table of rows to wait for; credits; lines of a row from DRAM, in the buffer, to DRAM; buffer writes.
-NEED, CREDITS, CREDIT_COUNT, FETCH_LINES, ROW_LINES, STORE_LINES, TILE_WRITES = 12, *range(17, 23)
-# Of both, the first of the layer's tensors.
-TENSOR = 23
-COLUMNS = 24
-
-# Columns of ``Operands.feed``: port of the rows, FIFO of the credits, tables of rows that begin and end to be needed.
-ROW_PORT, CREDIT, BEGIN, FINISH = range(4)
-
-# An agent's state. HELD: flits of a hop's packet, or what an adder's position did. BEGAN, FINISHED: first and last cycle.
-PHASE, ROW, STEP, INDEX, HELD, BEGAN, FINISHED = range(7)
-STATE = 7
-NOT_ASKED, NOT_BEGUN = -2, -1
-
-FETCHED_AT_ONCE = 16
-"""Lines that a mover asks for at once."""
-# What of a position is active, in one number: arrays, sets of converters and PEs.
-SET_SHIFT, PE_SHIFT = 20, 40
-MASK = (1 << SET_SHIFT) - 1
-
-
-class Spec(NamedTuple):
-    """The machine as integers; ``inner`` is 1 if all timesteps of a position follow each other."""
-
-    timesteps: int
-    inner: int
-    read_cycles: int
-    router_cycles: int
-    line_bytes: int
-    beat_bytes: int
-
-
-class Operands(NamedTuple):
-    """``agent`` int64 [agents, COLUMNS]; ``feed`` int64 [feeds, 4]; ``listed`` ports and FIFOs; ``rows`` tables of how
-    many rows more an output row needs; ``active`` what is active in a position of a part of a layer, packed.
-    """
-
-    agent: NDArray[np.int64]
-    feed: NDArray[np.int64]
-    listed: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    active: NDArray[np.int64]
-
-
-# --- Agents -----------------------------------------------------------------------------------------------------------
-
-WAIT, FETCH, DRIVE, FREE = range(4)
-TAKE, SUM, PART, SEND = range(4)
-JOIN, ARRIVED, UPDATE, STORE, RETURN, DONE = range(6)
-ROWS_DONE, READ_DRAM, LOAD, WRITE_DRAM, GIVE = range(5)
-
-
-@inlined
-def take(o: Any, agent: int, port: int, count: int) -> None:
-    """Pop ``count`` tokens."""
-    o[agent, POP] = port
-    o[agent, POP_COUNT] = count
-
-
-@inlined
-def give(o: Any, agent: int, fifo: int, count: int, value: int) -> None:
-    """Push ``count`` tokens of ``value``."""
-    o[agent, PUSH] = fifo
-    o[agent, PUSH_COUNT] = count
-    o[agent, VALUE_OUT] = value
-
-
-@inlined
-def transfer(spec: Spec, o: Any, agent: int, line: int, size: int, mode: int, tensor: int) -> None:
-    """Requests for ``size`` bytes from the beginning of ``line`` on."""
-    while size > 0:
-        part = min(size, spec.line_bytes)
-        add_request(o, agent, line, (part + spec.beat_bytes - 1) // spec.beat_bytes, part, mode, tensor, 0)
-        size -= part
-        line += 1
-
-
-@inlined
-def driver(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Wait for the rows of an output row, then drive position after position; free the rows that nobody needs."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == FREE:
-        while s[INDEX] < own[COUNT]:
-            feed = x.feed[own[FIRST] + s[INDEX]]
-            s[INDEX] += 1
-            freed = x.rows[feed[FINISH] + s[ROW] % own[PERIOD]]
-            if freed > 0:
-                give(o, agent, feed[CREDIT], freed, 0)
-                return
-        s[ROW] += 1
-        s[INDEX] = 0
-        s[PHASE] = WAIT
-    if s[PHASE] == WAIT:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        while s[INDEX] < own[COUNT]:
-            feed = x.feed[own[FIRST] + s[INDEX]]
-            s[INDEX] += 1
-            needed = x.rows[feed[BEGIN] + s[ROW] % own[PERIOD]]
-            if needed > 0:
-                take(o, agent, feed[ROW_PORT], needed)
-                return
-        s[INDEX] = 0
-        s[PHASE] = FETCH
-    if s[PHASE] == FETCH:
-        o[agent, COMPUTE] = own[ROW_CYCLES] if s[STEP] < own[ROW_STEPS] else own[CYCLES]
-        s[PHASE] = DRIVE
-        return
-    active = x.active[own[PLAN] + s[ROW] * own[STEPS] + s[STEP]]
-    take(o, agent, own[TOKEN], 1)
-    o[agent, COMPUTE] = spec.read_cycles if active > 0 else 0
-    give(o, agent, own[GIVES], 1, active)
-    counts[agent, READS] += (active & MASK) * own[COPIES]
-    counts[agent, WINDOWS] += (active >> PE_SHIFT) * own[PE_COPIES]
-    s[STEP] += 1
-    s[PHASE] = FETCH
-    if s[STEP] == own[STEPS]:
-        s[STEP] = 0
-        s[PHASE] = FREE
-
-
-@inlined
-def converter(agent: int, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """The converters of a tile: their columns one after the other, for all arrays at once."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == TAKE:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        take(o, agent, own[TAKES], 1)
-        s[PHASE] = SUM
-        return
-    active = o[agent, VALUE]
-    sets = (active >> SET_SHIFT) & MASK
-    o[agent, COMPUTE] = own[CYCLES] if sets > 0 else 0
-    give(o, agent, own[GIVES], 1, active)
-    counts[agent, CONVERSIONS] += sets * own[WIDTH]
-    s[ROW] += 1
-    s[PHASE] = TAKE
-
-
-@inlined
-def adder(agent: int, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Shift-add and H-tree of a tile; sums of other parts of the layer are added as they come."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == TAKE:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        take(o, agent, own[TAKES], 1)
-        s[PHASE] = SUM
-        return
-    if s[PHASE] == SUM:
-        counts[agent, TREE_WORDS] += (o[agent, VALUE] >> PE_SHIFT) * own[WIDTH]
-        o[agent, COMPUTE] = own[CYCLES]
-        give(o, agent, own[BACK], 1, 0)
-        s[INDEX] = 0
-        s[PHASE] = PART
-        return
-    if s[PHASE] == PART:
-        if s[INDEX] < own[COUNT]:
-            entry = own[FIRST] + 2 * s[INDEX]
-            take(o, agent, x.listed[entry], 1)
-            o[agent, COMPUTE] = 1
-            give(o, agent, x.listed[entry + 1], 1, 0)
-            counts[agent, TREE_WORDS] += own[WIDTH]
-            s[INDEX] += 1
-            return
-        s[PHASE] = SEND
-    take(o, agent, own[TOKEN], 1)
-    give(o, agent, own[GIVES], 1, own[FLITS])
-    s[ROW] += 1
-    s[PHASE] = TAKE
-
-
-@inlined
-def neuron(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """The neurons of one tile, in a module: wait for the module, read, update and write potentials, write outputs."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == JOIN:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        while s[STEP] == 0 and s[INDEX] < own[COUNT]:
-            entry = own[FIRST] + 2 * s[INDEX]
-            s[INDEX] += 1
-            needed = x.rows[x.listed[entry + 1] + s[ROW] % own[PERIOD]]
-            if needed > 0:
-                take(o, agent, x.listed[entry], needed)
-                return
-        s[INDEX] = 0
-        take(o, agent, own[TAKES], 1)
-        s[PHASE] = UPDATE
-        return
-    step = s[STEP]
-    place = step // spec.timesteps if spec.inner else (s[ROW] % own[PERIOD]) * own[STEPS] + step
-    time = step % spec.timesteps if spec.inner else s[ROW] // own[PERIOD] % spec.timesteps
-    stored = own[FIRES] and not spec.inner
-    if s[PHASE] == UPDATE:
-        take(o, agent, own[TOKEN], 1)
-        o[agent, COMPUTE] = own[CYCLES]
-        if stored and time > 0:
-            transfer(spec, o, agent, own[LINE] + place * own[LINES], own[BYTES], RESIDENT_READ, own[TENSOR] + MEMBRANE)
-        if own[JOIN_BYTES] > 0:
-            transfer(spec, o, agent, own[OUT_LINE] + step * own[OUT_LINES], own[JOIN_BYTES], RESIDENT_READ,
-                     own[TENSOR] + MEMBRANE)  # fmt: skip
-            counts[agent, JOINED] += own[WIDTH] * own[JOINS]
-        if own[FIRES]:
-            counts[agent, UPDATES] += own[WIDTH]
-        s[PHASE] = STORE
-        return
-    if s[PHASE] == STORE:
-        if stored and time < spec.timesteps - 1:
-            transfer(spec, o, agent, own[LINE] + place * own[LINES], own[BYTES], RESIDENT_WRITE, own[TENSOR] + MEMBRANE)
-        transfer(spec, o, agent, own[OUT_LINE] + step * own[OUT_LINES], own[OUT_BYTES], RESIDENT_WRITE,
-                 own[TENSOR] + OUTPUT)  # fmt: skip
-        give(o, agent, own[MODULE], 1, 0)
-        s[PHASE] = RETURN
-        return
-    if s[PHASE] == RETURN:
-        give(o, agent, own[BACK], 1, 0)
-        s[STEP] += 1
-        s[PHASE] = JOIN
-        if s[STEP] == own[STEPS]:
-            s[STEP] = 0
-            s[PHASE] = DONE
-        return
-    give(o, agent, own[GIVES], 1, 0)
-    s[ROW] += 1
-    s[PHASE] = JOIN
-
-
-@inlined
-def ask(spec: Spec, own: Any, s: Any, o: Any, agent: int, lines: int, mode: int, tensor: int) -> bool:
-    """The next requests for the ``lines`` lines of a mover's row; false when there are none left."""
-    if s[INDEX] == lines:
-        s[INDEX] = 0
-        return False
-    end = min(lines, s[INDEX] + FETCHED_AT_ONCE)
-    size = min(own[BYTES], end * spec.line_bytes) - s[INDEX] * spec.line_bytes
-    row = s[ROW] if mode in (STREAM_READ, STREAM_WRITE) else 0
-    transfer(spec, o, agent, own[LINE] + row * lines + s[INDEX], size, mode, tensor)
-    s[INDEX] = end
-    return True
-
-
-@inlined
-def mover(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Wait until a row is complete, or fetch it from DRAM; send it to all tiles that need it, or write it to DRAM."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == ROWS_DONE:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        needed = x.rows[own[NEED] + s[ROW] % own[PERIOD]]
-        if needed > 0 and s[INDEX] < own[COUNT]:
-            take(o, agent, x.listed[own[FIRST] + s[INDEX]], needed)
-            s[INDEX] += 1
-            return
-        s[INDEX] = 0
-        s[PHASE] = READ_DRAM
-    if s[PHASE] == READ_DRAM:
-        if ask(spec, own, s, o, agent, own[FETCH_LINES], STREAM_READ, own[TENSOR]):
-            return
-        s[PHASE] = LOAD
-    if s[PHASE] == LOAD:
-        if ask(spec, own, s, o, agent, own[ROW_LINES], RESIDENT_READ, own[TENSOR]):
-            return
-        s[PHASE] = WRITE_DRAM
-    if s[PHASE] == WRITE_DRAM:
-        if s[INDEX] < own[STORE_LINES]:
-            ask(spec, own, s, o, agent, own[STORE_LINES], STREAM_WRITE, own[TENSOR])
-            if s[INDEX] == own[STORE_LINES]:
-                s[INDEX] = 0
-                s[ROW] += 1
-                s[PHASE] = ROWS_DONE
-            return
-        s[PHASE] = GIVE
-    take(o, agent, x.listed[own[CREDITS] + s[INDEX]], 1)
-    s[INDEX] += 1
-    if s[INDEX] == own[CREDIT_COUNT]:
-        give(o, agent, own[GIVES], 1, own[FLITS])
-        counts[agent, BUFFER_WRITES] += own[TILE_WRITES]
-        s[INDEX] = 0
-        s[ROW] += 1
-        s[PHASE] = ROWS_DONE
-
-
-@inlined
-def link(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """A flow at one link of the network."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == ARRIVE and s[ROW] == own[ROWS]:
-        o[agent, END] = 1
-        return
-    s[PHASE], s[HELD] = hop(
-        o, agent, s[PHASE], s[HELD], own[TAKES], own[TOKEN], own[BACK], own[GIVES], spec.router_cycles, own[IS_LAST]
-    )
-    if s[PHASE] == ARRIVE:
-        s[ROW] += 1
-        counts[agent, FLIT_HOPS] += s[HELD]
-
-
-@kernel
-def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Next operation of any agent; notes when its work begins and ends."""
-    if state[agent, BEGAN] == NOT_BEGUN:
-        state[agent, BEGAN] = o[agent, START]
-    elif state[agent, BEGAN] == NOT_ASKED:
-        state[agent, BEGAN] = NOT_BEGUN
-    kind = x.agent[agent, KIND]
-    if kind == HOP:
-        link(agent, spec, state, x, o, counts)
-    elif kind == DRIVER:
-        driver(agent, spec, state, x, o, counts)
-    elif kind == CONVERTER:
-        converter(agent, state, x, o, counts)
-    elif kind == ADDER:
-        adder(agent, state, x, o, counts)
-    elif kind == NEURON:
-        neuron(agent, spec, state, x, o, counts)
-    else:
-        mover(agent, spec, state, x, o, counts)
-    if o[agent, END]:
-        state[agent, FINISHED] = now
-
-
-@kernel
-def loop(spec: Spec, x: Operands, machine: Any) -> tuple[int, int, int]:
-    """The agents in the compiled engine."""
-    return run(step, spec, x, machine)
 
 
 # --- Mapping ----------------------------------------------------------------------------------------------------------
@@ -588,12 +269,15 @@ def activity(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -
     return packed
 
 
+def rounds(config: ChipConfig, stage: Stage, mapping: Mapping) -> int:
+    """Columns that a converter of the layer has to convert, one after the other."""
+    return min(config.adc.columns, min(mapping.block_outputs, stage.outputs) * config.columns_per_weight)
+
+
 def conversion_cycles(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -> int:
     """Cycles of the conversions of the layer's busiest tile."""
-    columns = min(mapping.block_outputs, stage.outputs) * config.columns_per_weight
-    rounds = min(config.adc.columns, columns)
     busiest = max(np.count_nonzero(part) for part in activity(config, stage, mapping, layer))
-    return int(busiest) * rounds * config.adc.conversion_cycles
+    return int(busiest) * rounds(config, stage, mapping) * config.adc.conversion_cycles
 
 
 def input_bytes(stage: Stage) -> int:
@@ -630,31 +314,44 @@ def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
                 f"tile.buffer_bits: {config.tile.buffer_bits} bits hold {held} rows of the input of {stage.name}, it "
                 f"needs {needed}, about {needed * bits} bits"
             )
-    lines, room = sum(_lines(config, stage) for stage in stages), config.memory.cache.usable_bytes
-    if lines * config.memory.cache.line_bytes > room:
+    places = [
+        places_of(config, stage, share.outputs)
+        for stage in stages
+        for share in map_layer(config, stage).shares
+        if share.part == 0
+    ]
+    size = sum(place.kept + place.rows for place in places) * config.memory.cache.line_bytes
+    if size > config.memory.cache.usable_bytes:
         problems.append(
-            f"memory.cache.size_kib: potentials and output rows need {lines * config.memory.cache.line_bytes} bytes, the "
-            f"neuron modules have {room}"
+            f"memory.cache.size_kib: potentials and rows of outputs need {size} bytes, the neuron modules have "
+            f"{config.memory.cache.usable_bytes}"
         )
     return problems
 
 
-def _lines(config: ChipConfig, stage: Stage) -> int:
-    return sum(
-        _places(config, stage, share.outputs)[0] for share in map_layer(config, stage).shares if share.part == 0
-    )
+class Places(NamedTuple):
+    """Lines of memory of one tile's neurons, ``lines`` (``size`` bytes) for the potentials of a position and
+    ``out_lines`` (``out_size``) for its outputs: ``kept`` for all potentials, ``rows`` for rows of outputs."""
+
+    lines: int
+    size: int
+    out_lines: int
+    out_size: int
+    kept: int
+    rows: int
 
 
-def _places(config: ChipConfig, stage: Stage, outputs: int) -> tuple[int, int, int, int, int]:
-    """Memory of ``outputs`` neurons of a layer: lines in all; lines and bytes of a position's potentials, of outputs."""
+def places_of(config: ChipConfig, stage: Stage, outputs: int) -> Places:
+    """What ``outputs`` neurons of a layer take; rows that are added later must all wait, others while they are sent."""
     line_bytes, inner = config.memory.cache.line_bytes, config.scheduler.timesteps == "inner"
-    bytes_ = -(-outputs * config.neuron.membrane_bits // 8)
-    lines = -(-bytes_ // line_bytes)
-    out_bytes = -(-outputs * (1 if stage.fires else config.neuron.sum_bits) // 8)
-    out_lines = -(-out_bytes // line_bytes)
+    size = -(-outputs * config.neuron.membrane_bits // 8)
+    out_size = -(-outputs * (1 if stage.fires else config.neuron.sum_bits) // 8)
+    lines, out_lines = -(-size // line_bytes), -(-out_size // line_bytes)
     kept = stage.out_height * stage.out_width * lines if stage.fires and not inner else 0
-    row = stage.out_width * (stage.timesteps if inner else 1) * out_lines
-    return kept + row * (1 + config.neuron.row_buffer), lines, bytes_, out_lines, out_bytes
+    rows = stage.out_height if stage.joined else 1 + config.neuron.row_buffer
+    return Places(
+        lines, size, out_lines, out_size, kept, rows * stage.out_width * (stage.timesteps if inner else 1) * out_lines
+    )
 
 
 # --- Laying out -------------------------------------------------------------------------------------------------------
@@ -745,18 +442,26 @@ class Wiring:
 
 
 class Span(NamedTuple):
-    """First and last cycle of a layer."""
+    """A layer's time, from the first to the last event of its agents (their numbers)."""
 
     begin: int
-    end: int
+    cycles: int
+    agents: NDArray[np.int64]
+
+
+def span(state: NDArray[np.int64], agents: NDArray[np.int64]) -> Span:
+    """The time of the layer that ``agents`` worked for, from their final state."""
+    begin = int(state[agents, BEGAN].min())
+    return Span(begin, int(state[agents, FINISHED].max()) - begin, agents)
 
 
 @dataclass(frozen=True)
 class Built:
-    """A network laid out: who works for which layer, and which tiles it has."""
+    """A network laid out: its layers, who works for which, how they are mapped and on which nodes of the mesh."""
 
     spec: Spec
     wiring: Wiring
+    stages: tuple[Stage, ...]
     mappings: tuple[Mapping, ...]
     tiles: tuple[tuple[int, ...], ...]
 
@@ -773,13 +478,10 @@ class _Layout:
         self.wiring = Wiring()
         self.mappings = tuple(map_layer(config, stage) for stage in stages)
         nodes = config.noc.rows * config.noc.columns
-        modules = [(2 * i + 1) * nodes // (2 * config.neuron.modules) for i in range(config.neuron.modules)]
-        free = [node for node in range(nodes) if node not in modules]
-        ends = np.cumsum([0] + [len(mapping.shares) for mapping in self.mappings]).tolist()
-        self.tiles = tuple(tuple(free[first:end]) for first, end in zip(ends, ends[1:], strict=False))
-        self.module_nodes = modules
-        self.module_tokens = [self.wiring.fifo(1, 1, SHARED) for _ in modules]
-        self.module = self._assign(len(modules))
+        self.module_nodes = [(2 * i + 1) * nodes // (2 * config.neuron.modules) for i in range(config.neuron.modules)]
+        self.module_tokens = [self.wiring.fifo(1, 1, SHARED) for _ in self.module_nodes]
+        self.module = self._assign(len(self.module_nodes))
+        self.tiles = tuple(self._place())
         self.done: list[list[tuple[int, list[int]]]] = []  # of each layer and group: FIFO of finished rows, its ports
         self.out_line: list[int] = []
         self.free_line = 0
@@ -799,7 +501,7 @@ class _Layout:
             line_bytes=memory.line_bytes,
             beat_bytes=memory.width_bits // 8,
         )
-        return Built(spec, self.wiring, self.mappings, self.tiles)
+        return Built(spec, self.wiring, tuple(self.stages), self.mappings, self.tiles)
 
     def _assign(self, modules: int) -> list[int]:
         """The module of each layer: the one with the fewest neurons so far."""
@@ -810,6 +512,18 @@ class _Layout:
             load[module] += stage.outputs * stage.out_height * stage.out_width
             chosen.append(module)
         return chosen
+
+    def _place(self) -> Iterator[tuple[int, ...]]:
+        """Each layer's tiles: the free nodes nearest to its module, in the order of the nodes."""
+        noc = self.config.noc
+        free = {node: noc.place(node) for node in range(noc.rows * noc.columns) if node not in self.module_nodes}
+        for mapping, module in zip(self.mappings, self.module, strict=True):
+            row, column = noc.place(self.module_nodes[module])
+            near = sorted(free, key=lambda node: (abs(free[node][0] - row) + abs(free[node][1] - column), node))
+            chosen = tuple(sorted(near[: len(mapping.shares)]))
+            for node in chosen:
+                del free[node]
+            yield chosen
 
     def _maps(self, stage: Stage) -> int:
         return stage.images * (1 if self.inner else stage.timesteps)
@@ -846,124 +560,142 @@ class _Layout:
     def _layer(self, number: int) -> None:
         config, wiring = self.config, self.wiring
         stage, mapping, tiles = self.stages[number], self.mappings[number], self.tiles[number]
-        where = [config.noc.place(tile) for tile in tiles]
-        module = config.noc.place(self.module_nodes[self.module[number]])
-        maps, steps = self._maps(stage), stage.out_width * (stage.timesteps if self.inner else 1)
-        rows = maps * stage.out_height
         plans = []
         for packed in activity(config, stage, mapping, self.layers[number]):
             plans.append(sum(len(part) for part in wiring.active))
             wiring.active.append(packed)
-        held, _ = buffer_rows(config, stage)
-        arrivals, credits = self._feeds(number, where, held)
+        where = [config.noc.place(tile) for tile in tiles]
+        feeds = self._feeds(number, where)
         joins = self._join_ports(number)
-        out_line = self.free_line
-        self.out_line.append(out_line)
-        columns = min(mapping.block_outputs, stage.outputs) * config.columns_per_weight
-        depth = math.ceil(math.log2(config.pe.arrays)) + math.ceil(math.log2(config.tile.pes))
-        width = config.tile.buffer_width_bits
-        inputs = -(-stage.channels // mapping.parts) * stage.kernel[0]
+        self.out_line.append(self.free_line)
         received: dict[int, list[int]] = {}
         # Parts that send come before the one that adds, in reverse.
         for index in reversed(range(len(tiles))):
             share = mapping.shares[index]
-            first_feed = len(wiring.feeds)
-            for feed in range(len(stage.feeds)):
-                begin = wiring.table(stage.window_end(stage.feeds[feed].rows))
-                finish = wiring.table(stage.window_begin(stage.feeds[feed].rows))
-                wiring.feeds.append((arrivals[feed][index], credits[feed][index], begin, finish))
-            slot, slot_port = wiring.fifo(config.pe.in_flight, config.pe.in_flight)
-            driven, driven_port = wiring.fifo(config.pe.in_flight)
-            converted, converted_port = wiring.fifo(config.pe.in_flight)
-            wiring.agent(
-                DRIVER,
-                number,
-                {
-                    ROWS: rows,
-                    STEPS: steps,
-                    PERIOD: stage.out_height,
-                    TOKEN: slot_port,
-                    GIVES: driven,
-                    FIRST: first_feed,
-                    COUNT: len(stage.feeds),
-                    CYCLES: -(-inputs * min(stage.stride[1], stage.kernel[1]) // width),
-                    ROW_CYCLES: -(-inputs * stage.kernel[1] // width),
-                    ROW_STEPS: stage.timesteps if self.inner else 1,
-                    PLAN: plans[share.part],
-                    COPIES: share.copies,
-                    PE_COPIES: -(-share.copies // mapping.blocks_per_pe),
-                },
-            )
-            wiring.agent(
-                CONVERTER,
-                number,
-                {
-                    ROWS: rows * steps,
-                    TAKES: driven_port,
-                    GIVES: converted,
-                    CYCLES: min(config.adc.columns, columns) * config.adc.conversion_cycles,
-                    WIDTH: share.outputs * config.columns_per_weight,
-                },
-            )
-            sums = {
-                ROWS: rows * steps,
-                TAKES: converted_port,
-                BACK: slot,
-                CYCLES: config.pe.shift_add_cycles + depth,
-                FLITS: config.noc.flits(share.outputs * config.neuron.sum_bits),
-                WIDTH: share.outputs,
-            }
-            target = module if share.part == 0 else where[index - share.part]
-            room, credit_port = wiring.fifo(config.neuron.sum_buffer, config.neuron.sum_buffer)
-            entry, (arrival,) = wiring.flow(number, where[index], [target], rows * steps, config.neuron.sum_buffer)
-            parts = received.pop(share.group, []) if share.part == 0 else []
-            sums |= {GIVES: entry, TOKEN: credit_port, FIRST: wiring.listing(parts), COUNT: len(parts) // 2}
-            wiring.agent(ADDER, number, sums)
-            if share.part:
-                received.setdefault(share.group, []).extend((arrival, room))
+            slot, converted = self._arrays(number, share, feeds[index], plans[share.part])
+            head = share.part == 0
+            target = config.noc.place(self.module_nodes[self.module[number]]) if head else where[index - share.part]
+            sums = received.pop(share.group, []) if head else []
+            arrival, room = self._adder(number, share, slot, converted, sums, (where[index], target))
+            if head:
+                self._neurons(number, share, arrival, room, joins[share.group])
             else:
-                self._neurons(number, share, arrival, room, joins, rows, steps)
+                received.setdefault(share.group, []).extend((arrival, room))
         if stage.leaves:
             self._writer(number)
 
-    def _feeds(
-        self, number: int, where: list[tuple[int, int]], held: int
-    ) -> tuple[list[list[int]], list[list[int]]]:
-        """Movers that bring the layer's input to all its tiles: ports of arrival and FIFOs of credits, feed by feed."""
+    def _rows(self, stage: Stage) -> tuple[int, int]:
+        """Output rows of all maps, and positions of a row."""
+        return self._maps(stage) * stage.out_height, stage.out_width * (stage.timesteps if self.inner else 1)
+
+    def _arrays(self, number: int, share: TileShare, feeds: list[tuple[int, int]], plan: int) -> tuple[int, int]:
+        """Driver and converter of a tile: FIFO of its slots, port of what is converted."""
+        config, wiring, stage, mapping = self.config, self.wiring, self.stages[number], self.mappings[number]
+        rows, steps = self._rows(stage)
+        slots = config.pe.in_flight
+        slot, slot_port = wiring.fifo(slots, slots)
+        driven, driven_port = wiring.fifo(slots)
+        converted, converted_port = wiring.fifo(slots)
+        first_feed = len(wiring.feeds)
+        for feed, (arrival, credit) in zip(stage.feeds, feeds, strict=True):
+            begin, finish = wiring.table(stage.window_end(feed.rows)), wiring.table(stage.window_begin(feed.rows))
+            wiring.feeds.append((arrival, credit, begin, finish))
+        width = config.tile.buffer_width_bits
+        inputs = -(-stage.channels // mapping.parts) * stage.kernel[0]
+        driver = {
+            ROWS: rows,
+            STEPS: steps,
+            PERIOD: stage.out_height,
+            TOKEN: slot_port,
+            GIVES: driven,
+            FIRST: first_feed,
+            COUNT: len(stage.feeds),
+            CYCLES: -(-inputs * min(stage.stride[1], stage.kernel[1]) // width),
+            ROW_CYCLES: -(-inputs * stage.kernel[1] // width),
+            ROW_STEPS: stage.timesteps if self.inner else 1,
+            PLAN: plan,
+            COPIES: share.copies,
+            PE_COPIES: -(-share.copies // mapping.blocks_per_pe),
+        }
+        converter = {
+            ROWS: rows * steps,
+            TAKES: driven_port,
+            GIVES: converted,
+            CYCLES: rounds(config, stage, mapping) * config.adc.conversion_cycles,
+            WIDTH: share.outputs * config.columns_per_weight,
+        }
+        wiring.agent(DRIVER, number, driver)
+        wiring.agent(CONVERTER, number, converter)
+        return slot, converted_port
+
+    def _adder(
+        self,
+        number: int,
+        share: TileShare,
+        slot: int,
+        converted: int,
+        parts: list[int],
+        way: tuple[tuple[int, int], tuple[int, int]],
+    ) -> tuple[int, int]:
+        """Adder of a tile and its flow of sums: port of their arrival, FIFO of its credits."""
+        config, wiring = self.config, self.wiring
+        rows, steps = self._rows(self.stages[number])
+        credits = config.neuron.sum_buffer
+        room, credit_port = wiring.fifo(credits, credits)
+        entry, (arrival,) = wiring.flow(number, way[0], [way[1]], rows * steps, credits)
+        depth = math.ceil(math.log2(config.pe.arrays)) + math.ceil(math.log2(config.tile.pes))
+        adder = {
+            ROWS: rows * steps,
+            TAKES: converted,
+            GIVES: entry,
+            TOKEN: credit_port,
+            BACK: slot,
+            FIRST: wiring.listing(parts),
+            COUNT: len(parts) // 2,
+            CYCLES: config.pe.shift_add_cycles + depth,
+            FLITS: config.noc.flits(share.outputs * config.neuron.sum_bits),
+            WIDTH: share.outputs,
+        }
+        wiring.agent(ADDER, number, adder)
+        return arrival, room
+
+    def _feeds(self, number: int, where: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+        """Movers that bring the layer's input to all its tiles: tile by tile (port of arrival, FIFO of credits)."""
         config, wiring, stage = self.config, self.wiring, self.stages[number]
-        arrivals, credits = [], []
+        held, _ = buffer_rows(config, stage)
+        found: list[list[tuple[int, int]]] = [[] for _ in where]
         for index, feed in enumerate(stage.feeds):
             rows = self._maps(stage) * feed.rows
             bits = feed.bits * (stage.timesteps if self.inner else 1)
             source = number if feed.source == DRAM else feed.source
             start = config.noc.place(self.module_nodes[self.module[source]])
-            entry, ports = wiring.flow(number, start, where, rows, held)
+            entry, arrivals = wiring.flow(number, start, where, rows, held)
             rooms = [wiring.fifo(held, held) for _ in where]
-            bytes_, line_bytes = -(-bits // 8), config.memory.cache.line_bytes
-            lines = -(-bytes_ // line_bytes)
-            values = {
+            size = -(-bits // 8)
+            lines = -(-size // config.memory.cache.line_bytes)
+            mover = {
                 ROWS: rows,
                 PERIOD: feed.rows,
                 GIVES: entry,
                 FLITS: config.noc.flits(bits),
                 CREDITS: wiring.listing([port for _, port in rooms]),
                 CREDIT_COUNT: len(rooms),
-                BYTES: bytes_,
+                BYTES: size,
                 ROW_LINES: lines,
                 TENSOR: number * len(TENSORS) + INPUT,
                 TILE_WRITES: -(-bits // config.tile.buffer_width_bits) * len(where),
             }
             if feed.source == DRAM:
-                values |= {NEED: wiring.table(np.zeros(feed.rows, np.int64)), FETCH_LINES: lines, LINE: self._dram(rows * lines)}
+                nothing = wiring.table(np.zeros(feed.rows, np.int64))
+                mover |= {NEED: nothing, FETCH_LINES: lines, LINE: self._dram(rows * lines)}
             else:
-                ports_done = self._ports(feed.source, number, index)
-                need = self._drained(feed.need, self.stages[feed.source].out_height)
-                values |= {NEED: wiring.table(need), LINE: self.out_line[feed.source]}
-                values |= {FIRST: wiring.listing(ports_done), COUNT: len(ports_done)}
-            wiring.agent(MOVER, number, values, FETCHED_AT_ONCE)
-            arrivals.append(ports)
-            credits.append([fifo for fifo, _ in rooms])
-        return arrivals, credits
+                done = self._ports(feed.source, number, index)
+                need = wiring.table(self._drained(feed.need, self.stages[feed.source].out_height))
+                mover |= {NEED: need, FIRST: wiring.listing(done), COUNT: len(done), LINE: self.out_line[feed.source]}
+            wiring.agent(MOVER, number, mover, FETCHED_AT_ONCE)
+            for tile, arrival, (credit, _) in zip(found, arrivals, rooms, strict=True):
+                tile.append((arrival, credit))
+        return found
 
     def _dram(self, lines: int) -> int:
         """First of so many lines of DRAM that nothing else lies in."""
@@ -990,70 +722,61 @@ class _Layout:
                     pairs += [port, table]
         return found
 
-    def _neurons(
-        self, number: int, share: TileShare, arrival: int, room: int, joins: list[list[int]], rows: int, steps: int
-    ) -> None:
+    def _neurons(self, number: int, share: TileShare, arrival: int, room: int, joins: list[int]) -> None:
+        """The neurons of a tile in their module."""
         config, stage = self.config, self.stages[number]
+        rows, steps = self._rows(stage)
         token, token_port = self.module_tokens[self.module[number]]
-        taken, lines, bytes_, out_lines, out_bytes = _places(config, stage, share.outputs)
-        row_lines = steps * out_lines * (1 + config.neuron.row_buffer)
-        pairs = joins[share.group]
-        join_bytes = -(-share.outputs * config.neuron.sum_bits // 8) * len(stage.joins)
-        self.wiring.agent(
-            NEURON,
-            number,
-            {
-                ROWS: rows,
-                STEPS: steps,
-                PERIOD: stage.out_height,
-                TAKES: arrival,
-                GIVES: self.done[number][share.group][0],
-                TOKEN: token_port,
-                BACK: room,
-                FIRST: self.wiring.listing(pairs),
-                COUNT: len(pairs) // 2,
-                CYCLES: -(-share.outputs // config.neuron.lanes) * config.neuron.cycles,
-                WIDTH: share.outputs,
-                MODULE: token,
-                LINE: self.free_line + row_lines,
-                LINES: lines,
-                BYTES: bytes_,
-                OUT_LINE: self.free_line,
-                OUT_LINES: out_lines,
-                OUT_BYTES: out_bytes,
-                FIRES: int(stage.fires),
-                JOIN_BYTES: join_bytes,
-                JOINS: len(stage.joins),
-                TENSOR: number * len(TENSORS),
-            },
-            lines + max(out_lines, -(-join_bytes // config.memory.cache.line_bytes)),
-        )
-        self.free_line += taken
+        places = places_of(config, stage, share.outputs)
+        joined = -(-share.outputs * config.neuron.sum_bits // 8) * len(stage.joins)
+        neuron = {
+            ROWS: rows,
+            STEPS: steps,
+            PERIOD: stage.out_height,
+            TAKES: arrival,
+            GIVES: self.done[number][share.group][0],
+            TOKEN: token_port,
+            BACK: room,
+            FIRST: self.wiring.listing(joins),
+            COUNT: len(joins) // 2,
+            CYCLES: -(-share.outputs // config.neuron.lanes) * config.neuron.cycles,
+            WIDTH: share.outputs,
+            MODULE: token,
+            LINE: self.free_line,
+            LINES: places.lines,
+            BYTES: places.size,
+            OUT_LINE: self.free_line + places.kept,
+            OUT_LINES: places.out_lines,
+            OUT_BYTES: places.out_size,
+            FIRES: int(stage.fires),
+            JOIN_BYTES: joined,
+            JOINS: len(stage.joins),
+            TENSOR: number * len(TENSORS),
+        }
+        slots = places.lines + max(places.out_lines, -(-joined // config.memory.cache.line_bytes))
+        self.wiring.agent(NEURON, number, neuron, slots)
+        self.free_line += places.kept + places.rows
 
     def _writer(self, number: int) -> None:
         """What nobody reads goes to DRAM, row by row."""
         config, wiring, stage = self.config, self.wiring, self.stages[number]
         timesteps = stage.timesteps if self.inner else 1
         bits = stage.outputs * stage.out_width * timesteps * (1 if stage.fires else config.neuron.sum_bits)
-        bytes_, ports = -(-bits // 8), [ports[0] for _, ports in self.done[number]]
-        rows = self._maps(stage) * stage.out_height
-        lines = -(-bytes_ // config.memory.cache.line_bytes)
-        wiring.agent(
-            MOVER,
-            number,
-            {
-                ROWS: rows,
-                PERIOD: stage.out_height,
-                NEED: wiring.table(np.arange(1, stage.out_height + 1)),
-                FIRST: wiring.listing(ports),
-                COUNT: len(ports),
-                STORE_LINES: lines,
-                BYTES: bytes_,
-                LINE: self._dram(rows * lines),
-                TENSOR: number * len(TENSORS) + OUTPUT,
-            },
-            FETCHED_AT_ONCE,
-        )
+        size, ports = -(-bits // 8), [ports[0] for _, ports in self.done[number]]
+        rows, _ = self._rows(stage)
+        lines = -(-size // config.memory.cache.line_bytes)
+        mover = {
+            ROWS: rows,
+            PERIOD: stage.out_height,
+            NEED: wiring.table(np.arange(1, stage.out_height + 1)),
+            FIRST: wiring.listing(ports),
+            COUNT: len(ports),
+            STORE_LINES: lines,
+            BYTES: size,
+            LINE: self._dram(rows * lines),
+            TENSOR: number * len(TENSORS) + OUTPUT,
+        }
+        wiring.agent(MOVER, number, mover, FETCHED_AT_ONCE)
 
 
 def _groups(mapping: Mapping) -> int:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +45,10 @@ class Feed:
 
 @dataclass(frozen=True)
 class Stage:
-    """One layer in a pipeline. ``channels`` inputs, or features, in a map of ``height`` by ``width``; a linear layer has
-    a map of one position, whatever its feed looks like.
+    """One layer in a pipeline: ``channels`` inputs in a map of ``height`` by ``width``.
 
-    ``joins``: layers whose output rows are added before the neurons, as (number, rows needed of it, int64 [out rows]).
+    A linear layer has a map of one position, whatever its feed looks like. ``joins``: layers whose output rows are
+    added before the neurons, as (number, rows needed of it, int64 [out rows]); ``joined``: its output waits for that.
     ``fires`` is false where full sums leave the layer. ``leaves``: no layer of the pipeline reads the output.
     """
 
@@ -67,6 +67,7 @@ class Stage:
     fires: bool
     feeds: tuple[Feed, ...]
     joins: tuple[tuple[int, NDArray[np.int64]], ...] = ()
+    joined: bool = False
     leaves: bool = True
 
     def window_end(self, rows: int) -> NDArray[np.int64]:
@@ -126,15 +127,17 @@ def stages_of(trace: Trace, operations: Sequence[Operation]) -> list[Stage]:
                 continue
             host = max(hosts)
             rows.made[operation.output] = host
+            waits = joins.setdefault(host, [])  # a host, even if all else comes from DRAM
             for name in operation.inputs:
-                waits = [(source, need) for source, _, need in rows.of(name) if source not in (DRAM, host)]
-                joins.setdefault(host, []).extend(waits)  # known as a host, even if all else comes from DRAM
+                known = (DRAM, host, *(source for source, _ in waits))
+                waits += [(source, need) for source, _, need in rows.of(name) if source not in known]
     feeds = [tuple(rows.feeds(operation.inputs[0])) for operation in operations]
-    read = {feed.source for part in feeds for feed in part} | {source for part in joins.values() for source, _ in part}
-    return [
-        _stage(trace, operation, feeds[number], joins.get(number), number not in read)
-        for number, operation in enumerate(operations)
+    joined = {source for part in joins.values() for source, _ in part}
+    read = joined | {feed.source for part in feeds for feed in part}
+    stages = [
+        _stage(trace, *layer, joins.get(number)) for number, layer in enumerate(zip(operations, feeds, strict=True))
     ]
+    return [replace(stage, joined=number in joined, leaves=number not in read) for number, stage in enumerate(stages)]
 
 
 def _stage(
@@ -142,7 +145,6 @@ def _stage(
     operation: Operation,
     feeds: tuple[Feed, ...],
     joins: list[tuple[int, NDArray[np.int64]]] | None,
-    leaves: bool,
 ) -> Stage:
     shape = operation.input_shapes[0]
     convolution = operation.op == "conv2d"
@@ -164,7 +166,6 @@ def _stage(
         fires=operation.neuron is not None or joins is not None or not trace.stored(operation.output),
         feeds=feeds,
         joins=tuple(joins or ()),
-        leaves=leaves,
     )
 
 

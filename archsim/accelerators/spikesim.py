@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from archsim.accelerators import crossbar_agents as agents
 from archsim.accelerators import crossbar_chip as chip
 from archsim.accelerators.base import (
     Accelerator,
@@ -57,10 +58,10 @@ class SpikeSim(Accelerator):
 
     name: ClassVar[str] = "spikesim"
     Config: ClassVar[type[MachineConfig]] = SpikeSimConfig
-    tensors: ClassVar[tuple[str, ...]] = chip.TENSORS
-    actions: ClassVar[int] = chip.ACTIONS
-    step: ClassVar[Any] = chip.step
-    loop: ClassVar[Any] = chip.loop
+    tensors: ClassVar[tuple[str, ...]] = agents.TENSORS
+    actions: ClassVar[int] = agents.ACTIONS
+    step: ClassVar[Any] = agents.step
+    loop: ClassVar[Any] = agents.loop
     config: SpikeSimConfig
 
     @property
@@ -90,10 +91,12 @@ class SpikeSim(Accelerator):
             "capacity_bytes": -(-tile.buffer_bits // 8), "width_bits": tile.buffer_width_bits, "ports": "1rw",
             "buffer_bits": tile.buffer_bits,
         }  # fmt: skip
-        parts: dict[str, int | float | str] = {"block": f"{array.cell}_array", "rows": array.rows, "columns": array.columns}
+        cells: dict[str, int | float | str] = {
+            "block": f"{array.cell}_array", "rows": array.rows, "columns": array.columns, "rounds": adc.columns,
+        }  # fmt: skip
         lanes: dict[str, int | float | str] = {"block": "lif", "membrane_bits": config.neuron.membrane_bits}
         return (
-            Component("array", "logic", arrays, parts),
+            Component("array", "logic", arrays, cells),
             Component("adc", "adc", sets * shared, {"adc_bits": adc.width(config.full_scale)}),
             Component("shift_add", "logic", config.tiles * shared, {"block": "shift_add"}),
             Component("temp_buffer", "logic", config.tiles, {"block": "temp_buffer"}),
@@ -138,8 +141,8 @@ class SpikeSim(Accelerator):
         largest = 0
         if adc.range == "calibrated" and not self.exact:
             everything = np.zeros((len(recorded), *sums.shape[1:]), np.int64)
-            largest, _ = product(recorded, group, cells, 1, config.full_scale, everything)
-        _, matches = product(words, group, cells, adc.step(config.full_scale, largest), top, sums)
+            largest, _ = product(recorded, group, cells, config.full_scale, config.full_scale, everything)
+        _, matches = product(words, group, cells, adc.span(config.full_scale, largest), top, sums)
         return matches
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -211,11 +214,13 @@ class SpikeSim(Accelerator):
 
     def _programmed(self, built: chip.Built) -> Program:
         wiring = built.wiring
-        state = np.zeros((len(wiring.agents), chip.STATE), np.int64)
-        state[:, chip.BEGAN] = chip.NOT_ASKED
-        kinds = np.array([agent[chip.KIND] for agent in wiring.agents])
-        first = int(np.flatnonzero(kinds == chip.CONVERTER)[0])
-        return Program(built.spec, wiring.operands(), wiring.topology(), state, (Unit("adc", first, 1, self.config.tiles),))
+        state = np.zeros((len(wiring.agents), agents.STATE), np.int64)
+        state[:, agents.BEGAN] = agents.NOT_ASKED
+        kinds = np.array([agent[agents.KIND] for agent in wiring.agents])
+        first = int(np.flatnonzero(kinds == agents.CONVERTER)[0])
+        return Program(
+            built.spec, wiring.operands(), wiring.topology(), state, (Unit("adc", first, 1, self.config.tiles),)
+        )
 
     def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
         """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
@@ -254,53 +259,42 @@ class SpikeSim(Accelerator):
             computed.append(self.compute(layer, verify))
         built = chip.lay_out(self.config, stages, layers)
         program = self._programmed(built)
-        working, kinds = np.array(built.wiring.stages), program.operands.agent[:, chip.KIND]
+        working = np.array(built.wiring.stages)
         counts = np.zeros((len(working), self.actions), np.int64)
         for number, one in enumerate(computed):
             # The agents know no weights: what is multiplied is known from the function.
-            counts[np.flatnonzero(working == number)[0], chip.MATCHES] = one.events.pop("matches")
+            counts[np.flatnonzero(working == number)[0], agents.MATCHES] = one.events.pop("matches")
         outcome = self._simulate(engine, program, counts, record, len(stages))
-        spans = [
-            chip.Span(
-                int(program.state[working == number, chip.BEGAN].min()),
-                int(program.state[working == number, chip.FINISHED].max()),
-            )
-            for number in range(len(stages))
-        ]
+        spans = [chip.span(program.state, np.flatnonzero(working == number)) for number in range(len(stages))]
         # The run's cycles, shared out to the layers that overlap in proportion to their own.
-        shared = np.cumsum([span.end - span.begin for span in spans])
+        shared = np.cumsum([span.cycles for span in spans])
         shared = np.diff(shared * outcome.cycles // shared[-1], prepend=0)
-        results = []
-        for number, span in enumerate(spans):
-            agents = np.flatnonzero(working == number)
-            results.append(
-                self._cut(number, stages[number], layers[number], computed[number], built, outcome, span, int(shared[number]), agents, kinds)
-            )
-        return results
+        return [
+            self._cut(number, layers[number], computed[number], built, outcome, span, int(shared[number]))
+            for number, span in enumerate(spans)
+        ]
 
     def _cut(
         self,
         number: int,
-        stage: Stage,
         layer: Layer,
         computed: Computed,
         built: chip.Built,
         outcome: Outcome,
         span: chip.Span,
         elapsed: int,
-        agents: NDArray[np.int64],
-        kinds: NDArray[np.int64],
     ) -> LayerResult:
         """What one layer had of the run: from its first to its last event, with its own agents and tensors."""
+        stage, own, cycles = built.stages[number], span.agents, span.cycles
+        kinds = np.array([built.wiring.agents[agent][agents.KIND] for agent in own])
         config, mapping, memory = self.config, built.mappings[number], self.config.memory
-        cycles = span.end - span.begin
-        counts = outcome.counts[agents].sum(0)
+        counts = outcome.counts[own].sum(0)
         traffic = outcome.traffic[number * len(self.tensors) :][: len(self.tensors)]
-        times = outcome.times[agents]
+        times = outcome.times[own]
         times[:, STALL] -= span.begin  # every agent waited for the layer's first event in its first operation
         times[:, IDLE] = cycles - times[:, BUSY] - times[:, STALL]
-        busy = times[kinds[agents] == chip.CONVERTER, BUSY]
-        completions = outcome.completions[np.isin(outcome.completions[:, 0], agents)] - (0, span.begin)
+        busy = times[kinds == agents.CONVERTER, BUSY]
+        completions = outcome.completions[np.isin(outcome.completions[:, 0], own)] - (0, span.begin)
         return LayerResult(
             layer=layer.name,
             op=layer.op,
@@ -321,7 +315,7 @@ class SpikeSim(Accelerator):
                 ("dram", "write_bits"): int(traffic[:, op.DRAM_WRITE_LINES].sum()) * memory.cache.line_bytes * 8,
             },
             traffic=traffic_rows(self.tensors, traffic, memory.cache.line_bytes),
-            units=tuple(_units(kinds[agents], times, built.tiles[number])),
+            units=tuple(_units(kinds, times, built.tiles[number])),
             lower_bound_cycles=chip.conversion_cycles(config, stage, mapping, layer),
             compulsory_read_bytes=0 if memory.ideal else chip.input_bytes(stage),
             mismatches=computed.mismatches,
@@ -343,21 +337,21 @@ class SpikeSim(Accelerator):
     ) -> dict[tuple[str, str], int]:
         """Everything but the memories; every conversion is shifted and added."""
         return {
-            ("array", "read"): int(counts[chip.READS]),
-            ("adc", "convert"): int(counts[chip.CONVERSIONS]),
-            ("shift_add", "add"): int(counts[chip.CONVERSIONS]),
-            ("temp_buffer", "access"): int(counts[chip.WINDOWS]),
-            ("tile_buffer", "read"): int(counts[chip.WINDOWS]),
-            ("tile_buffer", "write"): int(counts[chip.BUFFER_WRITES]),
-            ("h_tree", "transfer"): int(counts[chip.TREE_WORDS]),
-            ("lif", "update"): int(counts[chip.UPDATES]),
-            ("lif", "add"): int(counts[chip.JOINED]),
-            ("router", "flit"): int(counts[chip.FLIT_HOPS]),
+            ("array", "read"): int(counts[agents.READS]),
+            ("adc", "convert"): int(counts[agents.CONVERSIONS]),
+            ("shift_add", "add"): int(counts[agents.CONVERSIONS]),
+            ("temp_buffer", "access"): int(counts[agents.WINDOWS]),
+            ("tile_buffer", "read"): int(counts[agents.WINDOWS]),
+            ("tile_buffer", "write"): int(counts[agents.BUFFER_WRITES]),
+            ("h_tree", "transfer"): int(counts[agents.TREE_WORDS]),
+            ("lif", "update"): int(counts[agents.UPDATES]),
+            ("lif", "add"): int(counts[agents.JOINED]),
+            ("router", "flit"): int(counts[agents.FLIT_HOPS]),
         }
 
     def matches(self, counts: NDArray[np.int64]) -> int:
         """Pairs of a spike and a non-zero weight."""
-        return int(counts[chip.MATCHES])
+        return int(counts[agents.MATCHES])
 
     def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
         """The conversions of the layer's busiest tile."""
@@ -370,8 +364,8 @@ class SpikeSim(Accelerator):
 
 
 UNITS = {
-    chip.CONVERTER: "adc", chip.DRIVER: "array", chip.ADDER: "h_tree", chip.NEURON: "neuron", chip.MOVER: "mover",
-    chip.HOP: "link",
+    agents.CONVERTER: "adc", agents.DRIVER: "array", agents.ADDER: "h_tree", agents.NEURON: "neuron", agents.MOVER: "mover",
+    agents.HOP: "link",
 }  # fmt: skip
 """What the agents of a kind are called in ``units.csv``."""
 
@@ -381,7 +375,7 @@ def _units(kinds: NDArray[np.int64], times: NDArray[np.int64], tiles: Sequence[i
     for kind, name in UNITS.items():
         rows = times[kinds == kind]
         # Tiles were wired from the last to the first.
-        numbers = tiles[::-1] if kind in (chip.CONVERTER, chip.DRIVER, chip.ADDER) else range(len(rows))
+        numbers = tiles[::-1] if kind in (agents.CONVERTER, agents.DRIVER, agents.ADDER) else range(len(rows))
         for instance, row in zip(numbers, rows.tolist(), strict=True):
             yield UnitTime(name, instance, row[BUSY], row[STALL], row[IDLE])
 

@@ -19,7 +19,10 @@ MAX_EVENTS = 2_000_000  # about 200 MB of JSON, the most that the viewer opens i
 
 
 def trace_events(layers: Sequence[LayerResult]) -> str:
-    """The timeline of ``layers``, one after the other unless they say when they began. UsageError when it is too long for the viewer."""
+    """The timeline of ``layers``, one after the other unless they say when they began.
+
+    UsageError when it is too long for the viewer.
+    """
     events = sum(len(layer.completions) for layer in layers if layer.completions is not None)
     if events > MAX_EVENTS:
         raise UsageError(

@@ -1,14 +1,15 @@
 """Analog-to-digital converter: an ideal uniform quantiser shared by several columns of a crossbar array.
 
-A column's current is counted in units of one cell level under one spiking row, so an ideal column carries the integer
-v = sum over the active rows of the cells' levels. With b bits the converter returns
+A column's current is counted in units of one cell level under one driven row, so an ideal column carries the integer
+v = sum over the driven rows of the cells' levels. With b bits and a span V the converter returns the nearest of 2^b
+codes, which the digital side takes for the nearest integer:
 
-    code = min((v + step // 2) // step, 2^b - 1),      value = step x code
+    code = min(round(v (2^b - 1) / V), 2^b - 1),      value = round(code V / (2^b - 1)),      halves rounded up.
 
-and ``step`` is the smallest integer with step (2^b - 1) >= range, so values stay integers. A step of 1 whose codes
-reach the range is *lossless*: value = v. The range is that of the largest sum an array can carry (``full``), the
-largest that the layer's recorded inputs cause (``calibrated``), or such that step = 1 and sums beyond the last code
-are clipped (``unit``). Calibration sees the images that are simulated afterwards, which flatters it.
+V is the largest sum that an array can carry (``full``), the largest that the layer's recorded inputs cause
+(``calibrated``), or 2^b - 1 so that a code is a unit and larger sums are clipped (``unit``); never less than 2^b - 1.
+Where V = 2^b - 1 and no sum exceeds it the conversion is *lossless*: value = v. Calibration sees the images that are
+simulated afterwards, which flatters it.
 
 The columns of a converter are converted one after the other: k columns take ``k x conversion_cycles``.
 
@@ -49,19 +50,14 @@ class AdcConfig(Block):
         """Whether no sum up to ``full_scale`` is rounded or clipped, whatever the inputs."""
         return full_scale < 1 << self.width(full_scale)
 
-    def step(self, full_scale: int, largest: int) -> int:
-        """The quantiser's step where sums can reach ``full_scale`` and the recorded ones reach ``largest``."""
-        if self.range == "unit":
-            return 1
-        return step_of(full_scale if self.range == "full" else largest, self.width(full_scale))
-
-
-def step_of(span: int, bits: int) -> int:
-    """The smallest integer step whose 2^bits - 1 steps reach ``span``."""
-    return max(1, -(-span // ((1 << bits) - 1)))
+    def span(self, full_scale: int, largest: int) -> int:
+        """V, where sums can reach ``full_scale`` and the recorded ones reach ``largest``."""
+        spans = {"unit": 0, "full": full_scale, "calibrated": largest}
+        return max(spans[self.range], (1 << self.width(full_scale)) - 1)
 
 
 @inlined
-def convert(value: int, step: int, top: int) -> Any:
-    """What the converter reports of the sum ``value``; ``top`` is its last code."""
-    return step * min((value + step // 2) // step, top)
+def convert(value: int, span: int, top: int) -> Any:
+    """What is read of the sum ``value``; ``top`` is the last code."""
+    code = min((2 * value * top + span) // (2 * span), top)
+    return (2 * code * span + top) // (2 * top)

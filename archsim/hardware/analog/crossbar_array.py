@@ -106,7 +106,7 @@ def cut_rows(channels: int, kernel: tuple[int, int], rows: int) -> NDArray[np.in
 
 
 @kernel
-def multiply(words: Any, order: Any, group_start: Any, cells: Any, step: int, top: int, scratch: Any, touched: Any,
+def multiply(words: Any, order: Any, group_start: Any, cells: Any, span: int, top: int, scratch: Any, touched: Any,
              sums: Any) -> tuple[int, int]:  # fmt: skip
     """Add the products of packed spikes ``words`` uint16 [rows, K] and ``cells`` to ``sums`` int64 [rows, N, T].
 
@@ -140,19 +140,19 @@ def multiply(words: Any, order: Any, group_start: Any, cells: Any, step: int, to
                     n = touched[i]
                     for c in range(columns):
                         largest = max(largest, scratch[n, c])
-                        sums[row, n, t] += cells.factor[c] * convert(scratch[n, c], step, top)
+                        sums[row, n, t] += cells.factor[c] * convert(scratch[n, c], span, top)
                         scratch[n, c] = 0
                     scratch[n, columns] = 0
     return largest, matches
 
 
 def product(
-    words: NDArray[np.uint16], group: NDArray[np.int64], cells: Cells, step: int, top: int, sums: NDArray[np.int64]
+    words: NDArray[np.uint16], group: NDArray[np.int64], cells: Cells, span: int, top: int, sums: NDArray[np.int64]
 ) -> tuple[int, int]:
     """:func:`multiply` with the inputs' groups int64 [K] instead of their order."""
     order = np.argsort(group, kind="stable")
     first = np.searchsorted(group[order], np.arange(int(group.max()) + 2))
     scratch = np.zeros((sums.shape[1], len(cells.factor) + 1), np.int64)
     touched = np.zeros(sums.shape[1], np.int64)
-    largest, matches = multiply(words, order, first.astype(np.int64), cells, step, top, scratch, touched, sums)
+    largest, matches = multiply(words, order, first.astype(np.int64), cells, span, top, scratch, touched, sums)
     return int(largest), int(matches)

@@ -4,9 +4,11 @@ A *link* carries a flit a cycle one way: between neighbouring routers, into a ro
 packet of F flits takes the links of its route one by one, first along the row, then along the column. At each of them
 an agent of the flow (:func:`hop`), which stands for the flow's buffer at that router, does
 
-    header arrives at a;   a + router_cycles - 1   routed, asks for the link (a FIFO of one token, longest waiting first)
-                           granted at g >= that;   g + 1 the link is held;   g + 2 the header is at the next router
-                                                   g + 1 + F the link is free again and can be granted
+    a                      the header arrives
+    a + router_cycles - 1  it is routed and asks for the link (a FIFO of one token, longest waiting first)
+    g >= that              the link is granted and held from g + 1 on
+    g + 2                  the header is at the next router
+    g + 1 + F              the link is free again and can be granted
 
 so with H links and nothing in the way, from injection to the last flit (virtual cut-through):
 
@@ -49,7 +51,7 @@ class MeshConfig(Block):
         return max(1, -(-bits // self.flit_bits))
 
     def place(self, node: int) -> tuple[int, int]:
-        """Row and column of node ``node``; the nodes follow the rows back and forth, so that successors are neighbours."""
+        """Row and column of a node; nodes are counted along the rows back and forth, so that successors are neighbours."""
         row, column = divmod(node, self.columns)
         return row, column if row % 2 == 0 else self.columns - 1 - column
 
