@@ -364,8 +364,8 @@ class SpikeSim(Accelerator):
 
 
 UNITS = {
-    agents.CONVERTER: "adc", agents.DRIVER: "array", agents.ADDER: "h_tree", agents.NEURON: "neuron", agents.MOVER: "mover",
-    agents.HOP: "link",
+    agents.CONVERTER: "adc", agents.DRIVER: "array", agents.ADDER: "h_tree", agents.NEURON: "neuron",
+    agents.MOVER: "mover", agents.HOP: "link",
 }  # fmt: skip
 """What the agents of a kind are called in ``units.csv``."""
 

@@ -62,10 +62,11 @@ class Report:
 
     ``energy`` holds the energy rows of each layer, in the order of ``layers``. Where layers run one after the other
     ``cycles`` of the run is their sum, where they overlap the sum of their shares of it, and always ``latency_s =
-    cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace together. ``resolved`` is the whole machine as YAML. ``compulsory_read_bytes`` says by layer name how many bytes
-    must be read from DRAM at least once. ``warnings`` say what is doubtful about the machine. Where it is not
-    ``exact``, outputs may differ from the trace's. ``findings`` are what else it told, and go into the summary. A
-    Report that contradicts itself cannot be made: see :mod:`archsim.report.invariants`.
+    cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace together. ``resolved`` is the whole machine as YAML.
+    ``compulsory_read_bytes`` says by layer name how many bytes must be read from DRAM at least once. ``warnings`` say
+    what is doubtful about the machine. Where it is not ``exact``, outputs may differ from the trace's. ``findings`` are
+    what else it told, and go into the summary. A Report that contradicts itself cannot be made: see
+    :mod:`archsim.report.invariants`.
     """
 
     accelerator: str

@@ -51,7 +51,7 @@ class MeshConfig(Block):
         return max(1, -(-bits // self.flit_bits))
 
     def place(self, node: int) -> tuple[int, int]:
-        """Row and column of a node; nodes are counted along the rows back and forth, so that successors are neighbours."""
+        """Row and column of a node; nodes are counted along the rows back and forth, so successors are neighbours."""
         row, column = divmod(node, self.columns)
         return row, column if row % 2 == 0 else self.columns - 1 - column
 
