@@ -19,7 +19,7 @@ from archsim.trace import Operation, save_trace
 from archsim.trace.resimulation import check_trace
 from tests.machines import LABELS, ROOT, conv, mlp, same
 from tests.small_traces import build, lif, tiny
-from tests.unit.hardware.test_analog import slow
+from tests.unit.hardware import test_analog
 
 LOSSLESS = ROOT / "hwconfigs" / "spikesim_lossless.yaml"
 FOUR_BITS = ROOT / "hwconfigs" / "spikesim.yaml"
@@ -295,7 +295,9 @@ def test_what_a_converter_sees(per):
     sums = np.zeros((layer.m, layer.n, 3), np.int64)
     chip.add_up(layer, 0, sums)
     words, weight = decode(layer.inputs, layer.k), bitmask.decode(layer.weights, layer.k)
-    np.testing.assert_array_equal(sums, slow(words, weight, group, 8, 2, "offset", lambda v: min(int(v), 3), 3))
+    np.testing.assert_array_equal(
+        sums, test_analog.slow(words, weight, group, 8, 2, "offset", lambda v: min(int(v), 3), 3)
+    )
 
 
 @pytest.mark.parametrize(
