@@ -189,7 +189,7 @@ class ChipConfig(MachineConfig):
 class TileShare(NamedTuple):
     """What one tile holds of a layer: ``copies`` column blocks with ``outputs`` neurons.
 
-    Of these it has all inputs, or ``part`` 0, 1, ... of them; the tiles of a ``group`` have the same neurons and add up.
+    Of these it has all inputs, or ``part`` 0, 1, ... of them; tiles of a ``group`` have the same neurons and add up.
     """
 
     part: int
