@@ -109,6 +109,83 @@ def test_engines_agree_and_the_network_is_exact(overrides):
             assert min(min(u.busy_cycles, u.stall_cycles, u.idle_cycles) for u in fast.units) >= 0
 
 
+def random_network(draw):
+    """A chain of convolutions and pools of any size, sometimes with a shortcut around one, and a read-out."""
+    timesteps, images = int(draw.integers(1, 4)), int(draw.integers(1, 3))
+    shape = (int(draw.integers(1, 6)), int(draw.integers(3, 9)), int(draw.integers(3, 9)))
+    spikes = draw.random((timesteps, images, *shape)) < draw.random()
+    operations, name = [], "in"
+
+    def convolution(name, shape, kernel, stride, padding):
+        number, channels = len(operations), int(draw.integers(1, 7))
+        weight = draw.integers(-20, 21, (channels, shape[0], *kernel)).astype(np.int8)
+        unit = lif(channels, 20, timesteps=timesteps)
+        operations.append(
+            Operation(
+                f"c{number}",
+                "conv2d",
+                (name,),
+                f"c{number}.out",
+                padding=padding,
+                stride=stride,
+                weight=weight,
+                neuron=unit,
+            )
+        )
+        sides = [(shape[1 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1)]
+        return f"c{number}.out", (channels, *sides)
+
+    for _ in range(int(draw.integers(1, 4))):
+        padding = tuple(int(p) for p in draw.integers(0, 3, 2))
+        kernel = tuple(int(draw.integers(1, min(5, shape[1 + i] + 2 * padding[i]) + 1)) for i in (0, 1))
+        stride = tuple(int(s) for s in draw.integers(1, 4, 2))
+        name, shape = convolution(name, shape, kernel, stride, padding)
+        kind = draw.integers(0, 3)
+        if kind == 0 and min(shape[1:]) > 1:
+            operations.append(
+                Operation(f"p{len(operations)}", "pool", (name,), f"{name}.pool", kernel=(2, 2), stride=(1, 2))
+            )
+            name, shape = f"{name}.pool", (shape[0], shape[1] - 1, shape[2] // 2)
+        elif kind == 1:
+            weight = draw.integers(-20, 21, (shape[0], shape[0], 3, 3)).astype(np.int8)
+            number = len(operations)
+            operations.append(
+                Operation(f"r{number}", "conv2d", (name,), f"r{number}.sum", padding=(1, 1), weight=weight)
+            )
+            unit = lif(shape[0], 20, timesteps=timesteps)
+            operations.append(Operation(f"a{number}", "add", (f"r{number}.sum", name), f"a{number}.out", neuron=unit))
+            name = f"a{number}.out"
+    weight = draw.integers(-20, 21, (3, int(np.prod(shape)))).astype(np.int8)
+    operations.append(Operation("fc", "linear", (name,), "logits", weight=weight))
+    return build(operations, {"in": spikes}, timesteps)
+
+
+def random_chip(draw):
+    """Small arrays, tiles, buffers and links, so that everything is cut, shared and waited for."""
+    choices = {
+        "array.rows": (1, 2, 64), "array.columns": (16, 64), "pe.arrays": (1, 4, 9), "pe.in_flight": (1, 2, 5),
+        "tile.pes": (1, 2, 8), "tile.buffer_width_bits": (8, 128), "neuron.modules": (1, 3), "neuron.lanes": (1, 16),
+        "neuron.sum_buffer": (1, 4), "neuron.row_buffer": (1, 3), "noc.flit_bits": (8, 64), "noc.router_cycles": (1, 3),
+        "scheduler.timesteps": ("outer", "inner"), "scheduler.skip": ("none", "row_group"),
+        "adc.per": ("array", "pe"), "memory.ideal": ("false", "true"), "memory.cache.banks": (1, 16),
+        "memory.cache.line_bytes": (16, 64),
+    }  # fmt: skip
+    fixed = ("noc.rows=24", "noc.columns=24", "tile.buffer_bits=4096", "memory.dram.interleave_bytes=64")
+    return (*fixed, *(f"{path}={draw.choice(values)}" for path, values in choices.items()))
+
+
+@pytest.mark.parametrize("seed", range(8, 16))
+def test_engines_agree_on_random_networks_and_chips(seed):
+    draw = np.random.default_rng(seed)
+    trace, overrides = random_network(draw), random_chip(draw)
+    fast, reference = (simulated(trace, *overrides, engine=engine, record=True) for engine in ("compiled", "reference"))
+    for one, other in zip(fast, reference, strict=True):
+        same(one, other)
+        assert one.mismatches == 0
+        assert one.cycles >= one.lower_bound_cycles
+    assert sum(one.elapsed_cycles for one in fast) == max(one.start_cycle + one.cycles for one in fast)
+
+
 def test_layers_overlap_and_their_shares_are_the_run():
     layers = simulated(residual())
     makespan = max(layer.start_cycle + layer.cycles for layer in layers)
