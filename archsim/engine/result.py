@@ -48,6 +48,10 @@ class LayerResult:
     none to compare with. ``variant`` are columns of every table that tell results apart: an option of the machine, a
     stage of training. ``timestep_counts`` splits actions that belong to single timesteps. ``completions`` is, when
     asked for, int64 [n, 2] of (agent, completion cycle); ``agents`` says which unit instance each agent is.
+
+    Where layers run at the same time, a layer's cycles go from its first to its last event: ``start_cycle`` is the
+    first one's, completions count from there, and ``elapsed_cycles`` is the layer's share of the run's cycles, which
+    all shares add up to. None of both where layers run one after the other.
     """
 
     layer: str
@@ -73,3 +77,10 @@ class LayerResult:
     timestep_counts: Mapping[tuple[str, str], Sequence[int]] = field(default_factory=dict)
     completions: NDArray[np.int64] | None = None
     agents: Mapping[int, str] = field(default_factory=dict)
+    elapsed_cycles: int | None = None
+    start_cycle: int | None = None
+
+    @property
+    def share(self) -> int:
+        """Cycles of the run that count as this layer's own."""
+        return self.cycles if self.elapsed_cycles is None else self.elapsed_cycles
