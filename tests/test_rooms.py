@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "engine": {"engine", "hardware", "compress"},
     "accelerators": {"accelerators", "engine", "hardware", "compress", "trace"},
     "cost": {"cost", "hardware"},
-    "report": {"report", "engine", "cost"},
+    "report": {"report", "engine", "cost", "hardware"},
     "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
     "sweep": {"simulate", "hardware", "report"},
     "cli": {"examples", "simulate", "sweep", "accelerators", "engine", "report", "cost", "hardware", "trace", "jit"},
@@ -32,8 +32,9 @@ LIBRARY_HOMES = {
     "pandas": {"report/report.py", "report/plots.py", "report/files.py", "report/comparison.py"},
     "torch": set(),
     "typer": {"cli.py"},
-    "rich": {"cli.py"},
+    "rich": {"cli.py", "report/terminal.py"},
     "distributed": {"sweep.py"},
+    "jinja2": {"report/page.py"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -146,6 +146,20 @@ def test_the_front(trace, tmp_path):
     assert set(expected) == {True, False}
 
 
+def test_figures_of_a_sweep(trace, tmp_path, capsys):
+    """What speed costs, and what each setting with several values does; a failed point is left out."""
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, "--set", "pe.count=2,4,0", "--set", "timesteps=4") == 2
+    capsys.readouterr()
+    assert main(["plot", str(output)]) == 0
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert names == [f"sweep_{what}{kind}" for what in ("tradeoff", "sensitivity") for kind in (".png", ".svg")]
+    drawn = (tmp_path / "sweep_sensitivity.svg").read_text()
+    assert "pe.count" in drawn
+    assert "timesteps" not in drawn
+    assert "2 points" in drawn
+
+
 # --- interruptions
 
 

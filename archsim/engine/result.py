@@ -47,7 +47,7 @@ class LayerResult:
     (unit, action). ``mismatches`` is the number of outputs that differ from the trace, None where the trace holds
     none to compare with. ``variant`` are columns of every table that tell results apart: an option of the machine, a
     stage of training. ``timestep_counts`` splits actions that belong to single timesteps. ``completions`` is, when
-    asked for, int64 [n, 2] of (agent, completion cycle).
+    asked for, int64 [n, 2] of (agent, completion cycle); ``agents`` says which unit instance each agent is.
     """
 
     layer: str
@@ -72,3 +72,4 @@ class LayerResult:
     variant: Mapping[str, str] = field(default_factory=dict)
     timestep_counts: Mapping[tuple[str, str], Sequence[int]] = field(default_factory=dict)
     completions: NDArray[np.int64] | None = None
+    agents: Mapping[int, str] = field(default_factory=dict)
