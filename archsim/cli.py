@@ -337,8 +337,8 @@ def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]
         _warn(f"{prefix}{warning}")
     summary = report.summary()
     if summary["mismatches"] and not report.exact:
-        shown = ", ".join(f"{name} {value}" for name, value in report.findings.items() if name != "exact")
-        _note(f"{prefix}{summary['mismatches']} outputs differ from the trace's, as conversions are lossy: {shown}")
+        told = "".join(f"; {name} {value}" for name, value in report.findings.items() if name != "exact")
+        _note(f"{prefix}{summary['mismatches']} outputs differ from the trace's, as conversions are lossy{told}")
         return []
     differing = [layer.layer for layer in report.layers if layer.mismatches]
     unknown = [layer.layer for layer in report.layers if layer.mismatches is None]

@@ -193,7 +193,9 @@ def _doubts(accelerator: Accelerator, results: Sequence[LayerResult]) -> Iterato
     for name, count in sorted(events.items()):
         register, overflows, _ = name.partition("_overflows")
         if overflows and count:
-            row = next((row for path, row in widths.items() if path.endswith(f"{register}_bits")), None)
+            row = next(
+                (row for path, row in widths.items() if path.replace(".", "_").endswith(f"{register}_bits")), None
+            )
             bits, where = (row.value, row.path) if row else (accelerator.sum_bits, name)
             yield f"{count:,} additions exceed {bits} bits ({where}); sums were kept exact"
 
@@ -207,6 +209,14 @@ def _layers(
     record: bool,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
+<<<<<<< HEAD
     yield from accelerator.run_layers(trace, operations, engine, verify=verify, record=record, progress=progress)
+=======
+    for done, operation in enumerate(operations):
+        if progress:
+            progress(operation.name, done, len(operations))
+        for layer in accelerator.stages(trace, operation):
+            yield accelerator.run_layer(layer, engine, verify=verify, record=record)
+>>>>>>> sata
     if progress:
         progress("", len(operations), len(operations))

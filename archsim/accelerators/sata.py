@@ -345,7 +345,7 @@ class Sata(Accelerator):
         layer = layer_of(trace, operation)
         if self.config.training.stages == "inference":
             return (layer,)
-        mask = getattr(operation, "gradient_mask", None)
+        mask = operation.gradient_mask
         gradients = self._open_windows(layer) if mask is None else words_of(mask, layer.n)
         return self.training_stages(layer, gradients, mask is None and layer.neuron is not None)
 
