@@ -209,14 +209,6 @@ def _layers(
     record: bool,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
-<<<<<<< HEAD
     yield from accelerator.run_layers(trace, operations, engine, verify=verify, record=record, progress=progress)
-=======
-    for done, operation in enumerate(operations):
-        if progress:
-            progress(operation.name, done, len(operations))
-        for layer in accelerator.stages(trace, operation):
-            yield accelerator.run_layer(layer, engine, verify=verify, record=record)
->>>>>>> sata
     if progress:
         progress("", len(operations), len(operations))

@@ -305,13 +305,6 @@ class Accelerator(ABC):
             found = [operation for operation in found if operation is not last]
         return found
 
-<<<<<<< HEAD
-=======
-    def stages(self, trace: Trace, operation: Operation) -> Sequence[Layer]:
-        """What is run of an operation, one after the other: the layer, or what a machine makes of it."""
-        return (layer_of(trace, operation),)
-
->>>>>>> sata
     def leaves_out(self, trace: Trace, operation: Operation) -> str:
         """Why ``operation``, which is not among :meth:`layers`, is not simulated."""
         kind = trace.kind(operation.inputs[0])
@@ -322,13 +315,10 @@ class Accelerator(ABC):
         if kind != self.operand:
             return f"{operation.name} reads {KINDS[kind]}; {self.name} runs layers that read {KINDS[self.operand]}"
         return f"{operation.name} is the read-out, which scheduler.read_out skips"
-<<<<<<< HEAD
 
     def stages(self, trace: Trace, operation: Operation) -> Sequence[Layer]:
         """What is run of an operation, one after the other: the layer, or what a machine makes of it."""
         return (layer_of(trace, operation),)
-=======
->>>>>>> sata
 
     def problems(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, one line each; empty if it can."""

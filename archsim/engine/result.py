@@ -48,13 +48,10 @@ class LayerResult:
     none to compare with. ``variant`` are columns of every table that tell results apart: an option of the machine, a
     stage of training. ``timestep_counts`` splits actions that belong to single timesteps. ``completions`` is, when
     asked for, int64 [n, 2] of (agent, completion cycle); ``agents`` says which unit instance each agent is.
-<<<<<<< HEAD
 
     Where layers run at the same time, a layer's cycles go from its first to its last event: ``start_cycle`` is the
     first one's, completions count from there, and ``elapsed_cycles`` is the layer's share of the run's cycles, which
     all shares add up to. None of both where layers run one after the other.
-=======
->>>>>>> sata
     """
 
     layer: str
