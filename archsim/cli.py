@@ -216,6 +216,10 @@ def _print_verified(report: Report, prefix: str = "") -> list[str]:
     if not summary["mismatches"]:
         _note(f"{prefix}{summary['layers_verified']} of {summary['layers']} layers verified bit for bit")
         return []
+    if not report.exact:
+        shown = ", ".join(f"{name} {value}" for name, value in report.findings.items() if name != "exact")
+        _note(f"{prefix}{summary['mismatches']} outputs differ from the trace's, as conversions are lossy: {shown}")
+        return []
     differing = [layer.layer for layer in report.layers if layer.mismatches]
     return [
         f"{prefix}{len(differing)} of {summary['layers']} layers: {summary['mismatches']} outputs differ from the"

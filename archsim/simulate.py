@@ -1,7 +1,7 @@
 """The main job: one machine, one trace, one report.
 
-Layers are simulated one after the other, each from a cold cache and an idle memory; only one layer's operands are in
-memory at a time.
+Layers are simulated one after the other, each from a cold cache and an idle memory, with only one layer's operands in
+memory at a time; machines that hold a whole network simulate all layers at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,10 @@ from archsim.errors import UsageError
 from archsim.report.report import Report
 
 if TYPE_CHECKING:
-    from archsim.accelerators.base import Accelerator, EngineName
+    from archsim.accelerators.base import Accelerator, EngineName, Progress
     from archsim.cost import CostTable
     from archsim.engine.result import LayerResult
     from archsim.trace import Trace
-
-Progress = Callable[[str, int, int], None]
-"""Called with a layer's name, how many layers are done, and how many there are."""
 
 
 def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Accelerator:
@@ -88,13 +85,15 @@ def run(
         images=loaded.images,
         layers=results,
         energy=tuple(
-            energy_rows(result.actions, inventory, table, result.cycles, accelerator.clock_mhz) for result in results
+            energy_rows(result.actions, inventory, table, result.share, accelerator.clock_mhz) for result in results
         ),
         area=area,
         labels=loaded.provenance,
         compulsory_read_bytes={result.layer: result.compulsory_read_bytes for result in results},
         timeline=timeline,
         warnings=tuple(warnings),
+        exact=accelerator.exact,
+        findings=accelerator.findings(loaded) if verify else {},
     )
 
 
@@ -126,8 +125,6 @@ def _layers(
     record: bool,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
-    from archsim.accelerators.base import layer_of
-
     chosen = {operation.name for operation in (trace.select(layers=layers) if layers is not None else trace).operations}
     operations = [operation for operation in accelerator.layers(trace) if operation.name in chosen]
     if not operations:
@@ -135,9 +132,6 @@ def _layers(
         raise UsageError(
             f"{trace.path}: no layer to simulate: none of the chosen layers has weights and {kind} as input"
         )
-    for done, operation in enumerate(operations):
-        if progress:
-            progress(operation.name, done, len(operations))
-        yield accelerator.run_layer(layer_of(trace, operation), engine, verify=verify, record=record)
+    yield from accelerator.run_layers(trace, operations, engine, verify=verify, record=record, progress=progress)
     if progress:
         progress("", len(operations), len(operations))

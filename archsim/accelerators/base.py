@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -22,6 +22,8 @@ from archsim.hardware.memory.system import MemoryConfig
 from archsim.trace import Neuron, Operation, Trace
 
 EngineName = Literal["compiled", "reference"]
+Progress = Callable[[str, int, int], None]
+"""Called with a layer's name, how many layers are done, and how many there are."""
 WEIGHTED = ("conv2d", "linear")
 BLOCK_VALUES = 1 << 20
 """Full sums that are held at once while a layer is computed."""
@@ -180,7 +182,7 @@ class Program(NamedTuple):
 
 
 class Accelerator(ABC):
-    """A named machine. One instance holds one validated configuration and simulates layers, each on its own.
+    """A named machine. One instance holds one validated configuration and simulates layers.
 
     A subclass lives in a file of :mod:`archsim.accelerators` and is found there by being a subclass. Its agents are one
     function ``step`` (:mod:`archsim.hardware.operation`) that counts ``actions`` numbers for each agent; ``loop`` is
@@ -244,6 +246,15 @@ class Accelerator(ABC):
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""
         return ()
 
+    @property
+    def exact(self) -> bool:
+        """Whether outputs must equal the trace's; not where conversions lose something on purpose."""
+        return True
+
+    def findings(self, trace: Trace) -> Mapping[str, Any]:
+        """What a run of ``trace`` on this machine tells beside cycles and energy, for its summary."""
+        return {}
+
     # What follows.
 
     @property
@@ -290,6 +301,23 @@ class Accelerator(ABC):
             )
         return [*found, *self.refuses(trace)]
 
+    def run_layers(
+        self,
+        trace: Trace,
+        operations: Sequence[Operation],
+        engine: EngineName,
+        *,
+        verify: bool,
+        record: bool,
+        progress: Progress | None = None,
+    ) -> Iterator[LayerResult]:
+        """Simulate these layers of ``trace``: one after the other, each from a cold cache and an idle memory, unless a
+        machine works on them at the same time."""
+        for done, operation in enumerate(operations):
+            if progress:
+                progress(operation.name, done, len(operations))
+            yield self.run_layer(layer_of(trace, operation), engine, verify=verify, record=record)
+
     def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
         """Compute the layer's outputs as the machine does, then simulate when it does so.
 
@@ -335,9 +363,12 @@ class Accelerator(ABC):
         verified = mismatches if verify and layer.expected is not None else None
         return Computed(output.astype(np.int64), verified, events)
 
-    def _simulate(self, engine: EngineName, program: Program, counts: NDArray[np.int64], record: bool) -> Outcome:
-        memory = self.config.memory.resolve(self.clock_mhz)
-        rest = (program.spec, program.operands, program.topology, memory, program.state, counts, len(self.tensors))
+    def _simulate(
+        self, engine: EngineName, program: Program, counts: NDArray[np.int64], record: bool, layers: int = 1
+    ) -> Outcome:
+        """Run ``program``, in which each of ``layers`` layers has the machine's tensors for itself."""
+        memory, tensors = self.config.memory.resolve(self.clock_mhz), len(self.tensors) * layers
+        rest = (program.spec, program.operands, program.topology, memory, program.state, counts, tensors)
         if engine == "reference":
             from archsim.engine import reference
 

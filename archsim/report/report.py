@@ -60,11 +60,13 @@ class AreaRow(Protocol):
 class Report:
     """One run: what was run, the layers in order, and what they cost.
 
-    ``energy`` holds the energy rows of each layer, in the order of ``layers``. Layers run one after the other, so
-    ``cycles`` of the run is their sum and ``latency_s = cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace
-    together. ``resolved`` is the whole machine as YAML. ``compulsory_read_bytes`` says by layer name how many bytes
-    must be read from DRAM at least once. ``warnings`` say what is doubtful about the machine. A
-    Report that contradicts itself cannot be made: see :mod:`archsim.report.invariants`.
+    ``energy`` holds the energy rows of each layer, in the order of ``layers``. Where layers run one after the other
+    ``cycles`` of the run is their sum, where they overlap the sum of their shares of it, and always ``latency_s =
+    cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace together. ``resolved`` is the whole machine as YAML.
+    ``compulsory_read_bytes`` says by layer name how many bytes must be read from DRAM at least once. ``warnings`` say
+    what is doubtful about the machine. Where it is not ``exact``, outputs may differ from the trace's. ``findings`` are
+    what else it told, and go into the summary. A Report that contradicts itself cannot be made: see
+    :mod:`archsim.report.invariants`.
     """
 
     accelerator: str
@@ -81,6 +83,8 @@ class Report:
     compulsory_read_bytes: Mapping[str, int] = field(default_factory=dict)
     timeline: bool = False
     warnings: tuple[str, ...] = ()
+    exact: bool = True
+    findings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         invariants.check(self)
@@ -92,7 +96,9 @@ class Report:
         when none was compared; ``layers_verified`` says how many layers were. ``labels`` are what the trace says about
         its training. ``events`` counts noteworthy things, such as accumulator overflows.
         """
-        cycles = sum(layer.cycles for layer in self.layers)
+        cycles = sum(layer.share for layer in self.layers)
+        computing = [layer.compute_cycles for layer in self.layers]
+        compute_cycles = sum(computing) if self._in_sequence() else max(computing)
         latency_s = self._seconds(cycles)
         energy_pj = math.fsum(row["energy_pj"] for row in self._energy_rows())
         compared = [layer.mismatches for layer in self.layers if layer.mismatches is not None]
@@ -107,8 +113,8 @@ class Report:
             "layers": len(self.layers),
             "clock_mhz": self.clock_mhz,
             "cycles": cycles,
-            "compute_cycles": sum(layer.compute_cycles for layer in self.layers),
-            "stall_cycles": sum(layer.stall_cycles for layer in self.layers),
+            "compute_cycles": compute_cycles,
+            "stall_cycles": cycles - compute_cycles,
             "latency_s": latency_s,
             "utilization": sum(layer.utilization * layer.cycles for layer in self.layers) / cycles if cycles else 0.0,
             "matches": sum(layer.matches for layer in self.layers),
@@ -122,6 +128,7 @@ class Report:
             "layers_verified": len(compared),
             "mismatches": sum(compared) if compared else None,
             "engine_wall_s": sum(layer.engine_wall_s for layer in self.layers),
+            **self.findings,
         }
 
     def rows(self, name: str) -> list[dict[str, Any]]:
@@ -162,6 +169,9 @@ class Report:
         """Write the results folder; an earlier one of archsim's is replaced. UsageError if that cannot be done."""
         with files.results_folder(folder) as partial:
             files.write_texts(partial, self.texts())
+
+    def _in_sequence(self) -> bool:
+        return all(layer.start_cycle is None for layer in self.layers)
 
     def _seconds(self, cycles: int) -> float:
         return cycles / (self.clock_mhz * 1e6)
