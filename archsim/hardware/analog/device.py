@@ -260,8 +260,7 @@ def drift(
         return programmed
     x = np.maximum(meant / device.g_on, TINY)
     nu = np.abs(law.mean.at(x) + law.spread.at(x) * draw.standard_normal(meant.shape))
-    aged: Siemens = programmed * ((time_s + law.t0_s) / law.t0_s) ** -nu
-    return aged
+    return programmed * np.power((time_s + law.t0_s) / law.t0_s, -nu)
 
 
 def read_deviation(drifted: Siemens, programmed: Siemens, device: DeviceConfig, time_s: float) -> Siemens:
@@ -273,7 +272,8 @@ def read_deviation(drifted: Siemens, programmed: Siemens, device: DeviceConfig, 
     since = time_s + (device.drift.t0_s if device.drift else 0.0)
     q = np.minimum(flicker.q / np.maximum((programmed / device.g_on) ** flicker.exponent, 1e-3), flicker.most)
     accumulated = max(np.log((since + t_read) / (2 * t_read)), 0.0)
-    return drifted * np.sqrt(relative**2 + q**2 * accumulated)
+    share: NDArray[np.float64] = np.sqrt(relative**2 + q**2 * accumulated)
+    return drifted * share
 
 
 def read(drifted: Siemens, deviation: Siemens, draw: np.random.Generator) -> Siemens:

@@ -69,7 +69,7 @@ def effective_conductance(
     rows, columns = cells.shape[-2:]
     effective = np.empty_like(cells)
     flat, result = cells.reshape(-1, rows, columns), effective.reshape(-1, rows, columns)
-    scratch = np.empty((rows + columns, rows)), np.empty((6, rows))
+    scratch = np.empty((rows + columns, rows)), np.empty((5, rows))
     for array, found in zip(flat, result, strict=True):
         eliminate(array, float(r_driver), float(r_row), float(r_col), float(r_sense), *scratch)
         found[:] = scratch[0][rows:].T
@@ -80,10 +80,10 @@ def effective_conductance(
 def eliminate(cells: Any, r_driver: float, r_row: float, r_col: float, r_sense: float, seen: Any, ladder: Any) -> None:
     """Leave C, transposed E, in rows N on of ``seen`` [N + M, N]; rows below N are A's lower triangle.
 
-    ``ladder`` [6, N] is scratch.
+    ``ladder`` [5, N] is scratch.
     """
     rows, columns = cells.shape
-    above, passed, up, below, shared, own = ladder
+    above, passed, up, below, own = ladder[0], ladder[1], ladder[2], ladder[3], ladder[4]
     seen[:] = 0.0
     for j in range(columns - 1, -1, -1):
         # The column as a ladder. above[i]: admittance at node i of all cells above it; up[i]: with its own;
@@ -98,12 +98,10 @@ def eliminate(cells: Any, r_driver: float, r_row: float, r_col: float, r_sense: 
         below[rows - 1] = r_col + r_sense
         for i in range(rows - 2, -1, -1):
             below[i] = r_col + below[i + 1] / (1.0 + cells[i + 1, j] * below[i + 1])
-        # Its admittance: row i at 1 V makes cells[i] shared[i] volts at node i, and passed[l] of those of node l + 1
-        # at node l above it.
+        # Its admittance: row i at 1 V raises node i to ``voltage``, and node k above it to passed[k] of node k + 1.
         for i in range(rows):
-            shared[i] = cells[i, j] * below[i] / (1.0 + up[i] * below[i])
+            voltage = cells[i, j] * below[i] / (1.0 + up[i] * below[i])
             seen[i, i] += cells[i, j] * (1.0 + above[i] * below[i]) / (1.0 + up[i] * below[i])
-            voltage = shared[i]
             for k in range(i - 1, -1, -1):
                 voltage *= passed[k]
                 seen[i, k] -= voltage * cells[k, j]
