@@ -14,6 +14,7 @@ WIRES = {"r_driver_ohm": 1000.0, "r_row_ohm": 5.0, "r_col_ohm": 10.0, "r_sense_o
 LOSSLESS = {
     "bits": "lossless", "columns": 8, "range": "full", "percentile": 100.0, "offset_lsb": 0.0, "noise_lsb": 0.0,
 }  # fmt: skip
+NO_FLICKER = {"read": {"flicker": None}}
 GROUP = cut_rows(5, (3, 3), 3)
 
 
@@ -52,6 +53,36 @@ def test_without_effects_it_is_the_integer_product(signed, bits, driver_bits, in
 def test_shipped_devices_without_noise_are_exact(kind):
     weight, inputs = layer()
     assert np.array_equal(product(weight, config({"kind": kind})).multiply(inputs, 0), inputs @ weight.T)
+
+
+EFFECTS = [
+    *({"device": {"stuck": {end: 0.1}}} for end in ("on", "off")),
+    {"device": {"programming": {"relative": 0.3}}},
+    {"device": {"programming": {"by_state": (0.1,)}}},
+    {"device": {"write_noise": {"gamma": 5.0, "sigma": 0.2}}},
+    {"device": {"read": {"relative": 0.3}}},
+    {"device": {"read": {"cubic_per_v2": 0.9, "voltage_v": 0.6}}},
+    *({"device": {"kind": "pcm", "programming": {"by_state": ()}, **rest}} for rest in ({"drift": None}, NO_FLICKER)),
+    *({"wires": {**NO_WIRES, name: 3e4}} for name in NO_WIRES),
+    *({"adc": one} for one in ({"bits": 2}, {"offset_lsb": 1.0}, {"noise_lsb": 1.0})),
+]
+
+
+@pytest.mark.parametrize("effect", EFFECTS, ids=str)
+def test_each_effect_alone_is_seen(effect):
+    """A configuration says whether it is exact, and each effect by itself changes products."""
+    one = config(**{**effect, "device": {**IDEAL, **effect.get("device", {})}})
+    weight, inputs = layer()
+    assert not one.exact
+    assert not np.array_equal(product(weight, one).multiply(inputs, 0), inputs @ weight.T)
+    assert config().exact
+
+
+def test_what_decides_results_is_told():
+    assert config(noise="per_read").findings() == {
+        "noise": "per_read", "noise_seed": 3, "device": "rram", "age_s": 0.0, "adc_range": "full",
+        "digital_gain": "none",
+    }  # fmt: skip
 
 
 def slow(weight, inputs, signed, bits, quantise, solve, g_off=1e-7, g_on=1e-5, rows=8, columns=20):

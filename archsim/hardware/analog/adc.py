@@ -87,7 +87,9 @@ class AnalogAdcConfig(Block):
         gt=50, le=100, description="calibrated: share of the calibration's currents within the span, each side [%]"
     )
     offset_lsb: float = Field(ge=0, le=1024, description="standard deviation of the converters' offsets [codes]")
-    noise_lsb: float = Field(ge=0, le=1024, description="standard deviation of a conversion's noise [codes]")
+    noise_lsb: float = Field(
+        ge=0, le=1024, description="standard deviation of noise, drawn for every conversion [codes]"
+    )
 
     def quantiser(self, lowest: int, highest: int, seen: NDArray[np.float64] | None) -> Quantiser:
         """For sums that ideally reach from ``lowest`` <= 0 to ``highest`` >= 0 levels; ``seen`` are calibration's."""

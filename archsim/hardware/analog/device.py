@@ -169,6 +169,14 @@ class DeviceConfig(Block):
         """Conductance from level to level [S]."""
         return (self.g_on - self.g_off) / ((1 << self.bits) - 1)
 
+    @property
+    def ideal(self) -> bool:
+        """Whether cells are for ever what they were meant to be."""
+        read, programming = self.read, self.programming
+        reads = read.relative == read.cubic_per_v2 == 0 and read.flicker is None
+        writes = programming.relative == 0 and not any(programming.by_state) and self.write_noise is None
+        return reads and writes and self.stuck.off == self.stuck.on == 0 and self.drift is None
+
     def write_ns(self, rows: int) -> int:
         """Time to write ``rows`` rows, one after the other, all cells of a row at once [ns]."""
         return rows * self.write.pulse_ns * self.write.pulses

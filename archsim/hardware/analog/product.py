@@ -50,6 +50,21 @@ class ProductConfig(Block):
     cells: CellsConfig
     adc: AnalogAdcConfig
 
+    @property
+    def exact(self) -> bool:
+        """Whether products are the integer products, bit for bit: no effect at all."""
+        device, adc = self.cells.device, self.adc
+        perfect = adc.bits == "lossless" and adc.offset_lsb == adc.noise_lsb == 0
+        return perfect and not any(self.cells.wires.ohms.values()) and device.ideal
+
+    def findings(self) -> dict[str, Any]:
+        """What decides results and belongs in every report."""
+        cells = self.cells
+        return {
+            "noise": cells.noise, "noise_seed": cells.seed, "device": cells.device.kind, "age_s": cells.time_s,
+            "adc_range": self.adc.range, "digital_gain": self.digital_gain,
+        }  # fmt: skip
+
     def slices(self, weight_bits: int) -> int:
         """Slices of a weight."""
         magnitude = weight_bits if self.signed == "offset_column" else max(weight_bits - 1, 1)
