@@ -18,8 +18,8 @@ NO_FLICKER = {"read": {"flicker": None}}
 GROUP = cut_rows(5, (3, 3), 3)
 
 
-def config(device=IDEAL, wires=NO_WIRES, noise="frozen", adc=None, **said):
-    cells = {"noise": noise, "seed": 3, "time_s": 0.0, "device": device, "wires": wires}
+def config(device=IDEAL, wires=NO_WIRES, noise="frozen", adc=None, age=0.0, **said):
+    cells = {"noise": noise, "seed": 3, "time_s": age, "device": device, "wires": wires}
     fields = {"rows": 8, "columns": 20, "signed": "differential", "driver_bits": 1, "digital_gain": "none"}
     return ProductConfig.model_validate({**fields, **said, "cells": cells, "adc": {**LOSSLESS, **(adc or {})}})
 
@@ -71,11 +71,12 @@ EFFECTS = [
 @pytest.mark.parametrize("effect", EFFECTS, ids=str)
 def test_each_effect_alone_is_seen(effect):
     """A configuration says whether it is exact, and each effect by itself changes products."""
-    one = config(**{**effect, "device": {**IDEAL, **effect.get("device", {})}})
+    one = config(**{**effect, "device": {**IDEAL, **effect.get("device", {})}}, age=3e7)
     weight, inputs = layer()
     assert not one.exact
     assert not np.array_equal(product(weight, one).multiply(inputs, 0), inputs @ weight.T)
-    assert config().exact
+    assert config(age=3e7).exact
+    assert np.array_equal(product(weight, config(age=3e7)).multiply(inputs, 0), inputs @ weight.T)
 
 
 def test_what_decides_results_is_told():
