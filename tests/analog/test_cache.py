@@ -77,6 +77,7 @@ def test_a_full_cache_loses_what_was_used_longest_ago(tmp_path, monkeypatch):
     import os
 
     monkeypatch.setattr(cache, "LIMIT_BYTES", 2 * (32 + 8 * 4))
+    monkeypatch.setattr(cache, "LOOKS", "")
     arrays = [draw_cells(2, 2, seed) for seed in range(3)]
     (tmp_path / "mine.txt").write_text("not of the cache")
     paths = []

@@ -39,6 +39,15 @@ def test_phase_change_memory_is_as_published(meant_us, time_s, mean, deviation):
     assert found.std() * 1e6 == pytest.approx(deviation, rel=0.02)
 
 
+def test_flicker_noise_of_a_read():
+    """Two million reads of 250 ns after programming: Q sqrt(ln(1e6 + 1/2)), Q = 0.0088 at G_on and 0.2 at most."""
+    pcm = device("pcm")
+    cells = np.array([pcm.g_on, pcm.g_on / 1_000])
+    found = cell.read_deviation(cells / 2, cells, pcm, 2e6 * 250e-9 - 20)
+    assert found[0] / cells[0] == pytest.approx(0.0088 / 2 * np.log(1e6 + 0.5) ** 0.5, rel=1e-9)
+    assert found[1] / cells[1] == pytest.approx(0.2 / 2 * np.log(1e6 + 0.5) ** 0.5, rel=1e-9)
+
+
 def test_exponents_of_phase_change_memory():
     """At half of G_on: 0.0490 and 0.0080, published."""
     pcm = device("pcm")

@@ -2,8 +2,9 @@
 
 A file is named by a hash of the cells' conductances, the resistances and the sources that turn them into matrices, so
 nothing stale is ever found. It starts with a hash of the rest: a damaged file is told by it and made anew. Files are
-in ``archsim-arrays`` in the user's cache directory (``XDG_CACHE_HOME`` moves it); those used longest ago go when all
-of them take more than :data:`LIMIT_BYTES`. Where no directory can be written, matrices are made every time.
+in ``archsim-arrays`` in the user's cache directory (``XDG_CACHE_HOME`` moves it); those used longest ago go, sooner or
+later, when all of them take more than :data:`LIMIT_BYTES`. Where no directory can be written, matrices are made every
+time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from archsim.hardware.analog import wires
 
 LIMIT_BYTES = 2 << 30
 SUFFIX = ".effective"
+LOOKS = "00"
+"""Files whose names start so look how full the cache is: one of 256, for looking at all of them takes time."""
 
 
 def default_folder() -> Path | None:
@@ -73,7 +76,8 @@ def _write(path: Path, matrices: NDArray[np.float64]) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(hashlib.sha256(content).digest() + content)
     Path(file.name).replace(path)
-    _make_room(path.parent)
+    if path.name.startswith(LOOKS):
+        _make_room(path.parent)
 
 
 def _make_room(folder: Path) -> None:

@@ -10,9 +10,11 @@ When the noise of reads is drawn decides results as much as how strong it is, so
     per_read    for every read of every input
 
 With ``frozen`` and ``per_batch`` the effective matrix is made from the cells as they are read. With ``per_read`` it is
-made from the cells without read noise, and a cell's share of a column's current is taken to scale with its
-conductance: exact without wires, of first order in the noise with them; currents of the many cells of a column are
-drawn as one of the same variance.
+made from the cells without read noise, and the currents of a column's cells, each less noisy by what wires leave of
+it, are drawn as one of the same variance. That is exact without wires. With them it leaves out what a noisier cell does
+to the voltages of others and overestimates the deviation: measured with half of the rows driven by 2 % where wires take
+11 % of the current, 18 % where they take 41 %, 33 % where they take 60 %. ``per_batch`` with batches of a single read
+is exact, and as slow as an effective matrix for every read.
 """
 
 from __future__ import annotations
