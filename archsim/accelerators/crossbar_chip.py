@@ -187,13 +187,13 @@ class ChipConfig(MachineConfig):
 
 
 class TileShare(NamedTuple):
-    """What one tile does of a layer: arrays ``first`` to ``end`` of a channel block's, for ``outputs`` neurons from
-    ``neuron`` on, in ``copies`` column blocks; ``part`` of the layer, in the group of tiles that it adds up with.
+    """What one tile holds of a layer: ``copies`` column blocks with ``outputs`` neurons.
+
+    Of these it has all inputs, or ``part`` 0, 1, ... of them; tiles of a ``group`` have the same neurons and add up.
     """
 
     part: int
     group: int
-    neuron: int
     outputs: int
     copies: int
 
@@ -233,7 +233,7 @@ def map_layer(config: ChipConfig, stage: Stage) -> Mapping:
     for group, first in enumerate(range(0, blocks, copies)):
         here = min(copies, blocks - first)
         neurons = min(stage.outputs, (first + here) * block_outputs) - first * block_outputs
-        shares += [TileShare(part, group, first * block_outputs, neurons, here) for part in range(parts)]
+        shares += [TileShare(part, group, neurons, here) for part in range(parts)]
     return Mapping(arrays, pes, parts, block_outputs, blocks, blocks_per_pe, tuple(shares))
 
 
@@ -286,14 +286,14 @@ def input_bytes(stage: Stage) -> int:
     return sum(maps * feed.rows * feed.bits for feed in stage.feeds if feed.source == DRAM) // 8
 
 
-def buffer_rows(config: ChipConfig, stage: Stage) -> tuple[int, int]:
-    """Rows of every feed that a tile's buffer holds, and how many it must hold for the layer to make progress."""
+def buffer_rows(config: ChipConfig, stage: Stage) -> tuple[int, int, int]:
+    """Rows of every feed that a tile's buffer holds, how many it must hold for the layer to go on, and their bits."""
     bits = sum(feed.bits for feed in stage.feeds) * (stage.timesteps if config.scheduler.timesteps == "inner" else 1)
     needed = 1
     for feed in stage.feeds:
         freed = np.concatenate(([0], stage.window_begin(feed.rows)[:-1]))
         needed = max(needed, int((stage.window_end(feed.rows) - freed).max()))
-    return config.tile.buffer_bits // bits, needed
+    return config.tile.buffer_bits // bits, needed, bits
 
 
 def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
@@ -307,12 +307,11 @@ def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
             f"({listed})"
         )
     for stage in stages:
-        held, needed = buffer_rows(config, stage)
+        held, needed, bits = buffer_rows(config, stage)
         if held < needed:
-            bits = config.tile.buffer_bits // max(1, held) if held else sum(feed.bits for feed in stage.feeds)
             problems.append(
                 f"tile.buffer_bits: {config.tile.buffer_bits} bits hold {held} rows of the input of {stage.name}, it "
-                f"needs {needed}, about {needed * bits} bits"
+                f"needs {needed}; --set tile.buffer_bits={needed * bits} builds a chip that can"
             )
     places = [
         places_of(config, stage, share.outputs)
@@ -324,7 +323,8 @@ def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
     if size > config.memory.cache.usable_bytes:
         problems.append(
             f"memory.cache.size_kib: potentials and rows of outputs need {size} bytes, the neuron modules have "
-            f"{config.memory.cache.usable_bytes}"
+            f"{config.memory.cache.usable_bytes}; --set memory.cache.size_kib={1 << (size - 1 >> 10).bit_length()} "
+            "builds a chip that can"
         )
     return problems
 
@@ -662,7 +662,7 @@ class _Layout:
     def _feeds(self, number: int, where: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
         """Movers that bring the layer's input to all its tiles: tile by tile (port of arrival, FIFO of credits)."""
         config, wiring, stage = self.config, self.wiring, self.stages[number]
-        held, _ = buffer_rows(config, stage)
+        held, _, _ = buffer_rows(config, stage)
         found: list[list[tuple[int, int]]] = [[] for _ in where]
         for index, feed in enumerate(stage.feeds):
             rows = self._maps(stage) * feed.rows

@@ -111,13 +111,15 @@ class SpikeSim(Accelerator):
     # What it computes.
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
-        """Column sums, array by array, as the converters see them, shifted and added."""
+        """Column sums, array by array, as the converters see them, shifted and added; counts sums wider than a word of
+        the network."""
         words = packed_time.decode(layer.inputs, layer.k)
         weight = bitmask.decode(layer.weights, layer.k)
         found = layer.feature_map
         kernel = (1, 1) if found is None else found.kernel
         matches = self._products(words[first : first + len(sums)], words, weight, kernel, sums)
-        return {"matches": matches}
+        limit = 1 << (self.sum_bits - 1)
+        return {"matches": matches, "sum_overflows": int(np.count_nonzero((sums < -limit) | (sums >= limit)))}
 
     def _products(
         self,

@@ -9,13 +9,17 @@ from archsim.accelerators.base import layer_of
 from archsim.accelerators.crossbar_chip import map_layer, misfits
 from archsim.accelerators.pipeline import alone, stages_of
 from archsim.cli import main
+from archsim.compress import bitmask
+from archsim.compress.packed_time import decode
 from archsim.cost import energy_rows, load_table
 from archsim.errors import ConfigError, UsageError
+from archsim.hardware.analog.crossbar_array import cut_rows
 from archsim.simulate import load_accelerator, run
 from archsim.trace import Operation, save_trace
 from archsim.trace.resimulation import check_trace
 from tests.machines import LABELS, ROOT, conv, mlp, same
 from tests.small_traces import build, lif, tiny
+from tests.unit.hardware import test_analog
 
 LOSSLESS = ROOT / "hwconfigs" / "spikesim_lossless.yaml"
 FOUR_BITS = ROOT / "hwconfigs" / "spikesim.yaml"
@@ -280,6 +284,20 @@ def test_the_lossy_network_reads_what_it_made():
         made = chip._network(trace)
         same_everywhere = all(np.array_equal(made[name], trace.tensor(name)) for name in made)
         assert same_everywhere == equal
+
+
+@pytest.mark.parametrize("per", ["array", "pe"])
+def test_what_a_converter_sees(per):
+    """Sums of single arrays or of the arrays of a PE, against a twin that builds every column."""
+    layer = layer_of(residual(), residual().operations[1])
+    chip = machine(f"adc.per={per}", "adc.bits=2", "adc.range=unit", "array.rows=2", "pe.arrays=4", "array.cell_bits=2")
+    group = cut_rows(4, (3, 3), 2) // (1 if per == "array" else 4)
+    sums = np.zeros((layer.m, layer.n, 3), np.int64)
+    chip.add_up(layer, 0, sums)
+    words, weight = decode(layer.inputs, layer.k), bitmask.decode(layer.weights, layer.k)
+    np.testing.assert_array_equal(
+        sums, test_analog.slow(words, weight, group, 8, 2, "offset", lambda v: min(int(v), 3), 3)
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ otherwise, field by field::
       kind: pcm
       read: {relative: 0.1}
 
-Sources: order of effects and stuck cells, CrossSim and MNSIM 2.0; relative noises, the papers of TReX and GLSVLSI 2023;
-write noise, TxSim and ClipFormer; phase-change memory, aihwkit 1.2.0 (inference/noise/pcm.py).
+Sources: stuck cells, MNSIM 2.0; relative noises, notes on TReX and GLSVLSI 2023; write noise, notes on TxSim and
+ClipFormer; phase-change memory, aihwkit 1.2.0 (inference/noise/pcm.py). The order of effects is ours.
 """
 
 from __future__ import annotations

@@ -131,16 +131,16 @@ def test_packets_follow_each_other_at_the_rate_of_a_link(engine):
 
 
 def test_two_flows_share_a_link(engine):
-    """Both want the link (0, 1) -> (0, 2); R = 1, so H hops are 2 H cycles. Flow A of 6 flits comes from (0, 0), B of 3
-    flits from (0, 1).
+    """Both want the link (0, 1) -> (0, 2) and no other; R = 1, so H hops are 2 H cycles. Flow A of 6 flits goes from
+    (0, 0) to (0, 2), B of 3 flits from (0, 1) to (1, 2).
 
     B: into its router, link granted in 0, header there in 2; wants the shared link in 2, holds it from 3 to 5, free in
-    6; arrives in 3 x 2 + 3 - 1 = 8, undisturbed.
+    6; arrives in 4 x 2 + 3 - 1 = 10, undisturbed.
     A: enters in 0, header at (0, 0) in 2, at (0, 1) in 4; wants the shared link in 4, which is free in 6, granted in 6
-    instead of 4: 2 cycles late, 4 x 2 + 6 - 1 + 2 = 15. The link out of (0, 2) is then free long since.
+    instead of 4: 2 cycles late, 4 x 2 + 6 - 1 + 2 = 15.
     """
-    a, b = arrivals(engine, [((0, 0), [(0, 2)], 1, 6, 0), ((0, 1), [(0, 2)], 1, 3, 0)], router_cycles=1)
-    assert (a, b) == ([15], [8])
+    a, b = arrivals(engine, [((0, 0), [(0, 2)], 1, 6, 0), ((0, 1), [(1, 2)], 1, 3, 0)], router_cycles=1)
+    assert (a, b) == ([15], [10])
 
 
 def test_a_packet_for_several_nodes(engine):

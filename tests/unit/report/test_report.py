@@ -109,6 +109,26 @@ def test_verified_only_when_compared_and_equal(mismatches, verified, total):
     assert (summary["verified"], summary["mismatches"]) == (verified, total)
 
 
+def overlapping(second_share: int) -> Report:
+    return report(
+        layer("a", start_cycle=0, elapsed_cycles=60), layer("b", start_cycle=20, elapsed_cycles=second_share),
+        exact=False, findings={"exact": False, "accuracy": 0.5},
+    )  # fmt: skip
+
+
+def test_layers_that_overlap_share_the_run():
+    """Two layers of 100 cycles, the second 20 later: 120 cycles, not 200; the busiest unit computed for 60 of them."""
+    summary = overlapping(60).summary()
+    assert (summary["cycles"], summary["compute_cycles"], summary["stall_cycles"]) == (120, 60, 60)
+    assert summary["latency_s"] == 120 / 800e6
+    assert summary["utilization"] == pytest.approx((0.5 * 100 + 0.5 * 100) / 120)
+    assert (summary["exact"], summary["accuracy"]) == (False, 0.5)
+    slices = json.loads(timeline.trace_events(overlapping(60).layers))["traceEvents"]
+    assert [(s["name"], s["ts"], s["dur"]) for s in slices if s["ph"] == "X"] == [("a", 0, 100), ("b", 20, 100)]
+    with pytest.raises(InvariantError, match="shares of 119 cycles in a run that ends in 120"):
+        overlapping(59)
+
+
 def test_files_read_back_equal(tmp_path):
     original = report()
     original.write(tmp_path / "results" / "toy__tiny")
