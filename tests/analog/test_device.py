@@ -6,7 +6,7 @@ import pytest
 from archsim.errors import ConfigError
 from archsim.hardware.analog import device as cell
 from archsim.hardware.analog.device import DEVICES, DeviceConfig
-from archsim.hardware.loading import Block, load_machine, resolved_yaml, value_comments
+from archsim.hardware.loading import Block, field_rows, json_schema, load_machine, resolved_yaml, value_comments
 
 CELLS = 200_000
 HOUR, DAY, YEAR = 3600.0, 86_400.0, 365 * 86_400.0
@@ -154,6 +154,13 @@ def test_a_machine_names_a_device_and_says_what_differs(tmp_path):
     assert found.drift == shipped.drift
     (tmp_path / "resolved.yaml").write_text(resolved_yaml(Machine(accelerator="analog", device=found)))
     assert load_machine(tmp_path / "resolved.yaml", {"analog": Machine}).device == found
+
+
+def test_values_of_the_device_file_are_defaults(tmp_path):
+    machine = load(tmp_path, "  kind: pcm\n  read: {relative: 0.1}\n")
+    said = {row.path for row in field_rows(machine) if not row.is_default}
+    assert said == {"accelerator", "device.kind", "device.read.relative"}
+    assert json_schema(Machine)["$defs"]["DeviceConfig"]["required"] == ["kind"]
 
 
 def test_a_block_can_be_taken_away(tmp_path):

@@ -38,7 +38,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
 from archsim.hardware.loading import CORE_SCHEMA, Block, CrossFieldError
 
@@ -137,11 +137,14 @@ class DeviceConfig(Block):
     read: Read
     write: Write
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _from_its_file(cls, said: Any) -> Any:
-        kind = said.get("kind") if isinstance(said, Mapping) else None
-        return _merge(device_file(kind), said) if isinstance(kind, str) and kind in DEVICES else said
+    def _from_its_file(cls, said: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(said, Mapping) or said.get("kind") not in DEVICES:
+            return validate(said)
+        device = validate(_merge(device_file(said["kind"]), said))
+        _mark_defaults(device, said)
+        return device
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -221,6 +224,14 @@ def _merge(base: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(said.get(key), Mapping):
             merged[key] = _merge(value, said[key])
     return merged
+
+
+def _mark_defaults(block: Block, said: Mapping[str, Any]) -> None:
+    """Values of ``block`` that nobody ``said`` are defaults."""
+    block.model_fields_set.intersection_update(said)
+    for name in block.model_fields_set:
+        if isinstance(said[name], Mapping):
+            _mark_defaults(getattr(block, name), said[name])
 
 
 # What happens to conductances, in this order.
