@@ -185,8 +185,9 @@ ARRAY_BARRIER = 0
 class Spec(NamedTuple):
     """The machine and the layer's sizes as integers: ``groups`` of ``pes`` rows, ``tile`` groups in a tile.
 
-    A row has ``chunks`` chunks in a pass, ``fiber_chunks`` in each of its ``taps`` fibers. ``mask`` is the tensor that
-    bitmasks of A count as. A fiber begins with ``a_mask_bytes`` or ``b_mask_bytes`` of bitmask.
+    A row has ``chunks`` chunks in a pass, ``fiber_chunks`` in each of its ``taps`` fibers, and those of the next pass
+    are ``pass_chunks`` further (0: all passes see the same). ``mask`` is the tensor that bitmasks of A count as. A
+    fiber begins with ``a_mask_bytes`` or ``b_mask_bytes`` of bitmask; the words of one of A begin at ``a_value_byte``.
     """
 
     pes: int
@@ -195,6 +196,7 @@ class Spec(NamedTuple):
     chunks: int
     taps: int
     fiber_chunks: int
+    pass_chunks: int
     passes: int
     groups: int
     tile: int
@@ -219,6 +221,7 @@ class Spec(NamedTuple):
     fetch_lines: int
     pointer_bytes: int
     a_mask_bytes: int
+    a_value_byte: int
     b_mask_bytes: int
     mask_tensor: int
     output_mask_bytes: int
@@ -299,7 +302,7 @@ def fiber_of(spec: Spec, x: Operands, row: int, chunk: int) -> int:
 @inlined
 def place_in_fiber(spec: Spec, passed: int, chunk: int) -> int:
     """Where in its fiber that chunk of pass ``passed`` is."""
-    return passed * spec.fiber_chunks + (chunk if spec.taps == 1 else chunk % spec.fiber_chunks)
+    return passed * spec.pass_chunks + (chunk if spec.taps == 1 else chunk % spec.fiber_chunks)
 
 
 @inlined
@@ -308,12 +311,13 @@ def request_bitmask(spec: Spec, x: Operands, o: Any, agent: int, row: int, passe
     fiber = fiber_of(spec, x, row, chunk)
     if fiber < 0:
         return
-    # A chunk lies in one line: fibers begin with a line, and no line is shorter than a chunk.
-    line = place_in_fiber(spec, passed, chunk) * CHUNK_BYTES >> spec.line_shift
-    add_request(
-        o, agent, x.a_line[fiber] + line * spec.a_stride, (CHUNK_BYTES - 1 >> spec.beat_shift) + 1, CHUNK_BYTES,
-        CACHED_READ, spec.mask_tensor, epoch,
-    )  # fmt: skip
+    if spec.a_mask_bytes > 0:
+        # A chunk lies in one line: fibers begin with a line, and no line is shorter than a chunk.
+        line = place_in_fiber(spec, passed, chunk) * CHUNK_BYTES >> spec.line_shift
+        add_request(
+            o, agent, x.a_line[fiber] + line * spec.a_stride, (CHUNK_BYTES - 1 >> spec.beat_shift) + 1, CHUNK_BYTES,
+            CACHED_READ, spec.mask_tensor, epoch,
+        )  # fmt: skip
     if spec.word_reads == WORDS_WITH_BITMASK:
         request_words(spec, x, o, agent, fiber, place_in_fiber(spec, passed, chunk), 0, epoch)
 
@@ -323,7 +327,7 @@ def request_words(
     spec: Spec, x: Operands, o: Any, agent: int, fiber: int, place: int, matches: int, epoch: int
 ) -> None:
     """Read the words of one chunk of A, or those of its matches."""
-    values = spec.a_mask_bytes + spec.pointer_bytes
+    values = spec.a_value_byte
     first = values + ((x.a_start[fiber, place] - x.a_start[fiber, 0]) * spec.word_bits >> 3)
     end = values + ((x.a_start[fiber, place + 1] - x.a_start[fiber, 0]) * spec.word_bits + 7 >> 3)
     first_request = o[agent, REQUESTS]
@@ -668,14 +672,16 @@ def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, coun
 
 
 class Rows(NamedTuple):
-    """A as the machine stores it, compressed, and B in the same order of K.
+    """A as the machine stores it, compressed or raw, and B in the same order of K.
 
-    ``fiber`` int64 [M, taps], see :class:`Operands`; a fiber has ``bits`` bits in a pass; ``start[f, c]`` is the first
-    word of chunk c of fiber f.
+    ``fiber`` int64 [M, taps], see :class:`Operands`; a fiber begins with ``mask_bytes`` of bitmask, in which those of a
+    timestep are ``pass_chunks`` chunks behind those of the one before (0: one bitmask for all); ``start[f, c]`` is the
+    first word of chunk c of fiber f.
     """
 
     fiber: NDArray[np.int64]
-    bits: int
+    mask_bytes: int
+    pass_chunks: int
     mask: NDArray[np.uint64]
     start: NDArray[np.int64]
     weights: bitmask.BitmaskFibers
@@ -690,7 +696,8 @@ def rows_of(layer: Layer, unrolled: str) -> tuple[Rows, NDArray[np.uint16]]:
     feature_map = layer.feature_map
     if unrolled == "stored" or feature_map is None:
         fiber = np.arange(layer.m)[:, None]
-        return Rows(fiber, layer.k, layer.inputs.mask, layer.inputs.start, layer.weights), layer.inputs.words
+        inputs = layer.inputs
+        return Rows(fiber, -(-layer.k // 8), 0, inputs.mask, inputs.start, layer.weights), inputs.words
     images, channels, height, width = feature_map.words.shape
     positions = packed_time.encode(np.moveaxis(feature_map.words, 1, -1).reshape(-1, channels))
     numbers = np.arange(1, images * height * width + 1).reshape(images, 1, height, width)
@@ -699,7 +706,7 @@ def rows_of(layer: Layer, unrolled: str) -> tuple[Rows, NDArray[np.uint16]]:
     b = np.zeros((layer.n, taps, padded_channels), np.int16)
     b[:, :, :channels] = bitmask.decode(layer.weights, layer.k).reshape(layer.n, channels, taps).transpose(0, 2, 1)
     weights = bitmask.encode(b.reshape(layer.n, -1))
-    return Rows(fiber, channels, positions.mask, positions.start, weights), positions.words
+    return Rows(fiber, -(-channels // 8), 0, positions.mask, positions.start, weights), positions.words
 
 
 def timestep_rows(layer: Layer, unrolled: str) -> Rows:
@@ -712,7 +719,21 @@ def timestep_rows(layer: Layer, unrolled: str) -> Rows:
         bits[ones] = words >> np.uint16(t) & np.uint16(1)
         planes.append(np.packbits(bits, bitorder="little").view("<u8").astype(np.uint64).reshape(stored.mask.shape))
     mask = np.ascontiguousarray(np.concatenate(planes, axis=1))
-    return stored._replace(mask=mask, start=np.zeros((len(mask), mask.shape[1] // 2 + 1), np.int64))
+    start = np.zeros((len(mask), mask.shape[1] // 2 + 1), np.int64)
+    # Every timestep begins with a chunk.
+    mask_bytes = stored.mask_bytes if layer.timesteps == 1 else mask.shape[1] * 8
+    return stored._replace(mask=mask, start=start, mask_bytes=mask_bytes, pass_chunks=stored.mask.shape[1] // 2)
+
+
+def raw_rows(layer: Layer, unrolled: str) -> Rows:
+    """Raw spikes, the timesteps of an input side by side: a word for every input, silent or not, and no bitmask.
+
+    The elements find the non-silent inputs themselves (an OR of the word's bits), so ``mask`` is known, but not stored.
+    """
+    stored, _ = rows_of(layer, unrolled)
+    inputs = layer.k if stored.fiber.shape[1] == 1 or layer.feature_map is None else layer.feature_map.words.shape[1]
+    start = np.minimum(np.arange(stored.mask.shape[1] // 2 + 1) * CHUNK_BITS, inputs)
+    return stored._replace(mask_bytes=0, start=np.tile(start, (len(stored.mask), 1)))
 
 
 def lay_out(config: InnerProductConfig, layer: Layer, join: Join, rows: Rows, output_bytes: NDArray[np.int64],
@@ -724,10 +745,9 @@ def lay_out(config: InnerProductConfig, layer: Layer, join: Join, rows: Rows, ou
     cache, scheduler = config.memory.cache, config.scheduler
     fiber, weights = rows.fiber, rows.weights
     taps, chunks = fiber.shape[1], weights.mask.shape[1] // 2
-    pointer = -(-config.format.pointer_bits // 8) if join.word_bits else 0
+    pointer = -(-config.format.pointer_bits // 8) if join.word_bits and rows.mask_bytes else 0
     words = rows.start[:, -1] - rows.start[:, 0]
-    a_mask_bytes = -(-rows.bits // 8) if join.passes == 1 else rows.mask.shape[1] * 8
-    a_bytes = a_mask_bytes + pointer + -(-words * join.word_bits // 8)
+    a_bytes = rows.mask_bytes + pointer + -(-words * join.word_bits // 8)
     if scheduler.rows == "sorted":
         order = np.argsort(layer.inputs.start[:, 0] - layer.inputs.start[:, -1], kind="stable")
         fiber, output_bytes = fiber[order], output_bytes[order]
@@ -762,6 +782,7 @@ def lay_out(config: InnerProductConfig, layer: Layer, join: Join, rows: Rows, ou
         chunks=chunks,
         taps=taps,
         fiber_chunks=chunks // taps,
+        pass_chunks=rows.pass_chunks,
         passes=join.passes,
         groups=groups,
         tile=tile,
@@ -785,7 +806,8 @@ def lay_out(config: InnerProductConfig, layer: Layer, join: Join, rows: Rows, ou
         beat_shift=(cache.width_bits // 8).bit_length() - 1,
         fetch_lines=FETCH_LINES,
         pointer_bytes=b_pointer,
-        a_mask_bytes=a_mask_bytes,
+        a_mask_bytes=rows.mask_bytes,
+        a_value_byte=rows.mask_bytes + pointer,
         b_mask_bytes=b_mask_bytes,
         mask_tensor=mask_tensor,
         output_mask_bytes=output_mask_bytes,
@@ -890,6 +912,9 @@ class InnerProduct(Accelerator):
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """All fibers of B, and the bitmasks of those of A that a row uses; words only where something matches."""
         spec, fiber = program.spec, program.operands.fiber
-        used = int(np.unique(fiber[fiber >= 0]).size)
-        masks: int = used * spec.a_mask_bytes + layer.n * spec.b_mask_bytes
+        used = np.unique(fiber[fiber >= 0])
+        masks: int = used.size * spec.a_mask_bytes + layer.n * spec.b_mask_bytes
+        if spec.word_reads == WORDS_WITH_BITMASK:
+            words = program.operands.a_start[used, -1] - program.operands.a_start[used, 0]
+            masks += int((-(-words * spec.word_bits // 8)).sum())
         return masks + len(layer.weights.values) * self.config.pe.weight_bits // 8

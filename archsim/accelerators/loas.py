@@ -25,33 +25,40 @@ Sources are in ``hwconfigs/loas.yaml``; deviations from the paper in DEVIATIONS.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.accelerators.base import Layer, MachineConfig, Program
 from archsim.accelerators.inner_product import (
+    INPUT,
     INPUT_FORMAT,
     JOINS,
     LAGGY_BUSY,
     MATCHES,
+    NO_LAGGY,
     SUMS_FINISHED,
     WORDS_OF_CHUNK,
     WORDS_OF_MATCHES,
     WORDS_WITH_BITMASK,
+    FormatConfig,
     InnerProduct,
     InnerProductConfig,
     InnerProductPe,
     Join,
+    SchedulerConfig,
     lay_out,
+    raw_rows,
     rows_of,
+    timestep_rows,
 )
 from archsim.compress.bitmask import CHUNK_BITS
 from archsim.hardware.compute import accumulator
 from archsim.hardware.compute.prefix_sum import LAGGY_MODES
 from archsim.hardware.inventory import Component
+from archsim.hardware.loading import CrossFieldError
 
 WORD_READS = {"chunk": WORDS_OF_CHUNK, "match": WORDS_OF_MATCHES, "with_bitmask": WORDS_WITH_BITMASK}
 
@@ -59,8 +66,12 @@ WORD_READS = {"chunk": WORDS_OF_CHUNK, "match": WORDS_OF_MATCHES, "with_bitmask"
 class TppeConfig(InnerProductPe):
     """Temporal-parallel processing elements (TPPEs)."""
 
-    laggy: Literal["hidden", "literal", "early_stop"] = Field(
-        description="how long the laggy prefix-sum occupies the unit"
+    speculation: bool = Field(
+        description="add a weight at once, as if the neuron had fired at all timesteps, and correct the sum later; "
+        "false: hold it until its packed word is there"
+    )
+    laggy: Literal["hidden", "literal", "early_stop", "second_fast"] = Field(
+        description="how long the laggy prefix-sum occupies the unit; second_fast: a second fast one in its place"
     )
     laggy_adders: int = Field(
         ge=1, le=128, description="adders of the laggy prefix-sum; a pass takes 128 / adders cycles"
@@ -74,11 +85,47 @@ class TppeConfig(InnerProductPe):
     subtract_cycles: int = Field(ge=1, le=64, description="cycles to subtract the corrections at the end of a neuron")
 
 
+class LoasScheduler(SchedulerConfig):
+    """Order of the work, timesteps included."""
+
+    timesteps: Literal["parallel", "sequential"] = Field(
+        description="all timesteps of a neuron at once (FTP), or one pass over the fibers after the other"
+    )
+
+
+class LoasFormat(FormatConfig):
+    """How spikes are stored."""
+
+    spikes: Literal["packed", "raw"] = Field(
+        description="bitmask of the non-silent neurons and their packed words, or the bits of all neurons"
+    )
+
+
 class LoasConfig(InnerProductConfig):
     """A LoAS machine."""
 
     accelerator: Literal["loas"] = Field(description="which machine this file describes")
     pe: TppeConfig = Field(description="processing elements")
+    scheduler: LoasScheduler = Field(description="order of the work")
+    format: LoasFormat = Field(description="compressed fibers")
+
+    @model_validator(mode="after")
+    def _speculates_only_on_what_comes_late(self) -> Self:
+        early = "format.spikes: raw" if self.format.spikes == "raw" else "pe.laggy: second_fast"
+        if self.pe.speculation and not self.looks_up_late:
+            problem = f"must be false with {early}: every word is there with its weight"
+            raise CrossFieldError({"pe.speculation": f"{problem}, got true"})
+        return self
+
+    @property
+    def looks_up_late(self) -> bool:
+        """Whether words of A are found by a laggy prefix-sum, so that weights wait for them in the FIFOs."""
+        return self.format.spikes == "packed" and self.pe.laggy != "second_fast"
+
+    @property
+    def spatial_timesteps(self) -> int:
+        """Timesteps that a TPPE and its P-LIF are built to do at once."""
+        return self.timesteps if self.scheduler.timesteps == "parallel" else 1
 
 
 class LoAS(InnerProduct):
@@ -95,62 +142,96 @@ class LoAS(InnerProduct):
 
     def inventory(self) -> Sequence[Component]:
         """Blocks of Table IV and the memories, switches and wires around them."""
-        config, pes = self.config, self.config.pe.count
-        entry_bits = config.pe.weight_bits + (CHUNK_BITS - 1).bit_length()
+        config, pes, timesteps = self.config, self.config.pe.count, self.config.spatial_timesteps
+        packed = config.format.spikes == "packed"
+        tppe: dict[str, int | float | str] = {
+            "block": "tppe",
+            "timesteps": timesteps,
+            "fifo_entry_bits": config.pe.weight_bits + (CHUNK_BITS - 1).bit_length(),
+            "fast_prefix_sums": 2 if packed and not config.looks_up_late else 1,
+            "laggy_prefix_sums": int(config.looks_up_late),
+            "accumulators": timesteps + config.pe.speculation,
+        }
         return (
-            Component(
-                "tppe", "logic", pes, {"block": "tppe", "timesteps": config.timesteps, "fifo_entry_bits": entry_bits}
-            ),
-            Component("p_lif", "logic", pes, {"block": "p_lif", "timesteps": config.timesteps}),
-            *self.other_components(),
+            Component("tppe", "logic", pes, tppe),
+            Component("p_lif", "logic", pes, {"block": "p_lif", "timesteps": timesteps}),
+            *(part for part in self.other_components() if packed or part.unit != "compressor"),
         )
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
-        """Pseudo-sum less corrections; counts corrections and overflows of the real accumulators."""
+        """Pseudo-sum less corrections, or the sum itself; counts additions and overflows of the real accumulators."""
         pe = self.config.pe
+        if not pe.speculation:
+            additions, overflows = accumulator.accumulate_by_timestep(
+                layer.inputs, layer.weights, layer.timesteps, pe.pseudo_accumulator_bits, first, sums
+            )
+            return {"additions": additions, "accumulator_overflows": overflows}
         events = np.zeros(accumulator.EVENTS, np.int64)
+        passes = layer.timesteps // self._timesteps_at_once(layer)
         accumulator.accumulate(
             layer.inputs, layer.weights, layer.timesteps, pe.pseudo_accumulator_bits, pe.correction_accumulator_bits,
             first, sums, events,
         )  # fmt: skip
         return {
             "correction_additions": int(events[accumulator.CORRECTIONS]),
-            "discarded_words": int(events[accumulator.DISCARDS]),
-            "pseudo_accumulator_overflows": int(events[accumulator.PSEUDO_OVERFLOWS]),
+            "discarded_words": int(
+                events[accumulator.DISCARDS]
+                if passes == 1
+                else passes * events[accumulator.MATCHES] - events[accumulator.CORRECTIONS]
+            ),
+            "pseudo_accumulator_overflows": passes * int(events[accumulator.PSEUDO_OVERFLOWS]),
             "correction_accumulator_overflows": int(events[accumulator.CORRECTION_OVERFLOWS]),
         }
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Bitmask, pointer and a packed word for every neuron that fires."""
+        """Bitmask, pointer and a packed word for every neuron that fires; raw, a bit for each neuron and timestep."""
+        if self.config.format.spikes == "raw":
+            return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
         pointer = -(-self.config.format.pointer_bits // 8)
         return -(-layer.n // 8) + pointer + -(-active * layer.timesteps // 8)
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
-        """One pass over packed words."""
-        pe = self.config.pe
+        """One pass over packed words; other ways to store spikes and to order timesteps differ in rows and passes."""
+        pe, unrolled, raw = self.config.pe, self.config.format.unrolled, self.config.format.spikes == "raw"
+        passes = layer.timesteps // self._timesteps_at_once(layer)
         join = Join(
-            passes=1, word_bits=layer.timesteps, laggy=LAGGY_MODES[pe.laggy], adders=pe.laggy_adders,
-            fifo_depth=pe.fifo_depth, word_reads=WORD_READS[pe.payload_fetch], finish=pe.subtract_cycles,
+            passes=passes, word_bits=layer.timesteps,
+            laggy=LAGGY_MODES[pe.laggy] if self.config.looks_up_late else NO_LAGGY, adders=pe.laggy_adders,
+            fifo_depth=pe.fifo_depth, word_reads=WORD_READS[pe.payload_fetch],
+            finish=pe.subtract_cycles if pe.speculation else 0,
         )  # fmt: skip
-        rows, _ = rows_of(layer, self.config.format.unrolled)
-        mask_bytes = self.mask_bytes(layer)
-        return lay_out(self.config, layer, join, rows, output_bytes, INPUT_FORMAT, mask_bytes, ("tppe", "p_lif"))
+        if not raw:
+            rows, _ = rows_of(layer, unrolled)
+        elif passes == 1:
+            rows, join = raw_rows(layer, unrolled), join._replace(word_reads=WORDS_WITH_BITMASK)
+        else:
+            rows, join = timestep_rows(layer, unrolled), join._replace(word_bits=0)
+        mask_tensor, mask_bytes = (INPUT, 0) if raw else (INPUT_FORMAT, self.mask_bytes(layer))
+        return lay_out(self.config, layer, join, rows, output_bytes, mask_tensor, mask_bytes, ("tppe", "p_lif"))
+
+    def _timesteps_at_once(self, layer: Layer) -> int:
+        return layer.timesteps if self.config.scheduler.timesteps == "parallel" else 1
 
     def count_actions(
         self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Every match is found by the fast prefix-sum, added once, and passes the FIFOs."""
-        matches, neurons = int(counts[MATCHES]), int(counts[SUMS_FINISHED])
+        config, matches = self.config, int(counts[MATCHES])
+        results = int(counts[SUMS_FINISHED]) * self._timesteps_at_once(layer)
         fires = layer.neuron is not None or layer.expected is None
+        packed, waiting = config.format.spikes == "packed", matches if config.looks_up_late else 0
+        speculated = {
+            ("tppe", "pseudo_add"): matches,
+            ("tppe", "correction_add"): events.get("correction_additions", 0),
+            ("tppe", "subtract"): results,
+        }
         return {
             ("tppe", "join"): int(counts[JOINS]),
-            ("tppe", "fast_prefix"): matches,
+            ("tppe", "fast_prefix"): matches * (2 if packed and not config.looks_up_late else 1),
             ("tppe", "laggy_prefix"): int(counts[LAGGY_BUSY]),
-            ("tppe", "pseudo_add"): matches,
-            ("tppe", "correction_add"): events["correction_additions"],
-            ("tppe", "fifo_push"): matches,
-            ("tppe", "fifo_pop"): matches,
-            ("tppe", "subtract"): neurons * layer.timesteps,
-            ("p_lif", "update"): neurons * layer.timesteps if fires else 0,
-            **self.other_actions(counts),
+            **(speculated if config.pe.speculation else {("tppe", "add"): events["additions"]}),
+            ("tppe", "fifo_push"): waiting,
+            ("tppe", "fifo_pop"): waiting,
+            ("p_lif", "update"): results if fires else 0,
+            **{key: count for key, count in self.other_actions(counts).items() if packed or key[0] != "compressor"},
         }

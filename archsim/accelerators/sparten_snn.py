@@ -82,10 +82,10 @@ class SpartenSnn(InnerProduct):
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Matched weights of one timestep after the other; counts overflows of the real accumulator."""
-        overflows = accumulate_by_timestep(
+        _, overflows = accumulate_by_timestep(
             layer.inputs, layer.weights, layer.timesteps, self.config.pe.accumulator_bits, first, sums
         )
-        return {"accumulator_overflows": int(overflows)}
+        return {"accumulator_overflows": overflows}
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """One bit for each neuron and timestep, as the next layer reads it."""

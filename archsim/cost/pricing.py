@@ -193,7 +193,8 @@ class _Pricer:
             name = family_name(component)
             family = self.table.families.get(name)
             if family is None:
-                self.problems.append(f"{component.unit}: no family {name!r}{nearest(name, self.table.families)}")
+                hint = nearest(name, self.table.families)
+                self.problems.append(f"{component.unit}: no family {name!r}; it prices '{self.table.title}'{hint}")
             else:
                 known.append((component, family))
         return known
@@ -254,8 +255,8 @@ def family_name(component: Component) -> str:
 
 def _number(component: Component, name: str) -> float:
     value = component.parameters.get(name)
-    if not isinstance(value, int | float) or value <= 0:
-        raise ConfigError(f"needs the parameter {name!r}, a number above 0, got {value!r}")
+    if not isinstance(value, int | float) or value < 0:
+        raise ConfigError(f"needs the parameter {name!r}, a number not below 0, got {value!r}")
     return value
 
 

@@ -45,7 +45,8 @@ class LayerResult:
     least once.
     ``matches`` counts pairs of a non-zero weight and a non-silent input. ``actions`` counts what the units did, by
     (unit, action). ``mismatches`` is the number of outputs that differ from the trace, None where the trace holds
-    none to compare with. ``completions`` is, when asked for, int64 [n, 2] of (agent, completion cycle).
+    none to compare with. ``completions`` is, when asked for, int64 [n, 2] of (agent, completion cycle); ``agents``
+    says which unit instance each agent is.
 
     Where layers run at the same time, a layer's cycles go from its first to its last event: ``start_cycle`` is the
     first one's, completions count from there, and ``elapsed_cycles`` is the layer's share of the run's cycles, which
@@ -72,6 +73,7 @@ class LayerResult:
     engine_wall_s: float = 0.0
     events: Mapping[str, int] = field(default_factory=dict)
     completions: NDArray[np.int64] | None = None
+    agents: Mapping[int, str] = field(default_factory=dict)
     elapsed_cycles: int | None = None
     start_cycle: int | None = None
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from archsim.accelerators.base import layer_of
-from archsim.simulate import load_accelerator, run
+from archsim.cost import area_rows
+from archsim.errors import ConfigError
+from archsim.simulate import load_accelerator, load_prices, run
 from archsim.trace import Neuron, Operation, Trace, load_trace
 from tests.machines import LABELS, LOAS, ROOT, barrier_cycles, chunk_matches, conv, dense, layers, mlp, same, simulate
 
@@ -180,3 +182,94 @@ def test_sorted_rows_lie_in_the_bank_of_their_element():
     assert balanced.mismatches == 0
     assert balanced.cycles < 0.95 * consecutive.cycles
     assert balanced.events["bank_wait_cycles"] < 1.1 * consecutive.events["bank_wait_cycles"]
+
+
+# --- without what makes LoAS: each part taken away by a field
+
+RAW = ("format.spikes=raw", "pe.speculation=false")
+ABLATIONS = [
+    ("scheduler.timesteps=sequential",), RAW, (*RAW, "scheduler.timesteps=sequential"), ("pe.speculation=false",),
+    ("pe.laggy=second_fast", "pe.speculation=false"),
+    ("scheduler.timesteps=sequential", "pe.speculation=false", "pe.fifo_depth=2"),
+    (*RAW, "format.unrolled=on_the_fly"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("overrides", ABLATIONS, ids=" ".join)
+def test_ablations_compute_the_same_and_engines_agree(overrides):
+    for trace in (mlp(5, m=35, n=9, k=300), mlp(6, m=5, n=4, k=200, timesteps=7), conv(4, channels=9)):
+        fast, slow = simulate(trace, *overrides)[0], simulate(trace, *overrides, engine="reference")[0]
+        assert fast.mismatches == 0
+        same(fast, slow)
+        assert fast.cycles >= fast.lower_bound_cycles
+
+
+def actions_of(trace, *overrides):
+    return {action: count for (unit, action), count in simulate(trace, *overrides)[0].actions.items() if unit == "tppe"}
+
+
+def test_additions_of_each_ablation():
+    """By plain numpy: with speculation a match is added once and taken back where silent, without only where it fired;
+    in sequence all of it happens at every timestep."""
+    trace = mlp(8, m=33, n=6, k=400, timesteps=4)
+    spikes, weight = trace.tensor("in").astype(np.int64), (trace.operations[0].weight != 0).astype(np.int64)
+    matches = int((spikes.any(0).astype(np.int64) @ weight.T).sum())
+    fired = int((spikes @ weight.T).sum())
+    silent = 4 * matches - fired
+    speculative, sequential = actions_of(trace), actions_of(trace, "scheduler.timesteps=sequential")
+    held, raw, fast = (actions_of(trace, *which) for which in (("pe.speculation=false",), RAW, ABLATIONS[4]))
+    assert (speculative["pseudo_add"], speculative["correction_add"]) == (matches, silent)
+    assert (sequential["pseudo_add"], sequential["correction_add"]) == (4 * matches, silent)
+    assert speculative["subtract"] == sequential["subtract"] == 4 * 33 * 6
+    assert held["add"] == raw["add"] == fast["add"] == fired
+    assert held["laggy_prefix"] == speculative["laggy_prefix"] > 0 == raw["laggy_prefix"] == fast["laggy_prefix"]
+    assert (fast["fast_prefix"], raw["fast_prefix"], held["fast_prefix"]) == (2 * matches, matches, matches)
+    assert held["fifo_push"] == matches > 0 == raw["fifo_push"] == fast["fifo_push"]
+
+
+def test_without_packing_and_ftp_it_is_sparten_snn():
+    """Raw spikes, timesteps in sequence: the joins, the traffic and the cycles of SparTen-SNN with LoAS's scheduler."""
+    trace = conv(3, channels=20, size=8, density=0.2)
+    scheduler = ["order=super_tile", "prefetch_fibers=1", "prefetch_groups=1", "prefetch_start=first_step"]
+    theirs = [f"scheduler.{field}" for field in scheduler]
+    ours = simulate(trace, *RAW, "scheduler.timesteps=sequential", "compressor.cycles_per_chunk=8")[0]
+    sparten = simulate(trace, *theirs, hardware=ROOT / "hwconfigs" / "sparten_snn.yaml")[0]
+    assert (ours.matches, ours.cycles) == (sparten.matches, sparten.cycles)
+    assert ours.traffic == sparten.traffic
+
+
+def test_raw_words_are_all_read_and_packed_ones_are_not():
+    """DRAM: K T bits a row against bitmask, pointer and words; k = 512 of T = 4 raw are exactly four lines."""
+    trace = mlp(9, m=32, n=8, k=512, density=0.03)
+    packed, raw = (simulate(trace, *which)[0] for which in ((), RAW))
+    read = [{row.tensor: row.bytes for row in result.traffic if row.level == "dram" and row.direction == "read"}
+            for result in (packed, raw)]  # fmt: skip
+    words = trace.tensor("in").any(0).sum(1)
+    assert read[1]["input"] == 32 * 4 * 64
+    assert read[1]["input_format"] == 0
+    assert read[0]["input"] + read[0]["input_format"] == 64 * int((-(-(64 + 4 + -(-words * 4 // 8)) // 64)).sum())
+
+
+def test_timesteps_in_sequence_join_each_chunk_once_a_timestep():
+    """Ideal memory: T times the joins of a group of rows, each max(1, c0 + matches)."""
+    trace = mlp(2, m=37, n=20, k=300)
+    result = simulate(trace, "memory.ideal=true", "scheduler.timesteps=sequential")[0]
+    expected = 4 * barrier_cycles((2 + layer_matches(layers(trace)[0])).sum(2))
+    assert expected + 2 <= result.cycles <= expected + 2 + 4 * 24
+
+
+def test_area_follows_what_is_built():
+    def tppe_mm2(*overrides):
+        machine = load_accelerator(LOAS, overrides)
+        return next(row.area_mm2 for row in area_rows(machine.inventory(), load_prices(machine)) if row.unit == "tppe")
+
+    assert tppe_mm2() == pytest.approx(0.96)
+    assert tppe_mm2(*ABLATIONS[4]) == pytest.approx(0.96 + 16 * (0.04 - 0.005 - 0.0004))
+    assert tppe_mm2(*RAW) == pytest.approx(0.96 - 16 * (0.005 + 0.0004))
+    assert tppe_mm2("scheduler.timesteps=sequential") == pytest.approx(16 * (0.0525 + 0.001875))
+
+
+@pytest.mark.parametrize("overrides", [("format.spikes=raw",), ("pe.laggy=second_fast",)], ids=" ".join)
+def test_there_is_no_speculation_on_what_is_known(overrides):
+    with pytest.raises(ConfigError, match=r"pe\.speculation: must be false with .*every word is there"):
+        load_accelerator(LOAS, overrides)

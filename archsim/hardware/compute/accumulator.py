@@ -69,14 +69,18 @@ def accumulate(spikes: Any, weights: Any, timesteps: int, pseudo_bits: int, corr
 
 
 @njit
-def accumulate_by_timestep(spikes: Any, weights: Any, timesteps: int, bits: int, first: int, sums: Any) -> int:
-    """Full sums as above, by one accumulator of ``bits`` bits that works timestep after timestep; returns overflows.
+def accumulate_by_timestep(
+    spikes: Any, weights: Any, timesteps: int, bits: int, first: int, sums: Any
+) -> tuple[int, int]:
+    """Full sums as above, by an accumulator of ``bits`` bits for each timestep, or one for all of them in turn.
 
-    The positions at which A spikes and B is not zero are taken in order of k; each weight is added.
+    The positions at which A spikes and B is not zero are taken in order of k; each weight is added. Returns additions
+    and overflows.
     """
     rows, columns, _ = sums.shape
     words = weights.mask.shape[1]
     limit = 1 << (bits - 1)
+    additions = 0
     overflows = 0
     for row in range(rows):
         m = first + row
@@ -91,8 +95,9 @@ def accumulate_by_timestep(spikes: Any, weights: Any, timesteps: int, bits: int,
                     for t in range(timesteps):
                         if (packed >> t) & 1:
                             sums[row, n, t] += weight
+                            additions += 1
                             overflows += int(not -limit <= sums[row, n, t] < limit)
-    return overflows
+    return additions, overflows
 
 
 @njit

@@ -54,7 +54,19 @@ def loas_components(timesteps: int = 4, pes: int = 16, cache_kib: int = 256, ban
     }
     fifo_entry_bits = 8 + 7  # a weight and its position in a chunk of 128
     return [
-        Component("tppe", "logic", pes, {"block": "tppe", "timesteps": timesteps, "fifo_entry_bits": fifo_entry_bits}),
+        Component(
+            "tppe",
+            "logic",
+            pes,
+            {
+                "block": "tppe",
+                "timesteps": timesteps,
+                "fifo_entry_bits": fifo_entry_bits,
+                "fast_prefix_sums": 1,
+                "laggy_prefix_sums": 1,
+                "accumulators": timesteps + 1,
+            },
+        ),
         Component("p_lif", "logic", pes, {"block": "p_lif", "timesteps": timesteps}),
         Component("compressor", "logic", 1, {"block": "compressor"}),
         Component("scheduler", "logic", 1, {"block": "scheduler"}),
@@ -172,6 +184,7 @@ def test_prices_at_the_published_configuration(table: CostTable) -> None:
             ("tppe", "laggy_prefix"): 0.32 / 0.8,
             ("tppe", "pseudo_add"): 0.16 / 5 / 0.8,
             ("tppe", "correction_add"): 0.16 / 5 / 0.8,
+            ("tppe", "add"): 0.16 / 5 / 0.8,
             ("tppe", "subtract"): 0.16 / 5 / 0.8,
             ("tppe", "fifo_push"): 15 * 0.009,
             ("tppe", "fifo_pop"): 15 * 0.009,
@@ -282,9 +295,9 @@ def test_everything_missing_is_listed_at_once(table: CostTable) -> None:
         energy_rows(actions, inventory, table, cycles=1, clock_mhz=800)
     assert [problem.removeprefix("cost table loas_32nm: ") for problem in caught.value.problems] == [
         "tpe.join: the inventory has no unit 'tpe' (did you mean 'tppe'?)",
-        "sorter: no family 'logic.sorter' (did you mean 'logic.others'?)",
+        f"sorter: no family 'logic.sorter'; it prices '{table.title}' (did you mean 'logic.others'?)",
         "tppe.fast_prefx: no price in logic.tppe (did you mean 'fast_prefix'?)",
-        "tppe.energy_pj.join: needs the parameter 'timesteps', a number above 0, got None",
+        "tppe.energy_pj.join: needs the parameter 'timesteps', a number not below 0, got None",
         "dram.refresh: no price in dram",
     ]
 
