@@ -343,6 +343,11 @@ def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]
     differing = [layer.layer for layer in report.layers if layer.mismatches]
     unknown = [layer.layer for layer in report.layers if layer.mismatches is None]
     layers = len(report.layers)
+    if differing and not report.exact:
+        shown = ", ".join(f"{name} {value}" for name, value in report.findings.items() if name != "exact")
+        wrong = report.summary()["mismatches"]
+        _note(f"{prefix}{wrong} outputs differ from the trace's, as conversions are lossy: {shown}")
+        return []
     if differing:
         return [
             f"{prefix}{len(differing)} of {layers} layers: {report.summary()['mismatches']} outputs differ from the"
