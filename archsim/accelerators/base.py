@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -372,7 +372,7 @@ class Accelerator(ABC):
             matches=matches,
             actions={
                 **self.count_actions(layer, counts, computed.events),
-                **memory_actions(traffic, memory.cache.line_bytes),
+                **memory_actions(traffic, memory.cache.line_bytes, {part.unit for part in self.inventory()}),
             },
             traffic=traffic_rows(self.tensors, traffic, memory.cache.line_bytes),
             units=unit_times(program.units, times, cycles),
@@ -428,9 +428,9 @@ def unit_times(units: Sequence[Unit], times: NDArray[np.int64], cycles: int) -> 
     return tuple(rows)
 
 
-def memory_actions(traffic: NDArray[np.int64], line_bytes: int) -> dict[tuple[str, str], int]:
-    """Actions of the memory system."""
-    return {
+def memory_actions(traffic: NDArray[np.int64], line_bytes: int, built: Collection[str]) -> dict[tuple[str, str], int]:
+    """Actions of the memory system; a unit that is not among those ``built`` must have none."""
+    actions = {
         ("cache_data", "read"): int(traffic[:, op.SRAM_READS].sum()),
         ("cache_data", "write"): int(traffic[:, op.SRAM_WRITES].sum()),
         ("cache_tag", "lookup"): int(traffic[:, [op.HITS, op.MISSES, op.MERGED_MISSES]].sum()),
@@ -438,6 +438,7 @@ def memory_actions(traffic: NDArray[np.int64], line_bytes: int) -> dict[tuple[st
         ("dram", "read_bits"): int(traffic[:, op.DRAM_READ_LINES].sum()) * line_bytes * 8,
         ("dram", "write_bits"): int(traffic[:, op.DRAM_WRITE_LINES].sum()) * line_bytes * 8,
     }
+    return {(unit, action): count for (unit, action), count in actions.items() if count > 0 or unit in built}
 
 
 def memory_components(memory: MemoryConfig, requesters: int) -> tuple[Component, ...]:

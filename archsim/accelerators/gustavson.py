@@ -49,7 +49,7 @@ from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.merger import merge_cycles, merge_rows, passes_of, plan_passes
-from archsim.hardware.inventory import Component
+from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block
 from archsim.hardware.memory import placement
 from archsim.hardware.operation import (
@@ -712,9 +712,6 @@ class Gustavson(Accelerator):
     def element_components(self) -> tuple[Component, ...]:
         """Elements, with what accumulates in them, and their line buffers."""
         pe, cache = self.config.pe, self.config.memory.cache
-        width = cache.width_bits
-        # CACTI knows no memory of fewer than 32 words.
-        buffer_bytes = max(pe.burst_lines * cache.line_bytes * pe.burst_buffers, 32 * width // BYTE)
         merger = Component(
             "merger",
             "logic",
@@ -723,14 +720,20 @@ class Gustavson(Accelerator):
                 "block": "merger",
                 "nodes": pe.radix - 1,
                 "levels": bits_of(pe.radix),
+                "coordinate_bits": pe.coordinate_bits,
                 "element_bits": pe.coordinate_bits + pe.accumulator_bits,
             },
         )
-        buffer: dict[str, int | float | str] = {"capacity_bytes": buffer_bytes, "width_bits": width, "ports": "1r1w"}
+        buffer_bytes = pe.burst_lines * cache.line_bytes * pe.burst_buffers
+        element: dict[str, int | float | str] = {
+            "block": f"{self.name}_pe",
+            "accumulator_bits": pe.accumulator_bits,
+            "weight_bits": pe.weight_bits,
+        }
         return (
-            Component("pe", "logic", pe.count, {"block": f"{self.name}_pe"}),
+            Component("pe", "logic", pe.count, element),
             *(() if self.dense else (merger,)),
-            Component("input_buffer", "sram", pe.count, buffer),
+            ram("input_buffer", pe.count, buffer_bytes, cache.width_bits),
         )
 
     def other_components(self) -> tuple[Component, ...]:

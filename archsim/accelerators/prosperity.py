@@ -66,7 +66,7 @@ from archsim.compress.bitmask import lowest_one, popcount
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig
-from archsim.hardware.inventory import Component
+from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory import placement
 from archsim.hardware.operation import (
@@ -538,19 +538,16 @@ class Prosperity(Accelerator):
         weight_banks, sum_banks = self._banks
         table_bits = (tile.rows - 1).bit_length() * 2 + tile.k
 
-        def ram(unit: str, count: int, size: int, width: int) -> Component:
-            size, width = max(512, size // count), min(512, max(8, width))
-            return Component(unit, "sram", count, {"capacity_bytes": size, "width_bits": width, "ports": "1r1w"})
-
+        element = {"block": "prosperity_pe", "accumulator_bits": config.pe.accumulator_bits}
         return (
-            Component("pe", "logic", config.pe.count, {"block": "prosperity_pe"}),
+            Component("pe", "logic", config.pe.count, element),
             Component(
                 "detector", "logic", config.detector.tables,
                 {"block": "detector", "tile_rows": tile.rows, "tile_k": tile.k, "table_bits": table_bits},
             ),
             ram("spike_buffer", 1, spike_bytes * buffers.tiles, tile.k),
-            ram("weight_buffer", weight_banks, weight_bytes * buffers.tiles, self._weight_width),
-            ram("sum_buffer", sum_banks, sum_bytes * (buffers.output_tiles + 1), self._sum_width),
+            ram("weight_buffer", weight_banks, weight_bytes * buffers.tiles // weight_banks, self._weight_width),
+            ram("sum_buffer", sum_banks, sum_bytes * (buffers.output_tiles + 1) // sum_banks, self._sum_width),
             Component("lif", "logic", config.neuron.count, {"block": "lif"}),
             Component("scheduler", "logic", 1, {"block": "scheduler"}),
             Component("others", "logic", 1, {"block": "others", "pes": lanes, "banks": banks}),
