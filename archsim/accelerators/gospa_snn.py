@@ -38,11 +38,11 @@ broadcaster (:func:`broadcaster`) of rows of B. They meet at these FIFOs:
     fetcher <-- credit -- broadcaster                                      elements <-- sums ready -- neuron units
     fetcher -- lines of partial sums --> neuron units
 
-Hand-traced 2 x 2 example (M = N = T = 2, K = 2, memory.ideal, 1 cycle a chunk beside its non-zeros; spikes (m, t) at k = 0: (0, 0), (0, 1),
-(1, 0), at k = 1: (1, 1); B[0, :] = [1, 1], B[1, :] = [0, 1]): at 0 the fetcher takes a credit and reads the two lines
-of coordinates and two of B; at 1 elements and broadcaster have the block and read; at 2 row 0 is broadcast: element 0
-has two spikes of 1 + 2 cycles, to 8, element 1 one; row 1: element 1 has one of 1 + 1, to 10. Each neuron unit fires 2
-neurons in 2 timesteps, to 14; the outputs are written in 1: the layer ends in cycle 15.
+Hand-traced 2 x 2 example (M = N = T = 2, K = 2, memory.ideal, 1 cycle a chunk beside its non-zeros; spikes (m, t) at k
+= 0: (0, 0), (0, 1), (1, 0), at k = 1: (1, 1); B[0, :] = [1, 1], B[1, :] = [0, 1]): at 0 the fetcher takes a credit and
+reads the two lines of coordinates and two of B; at 1 elements and broadcaster have the block and read; at 2 row 0 is
+broadcast: element 0 has two spikes of 1 + 2 cycles, to 8, element 1 one; row 1: element 1 has one of 1 + 1, to 10. Each
+neuron unit fires 2 neurons in 2 timesteps, to 14; the outputs are written in 1: the layer ends in cycle 15.
 
 Sources are in ``hwconfigs/gospa_snn.yaml``; deviations from the paper in DEVIATIONS.md.
 """
@@ -245,7 +245,8 @@ class Operands(NamedTuple):
 
     Column tile c of ``width`` columns has bitmasks of ``mask_bytes`` each from line ``mask_line`` and values from
     ``value_line`` on, ``b_start`` [tiles, K + 1] of them before k; their columns, within the tile, are ``b_column``
-    from ``b_first`` on. A spike at k takes ``spike`` [tiles, K] cycles. ``row`` lists the k whose row of B is not empty, column tile after column tile.
+    from ``b_first`` on. A spike at k takes ``spike`` [tiles, K] cycles. ``row`` lists the k whose row of B is not
+    empty, column tile after column tile.
 
     Step s works on row tile ``step_rows`` and column tile ``step_columns``, in blocks from ``step_block[s]`` on; a
     block is ``block_k`` (first, end) and ``block_row`` (first, end of ``row``). ``step_load`` 1: partial sums come from
@@ -875,8 +876,9 @@ class GospaSnn(Accelerator):
         x = Operands(
             streams.start, a.line, streams.code, streams.code_first, width, mask_bytes, mask.line, value.line, b_start,
             b.fiber[np.argsort(across, kind="stable")] % tiles.columns, np.cumsum(b_start[:, -1]) - b_start[:, -1],
-            walked.sum(2) + config.pe.spike_overhead_cycles, np.concatenate(live), steps.rows, steps.columns, steps.load, steps.end, steps.block, steps.block_k,
-            block_row.reshape(-1, 2), owned, psums.line, output.line, outputs,
+            walked.sum(2) + config.pe.spike_overhead_cycles, np.concatenate(live), steps.rows, steps.columns,
+            steps.load, steps.end, steps.block, steps.block_k, block_row.reshape(-1, 2), owned,
+            psums.line, output.line, outputs,
         )  # fmt: skip
         units = (
             Unit("pe", 0, pes, config.pe.count),

@@ -538,7 +538,10 @@ class Prosperity(Accelerator):
         weight_banks, sum_banks = self._banks
         table_bits = (tile.rows - 1).bit_length() * 2 + tile.k
 
-        element = {"block": "prosperity_pe", "accumulator_bits": config.pe.accumulator_bits}
+        element: dict[str, int | float | str] = {
+            "block": "prosperity_pe",
+            "accumulator_bits": config.pe.accumulator_bits,
+        }
         return (
             Component("pe", "logic", config.pe.count, element),
             Component(

@@ -66,7 +66,11 @@ class Sparten(InnerProduct):
     def inventory(self) -> Sequence[Component]:
         """Processing elements and LoAS's memories, switches and wires."""
         pe = self.config.pe
-        element = {"block": "sparten_pe", "accumulator_bits": pe.accumulator_bits, "weight_bits": pe.weight_bits}
+        element: dict[str, int | float | str] = {
+            "block": "sparten_pe",
+            "accumulator_bits": pe.accumulator_bits,
+            "weight_bits": pe.weight_bits,
+        }
         return (Component("pe", "logic", pe.count, element), *self.other_components())
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:

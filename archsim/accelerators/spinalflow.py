@@ -174,8 +174,8 @@ class Operands(NamedTuple):
     Spikes of row m: ``first[m]`` to ``first[m + 1]``; each has the row of weights it selects, ``weight_row`` int32, and
     the tick boundaries between it and the next spike of the row, ``after`` int16. ``before`` [M]: those in front of the
     row's first spike (T if it has none). ``taps`` int64 [M, taps] names the lists of a row, -1 for padding; list i has
-    ``list_bytes[i]``, all lists of a row take ``buffered`` words of the spike buffer. ``weight_line`` [tiles]; the output of (tile, row) is fiber ``tile * M + row``, of
-    ``drained`` spikes (of a read-out: sums).
+    ``list_bytes[i]``, all lists of a row take ``buffered`` words of the spike buffer. ``weight_line`` [tiles]; the
+    output of (tile, row) is fiber ``tile * M + row``, of ``drained`` spikes (of a read-out: sums).
     """
 
     first: NDArray[np.int64]
@@ -192,8 +192,8 @@ class Operands(NamedTuple):
     drained: NDArray[np.int64]
 
 
-# FIFOs: finished positions; free words of the spike buffer; loaded rows, with a port a reader; then a FIFO of weight rows
-# a reader.
+# FIFOs: finished positions; free words of the spike buffer; loaded rows, with a port a reader; then a FIFO of weight
+# rows a reader.
 DRAIN, ROOM, ROWS, WEIGHTS = range(4)
 DRAIN_PORT, ROOM_PORT, ROW_PORT = range(3)
 
@@ -484,7 +484,10 @@ class SpinalFlow(Accelerator):
         """
         config, pes = self.config, self.config.pe.count
         lanes, banks = config.memory.read_switch.inputs, config.memory.cache.banks
-        element = {"block": "spinalflow_pe", "accumulator_bits": config.pe.accumulator_bits}
+        element: dict[str, int | float | str] = {
+            "block": "spinalflow_pe",
+            "accumulator_bits": config.pe.accumulator_bits,
+        }
         return (
             Component("pe", "logic", pes, element),
             Component("merger", "logic", 1, {"block": "spike_merger", "spike_bits": self.spike_bits}),
@@ -575,7 +578,8 @@ class SpinalFlow(Accelerator):
         )
         operands = Operands(
             begins, weight_row, after, before, spikes.taps, buffered, lists.line, list_bytes, weights.line,
-            output.line, np.ascontiguousarray(stored.ravel(), np.int64), np.ascontiguousarray(drained.ravel(), np.int64),
+            output.line, np.ascontiguousarray(stored.ravel(), np.int64),
+            np.ascontiguousarray(drained.ravel(), np.int64),
         )  # fmt: skip
         row_lines = -(-pes * config.pe.weight_bits // 8) // cache.line_bytes + 2
         topology = op.topology(

@@ -135,7 +135,8 @@ def test_a_spike_walks_through_every_chunk_of_its_row_of_b():
 
 
 OPTIONS = [
-    (), ("pe.chunk_overhead_cycles=0",), ("scheduler.barrier=none",), ("pe.count=3",), ("pe.row_buffers=1",), ("psum.bits=12", "psum.size_kib=1"),
+    (), ("pe.chunk_overhead_cycles=0",), ("scheduler.barrier=none",), ("pe.count=3",), ("pe.row_buffers=1",),
+    ("psum.bits=12", "psum.size_kib=1"),
     ("psum.size_kib=1",), ("psum.size_kib=1", "psum.k_tiles=1"), ("psum.size_kib=1", "psum.k_tiles=5"),
     ("psum.size_kib=1", "psum.overflow=excess"), ("psum.size_kib=2", "psum.overflow=excess", "psum.k_tiles=3"),
     IN_CACHE, (*IN_CACHE, "scheduler.spikes=round_robin"), (*IN_CACHE, "psum.overflow=excess"),

@@ -179,7 +179,7 @@ def test_vgg16_as_loas_compares_with_it(tmp_path):
 
 
 def test_a_weight_is_handed_on_once_for_all_timesteps_of_its_window():
-    """16 x 8 places, one fold: 20 inputs of 4 cycles, then 22 cycles until the last has spread, 64 to shift sums out."""
+    """16 x 8 places, one fold: 20 inputs of 4 cycles, 22 until the last has spread, 64 to shift sums out."""
     result = simulate(mlp(1, m=5, n=7, k=20), "scheduler.entering=all", hardware=PTB)[0]
     assert result.actions["pe", "shift_weight"] == (20 + -(-22 // 4)) * 128
     assert result.actions["pe", "shift_spike"] == (4 * 20 + 22) * 128

@@ -80,8 +80,8 @@ def test_a_position_that_fills_the_spike_buffer_is_merged_alone():
     """800 spikes: 7 pointers and 800 x 11 bits are 1128 bytes, 71 words of 16 bytes and 18 lines.
 
     The lists take two operations of 16 lines, 1 + 4 cycles (merging is beside the second), then a row of weights 1,
-    800 spikes and 4 ticks; a buffer of 64 or 128 words begins the next position after that. The last one drains 4 sums and
-    writes them.
+    800 spikes and 4 ticks; a buffer of 64 or 128 words begins the next position after that. The last one drains 4 sums
+    and writes them.
     """
     for positions, kib in ((2, 1), (3, 1), (3, 2)):
         result = spinalflow(at_once(positions, 800), "memory.ideal=true", f"merger.buffer_kib={kib}")[0]
@@ -177,9 +177,10 @@ def test_what_comes_out_is_written_once():
 
 OPTIONS = [
     "pe.count=16", "pe.count=1024", "pe.weight_buffer=1", "pe.weight_bits=5", "neuron.cycles=4", "merger.cycles=0",
-    "merger.rows_ahead=1", "merger.rows_ahead=64", "merger.buffer_kib=1", "drain.positions=1", "drain.cycles_per_spike=9",
-    "format.pointer_bits=0", "memory.read_switch.inputs=3", "memory.cache.line_bytes=16", "memory.cache.line_bytes=256",
-    "memory.cache.size_kib=16", "memory.cache.mshrs=1", "memory.cache.replacement=lru", "memory.dram.channels=1",
+    "merger.rows_ahead=1", "merger.rows_ahead=64", "merger.buffer_kib=1", "drain.positions=1",
+    "drain.cycles_per_spike=9", "format.pointer_bits=0", "memory.read_switch.inputs=3", "memory.cache.line_bytes=16",
+    "memory.cache.line_bytes=256", "memory.cache.size_kib=16", "memory.cache.mshrs=1", "memory.cache.replacement=lru",
+    "memory.dram.channels=1",
 ]  # fmt: skip
 
 

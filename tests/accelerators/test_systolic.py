@@ -185,7 +185,7 @@ def test_every_place_hands_on_what_passes_it(dataflow):
     assert result.actions["scheduler", "step"] == folds
     steps = {"output": 20, "weight": 20, "input": 7}[dataflow]
     assert result.actions["operand_buffer", "write"] == result.actions["operand_buffer", "read"] == folds * steps
-    # What is read and written at the edges, in beats of 16 bytes; an output row of 7 x 4 bits is one, psums none or both.
+    # What is read and written at the edges, in beats of 16 bytes; an output row of 7 x 4 bits is one.
     reads = sum(row.accesses for row in result.traffic if (row.level, row.direction) == ("sram", "read"))
     sums = sum(row.accesses for row in result.traffic if (row.level, row.tensor) == ("sram", "psum"))
     assert result.actions["broadcast", "transfer"] == reads + sums // 2 + 5
