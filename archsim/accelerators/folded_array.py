@@ -667,6 +667,11 @@ class ArrayMachine(Accelerator):
         return 1
 
     @property
+    def adds_outside(self) -> bool:
+        """Whether sums are added up behind the array too, by an accumulator a column."""
+        return False
+
+    @property
     def sum_bits(self) -> int:
         """An accumulator holds the full sum of a timestep."""
         bits: int = self.config.pe.accumulator_bits
@@ -696,7 +701,7 @@ class ArrayMachine(Accelerator):
         return (
             Component("pe", "logic", pe.rows * pe.columns, place),
             Component("operand_buffer", "flip_flops", 1, buffer),
-            Component("accumulator", "logic", pe.columns, accumulator),
+            *([Component("accumulator", "logic", pe.columns, accumulator)] if self.adds_outside else []),
             Component("lif", "logic", pe.columns, {"block": "lif"}),
             Component("scheduler", "logic", 1, {"block": "scheduler"}),
             Component("others", "logic", 1, paths),
@@ -816,7 +821,7 @@ class ArrayMachine(Accelerator):
             ("pe", "shift_sum"): int(counts[SUM_SHIFTS]),
             ("operand_buffer", "write"): int(counts[STEPS_DONE]),
             ("operand_buffer", "read"): int(counts[STEPS_DONE]),
-            ("accumulator", "add"): int(counts[PARTIAL_ADDS]),
+            **({("accumulator", "add"): int(counts[PARTIAL_ADDS])} if self.adds_outside else {}),
             ("lif", "update"): int(counts[SUMS_FINISHED]) if fires else 0,
             ("scheduler", "step"): int(counts[FOLDS_DONE]),
             ("broadcast", "transfer"): int(counts[MOVED_BEATS]),

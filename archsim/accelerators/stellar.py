@@ -171,6 +171,11 @@ class Stellar(ArrayMachine):
             f"--set pe.line_sums={widest} builds a machine that can",
         )
 
+    @property
+    def adds_outside(self) -> bool:
+        """Filter rows are added on the way out."""
+        return True
+
     def placing(self, layer: Layer) -> Placing:
         """Timesteps of a line side by side; ``positions`` are lines."""
         return place(layer, self.config.pe.columns, 1, True)
