@@ -28,7 +28,7 @@ then added up in
 
 an exact match still takes the cycle in which its row is written. An empty row takes none.
 
-Hand-traced example (Figure 1 of the paper, six rows of four columns): 1010, 1001, 1011, 0010, 1101, 1101 have 14
+Hand-traced example (six rows of four columns): 1010, 1001, 1011, 0010, 1101, 1101 have 14
 spikes. Row 3 (0010) has no prefix: 1 is left. Row 0 begins with row 3: 1 left. Row 1: none, 2 left. Row 2 could begin
 with rows 0, 1 or 3; rows 0 and 1 have most spikes, and row 1 is the last of them: 1 left. Row 4 begins with row 1: 1
 left. Row 5 equals row 4: 0 left, one cycle. So 6 additions in 7 cycles.

@@ -1,6 +1,7 @@
 """What every shipped machine must do, whatever it is: a new hardware file is picked up here by existing."""
 
 import pytest
+import yaml
 
 from archsim.accelerators import registry
 from archsim.accelerators.base import layer_of
@@ -24,6 +25,26 @@ def test_every_accelerator_ships_a_machine():
     shipped = {load_accelerator(path).name for path in MACHINES}
     assert shipped == set(registry())
     assert len(MACHINES) >= 4
+
+
+def test_paths_exist_where_the_readme_says():
+    """hwconfigs/README.md: a path is in all files of the machines that its row names, and in no other of this table."""
+    lines = (ROOT / "hwconfigs" / "README.md").read_text().splitlines()
+    rows = lines[lines.index("| paths | in the files of |") + 2 :]
+    rows = [row.strip("| ").split(" | ") for row in rows[: rows.index("")]]
+    assert len(rows) >= 9
+    named = {name for _, names in rows for name in names.split(", ")} - {"every machine"}
+    files = [yaml.safe_load(path.read_text()) for path in MACHINES]
+    for paths, names in rows:
+        for path in paths.replace("`", "").split(", "):
+            for file in files:
+                block = file
+                *blocks, key = path.split(".")
+                for one in blocks:
+                    block = block.get(one, {})
+                if names == "every machine" or file["accelerator"] in named:
+                    expected = names == "every machine" or file["accelerator"] in names.split(", ")
+                    assert (key in block) == expected, (path, file["accelerator"])
 
 
 @each_machine
