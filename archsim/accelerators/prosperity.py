@@ -279,7 +279,7 @@ INPUT, WEIGHT, OUTPUT = range(3)
 TENSORS = ("input", "weight", "output")
 
 # Actions that the agents count.
-MATCHED, ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, ISSUED, SUM_READS, LOADED_BYTES, UPDATES = range(9)
+MATCHED, ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, ISSUED, SUM_READS, WEIGHT_BYTES, UPDATES = range(9)
 ACTIONS = 9
 
 
@@ -458,7 +458,7 @@ def loader(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
     behind = load(spec, o, agent, lane, x.spike_line[spikes], x.spike_bytes[spikes], INPUT, row_tile)
     load(spec, o, agent, behind, x.weight_line[weights], x.weight_bytes[weights], WEIGHT, row_tile)
     if lane == 0:
-        counts[agent, LOADED_BYTES] += x.spike_bytes[spikes] + x.weight_bytes[weights]
+        counts[agent, WEIGHT_BYTES] += x.weight_bytes[weights]
     o[agent, PUSH] = LOADED + lane
     o[agent, PUSH_COUNT] = 1
     next_tile(spec, state, agent)
@@ -681,7 +681,7 @@ class Prosperity(Accelerator):
             ("detector", "prune"): searches,
             ("spike_buffer", "write"): rows,
             ("spike_buffer", "read"): rows,
-            ("weight_buffer", "write"): -(-int(counts[LOADED_BYTES]) // 64),
+            ("weight_buffer", "write"): -(-int(counts[WEIGHT_BYTES]) // 64),
             ("weight_buffer", "read"): int(counts[WEIGHT_ROWS]) * weight_banks,
             ("sum_buffer", "read"): int(counts[SUM_READS]) * sum_banks,
             ("sum_buffer", "write"): 2 * issued * sum_banks,
