@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import archsim
+from archsim import examples
 from archsim.errors import ArchsimError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 trace_app = typer.Typer(help="Look at, validate, generate and convert traces.", rich_markup_mode=None)
 app.add_typer(trace_app, name="trace")
+
+
+MOST_LINES = 10
+"""Failed points of a sweep that are printed; all are in its file."""
 
 
 class Engine(StrEnum):
@@ -152,6 +157,65 @@ def compare(
 
 
 @app.command()
+def sweep(
+    hardware: Hardware,
+    traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help="Trace files (.npz).")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV, one row a point.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=V1,V2,...", help="A setting and its values; repeatable.")
+    ] = None,
+    together: Annotated[
+        bool, typer.Option("--zip/--grid", help="First values of all settings, second ones, ...; or all combinations.")
+    ] = False,
+    sample: Annotated[int | None, typer.Option("--random", metavar="N", help="Only N points, drawn from all.")] = None,
+    seed: Annotated[int, typer.Option(help="Of --random.")] = 0,
+    pareto: Annotated[
+        str | None, typer.Option(metavar="COLUMN,...", help="Mark the points that no other beats in all of these.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes; default: one a core.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead.")
+    ] = None,
+    engine: Engines = Engine.compiled,
+    layers: Layers = None,
+    verify: Verify = True,
+) -> None:
+    """Simulate every combination of settings on every TRACE, in parallel; resumes where it was stopped.
+
+    A point that cannot run is a row with its error. Run the same command again after an interruption: rows that are
+    there are not computed again.
+    """
+    from archsim import sweep as sweeps
+
+    plan = sweeps.Sweep(
+        hardware,
+        tuple(traces),
+        tuple(sweeps.axis(text) for text in settings or ()),
+        "zip" if together else "grid",
+        sample,
+        seed,
+        engine.value,
+        None if layers is None else tuple(_chosen(layers) or ()),
+        verify,
+    )
+    minimised = [name.strip() for name in (pareto or "").split(",") if name.strip()]
+    _say_if_compiling(engine)
+    with _progress() as progress:
+        steps = sweeps.run(plan, output, jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=minimised)
+        for done, total in steps:
+            if progress:
+                progress("points", done, total)
+    rows = sweeps.read(output)
+    shown = [name for name in rows[0] if name not in ("hardware", *sweeps.IDENTITY)]
+    _print_table(shown, [[row[name] for name in shown] for row in rows])
+    _note(f"{len(rows)} points in {output}")
+    wrong = [f"{output}: point {row['point']}: {row['error']}" for row in rows if row["error"]]
+    if wrong:
+        more = [f"{output}: and {len(wrong) - MOST_LINES} more points failed"] if len(wrong) > MOST_LINES else []
+        raise UsageError([*wrong[:MOST_LINES], *more])
+
+
+@app.command()
 def plot(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A results folder or the CSV of a comparison.")],
 ) -> None:
@@ -242,11 +306,12 @@ def trace_info(trace: TraceFile) -> None:
     }
     _print_table(("fact", "value"), [(name, value) for name, value in facts.items() if value is not None])
     typer.echo()
-    columns = (
+    layers = statistics(loaded)
+    columns = [
         *("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density"),
         *("input_density", "operand", "operand_bits"),
-    )
-    layers = statistics(loaded)
+        *(["gradient_density"] if any(layer.gradients is not None for layer in layers) else []),
+    ]
     _print_table(columns, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
 
 
@@ -289,6 +354,9 @@ def trace_synth(
     weight_density: Annotated[
         float | None, typer.Option(metavar="SHARE", help="From 0 to 1; default: that of the preset.")
     ] = None,
+    gradient_density: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Also gradient masks, as of a step of training; from 0 to 1.")
+    ] = None,
     timesteps: Annotated[int | None, typer.Option(help="Default: those of the preset, or 4.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal traces.")] = 0,
     images: Annotated[int, typer.Option(help="Number of images.")] = 1,
@@ -299,14 +367,14 @@ def trace_synth(
     if (preset is None) == (not shape):
         raise UsageError("trace synth: give either --preset or --shape")
     spikes = (spike_density, silent_ratio, fire_once_ratio)
+    make = partial(synthesize, seed=seed, images=images, timesteps=timesteps, gradient_density=gradient_density)
     if preset is None:
         layers = _products(shape or (), spikes, activation_density, weight_density)
-        _save(partial(synthesize, layers, seed=seed, images=images, timesteps=timesteps), output)
+        _save(partial(make, layers), output)
         return
     if any(share is not None for share in (*spikes, activation_density)):
         raise UsageError("trace synth: densities of inputs go with --shape; a preset brings its own")
-    make = partial(synthesize, preset, seed=seed, images=images, timesteps=timesteps, weight_density=weight_density)
-    _save(make, output)
+    _save(partial(make, preset, weight_density=weight_density), output)
 
 
 def _products(
@@ -409,6 +477,7 @@ def check(
 
 
 def _is_zip(path: Path) -> bool:
+    path = examples.find(path)
     with contextlib.suppress(OSError, ValueError):  # whoever loads the file says what is wrong with it
         if path.is_file():
             with path.open("rb") as file:

@@ -7,13 +7,12 @@ memory at a time.
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsim import processes
 from archsim.errors import UsageError
 from archsim.report.report import Report
 
@@ -101,20 +100,24 @@ def run(
 def run_each(hardware: Sequence[str | Path], trace: str | Path, **options: Any) -> Iterator[Report]:
     """:func:`run` of ``trace`` on several machines, in as many processes as there are cores, in the order given.
 
-    ``options`` are those of :func:`run`. Whatever ends the iteration early ends the processes too.
+    ``options`` are those of :func:`run`. Whatever ends the iteration early ends the processes too. Raises UsageError
+    for a machine whose process was killed.
     """
-    context = multiprocessing.get_context("spawn")
-    processes = min(len(hardware), os.cpu_count() or 1)
-    with context.Pool(processes, _leave_interrupts_to_the_parent) as pool:
-        yield from pool.imap(functools.partial(_run_one, trace=trace, options=options), hardware)
+    work = functools.partial(_run_one, trace=trace, options=options)
+    reports: dict[int, Report] = {}
+    given = iter(range(len(hardware)))
+    wanted = next(given, None)
+    for place, report in processes.results(work, hardware, os.cpu_count() or 1):
+        if report is None:
+            raise UsageError(f"{hardware[place]}: {processes.LOST}")
+        reports[place] = report
+        while wanted in reports:
+            yield reports.pop(wanted)
+            wanted = next(given, None)
 
 
 def _run_one(hardware: str | Path, trace: str | Path, options: dict[str, Any]) -> Report:
     return run(hardware, trace, **options)
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _layers(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from archsim import simulate
 from archsim.cli import main
 from archsim.simulate import run
 from archsim.trace import Trace, save_trace
@@ -457,3 +458,21 @@ def test_silence_in_a_pipe_and_an_end(tmp_path, number, code):
     assert output == b""
     assert b"Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
+
+
+def killed_on_ptb(hardware, **rest):
+    """In place of a run: a machine that takes its process with it."""
+    if Path(hardware).stem == "ptb":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return simulate.run(hardware, rest["trace"], **rest["options"])
+
+
+def test_a_comparison_ends_when_one_of_its_processes_is_killed(tmp_path, monkeypatch, capsys):
+    trace = tmp_path / "tiny.npz"
+    save_trace(tiny(), trace)
+    monkeypatch.setattr(simulate, "_run_one", killed_on_ptb)
+    files = [ROOT / "hwconfigs" / f"{name}.yaml" for name in ("loas", "ptb", "sparten_snn")]
+    output = tmp_path / "out.csv"
+    assert archsim("compare", *files, "--trace", trace, "-o", output) == 2
+    assert "ptb.yaml: its process was killed; not enough memory is the usual reason" in capsys.readouterr().err
+    assert not output.exists()

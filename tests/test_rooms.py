@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"errors", "jit", ""}
+GROUND = {"errors", "examples", "jit", "processes", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -17,10 +17,13 @@ MAY_IMPORT = {
     "cost": {"cost", "hardware"},
     "report": {"report", "engine", "cost"},
     "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
-    "cli": {"simulate", "accelerators", "engine", "report", "cost", "hardware", "trace", "jit"},
+    "sweep": {"simulate", "hardware", "report"},
+    "cli": {"examples", "simulate", "sweep", "accelerators", "engine", "report", "cost", "hardware", "trace", "jit"},
     "__main__": {"cli"},
-    "__init__": {"simulate", "report", "trace", "hardware", "accelerators"},
+    "__init__": {"simulate", "sweep", "report", "trace", "hardware", "accelerators"},
     "errors": set(),
+    "examples": set(),
+    "processes": set(),
     "jit": set(),
 }
 LIBRARY_HOMES = {
@@ -30,6 +33,7 @@ LIBRARY_HOMES = {
     "torch": set(),
     "typer": {"cli.py"},
     "rich": {"cli.py"},
+    "distributed": {"sweep.py"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -14,7 +14,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from archsim.errors import UsageError
 
@@ -83,6 +83,21 @@ def result_file(path: str | Path, kind: bytes, inputs: Iterable[Path] = ()) -> I
         yield partial
         with _usage_error(f"{path}: cannot be written"):
             partial.replace(target)
+
+
+@contextlib.contextmanager
+def open_to_append(path: Path, kind: bytes) -> Iterator[IO[str]]:
+    """The text file ``path``, made if there is none, to read and to add to; UsageError if that cannot be done.
+
+    An earlier file must be an empty or regular one that begins with ``kind``, or with a part of it.
+    """
+    with _usage_error(f"{path}: cannot be written"):
+        if not path.is_file() or not kind.startswith(path.read_bytes()[: len(kind)]):
+            _check_file(path.resolve(), str(path), kind)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8", newline="")
+    with file, _shown_as(str(path), path):
+        yield file
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
