@@ -1,5 +1,7 @@
 """GoSPA-SNN: hand-traced case, closed forms, conservation laws, traffic, overflow of partial sums, both engines."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -122,16 +124,25 @@ def test_ideal_memory_is_the_closed_form_plus_fill_and_drain(seed, overhead, chu
 
 
 def test_a_spike_walks_through_every_chunk_of_its_row_of_b():
-    """Rows of 300 columns are three chunks, the last of 44; one element does every spike, so it is busy for all."""
+    """Rows of 300 columns are three chunks, the last of 44; one element does every spike, so it is busy for all.
+
+    Partial sums of 2 KiB hold 256 columns: a tile of two chunks, and one of a chunk.
+    """
     trace = mlp(2, m=3, n=300, k=90, weight_density=0.05)
     layer = layers(trace, GOSPA)[0]
     spikes, present = spikes_and_rows(layer)
     for overhead, chunk_overhead in ((0, 2), (3, 0), (0, 0)):
         options = (f"pe.spike_overhead_cycles={overhead}", f"pe.chunk_overhead_cycles={chunk_overhead}")
-        result = run(trace, "pe.count=1", *options)
-        spike = np.array([walk(row, overhead, chunk_overhead) for row in present])
-        assert result.compute_cycles == int((spikes.sum(0) * spike)[present.any(1)].sum()) == result.lower_bound_cycles
-        assert result.actions["pe", "scan"] == 3 * int(spikes.sum(0)[present.any(1)].sum())
+        for size_kib, cuts in ((64, (0, 300)), (2, (0, 256, 300))):
+            result = run(trace, "pe.count=1", f"psum.size_kib={size_kib}", "psum.k_tiles=1", *options)
+            busy, scans = 0, 0
+            for first, end in itertools.pairwise(cuts):
+                tile = present[:, first:end]
+                spike = np.array([walk(row, overhead, chunk_overhead) for row in tile])
+                busy += int((spikes.sum(0) * spike)[tile.any(1)].sum())
+                scans += -(-(end - first) // 128) * int(spikes.sum(0)[tile.any(1)].sum())
+            assert result.compute_cycles == result.lower_bound_cycles == busy
+            assert result.actions["pe", "scan"] == scans
 
 
 OPTIONS = [
