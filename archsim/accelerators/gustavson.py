@@ -389,11 +389,9 @@ def fetch_stage(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
                 item += 1
                 continue
             done = head
-        if phase == FILL and done == 0:
-            loaded += 1
-            if partial:
-                o[agent, POP] = spec.written + pe
-                o[agent, POP_COUNT] += 1
+        if phase == FILL and done == 0 and partial:
+            o[agent, POP] = spec.written + pe
+            o[agent, POP_COUNT] += 1
         room = 1 if heads else spec.burst - o[agent, REQUESTS]
         if partial:
             stop = request_lines(spec, o, agent, line, first + done, first + size, room, CONSUME, PSUM, epoch - 1)
@@ -404,6 +402,7 @@ def fetch_stage(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
         done = stop - first
         if done < size and not heads:
             break
+        loaded += int(phase == FILL)
         if done < size:
             state[agent, LEFT] += 1
         else:
