@@ -15,7 +15,7 @@ from archsim.compress import bitmask, packed_time
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.result import LayerResult, Traffic, UnitTime
 from archsim.hardware import operation as op
-from archsim.hardware.compute.lif import fire
+from archsim.hardware.compute.lif import RESETS, fire
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.system import MemoryConfig
@@ -396,8 +396,9 @@ def _fire(layer: Layer, sums: NDArray[np.int64], words: NDArray[Any]) -> None:
     neuron = layer.neuron
     assert neuron is not None
     fire(
-        sums, layer.bias, np.ascontiguousarray(neuron.threshold, np.int64), neuron.fraction_bits, neuron.leak_shift,
-        neuron.reset == "soft", neuron.mask_fire_once, words,
+        sums, layer.bias, np.ascontiguousarray(neuron.threshold, np.int64), neuron.fires_at_threshold,
+        neuron.fraction_bits, neuron.leak_shift, neuron.leak_subtracts, RESETS[neuron.reset], neuron.mask_fire_once,
+        words,
     )  # fmt: skip
 
 
