@@ -10,6 +10,7 @@ GROUND = {"errors", "jit", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
+    "export": {"export", "trace"},
     "compress": {"compress"},
     "hardware": {"hardware", "compress"},
     "engine": {"engine", "hardware", "compress"},
@@ -17,7 +18,7 @@ MAY_IMPORT = {
     "cost": {"cost", "hardware"},
     "report": {"report", "engine", "cost"},
     "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
-    "cli": {"simulate", "accelerators", "engine", "report", "cost", "hardware", "trace", "jit"},
+    "cli": {"simulate", "accelerators", "engine", "report", "cost", "hardware", "trace", "export", "jit"},
     "__main__": {"cli"},
     "__init__": {"simulate", "report", "trace", "hardware", "accelerators"},
     "errors": set(),
@@ -27,7 +28,11 @@ LIBRARY_HOMES = {
     "simpy": {"engine/reference.py"},
     "matplotlib": {"report/plots.py"},
     "pandas": {"report/report.py", "report/plots.py", "report/files.py", "report/comparison.py"},
-    "torch": set(),
+    "torch": {"export/torch_tracing.py"},
+    "nir": {"export/nir_graph.py"},
+    "h5py": set(),
+    "snntorch": set(),
+    "spikingjelly": set(),
     "typer": {"cli.py"},
     "rich": {"cli.py"},
 }

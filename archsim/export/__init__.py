@@ -1,9 +1,9 @@
 """From training tools to traces: SpikingJelly, snnTorch, plain PyTorch (``from_torch``) and NIR (``from_nir``).
 
-A trained network is floating-point; a trace is integers. An export therefore has three steps, each in its own file:
-``torch_tracing`` and ``nir_graph`` read the model into a float ``Network`` (``network``), ``quantisation`` turns that into
-integers and runs it on the same inputs, and the ``Exported`` that it returns says how far the two are apart. Spikes in
-the trace are those of the integer network, so a machine that computes the trace has 0 mismatches by construction.
+A trained network is floating-point, a trace is integers. ``torch_tracing`` and ``nir_graph`` read a model into a float
+``Network`` (``network``); ``quantisation`` turns that into integers, runs it on the same inputs, and returns an
+``Exported`` that says how far the two are apart. Spikes in the trace are those of the integer network, so a machine
+that computes the trace has 0 mismatches by construction.
 
 The frameworks are optional and imported when used.
 """

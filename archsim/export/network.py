@@ -53,8 +53,9 @@ class SpikingNeuron:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One step of the network: ``op`` is ``input``, ``conv2d``, ``linear``, ``affine`` (y = gain x + shift, a number a
-    channel: batch-norm), ``max_pool``, ``average_pool``, ``add``, ``concat`` or ``neuron``.
+    """One step of the network: ``op`` is ``input``, ``conv2d``, ``linear``, ``affine`` (``weight x + bias``, a number a
+    channel: batch-norm), ``max_pool``, ``sum_pool`` (times ``weight``, a number: averages), ``add``, ``concat`` or
+    ``neuron``.
     """
 
     name: str
@@ -112,9 +113,9 @@ def check_timesteps(timesteps: int) -> None:
 
 
 def fold(network: Network) -> list[str]:
-    """Take batch-norms and average pools into the weights around them, exactly; returns what cannot be done.
+    """Take batch-norms and sum pools into the weights around them, exactly; returns what cannot be done.
 
-    An affine node goes into the convolution or linear layer before it, an average pool into those behind it: the weights
+    An affine node goes into the convolution or linear layer before it, a sum pool into those behind it: the weights
     of a linear layer spread over the window, and a convolution behind a pool is a larger convolution with a larger
     stride.
     """
@@ -124,8 +125,8 @@ def fold(network: Network) -> list[str]:
             source = network.nodes[node.inputs[0]]
             if source.op not in ("conv2d", "linear") or len(network.readers(source.name)) > 1:
                 problems.append(
-                    f"{node.name}: a batch-norm behind {source.name} ({source.op}); a trace has none, and it can be folded"
-                    " only into a convolution or linear layer that nothing else reads"
+                    f"{node.name}: a batch-norm behind {source.name} ({source.op}); a trace has none, and it can be"
+                    " folded only into a convolution or linear layer that nothing else reads"
                 )
                 continue
             assert source.weight is not None
@@ -137,25 +138,26 @@ def fold(network: Network) -> list[str]:
             network.nodes[source.name] = folded
             network.remove(node.name, instead=source.name)
     for node in list(network.nodes.values()):
-        if node.op == "average_pool":
+        if node.op == "sum_pool":
             problems.extend(_spread(network, node))
     return problems
 
 
 def _spread(network: Network, pool: Node) -> list[str]:
-    """Take an average pool into the layers that read it."""
+    """Take a sum pool into the layers that read it."""
     readers = network.readers(pool.name)
     problems = []
     for reader in readers:
         why = _not_spreadable(network, pool, reader)
         if why:
-            problems.append(f"{pool.name}: an average pool {why}; a trace has max pools, and sums only in weights")
+            problems.append(f"{pool.name}: an average or sum pool {why}; a trace sums only in weights")
             continue
         assert reader.weight is not None
+        assert pool.weight is not None
         (kh, kw), (sh, sw) = pool.kernel, pool.stride
         channels, height, width = network.nodes[pool.inputs[0]].shape
         rows, columns = (pool.shape[1:]) if reader.op == "linear" else reader.weight.shape[2:]
-        small = reader.weight.reshape(len(reader.weight), channels, rows, columns) / (kh * kw)
+        small = reader.weight.reshape(len(reader.weight), channels, rows, columns) * pool.weight
         size = (height, width) if reader.op == "linear" else ((rows - 1) * sh + kh, (columns - 1) * sw + kw)
         weight = np.zeros((*small.shape[:2], *size))
         for y in range(kh):
@@ -170,9 +172,9 @@ def _spread(network: Network, pool: Node) -> list[str]:
                 padding=(reader.padding[0] * sh, reader.padding[1] * sw), kernel=size,
             )  # fmt: skip
         network.nodes[reader.name] = new
-        network.notes.append(f"{pool.name}: the average is taken in the weights of {reader.name}")
+        network.notes.append(f"{pool.name}: the sum is taken in the weights of {reader.name}")
     if not readers:
-        problems.append(f"{pool.name}: an average pool at the end of the network; a trace ends in a layer with weights")
+        problems.append(f"{pool.name}: an average or sum pool that no layer reads; a trace sums only in weights")
     if not problems:
         del network.nodes[pool.name]
     return problems
@@ -190,3 +192,45 @@ def _not_spreadable(network: Network, pool: Node, reader: Node) -> str:
         stride != kernel or side % kernel for side, kernel, stride in zip(sides, pool.kernel, pool.stride, strict=True)
     )
     return f"whose windows overlap or leave a rest before the padded {reader.name}" if uneven else ""
+
+
+def run(network: Network) -> None:
+    """Compute the network on its inputs in float64 and keep every output, [T, I, ...], in ``recorded``."""
+    inputs = network.inputs
+    timed = inputs if inputs.ndim in (3, 5) else np.broadcast_to(inputs, (network.timesteps, *inputs.shape))
+    for node in network.nodes.values():
+        given = [network.recorded[source] for source in node.inputs]
+        network.recorded[node.name] = timed if node.op == "input" else _output(node, given)
+
+
+def _output(node: Node, given: list[Real]) -> Real:
+    first = given[0]
+    match node.op:
+        case "add":
+            return np.sum(given, axis=0)
+        case "concat":
+            return np.concatenate(given, axis=2)
+        case "neuron":
+            assert node.neuron is not None
+            return node.neuron.fire(first).astype(np.float64)
+        case "affine":
+            assert node.weight is not None
+            shift = 0.0 if node.bias is None else per_channel(node.bias, node.shape)
+            return first * per_channel(node.weight, node.shape) + shift
+        case "linear":
+            assert node.weight is not None
+            product: Real = first.reshape(*first.shape[:2], -1) @ node.weight.T
+            return product if node.bias is None else product + node.bias
+    (top, left), (down, right) = node.padding, node.stride
+    around = ((0, 0), (0, 0), (0, 0), (top, top), (left, left))
+    padded = np.pad(first, around, constant_values=-np.inf if node.op == "max_pool" else 0.0)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, node.kernel, axis=(3, 4))[:, :, :, ::down, ::right]
+    if node.op == "max_pool":
+        highest: Real = windows.max((-2, -1))
+        return highest
+    assert node.weight is not None
+    if node.op == "sum_pool":
+        summed: Real = windows.sum((-2, -1)) * node.weight
+        return summed
+    sums: Real = np.einsum("tichwyx,ncyx->tinhw", windows, node.weight, optimize=True)
+    return sums if node.bias is None else sums + per_channel(node.bias, node.shape)

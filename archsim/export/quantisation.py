@@ -1,11 +1,11 @@
 """From a float network to integers, and how far apart the two are.
 
 Weights of an output channel c are ``round(w / s[c])`` and fit ``weight_bits``. A neuron only compares, so s[c] is free:
-with θ its threshold and w its largest weight, ``h = floor(θ (2^(bits-1) - 1) / w)`` is its integer threshold and
-``s[c] = θ / h`` the scale, which makes the threshold exact and costs hardware nothing. What is added must have one scale,
-so the branches of a sum share theirs; a branch of spikes is brought to it by a 1x1 convolution with one weight a channel.
-Layers without neurons (the read-out) have one scale for all channels, so that the largest integer is the largest real
-number. Biases are rounded in units of s[c].
+with r its threshold and w its largest weight, ``h = floor(r (2^(bits-1) - 1) / w)`` is its integer threshold and
+``s[c] = r / h`` the scale, which makes the threshold exact and costs hardware nothing. What is added must have one
+scale, so the branches of a sum share theirs; a branch of spikes is brought to it by a 1x1 convolution with one weight a
+channel. Layers without neurons (the read-out) have one scale for all channels, so that the largest integer is the
+largest real number. Biases are rounded in units of s[c].
 
 A decay d becomes a shift: d = 1, 2^-l or 1 - 2^-l, l = 1 to 8. Potentials keep ``l (T - 1)`` fraction bits, which loses
 nothing, but at most ``FRACTION_BITS``.
@@ -38,8 +38,8 @@ SAME_DECAY = 1e-6
 class LayerError:
     """How a layer of the trace differs from the float model's, on the inputs of the export.
 
-    ``weight_error`` is the root mean square of what rounding did to the weights, over that of the weights; ``differing``
-    the share of its outputs (spikes of neurons) that are not the float model's, None where none were recorded.
+    ``weight_error`` is the root mean square of what rounding did to the weights, over that of the weights;
+    ``differing`` the share of its outputs (spikes of neurons) that are not the float model's.
     """
 
     layer: str
@@ -68,7 +68,9 @@ class Exported:
             cells = ["" if share is None else f"{100 * share:.2f} %" for share in shares]
             lines.append(f"{row.layer:24} {row.op:8} {cells[0]:>12} {cells[1]:>8} {cells[2]:>8} {cells[3]:>9}")
         if self.class_agreement is not None:
-            lines.append(f"same class as the float model: {100 * self.class_agreement:.2f} % of {self.trace.images} inputs")
+            lines.append(
+                f"same class as the float model: {100 * self.class_agreement:.2f} % of {self.trace.images} inputs"
+            )
         return "\n".join([*lines, *self.notes])
 
 
@@ -82,7 +84,7 @@ def export(
     input_scale: float | None = None,
     approximate_leak: bool = False,
 ) -> Exported:
-    """Quantise ``network``, run it on its inputs and compare. Raises ``UsageError`` with all that a trace cannot hold."""
+    """Quantise ``network``, run it on its inputs and compare; ``UsageError`` with all that a trace cannot hold."""
     if not 2 <= weight_bits <= 8:
         raise UsageError(f"weight_bits: got {weight_bits}; allowed: 2 to 8")
     if not 1 <= input_bits <= 16:
@@ -150,7 +152,9 @@ def _integer_inputs(network: Network, bits: int, scale: float | None) -> tuple[N
     integers = np.round(values / scale)
     if np.abs(integers).max() > largest:
         got = f"{np.abs(integers).max():.0f}"
-        raise UsageError(f"input_scale: in units of {scale:g} the inputs reach {got}; allowed with {bits} bits: {largest}")
+        raise UsageError(
+            f"input_scale: in units of {scale:g} the inputs reach {got}; allowed with {bits} bits: {largest}"
+        )
     error = float(np.abs(integers * scale - values).max())
     if error > 1e-6 * float(np.abs(values).max()):
         network.notes.append(f"inputs: rounded to {bits} bits, off by at most {error:.3g}")
@@ -205,6 +209,7 @@ class _Quantiser:
         self.notes: list[str] = []
         self.scales: dict[str, Real] = {}
         self.weight_errors: dict[str, float] = {}
+        self._open: set[str] = set()
         self.groups = self._groups()
         for node in network.nodes.values():
             if node.op == "neuron":
@@ -291,6 +296,11 @@ class _Quantiser:
             node = self.network.nodes[name]
             if _weighted(self.network, name) and node.op != "concat":
                 leader = self.groups[name]
+                if leader in self._open:
+                    raise UsageError(
+                        f"{name}: a sum of {leader} and of what weights make of it; allowed: neurons between"
+                    )
+                self._open.add(leader)
                 scale = self._group_scale(leader)
                 for member, first in self.groups.items():
                     if first == leader:
@@ -364,7 +374,9 @@ class _Quantiser:
             real = self._effective_weight(node)
             weight = np.clip(np.round(real / column), -self.largest, self.largest)
             power = float(np.sqrt((real**2).sum()))
-            self.weight_errors[node.name] = float(np.sqrt(((weight * column - real) ** 2).sum())) / power if power else 0.0
+            self.weight_errors[node.name] = (
+                float(np.sqrt(((weight * column - real) ** 2).sum())) / power if power else 0.0
+            )
             if node.bias is not None and node.bias.any():
                 bias = np.round(node.bias / scale).astype(np.int64)
         uniform = node.weight is not None and neuron is None
@@ -397,18 +409,23 @@ def _run(
     known = dict(tensors)
     for operation in operations:
         inputs = {name: known[name] for name in operation.inputs}
-        alone = Trace(
-            network=operation.name, timesteps=timesteps, operations=[operation], tensors=inputs,
-            provenance={"kind": "trained", "weights": "trained"},
-            kinds={name: kind for name, kind in kinds.items() if name in inputs},
-        )  # fmt: skip
+        try:
+            alone = Trace(
+                network=operation.name, timesteps=timesteps, operations=[operation], tensors=inputs,
+                provenance={"kind": "trained", "weights": "trained"},
+                kinds={name: kind for name, kind in kinds.items() if name in inputs},
+            )  # fmt: skip
+        except TraceError as error:
+            raise UsageError(
+                [f"{operation.name}: {problem.removeprefix('trace: ')}" for problem in error.problems]
+            ) from None
         (resolved,) = alone.operations
         output = compute(resolved, [alone.operand(name) for name in operation.inputs], timesteps)
         if output.dtype != np.bool_:
             static = operation.neuron is None and all(array.ndim in (2, 4) for array in inputs.values())
             output = output[0] if static else np.ascontiguousarray(output)
             if np.abs(output).max() >= 1 << 31:
-                raise TraceError(f"{operation.name}: sums reach {int(np.abs(output).max()):,}; allowed: 32 bits")
+                raise UsageError(f"{operation.name}: sums reach {int(np.abs(output).max()):,}; allowed: 32 bits")
             output = output.astype(np.int32)
         known[operation.output] = output
     return known

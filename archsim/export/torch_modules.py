@@ -21,11 +21,17 @@ LAYERS = {
     "ThresholdDependentBatchNorm1d": "affine",
     "ThresholdDependentBatchNorm2d": "affine",
     "MaxPool2d": "max_pool",
-    "AvgPool2d": "average_pool",
-    "AdaptiveAvgPool2d": "average_pool",
+    "AvgPool2d": "sum_pool",
+    "AdaptiveAvgPool2d": "sum_pool",
 }
 SAME = ("Identity", "Dropout", "Dropout1d", "Dropout2d", "Flatten")
 LIBRARIES = ("torch", "spikingjelly", "snntorch")
+_SPIKING = {
+    ("spikingjelly", "BaseNode"),
+    ("spikingjelly", "SimpleBaseNode"),
+    ("spikingjelly", "NonSpikingBaseNode"),
+    ("snntorch", "SpikingNeuron"),
+}
 
 NeuronRule = Callable[[Any], SpikingNeuron]
 
@@ -49,21 +55,33 @@ def neuron_rule(module: Any, own: Mapping[type, NeuronRule]) -> NeuronRule | Non
     if rule is not None:
         return rule
     families = {(base.__module__.split(".")[0], base.__name__) for base in type(module).__mro__}
-    spiking = {("spikingjelly", "BaseNode"), ("spikingjelly", "SimpleBaseNode"), ("snntorch", "SpikingNeuron")}
-    return _refused if families & spiking else None
+    return _refused if families & _SPIKING else None
+
+
+def rest(module: Any) -> None:
+    """Bring the state of a module of SpikingJelly or snnTorch, or of a neuron with a ``reset`` of its own, to rest."""
+    for method in ("reset_mem", "reset"):
+        if callable(getattr(module, method, None)):
+            getattr(module, method)()
+            return
+
+
+def has_state(module: Any, own: Mapping[type, NeuronRule]) -> bool:
+    """Is there something for ``rest`` to do?"""
+    memory = ("spikingjelly", "MemoryModule")
+    kinds = {(base.__module__.split(".")[0], base.__name__) for base in type(module).__mro__}
+    return memory in kinds or neuron_rule(module, own) is not None
 
 
 def layer_fields(module: Any, op: str, input_shape: tuple[int, ...]) -> dict[str, Any]:
     """Fields of the ``Node`` of a layer that reads ``input_shape``."""
     match op:
         case "conv2d":
-            if module.groups != 1 and module.groups != module.in_channels:
-                raise Inexpressible(f"{module.groups} groups of channels; allowed: 1, or one a channel")
             if module.dilation != (1, 1) or module.padding_mode != "zeros" or isinstance(module.padding, str):
                 got = f"dilation {module.dilation}, padding {module.padding!r} of {module.padding_mode}"
                 raise Inexpressible(f"{got}; allowed: no dilation, a number of zeros around")
             return {
-                "weight": _ungrouped(_real(module.weight), module.in_channels, module.groups),
+                "weight": ungrouped(_real(module.weight), module.groups),
                 "bias": None if module.bias is None else _real(module.bias),
                 "kernel": module.kernel_size, "stride": module.stride, "padding": module.padding,
             }  # fmt: skip
@@ -95,15 +113,16 @@ def pool_fields(
         sides = pair(output_size)
         if len(input_shape) != 3 or any(side % wanted for side, wanted in zip(input_shape[1:], sides, strict=True)):
             raise Inexpressible(f"windows of different sizes, {list(input_shape)} to {list(sides)}")
-        kernel = tuple(side // wanted for side, wanted in zip(input_shape[1:], sides, strict=True))
+        kernel = (input_shape[1] // sides[0], input_shape[2] // sides[1])
     if pair(dilation) != (1, 1):
         raise Inexpressible(f"a pool with dilation {dilation}; allowed: 1")
     kernel, padding = pair(kernel), pair(padding)
     stride = pair(stride) if stride not in (None, []) else kernel
-    sides = [size + 2 * pad - width for size, pad, width in zip(input_shape[1:], padding, kernel, strict=True)]
-    if ceil_mode and any(side % step for side, step in zip(sides, stride, strict=True)):
+    spare = [size + 2 * pad - width for size, pad, width in zip(input_shape[1:], padding, kernel, strict=True)]
+    if ceil_mode and any(side % step for side, step in zip(spare, stride, strict=True)):
         raise Inexpressible("ceil_mode with windows that stick out; allowed: windows inside the input")
-    return {"kernel": kernel, "stride": stride, "padding": padding}
+    fields = {"kernel": kernel, "stride": stride, "padding": padding}
+    return fields | {"weight": np.array(1 / (kernel[0] * kernel[1]))} if op == "sum_pool" else fields
 
 
 def pair(value: Any) -> tuple[int, int]:
@@ -114,15 +133,13 @@ def pair(value: Any) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def _ungrouped(weight: np.ndarray, channels: int, groups: int) -> np.ndarray:
-    """Weights [N, C, kh, kw] of a convolution with a group a channel: zeros where it connects nothing."""
-    if groups == 1:
-        return weight
-    full = np.zeros((len(weight), channels, *weight.shape[2:]))
-    each = len(weight) // groups
-    for n in range(len(weight)):
-        full[n, n // each] = weight[n, 0]
-    return full
+def ungrouped(weight: np.ndarray, groups: int) -> np.ndarray:
+    """Weights [N, C, kh, kw] of a convolution with [N, C / groups, kh, kw]: zeros where it connects nothing."""
+    count, each = weight.shape[:2]
+    full = np.zeros((groups, count // groups, groups, each, *weight.shape[2:]))
+    for group, part in enumerate(weight.reshape(groups, count // groups, each, *weight.shape[2:])):
+        full[group, :, group] = part
+    return full.reshape(count, groups * each, *weight.shape[2:])
 
 
 def _real(tensor: Any) -> np.ndarray:
@@ -159,9 +176,9 @@ def _jelly(module: Any, decay: float, gain: float) -> SpikingNeuron:
 def _snn_leaky(module: Any) -> SpikingNeuron:
     """snnTorch's Leaky: ``H = beta mem + x - reset``, spike if ``H > threshold``.
 
-    With reset delay the threshold goes off the decayed potential of the next timestep, without it before the leak. (Then
-    a potential that is still above the threshold after a reset lowers the next one before it is compared: the tracing
-    finds such spikes, as they do not follow from this rule.)
+    With reset delay the threshold goes off the decayed potential of the next timestep, without it before the leak.
+    (Then a potential that is still above the threshold after a reset lowers the next one before it is compared. The
+    tracing finds such spikes, as they do not follow from this rule.)
     """
     reasons = [
         (module.inhibition, "inhibition between neurons"),

@@ -26,9 +26,11 @@ from archsim.export.torch_modules import (
     Inexpressible,
     NeuronRule,
     class_name,
+    has_state,
     layer_fields,
     neuron_rule,
     pool_fields,
+    rest,
 )
 
 INPUT = "input"
@@ -59,13 +61,13 @@ def from_torch(
 ) -> Exported:
     """A PyTorch, SpikingJelly or snnTorch model, run on ``inputs``, as an integer trace.
 
-    ``inputs`` [I, C, H, W] or [I, F] are shown at every timestep (a direct encoder); [T, I, C, H, W] or [T, I, F] change
-    in time. They become integers of ``input_bits`` in units of ``input_scale`` (1/255 for pixels that were divided by
-    255; by default the largest is the largest integer), or spikes where they are 0 and 1.
+    ``inputs`` [I, C, H, W] or [I, F] are shown at every timestep (a direct encoder); [T, I, C, H, W] or [T, I, F]
+    change in time. They become integers of ``input_bits`` in units of ``input_scale`` (1/255 for pixels that were
+    divided by 255; by default the largest is the largest integer), or spikes where they are 0 and 1.
 
-    ``model`` is called T times with one timestep each. A model with its own loop over time, or a multi-step model of
-    SpikingJelly, is called once: with [T, I, ...], or with [I, ...] if ``inputs`` have no time and the model loops itself.
-    ``loop`` tells that the model loops; by default multi-step modules do, and what calls its neurons T times.
+    ``model`` is called T times with one timestep each. A model with its own loop over time is called once with
+    ``inputs`` as they are, a multi-step model of SpikingJelly once with [T, I, ...]. ``loop`` tells that the model
+    loops; by default that is seen where ``inputs`` have no time.
 
     ``neurons`` maps classes of the model's own neuron modules to functions that return their ``SpikingNeuron``; such a
     module takes currents and returns spikes (or a tuple that starts with them). ``approximate_leak`` allows decays that
@@ -82,10 +84,8 @@ def from_torch(
     if values.ndim not in (2, 3, 4, 5) or not values.numel() or (timed and len(values) != T):
         raise UsageError(f"inputs: got the shape {list(values.shape)}; allowed: [I, ...] or [{T}, I, ...]")
     tracer = _Tracer(model, T, values, timed, dict(neurons or {}))
-    with _evaluation(model), torch.no_grad(), _watch(model, tracer):
+    with _evaluation(model, tracer.own), torch.no_grad(), _watch(model, tracer):
         tracer.run(loop)
-    with _evaluation(model):
-        pass
     network = tracer.network()
     return export(
         network, name=name or type(model).__name__, weight_bits=weight_bits, input_bits=input_bits,
@@ -161,7 +161,6 @@ class _Tracer:
 
     def run(self, loop: bool | None) -> None:
         """Show the inputs to the model."""
-        torch = _torch()
         multi_step = any(getattr(module, "step_mode", "s") == "m" for module in self.model.modules())
         values = self.values
         if multi_step:
@@ -176,7 +175,6 @@ class _Tracer:
                 looped = any(len(record.spikes) > 1 for record in self.recorded.values())
                 if t == 0 and loop is None and looped and shown is not None:
                     break
-        assert torch is not None
 
     def call(self, values: Any) -> None:
         """One call of the model."""
@@ -187,8 +185,8 @@ class _Tracer:
         except Exception as error:
             text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             raise UsageError(
-                f"the model failed on inputs of the shape {list(values.shape)}, {text}; loop=True for a model that loops"
-                " over time itself"
+                f"the model failed on inputs of the shape {list(values.shape)}, {text}; loop=True for a model that"
+                " loops over time itself"
             ) from error
 
     def _follow(self, tensor: Any, place: _Place) -> Any:
@@ -289,7 +287,9 @@ class _Tracer:
         steps = self.timesteps if place.time == ALL else 1
         expected = steps * self.images * int(np.prod(node.shape))
         if tensor.numel() != expected:
-            self.problem(f"{name}: gives {tensor.numel()} values, {list(tensor.shape)}; expected: {expected} for all inputs")
+            self.problem(
+                f"{name}: gives {tensor.numel()} values, {list(tensor.shape)}; expected: {expected} for all inputs"
+            )
 
     def _neuron(self, name: str, neuron: SpikingNeuron, place: _Place, source: Any, results: list[Any]) -> None:
         assert place.node is not None
@@ -391,9 +391,7 @@ class _Tracer:
         one = len({place.node for place in places}) == 1 and len(places) == self.timesteps
         return one and (times == list(range(self.timesteps)) or all(time is None for time in times))
 
-    def _combined(
-        self, op: str, places: list[_Place], shape: tuple[int, ...], result: Any
-    ) -> list[_Place] | None:
+    def _combined(self, op: str, places: list[_Place], shape: tuple[int, ...], result: Any) -> list[_Place] | None:
         times = {place.time for place in places if place.time is not None}
         if len(times) > 1 or (ALL in times and any(place.time is None for place in places)):
             return None
@@ -405,7 +403,12 @@ class _Tracer:
         return [place]
 
     def _concatenated(
-        self, arguments: tuple[Any, ...], options: Mapping[str, Any], given: list[Any], places: list[_Place], result: Any
+        self,
+        arguments: tuple[Any, ...],
+        options: Mapping[str, Any],
+        given: list[Any],
+        places: list[_Place],
+        result: Any,
     ) -> list[_Place] | None:
         shapes = [self.nodes[place.node or ""].shape for place in places]
         axis = options.get("dim", options.get("axis", arguments[1] if len(arguments) > 1 else 0))
@@ -420,7 +423,7 @@ class _Tracer:
         shape = self.nodes[place.node].shape
         names = ("input", "kernel_size", "stride", "padding")
         given = {**dict(zip(names, arguments, strict=False)), **options}
-        op = "max_pool" if name == "max_pool2d" else "average_pool"
+        op = "max_pool" if name == "max_pool2d" else "sum_pool"
         try:
             if name == "adaptive_avg_pool2d":
                 fields = pool_fields(op, shape, None, output_size=given.get("output_size", given.get("kernel_size")))
@@ -461,8 +464,8 @@ class _Tracer:
             turned = float((expected != spikes).mean())
             if turned > _TURNED:
                 problems.append(
-                    f"{name}: {100 * turned:.2f} % of its spikes do not follow from its inputs by the rule that was read"
-                    f" (decay {node.neuron.decay:.6g}, reset {node.neuron.reset})"
+                    f"{name}: {100 * turned:.2f} % of its spikes do not follow from its inputs by the rule that was"
+                    f" read (decay {node.neuron.decay:.6g}, reset {node.neuron.reset})"
                 )
             recorded[node.name] = spikes.astype(np.bool_)
         if problems:
@@ -479,9 +482,7 @@ def _used(nodes: Mapping[str, Node]) -> dict[str, Node]:
     kept = dict(nodes)
     while True:
         read = {source for node in kept.values() for source in node.inputs}
-        idle = [
-            name for name, node in kept.items() if name not in read and node.op in ("add", "concat", "average_pool")
-        ]
+        idle = [name for name, node in kept.items() if name not in read and node.op in ("add", "concat", "sum_pool")]
         if not idle:
             return {name: replace(node) for name, node in kept.items()}
         for name in idle:
@@ -501,30 +502,24 @@ def _flat(items: Any) -> Iterator[Any]:
 def _same_memory(given: Any, result: Any) -> bool:
     """Is ``result`` the same values in the same order, seen in another shape?"""
     same = given.is_contiguous() and result.is_contiguous() and given.data_ptr() == result.data_ptr()
-    return same and given.dtype == result.dtype
+    return bool(same and given.dtype == result.dtype)
 
 
 @contextlib.contextmanager
-def _evaluation(model: Any) -> Iterator[None]:
+def _evaluation(model: Any, own: Mapping[type, NeuronRule]) -> Iterator[None]:
     """The model in evaluation mode with neurons at rest, and afterwards as it was."""
     training = {module: module.training for module in model.modules()}
+    stateful = [module for module in model.modules() if has_state(module, own)]
     model.eval()
-    _rest(model)
+    for module in stateful:
+        rest(module)
     try:
         yield
     finally:
         for module, was in training.items():
             module.training = was
-        _rest(model)
-
-
-def _rest(model: Any) -> None:
-    for module in model.modules():
-        for reset in ("reset_mem", "reset"):
-            method = getattr(module, reset, None)
-            if callable(method):
-                method()
-                break
+        for module in stateful:
+            rest(module)
 
 
 @contextlib.contextmanager
