@@ -18,10 +18,10 @@ import numpy as np
 
 from archsim.errors import TraceError, UsageError
 from archsim.export.network import Network, Node, SpikingNeuron, check_timesteps, run
-from archsim.export.quantisation import Exported, export
+from archsim.export.quantisation import Exported, export, leak_problems
 from archsim.export.torch_modules import Inexpressible, pair, pool_fields, ungrouped
 
-_ALLOWED = "Conv2d, Linear, Affine, Scale, SumPool2d, AvgPool2d, Flatten, IF, LIF"
+_KINDS = ("Output", "Flatten", "Conv2d", "Linear", "Affine", "Scale", "SumPool2d", "AvgPool2d", "IF", "LIF")
 
 
 def from_nir(
@@ -58,8 +58,11 @@ def from_nir(
     if timed and len(values) != timesteps:
         raise UsageError(f"inputs: got {len(values)} timesteps; allowed: T = {timesteps}")
     values = values.astype(np.float64)
-    nodes = _Reader(graph, values.shape[2:] if timed else values.shape[1:], dt).nodes()
-    network = Network(timesteps, values, nodes)
+    reader = _Reader(graph, values.shape[2:] if timed else values.shape[1:], dt)
+    reader.read()
+    if reader.problems:
+        raise UsageError([*reader.problems, *leak_problems(reader.found, approximate_leak)])
+    network = Network(timesteps, values, reader.found)
     run(network)
     return export(
         network, name=name, weight_bits=weight_bits, input_bits=input_bits, input_scale=input_scale,
@@ -113,8 +116,8 @@ class _Reader:
         # What stands for a node: the node before it, where it changes nothing.
         self.stands: dict[str, str] = {}
 
-    def nodes(self) -> dict[str, Node]:
-        """The nodes of the network; raises ``UsageError`` with all that a trace cannot express."""
+    def read(self) -> None:
+        """Fill ``found`` with the nodes of the network, and ``problems`` with all that a trace cannot express."""
         sources: dict[str, list[str]] = {name: [] for name in self.graph.nodes}
         for source, target in self.graph.edges:
             sources[target].append(source)
@@ -129,18 +132,19 @@ class _Reader:
         inputs = [name for name, node in self.found.items() if node.op == "input"]
         if len(inputs) != 1:
             self.problems.append(f"the graph has {len(inputs)} inputs; allowed: 1")
-        if self.problems:
-            raise UsageError(self.problems)
-        return self.found
 
     def _one(self, name: str, node: Any, sources: list[str]) -> None:
         kind = type(node).__name__
         if kind == "Input":
             self.found[name] = Node(name, "input", (), self.input_shape)
             return
+        if kind not in _KINDS:
+            text = f"a trace does not have this kind of node; allowed: {', '.join(_KINDS)}"
+            self.problems.append(f"{name} ({kind}): {text}")
+            return
+        if not sources:
+            self.problems.append(f"{name}: no edge leads to it")
         if any(source not in self.found for source in sources) or not sources:
-            if not sources:
-                self.problems.append(f"{name}: no edge leads to it")
             return
         if len(sources) > 1:
             # Named after the node, which reads the sum.
@@ -179,9 +183,7 @@ class _Reader:
                 return Node(name, "sum_pool", (source,), (shape[0], *sides), **(fields | {"weight": np.array(factor)}))
             case "Scale":
                 return Node(name, "affine", (source,), shape, weight=_by_channel(node.scale, shape, "scales"))
-            case "IF" | "LIF":
-                return Node(name, "neuron", (source,), shape, neuron=self._neuron(kind, node, shape))
-        raise Inexpressible(f"a trace does not have this kind of node; allowed: {_ALLOWED}")
+        return Node(name, "neuron", (source,), shape, neuron=self._neuron(kind, node, shape))
 
     def _convolution(self, name: str, node: Any, source: str, shape: tuple[int, ...]) -> Node:
         _maps(shape)

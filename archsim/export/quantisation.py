@@ -131,6 +131,20 @@ def nearest_leak(decay: float) -> tuple[float, int, bool]:
     return min(choices, key=lambda choice: abs(choice[0] - decay))
 
 
+def _is_shift(decay: float) -> bool:
+    return abs(nearest_leak(decay)[0] - decay) <= SAME_DECAY
+
+
+def leak_problems(nodes: Mapping[str, Node], approximate_leak: bool) -> list[str]:
+    """The neurons whose decay no shift gives, unless the nearest one may be taken."""
+    return [
+        f"{node.name}: a decay of {node.neuron.decay:.6g} a timestep is no shift; allowed: 1, 2^-l and 1 - 2^-l,"
+        f" nearest {nearest_leak(node.neuron.decay)[0]:.6g}; approximate_leak takes that and states the error"
+        for node in nodes.values()
+        if node.neuron is not None and not _is_shift(node.neuron.decay) and not approximate_leak
+    ]
+
+
 def _input_of(network: Network) -> Node:
     return next(node for node in network.nodes.values() if node.op == "input")
 
@@ -204,30 +218,16 @@ class _Quantiser:
         self.network = network
         self.bits = weight_bits
         self.largest = (1 << (weight_bits - 1)) - 1
-        self.approximate_leak = approximate_leak
-        self.problems: list[str] = []
-        self.notes: list[str] = []
+        self.problems = leak_problems(network.nodes, approximate_leak)
+        self.notes = [
+            f"{node.name}: a decay of {node.neuron.decay:.6g} is taken as {nearest_leak(node.neuron.decay)[0]:.6g}"
+            for node in network.nodes.values()
+            if node.neuron is not None and not _is_shift(node.neuron.decay)
+        ]
         self.scales: dict[str, Real] = {}
         self.weight_errors: dict[str, float] = {}
         self._open: set[str] = set()
         self.groups = self._groups()
-        for node in network.nodes.values():
-            if node.op == "neuron":
-                self._check_leak(node)
-
-    def _check_leak(self, node: Node) -> None:
-        assert node.neuron is not None
-        decay = node.neuron.decay
-        possible, _, _ = nearest_leak(decay)
-        if abs(possible - decay) <= SAME_DECAY:
-            return
-        if self.approximate_leak:
-            self.notes.append(f"{node.name}: a decay of {decay:.6g} is taken as {possible:.6g}")
-            return
-        self.problems.append(
-            f"{node.name}: a decay of {decay:.6g} a timestep is no shift; allowed: 1, 2^-l and 1 - 2^-l, nearest"
-            f" {possible:.6g}; approximate_leak takes that and states the error"
-        )
 
     def _groups(self) -> dict[str, str]:
         """For each node of weighted sums the first of those that must have the same scale."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from archsim.errors import UsageError
 from archsim.export.network import Network, Node, SpikingNeuron, check_timesteps
-from archsim.export.quantisation import Exported, export
+from archsim.export.quantisation import Exported, export, leak_problems
 from archsim.export.torch_modules import (
     LAYERS,
     SAME,
@@ -86,7 +86,7 @@ def from_torch(
     tracer = _Tracer(model, T, values, timed, dict(neurons or {}))
     with _evaluation(model, tracer.own), torch.no_grad(), _watch(model, tracer):
         tracer.run(loop)
-    network = tracer.network()
+    network = tracer.network(approximate_leak)
     return export(
         network, name=name or type(model).__name__, weight_bits=weight_bits, input_bits=input_bits,
         input_scale=input_scale, approximate_leak=approximate_leak,
@@ -161,8 +161,10 @@ class _Tracer:
 
     def run(self, loop: bool | None) -> None:
         """Show the inputs to the model."""
+        torch = _torch()
         multi_step = any(getattr(module, "step_mode", "s") == "m" for module in self.model.modules())
-        values = self.values
+        # The precision and the place of the model's own numbers.
+        values = self.values.to(next(self.model.parameters(), torch.empty(0)))
         if multi_step:
             sequence = values if self.timed else values.unsqueeze(0).repeat(self.timesteps, *[1] * values.ndim)
             self.call(self._follow(sequence, _Place(INPUT, ALL)))
@@ -214,7 +216,7 @@ class _Tracer:
         if place is None:
             if rule is not None or op is not None:
                 place = _Place(None, None, "")
-                self.problems.append(f"{name}: reads something that does not come from the inputs")
+                self.problem(f"{name}: reads something that does not come from the inputs")
             else:
                 return
         if rule is None and op is None and kind not in SAME:
@@ -224,7 +226,7 @@ class _Tracer:
             return
         if place.node is None:
             if place.why:
-                self.problems.append(f"{name}: reads {place.why}, which a trace does not have")
+                self.problem(f"{name}: reads {place.why}, which a trace does not have")
             for result in results:
                 self._follow(result, _Place(None))
             return
@@ -343,6 +345,8 @@ class _Tracer:
         if places is None:
             broken = next((place for place in known if place.node is None), None)
             why = broken.why if broken is not None else f"the output of torch's {name}()"
+            if name in ("__iter__", "unbind", "__getitem__"):
+                why = "part of a tensor (time is taken apart with loop=True, for a model that loops over it)"
             places = [_Place(None, None, why)] * len(results)
         for result, place in zip(results, places, strict=True):
             self._follow(result, place)
@@ -442,10 +446,10 @@ class _Tracer:
 
     # ------------------------------------------------------------------------------------------------- results
 
-    def network(self) -> Network:
+    def network(self, approximate_leak: bool) -> Network:
         """What was found; raises ``UsageError`` with all that a trace cannot express."""
         problems = list(self.problems)
-        if not self.recorded:
+        if not self.recorded and not problems:
             problems.append("the model has no spiking neurons that archsim knows; `neurons` describes a model's own")
         recorded: dict[str, np.ndarray] = {}
         for name, record in self.recorded.items():
@@ -469,7 +473,7 @@ class _Tracer:
                 )
             recorded[node.name] = spikes.astype(np.bool_)
         if problems:
-            raise UsageError(problems)
+            raise UsageError([*problems, *leak_problems(self.nodes, approximate_leak)])
         for name, parts in self.outputs.items():
             ordered = [parts[t] for t in sorted(parts)]
             recorded[name] = np.stack(ordered) if len(ordered) > 1 or self.timesteps == 1 else ordered[0]

@@ -23,7 +23,7 @@ def need(name: str):
 
 
 def bars(images: int, seed: int = 0):
-    """Pictures [I, 1, 8, 8] in 0..1 of a bar, upright, lying or aslant, in noise, and which of the three: learned fast."""
+    """Pictures [I, 1, 8, 8] in 0..1 of a bar, upright, lying or aslant, in noise, and which of the three."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 3, images)
     pictures = 0.3 * generator.random((images, 1, 8, 8))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import archsim
 from archsim.errors import UsageError
 from archsim.export.network import Network, Node, SpikingNeuron, fold, run
 from archsim.export.quantisation import export, nearest_leak
-from archsim.trace import check_trace
+from archsim.trace import check_trace, save_trace
 
+HARDWARE = Path(__file__).parents[2] / "hwconfigs"
 LABELS = {"kind": "trained", "weights": "trained"}
 
 
@@ -43,7 +46,10 @@ def test_a_folded_network_computes_the_same(seed, kernel, stride, padding, pool,
         return
     network = chain(
         generator.random((2, 2, 3, width, width)), 2,
-        Node("a", "conv2d", ("input",), (4, width, width), generator.normal(size=(4, 3, 3, 3)), None, (3, 3), (1, 1), (1, 1)),
+        Node(
+            "a", "conv2d", ("input",), (4, width, width), generator.normal(size=(4, 3, 3, 3)), None, (3, 3),
+            padding=(1, 1),
+        ),
         Node("norm", "affine", ("a",), (4, width, width), generator.normal(size=4), generator.normal(size=4)),
         Node("mean", "sum_pool", ("norm",), (4, side, side), np.array(1 / pool**2), None, (pool, pool), (step, step)),
         Node(
@@ -78,7 +84,7 @@ def test_nearest_leak(decay, expected):
 
 
 def test_thresholds_are_exact_and_weights_use_their_bits():
-    """Threshold 1.5, largest weights 0.4 and 3: h = floor(1.5 * 127 / w) = 476 and 63, s = 1.5 / h, w / s = 126.9 and 126."""
+    """Threshold 1.5, largest weights w 0.4 and 3: h = floor(1.5 * 127 / w) = 476 and 63; w h / 1.5 = 126.9 and 126."""
     weight = np.array([[0.4, -0.1, 0.0], [3.0, 1.0, -2.0]])
     spikes = np.ones((1, 1, 3))
     network = chain(
@@ -107,6 +113,37 @@ def test_a_shortcut_of_spikes_gets_the_scale_of_the_branch():
     assert exported.layers[-1].differing == 0
     assert any("sum.1" in note for note in exported.notes)
     assert {check.mismatches for check in check_trace(exported.trace)} == {0}
+
+
+def test_a_machine_computes_an_exported_network(tmp_path):
+    """Every kind of leak and reset, residual sums and a pool, on LoAS: 0 mismatches."""
+    generator = np.random.default_rng(5)
+
+    def convolution(name, source, inputs, outputs):
+        weight = generator.normal(0, 0.4, (outputs, inputs, 3, 3))
+        return Node(name, "conv2d", (source,), (outputs, 6, 6), weight, None, (3, 3), (1, 1), (1, 1))
+
+    def cell(name, source, outputs, *more):
+        return Node(name, "neuron", (source,), (outputs, 6, 6), neuron=SpikingNeuron(*more))
+
+    network = chain(
+        (generator.random((4, 1, 3, 6, 6)) < 0.3).astype(float), 4,
+        convolution("a", "input", 3, 5), cell("lif1", "a", 5, 0.75, 1.0, "soft_after_leak"),
+        convolution("b", "lif1", 5, 5), cell("lif2", "b", 5, 0.875, 1.0, "soft_before_leak", True),
+        convolution("c", "lif2", 5, 5), Node("sum", "add", ("c", "lif1"), (5, 6, 6)),
+        cell("lif3", "sum", 5, 1.0, 1.0, "soft_after_leak"),
+        Node("pool", "max_pool", ("lif3",), (5, 3, 3), None, None, (2, 2), (2, 2)),
+        Node("fc", "linear", ("pool",), (4,), generator.normal(size=(4, 45))),
+    )  # fmt: skip
+    run(network)
+    exported = export(network, name="n", provenance=LABELS)
+    # The weights are not trained: what differs in a layer differs more in the next.
+    assert max(row.differing for row in exported.layers if row.differing is not None) < 0.1
+    assert all(row.density > 0.02 for row in exported.layers if row.density is not None)
+    save_trace(exported.trace, tmp_path / "n.npz")
+    summary = archsim.run(HARDWARE / "loas.yaml", tmp_path / "n.npz").summary()
+    assert summary["mismatches"] == 0
+    assert summary["layers_verified"] == summary["layers"] >= 4
 
 
 def test_all_that_a_trace_cannot_hold_is_said_at_once():
@@ -160,5 +197,5 @@ def test_inputs(values, more, dtype, kind, scale):
 
 def test_inputs_beyond_their_bits():
     network = chain(np.array([[0.0, 2.0]]), 1, Node("fc", "linear", ("input",), (1,), np.ones((1, 2))))
-    with pytest.raises(UsageError, match="input_scale: in units of 0.004 the inputs reach 500"):
+    with pytest.raises(UsageError, match=r"input_scale: in units of 0\.004 the inputs reach 500"):
         export(network, name="n", provenance=LABELS, input_scale=0.004)
