@@ -50,6 +50,8 @@ def from_nir(
     values = np.asarray(inputs)
     if values.ndim not in (2, 3, 4, 5) or not values.size or values.dtype.kind not in "biuf":
         raise UsageError(f"inputs: got {values.dtype} {list(values.shape)}; allowed: numbers [I, ...] or [T, I, ...]")
+    if not np.isfinite(values).all():
+        raise UsageError("inputs: got a value that is not finite; allowed: finite numbers")
     timed = values.ndim in (3, 5)
     if T is None and not timed:
         raise UsageError(f"T: inputs {list(values.shape)} have no time, so the number of timesteps is needed")

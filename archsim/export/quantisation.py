@@ -89,7 +89,12 @@ def export(
         raise UsageError(f"weight_bits: got {weight_bits}; allowed: 2 to 8")
     if not 1 <= input_bits <= 16:
         raise UsageError(f"input_bits: got {input_bits}; allowed: 1 to 16")
-    problems = [*fold(network)]
+    problems = [
+        f"{node.name}: weights that are not finite"
+        for node in network.nodes.values()
+        if not all(np.isfinite(array).all() for array in (node.weight, node.bias) if array is not None)
+    ]
+    problems += fold(network)
     _weigh_spikes(network)
     quantiser = _Quantiser(network, weight_bits, approximate_leak)
     problems += quantiser.problems

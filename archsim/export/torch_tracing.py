@@ -78,7 +78,15 @@ def from_torch(
     """
     torch = _torch()
     check_timesteps(T)
-    values = inputs if isinstance(inputs, torch.Tensor) else torch.as_tensor(np.asarray(inputs))
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"model: got {type(model).__name__}; allowed: a torch.nn.Module")
+    values = inputs if isinstance(inputs, torch.Tensor) else np.asarray(inputs)
+    if not isinstance(values, torch.Tensor):
+        if values.dtype.kind not in "biuf":
+            raise UsageError(f"inputs: got {values.dtype}; allowed: numbers")
+        values = torch.as_tensor(values)
+    if not bool(torch.isfinite(values).all()):
+        raise UsageError("inputs: got a value that is not finite; allowed: finite numbers")
     values = values.detach().float() if not values.is_floating_point() else values.detach()
     timed = values.ndim in (3, 5)
     if values.ndim not in (2, 3, 4, 5) or not values.numel() or (timed and len(values) != T):

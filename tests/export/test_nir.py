@@ -193,3 +193,50 @@ def test_damaged_files(tmp_path):
     np.savez(tmp_path / "two.npz", a=np.ones(2), b=np.ones(2))
     with pytest.raises(UsageError, match="got the arrays a, b; allowed: one array"):
         read_inputs(tmp_path / "two.npz")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("framework", ["spikingjelly", "snntorch"])
+def test_graphs_that_other_tools_wrote(framework, tmp_path):
+    """A model by way of NIR has the integer weights and neurons that it has directly, and all but the same spikes.
+
+    SpikingJelly's neurons fire at their threshold, NIR's above it.
+    """
+    torch = need("torch")
+    need("nirtorch")
+    from archsim.export import from_torch
+
+    torch.manual_seed(0)
+    values = torch.as_tensor(np.random.default_rng(0).random((4, 40, 12)) < 0.3).float()
+    if framework == "spikingjelly":
+        neuron = need("spikingjelly.activation_based.neuron")
+        layer = need("spikingjelly.activation_based.layer")
+        write = need("spikingjelly.activation_based.nir_exchange.to_nir").export_to_nir
+        model = torch.nn.Sequential(layer.Linear(12, 20), neuron.LIFNode(tau=2.0), layer.Linear(20, 5), neuron.IFNode())
+        sample = values[0]
+    else:
+        snn = need("snntorch")
+        write = need("snntorch.export_nir").export_to_nir
+        # Its export wants parameters for each neuron.
+        cells = [
+            snn.Leaky(torch.full((n,), beta), torch.ones(n), init_hidden=True, reset_mechanism="zero")
+            for n, beta in ((20, 0.5), (5, 0.75))
+        ]
+        model = torch.nn.Sequential(torch.nn.Linear(12, 20), cells[0], torch.nn.Linear(20, 5), cells[1])
+        sample = values[0, 0]
+    for parameter in model.parameters():
+        parameter.data *= 4
+    direct = from_torch(model, values, 4)
+    nir.write(tmp_path / "net.nir", write(model, sample))
+    around = from_nir(tmp_path / "net.nir", values.numpy())
+    for one, other in zip(direct.trace, around.trace, strict=True):
+        assert np.array_equal(one.weight, other.weight)
+        assert np.array_equal(one.bias, other.bias)
+        assert np.abs(one.neuron.threshold - other.neuron.threshold).max() <= 1
+        assert (one.neuron.kind, one.neuron.leak_shift, one.neuron.reset) == (
+            other.neuron.kind, other.neuron.leak_shift, other.neuron.reset,
+        )  # fmt: skip
+        assert one.neuron.fires_at_threshold == (framework == "spikingjelly")
+        spikes = direct.trace.tensor(one.output)
+        assert spikes.any()
+        assert (spikes != around.trace.tensor(other.output)).mean() < 0.02

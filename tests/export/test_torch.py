@@ -264,3 +264,29 @@ def test_wrong_arguments(shape, timesteps, more, reason):
     model = scaled(nn.Sequential(nn.Linear(4, 4), Cell()))
     with pytest.raises(UsageError, match=reason):
         from_torch(model, np.ones(shape), timesteps, neurons=OWN, **more)
+
+
+def test_arguments_of_a_wrong_kind():
+    model = scaled(nn.Sequential(nn.Linear(4, 4), Cell()))
+    for given, inputs, reason in (
+        ("model.pt", np.ones((2, 4)), "model: got str"),
+        (model, np.array([["a"]]), "inputs: got <U1"),
+        (model, np.full((2, 4), np.nan), "not finite"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            from_torch(given, inputs, 3, neurons=OWN)
+
+
+def test_weights_that_are_no_numbers():
+    model = scaled(nn.Sequential(nn.Linear(4, 4), Cell()))
+    model[0].weight.data[0, 0] = torch.nan
+    with pytest.raises(UsageError, match="0: weights that are not finite"):
+        from_torch(model, np.ones((2, 4)), 3, neurons=OWN)
+
+
+def test_neurons_on_the_inputs(tmp_path):
+    """A neuron as the encoder: the trace adds up a single tensor."""
+    model = scaled(nn.Sequential(Cell(), nn.Flatten(), nn.Linear(64, 5), Cell()))
+    trace = verified(from_torch(model, bars(5)[0], 4, neurons=OWN, input_scale=1 / 255), tmp_path)
+    assert [(operation.name, operation.op) for operation in trace] == [("0", "add"), ("2", "linear")]
+    assert trace.operation("0").neuron.threshold.tolist() == [255]
