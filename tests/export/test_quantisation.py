@@ -47,8 +47,8 @@ def test_a_folded_network_computes_the_same(seed, kernel, stride, padding, pool,
     network = chain(
         generator.random((2, 2, 3, width, width)), 2,
         Node(
-            "a", "conv2d", ("input",), (4, width, width), generator.normal(size=(4, 3, 3, 3)), None, (3, 3),
-            padding=(1, 1),
+            "a", "conv2d", ("input",), (4, width, width), generator.normal(size=(4, 3, 3, 3)),
+            generator.normal(size=4), (3, 3), padding=(1, 1),
         ),
         Node("norm", "affine", ("a",), (4, width, width), generator.normal(size=4), generator.normal(size=4)),
         Node("mean", "sum_pool", ("norm",), (4, side, side), np.array(1 / pool**2), None, (pool, pool), (step, step)),

@@ -26,7 +26,7 @@ class Cell(nn.Module):
 
     def forward(self, current):
         total = current if self.potential is None else current + self.decay * self.potential
-        spikes = (total > 1).float()
+        spikes = (total > 1).to(current)
         self.potential = total * (1 - spikes)
         return spikes
 
@@ -78,6 +78,27 @@ def test_branches(tmp_path):
     assert exported.class_agreement >= 0.9
     grouped = trace.operation("b").weight
     assert not grouped[~np.eye(4, dtype=bool)].any()
+
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell_a, self.b, self.cell_b, self.fc = conv(1, 3), Cell(), conv(3, 3), Cell(), nn.Linear(192, 4)
+
+    def forward(self, x):
+        spikes = self.cell_a(self.a(x))
+        out = self.cell_b(self.b(spikes))
+        out += spikes
+        return self.fc(out.flatten(1))
+
+
+def test_sums_in_place_in_double_precision(tmp_path):
+    """What was recorded stays as it was, although the sum overwrites it."""
+    exported = from_torch(scaled(InPlace()).double(), bars(10)[0].astype(float), 3, neurons=OWN)
+    trace = verified(exported, tmp_path)
+    assert trace.operation("add1").inputs == ("cell_b", "cell_a")
+    assert (trace.tensor("cell_a") & trace.tensor("cell_b")).any()
+    assert trace.tensor("add1").max() == 2
 
 
 def test_a_network_that_learns(tmp_path):
