@@ -120,7 +120,8 @@ def fold(network: Network) -> list[str]:
     stride.
     """
     problems = []
-    for node in list(network.nodes.values()):
+    for name in list(network.nodes):
+        node = network.nodes[name]
         if node.op == "affine":
             source = network.nodes[node.inputs[0]]
             if source.op not in ("conv2d", "linear") or len(network.readers(source.name)) > 1:
