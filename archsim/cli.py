@@ -1,8 +1,9 @@
 """The command line: each verb parses, calls one library function and prints; no modelling here.
 
-Tables go to stdout, aligned on a terminal and tab-separated in a pipe. Progress goes to stderr and only to a terminal.
-Errors go to stderr, one line each, behind ``archsim: error:``. Exit codes: 0 done, 2 the user's input is wrong, 1 a bug
-in archsim, 130 interrupted. Whatever takes long to import is imported where it is used.
+Tables go to stdout: for people on a terminal, with full precision and tab-separated in a pipe. What was done, warnings
+(``archsim: warning:``) and errors (``archsim: error:``) go to stderr, a line each; progress too, but only to a
+terminal. Exit codes: 0 done, 2 the user's input is wrong, 1 a bug in archsim, 130 interrupted. Whatever takes long to
+import is imported where it is used.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import archsim
+from archsim import examples
 from archsim.errors import ArchsimError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -32,13 +34,17 @@ app = typer.Typer(
     help="What would this machine do with my trained network? Cycles, energy, area and traffic, layer by layer.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
 )
 # typer exports only one leaf of its usage errors; the base of that leaf is what they share.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 trace_app = typer.Typer(help="Look at, validate, generate and convert traces.", rich_markup_mode=None)
 app.add_typer(trace_app, name="trace")
+
+
+MOST_LINES = 10
+"""Failed points of a sweep that are printed; all are in its file."""
 
 
 class Engine(StrEnum):
@@ -48,8 +54,33 @@ class Engine(StrEnum):
     reference = "reference"
 
 
-Hardware = Annotated[Path, typer.Argument(metavar="HW", help="Hardware file (YAML).")]
-TraceFile = Annotated[Path, typer.Argument(metavar="TRACE", help="Trace file (.npz).")]
+def _files_and(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """How a word that is a file's or a shipped one's name may go on, for the shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        folder, _, start = incomplete.rpartition("/")
+        found = [] if folder else [name for name in names() if name.startswith(start)]
+        with contextlib.suppress(OSError):
+            for entry in sorted(Path(folder or ".").iterdir()):
+                if entry.name.startswith(start):
+                    found.append(f"{folder}/{entry.name}" if folder else entry.name)
+        return found
+
+    return complete
+
+
+Hardware = Annotated[
+    Path,
+    typer.Argument(
+        metavar="HW", help="Hardware file (YAML), or the name of one.", autocompletion=_files_and(examples.machines)
+    ),
+]
+TraceFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TRACE", help="Trace file (.npz), or the name of one.", autocompletion=_files_and(examples.traces)
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override, such as pe.count=32.")
 ]
@@ -93,19 +124,41 @@ def run(
     layers: Layers = None,
     verify: Verify = True,
     timeline: Annotated[bool, typer.Option("--timeline", help="Also write timeline.json for Perfetto.")] = False,
+    page: Annotated[bool, typer.Option("--report", help="Also draw the figures and write report.html.")] = False,
 ) -> None:
     """Simulate TRACE on HW, verify the outputs, and write the results folder."""
     from archsim.report import files
 
+    if _is_zip(hardware):
+        raise UsageError(f"{hardware}: is a trace; the order is HW TRACE")
     folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
     with files.results_folder(folder) as partial:
         report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=timeline)
         files.write_texts(partial, report.texts())
+        if page:
+            files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
     _print_layers(report)
-    wrong = _print_verified(report)
+    wrong = _print_verified(report, verify)
     _note(f"results in {folder}{os.sep}")
     if wrong:
         raise UsageError(wrong)
+
+
+def _page(hardware: Path, overrides: Sequence[str], report: Report, folder: Path) -> str:
+    """The run in ``folder`` as one page."""
+    from archsim import simulate
+    from archsim.cost import price_rows
+    from archsim.hardware.loading import explained_values
+    from archsim.report.page import Sources, page
+    from archsim.report.plots import plot
+
+    machine = simulate.load_accelerator(hardware, overrides)
+    prices = price_rows(machine.inventory(), simulate.load_prices(machine))
+    sources = Sources(
+        explained_values(hardware, machine.config, overrides),
+        [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in prices],
+    )
+    return page(report, sources, [figure for figure in plot(folder) if figure.suffix == ".svg"])
 
 
 @app.command()
@@ -125,10 +178,14 @@ def compare(
     """Simulate TRACE on several machines, in parallel; one table and a bar chart, normalised to the first."""
     from archsim import simulate
     from archsim.report import comparison, files, plots
+    from archsim.trace import load_trace
 
     names = _machine_names(hardware)
-    _each(hardware, lambda path: simulate.load_accelerator(path, overrides or ()))
+    loaded = load_trace(trace)
+    _each(hardware, lambda path: simulate.accelerator_for(path, trace, loaded, overrides or ()))
     table = output or Path("results") / f"compare__{trace.stem}.csv"
+    if table.suffix in files.FIGURE_KINDS:
+        raise UsageError(f"{table}: is the name of a figure; the comparison is a table, name it .csv")
     header = files.csv_text((), comparison.COLUMNS).encode()
     with files.result_file(table, header) as partial:
         _say_if_compiling(engine)
@@ -142,18 +199,84 @@ def compare(
                 if progress:
                     progress(name, len(reports), len(names))
         rows = comparison.rows(reports)
-        partial.write_text(files.csv_text(rows, comparison.COLUMNS), encoding="utf-8", newline="\n")
-    _print_table(comparison.COLUMNS, [row.values() for row in _ordered(rows, comparison.COLUMNS)])
-    for figure in plots.plot(table):
+        files.write_texts(partial.parent, {partial.name: files.csv_text(rows, comparison.COLUMNS)})
+    figures = plots.plot(table)  # before anything is printed, whose reader may leave
+    # Who reads it at a terminal has just typed the trace and the overrides.
+    columns = [name for name in comparison.COLUMNS if name not in ("trace", "overrides") or not sys.stdout.isatty()]
+    _print_table(columns, [row.values() for row in _ordered(rows, columns)], repeat=2)
+    for note in comparison.notes(reports):
+        _note(f"note: {note}")
+    for figure in figures:
         _note(f"figure in {figure}")
-    wrong = [line for name, report in reports.items() for line in _print_verified(report, f"{name}: ")]
+    wrong = [line for name, report in reports.items() for line in _print_verified(report, verify, f"{name}: ")]
     if wrong:
         raise UsageError(wrong)
 
 
 @app.command()
+def sweep(
+    hardware: Hardware,
+    traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help="Trace files (.npz).")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV, one row a point.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=V1,V2,...", help="A setting and its values; repeatable.")
+    ] = None,
+    together: Annotated[
+        bool, typer.Option("--zip/--grid", help="First values of all settings, second ones, ...; or all combinations.")
+    ] = False,
+    sample: Annotated[int | None, typer.Option("--random", metavar="N", help="Only N points, drawn from all.")] = None,
+    seed: Annotated[int, typer.Option(help="Of --random.")] = 0,
+    pareto: Annotated[
+        str | None, typer.Option(metavar="COLUMN,...", help="Mark the points that no other beats in all of these.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes; default: one a core.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead.")
+    ] = None,
+    engine: Engines = Engine.compiled,
+    layers: Layers = None,
+    verify: Verify = True,
+) -> None:
+    """Simulate every combination of settings on every TRACE, in parallel; resumes where it was stopped.
+
+    A point that cannot run is a row with its error. Run the same command again after an interruption: rows that are
+    there are not computed again.
+    """
+    from archsim import sweep as sweeps
+
+    plan = sweeps.Sweep(
+        hardware,
+        tuple(traces),
+        tuple(sweeps.axis(text) for text in settings or ()),
+        "zip" if together else "grid",
+        sample,
+        seed,
+        engine.value,
+        None if layers is None else tuple(_chosen(layers) or ()),
+        verify,
+    )
+    minimised = [name.strip() for name in (pareto or "").split(",") if name.strip()]
+    _say_if_compiling(engine)
+    with _progress() as progress:
+        steps = sweeps.run(plan, output, jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=minimised)
+        for done, total in steps:
+            if progress:
+                progress("points", done, total)
+    rows = sweeps.read(output)
+    shown = [name for name in rows[0] if name not in ("hardware", *sweeps.IDENTITY)]
+    _print_table(shown, [[row[name] for name in shown] for row in rows])
+    _note(f"{len(rows)} points in {output}")
+    wrong = [f"{output}: point {row['point']}: {row['error']}" for row in rows if row["error"]]
+    if wrong:
+        more = [f"{output}: and {len(wrong) - MOST_LINES} more points failed"] if len(wrong) > MOST_LINES else []
+        raise UsageError([*wrong[:MOST_LINES], *more])
+
+
+@app.command()
 def plot(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A results folder or the CSV of a comparison.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A results folder, or the CSV of a comparison or a sweep.")
+    ],
 ) -> None:
     """Draw the figures of a result as PNG and SVG; prints the files written."""
     from archsim.report import plots
@@ -208,19 +331,26 @@ def _print_layers(report: Report) -> None:
     _print_table(("layer", *shared), [*rows, ("total", *(total[column] for column in shared))])
 
 
-def _print_verified(report: Report, prefix: str = "") -> list[str]:
+def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]:
     """Warnings of a run, and whether its outputs are the trace's; returns what is wrong with the trace."""
     for warning in report.warnings:
         _warn(f"{prefix}{warning}")
-    summary = report.summary()
-    if not summary["mismatches"]:
-        _note(f"{prefix}{summary['layers_verified']} of {summary['layers']} layers verified bit for bit")
-        return []
     differing = [layer.layer for layer in report.layers if layer.mismatches]
-    return [
-        f"{prefix}{len(differing)} of {summary['layers']} layers: {summary['mismatches']} outputs differ from the"
-        f" trace's, in {', '.join(differing)}; they do not follow from its inputs and weights"
-    ]
+    unknown = [layer.layer for layer in report.layers if layer.mismatches is None]
+    layers = len(report.layers)
+    if differing:
+        return [
+            f"{prefix}{len(differing)} of {layers} layers: {report.summary()['mismatches']} outputs differ from the"
+            f" trace's, in {', '.join(differing)}; they do not follow from its inputs and weights"
+        ]
+    if not verify:
+        _note(f"{prefix}not verified: --no-verify")
+    elif len(unknown) == layers:
+        _note(f"{prefix}not verified: the trace stores no outputs")
+    else:
+        rest = f"; the trace stores no outputs of {', '.join(unknown)}" if unknown else ""
+        _note(f"{prefix}{layers - len(unknown)} of {layers} layers verified bit for bit{rest}")
+    return []
 
 
 # -------------------------------------------------------------------------------------------------------------- traces
@@ -242,12 +372,18 @@ def trace_info(trace: TraceFile) -> None:
     }
     _print_table(("fact", "value"), [(name, value) for name, value in facts.items() if value is not None])
     typer.echo()
-    columns = (
+    layers = statistics(loaded)
+    columns = [
         *("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density"),
         *("input_density", "operand", "operand_bits"),
-    )
-    layers = statistics(loaded)
-    _print_table(columns, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
+        *(["gradient_density"] if any(layer.gradients is not None for layer in layers) else []),
+    ]
+    heads = columns
+    if sys.stdout.isatty():
+        columns.remove("operand_bits")  # so that the others fit 80 characters
+        spiking = any(layer.spikes is not None for layer in layers)
+        heads = columns if spiking else ["zero_ratio" if name == "silent_ratio" else name for name in columns]
+    _print_table(heads, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
 
 
 @trace_app.command("check")
@@ -289,6 +425,9 @@ def trace_synth(
     weight_density: Annotated[
         float | None, typer.Option(metavar="SHARE", help="From 0 to 1; default: that of the preset.")
     ] = None,
+    gradient_density: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Also gradient masks, as of a step of training; from 0 to 1.")
+    ] = None,
     timesteps: Annotated[int | None, typer.Option(help="Default: those of the preset, or 4.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal traces.")] = 0,
     images: Annotated[int, typer.Option(help="Number of images.")] = 1,
@@ -299,14 +438,14 @@ def trace_synth(
     if (preset is None) == (not shape):
         raise UsageError("trace synth: give either --preset or --shape")
     spikes = (spike_density, silent_ratio, fire_once_ratio)
+    make = partial(synthesize, seed=seed, images=images, timesteps=timesteps, gradient_density=gradient_density)
     if preset is None:
         layers = _products(shape or (), spikes, activation_density, weight_density)
-        _save(partial(synthesize, layers, seed=seed, images=images, timesteps=timesteps), output)
+        _save(partial(make, layers), output)
         return
     if any(share is not None for share in (*spikes, activation_density)):
         raise UsageError("trace synth: densities of inputs go with --shape; a preset brings its own")
-    make = partial(synthesize, preset, seed=seed, images=images, timesteps=timesteps, weight_density=weight_density)
-    _save(make, output)
+    _save(partial(make, preset, weight_density=weight_density), output)
 
 
 def _products(
@@ -453,6 +592,7 @@ def check(
 
 
 def _is_zip(path: Path) -> bool:
+    path = examples.find(path)
     with contextlib.suppress(OSError, ValueError):  # whoever loads the file says what is wrong with it
         if path.is_file():
             with path.open("rb") as file:
@@ -461,46 +601,75 @@ def _is_zip(path: Path) -> bool:
 
 
 @app.command()
-def explain(hardware: Hardware, overrides: Overrides = None) -> None:
+def explain(
+    hardware: Hardware,
+    overrides: Overrides = None,
+    long: Annotated[bool, typer.Option("--long", help="On a terminal: also meanings, and sources of prices.")] = False,
+) -> None:
     """Print a machine: every value with its source, its area, and what each action costs."""
     from archsim.cost import area_rows, price_rows
-    from archsim.hardware.loading import field_rows, override_path, value_comments
+    from archsim.hardware.loading import explained_values
+    from archsim.report import diagram
     from archsim.simulate import load_accelerator, load_prices
 
     machine = load_accelerator(hardware, overrides or ())
-    # A value's source is the comment behind it in the file; an overridden value has none.
-    comments = value_comments(hardware)
-    overridden = tuple(f"{override_path(override)}." for override in overrides or ())
-    values = []
-    for row in field_rows(machine.config):
-        given = "override" if f"{row.path}.".startswith(overridden) else "default" if row.is_default else "file"
-        source = comments.get(row.path, row.source) if given == "file" else row.source
-        values.append((row.path, row.value, given, row.description, source))
-    _print_table(("path", "value", "given", "meaning", "source"), values)
+    values: list[tuple[object, ...]] = []
+    brief = sys.stdout.isatty() and not long
+    for path, value, given, description, source in explained_values(hardware, machine.config, overrides or ()):
+        if brief and path == "description":
+            typer.echo(f"{value}\n")
+        elif brief:
+            values.append((path, str(value), source or ("" if given == "file" else given)))
+        else:
+            meaning = "" if sys.stdout.isatty() and description in source else description
+            values.append((path, value, given, meaning, source))
+    _print_table(("path", "value", "source") if brief else ("path", "value", "given", "meaning", "source"), values)
     inventory, table = machine.inventory(), load_prices(machine)
-    areas = area_rows(inventory, table)
-    typer.echo()
+    if sys.stdout.isatty():
+        typer.echo(f"\n{diagram.draw(inventory)}")
+    areas, prices = area_rows(inventory, table), price_rows(inventory, table)
     total = sum(row.area_mm2 for row in areas)
-    rows = [(row.unit, row.instances, row.area_mm2, row.source) for row in areas]
-    _print_table(("unit", "instances", "area_mm2", "source"), [*rows, ("total", "", total, "")])
-    typer.echo()
-    _print_table(
-        ("unit", "action", "price", "unit of price", "confidence", "source"),
-        [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in price_rows(inventory, table)],
-    )
+    tables: list[tuple[tuple[str, ...], list[tuple[object, ...]]]] = [
+        (
+            ("unit", "instances", "area_mm2", "source"),
+            [*((row.unit, row.instances, row.area_mm2, row.source) for row in areas), ("total", None, total, "")],
+        ),
+        (
+            ("unit", "action", "price", "unit of price", "confidence", "source"),
+            [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in prices],
+        ),
+    ]
+    for columns, rows in tables:
+        typer.echo()
+        cut = -1 if brief else None
+        _print_table(columns[:cut], [row[:cut] for row in rows])
 
 
 @app.command("list")
 def list_() -> None:
-    """List the accelerators, the presets of synthetic traces and the cost tables that come with archsim."""
+    """List the accelerators, hardware files, traces, presets of synthetic traces and cost tables of archsim."""
     from archsim.accelerators import registry
+    from archsim.accelerators.base import KINDS
     from archsim.cost import load_table, table_names
+    from archsim.simulate import load_accelerator
     from archsim.trace.presets import PRESETS
 
-    rows = [("accelerator", name, _first_line(accelerator)) for name, accelerator in sorted(registry().items())]
-    rows += [("synthetic trace", name, preset.source) for name, preset in PRESETS.items()]
+    machines = sorted(registry().items())
+    runners = {kind: ", ".join(name for name, machine in machines if machine.operand == kind) for kind in KINDS}
+    rows = [("accelerator", name, _first_line(accelerator)) for name, accelerator in machines]
+    for name, path in examples.machines().items():
+        rows.append(("hardware file", name, load_accelerator(path).config.description))
+    rows += [("trace", name, path.name) for name, path in examples.traces().items()]
+    for name, preset in PRESETS.items():
+        whose = f"; only for {runners[preset.operand]}" if preset.operand == "int" else ""
+        rows.append(("synthetic trace", name, f"{preset.source}{whose}"))
     rows += [("cost table", name, load_table(name).title) for name in table_names()]
-    _print_table(("kind", "name", "what it is"), rows)
+    if not sys.stdout.isatty():
+        _print_table(("kind", "name", "what it is"), rows)
+        return
+    for kind in dict.fromkeys(row[0] for row in rows):
+        _print_table((kind, "what it is"), [row[1:] for row in rows if row[0] == kind])
+        typer.echo()
 
 
 @app.command()
@@ -523,9 +692,10 @@ def _machine_names(paths: Sequence[Path]) -> list[str]:
     """What to call each machine of a comparison: the stem of its file, or its path where stems are equal."""
     stems = [path.stem for path in paths]
     names = [_one_line(stem if stems.count(stem) == 1 else str(path)) for stem, path in zip(stems, paths, strict=True)]
-    twice = [name for name in names if names.count(name) > 1]
+    files = [examples.find(path).resolve() for path in paths]
+    twice = [name for name, file in zip(names, files, strict=True) if files.count(file) > 1]
     if twice:
-        raise UsageError(f"compare: '{twice[0]}' is given twice")
+        raise UsageError(f"compare: '{twice[-1]}' is given twice")
     return names
 
 
@@ -562,51 +732,15 @@ def _ordered(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> list[dic
 # ------------------------------------------------------------------------------------------------------------ printing
 
 
-def _print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """A table on stdout: aligned on a terminal, tab-separated with full precision otherwise."""
-    if not sys.stdout.isatty():
-        for cells in (columns, *rows):
-            typer.echo("\t".join("" if cell is None else _one_line(str(cell)) for cell in cells))
+def _print_table(columns: Sequence[str], rows: Iterable[Iterable[object]], repeat: int = 1) -> None:
+    """A table on stdout: for people on a terminal, tab-separated with full precision otherwise."""
+    if sys.stdout.isatty():
+        from archsim.report.terminal import print_table
+
+        print_table(columns, ([_one_line(c) if isinstance(c, str) else c for c in cells] for cells in rows), repeat)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(markup=False, emoji=False, highlight=False)
-    given = [list(cells) for cells in rows]
-    numeric = [all(isinstance(line[i], int | float | None) for line in given) for i in range(len(columns))]
-    heads = [column.replace("_", " ") for column in columns]
-    lines = [[_for_people(cell) for cell in line] for line in given]
-    turned = [[head, *(line[i] for line in lines)] for i, head in enumerate(heads)]
-    if _width(heads, lines) > console.width >= _width(turned[0], turned[1:]):
-        # Too wide as it is, and not if turned: a row is then one quantity.
-        heads, lines, numeric = turned[0], turned[1:], [False, *[True] * len(given)]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for head, right in zip(heads, numeric, strict=True):
-        table.add_column(head, justify="right" if right else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
-
-
-def _width(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> int:
-    """Characters of a table whose heads may be broken between words."""
-    widest = (max(map(len, [*head.split(), *(line[i] for line in lines)])) for i, head in enumerate(heads))
-    return sum(widest) + 2 * (len(heads) - 1)
-
-
-def _for_people(cell: object) -> str:
-    """Numbers in four digits or so; millions and more with a letter, so that a row fits a terminal."""
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    if isinstance(cell, int | float) and abs(cell) >= 1e6:
-        for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-            if abs(cell) >= size:
-                return f"{cell / size:.4g} {letter}"
-    if isinstance(cell, int):
-        return f"{cell:,}"
-    if isinstance(cell, float):
-        return f"{cell:.4g}" if abs(cell) < 1e4 else f"{cell:,.0f}"
-    return "" if cell is None else _one_line(str(cell))
+    for cells in (columns, *rows):
+        typer.echo("\t".join("" if cell is None else _one_line(str(cell)) for cell in cells))
 
 
 @contextlib.contextmanager
@@ -630,9 +764,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
 
 
 def _note(message: str) -> None:
-    """Something worth knowing, for a person at a terminal."""
-    if sys.stderr.isatty():
-        typer.echo(message, err=True)
+    """Something worth knowing about what was done."""
+    typer.echo(_one_line(message), err=True)
 
 
 def _warn(message: str) -> None:
@@ -655,6 +788,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
     command = typer.main.get_command(app)
+    if "_ARCHSIM_COMPLETE" in os.environ and arguments is None:
+        command(prog_name="archsim")  # the shell asks how a word may go on
     # A stream that was closed before the start is None.
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115

@@ -47,6 +47,16 @@ class EngineError(ArchsimError):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the allowed name closest to ``name``, or the empty string."""
-    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    """`` (did you mean 'x'?)`` for the allowed name closest to ``name``, or the empty string.
+
+    What counts are the parts between dots in which the two differ: all files that end in ``.yaml`` are not alike.
+    """
+
+    def likeness(other: str) -> float:
+        mine, its = name.split("."), other.split(".")
+        left = ".".join(part for part in mine if part not in its)
+        right = ".".join(part for part in its if part not in mine)
+        return difflib.SequenceMatcher(None, left, right).ratio() if left and right else 1.0
+
+    closest = max(allowed, key=likeness, default=None)
+    return f" (did you mean '{closest}'?)" if closest is not None and likeness(closest) >= 0.5 else ""

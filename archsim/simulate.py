@@ -7,21 +7,21 @@ memory at a time.
 from __future__ import annotations
 
 import functools
-import multiprocessing
+import json
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsim.errors import UsageError
+from archsim import processes
+from archsim.errors import UsageError, nearest
 from archsim.report.report import Report
 
 if TYPE_CHECKING:
     from archsim.accelerators.base import Accelerator, EngineName
     from archsim.cost import CostTable
     from archsim.engine.result import LayerResult
-    from archsim.trace import Trace
+    from archsim.trace import Operation, Trace
 
 Progress = Callable[[str, int, int], None]
 """Called with a layer's name, how many layers are done, and how many there are."""
@@ -35,6 +35,17 @@ def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Acceler
     machines = registry()
     config = load_machine(path, {name: machine.Config for name, machine in machines.items()}, overrides)
     return machines[config.accelerator](config)
+
+
+def accelerator_for(
+    hardware: str | Path, trace: str | Path, loaded: Trace, overrides: Sequence[str] = ()
+) -> Accelerator:
+    """The machine of the file ``hardware``; UsageError if it cannot run the trace ``loaded`` from ``trace``."""
+    accelerator = load_accelerator(hardware, overrides)
+    problems = accelerator.problems(loaded)
+    if problems:
+        raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
+    return accelerator
 
 
 def load_prices(accelerator: Accelerator) -> CostTable:
@@ -54,30 +65,38 @@ def run(
     verify: bool = True,
     timeline: bool = False,
     progress: Progress | None = None,
+    **settings: object,
 ) -> Report:
-    """Simulate the spiking layers of the trace file ``trace`` on the machine of the file ``hardware``.
+    """Simulate the layers of the trace ``trace`` on the machine ``hardware``: files, or names such as loas and vgg9.
 
-    ``layers`` restricts the run to layers of these names. ``verify`` compares every output with the trace's. Raises
-    ConfigError, TraceError or UsageError for what is wrong with the input, all problems of a file at once.
+    ``overrides`` are settings as on the command line, ``"pe.count=32"``; ``settings`` the same by keyword, with two
+    underscores for a dot: ``pe__count=32``. ``layers`` restricts the run to layers of these names. ``verify`` compares
+    every output with the trace's. Raises ConfigError, TraceError or UsageError for what is wrong with the input, all
+    problems of a file at once.
     """
     from archsim.cost import area_rows, energy_rows, slow_memories
     from archsim.hardware.loading import resolved_yaml
     from archsim.trace import load_trace
 
-    accelerator = load_accelerator(hardware, overrides)
+    overrides = (*overrides, *(f"{name.replace('__', '.')}={_yaml(value)}" for name, value in settings.items()))
+    loaded = load_trace(trace)
+    accelerator = accelerator_for(hardware, trace, loaded, overrides)
     table = load_prices(accelerator)
     inventory = accelerator.inventory()
     area = area_rows(inventory, table)
-    loaded = load_trace(trace)
-    problems = accelerator.problems(loaded)
-    if problems:
-        raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
-    results = tuple(_layers(accelerator, loaded, engine, layers, verify, timeline, progress))
-    warnings = list(slow_memories(inventory, table, accelerator.clock_mhz))
-    simulated = {result.layer for result in results}
-    if left_out := [name for name in layers or () if name not in simulated]:
-        why = "without weights or with an input of another kind"
-        warnings.append(f"chosen but not simulated, {why}: {', '.join(left_out)}")
+    able = accelerator.layers(loaded)
+    chosen = able if layers is None else _chosen(accelerator, loaded, able, layers)
+    if not chosen:
+        reasons = [accelerator.leaves_out(loaded, loaded.operation(name)) for name in layers or ()]
+        raise UsageError([f"{hardware} cannot run {trace}: {reason}" for reason in reasons or ["no layer is chosen"]])
+    results = tuple(_layers(accelerator, loaded, chosen, engine, verify, timeline, progress))
+    left_out = [name for name in dict.fromkeys(layers or ()) if name not in {result.layer for result in results}]
+    warnings = [
+        *slow_memories(inventory, table, accelerator.clock_mhz),
+        *(f"not simulated: {accelerator.leaves_out(loaded, loaded.operation(name))}" for name in left_out),
+        *_fit(accelerator, overrides),
+        *_doubts(accelerator, results),
+    ]
     return Report(
         accelerator=accelerator.name,
         workload=loaded.network,
@@ -95,46 +114,102 @@ def run(
         compulsory_read_bytes={result.layer: result.compulsory_read_bytes for result in results},
         timeline=timeline,
         warnings=tuple(warnings),
+        hardware=str(hardware),
+        trace=str(trace),
+        overrides=tuple(overrides),
+        description=accelerator.config.description,
+        fitted=accelerator.config.fitted,
+        sram_size_kib=sum(
+            component.instances * float(component.parameters["capacity_bytes"]) / 1024
+            for component in inventory
+            if component.kind in ("cache", "sram")
+        ),
     )
+
+
+def _yaml(value: object) -> str:
+    """``value`` in one line of YAML; JSON is part of it."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a setting must be a number, a truth value, text, a list or a mapping: {error}") from error
 
 
 def run_each(hardware: Sequence[str | Path], trace: str | Path, **options: Any) -> Iterator[Report]:
     """:func:`run` of ``trace`` on several machines, in as many processes as there are cores, in the order given.
 
-    ``options`` are those of :func:`run`. Whatever ends the iteration early ends the processes too.
+    ``options`` are those of :func:`run`. Whatever ends the iteration early ends the processes too. Raises UsageError
+    for a machine whose process was killed.
     """
-    context = multiprocessing.get_context("spawn")
-    processes = min(len(hardware), os.cpu_count() or 1)
-    with context.Pool(processes, _leave_interrupts_to_the_parent) as pool:
-        yield from pool.imap(functools.partial(_run_one, trace=trace, options=options), hardware)
+    work = functools.partial(_run_one, trace=trace, options=options)
+    reports: dict[int, Report] = {}
+    given = iter(range(len(hardware)))
+    wanted = next(given, None)
+    for place, report in processes.results(work, hardware, os.cpu_count() or 1):
+        if report is None:
+            raise UsageError(f"{hardware[place]}: {processes.LOST}")
+        reports[place] = report
+        while wanted in reports:
+            yield reports.pop(wanted)
+            wanted = next(given, None)
 
 
 def _run_one(hardware: str | Path, trace: str | Path, options: dict[str, Any]) -> Report:
     return run(hardware, trace, **options)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _chosen(accelerator: Accelerator, trace: Trace, able: Sequence[Operation], names: Sequence[str]) -> list[Operation]:
+    """Those of ``able`` that are called one of ``names``; UsageError for a name that no operation has."""
+    known = {operation.name for operation in trace.operations}
+    allowed = [operation.name for operation in able]
+    unknown = [
+        f"no layer '{name}' in {trace.network}; {accelerator.name} runs {', '.join(allowed)}{nearest(name, allowed)}"
+        for name in names
+        if name not in known
+    ]
+    if unknown:
+        raise UsageError(unknown)
+    return [operation for operation in able if operation.name in names]
+
+
+def _fit(accelerator: Accelerator, overrides: Sequence[str]) -> Iterator[str]:
+    """What a fitted machine must say of itself."""
+    if accelerator.config.fitted:
+        yield "this machine is fitted: its constants reproduce published results and do not describe a chip"
+        if overrides:
+            yield f"{', '.join(overrides)}: the fit holds for the file as it is, not with other settings"
+
+
+def _doubts(accelerator: Accelerator, results: Sequence[LayerResult]) -> Iterator[str]:
+    """What the events of a run say against its numbers."""
+    from archsim.hardware.loading import field_rows
+
+    events: dict[str, int] = {}
+    for result in results:
+        for name, count in result.events.items():
+            events[name] = events.get(name, 0) + count
+    if unknown := events.pop("output_is_upper_bound", 0):
+        yield f"{unknown} of {len(results)} layers: outputs unknown, written as fully dense (upper bound)"
+    widths = {row.path.replace(".", "_"): row for row in field_rows(accelerator.config)}
+    for name, count in sorted(events.items()):
+        register, overflows, _ = name.partition("_overflows")
+        if overflows and count:
+            row = next((row for path, row in widths.items() if path.endswith(f"{register}_bits")), None)
+            bits, where = (row.value, row.path) if row else (accelerator.sum_bits, name)
+            yield f"{count:,} additions exceed {bits} bits ({where}); sums were kept exact"
 
 
 def _layers(
     accelerator: Accelerator,
     trace: Trace,
+    operations: Sequence[Operation],
     engine: EngineName,
-    layers: Sequence[str] | None,
     verify: bool,
     record: bool,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
     from archsim.accelerators.base import layer_of
 
-    chosen = {operation.name for operation in (trace.select(layers=layers) if layers is not None else trace).operations}
-    operations = [operation for operation in accelerator.layers(trace) if operation.name in chosen]
-    if not operations:
-        kind = {"spike": "spikes", "int": "integers"}[accelerator.operand]
-        raise UsageError(
-            f"{trace.path}: no layer to simulate: none of the chosen layers has weights and {kind} as input"
-        )
     for done, operation in enumerate(operations):
         if progress:
             progress(operation.name, done, len(operations))

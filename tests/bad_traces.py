@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from archsim.trace import save_trace
-from tests.small_traces import every_kind, tiny
+from tests.small_traces import every_kind, tiny, trained
 
 
 class Raw:
@@ -286,6 +286,41 @@ KIND_CHANGES = {
 }  # fmt: skip
 
 
+GRADIENT_CHANGES = {
+    # as above, of the trace of a step of training; conv2 has 3 x 75 = 225 neurons and timesteps, in 29 bytes
+    "bits after the last gradient": (
+        _array("gradient.conv2", lambda a: _with(a, -1, 0x80)),
+        "array 'gradient.conv2': the 7 bits after the last gradient must be zero, got 0x80"),
+    "missing gradient mask": (_without_array("gradient.conv2"), "array 'gradient.conv2' is missing"),
+    "gradient mask of nothing": (
+        _new_array("gradient.conv3", np.zeros(29, np.uint8)), "array 'gradient.conv3' is not in the record"),
+    "gradient mask not announced": (
+        _drop("operations/1/gradient_mask"), "array 'gradient.conv2' is not in the record"),
+    "gradient mask false": (
+        _set("operations/1/gradient_mask", False), "operations[1].gradient_mask: must be true or left out, got False"),
+    "gradient mask as text": (
+        _set("operations/1/gradient_mask", "yes"), "gradient_mask: input should be a valid boolean, got 'yes'"),
+    "gradient mask 1": (_set("operations/1/gradient_mask", 1), "gradient_mask: input should be a valid boolean, got 1"),
+    "gradient mask misspelt": (
+        _set("operations/1/gradient_masks", True), "unknown key (did you mean 'gradient_mask'?)"),
+    "gradient mask of a pool": (
+        _set("operations/2/gradient_mask", True), "operations[2].gradient_mask: unknown key"),
+    "gradient mask not packed": (
+        _array("gradient.conv2", lambda a: np.unpackbits(a)), "array 'gradient.conv2': got uint8 [232]; allowed"),
+    "gradient mask cut short": (
+        _array("gradient.conv2", lambda a: a[:-1]), "array 'gradient.conv2': got uint8 [28]; allowed: uint8 [29]"),
+    "gradient mask with a sign": (
+        _array("gradient.conv2", lambda a: a.view(np.int8)), "got int8 [29]; allowed: uint8 [29]"),
+    "gradient mask of booleans": (_array("gradient.conv2", lambda a: a != 0), "got bool [29]; allowed: uint8 [29]"),
+    "gradient mask in a later version": (_set("version", 2), "version: wrong version of trace, got 2; allowed: 1"),
+    "real gradients": (
+        _array("gradient.conv2", lambda a: np.zeros((3, 1, 5, 5, 3), np.float32)), "array 'gradient.conv2'"),
+    "gradient mask flipped": (
+        lambda raw: raw.arrays.update({"gradient.fc": ~raw.arrays["gradient.fc"]}),
+        "the 4 bits after the last gradient must be zero"),
+}  # fmt: skip
+
+
 RAW_META = {
     # name: (the bytes of the record, what the message must say)
     "meta not JSON": (b"{network: vgg}", "not JSON"),
@@ -413,7 +448,7 @@ FILES = {
     "zip bomb that lies": (lambda good, path: _lying_bomb(good, path), "'weight.conv2': is damaged"),
 }  # fmt: skip
 
-FAULTS = {**FILES, **CHANGES, **KIND_CHANGES, **RAW_META}
+FAULTS = {**FILES, **CHANGES, **KIND_CHANGES, **GRADIENT_CHANGES, **RAW_META}
 
 
 def good_trace(tmp_path: Path) -> Path:
@@ -432,9 +467,10 @@ def bad_trace(fault: str, good: Path) -> Path:
     elif fault in RAW_META:
         write(path, how, {})
     else:
-        if fault in KIND_CHANGES:
-            good = good.parent / "kinds.npz"
-            save_trace(every_kind(), good)
+        for changes, make in ((KIND_CHANGES, every_kind), (GRADIENT_CHANGES, trained)):
+            if fault in changes:
+                good = good.parent / f"{make.__name__}.npz"
+                save_trace(make(), good)
         raw = Raw(good)
         how(raw)
         write(path, raw.sealed(), raw.arrays)

@@ -62,6 +62,17 @@ def tiny(seed: int = 0, timesteps: int = 4, images: int = 2) -> Trace:
     return build(operations, {"pixels": pixels}, timesteps, scales={"pixels": 1 / 255})
 
 
+def trained(seed: int = 0, timesteps: int = 3) -> Trace:
+    """``tiny`` with random gradient masks of an encoder, a convolution and a classifier; their bits fill no byte."""
+    generator = np.random.default_rng(seed)
+    trace = tiny(seed, timesteps, images=1)
+    masks = {op.name: generator.random((timesteps, 1, *op.output_shape)) < 0.4 for op in trace if op.op != "pool"}
+    return Trace(
+        network="small", timesteps=timesteps, provenance=LABELS, tensors=contents(trace),
+        operations=[replace(op, gradient_mask=masks.get(op.name)) for op in trace], scales={"pixels": 1 / 255},
+    )  # fmt: skip
+
+
 def every_operation(seed: int = 0, timesteps: int = 3) -> Trace:
     """Branches that are added, concatenated, multiplied; IF and soft-reset neurons; integers that change in time."""
     generator = np.random.default_rng(seed)

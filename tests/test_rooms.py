@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"errors", "jit", ""}
+GROUND = {"errors", "examples", "jit", "processes", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -16,12 +16,18 @@ MAY_IMPORT = {
     "engine": {"engine", "hardware", "compress"},
     "accelerators": {"accelerators", "engine", "hardware", "compress", "trace"},
     "cost": {"cost", "hardware"},
-    "report": {"report", "engine", "cost"},
+    "report": {"report", "engine", "cost", "hardware"},
     "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
-    "cli": {"simulate", "accelerators", "engine", "report", "cost", "hardware", "trace", "export", "jit"},
+    "sweep": {"simulate", "hardware", "report"},
+    "cli": {
+        *("examples", "simulate", "sweep", "accelerators", "engine", "report", "cost", "hardware", "trace", "export"),
+        "jit",
+    },
     "__main__": {"cli"},
-    "__init__": {"simulate", "report", "trace", "hardware", "accelerators"},
+    "__init__": {"simulate", "sweep", "report", "trace", "hardware", "accelerators"},
     "errors": set(),
+    "examples": set(),
+    "processes": set(),
     "jit": set(),
 }
 LIBRARY_HOMES = {
@@ -34,7 +40,9 @@ LIBRARY_HOMES = {
     "snntorch": set(),
     "spikingjelly": set(),
     "typer": {"cli.py"},
-    "rich": {"cli.py"},
+    "rich": {"cli.py", "report/terminal.py"},
+    "distributed": {"sweep.py"},
+    "jinja2": {"report/page.py"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

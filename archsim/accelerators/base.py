@@ -23,6 +23,7 @@ from archsim.trace import Neuron, Operation, Trace
 
 EngineName = Literal["compiled", "reference"]
 WEIGHTED = ("conv2d", "linear")
+KINDS = {"spike": "spikes", "signed_spike": "signed spikes", "spike_time": "spike times", "int": "integers"}
 BLOCK_VALUES = 1 << 20
 """Full sums that are held at once while a layer is computed."""
 
@@ -44,6 +45,9 @@ class MachineConfig(Block):
 
     accelerator: str = Field(description="which machine this file describes")
     description: str = Field(max_length=500, description="one line for lists and reports")
+    fitted: bool = Field(
+        False, description="constants were chosen to reproduce published results; every report says so"
+    )
     clock_mhz: float = Field(ge=1e-3, le=100_000, description="base clock")
     technology_nm: int = Field(ge=1, le=1000, description="technology node of energy and area")
     timesteps: int = Field(ge=1, le=16, description="most timesteps that the machine is built for")
@@ -274,9 +278,30 @@ class Accelerator(ABC):
             found = [operation for operation in found if operation is not last]
         return found
 
+    def leaves_out(self, trace: Trace, operation: Operation) -> str:
+        """Why ``operation``, which is not among :meth:`layers`, is not simulated."""
+        kind = trace.kind(operation.inputs[0])
+        if operation.op not in WEIGHTED:
+            return f"{operation.name} has no weights"
+        if kind == "int" and self.operand == "spike" and operation.neuron is not None:
+            return f"{operation.name} reads pixels; the direct encoder is not simulated (DEVIATIONS, point 15)"
+        if kind != self.operand:
+            return f"{operation.name} reads {KINDS[kind]}; {self.name} runs layers that read {KINDS[self.operand]}"
+        return f"{operation.name} is the read-out, which scheduler.read_out skips"
+
     def problems(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, one line each; empty if it can."""
         found = []
+        layers = self.layers(trace)
+        if self.operand == "int" and (trace.timesteps > 1 or any(layer.neuron is not None for layer in layers)):
+            return [
+                f"{self.name} runs ANN traces (integers, T = 1), this one is of a spiking network, T = "
+                f"{trace.timesteps}; 'archsim trace synth --preset vgg16_ann' makes one that it runs"
+            ]
+        if not layers:
+            weighted = [self.leaves_out(trace, operation) for operation in trace.operations if operation.op in WEIGHTED]
+            why = "; ".join([*weighted[:1], "'archsim list' says what machines run"])
+            return [f"no layer to simulate: {why}"]
         if self.operand == "spike" and trace.timesteps > self.config.timesteps:
             found.append(
                 f"timesteps: the trace has {trace.timesteps}, the machine is built for {self.config.timesteps}; "
@@ -389,6 +414,11 @@ class Accelerator(ABC):
                 "dram_row_misses": outcome.row_misses,
             },
             completions=outcome.completions if len(outcome.completions) else None,
+            agents={
+                unit.first + instance: f"{unit.name} {instance}" if unit.built > 1 else unit.name
+                for unit in program.units
+                for instance in range(unit.simulated)
+            },
         )
 
 

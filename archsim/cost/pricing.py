@@ -193,7 +193,8 @@ class _Pricer:
             name = family_name(component)
             family = self.table.families.get(name)
             if family is None:
-                self.problems.append(f"{component.unit}: no family {name!r}{nearest(name, self.table.families)}")
+                hint = nearest(name, self.table.families)
+                self.problems.append(f"{component.unit}: no family {name!r}; it prices '{self.table.title}'{hint}")
             else:
                 known.append((component, family))
         return known

@@ -45,7 +45,8 @@ class LayerResult:
     least once.
     ``matches`` counts pairs of a non-zero weight and a non-silent input. ``actions`` counts what the units did, by
     (unit, action). ``mismatches`` is the number of outputs that differ from the trace, None where the trace holds
-    none to compare with. ``completions`` is, when asked for, int64 [n, 2] of (agent, completion cycle).
+    none to compare with. ``completions`` is, when asked for, int64 [n, 2] of (agent, completion cycle); ``agents``
+    says which unit instance each agent is.
     """
 
     layer: str
@@ -68,3 +69,4 @@ class LayerResult:
     engine_wall_s: float = 0.0
     events: Mapping[str, int] = field(default_factory=dict)
     completions: NDArray[np.int64] | None = None
+    agents: Mapping[int, str] = field(default_factory=dict)

@@ -18,7 +18,8 @@ A machine is described by nested :class:`Block` classes. Each accelerator has a 
             return self
 
 :func:`load_machine` reads the file, applies overrides (``pe.count=32``), picks the Config by the key ``accelerator``
-and reports *every* problem of the file and of the overrides at once, each with its position.
+and reports *every* problem of the file and of the overrides at once, each with its position. :func:`load_block` reads
+any other file that one Block describes in the same way.
 
 What a hardware file may contain is the plain part of YAML 1.2: one document of mappings, lists and scalars. Numbers
 follow the core schema (``1e9`` is a number, ``yes`` and ``010`` are text). Anchors, aliases, merge keys, tags and
@@ -31,7 +32,7 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -40,6 +41,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from archsim import examples
 from archsim.errors import ConfigError, nearest
 
 MAX_FILE_BYTES = 1 << 16
@@ -83,25 +85,42 @@ def load_machine(path: str | Path, registry: Mapping[str, type[BlockT]], overrid
     ``registry`` maps the allowed values of the key ``accelerator`` to the Config class that validates the file.
     Raises ConfigError with one line per problem: ``path:line:column key.path: what is wrong, got X; allowed: Y``.
     """
-    document = _Document(str(path))
-    document.parse(_read_text(Path(path)))
+    content = "a machine, starting with 'accelerator: NAME'"
+    document = _read(path, examples.find(path), overrides, content, "a hardware file")
+    return _validated(document, _config_class(document, registry))
+
+
+def load_block(path: str | Path, block_class: type[BlockT], kind: str, overrides: Sequence[str] = ()) -> BlockT:
+    """The ``block_class`` that the file at ``path`` describes, with ``overrides`` applied.
+
+    ``kind`` is what the file should be, such as "a network". Raises ConfigError as :func:`load_machine` does.
+    """
+    return _validated(_read(path, Path(path), overrides, kind, kind), block_class)
+
+
+def _read(name: str | Path, file: Path, overrides: Sequence[str], content: str, kind: str) -> _Document:
+    document = _Document(str(name))
+    document.parse(_read_text(file, kind), content)
     for override in overrides:
         document.override(override)
-    config_class = _config_class(document, registry)
-    config = None
-    if config_class is not None:
+    return document
+
+
+def _validated(document: _Document, block_class: type[BlockT] | None) -> BlockT:
+    block = None
+    if block_class is not None:
         try:
-            config = config_class.model_validate(document.data)
+            block = block_class.model_validate(document.data)
         except ValidationError as error:
-            _Translator(document, config_class).report(error)
-    if config is None or document.problems:
+            _Translator(document, block_class).report(error)
+    if block is None or document.problems:
         raise ConfigError(document.sorted_problems())
-    return config
+    return block
 
 
 def value_comments(path: str | Path) -> dict[str, str]:
     """What the file says behind its values: the comment of each scalar's line, by path. This is where sources stand."""
-    text = _read_text(Path(path))
+    text = _read_text(examples.find(path))
     lines = text.splitlines()
     found: dict[str, str] = {}
 
@@ -115,6 +134,23 @@ def value_comments(path: str | Path) -> dict[str, str]:
                 found[prefix] = rest.lstrip("# ")
 
     walk(yaml.compose(text, Loader=yaml.SafeLoader), "")
+    return found
+
+
+def explained_values(
+    path: str | Path, config: Block, overrides: Iterable[str] = ()
+) -> list[tuple[str, object, str, str, str]]:
+    """Every value of a machine: path, value, who gave it (file, override or default), meaning, source.
+
+    A value's source is the comment behind it in the file; an overridden value has none.
+    """
+    comments = value_comments(path)
+    overridden = tuple(f"{override_path(override)}." for override in overrides)
+    found = []
+    for row in field_rows(config):
+        given = "override" if f"{row.path}.".startswith(overridden) else "default" if row.is_default else "file"
+        source = comments.get(row.path, row.source) if given == "file" else row.source
+        found.append((row.path, row.value, given, row.description, source))
     return found
 
 
@@ -234,11 +270,11 @@ class _Document:
     overridden: list[KeyPath] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)  # (where, the whole line)
 
-    def parse(self, text: str) -> None:
-        """Fill in the values of the file; raises ConfigError when it is not YAML at all."""
+    def parse(self, text: str, content: str) -> None:
+        """Fill in the values of the file, which should hold ``content``; ConfigError when it is not YAML at all."""
         value = self._compose(text, (), self.name, positions=True)
         if value is None:
-            raise ConfigError(f"{self.name}: is empty; expected a machine, starting with 'accelerator: NAME'")
+            raise ConfigError(f"{self.name}: is empty; expected {content}")
         if self.problems and not isinstance(value, dict):
             raise ConfigError(self.sorted_problems())
         if not isinstance(value, dict):
@@ -387,23 +423,27 @@ class _Document:
         return text
 
 
-def _read_text(path: Path) -> str:
-    """The text of a hardware file, or a ConfigError that says why there is none."""
+def _read_text(path: Path, kind: str = "a hardware file") -> str:
+    """The text of the file, which should be of that kind, or a ConfigError that says why there is none."""
     try:
         if path.is_dir():
-            raise ConfigError(f"{path}: is a directory; expected a hardware file (YAML)")
+            raise ConfigError(f"{path}: is a directory; expected {kind} (YAML)")
         if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: is not a regular file; expected a hardware file (YAML)")
+            raise ConfigError(f"{path}: is not a regular file; expected {kind} (YAML)")
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        if len(path.parts) == 1:
+            siblings += examples.machines()
         raise ConfigError(f"{path}: no such file{nearest(path.name, siblings)}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConfigError(f"{_plain(str(path), 200)}: cannot be read: {reason}") from None
+    if content.startswith(b"PK"):
+        raise ConfigError(f"{path}: is a zip file, as a trace is; expected a hardware file (YAML)")
     if len(content) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: is larger than {MAX_FILE_BYTES} bytes; expected a hardware file (YAML)")
+        raise ConfigError(f"{path}: is larger than {MAX_FILE_BYTES} bytes; expected {kind} (YAML)")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -411,7 +451,7 @@ def _read_text(path: Path) -> str:
         column = error.start - content.rfind(b"\n", 0, error.start)
         byte = f"0x{content[error.start]:02x}"
         raise ConfigError(
-            f"{path}:{line}:{column}: is not UTF-8 text, got byte {byte}; expected a hardware file (YAML)"
+            f"{path}:{line}:{column}: is not UTF-8 text, got byte {byte}; expected {kind} (YAML)"
         ) from None
 
 
@@ -521,7 +561,7 @@ class _Translator:
         key = str(path[-1])
         block = _block_at(self.config_class, path[:-1])
         allowed = list(block.model_fields) if block else []
-        hint = nearest(key, allowed) or self._elsewhere(key)
+        hint = nearest(_dotted(path), [_dotted((*path[:-1], name)) for name in allowed]) or self._elsewhere(key)
         where = self.document.where(path, of_key=True)
         self.document.problem(where, path, f"unknown key; allowed: {', '.join(allowed)}{hint}")
 
@@ -536,7 +576,7 @@ class _Translator:
             self.document.problem(self.document.where(path), path, str(cause or details["msg"]))
             return
         for below, message in cause.problems.items():
-            full: KeyPath = (*path, *below.split("."))
+            full: KeyPath = (*path, *(int(part) if part.isdecimal() else part for part in below.split(".")))
             value = self.document.value(full)
             got = f", got {_show(value)}" if value is not _REFUSED and ", got " not in message else ""
             self.document.problem(self.document.where(full), full, message + got)
@@ -562,6 +602,8 @@ def _block_at(config_class: type[Block], path: KeyPath) -> type[Block] | None:
     """The Block class that describes the block at ``path``."""
     block: type[Block] | None = config_class
     for part in path:
+        if isinstance(part, int):  # an item of a list, described like its neighbours
+            continue
         if block is None or part not in block.model_fields:
             return None
         block = next(_blocks(block.model_fields[str(part)].annotation), None)

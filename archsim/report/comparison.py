@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from archsim.errors import UsageError
 from archsim.report.report import Report
 
 COLUMNS = (
     *("machine", "accelerator", "cycles", "latency_s", "speedup", "energy_pj", "energy_gain"),
-    *("energy_delay_pj_s", "energy_delay_gain", "area_mm2", "dram_bytes", "sram_bytes", "utilization", "verified"),
+    *(
+        "energy_delay_pj_s",
+        "energy_delay_gain",
+        "area_mm2",
+        "sram_size_kib",
+        "dram_bytes",
+        "sram_bytes",
+        "utilization",
+        "verified",
+        "fitted",
+    ),
+    *("layers", "timesteps", "images", "clock_mhz", "trace", "overrides"),
 )
 
 
@@ -17,8 +29,9 @@ def rows(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
     """One row per machine name, normalised to the first machine.
 
     ``speedup = latency of the first / latency``, ``energy_gain = energy of the first / energy``, and the same for their
-    product: more is better; None where the machine needed none.
+    product: more is better; None where the machine needed none. UsageError if two simulated different layers.
     """
+    _refuse_different_layers(reports)
     summaries = {machine: report.summary() for machine, report in reports.items()}
     for summary in summaries.values():
         summary["energy_delay_pj_s"] = summary["energy_pj"] * summary["latency_s"]
@@ -32,9 +45,52 @@ def rows(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
             "energy_delay_gain": _ratio(first["energy_delay_pj_s"], summary["energy_delay_pj_s"]),
             "dram_bytes": summary["dram_read_bytes"] + summary["dram_write_bytes"],
             "sram_bytes": summary["sram_read_bytes"] + summary["sram_write_bytes"],
+            "overrides": " ".join(summary["overrides"]),
         }
         for machine, summary in summaries.items()
     ]
+
+
+def notes(reports: Mapping[str, Report]) -> list[str]:
+    """What is not equal among the machines, or not in the numbers, a line each."""
+    found = ["area is that of the chip, without DRAM"]
+    dense = [machine for machine, report in reports.items() if not _skips_weights(report)]
+    if dense and len(dense) < len(reports):
+        found.append(f"every weight is stored and moved, zeros too, on {', '.join(dense)}; not on the others")
+    for what, values in (
+        ("clock", {machine: f"{report.clock_mhz:g} MHz" for machine, report in reports.items()}),
+        ("SRAM", {machine: f"{report.sram_size_kib:g} KiB" for machine, report in reports.items()}),
+    ):
+        groups: dict[str, list[str]] = {}
+        for machine, value in values.items():
+            groups.setdefault(value, []).append(machine)
+        if len(groups) > 1:
+            found.append(f"{what}: " + "; ".join(f"{value} on {', '.join(names)}" for value, names in groups.items()))
+    return found
+
+
+def _skips_weights(report: Report) -> bool:
+    """Whether weights come with a format that says where they are: only then zeros are left out."""
+    return any(row.tensor == "weight_format" for layer in report.layers for row in layer.traffic)
+
+
+def _refuse_different_layers(reports: Mapping[str, Report]) -> None:
+    ran = {machine: [layer.layer for layer in report.layers] for machine, report in reports.items()}
+    first, *others = ran
+    problems = [
+        f"compare: {first} and {other} simulate different layers ({_difference(ran[first], ran[other])}), so their "
+        "totals cannot be compared; choose layers that both run with --layers"
+        for other in others
+        if ran[other] != ran[first]
+    ]
+    if problems:
+        raise UsageError(problems)
+
+
+def _difference(some: Sequence[str], others: Sequence[str]) -> str:
+    """Layers that only one of two runs has, for each of them."""
+    only = ([layer for layer in some if layer not in others], [layer for layer in others if layer not in some])
+    return " against ".join(", ".join(layers) or "nothing more" for layers in only)
 
 
 def _ratio(reference: float, value: float) -> float | None:

@@ -14,7 +14,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from archsim.errors import UsageError
 
@@ -27,11 +27,15 @@ RESULT_FILES = (
     "units.csv",
     "resolved.yaml",
     "timeline.json",
+    "report.html",
 )
 FIGURES = "figures"
-RUN_FIGURES = ("latency", "energy", "traffic", "utilization")
+RUN_FIGURES = ("latency", "energy", "traffic", "utilization", "utilization_map")
 FIGURE_KINDS = {".png": b"\x89PNG", ".svg": b"<?xml"}
 """The first bytes of a figure by its suffix."""
+FIGURE_MARK = b"made by archsim"
+"""What every figure says in its metadata, so that a picture of somebody else is not taken for one."""
+MARKED_BYTES = 1 << 14
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -66,15 +70,15 @@ def results_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def result_file(path: str | Path, kind: bytes, inputs: Iterable[Path] = ()) -> Iterator[Path]:
+def result_file(path: str | Path, kind: bytes, inputs: Iterable[Path] = (), mark: bytes = b"") -> Iterator[Path]:
     """A temporary path that becomes the file ``path`` when the block ends well; UsageError if it cannot be written.
 
     An earlier file at ``path`` is replaced only if it is an empty or regular one that begins with ``kind``, as every
-    file that is written there does, and none of the ``inputs``.
+    file that is written there does, and has the ``mark`` near its beginning, and none of the ``inputs``.
     """
     target = Path(path).resolve()
     with _usage_error(f"{path}: cannot be written"):
-        _check_file(target, str(path), kind)
+        _check_file(target, str(path), kind, mark)
         if target in [given.resolve() for given in inputs]:
             raise UsageError(f"{path}: is read by this command; choose another file with -o")
     with _partial(target, str(path)) as partial:
@@ -85,10 +89,25 @@ def result_file(path: str | Path, kind: bytes, inputs: Iterable[Path] = ()) -> I
             partial.replace(target)
 
 
+@contextlib.contextmanager
+def open_to_append(path: Path, kind: bytes) -> Iterator[IO[str]]:
+    """The text file ``path``, made if there is none, to read and to add to; UsageError if that cannot be done.
+
+    An earlier file must be an empty or regular one that begins with ``kind``, or with a part of it.
+    """
+    with _usage_error(f"{path}: cannot be written"):
+        if not path.is_file() or not kind.startswith(path.read_bytes()[: len(kind)]):
+            _check_file(path.resolve(), str(path), kind)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8", newline="")
+    with file, _shown_as(str(path), path):
+        yield file
+
+
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write each text under its file name into ``folder``."""
+    """Write each text under its file name into ``folder``; what no encoding knows (odd file names) is spelt out."""
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 @contextlib.contextmanager
@@ -131,7 +150,7 @@ def _make_parents(folder: Path, made: list[Path]) -> None:
             made.append(candidate)
 
 
-def _check_file(target: Path, shown: str, kind: bytes) -> None:
+def _check_file(target: Path, shown: str, kind: bytes, mark: bytes = b"") -> None:
     if target.is_dir():
         raise UsageError(f"{shown}: is a directory; expected the name of a file to write")
     if not target.exists():
@@ -139,8 +158,8 @@ def _check_file(target: Path, shown: str, kind: bytes) -> None:
     if not target.is_file():
         raise UsageError(f"{shown}: is not a regular file; choose another file with -o")
     with target.open("rb") as file:
-        start = file.read(len(kind))
-    if start not in (b"", kind):
+        start = file.read(MARKED_BYTES)
+    if start and not (start.startswith(kind) and mark in start):
         raise UsageError(f"{shown}: is a file that archsim did not write; choose another file or move it away")
 
 

@@ -1,33 +1,47 @@
-"""Figures of a results folder or a comparison, as PNG and SVG.
+"""Figures of a results folder, a comparison or a sweep, as PNG and SVG.
 
-Each figure answers one question and can be read in grey: neighbouring colours differ in lightness and have their own
-hatch. The same input gives the same bytes.
+Each figure answers one question, says what was run, and can be read in grey: its fills differ in lightness or hatch.
+The same input gives the same bytes.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from archsim.errors import UsageError
 from archsim.report.comparison import COLUMNS as COMPARISON_COLUMNS
-from archsim.report.files import FIGURE_KINDS, FIGURES, RUN_FIGURES, result_file
+from archsim.report.files import FIGURE_KINDS, FIGURE_MARK, FIGURES, RUN_FIGURES, result_file
 from archsim.report.report import COLUMNS
 
-# Dark and light in turn, so that neighbours differ without colour.
-_COLOURS = ("#1f3b5c", "#e8c468", "#2a7f78", "#f0e3d0", "#7a2e3a", "#9cc3d5", "#4a4a4a", "#d98f6c")
+# Colour, hatch and its colour; in grey the plain ones are a dark, a middle and a light tone, the others hatched.
+_FILLS = (
+    ("#1f3b5c", "", "black"),
+    ("#e8c468", "", "black"),
+    ("#5f9f98", "", "black"),
+    ("#f4ece0", "....", "black"),
+    ("#7a2e3a", "////", "white"),
+    ("#c9dfe9", "\\\\\\\\", "black"),
+    ("#4a4a4a", "xxxx", "white"),
+    ("#d98f6c", "----", "black"),
+)
 MAX_TABLE_BYTES = 1 << 28
-_HATCHES = ("", "//", "", "..", "", "\\\\", "", "xx")
+MEASURED = {"latency_s": "latency", "energy_pj": "energy", "area_mm2": "area"}
+"""Columns of a sweep that are drawn, and what they are called."""
+MOST_PANELS = 4
 _STYLE = {
     "svg.hashsalt": "archsim",  # stable identifiers
     "svg.fonttype": "none",
@@ -42,24 +56,90 @@ _STYLE = {
 Tables = Mapping[str, pd.DataFrame]
 
 
+class _Figure(NamedTuple):
+    """What a figure asks, how it answers, and on how many panels side by side."""
+
+    title: str
+    draw: Callable[[Any, Tables], None]
+    panels: int = 1
+
+
 def plot(path: str | Path) -> list[Path]:
-    """Figures of the results folder ``path`` (into its ``figures/``) or of the comparison CSV ``path`` (next to it).
+    """Figures of the results folder ``path`` (into its ``figures/``), or of the CSV of a comparison or a sweep.
 
     Returns the files written. UsageError when ``path`` is neither.
     """
     path = Path(path)
     if path.is_dir():
         tables = {name: _read(path / f"{name}.csv", COLUMNS[name]) for name in COLUMNS}
+        what = _run_title(path / "summary.json")
         (path / FIGURES).mkdir(exist_ok=True)
-        drawings = {path / FIGURES / name: draw for name, draw in _RUN_FIGURES.items()}
+        figures = {path / FIGURES / name: figure for name, figure in _RUN_FIGURES.items()}
+    elif _is_sweep(path):
+        tables = {"sweep": _sweep_points(path)}
+        settings = _settings(tables["sweep"])
+        what = f"{Path(str(tables['sweep'].iloc[0]['hardware'])).stem}, {len(tables['sweep'])} points"
+        figures = {path.with_name(f"{path.stem}_tradeoff"): _TRADEOFF}
+        if settings:
+            figures[path.with_name(f"{path.stem}_sensitivity")] = _SENSITIVITY._replace(panels=len(settings))
     else:
         tables = {"comparison": _read(path, COMPARISON_COLUMNS)}
-        drawings = {path.with_suffix(""): _draw_comparison}
-    return [file for stem, draw in drawings.items() for file in save(stem, partial(_on, draw, tables))]
+        what = _comparison_title(tables["comparison"])
+        figures = {path.with_suffix(""): _COMPARISON}
+    return [
+        file
+        for stem, figure in figures.items()
+        for file in save(stem, partial(_on, figure.draw, tables), panels=figure.panels, title=(figure.title, what))
+    ]
 
 
-def _on(draw: Callable[[Axes, Tables], None], tables: Tables, axes: Axes) -> None:
+def _is_sweep(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(6) == b"point,"
+
+
+def _sweep_points(path: Path) -> pd.DataFrame:
+    """The points of a sweep that ran."""
+    table = _read(path, ("point", "hardware", "trace", "accelerator", *MEASURED, "error"))
+    table = table[table["error"].isna()]
+    if table.empty:
+        raise UsageError(f"{path}: no point of this sweep ran; nothing to plot")
+    return table
+
+
+def _settings(table: pd.DataFrame) -> list[str]:
+    """Settings of a sweep that take several values, at most as many as there is room for."""
+    names = list(table.columns)
+    between = names[names.index("trace") + 1 : names.index("accelerator")]
+    return [name for name in between if table[name].nunique() > 1][:MOST_PANELS]
+
+
+def _on(draw: Callable[[Any, Tables], None], tables: Tables, axes: Any) -> None:
     draw(axes, tables)
+
+
+def _run_title(path: Path) -> str:
+    """``loas, vgg16_dual_sparse, T = 4, 4 images``, from the summary of a run."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        machine, trace = (Path(summary[name]).stem for name in ("hardware", "trace"))
+        machine += " (fitted)" * summary["fitted"]
+        changed = [f"with {' '.join(summary['overrides'])}"] if summary["overrides"] else []
+        return ", ".join([machine, *changed, trace, *_size(summary)])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: is not the summary of a run of this version, {type(error).__name__}") from error
+
+
+def _comparison_title(table: pd.DataFrame) -> str:
+    first = {str(name): value for name, value in table.iloc[0].items()}
+    return ", ".join([Path(str(first["trace"])).stem, f"{first['layers']} layers", *_size(first)])
+
+
+def _size(facts: Mapping[str, Any]) -> list[str]:
+    images = int(facts["images"])
+    return [f"T = {int(facts['timesteps'])}", f"{images} image{'s' if images > 1 else ''}"]
 
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -89,15 +169,27 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def save(stem: Path, draw: Callable[[Axes], None], size: tuple[float, float] = (7.0, 3.6)) -> list[Path]:
-    """Write what ``draw`` draws as ``stem``.png and ``stem``.svg, ``size`` inches large; returns the files written."""
+def save(
+    stem: Path,
+    draw: Callable[[Any], None],
+    size: tuple[float, float] = (7.0, 3.6),
+    panels: int = 1,
+    title: tuple[str, str] | None = None,
+) -> list[Path]:
+    """Write what ``draw`` draws as ``stem``.png and ``stem``.svg, ``size`` inches large; returns the files written.
+
+    ``draw`` gets the axes, an array of them if there are several ``panels``; ``title`` has two lines.
+    """
     written = []
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=size, layout="constrained")  # no pyplot: no window, no state shared with the user's
-        draw(figure.subplots())
-        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+        draw(figure.subplots(1, panels))
+        if title:
+            figure.suptitle("\n".join(title), x=0.01, ha="left", fontsize=9)
+        mark = FIGURE_MARK.decode()
+        for suffix, metadata in ((".png", {"Software": mark}), (".svg", {"Date": None, "Creator": mark})):
             target = stem.with_name(stem.name + suffix)
-            with result_file(target, FIGURE_KINDS[suffix]) as partial:
+            with result_file(target, FIGURE_KINDS[suffix], mark=FIGURE_MARK) as partial:
                 figure.savefig(partial, format=suffix[1:], metadata=metadata)
             written.append(target)
     return written
@@ -105,70 +197,172 @@ def save(stem: Path, draw: Callable[[Axes], None], size: tuple[float, float] = (
 
 def _draw_latency(axes: Axes, tables: Tables) -> None:
     layers = tables["layers"].set_index("layer")
-    shares = pd.DataFrame({"compute": layers["compute_cycles"], "stall": layers["stall_cycles"]})
-    stacked(axes, shares)
-    axes.set_title("Where the time goes", loc="left")
+    stacked(axes, pd.DataFrame({"compute": layers["compute_cycles"], "stall": layers["stall_cycles"]}))
     axes.set(ylabel="cycles")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
 
 
 def _draw_energy(axes: Axes, tables: Tables) -> None:
-    energy = tables["energy"].groupby("unit", sort=False)["energy_pj"].sum().sort_values(kind="stable")
-    axes.barh(energy.index, energy / 1e6, color=_COLOURS[0])
-    axes.set_title("Where the energy goes", loc="left")
+    energy = tables["energy"].groupby("unit", sort=False)["energy_pj"].sum().sort_values(kind="stable") / 1e6
+    bars = axes.barh(energy.index, energy, color=_FILLS[0][0])
+    axes.bar_label(bars, [number(value) for value in energy], padding=3, fontsize=8)
+    axes.margins(x=0.1)
     axes.set(xlabel="energy [µJ]")
 
 
-def _draw_traffic(axes: Axes, tables: Tables) -> None:
+def _draw_traffic(panels: NDArray[Any], tables: Tables) -> None:
+    """SRAM and DRAM apart, because the one is many times the other."""
     traffic = tables["traffic"]
-    place = traffic["level"] + " " + traffic["direction"]
-    stacked(axes, traffic.groupby([place, traffic["tensor"]], sort=False)["bytes"].sum().unstack(fill_value=0) / 1024)
-    axes.set_title("What moves", loc="left")
-    axes.set(ylabel="traffic [KiB]")
+    tensors = list(dict.fromkeys(traffic["tensor"]))
+    for axes, level in zip(panels, ("sram", "dram"), strict=True):
+        rows = traffic[traffic["level"] == level]
+        moved = rows.groupby(["direction", "tensor"])["bytes"].sum().unstack(fill_value=0) / (1 << 20)
+        moved = moved.reindex(index=["read", "write"], columns=tensors, fill_value=0)
+        stacked(axes, moved, totals=True)
+        axes.set_title(level.upper(), loc="left", fontsize=9)
+        axes.set(ylabel="traffic [MiB]")
+        axes.get_legend().remove()
+    panels[0].figure.legend(
+        *panels[0].get_legend_handles_labels(), frameon=False, ncols=4, loc="outside lower center", fontsize=8
+    )  # fmt: skip
 
 
 def _draw_utilization(axes: Axes, tables: Tables) -> None:
+    """Units that compute: what only moves data is never busy, and its stalls say nothing of the machine."""
     units = tables["units"].groupby("unit", sort=False)[["busy_cycles", "stall_cycles", "idle_cycles"]].sum()
+    units = units[units["busy_cycles"] > 0]
     shares = units.div(units.sum(axis="columns").clip(lower=1), axis="index") * 100
     stacked(axes, shares.rename(columns=lambda name: name.removesuffix("_cycles")))
-    axes.set_title("How busy the units are", loc="left")
     axes.set(ylabel="share of cycles [%]", ylim=(0, 100))
+    axes.set_xlabel("stall: waits for operands, memory or room; idle: waits at a barrier, or has ended", fontsize=7.5)
+
+
+def _draw_utilization_map(axes: Axes, tables: Tables) -> None:
+    """Instances of a unit together; units that compute, as above."""
+    units = tables["units"].groupby(["unit", "layer"], sort=False)[["busy_cycles", "stall_cycles", "idle_cycles"]].sum()
+    shares = (units["busy_cycles"] / units.sum(axis="columns").clip(lower=1) * 100).unstack(sort=False)
+    shares = shares[(shares > 0).any(axis="columns")]
+    axes.imshow(shares, cmap="Greys", vmin=0, vmax=100, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares.to_numpy()):
+        if len(shares.columns) <= 24:
+            axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7,
+                      color="white" if share > 55 else "black")  # fmt: skip
+    axes.set_yticks(np.arange(len(shares)), shares.index)
+    axes.set_xticks(np.arange(len(shares.columns)), shares.columns, rotation=45, ha="right", fontsize=7)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _draw_tradeoff(axes: Axes, tables: Tables) -> None:
+    """Every point by latency and energy; those that no other point of the same trace beats in both are joined."""
+    table = tables["sweep"]
+    for place, (trace, points) in enumerate(table.groupby("trace", sort=False)):
+        latency, energy = points["latency_s"] * 1e3, points["energy_pj"] / 1e6
+        fill, marker = _FILLS[place % len(_FILLS)][0], "os^Dv<>P"[place % 8]
+        axes.scatter(latency, energy, s=22, marker=marker, facecolor="white", edgecolor=fill, linewidth=0.9)
+        front = pd.DataFrame({"x": latency, "y": energy}).sort_values(["x", "y"], kind="stable")
+        front = front[front["y"] < front["y"].cummin().shift(fill_value=np.inf)]
+        name = Path(str(trace)).stem
+        axes.plot(front["x"], front["y"], color=fill, marker=marker, markersize=5, linewidth=1, label=name)
+    axes.set(xlabel="latency [ms] (log)", ylabel="energy [µJ] (log)", xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    axes.legend(frameon=False, fontsize=8, title="joined: no point is better in both", title_fontsize=8)
+
+
+def _draw_sensitivity(panels: Any, tables: Tables) -> None:
+    """Geometric means over all other settings and traces, relative to the first value of a setting."""
+    table = tables["sweep"]
+    settings = _settings(table)
+    for axes, setting in zip(np.atleast_1d(panels), settings, strict=True):
+        logarithms = table[[setting]].join(table[list(MEASURED)].transform(np.log))
+        means = logarithms.groupby(setting, sort=False).mean().transform(np.exp)
+        means = means / means.iloc[0]
+        for place, (name, label) in enumerate(MEASURED.items()):
+            style = {"color": _FILLS[(0, 4, 2)[place]][0], "marker": "os^"[place], "linestyle": ("-", "--", ":")[place]}
+            axes.plot(np.arange(len(means)), means[name], label=label, markersize=5, linewidth=1.2, **style)
+        axes.set_xticks(np.arange(len(means)), [str(value) for value in means.index])
+        axes.axhline(1, color="black", linewidth=0.5)
+        axes.set_xlabel(setting)
+    np.atleast_1d(panels)[0].set_ylabel("relative to the first value")
+    np.atleast_1d(panels)[0].legend(frameon=False, fontsize=8)
 
 
 def _draw_comparison(axes: Axes, tables: Tables) -> None:
-    table = tables["comparison"].set_index("machine")[["speedup", "energy_gain", "energy_delay_gain"]]
-    grouped(axes, table.rename(columns=lambda column: column.replace("_", " ")))
+    compared = tables["comparison"]
+    names = compared["machine"].str.cat(compared["fitted"].map({True: " (fitted)", False: ""}))
+    table = compared.set_index(names)[["speedup", "energy_gain", "energy_delay_gain"]]
+    grouped(axes, table.rename(columns=lambda column: column.replace("_", " ")), values=True)
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_title(f"Against {table.index[0]}", loc="left")
-    axes.set(ylabel="ratio, more is better")
+    logarithmic(axes)
+    axes.set(ylabel=f"against {table.index[0]} (log), more is better")
 
 
-_RUN_FIGURES: Mapping[str, Callable[[Axes, Tables], None]] = dict(
-    zip(RUN_FIGURES, (_draw_latency, _draw_energy, _draw_traffic, _draw_utilization), strict=True)
+_RUN_FIGURES: Mapping[str, _Figure] = dict(
+    zip(
+        RUN_FIGURES,
+        (
+            _Figure("Where the time goes", _draw_latency),
+            _Figure("Where the energy goes", _draw_energy),
+            _Figure("What moves", _draw_traffic, 2),
+            _Figure("How busy the computing units are", _draw_utilization),
+            _Figure("Busy share of cycles [%], unit by layer", _draw_utilization_map),
+        ),
+        strict=True,
+    )
 )
+_TRADEOFF = _Figure("What speed costs", _draw_tradeoff)
+_SENSITIVITY = _Figure("What each setting does, all others averaged", _draw_sensitivity)
+_COMPARISON = _Figure("Faster, and with less energy?", _draw_comparison)
 
 
-def stacked(axes: Axes, table: pd.DataFrame) -> None:
-    """One bar per row of ``table``, made of its columns on top of each other."""
+def stacked(axes: Axes, table: pd.DataFrame, totals: bool = False) -> None:
+    """One bar per row of ``table``, made of its columns on top of each other; ``totals`` are written above it."""
     base = np.zeros(len(table))
     for i, column in enumerate(table.columns):
         heights = table[column].to_numpy(dtype=float)
-        _bar(axes, np.arange(len(table)), heights, i, label=str(column), width=0.8, bottom=base)
+        bars = _bar(axes, np.arange(len(table)), heights, i, label=str(column), width=0.8, bottom=base)
         base = base + heights
+    if totals:
+        axes.bar_label(bars, [number(height) for height in base], padding=2, fontsize=8)
+        axes.set_ylim(top=max(1.12 * base.max(), 1e-3))
     _label(axes, table)
 
 
-def grouped(axes: Axes, table: pd.DataFrame) -> None:
-    """A group of bars per row of ``table``, one for each of its columns."""
+def grouped(axes: Axes, table: pd.DataFrame, values: bool = False) -> None:
+    """A group of bars per row of ``table``, one for each of its columns; ``values`` are written above them."""
     width = 0.8 / len(table.columns)
     for i, column in enumerate(table.columns):
         places = np.arange(len(table)) + (i - (len(table.columns) - 1) / 2) * width
-        _bar(axes, places, table[column].to_numpy(dtype=float), i, label=str(column), width=width)
+        heights = table[column].to_numpy(dtype=float)
+        bars = _bar(axes, places, heights, i, label=str(column), width=width)
+        if values:
+            texts = ["" if np.isnan(height) else number(height) for height in heights]
+            blank = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a line of reference does not cross it
+            axes.bar_label(bars, texts, padding=2, fontsize=6.5, rotation=90, bbox=blank)
     _label(axes, table)
 
 
-def _bar(axes: Axes, places: NDArray[Any], heights: NDArray[Any], i: int, **style: Any) -> None:
-    colour, hatch = _COLOURS[i % len(_COLOURS)], _HATCHES[i % len(_HATCHES)]
-    axes.bar(places, heights, color=colour, hatch=hatch, edgecolor="black", linewidth=0.4, **style)
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic vertical axis with room for what stands on the bars, and plain numbers at 1, 2 and 5."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / 1.3, high * (high / low) ** 0.15)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+
+
+def number(value: float) -> str:
+    """Two digits or so, as there is room for on a bar."""
+    return f"{value:,.0f}" if abs(value) >= 99.5 or not value else f"{value:.2g}"
+
+
+def _bar(axes: Axes, places: NDArray[Any], heights: NDArray[Any], i: int, **style: Any) -> BarContainer:
+    colour, hatch, edge = _FILLS[i % len(_FILLS)]
+    return axes.bar(places, heights, color=colour, hatch=hatch, edgecolor=edge, linewidth=0.4, **style)
 
 
 def _label(axes: Axes, table: pd.DataFrame) -> None:

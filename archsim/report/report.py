@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.metadata
 import math
 import platform
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import archsim
 from archsim.engine.result import LayerResult
-from archsim.report import files, invariants, timeline
+from archsim.report import files, invariants, terminal, timeline
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,15 +57,17 @@ class AreaRow(Protocol):
     def source(self) -> str: ...  # noqa: D102
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """One run: what was run, the layers in order, and what they cost.
 
     ``energy`` holds the energy rows of each layer, in the order of ``layers``. Layers run one after the other, so
     ``cycles`` of the run is their sum and ``latency_s = cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace
     together. ``resolved`` is the whole machine as YAML. ``compulsory_read_bytes`` says by layer name how many bytes
-    must be read from DRAM at least once. ``warnings`` say what is doubtful about the machine. A
-    Report that contradicts itself cannot be made: see :mod:`archsim.report.invariants`.
+    must be read from DRAM at least once. ``warnings`` say what is doubtful about the run. ``hardware`` and ``trace``
+    are the files as they were given, ``overrides`` what was changed of the machine's, ``description`` and ``fitted``
+    what its file says of it; ``sram_size_kib`` is the capacity of its memories, tags and registers apart. A Report
+    that contradicts itself cannot be made: see :mod:`archsim.report.invariants`.
     """
 
     accelerator: str
@@ -81,9 +84,41 @@ class Report:
     compulsory_read_bytes: Mapping[str, int] = field(default_factory=dict)
     timeline: bool = False
     warnings: tuple[str, ...] = ()
+    hardware: str = ""
+    trace: str = ""
+    overrides: tuple[str, ...] = ()
+    description: str = ""
+    fitted: bool = False
+    sram_size_kib: float = 0.0
 
     def __post_init__(self) -> None:
         invariants.check(self)
+
+    def __repr__(self) -> str:
+        told = self._told()
+        return f"<Report: {self.workload} on {self.accelerator}, {', '.join(told)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the key numbers and the table of layers."""
+        head = html.escape(f"{self.workload} on {self.accelerator}")
+        return (
+            f"<p><b>{head}</b>: {html.escape(', '.join(self._told()))}</p>{self.frame('layers').to_html(index=False)}"
+        )
+
+    def _told(self) -> list[str]:
+        """Key numbers for people."""
+        summary = self.summary()
+        shown = [terminal.column(name, [summary[name]]) for name in ("latency_s", "energy_pj", "area_mm2")]
+        verified = {
+            True: "verified bit for bit",
+            False: f"{summary['mismatches']} outputs differ",
+            None: "not verified",
+        }
+        return [
+            f"{summary['cycles']:,} cycles",
+            *(f"{text} {head.partition('[')[2].rstrip(']')}" for head, text in shown),
+            verified[summary["verified"]],
+        ]
 
     def summary(self) -> dict[str, Any]:
         """The totals of the run, as in ``summary.json``.
@@ -98,12 +133,18 @@ class Report:
         compared = [layer.mismatches for layer in self.layers if layer.mismatches is not None]
         return {
             "accelerator": self.accelerator,
+            "description": self.description,
+            "fitted": self.fitted,
+            "hardware": self.hardware,
+            "overrides": list(self.overrides),
             "workload": self.workload,
+            "trace": self.trace,
             "labels": dict(self.labels),
             "engine": self.engine,
             "archsim_version": archsim.__version__,
             "trace_sha256": self.trace_sha256,
             "images": self.images,
+            "timesteps": max((layer.timesteps for layer in self.layers), default=0),
             "layers": len(self.layers),
             "clock_mhz": self.clock_mhz,
             "cycles": cycles,
@@ -116,6 +157,7 @@ class Report:
             "leakage_pj": math.fsum(row["energy_pj"] for row in self._energy_rows() if row["action"] == "leakage"),
             "power_mw": energy_pj * 1e-9 / latency_s if cycles else 0.0,
             "area_mm2": math.fsum(row.area_mm2 for row in self.area),
+            "sram_size_kib": self.sram_size_kib,
             **{name: sum(_traffic_sums(layer)[name] for layer in self.layers) for name in TRAFFIC_SUMS},
             "events": self._events(),
             "verified": not any(compared) if compared else None,

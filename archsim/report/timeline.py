@@ -1,7 +1,8 @@
 """The completions of a run as trace-event JSON, which the Perfetto viewer (ui.perfetto.dev) opens.
 
-One process per run, one thread per agent, one slice per operation. A slice ends when the operation completed and starts
-when the agent's one before did, so waiting is part of the slice. The viewer's microsecond stands for one cycle.
+One process per run, one thread per agent, called after its unit, one slice per operation. A slice ends when the
+operation completed and starts when the agent's one before did, so waiting is part of the slice. The viewer's
+microsecond stands for one cycle.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def trace_events(layers: Sequence[LayerResult]) -> str:
             f"--timeline: {events} operations are more than the {MAX_EVENTS} that the viewer opens; choose --layers"
         )
     agents = sorted({agent for layer in layers for agent in _agents(layer)})
-    names = {LAYERS: "layers", **{agent + 1: f"agent {agent}" for agent in agents}}
+    known = {agent: name for layer in layers for agent, name in layer.agents.items()}
+    names = {LAYERS: "layers", **{agent + 1: known.get(agent, f"agent {agent}") for agent in agents}}
     named = [_name("process_name", 0, "archsim, 1 us = 1 cycle")]
     named += [_name("thread_name", thread, name) for thread, name in names.items()]
     slices: list[dict[str, object]] = []

@@ -1,4 +1,4 @@
-"""The contents of arrays: how spikes are packed, what values may be, and the hash over everything.
+"""The contents of arrays: how spikes and masks are packed, what values may be, and the hash over everything.
 
 Packing: the bits of a tensor in C order (the last axis fastest), eight to a byte, the first in the lowest bit, zeros
 after the last. In numpy: ``numpy.packbits(spikes, bitorder="little")``. A signed spike is two bits, in two's
@@ -56,12 +56,12 @@ def first_spike_times(spikes: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.where(spikes.any(0), spikes.argmax(0), NEVER).astype(np.uint8)
 
 
-def stray_bits(packed: NDArray[Any], bits: int, where: str) -> list[str]:
+def stray_bits(packed: NDArray[Any], bits: int, where: str, what: str = "spike") -> list[str]:
     """The problem of packed spikes, ``bits`` bits in all, whose last byte has more bits set after the last spike."""
     unused = 8 * packed.size - bits
     if not unused or not int(packed[-1]) >> (8 - unused):
         return []
-    return [f"{where}: the {unused} bits after the last spike must be zero, got {int(packed[-1]):#04x}"]
+    return [f"{where}: the {unused} bits after the last {what} must be zero, got {int(packed[-1]):#04x}"]
 
 
 def decode(meta: Meta, name: str, stored: NDArray[Any]) -> NDArray[Any]:
@@ -145,7 +145,7 @@ def _values(meta: Meta, name: str, array: NDArray[Any], spec: ArraySpec, where: 
     if role == "weight":
         bits = next(record.weight.bits for record in meta.operations if record.name == owner)  # type: ignore[union-attr]
         return _unfit(array, bits, where)
-    return []
+    return stray_bits(array, spec.elements, where, "gradient") if role == "gradient" else []
 
 
 def _tensor_values(meta: Meta, name: str, array: NDArray[Any], spec: ArraySpec, where: str) -> list[str]:

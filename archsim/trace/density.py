@@ -25,7 +25,8 @@ class LayerStatistics:
     ``operand`` is the kind of the input and ``operand_bits`` the width of its values. ``words`` = M K,
     ``active_words`` of them are not silent. Of inputs that are spikes, ``spikes`` counts those in all timesteps and
     ``fire_once_words`` the words with exactly one (None for integers). ``input_density`` is the share of spikes, or of
-    integers that are not zero, in the feature map itself, without padding.
+    integers that are not zero, in the feature map itself, without padding. Of a step of training, ``gradients`` is how
+    many potentials, of ``potentials`` in all timesteps, have a gradient that is not zero (None where no mask is known).
     """
 
     layer: str
@@ -43,6 +44,8 @@ class LayerStatistics:
     input_density: float | None = None
     operand: str = ""
     operand_bits: int | None = None
+    potentials: int | None = None
+    gradients: int | None = None
 
     @property
     def spike_density(self) -> float | None:
@@ -64,9 +67,14 @@ class LayerStatistics:
         """Share of weights that are not zero."""
         return self.weight_nonzeros / self.weights if self.weights else None
 
+    @property
+    def gradient_density(self) -> float | None:
+        """Share of potentials, in all timesteps, whose gradient is not zero."""
+        return None if self.gradients is None or not self.potentials else self.gradients / self.potentials
+
     def row(self) -> dict[str, Any]:
         """All of it as one flat dictionary, ratios included."""
-        ratios = ("spike_density", "silent_ratio", "fire_once_ratio", "weight_density")
+        ratios = ("spike_density", "silent_ratio", "fire_once_ratio", "weight_density", "gradient_density")
         return asdict(self) | {name: getattr(self, name) for name in ratios}
 
 
@@ -76,7 +84,10 @@ def statistics(trace: Trace) -> list[LayerStatistics]:
 
 
 def total(layers: Iterable[LayerStatistics]) -> LayerStatistics:
-    """The layers that read spikes together, or all where none does: every word and every weight counts once."""
+    """The layers that read spikes together, or all where none does: every word and every weight counts once.
+
+    Gradients are those of all layers that have a mask, whatever they read.
+    """
     layers = list(layers)
     spiking = [layer for layer in layers if layer.spikes is not None]
     counted = spiking or layers
@@ -84,6 +95,7 @@ def total(layers: Iterable[LayerStatistics]) -> LayerStatistics:
     def add(name: str) -> int:
         return sum(getattr(layer, name) for layer in counted)
 
+    trained = [layer for layer in layers if layer.potentials is not None]
     return LayerStatistics(
         layer="total",
         op="",
@@ -97,6 +109,8 @@ def total(layers: Iterable[LayerStatistics]) -> LayerStatistics:
         weight_nonzeros=add("weight_nonzeros"),
         spikes=add("spikes") if spiking else None,
         fire_once_words=add("fire_once_words") if spiking else None,
+        potentials=sum(layer.potentials or 0 for layer in trained) if trained else None,
+        gradients=sum(layer.gradients or 0 for layer in trained) if trained else None,
     )
 
 
@@ -122,6 +136,9 @@ def _layer(trace: Trace, operation: Operation) -> LayerStatistics:
     counts: dict[str, Any] = {}
     if trace.kind(name) != "int":
         counts = {"spikes": int((times * rows).sum()), "fire_once_words": int(((times == 1) * rows).sum())}
+    mask = operation.gradient_mask
+    if mask is not None:
+        counts |= {"potentials": mask.size, "gradients": int(np.count_nonzero(mask))}
     weight = operation.weight
     assert weight is not None, "convolutions and linear layers have weights"
     m, n, k = operation.m, operation.n, operation.k

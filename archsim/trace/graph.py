@@ -77,6 +77,11 @@ def timed_shape(meta: Meta, tensor: TensorRecord) -> Shape:
     return (*((meta.timesteps,) if tensor.per_timestep else ()), meta.images, *tensor.shape)
 
 
+def gradient_shape(meta: Meta, geometry: Geometry) -> Shape:
+    """Shape of the gradient mask of an operation: [T, I, ...], one bit for each of its outputs."""
+    return (meta.timesteps, meta.images, *geometry.output)
+
+
 def operand_bits(meta: Meta, tensor: TensorRecord) -> int:
     """Width of one value: 1 for spikes, 2 for signed ones, enough for T times and never, or that of the integers."""
     if isinstance(tensor, IntegerTensor):
@@ -286,6 +291,9 @@ class _Resolver:
                 yield f"bias.{record.name}", path, ArraySpec("int32", (channels,), channels)
             if getattr(record, "neuron", None) is not None:
                 yield f"threshold.{record.name}", path, ArraySpec("int32", (channels,), channels)
+            if getattr(record, "gradient_mask", None):
+                elements = math.prod(gradient_shape(self.meta, geometry))
+                yield f"gradient.{record.name}", path, ArraySpec("uint8", (-(-elements // 8),), elements)
 
 
 def _listed(shapes: tuple[Shape, ...]) -> str:

@@ -27,13 +27,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import TraceError, UsageError, nearest
 from archsim.trace import content, graph, schema
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 _HERE = "trace"
 _INTEGERS = ", ".join(schema.INTEGER_DTYPES)
@@ -63,7 +65,7 @@ class Neuron:
     fires_at_threshold: bool = False
 
 
-class _Stored:
+class _Stored(Generic[ScalarT]):
     """An array attribute that is decoded when asked for: its value is an array, or a function that returns one."""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -72,14 +74,14 @@ class _Stored:
     @overload
     def __get__(self, instance: None, owner: type) -> None: ...
     @overload
-    def __get__(self, instance: object, owner: type) -> NDArray[np.int8] | None: ...
-    def __get__(self, instance: object | None, owner: type) -> NDArray[np.int8] | None:
+    def __get__(self, instance: object, owner: type) -> NDArray[ScalarT] | None: ...
+    def __get__(self, instance: object | None, owner: type) -> NDArray[ScalarT] | None:
         if instance is None:
             return None
         value = instance.__dict__.get(self._name)
         return value() if callable(value) else value
 
-    def __set__(self, instance: object, value: NDArray[np.int8] | Callable[[], NDArray[np.int8]] | None) -> None:
+    def __set__(self, instance: object, value: NDArray[ScalarT] | Callable[[], NDArray[ScalarT]] | None) -> None:
         instance.__dict__[self._name] = value
 
 
@@ -93,8 +95,13 @@ class Operation:
     kernel of a convolution is that of its weight), ``neuron`` where the output is spikes. An operation with weights
     and without a neuron writes integers at every timestep (logits). ``weight_scale`` times a weight is its real value.
 
+    Of a step of training, an operation with weights may carry ``gradient_mask``, bool [T, I, ...] in the shape of its
+    output: where the gradient of the loss with respect to the potential X[t] (without a neuron, to the output) is not
+    zero.
+
     The trace that holds the operation fills in ``images`` and the shapes [C, H, W] or [F] of inputs and output. In a
-    trace that was loaded, ``weight`` is decoded anew whenever it is asked for: keep it in a variable while you need it.
+    trace that was loaded, ``weight`` and ``gradient_mask`` are decoded anew whenever they are asked for: keep them in
+    variables while you need them.
     """
 
     name: str
@@ -104,12 +111,13 @@ class Operation:
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
-    weight: _Stored = _Stored()
+    weight: _Stored[np.int8] = _Stored()
     weight_bits: int = 8
     weight_scale: float = 1.0
     bias: NDArray[np.int64] | None = None
     neuron: Neuron | None = None
     transpose: bool = False
+    gradient_mask: _Stored[np.bool_] = _Stored()
     images: int = field(default=0, init=False)
     input_shapes: tuple[tuple[int, ...], ...] = field(default=(), init=False)
     output_shape: tuple[int, ...] = field(default=(), init=False)
@@ -175,7 +183,7 @@ class Trace:
         record, arrays = _describe(network, timesteps, operations, tensors, provenance, more)
         meta = schema.parse(record, _HERE)
         resolved = graph.resolve(meta, _HERE)
-        problems = list(resolved.problems) or _misfits(resolved, arrays)
+        problems = list(resolved.problems) or _misfits(resolved, arrays) or _wrong_masks(meta, resolved, operations)
         if not problems:
             problems, digest = content.check(meta, resolved, arrays, schema.dump(meta), _HERE)
         if problems:
@@ -306,7 +314,7 @@ class Trace:
                 "tensors": {name: tensor for name, tensor in self.meta.tensors.items() if name in used},
             }
         )
-        arrays = self.arrays if images is None else _Chosen(self.meta, self.arrays, chosen)
+        arrays = self.arrays if images is None else _Chosen(self.meta, self._graph, self.arrays, chosen)
         return Trace.from_checked(meta, graph.resolve(meta, _HERE), arrays, self.sha256, self.path)
 
     def _operation(self, record: schema.OperationRecord) -> Operation:
@@ -327,21 +335,39 @@ class Trace:
             bias=self.arrays[f"bias.{record.name}"].astype(np.int64) if getattr(record, "bias", False) else None,
             neuron=Neuron(threshold=self.arrays[threshold].astype(np.int64), **neuron.model_dump()) if neuron else None,
             transpose=getattr(record, "transpose", False),
+            gradient_mask=self._gradient_mask(record, geometry),
         )
         return _resolved(operation, self.images, geometry)
+
+    def _gradient_mask(
+        self, record: schema.OperationRecord, geometry: graph.Geometry
+    ) -> Callable[[], NDArray[np.bool_]] | None:
+        if not getattr(record, "gradient_mask", None):
+            return None
+        return partial(_mask, self.arrays, record.name, graph.gradient_shape(self.meta, geometry))
+
+
+def _mask(arrays: Mapping[str, NDArray[Any]], operation: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    return content.unpack(arrays[f"gradient.{operation}"], shape)
 
 
 class _Chosen(Mapping[str, NDArray[Any]]):
     """The arrays of a trace with only some of its images."""
 
-    def __init__(self, meta: schema.Meta, arrays: Mapping[str, NDArray[Any]], images: list[int]) -> None:
+    def __init__(
+        self, meta: schema.Meta, resolved: graph.Graph, arrays: Mapping[str, NDArray[Any]], images: list[int]
+    ) -> None:
         self._meta = meta
+        self._graph = resolved
         self._arrays = arrays
         self._images = images
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         role, _, tensor = name.partition(".")
         stored = self._arrays[name]
+        if role == "gradient":
+            shape = graph.gradient_shape(self._meta, self._graph.geometry[tensor])
+            return content.pack(content.unpack(stored, shape)[:, self._images])
         if role != "tensor":
             return stored
         record = self._meta.tensors[tensor]
@@ -472,6 +498,13 @@ def _describe_operation(operation: Operation) -> tuple[dict[str, Any], dict[str,
         record |= {"stride": list(operation.stride), "padding": list(operation.padding)}
     if operation.op == "matmul":
         record["transpose"] = operation.transpose
+    mask = operation.gradient_mask
+    if mask is not None:
+        record["gradient_mask"] = True
+        if np.asarray(mask).dtype != np.bool_:
+            problems.append(f"{_HERE}: {name}.gradient_mask: bool [T, I, ...] expected, got {np.asarray(mask).dtype}")
+        else:
+            arrays[f"gradient.{name}"] = content.pack(np.asarray(mask))
     if operation.bias is not None:
         arrays[f"bias.{name}"] = _integers(operation.bias, np.int32, f"{name}.bias", problems)
     neuron = operation.neuron
@@ -500,6 +533,17 @@ def _integers(values: ArrayLike, dtype: type[np.integer[Any]], path: str, proble
         problems.append(f"{_HERE}: {path}: got {got}; allowed: {limits.min} to {limits.max}")
         return array
     return array.astype(dtype)
+
+
+def _wrong_masks(meta: schema.Meta, resolved: graph.Graph, operations: Iterable[Operation]) -> list[str]:
+    """Gradient masks that have the right number of bits in another shape."""
+    problems = []
+    for operation in operations:
+        mask, wanted = operation.gradient_mask, graph.gradient_shape(meta, resolved.geometry[operation.name])
+        if mask is not None and np.shape(mask) != wanted:
+            got = list(np.shape(mask))
+            problems.append(f"{_HERE}: {operation.name}.gradient_mask: got bool {got}; allowed: bool {list(wanted)}")
+    return problems
 
 
 def _misfits(resolved: graph.Graph, arrays: Mapping[str, NDArray[Any]]) -> list[str]:

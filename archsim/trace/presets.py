@@ -72,6 +72,11 @@ class Preset:
     source: str
     assumed: str | None = None
 
+    @property
+    def operand(self) -> str:
+        """The kind of tensor that the layers read."""
+        return "spike" if any(isinstance(layer, SyntheticLayer) for layer in self.layers) else "int"
+
     def at(self, timesteps: int) -> Preset:
         """The same in more timesteps, with the same density per timestep and the same silent ratio.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from archsim import examples
 from archsim.errors import TraceError
 from archsim.trace import content, graph, schema
 from archsim.trace.archive import Archive
@@ -18,7 +18,7 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     promised sizes against the directory (before anything is inflated), the contents with their hash. The last stage
     reads every array once, one at a time; afterwards a tensor is decoded only when it is asked for.
     """
-    path = Path(path)
+    path = examples.find(path)
     archive = Archive(path)
     where = f"{path}: meta"
     record = schema.decode_json(archive.meta_bytes(), where)

@@ -52,6 +52,12 @@ def _printable(text: str) -> str:
     return text
 
 
+def _true(value: bool) -> bool:
+    if not value:
+        raise PydanticCustomError("announced", "must be true or left out")
+    return value
+
+
 Name = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")]
 Text = Annotated[str, Strict(), StringConstraints(max_length=4000), AfterValidator(_printable)]
 Dimension = Annotated[int, Strict(), Field(ge=1, le=MAX_DIMENSION)]
@@ -59,6 +65,7 @@ Pair = Annotated[tuple[Dimension, Dimension], Strict(False)]
 Offsets = Annotated[int, Strict(), Field(ge=0, le=MAX_DIMENSION)]
 Padding = Annotated[tuple[Offsets, Offsets], Strict(False)]
 Shape = Annotated[tuple[Dimension, ...], Strict(False), AfterValidator(_rank)]
+Announced = Annotated[bool, Strict(), AfterValidator(_true)]
 Scalar = str | bool | int | float | None
 
 
@@ -148,12 +155,17 @@ class _Operation(Record):
 
 
 class _Layer(_Operation):
-    """An operation with weights: ``bias`` tells whether the array ``bias.<operation>`` exists."""
+    """An operation with weights: ``bias`` tells whether the array ``bias.<operation>`` exists.
+
+    ``gradient_mask`` is there if the array ``gradient.<operation>`` is, and only then, so that the record of a trace
+    without gradients is what it always was.
+    """
 
     out_channels: Dimension
     weight: WeightRecord = WeightRecord()
     bias: bool = False
     neuron: NeuronRecord | None = None
+    gradient_mask: Announced | None = None
 
 
 class Convolution(_Layer):

@@ -51,12 +51,14 @@ def synthesize(
     images: int = 1,
     timesteps: int | None = None,
     weight_density: float | None = None,
+    gradient_density: float | None = None,
     network: str = "synthetic",
 ) -> Trace:
     """A reproducible trace of given layers, or of a preset by name, which becomes that of the network.
 
     ``timesteps`` are by default those of the preset (``Preset.at`` tells what others mean), 4 for layers that read
     spikes and 1 for activations alone, which do not change in time. ``weight_density`` replaces that of every layer.
+    With ``gradient_density`` each layer has a gradient mask, in which that share, at random places, is set.
 
     Every layer reads inputs of its own and writes what it computes from them, spikes of LIF neurons or sums, so that
     the trace verifies. Layers are not chained, because the outputs of random weights would not have the ratios asked
@@ -66,6 +68,7 @@ def synthesize(
     """
     labels: dict[str, Any] = {}
     details = {}
+    preset_name = workload if isinstance(workload, str) else None
     if isinstance(workload, str):
         if workload not in PRESETS:
             known = ", ".join(PRESETS)
@@ -75,6 +78,9 @@ def synthesize(
         network, timesteps, workload, labels = workload, preset.timesteps, preset.layers, {"source": preset.source}
         if preset.assumed:
             details["assumed"] = preset.assumed
+    if gradient_density is not None:
+        details["gradient_density"] = f"{gradient_density} in every layer as asked for, at random places"
+        _refuse([] if 0 <= gradient_density <= 1 else [f"gradient density: got {gradient_density}; allowed: 0 to 1"])
     if weight_density is not None:
         workload = [replace(layer, weight_density=weight_density) for layer in workload]
         details["weight_density"] = f"{weight_density} as asked for, not that of the source"
@@ -114,6 +120,11 @@ def synthesize(
             neuron = Neuron("lif", thresholds, _LEAK_SHIFT, fraction_bits=_LEAK_SHIFT * (timesteps - 1))
             operation = replace(operation, neuron=neuron)
             outputs = fire(neuron, currents)
+        if gradient_density is not None:
+            # Sums of activations are the same at every timestep; their gradients need not be.
+            shape = outputs.shape if isinstance(layer, ActivationLayer) else outputs.shape[1:]
+            generator = np.random.default_rng([seed, index, 2])
+            operation = replace(operation, gradient_mask=draw_mask(generator, (timesteps, *shape), gradient_density))
         operations.append(operation)
         tensors |= {operation.inputs[0]: inputs, operation.output: outputs}
     return Trace(
@@ -122,9 +133,31 @@ def synthesize(
         operations=operations,
         tensors=tensors,
         provenance=labels
-        | {"kind": "synthetic", "weights": "synthetic", "seed": seed, "recipe": "archsim trace synth"}
+        | {"kind": "synthetic", "weights": "synthetic", "seed": seed}
+        | {"recipe": _recipe(preset_name, workload, weight_density, timesteps, seed, images)}
         | {"details": details},
     )
+
+
+def _recipe(
+    preset: str | None,
+    layers: Sequence[SyntheticLayer | ActivationLayer],
+    weight_density: float | None,
+    timesteps: int,
+    seed: int,
+    images: int,
+) -> str:
+    """The command that makes the same trace; of layers that the command line cannot describe, the function."""
+    densities = [("weight_density", weight_density)]
+    options = [f"--preset {preset}"]
+    if preset is None:
+        alike = {replace(layer, name="", input_shape=(), out_channels=0) for layer in layers}
+        if len(alike) > 1 or any(layer.kernel != 1 or layer.input_shape[2:] != (1,) for layer in layers):
+            return "archsim.trace.synthesize"
+        options = [f"--shape {m},{layer.out_channels},{k}" for layer in layers for k, m, _ in [layer.input_shape]]
+        densities = [item for item in vars(layers[0]).items() if item[0].endswith(("_density", "_ratio"))]
+    options += [f"--{name.replace('_', '-')} {value}" for name, value in densities if value is not None]
+    return " ".join(["archsim trace synth", *options, f"--timesteps {timesteps} --seed {seed} --images {images}"])
 
 
 def draw_spikes(
@@ -159,6 +192,13 @@ def draw_activations(generator: np.random.Generator, shape: tuple[int, ...], den
     places = generator.choice(activations.size, round(density * activations.size), replace=False)
     activations[places] = generator.integers(1, 256, places.shape, np.uint8)
     return activations.reshape(shape)
+
+
+def draw_mask(generator: np.random.Generator, shape: tuple[int, ...], density: float) -> NDArray[np.bool_]:
+    """A mask of which exactly ``round(density size)`` elements, at random places, are set."""
+    mask = np.zeros(math.prod(shape), np.bool_)
+    mask[generator.choice(mask.size, round(density * mask.size), replace=False)] = True
+    return mask.reshape(shape)
 
 
 def _without_inputs(

@@ -123,7 +123,7 @@ def figure_12() -> Table:
             MARKS_NOTE,
         ),
         figures.speedups,
-        (7.0, 2.8),
+        (7.0, 3.1),
     )
 
 
@@ -235,7 +235,7 @@ def figure_13() -> Table:
             MARKS_NOTE,
         ),
         figures.traffic,
-        (7.0, 2.8),
+        (7.0, 3.1),
     )
 
 

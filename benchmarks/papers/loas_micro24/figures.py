@@ -19,14 +19,14 @@ KINDS = ("input", "weight", "format", "psum", "output")
 def speedups(axes: Axes, rows: list[Row]) -> None:
     _by_network(axes, rows, "set")
     _logarithmic(axes, (0.5, 1, 2, 4, 8))
-    axes.set(ylabel="speedup of LoAS")
+    axes.set(ylabel="speedup of LoAS (log)")
 
 
 def traffic(axes: Axes, rows: list[Row]) -> None:
     by_level = sorted(rows, key=lambda row: row["level"])
     _by_network(axes, [row | {"which": f"{row['level']}, {row['set']}"} for row in by_level], "which")
     _logarithmic(axes, (0.5, 1, 2, 4, 8, 16))
-    axes.set(ylabel="traffic / LoAS's")
+    axes.set(ylabel="traffic / LoAS's (log)")
 
 
 def energies(axes: Axes, rows: list[Row]) -> None:
@@ -39,7 +39,7 @@ def tensors(axes: Axes, rows: list[Row]) -> None:
     picked = [row for row in rows if (row["set"], row["level"]) == ("default", "DRAM")]
     table = pd.DataFrame(
         {kind: [row[f"{kind}_kib"] for row in picked] for kind in KINDS},
-        index=[f"{row['machine'].removesuffix('-SNN')}\n{_lines(row['layer'])}" for row in picked],
+        index=[f"{_lines(row['layer'])}\n{_lines(row['machine'])}" for row in picked],
     )
     stacked(axes, table)
     totals = table.sum(axis="columns").tolist()
@@ -60,7 +60,7 @@ def dense(axes: Axes, rows: list[Row]) -> None:
     _against(axes, labelled, "who")
     _logarithmic(axes, (1, 3, 10, 30))
     axes.axhline(1, color="black", linewidth=0.6)
-    axes.set(ylabel="dense machine / LoAS", xlabel=title("vgg16"))
+    axes.set(ylabel="dense machine / LoAS (log)", xlabel=title("vgg16"))
 
 
 def scaling(axes: Axes, rows: list[Row]) -> None:
@@ -88,14 +88,14 @@ def loas_ablation(axes: Axes, rows: list[Row]) -> None:
 
 def _by_network(axes: Axes, rows: Sequence[Row], columns: str) -> None:
     """A group for each network and baseline."""
-    labelled = [row | {"_": f"{_lines(row['network'])}\n{row['baseline'].removesuffix('-SNN')}"} for row in rows]
+    labelled = [row | {"_": f"{_lines(row['network'])}\n{_lines(row['baseline'])}"} for row in rows]
     _against(axes, labelled, columns)
     axes.axhline(1, color="black", linewidth=0.6)
 
 
 def _lines(name: str) -> str:
-    """``VGG16 (recorded)`` on two lines."""
-    return name.replace(" (", "\n").removesuffix(")").replace("arithmetic mean", "arithm.\nmean")
+    """``VGG16 (recorded)`` or ``SparTen-SNN`` on two lines."""
+    return name.replace(" (", "\n").removesuffix(")").replace("arithmetic mean", "arithm.\nmean").replace("-S", "-\nS")
 
 
 def _against(axes: Axes, rows: Sequence[Row], columns: str) -> None:
@@ -122,7 +122,7 @@ def _against(axes: Axes, rows: Sequence[Row], columns: str) -> None:
 
 def _finish(axes: Axes, entries: int) -> None:
     axes.legend(frameon=False, ncols=entries, loc="lower right", bbox_to_anchor=(1, 1), fontsize=7)
-    axes.tick_params(axis="x", labelsize=6)
+    axes.tick_params(axis="x", labelsize=7)
     for text in axes.get_xticklabels():
         text.set(rotation=0, ha="center")
 

@@ -17,7 +17,7 @@ from archsim.trace import import_spikes, load_trace, save_trace, statistics, syn
 
 ROOT = Path(__file__).resolve().parents[3]
 MACHINES = ROOT / "hwconfigs"
-RECORDED = ROOT.parent / "shared" / "traces"
+RECORDED = ROOT.parent / "shared" / "traces"  # --traces names another folder
 # Weight sparsities of Table II with the digits of the authors' artifact, for spikes that were recorded without weights.
 WEIGHT_SPARSITY = {"alexnet": 0.98264, "vgg16": 0.98228}
 TITLES = {"alexnet": "AlexNet", "vgg16": "VGG16", "resnet19": "ResNet19"}
@@ -58,6 +58,11 @@ def network(name: str, weight_sparsity: float | None = None) -> Workload:
     if name in WEIGHT_SPARSITY and spikes.exists():
         return Workload(name, spikes, weight_sparsity or WEIGHT_SPARSITY[name])
     return Workload(f"{name}-ft", weight_sparsity=weight_sparsity)
+
+
+def without_recording() -> list[str]:
+    """Titles of the networks whose spikes were recorded, but are not here."""
+    return [TITLES[name] for name in WEIGHT_SPARSITY if network(name).kind != "recorded"]
 
 
 def title(name: str) -> str:

@@ -295,7 +295,7 @@ def test_everything_missing_is_listed_at_once(table: CostTable) -> None:
         energy_rows(actions, inventory, table, cycles=1, clock_mhz=800)
     assert [problem.removeprefix("cost table loas_32nm: ") for problem in caught.value.problems] == [
         "tpe.join: the inventory has no unit 'tpe' (did you mean 'tppe'?)",
-        "sorter: no family 'logic.sorter' (did you mean 'logic.others'?)",
+        f"sorter: no family 'logic.sorter'; it prices '{table.title}' (did you mean 'logic.others'?)",
         "tppe.fast_prefx: no price in logic.tppe (did you mean 'fast_prefix'?)",
         "tppe.energy_pj.join: needs the parameter 'timesteps', a number not below 0, got None",
         "dram.refresh: no price in dram",

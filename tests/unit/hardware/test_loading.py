@@ -9,7 +9,15 @@ from pydantic import Field, ValidationError, model_validator
 
 from archsim.errors import ConfigError
 from archsim.hardware import loading
-from archsim.hardware.loading import Block, CrossFieldError, field_rows, json_schema, load_machine, resolved_yaml
+from archsim.hardware.loading import (
+    Block,
+    CrossFieldError,
+    field_rows,
+    json_schema,
+    load_block,
+    load_machine,
+    resolved_yaml,
+)
 
 
 class Cache(Block):
@@ -115,7 +123,7 @@ def problems(load, tmp_path):
         (
             GOOD + "memory:\n  cache:\n    size_kb: 3\n",
             "hw.yaml:5:5 memory.cache.size_kb: unknown key; "
-            "allowed: size_kib, banks, policy (did you mean 'size_kib'?)",
+            "allowed: size_kib, banks, policy (did you mean 'memory.cache.size_kib'?)",
         ),
         (
             GOOD + "size_kib: 3\n",
@@ -176,7 +184,8 @@ def test_very_many_mistakes_are_summarised(problems):
         (["=1"], "--set =1: must be PATH=VALUE, such as pe.count=32"),
         (
             ["memory.cache.bank=8"],
-            "--set memory.cache.bank=8: unknown key; allowed: size_kib, banks, policy (did you mean 'banks'?)",
+            "--set memory.cache.bank=8: unknown key; "
+            "allowed: size_kib, banks, policy (did you mean 'memory.cache.banks'?)",
         ),
         (
             ["clock_mhz.x=1"],
@@ -292,3 +301,45 @@ def test_json_schema_is_json_and_closed():
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["accelerator", "clock_mhz"]
     assert schema["$defs"]["Cache"]["properties"]["size_kib"]["maximum"] == 4096
+
+
+class Item(Block):
+    size: int = Field(ge=1)
+
+
+class Shelf(Block):
+    items: tuple[Item, ...]
+
+    @model_validator(mode="after")
+    def _sizes_rise(self) -> Self:
+        sizes = [item.size for item in self.items]
+        if sizes != sorted(sizes):
+            raise CrossFieldError({"items.1.size": "must not fall"})
+        return self
+
+
+def test_other_files_and_lists_of_blocks_are_read_the_same_way(tmp_path):
+    path = tmp_path / "shelf.yaml"
+
+    def lines(content, *overrides):
+        path.write_text(content)
+        with pytest.raises(ConfigError) as caught:
+            load_block(path, Shelf, "a shelf", overrides)
+        return [line.removeprefix(f"{path}") for line in caught.value.problems]
+
+    assert lines("") == [": is empty; expected a shelf"]
+    assert lines("items:\n- {sise: 1}\n- {size: 0}\n") == [
+        ":2:3 items.0.size: missing",
+        ":2:4 items.0.sise: unknown key; allowed: size (did you mean 'items.0.size'?)",
+        ":3:10 items.1.size: must be at least 1, got 0",
+    ]
+    assert lines("items:\n- {size: 2}\n- {size: 1}\n") == [":3:10 items.1.size: must not fall, got 1"]
+    path.unlink()
+    with pytest.raises(ConfigError, match="no such file"):
+        load_block(path, Shelf, "a shelf")
+    tmp_path.joinpath("shelf.yaml").mkdir()
+    with pytest.raises(ConfigError, match=r"is a directory; expected a shelf \(YAML\)"):
+        load_block(path, Shelf, "a shelf")
+    path.rmdir()
+    path.write_text("items: [{size: 1}, {size: 2}]\n")
+    assert [item.size for item in load_block(path, Shelf, "a shelf").items] == [1, 2]

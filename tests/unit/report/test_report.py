@@ -113,7 +113,9 @@ def test_files_read_back_equal(tmp_path):
     original = report()
     original.write(tmp_path / "results" / "toy__tiny")
     folder = tmp_path / "results" / "toy__tiny"
-    assert sorted(file.name for file in folder.iterdir()) == sorted(set(files.RESULT_FILES) - {"timeline.json"})
+    assert sorted(file.name for file in folder.iterdir()) == sorted(
+        set(files.RESULT_FILES) - {"timeline.json", "report.html"}
+    )
     assert json.loads((folder / "summary.json").read_text()) == original.summary()
     for name, columns in COLUMNS.items():
         rows = read_csv((folder / f"{name}.csv").read_text())
@@ -256,16 +258,37 @@ def test_comparison_is_normalised_to_the_first():
     assert all(tuple(sorted(row)) == tuple(sorted(comparison.COLUMNS)) for row in rows)
 
 
+def test_different_layers_are_not_compared():
+    """Both are named, with the layers that only one of them ran."""
+    with pytest.raises(UsageError) as caught:
+        comparison.rows({"loas": report(layer("conv2"), layer("fc")), "other": report(layer("conv1"), layer("fc"))})
+    assert str(caught.value).startswith(
+        "compare: loas and other simulate different layers (conv2 against conv1), so their totals cannot be compared"
+    )
+
+
+def test_a_comparison_says_what_is_not_equal():
+    stored = Traffic("dram", "weight_format", "read", 640, 10)
+    sparse = report(layer(traffic=(*layer().traffic, stored)), clock_mhz=500, sram_size_kib=256)
+    assert comparison.notes({"a": sparse, "b": sparse}) == ["area is that of the chip, without DRAM"]
+    assert comparison.notes({"a": sparse, "b": report(layer(), sram_size_kib=352)})[1:] == [
+        "every weight is stored and moved, zeros too, on b; not on the others",
+        "clock: 500 MHz on a; 800 MHz on b",
+        "SRAM: 256 KiB on a; 352 KiB on b",
+    ]
+
+
 def test_timeline_slices_follow_each_other():
     completions = np.array([[0, 10], [1, 30], [0, 25]])
-    document = json.loads(timeline.trace_events([layer("a", completions=completions), layer("b")]))
+    first = layer("a", completions=completions, agents={0: "pe 0"})
+    document = json.loads(timeline.trace_events([first, layer("b")]))
     slices = [event for event in document["traceEvents"] if event["ph"] == "X"]
     assert [(e["name"], e["tid"], e["ts"], e["dur"]) for e in slices] == [
         *(("a", 0, 0, 100), ("a", 1, 0, 10), ("a", 1, 10, 15), ("a", 2, 0, 30)),
         ("b", 0, 100, 100),
     ]
     threads = {e["tid"]: e["args"]["name"] for e in document["traceEvents"] if e["name"] == "thread_name"}
-    assert threads == {0: "layers", 1: "agent 0", 2: "agent 1"}
+    assert threads == {0: "layers", 1: "pe 0", 2: "agent 1"}
 
 
 def test_timeline_too_long_for_the_viewer(monkeypatch):
@@ -283,6 +306,58 @@ class TestPlots:
         before = [file.read_bytes() for file in written]
         assert [file.read_bytes() for file in plots.plot(tmp_path / "out")] == before
         report().write(tmp_path / "out")  # figures do not stand in the way of the next run
+
+    def test_figures_say_what_was_run(self, tmp_path):
+        """Machine, changes, trace, T, images; in SVG text is text."""
+        changed = report(hardware="hw/loas.yaml", overrides=("pe.count=8",), trace="t/vgg9.npz")
+        changed.write(tmp_path / "out")
+        (tmp_path / "table.csv").write_text(files.csv_text(comparison.rows({"loas": changed}), comparison.COLUMNS))
+        texts = {file.stem: file.read_text() for file in plots.plot(tmp_path / "out") if file.suffix == ".svg"}
+        assert all("loas, with pe.count=8, vgg9, T = 4, 2 images" in text for text in texts.values())
+        (_, svg) = plots.plot(tmp_path / "table.csv")
+        assert "vgg9, 2 layers, T = 4, 2 images" in svg.read_text()
+
+    def test_units_that_only_move_data_are_left_out(self, tmp_path):
+        units = (UnitTime("pe", 0, 60, 30, 10), UnitTime("fetcher", 0, 0, 90, 10))
+        report(layer(units=units)).write(tmp_path / "out")
+        (text,) = [file.read_text() for file in plots.plot(tmp_path / "out") if file.name == "utilization.svg"]
+        assert ">pe<" in text
+        assert "fetcher" not in text
+
+    def test_traffic_has_its_totals(self, tmp_path):
+        """3 MiB and 1 MiB from DRAM, 40 MiB from SRAM: the sums stand on the bars."""
+        rows = [("dram", "input", 3), ("dram", "weight", 1), ("sram", "input", 40)]
+        traffic = tuple(Traffic(level, tensor, "read", mib << 20, 1) for level, tensor, mib in rows)
+        report(layer(traffic=traffic)).write(tmp_path / "out")
+        (text,) = [file.read_text() for file in plots.plot(tmp_path / "out") if file.name == "traffic.svg"]
+        assert ">4</text>" in text and ">40</text>" in text
+
+    def test_small_gains_are_seen(self, tmp_path):
+        """A speedup of 1/200 has its number, on a logarithmic axis."""
+        slow = report(layer(cycles=20_000, stall_cycles=19_940, units=()))
+        path = tmp_path / "compare.csv"
+        path.write_text(files.csv_text(comparison.rows({"a": report(layer()), "b": slow}), comparison.COLUMNS))
+        (_, svg) = plots.plot(path)
+        assert ">0.005</text>" in svg.read_text()
+        assert "(log)" in svg.read_text()
+
+    def test_fills_differ_in_grey(self):
+        """Plain fills by a fifth of the scale; of two that do not, one is hatched."""
+        tones = [
+            (sum(w * int(colour[i : i + 2], 16) for w, i in ((0.299, 1), (0.587, 3), (0.114, 5))) / 255, hatch)
+            for colour, hatch, _ in plots._FILLS
+        ]
+        plain = [tone for tone, hatch in tones if not hatch]
+        assert min(abs(a - b) for i, a in enumerate(plain) for b in plain[:i]) > 0.2
+        hatches = [hatch for _, hatch in tones if hatch]
+        assert len(hatches) == len(set(hatches)) == len(tones) - len(plain)
+
+    @pytest.mark.parametrize("content", ["[]", "{}", "{", '{"hardware": 3}'])
+    def test_a_summary_of_another_version(self, tmp_path, content):
+        report().write(tmp_path / "out")
+        (tmp_path / "out" / "summary.json").write_text(content)
+        with pytest.raises(UsageError, match="is not the summary of a run of this version"):
+            plots.plot(tmp_path / "out")
 
     def test_figure_of_a_comparison(self, tmp_path):
         rows = comparison.rows({"first": report(), "second": report()})

@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 
 from archsim.errors import TraceError, UsageError
 from archsim.trace import Neuron, Operation, Trace, check_trace, load_trace, save_trace
-from tests.small_traces import LABELS, build, contents, every_kind, every_operation, kinds, lif, replaced, tiny
+from tests.small_traces import (
+    LABELS,
+    build,
+    contents,
+    every_kind,
+    every_operation,
+    kinds,
+    lif,
+    replaced,
+    tiny,
+    trained,
+)
 from tests.twins import trace as twin
 
 README = Path(__file__).parents[3] / "workloads" / "README.md"
@@ -32,7 +43,7 @@ def assert_same(one: Trace, other: Trace) -> None:
     for first, second in zip(one.operations, other.operations, strict=True):
         for key in ("name", "op", "inputs", "output", "kernel", "stride", "padding", "transpose", "m", "n", "k"):
             assert getattr(first, key) == getattr(second, key)
-        for key in ("weight", "bias"):
+        for key in ("weight", "bias", "gradient_mask"):
             np.testing.assert_array_equal(getattr(first, key), getattr(second, key))
         assert (first.neuron is None) == (second.neuron is None)
         if first.neuron is not None and second.neuron is not None:
@@ -45,8 +56,8 @@ def assert_same(one: Trace, other: Trace) -> None:
 
 @pytest.mark.parametrize(
     "trace",
-    [tiny(), tiny(1, timesteps=1, images=1), every_operation(), every_kind(), every_kind(1, timesteps=1)],
-    ids=["tiny", "one", "every operation", "every kind", "every kind once"],
+    [tiny(), tiny(1, timesteps=1, images=1), every_operation(), every_kind(), every_kind(1, timesteps=1), trained()],
+    ids=["tiny", "one", "every operation", "every kind", "every kind once", "trained"],
 )
 def test_saved_and_loaded(trace, tmp_path):
     save_trace(trace, tmp_path / "a.npz")
@@ -139,7 +150,9 @@ def test_widths():
     assert (tiny().bits("pixels"), tiny().scale("pixels")) == (8, 1 / 255)
 
 
-@pytest.mark.parametrize("name", ["vgg9_dual_sparse", "vgg16_dual_sparse"])
+@pytest.mark.parametrize(
+    "name", ["vgg9_dual_sparse", "vgg16_dual_sparse", "vgg9_training_step", "vgg9_training_step_plain"]
+)
 def test_traces_of_before_are_what_they_were(name, tmp_path):
     """The committed traces load, and they and a copy have the hash that the tables tell."""
     trace = load_trace(README.parent / f"{name}.npz")

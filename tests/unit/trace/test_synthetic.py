@@ -355,3 +355,24 @@ def test_totals_of_a_network():
     both = total(statistics(synthesize("alexnet")))
     assert both.silent_ratio == pytest.approx(0.71256, abs=1e-4)
     assert both.spike_density == pytest.approx(1 - 0.81195, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--preset V-L8 --weight-density 0.25 --timesteps 5 --seed 3 --images 2",
+        "--preset vgg16_ann --timesteps 1 --seed 0 --images 1",
+        "--shape 4,8,64 --shape 2,3,32 --spike-density 0.2 --silent-ratio 0.5 --weight-density 0.1 --seed 9",
+        "--shape 4,8,64 --activation-density 0.5 --weight-density 0.1",
+    ],
+)
+def test_the_recipe_makes_the_same_trace(command, tmp_path, capsys):
+    assert main(["trace", "synth", *command.split(), "-o", str(tmp_path / "a.npz")]) == 0
+    recipe = load_trace(tmp_path / "a.npz").provenance["recipe"]
+    assert all(option in recipe for option in command.split(" --"))
+    assert main([*recipe.split()[1:], "-o", str(tmp_path / "b.npz")]) == 0
+    assert load_trace(tmp_path / "b.npz").sha256 == load_trace(tmp_path / "a.npz").sha256
+
+
+def test_layers_that_no_command_describes_have_no_command():
+    assert synthesize([LAYER]).provenance["recipe"] == "archsim.trace.synthesize"

@@ -1,0 +1,341 @@
+"""Many runs, one row each: every combination of machine settings on every trace.
+
+A sweep's *points* are numbered in the order in which nested loops would visit them: traces outermost, then the axes as
+they are given, the last one innermost. The CSV has one row a point. While the sweep runs, rows are appended as points
+finish; when all have, the file is put in the order of the points, so that it does not depend on the number of
+processes. A row is complete when its line is: a sweep that was killed goes on where it stopped.
+
+A point that cannot run (a setting that the machine refuses, a trace that does not fit it) is a row with its ``error``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import functools
+import hashlib
+import itertools
+import math
+import os
+import random
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple
+
+import archsim
+from archsim import examples, processes
+from archsim.errors import ArchsimError, UsageError, nearest
+from archsim.report import files
+
+KEYS = ("point", "hardware", "trace")
+IDENTITY = ("hardware_sha256", "trace_sha256", "archsim_version")
+"""What a row of an earlier sweep must have in common with this one to be kept."""
+MEASURES = (
+    *("accelerator", "workload", "images", "cycles", "latency_s", "energy_pj", "area_mm2", "utilization"),
+    *("dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "sram_write_bytes", "mismatches"),
+)
+MAX_POINTS = 1_000_000
+FIRST_COLUMN = b"point,"
+
+
+class Axis(NamedTuple):
+    """One setting and the values that it takes, as text: ``pe.count`` and ``("8", "16")``."""
+
+    path: str
+    values: tuple[str, ...]
+
+
+class Point(NamedTuple):
+    """One run: its number, the files, and the settings by path."""
+
+    number: int
+    hardware: Path
+    trace: Path
+    settings: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is to be run. ``combine``: all combinations (grid), equal places of all axes (zip).
+
+    ``sample``: that many points of the grid, drawn with ``seed``; None for all. ``engine``, ``layers`` and ``verify``
+    are those of :func:`archsim.run`.
+    """
+
+    hardware: Path
+    traces: tuple[Path, ...]
+    axes: tuple[Axis, ...]
+    combine: Literal["grid", "zip"] = "grid"
+    sample: int | None = None
+    seed: int = 0
+    engine: Literal["compiled", "reference"] = "compiled"
+    layers: tuple[str, ...] | None = None
+    verify: bool = True
+
+    def points(self) -> list[Point]:
+        """All points in order. UsageError for what no point could run."""
+        self._check()
+        lengths = [len(axis.values) for axis in self.axes]
+        total = len(self.traces) * (lengths[0] if self.combine == "zip" and lengths else math.prod(lengths))
+        if self.sample is None and total > MAX_POINTS:
+            raise UsageError(f"sweep: {total} points, at most {MAX_POINTS} are possible; --random N draws N of them")
+        numbers = range(total)
+        if self.sample is not None and self.sample < total:
+            chosen = sorted(random.Random(self.seed).sample(numbers, self.sample))
+        else:
+            chosen = list(numbers)
+        return [self._point(number) for number in chosen]
+
+    def _point(self, number: int) -> Point:
+        rest, settings = number, {}
+        if self.combine == "zip":
+            rest, place = divmod(number, len(self.axes[0].values)) if self.axes else (number, 0)
+            settings = {axis.path: axis.values[place] for axis in self.axes}
+        else:
+            for axis in reversed(self.axes):
+                rest, place = divmod(rest, len(axis.values))
+                settings[axis.path] = axis.values[place]
+        ordered = {axis.path: settings[axis.path] for axis in self.axes}
+        return Point(number, self.hardware, self.traces[rest], ordered)
+
+    def _check(self) -> None:
+        from archsim.hardware.loading import field_rows
+        from archsim.simulate import load_accelerator
+
+        problems = []
+        known = [row.path for row in field_rows(load_accelerator(self.hardware).config)]
+        for axis in self.axes:
+            if not any(f"{path}.".startswith(f"{axis.path}.") for path in known):
+                problems.append(f"--set {axis.path}: {self.hardware} has no such path{nearest(axis.path, known)}")
+        paths = [axis.path for axis in self.axes]
+        problems += [f"--set {path}: is what a sweep measures, not a setting" for path in paths if path in MEASURES]
+        problems += [f"--set {path}: is given twice" for path in dict.fromkeys(paths) if paths.count(path) > 1]
+        lengths = {axis.path: len(axis.values) for axis in self.axes}
+        if self.combine == "zip" and len(set(lengths.values())) > 1:
+            given = ", ".join(f"{path} has {length}" for path, length in lengths.items())
+            problems.append(f"--zip: all settings need equally many values; {given}")
+        if self.sample is not None and self.sample < 1:
+            problems.append(f"--random: must be at least 1, got {self.sample}")
+        missing = [path for path in dict.fromkeys(self.traces) if not examples.find(path).is_file()]
+        problems += [f"{path}: no such trace file" for path in missing]
+        if problems:
+            raise UsageError(problems)
+
+
+def axis(text: str) -> Axis:
+    """``"pe.count=8,16"`` as an Axis. Commas inside brackets, braces or quotes belong to a value. UsageError."""
+    path, equals, values = text.partition("=")
+    path = ".".join(part.strip() for part in path.split("."))
+    if not equals or not all(path.split(".")):
+        raise UsageError(f"--set {text}: must be PATH=VALUE,VALUE,..., such as pe.count=8,16")
+    found, depth, quote = [""], 0, ""
+    for character in values:
+        if quote or character in "\"'":
+            quote = "" if character == quote else quote or character
+        else:
+            depth += (character in "[{") - (character in "]}")
+        if character == "," and not depth and not quote:
+            found.append("")
+        else:
+            found[-1] += character
+    stripped = tuple(value.strip() for value in found)
+    if not all(stripped):
+        raise UsageError(f"--set {text}: an empty value; give VALUE,VALUE,... without a comma too many")
+    twice = [value for value in stripped if stripped.count(value) > 1]
+    if twice:
+        raise UsageError(f"--set {text}: {twice[0]} is given twice")
+    return Axis(path, stripped)
+
+
+def columns(sweep: Sweep, pareto: Sequence[str] = ()) -> tuple[str, ...]:
+    """Columns of the CSV."""
+    settings = (axis.path for axis in sweep.axes)
+    return (*KEYS, *settings, *MEASURES, *(("pareto",) if pareto else ()), "error", *IDENTITY)
+
+
+def run(
+    sweep: Sweep, path: Path, *, jobs: int, cluster: str | None = None, pareto: Sequence[str] = ()
+) -> Iterator[tuple[int, int]]:
+    """Run all points whose rows are not in the CSV at ``path`` yet; yields rows done and rows in all, then ends.
+
+    ``jobs`` processes on this machine, or the workers of the Dask scheduler at the address ``cluster``. ``pareto``:
+    columns of MEASURES to minimise; a last column says which points are not beaten in all of them by another point of
+    the same trace. UsageError if ``path`` holds something else than rows of this sweep.
+    """
+    unknown = [name for name in pareto if name not in MEASURES[3:]]
+    if unknown:
+        hint = nearest(unknown[0], MEASURES[3:])
+        raise UsageError(f"--pareto: unknown column, got '{unknown[0]}'; allowed: {', '.join(MEASURES[3:])}{hint}")
+    points = sweep.points()
+    digests = {file: _digest(file) for file in (sweep.hardware, *sweep.traces)}
+    names = columns(sweep, pareto)
+    with _journal(path, names) as (file, text):
+        rows = _kept_rows(path, text, names, points, digests)
+        waiting = [point for point in points if point.number not in rows]
+        yield len(rows), len(points)
+        with contextlib.closing(_results(sweep, waiting, jobs, cluster)) as results:
+            for point, measured in results:
+                rows[point.number] = row = _row(point, measured, digests)
+                file.write(files.csv_text([row], names).partition("\n")[2])
+                file.flush()
+                os.fsync(file.fileno())
+                yield len(rows), len(points)
+        ordered = [rows[point.number] for point in points]
+        if pareto:
+            _mark_front(ordered, pareto)
+        with files.result_file(path, FIRST_COLUMN) as complete:
+            complete.write_text(files.csv_text(ordered, names), encoding="utf-8", newline="\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Rows of a finished sweep, numbers as numbers."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: _value(name, cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(name: str, cell: str) -> Any:
+    if not cell or name not in (*MEASURES[2:], "point"):
+        return cell or None
+    return float(cell) if "." in cell or "e" in cell else int(cell)
+
+
+def run_point(sweep: Sweep, point: Point) -> dict[str, Any]:
+    """One row's measures, or its error. Runs in a process of its own, here or on a cluster."""
+    from archsim import simulate
+
+    try:
+        report = simulate.run(
+            point.hardware, point.trace, overrides=[f"{path}={value}" for path, value in point.settings.items()],
+            engine=sweep.engine, layers=sweep.layers, verify=sweep.verify,
+        )  # fmt: skip
+    except ArchsimError as error:
+        return {"error": "; ".join(" ".join(problem.split()) for problem in error.problems)}
+    except MemoryError as error:
+        return {"error": f"not enough memory: {error or 'no reason given'}"}
+    summary = report.summary()
+    return {name: summary[name] for name in MEASURES}
+
+
+# ------------------------------------------------------------------------------------------------------------- the file
+
+
+@contextlib.contextmanager
+def _journal(path: Path, names: Sequence[str]) -> Iterator[tuple[IO[str], str]]:
+    """The CSV at ``path``, open to append whole rows, and what it holds; nobody else may write it meanwhile."""
+    with files.open_to_append(path, FIRST_COLUMN) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"{path}: another sweep is writing this file; wait for it or choose another -o") from error
+        file.seek(0)
+        text = file.read()
+        whole = text[: text.rfind("\n") + 1]  # the last line of a sweep that was killed may be torn
+        header = files.csv_text((), names)
+        if not whole and not header.startswith(text):
+            raise UsageError(f"{path}: is a file that archsim did not write; choose another file or move it away")
+        if whole != text:
+            file.truncate(len(whole.encode()))
+        if not whole:
+            file.write(header)
+            file.flush()
+        try:
+            yield file, whole
+        except BaseException:
+            file.flush()
+            if os.fstat(file.fileno()).st_size == len(header.encode()):
+                path.unlink()  # nothing was found out
+            raise
+
+
+def _kept_rows(
+    path: Path, text: str, names: Sequence[str], points: Sequence[Point], digests: Mapping[Path, str]
+) -> dict[int, dict[str, Any]]:
+    """Rows of an earlier, unfinished or finished, run of the same sweep, by number; UsageError if it was another."""
+    lines = list(csv.reader(text.splitlines()))
+    rows: dict[int, dict[str, Any]] = {}
+    if not lines:
+        return rows
+    advice = "choose another file with -o, or remove this one to start anew"
+    if tuple(lines[0]) != tuple(names):
+        differing = sorted(set(lines[0]) ^ set(names)) or ["their order"]
+        raise UsageError(f"{path}: holds another sweep, its columns differ in {', '.join(differing)}; {advice}")
+    expected = {str(point.number): point for point in points}
+    for place, cells in enumerate(lines[1:], start=2):
+        row = dict(zip(names, cells, strict=False))
+        point = expected.get(row.get("point", ""))
+        if len(cells) != len(names) or point is None:
+            raise UsageError(f"{path}:{place}: is no row of this sweep; {advice}")
+        if point.number in rows:
+            raise UsageError(f"{path}:{place}: point {point.number} is there twice; {advice}")
+        wanted = _row(point, {}, digests)
+        differing = [name for name in (*KEYS, *point.settings, *IDENTITY) if row[name] != str(wanted[name])]
+        if differing:
+            name = differing[0]
+            raise UsageError(f"{path}:{place}: {name} was '{row[name]}', now '{wanted[name]}'; {advice}")
+        rows[point.number] = {name: cell if cell else None for name, cell in row.items()}
+    return rows
+
+
+def _row(point: Point, measured: Mapping[str, Any], digests: Mapping[Path, str]) -> dict[str, Any]:
+    return {
+        "point": point.number,
+        "hardware": str(point.hardware),
+        "trace": str(point.trace),
+        **point.settings,
+        **measured,
+        "hardware_sha256": digests[point.hardware],
+        "trace_sha256": digests[point.trace],
+        "archsim_version": archsim.__version__,
+    }
+
+
+def _digest(path: Path) -> str:
+    with examples.find(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _mark_front(rows: Sequence[dict[str, Any]], measures: Sequence[str]) -> None:
+    """``pareto``: no other point of the same trace is at least as good in all ``measures`` and better in one."""
+    for _, group in itertools.groupby(rows, key=lambda row: row["trace"]):
+        done = [row for row in group if not row.get("error")]
+        values = {row["point"]: tuple(float(row[name]) for name in measures) for row in done}
+        for row in done:
+            own = values[row["point"]]
+            beaten = any(other != own and all(map(float.__le__, other, own)) for other in values.values())
+            row["pareto"] = str(not beaten).lower()
+
+
+# ------------------------------------------------------------------------------------------------------------ processes
+
+
+def _results(
+    sweep: Sweep, points: Sequence[Point], jobs: int, cluster: str | None
+) -> Generator[tuple[Point, dict[str, Any]], None, None]:
+    """Points with their measures, as they finish."""
+    work = functools.partial(run_point, sweep)
+    if cluster is not None:
+        yield from _on_cluster(work, points, cluster)
+        return
+    for place, measured in processes.results(work, points, jobs):
+        yield points[place], measured or {"error": processes.LOST}
+
+
+def _on_cluster(
+    work: Callable[[Point], dict[str, Any]], points: Iterable[Point], address: str
+) -> Iterator[tuple[Point, dict[str, Any]]]:
+    """Points with their measures as the workers of a Dask cluster finish them; a lost worker's points run again."""
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        raise UsageError("--cluster needs Dask: pip install 'archsim[cluster]'") from error
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--cluster {address}: no scheduler answers: {error}") from error
+    with client:
+        under_way = {client.submit(work, point, pure=False): point for point in points}
+        for future in as_completed(under_way):
+            lost = future.exception()
+            yield under_way[future], future.result() if lost is None else {"error": f"its worker died: {lost}"}

@@ -1,0 +1,51 @@
+"""What the documents promise: every column has its definition, every example runs."""
+
+import re
+
+import numpy as np
+import pytest
+
+from archsim import sweep
+from archsim.report import comparison
+from archsim.report.report import COLUMNS
+from archsim.simulate import load_accelerator, run
+from archsim.trace import import_spikes, save_trace
+from tests.machines import LOAS, MACHINES, ROOT, fitting, layers
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def defined():
+    """Names in the first cells of the table under "Columns"."""
+    section = README.partition("## Columns")[2].partition("\n## ")[0]
+    rows = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_every_column_is_defined(defined, tmp_path):
+    save_trace(fitting(load_accelerator(LOAS), 0), tmp_path / "trace.npz")
+    summary = run(LOAS, tmp_path / "trace.npz").summary()
+    columns = {column for name in COLUMNS for column in COLUMNS[name]}
+    columns |= {*sweep.KEYS, *sweep.MEASURES, *sweep.IDENTITY, "pareto", "error"}
+    missing = (columns | set(comparison.COLUMNS) | set(summary) | set(summary["events"])) - defined
+    assert not missing
+
+
+@pytest.mark.parametrize("hardware", MACHINES, ids=lambda path: path.stem)
+def test_every_event_is_defined(defined, hardware):
+    machine = load_accelerator(hardware)
+    (layer,) = layers(fitting(machine, 1, m=3, n=4, k=40), hardware)
+    assert set(machine.compute(layer, verify=False).events) <= defined
+
+
+def test_the_writer_of_recorded_spikes(tmp_path, monkeypatch):
+    """The code of workloads/README.md, run as it stands, makes a file that is imported."""
+    text = (ROOT / "workloads" / "README.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "write_recording" in block]
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    trace = import_spikes(tmp_path / "recorded.npz")
+    spikes = np.random.default_rng(0).random((4, 8, 6, 6)) < 0.2
+    np.testing.assert_array_equal(trace.tensor("conv2.input")[:, 0], spikes)
+    assert trace.operation("conv2").weight.shape == (16, 8, 3, 3)

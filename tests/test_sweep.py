@@ -1,0 +1,317 @@
+"""Sweeps: points in order, one row each, whatever the number of processes and whatever interrupts them."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from archsim import processes
+from archsim import sweep as sweeps
+from archsim.cli import main
+from archsim.errors import UsageError
+from archsim.simulate import run
+from archsim.trace import save_trace
+from tests.machines import LOAS, ROOT, mlp
+
+SETTINGS = ("--set", "pe.count=2,4,8", "--set", "memory.cache.size_kib=64,128")
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    path = tmp_path_factory.mktemp("traces") / "tiny.npz"
+    save_trace(mlp(1, m=9, n=5, k=200), path)
+    return path
+
+
+def sweep(trace, output, *options):
+    return main(["sweep", str(LOAS), str(trace), "-o", str(output), *map(str, options)])
+
+
+def rows(path):
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- points
+
+
+def plan(*axes, traces=1, **options):
+    paths = tuple(ROOT / "workloads" / name for name in ("vgg9_dual_sparse.npz", "vgg16_dual_sparse.npz"))[:traces]
+    return sweeps.Sweep(LOAS, paths, tuple(sweeps.axis(text) for text in axes), **options)
+
+
+def settings(points):
+    return [tuple(point.settings.values()) for point in points]
+
+
+def test_a_grid_is_nested_loops():
+    points = plan("pe.count=1,2", "pe.fifo_depth=8,9,10", traces=2).points()
+    assert [point.number for point in points] == list(range(12))
+    assert settings(points[:6]) == [(a, b) for a in "12" for b in ("8", "9", "10")]
+    assert [point.trace.stem[:5] for point in points] == ["vgg9_"] * 6 + ["vgg16"] * 6
+
+
+def test_zip_takes_equal_places():
+    points = plan("pe.count=1,2", "pe.fifo_depth=8,9", combine="zip", traces=2).points()
+    assert settings(points) == [("1", "8"), ("2", "9")] * 2
+    with pytest.raises(UsageError, match=r"equally many values; pe\.count has 2, pe\.fifo_depth has 3"):
+        plan("pe.count=1,2", "pe.fifo_depth=8,9,10", combine="zip").points()
+
+
+def test_a_sample_is_part_of_the_grid_and_repeatable():
+    axes = ("pe.count=1,2,3,4,5,6,7,8,9", "pe.fifo_depth=8,9,10")
+    grid, drawn = (plan(*axes, sample=sample).points() for sample in (None, 7))
+    assert len(drawn) == 7
+    assert set(settings(drawn)) <= set(settings(grid))
+    assert drawn == plan(*axes, sample=7).points() != plan(*axes, sample=7, seed=1).points()
+    assert plan(*axes, sample=10**9).points() == grid
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("pe.count=8", ("8",)),
+        (" pe . count = 8 , 16", ("8", "16")),
+        ("memory.dram={channels: 1, a: [1, 2]},null", ("{channels: 1, a: [1, 2]}", "null")),
+        ("description='a, b',\"c,d\"", ("'a, b'", '"c,d"')),
+    ],
+)
+def test_commas_inside_a_value(text, values):
+    assert sweeps.axis(text).values == values
+
+
+@pytest.mark.parametrize("text", ["pe.count", "=8", "pe..count=8", "pe.count=8,", "pe.count=", "pe.count=8,8"])
+def test_a_bad_axis_is_refused(text):
+    with pytest.raises(UsageError, match="--set"):
+        sweeps.axis(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--set", "pe.cuont=8"), "no such path (did you mean 'pe.count'?)"),
+        (("--set", "accelerator=ptb"), "is what a sweep measures"),
+        (("--set", "pe.count=1", "--set", "pe.count=2"), "is given twice"),
+        (("--pareto", "latency"), "unknown column, got 'latency'"),
+        (("--random", "0"), "must be at least 1"),
+        (("--set", f"pe.count={','.join(map(str, range(1, 1025)))}",
+          "--set", f"pe.fifo_depth={','.join(map(str, range(1, 1025)))}"), "1048576 points"),
+    ],
+)  # fmt: skip
+def test_what_no_point_could_run_is_refused_before_anything_is_written(options, message, trace, tmp_path, capsys):
+    assert sweep(trace, tmp_path / "sweep.csv", *options) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- rows
+
+
+def test_rows_are_runs_and_do_not_depend_on_the_number_of_processes(trace, tmp_path, capsys):
+    for jobs in (1, 3):
+        assert sweep(trace, tmp_path / f"{jobs}.csv", *SETTINGS, "--jobs", jobs) == 0
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "3.csv").read_bytes()
+    found = rows(tmp_path / "1.csv")
+    assert [row["point"] for row in found] == list("012345")
+    summary = run(LOAS, trace, overrides=["pe.count=4", "memory.cache.size_kib=128"]).summary()
+    row = next(row for row in found if (row["pe.count"], row["memory.cache.size_kib"]) == ("4", "128"))
+    assert (int(row["cycles"]), float(row["energy_pj"])) == (summary["cycles"], summary["energy_pj"])
+    assert capsys.readouterr().out.count("\n") == 2 * 7
+
+
+def test_a_point_that_fails_is_a_row(trace, tmp_path, capsys):
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, "--set", "pe.count=4,0,8", "--set", "timesteps=4,2") == 2
+    found = rows(output)
+    assert [bool(row["error"]) for row in found] == [False, True, True, True, False, True]
+    assert "must be at least 1" in found[2]["error"]
+    assert "built for 2" in found[1]["error"]
+    assert all(bool(row["cycles"]) != bool(row["error"]) for row in found)
+    assert "point 2: --set pe.count=0: must be at least 1" in capsys.readouterr().err
+
+
+def test_the_front(trace, tmp_path):
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, *SETTINGS, "--pareto", "latency_s,area_mm2") == 0
+    found = rows(output)
+    values = [(float(row["latency_s"]), float(row["area_mm2"])) for row in found]
+    expected = [not any(a <= c and b <= d and (a, b) != (c, d) for a, b in values) for c, d in values]
+    assert [row["pareto"] == "true" for row in found] == expected
+    assert set(expected) == {True, False}
+
+
+def test_figures_of_a_sweep(trace, tmp_path, capsys):
+    """What speed costs, and what each setting with several values does; a failed point is left out."""
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, "--set", "pe.count=2,4,0", "--set", "timesteps=4") == 2
+    capsys.readouterr()
+    assert main(["plot", str(output)]) == 0
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert names == [f"sweep_{what}{kind}" for what in ("tradeoff", "sensitivity") for kind in (".png", ".svg")]
+    drawn = (tmp_path / "sweep_sensitivity.svg").read_text()
+    assert "pe.count" in drawn
+    assert "timesteps" not in drawn
+    assert "2 points" in drawn
+
+
+# --- interruptions
+
+
+def test_a_killed_sweep_goes_on_where_it_stopped(trace, tmp_path, monkeypatch):
+    """Rows that are there are kept as they are; a torn last line is computed again; nothing is there twice."""
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, *SETTINGS) == 0
+    whole = output.read_text()
+    lines = whole.splitlines(keepends=True)
+    marked = lines[5].replace(",loas,", ",kept,", 1)
+    ran, real = [], processes.results
+    monkeypatch.setattr(processes, "results", lambda work, points, jobs: ran.extend(points) or real(work, points, jobs))
+    for torn in ("", lines[3][:25]):
+        ran.clear()
+        output.write_text(lines[0] + marked + lines[2] + torn)
+        assert sweep(trace, output, *SETTINGS) == 0
+        assert [point.number for point in ran] == [0, 2, 3, 5]
+        assert output.read_text() == whole.replace(lines[5], marked)
+
+
+@pytest.mark.parametrize("cut", [1, 30, -1])
+def test_a_sweep_killed_in_its_first_line_starts_anew(cut, trace, tmp_path):
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, "--set", "pe.count=2") == 0
+    whole = output.read_text()
+    output.write_text(whole.splitlines(keepends=True)[0][:cut])
+    assert sweep(trace, output, "--set", "pe.count=2") == 0
+    assert output.read_text() == whole
+
+
+def test_rows_of_another_sweep_are_not_touched(trace, tmp_path, capsys):
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, *SETTINGS) == 0
+    before = output.read_bytes()
+    other = tmp_path / "other.npz"
+    save_trace(mlp(2, m=9, n=5, k=200), other)
+    for arguments, message in (
+        ((trace, output, "--set", "pe.count=2,4,8"), "its columns differ in memory.cache.size_kib"),
+        ((trace, output, "--set", "pe.count=2,4,16", *SETTINGS[2:]), "sweep.csv:6: pe.count was '8', now '16'"),
+        ((trace, output, "--set", "pe.count=2,4", *SETTINGS[2:]), "sweep.csv:6: is no row of this sweep"),
+        ((other, output, *SETTINGS), "trace was"),
+    ):
+        assert sweep(*arguments) == 2
+        assert message in capsys.readouterr().err
+        assert output.read_bytes() == before
+    save_trace(mlp(2, m=9, n=5, k=200), trace.with_name("again.npz"))
+    foreign = tmp_path / "notes.csv"
+    foreign.write_text("a,b\n1,2\n")
+    assert sweep(trace, foreign, *SETTINGS) == 2
+    assert foreign.read_text() == "a,b\n1,2\n"
+
+
+def command(trace, output, *options):
+    return [sys.executable, "-m", "archsim", "sweep", str(LOAS), str(trace), "-o", str(output), *options]
+
+
+def start(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_killed_for_real(ending, trace, tmp_path):
+    """Every row that was there when the sweep died is there when it has been run again, and all others."""
+    output = tmp_path / "sweep.csv"
+    axis = ("--set", f"pe.fifo_depth={','.join(map(str, range(1, 41)))}")
+    process = start(trace, output, *axis, "--jobs", "1")
+    while process.poll() is None and (not output.exists() or output.read_text().count("\n") < 3):
+        time.sleep(0.02)
+    if ending == signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    process.send_signal(ending)
+    process.communicate(timeout=60)
+    kept = [line for line in output.read_text().splitlines(keepends=True)[1:] if line.endswith("\n")]
+    assert process.returncode != 0
+    assert 1 <= len(kept) < 40
+    assert sweep(trace, output, *axis) == 0
+    lines = output.read_text().splitlines(keepends=True)
+    assert len(lines) == 41
+    assert set(kept) <= set(lines)
+    assert [row["point"] for row in rows(output)] == [str(i) for i in range(40)]
+
+
+def test_two_sweeps_do_not_write_the_same_file(trace, tmp_path, capsys):
+    output = tmp_path / "sweep.csv"
+    process = start(trace, output, "--set", f"pe.fifo_depth={','.join(map(str, range(1, 41)))}", "--jobs", "1")
+    try:
+        while process.poll() is None and (not output.exists() or output.read_text().count("\n") < 2):
+            time.sleep(0.02)
+        assert sweep(trace, output, "--set", "pe.fifo_depth=1") == 2
+        assert "another sweep is writing this file" in capsys.readouterr().err
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def die_on_four(plan, point):
+    """In place of run_point: a point that takes its process with it."""
+    if point.settings["pe.count"] == "4":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real_run_point(plan, point)
+
+
+real_run_point = sweeps.run_point
+
+
+def test_a_point_that_kills_its_process_is_a_row_too(trace, tmp_path, monkeypatch):
+    output = tmp_path / "sweep.csv"
+    monkeypatch.setattr(sweeps, "run_point", die_on_four)
+    assert sweep(trace, output, "--set", "pe.count=2,4,8,16,3,5", "--jobs", 2) == 2
+    found = rows(output)
+    assert [bool(row["error"]) for row in found] == [False, True, False, False, False, False]
+    assert "killed" in found[1]["error"]
+
+
+# --- a cluster
+
+
+def test_a_cluster_gives_the_same_rows_even_if_a_worker_is_killed(trace, tmp_path):
+    """A real scheduler with two workers in processes of their own; one is killed when the first rows are there."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
+
+    def launch(what, *arguments):
+        module = [sys.executable, "-W", "ignore", "-m", f"distributed.cli.dask_{what}", *arguments]
+        return subprocess.Popen(module, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+
+    file = tmp_path / "scheduler.json"
+    axis = ("--set", f"pe.fifo_depth={','.join(map(str, range(1, 21)))}")
+    options = ("--no-dashboard", "--scheduler-file", str(file))
+    processes = [launch("scheduler", "--host", "127.0.0.1", "--port", "0", *options)]
+    try:
+        while not file.exists():
+            time.sleep(0.05)
+        worker = ("--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard", "--no-nanny")
+        processes += [launch("worker", *worker) for _ in range(2)]
+        address = json.loads(file.read_text())["address"]
+        output = tmp_path / "cluster.csv"
+        running = start(trace, output, *axis, "--cluster", address)
+        while running.poll() is None and (not output.exists() or output.read_text().count("\n") < 3):
+            time.sleep(0.02)
+        processes[1].kill()
+        _, errors = running.communicate(timeout=300)
+        assert running.returncode == 0, errors.decode()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert sweep(trace, tmp_path / "here.csv", *axis) == 0
+    assert output.read_bytes() == (tmp_path / "here.csv").read_bytes()
+
+
+def test_no_scheduler_is_one_line(trace, tmp_path, capsys):
+    assert sweep(trace, tmp_path / "sweep.csv", "--set", "pe.count=2", "--cluster", "tcp://127.0.0.1:9") == 2
+    assert "no scheduler answers" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

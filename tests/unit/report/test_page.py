@@ -1,0 +1,103 @@
+"""The page of a run: complete, harmless whatever names say, and readable without a network."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+from archsim.cli import main
+from archsim.report.page import Sources, page
+from archsim.trace import save_trace
+from tests.machines import LOAS, mlp
+from tests.unit.report.test_report import layer, report
+
+SOURCES = Sources(
+    [("pe.count", 16, "file", "processing elements", "Table III")],
+    [("pe", "add", 0.04, "pJ", "derived", "LoAS Table IV")],
+)
+
+
+class Reader(HTMLParser):
+    """Rows of every table by title, references to anything outside, and tags that are never closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.outside, self.open, self.scripts = [], [], [], 0
+        self.row = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.scripts += tag == "script"
+        self.outside += [v for name, v in attributes.items() if name in ("src", "href") and not v.startswith("#")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+        if tag == "tbody":
+            self.tables.append([])
+        if tag == "tr" and "tbody" in self.open:
+            self.row = []
+            self.tables[-1].append(self.row)
+        if tag == "td" and self.row is not None:
+            self.row.append((attributes.get("data-key"), ""))
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "td" and self.row:
+            key, text = self.row[-1]
+            self.row[-1] = (key, text + data)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+
+def test_every_row_is_there_with_its_full_precision():
+    run = report()
+    found = Reader(page(run, SOURCES, []))
+    assert found.open == []
+    for rows, name in zip(found.tables, ("layers", "energy", "traffic", "units", "area"), strict=False):
+        assert len(rows) == len(run.rows(name)), name
+        for cells, row in zip(rows, run.rows(name), strict=True):
+            for (key, text), column in zip(cells, run.columns(name), strict=True):
+                value = row[column]
+                if isinstance(value, int | float):
+                    assert float(key) == value
+                else:
+                    assert text == ("" if value is None else str(value))
+    assert [text for _, text in found.tables[5][0]] == ["pe.count", "16", "file", "processing elements", "Table III"]
+    assert [text for _, text in found.tables[6][0]][-1] == "LoAS Table IV"
+
+
+def test_names_are_text():
+    name = "<script>alert('x')</script>&amp;"
+    text = page(report(layer(name)), SOURCES, [])
+    assert Reader(text).scripts == Reader(page(report(), SOURCES, [])).scripts == 1
+    assert "&lt;script&gt;alert" in text
+
+
+def test_the_state_is_said():
+    assert "2 outputs differ" in page(report(layer(mismatches=2)), SOURCES, [])
+    assert "not compared" in page(report(layer(mismatches=None)), SOURCES, [])
+    assert "1 of 1 layers equal" in page(report(layer(mismatches=0)), SOURCES, [])
+
+
+def test_a_run_writes_a_page_that_needs_nothing_else(tmp_path, capsys):
+    trace = tmp_path / "tiny.npz"
+    save_trace(mlp(1), trace)
+    output = tmp_path / "out"
+    for _ in range(2):  # the second replaces the first
+        assert main(["run", str(LOAS), str(trace), "-o", str(output), "--report"]) == 0
+    text = (output / "report.html").read_text()
+    found = Reader(text)
+    assert found.outside == []
+    assert text.count("<svg") == 5 == len(list((output / "figures").glob("*.svg")))
+    assert "section V: 800 MHz" in text
+    assert "url(http" not in text
+
+
+@pytest.mark.parametrize("extra", [(), ("--set", "pe.count=8")])
+def test_overrides_are_marked(extra, tmp_path, capsys):
+    trace = tmp_path / "tiny.npz"
+    save_trace(mlp(1), trace)
+    assert main(["run", str(LOAS), str(trace), "-o", str(tmp_path / "out"), "--report", *extra]) == 0
+    rows = {
+        row[0][1]: [text for _, text in row] for row in Reader((tmp_path / "out" / "report.html").read_text()).tables[5]
+    }
+    assert rows["pe.count"][1:3] == (["8", "override"] if extra else ["16", "file"])
