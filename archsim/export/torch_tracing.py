@@ -65,9 +65,9 @@ def from_torch(
     change in time. They become integers of ``input_bits`` in units of ``input_scale`` (1/255 for pixels that were
     divided by 255; by default the largest is the largest integer), or spikes where they are 0 and 1.
 
-    ``model`` is called T times with one timestep each. A model with its own loop over time is called once with
-    ``inputs`` as they are, a multi-step model of SpikingJelly once with [T, I, ...]. ``loop`` tells that the model
-    loops; by default that is seen where ``inputs`` have no time.
+    ``model`` is called T times with one timestep each; a multi-step model of SpikingJelly once, with [T, I, ...]; a
+    model that makes or takes apart the timesteps itself once, with ``inputs`` as they are. ``loop`` tells whether it
+    does; by default that is seen where ``inputs`` have no time and the model's neurons run T times in one call.
 
     ``neurons`` maps classes of the model's own neuron modules to functions that return their ``SpikingNeuron``; such a
     module takes currents and returns spikes (or a tuple that starts with them). ``approximate_leak`` allows decays that
@@ -173,11 +173,11 @@ class _Tracer:
         multi_step = any(getattr(module, "step_mode", "s") == "m" for module in self.model.modules())
         # The precision and the place of the model's own numbers.
         values = self.values.to(next(self.model.parameters(), torch.empty(0)))
-        if multi_step:
-            sequence = values if self.timed else values.unsqueeze(0).repeat(self.timesteps, *[1] * values.ndim)
-            self.call(self._follow(sequence, _Place(INPUT, ALL)))
-        elif loop:
+        if loop:
             self.call(self._follow(values.clone(), _Place(INPUT, ALL if self.timed else None)))
+        elif multi_step and loop is None:
+            sequence = values.clone() if self.timed else values.unsqueeze(0).repeat(self.timesteps, *[1] * values.ndim)
+            self.call(self._follow(sequence, _Place(INPUT, ALL)))
         else:
             shown = None if self.timed else self._follow(values.clone(), _Place(INPUT, None))
             for t in range(self.timesteps):

@@ -147,6 +147,36 @@ def test_each_neuron_exactly(kind, rest, step_mode, tmp_path):
     assert trace.tensor("1")[0][met].all()
 
 
+class Encoder(torch.nn.Module):
+    """The first convolution runs once, outside of time; containers fold time into the batch."""
+
+    def __init__(self, timesteps):
+        super().__init__()
+        self.timesteps = timesteps
+        self.static = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4))
+        self.sn1 = neuron.LIFNode(tau=2.0, step_mode="m")
+        self.body = layer.SeqToANNContainer(torch.nn.MaxPool2d(2), torch.nn.Flatten(), torch.nn.Linear(64, 5))
+        self.sn2 = neuron.IFNode(step_mode="m")
+
+    def forward(self, pictures):
+        sequence = self.static(pictures).unsqueeze(0).repeat(self.timesteps, 1, 1, 1, 1)
+        return self.sn2(self.body(self.sn1(sequence))).mean(0)
+
+
+def test_time_that_the_model_makes_itself(tmp_path):
+    torch.manual_seed(4)
+    model = Encoder(4)
+    for parameter in model.parameters():
+        parameter.data *= 3
+    exported = from_torch(model, bars(30)[0], 4, loop=True, input_scale=1 / 255)
+    trace = verified(exported, tmp_path)
+    assert [operation.name for operation in trace] == ["static.0", "body.0", "body.2"]
+    assert trace.tensor("sn2").any()
+    assert exported.class_agreement >= 0.9
+    with pytest.raises(UsageError, match=r"the model failed on inputs of the shape .*loop=True"):
+        from_torch(model, bars(30)[0], 4)
+
+
 def test_neurons_that_a_trace_does_not_have():
     model = torch.nn.Sequential(
         layer.Linear(4, 3), neuron.QIFNode(), layer.Linear(3, 3), neuron.LIFNode(tau=3.0)
