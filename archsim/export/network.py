@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archsim.errors import UsageError
+from archsim.errors import UsageError, nearest
 from archsim.trace.schema import MAX_TIMESTEPS
 
 Shape = tuple[int, ...]
 Real = NDArray[np.float64]
+RESETS = ("hard", "soft_before_leak", "soft_after_leak")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,14 @@ class SpikingNeuron:
     threshold: ArrayLike
     reset: str = "hard"
     fires_at_threshold: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reset not in RESETS:
+            raise UsageError(
+                f"SpikingNeuron.reset: got {self.reset!r}; allowed: {', '.join(RESETS)}{nearest(self.reset, RESETS)}"
+            )
+        if not 0 <= self.decay <= 1:
+            raise UsageError(f"SpikingNeuron.decay: got {self.decay!r}; allowed: 0 to 1")
 
     def fire(self, currents: Real) -> NDArray[np.bool_]:
         """Spikes [T, I, C, ...] of ``currents`` of that shape."""

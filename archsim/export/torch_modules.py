@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from archsim.errors import UsageError
 from archsim.export.network import SpikingNeuron
 
 # Names of classes, of torch.nn and of spikingjelly.activation_based.layer alike.
@@ -62,7 +63,11 @@ def rest(module: Any) -> None:
     """Bring the state of a module of SpikingJelly or snnTorch, or of a neuron with a ``reset`` of its own, to rest."""
     for method in ("reset_mem", "reset"):
         if callable(getattr(module, method, None)):
-            getattr(module, method)()
+            try:
+                getattr(module, method)()
+            except TypeError as error:
+                where = f"{type(module).__name__}.{method}"
+                raise UsageError(f"{where}: {error}; allowed: a neuron's reset without arguments") from None
             return
 
 

@@ -341,7 +341,8 @@ class _Tracer:
         torch = _torch()
         given = [item for item in _flat((arguments, tuple(options.values()))) if isinstance(item, torch.Tensor)]
         known = [place for place in map(self.place, given) if place is not None]
-        if not known:
+        # Of a tensor that gives its shape only, the result holds nothing.
+        if not known or name.endswith("_like") or name.startswith("new_"):
             return output
         if name == "__setitem__":
             self._follow(given[0], _Place(None, None, "a tensor that is written piece by piece"))
@@ -353,7 +354,7 @@ class _Tracer:
         if places is None:
             broken = next((place for place in known if place.node is None), None)
             why = broken.why if broken is not None else f"the output of torch's {name}()"
-            if name in ("__iter__", "unbind", "__getitem__"):
+            if name in ("__iter__", "unbind", "__getitem__", "select"):
                 why = "part of a tensor (time is taken apart with loop=True, for a model that loops over it)"
             places = [_Place(None, None, why)] * len(results)
         for result, place in zip(results, places, strict=True):
@@ -384,8 +385,8 @@ class _Tracer:
             return [_Place(first.node, ALL if first.time is not None else None)]
         if len(given) != 1:
             return None
-        if name == "__getitem__":
-            index = arguments[1]
+        if name in ("__getitem__", "select"):
+            index = arguments[-1] if name == "__getitem__" or tuple(arguments[1:2]) == (0,) else None
             if first.time == ALL and isinstance(index, int) and given[0].shape[0] == self.timesteps:
                 return [_Place(first.node, index % self.timesteps)]
             return [first] if given[0].numel() == result.numel() and _same_memory(given[0], result) else None

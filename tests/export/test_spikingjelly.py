@@ -163,6 +163,24 @@ class Encoder(torch.nn.Module):
         return self.sn2(self.body(self.sn1(sequence))).mean(0)
 
 
+def test_containers_that_loop_over_time(tmp_path):
+    """Single-step layers in a MultiStepContainer give the trace of the same layers in multi-step mode."""
+    torch.manual_seed(4)
+    layers = [layer.Linear(12, 20), neuron.LIFNode(tau=2.0), layer.Linear(20, 5), neuron.IFNode()]
+    layers[0].weight.data *= 4
+    layers[2].weight.data *= 4
+    spikes = np.random.default_rng(3).random((4, 20, 12)) < 0.3
+    looped = from_torch(layer.MultiStepContainer(*layers), spikes, 4, loop=True)
+    functional.set_step_mode(plain := torch.nn.Sequential(*layers), "m")
+    multi = from_torch(plain, spikes, 4)
+    verified(looped, tmp_path)
+    assert np.array_equal(looped.trace.tensor("3"), multi.trace.tensor("3"))
+    assert looped.trace.tensor("3").any()
+    recurrent = layer.ElementWiseRecurrentContainer(neuron.IFNode(), lambda x, y: x + y)
+    with pytest.raises(UsageError, match=r"1.sub_module: reads the output of torch's add"):
+        from_torch(torch.nn.Sequential(layer.Linear(12, 20), recurrent), spikes, 4)
+
+
 def test_time_that_the_model_makes_itself(tmp_path):
     torch.manual_seed(4)
     model = Encoder(4)

@@ -298,6 +298,20 @@ def test_arguments_of_a_wrong_kind():
             from_torch(given, inputs, 3, neurons=OWN)
 
 
+def test_descriptions_of_neurons_that_make_no_sense():
+    with pytest.raises(UsageError, match=r"reset: got 'soft'; allowed: hard, soft_before_leak"):
+        SpikingNeuron(0.5, 1.0, "soft")
+    with pytest.raises(UsageError, match=r"decay: got 1.5; allowed: 0 to 1"):
+        SpikingNeuron(1.5, 1.0)
+
+    class Demanding(Cell):
+        def reset(self, batch):
+            pass
+
+    with pytest.raises(UsageError, match=r"Demanding.reset: .* missing 1 required"):
+        from_torch(nn.Sequential(nn.Linear(4, 4), Demanding()), np.ones((2, 4)), 3, neurons={Demanding: OWN[Cell]})
+
+
 def test_weights_that_are_no_numbers():
     model = scaled(nn.Sequential(nn.Linear(4, 4), Cell()))
     model[0].weight.data[0, 0] = torch.nan
