@@ -1,7 +1,7 @@
 """The main job: one machine, one trace, one report.
 
-Layers are simulated one after the other, each from a cold cache and an idle memory; only one layer's operands are in
-memory at a time.
+Layers are simulated one after the other, each from a cold cache and an idle memory, with only one layer's operands in
+memory at a time; machines that hold a whole network simulate all layers at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,10 @@ from archsim.errors import UsageError, nearest
 from archsim.report.report import Report
 
 if TYPE_CHECKING:
-    from archsim.accelerators.base import Accelerator, EngineName
+    from archsim.accelerators.base import Accelerator, EngineName, Progress
     from archsim.cost import CostTable
     from archsim.engine.result import LayerResult
     from archsim.trace import Operation, Trace
-
-Progress = Callable[[str, int, int], None]
-"""Called with a layer's name, how many layers are done, and how many there are."""
 
 
 def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Accelerator:
@@ -107,7 +104,7 @@ def run(
         images=loaded.images,
         layers=results,
         energy=tuple(
-            energy_rows(result.actions, inventory, table, result.cycles, accelerator.clock_mhz) for result in results
+            energy_rows(result.actions, inventory, table, result.share, accelerator.clock_mhz) for result in results
         ),
         area=area,
         labels=loaded.provenance,
@@ -124,6 +121,8 @@ def run(
             for component in inventory
             if component.kind in ("cache", "sram")
         ),
+        exact=accelerator.exact,
+        findings=accelerator.findings(loaded) if verify else {},
     )
 
 
@@ -194,7 +193,9 @@ def _doubts(accelerator: Accelerator, results: Sequence[LayerResult]) -> Iterato
     for name, count in sorted(events.items()):
         register, overflows, _ = name.partition("_overflows")
         if overflows and count:
-            row = next((row for path, row in widths.items() if path.endswith(f"{register}_bits")), None)
+            row = next(
+                (row for path, row in widths.items() if path.replace(".", "_").endswith(f"{register}_bits")), None
+            )
             bits, where = (row.value, row.path) if row else (accelerator.sum_bits, name)
             yield f"{count:,} additions exceed {bits} bits ({where}); sums were kept exact"
 
@@ -208,11 +209,6 @@ def _layers(
     record: bool,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
-    from archsim.accelerators.base import layer_of
-
-    for done, operation in enumerate(operations):
-        if progress:
-            progress(operation.name, done, len(operations))
-        yield accelerator.run_layer(layer_of(trace, operation), engine, verify=verify, record=record)
+    yield from accelerator.run_layers(trace, operations, engine, verify=verify, record=record, progress=progress)
     if progress:
         progress("", len(operations), len(operations))

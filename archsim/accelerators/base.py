@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -22,6 +22,8 @@ from archsim.hardware.memory.system import MemoryConfig
 from archsim.trace import Neuron, Operation, Trace
 
 EngineName = Literal["compiled", "reference"]
+Progress = Callable[[str, int, int], None]
+"""Called with a layer's name, how many layers are done, and how many there are."""
 WEIGHTED = ("conv2d", "linear")
 KINDS = {"spike": "spikes", "signed_spike": "signed spikes", "spike_time": "spike times", "int": "integers"}
 BLOCK_VALUES = 1 << 20
@@ -56,7 +58,7 @@ class MachineConfig(Block):
 
     @model_validator(mode="after")
     def _memory_fits(self) -> Self:
-        problems = self.memory.dram.problems(self.clock_mhz, self.memory.cache.line_bytes)
+        problems = self.memory.dram.problems(self.clock_mhz, self.memory.line_bytes)
         if problems:
             raise CrossFieldError({f"memory.dram.{field}": problem for field, problem in problems.items()})
         return self
@@ -184,7 +186,7 @@ class Program(NamedTuple):
 
 
 class Accelerator(ABC):
-    """A named machine. One instance holds one validated configuration and simulates layers, each on its own.
+    """A named machine. One instance holds one validated configuration and simulates layers.
 
     A subclass lives in a file of :mod:`archsim.accelerators` and is found there by being a subclass. Its agents are one
     function ``step`` (:mod:`archsim.hardware.operation`) that counts ``actions`` numbers for each agent; ``loop`` is
@@ -248,6 +250,31 @@ class Accelerator(ABC):
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""
         return ()
 
+    def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
+        """What the memory system did, by (unit, action), from the engine's traffic table."""
+        return memory_actions(traffic, self.config.memory.line_bytes)
+
+    def unit_times(self, program: Program, times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
+        """Busy, stall and idle cycles of every unit, from the engine's ``times`` of the agents."""
+        return unit_times(program.units, times, cycles)
+
+    def timestep_counts(self, layer: Layer, program: Program) -> Mapping[tuple[str, str], Sequence[int]]:
+        """Of the actions that belong to single timesteps, how many each timestep has."""
+        return {}
+
+    def variant(self, layer: Layer) -> Mapping[str, str]:
+        """Columns that every result of ``layer`` has beside the usual ones, with their values."""
+        return {}
+
+    @property
+    def exact(self) -> bool:
+        """Whether outputs must equal the trace's; not where conversions lose something on purpose."""
+        return True
+
+    def findings(self, trace: Trace) -> Mapping[str, Any]:
+        """What a run of ``trace`` on this machine tells beside cycles and energy, for its summary."""
+        return {}
+
     # What follows.
 
     @property
@@ -289,6 +316,10 @@ class Accelerator(ABC):
             return f"{operation.name} reads {KINDS[kind]}; {self.name} runs layers that read {KINDS[self.operand]}"
         return f"{operation.name} is the read-out, which scheduler.read_out skips"
 
+    def stages(self, trace: Trace, operation: Operation) -> Sequence[Layer]:
+        """What is run of an operation, one after the other: the layer, or what a machine makes of it."""
+        return (layer_of(trace, operation),)
+
     def problems(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, one line each; empty if it can."""
         found = []
@@ -314,6 +345,24 @@ class Accelerator(ABC):
                 f"--set pe.weight_bits={widest} builds a machine that can"
             )
         return [*found, *self.refuses(trace)]
+
+    def run_layers(
+        self,
+        trace: Trace,
+        operations: Sequence[Operation],
+        engine: EngineName,
+        *,
+        verify: bool,
+        record: bool,
+        progress: Progress | None = None,
+    ) -> Iterator[LayerResult]:
+        """Simulate these layers of ``trace``: one after the other, each from a cold cache and an idle memory, unless a
+        machine works on them at the same time."""
+        for done, operation in enumerate(operations):
+            if progress:
+                progress(operation.name, done, len(operations))
+            for layer in self.stages(trace, operation):
+                yield self.run_layer(layer, engine, verify=verify, record=record)
 
     def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
         """Compute the layer's outputs as the machine does, then simulate when it does so.
@@ -360,9 +409,12 @@ class Accelerator(ABC):
         verified = mismatches if verify and layer.expected is not None else None
         return Computed(output.astype(np.int64), verified, events)
 
-    def _simulate(self, engine: EngineName, program: Program, counts: NDArray[np.int64], record: bool) -> Outcome:
-        memory = self.config.memory.resolve(self.clock_mhz)
-        rest = (program.spec, program.operands, program.topology, memory, program.state, counts, len(self.tensors))
+    def _simulate(
+        self, engine: EngineName, program: Program, counts: NDArray[np.int64], record: bool, layers: int = 1
+    ) -> Outcome:
+        """Run ``program``, in which each of ``layers`` layers has the machine's tensors for itself."""
+        memory, tensors = self.config.memory.resolve(self.clock_mhz), len(self.tensors) * layers
+        rest = (program.spec, program.operands, program.topology, memory, program.state, counts, tensors)
         if engine == "reference":
             from archsim.engine import reference
 
@@ -381,7 +433,7 @@ class Accelerator(ABC):
         bound = self.lower_bound(layer, program, matches)
         if not memory.ideal:
             dram = memory.resolve(self.clock_mhz).dram
-            lines = compulsory // memory.cache.line_bytes
+            lines = compulsory // memory.line_bytes
             bound = max(bound, lines * dram.units_per_line // (dram.units_per_cycle * dram.channels))
         return LayerResult(
             layer=layer.name,
@@ -397,10 +449,10 @@ class Accelerator(ABC):
             matches=matches,
             actions={
                 **self.count_actions(layer, counts, computed.events),
-                **memory_actions(traffic, memory.cache.line_bytes),
+                **self.memory_actions(traffic),
             },
-            traffic=traffic_rows(self.tensors, traffic, memory.cache.line_bytes),
-            units=unit_times(program.units, times, cycles),
+            traffic=traffic_rows(self.tensors, traffic, memory.line_bytes),
+            units=self.unit_times(program, times, cycles),
             lower_bound_cycles=bound,
             compulsory_read_bytes=compulsory,
             mismatches=computed.mismatches,
@@ -413,6 +465,8 @@ class Accelerator(ABC):
                 "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
                 "dram_row_misses": outcome.row_misses,
             },
+            variant=self.variant(layer),
+            timestep_counts=self.timestep_counts(layer, program),
             completions=outcome.completions if len(outcome.completions) else None,
             agents={
                 unit.first + instance: f"{unit.name} {instance}" if unit.built > 1 else unit.name

@@ -251,7 +251,10 @@ class Memory:
     def _bank(self, request: Request, hold: Callable[[], int], fill: bool = False) -> Wait:
         """Wait for the line's bank and the path to it; they are then held for ``hold()`` cycles from the grant on."""
         asked = self.env.now
-        bank = request.line % self.spec.cache.banks
+        spec = self.spec.cache
+        bank = request.line % spec.window_banks
+        if spec.window_shift:
+            bank += request.line // 2**spec.window_shift * spec.window_banks
         needs: list[Hashable] = []
         if self.spec.cache.conflicts:
             needs.append(("bank", bank))

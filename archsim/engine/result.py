@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,8 +45,13 @@ class LayerResult:
     least once.
     ``matches`` counts pairs of a non-zero weight and a non-silent input. ``actions`` counts what the units did, by
     (unit, action). ``mismatches`` is the number of outputs that differ from the trace, None where the trace holds
-    none to compare with. ``completions`` is, when asked for, int64 [n, 2] of (agent, completion cycle); ``agents``
-    says which unit instance each agent is.
+    none to compare with. ``variant`` are columns of every table that tell results apart: an option of the machine, a
+    stage of training. ``timestep_counts`` splits actions that belong to single timesteps. ``completions`` is, when
+    asked for, int64 [n, 2] of (agent, completion cycle); ``agents`` says which unit instance each agent is.
+
+    Where layers run at the same time, a layer's cycles go from its first to its last event: ``start_cycle`` is the
+    first one's, completions count from there, and ``elapsed_cycles`` is the layer's share of the run's cycles, which
+    all shares add up to. None of both where layers run one after the other.
     """
 
     layer: str
@@ -68,5 +73,14 @@ class LayerResult:
     mismatches: int | None = None
     engine_wall_s: float = 0.0
     events: Mapping[str, int] = field(default_factory=dict)
+    variant: Mapping[str, str] = field(default_factory=dict)
+    timestep_counts: Mapping[tuple[str, str], Sequence[int]] = field(default_factory=dict)
     completions: NDArray[np.int64] | None = None
     agents: Mapping[int, str] = field(default_factory=dict)
+    elapsed_cycles: int | None = None
+    start_cycle: int | None = None
+
+    @property
+    def share(self) -> int:
+        """Cycles of the run that count as this layer's own."""
+        return self.cycles if self.elapsed_cycles is None else self.elapsed_cycles

@@ -23,6 +23,7 @@ RESULT_FILES = (
     "layers.csv",
     "traffic.csv",
     "energy.csv",
+    "timesteps.csv",
     "area.csv",
     "units.csv",
     "resolved.yaml",

@@ -20,10 +20,11 @@ def check(report: Report) -> None:
 
     For each layer: ``0 <= utilization <= 1``; compute + stall = cycles, none negative; busy + stall + idle = cycles for
     each unit instance; cycles at least the machine's lower bound; bytes read from DRAM at least those that must be
-    read once; no negative count. In all: the energy rows add up to the summary, and every layer has its energy.
+    read once; no negative count. In all: the energy rows add up to the summary, and every layer has its energy; where
+    layers overlap, their shares of the run's cycles add up to the end of the last one.
     """
     problems = [f"layer {layer.layer}: {problem}" for layer in report.layers for problem in _layer(layer)]
-    problems += list(_traffic(report)) + list(_energy(report))
+    problems += list(_traffic(report)) + list(_energy(report)) + list(_shares(report))
     if problems:
         raise InvariantError("; ".join(problems))
 
@@ -65,3 +66,10 @@ def _energy(report: Report) -> Iterator[str]:
         yield f"energy rows add up to {rows} pJ, the summary says {total} pJ"
     if not all(row["energy_pj"] >= 0 for row in report.rows("energy")):
         yield "an energy is negative or not a number"
+
+
+def _shares(report: Report) -> Iterator[str]:
+    ends = [layer.start_cycle + layer.cycles for layer in report.layers if layer.start_cycle is not None]
+    shares = sum(layer.share for layer in report.layers)
+    if ends and (shares != max(ends) or any(layer.share < 0 for layer in report.layers)):
+        yield f"shares of {shares} cycles in a run that ends in {max(ends)}"

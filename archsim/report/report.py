@@ -30,6 +30,9 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "units": ("layer", "unit", "instance", "busy_cycles", "stall_cycles", "idle_cycles"),
 }
 
+TIMESTEP_COLUMNS = ("layer", "timestep", "unit", "action", "count", "energy_pj")
+"""Of the table ``timesteps``, which machines have that split their actions by timestep."""
+
 
 class EnergyRow(Protocol):
     """Energy of one action of one unit in one layer, as :mod:`archsim.cost` computes it."""
@@ -61,13 +64,15 @@ class AreaRow(Protocol):
 class Report:
     """One run: what was run, the layers in order, and what they cost.
 
-    ``energy`` holds the energy rows of each layer, in the order of ``layers``. Layers run one after the other, so
-    ``cycles`` of the run is their sum and ``latency_s = cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace
-    together. ``resolved`` is the whole machine as YAML. ``compulsory_read_bytes`` says by layer name how many bytes
-    must be read from DRAM at least once. ``warnings`` say what is doubtful about the run. ``hardware`` and ``trace``
-    are the files as they were given, ``overrides`` what was changed of the machine's, ``description`` and ``fitted``
-    what its file says of it; ``sram_size_kib`` is the capacity of its memories, tags and registers apart. A Report
-    that contradicts itself cannot be made: see :mod:`archsim.report.invariants`.
+    ``energy`` holds the energy rows of each layer, in the order of ``layers``. Where layers run one after the other
+    ``cycles`` of the run is their sum, where they overlap the sum of their shares of it, and always ``latency_s =
+    cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace together. ``resolved`` is the whole machine as YAML.
+    ``compulsory_read_bytes`` says by layer name how many bytes must be read from DRAM at least once. ``warnings`` say
+    what is doubtful about the run. ``hardware`` and ``trace`` are the files as they were given, ``overrides`` what was
+    changed of the machine's, ``description`` and ``fitted`` what its file says of it; ``sram_size_kib`` is the capacity
+    of its memories, tags and registers apart. Where it is not ``exact``, outputs may differ from the trace's.
+    ``findings`` are what else it told, and go into the summary. A Report that contradicts itself cannot be made: see
+    :mod:`archsim.report.invariants`.
     """
 
     accelerator: str
@@ -90,6 +95,8 @@ class Report:
     description: str = ""
     fitted: bool = False
     sram_size_kib: float = 0.0
+    exact: bool = True
+    findings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         invariants.check(self)
@@ -127,7 +134,9 @@ class Report:
         when none was compared; ``layers_verified`` says how many layers were. ``labels`` are what the trace says about
         its training. ``events`` counts noteworthy things, such as accumulator overflows.
         """
-        cycles = sum(layer.cycles for layer in self.layers)
+        cycles = sum(layer.share for layer in self.layers)
+        computing = [layer.compute_cycles for layer in self.layers]
+        compute_cycles = sum(computing) if self._in_sequence() else max(computing)
         latency_s = self._seconds(cycles)
         energy_pj = math.fsum(row["energy_pj"] for row in self._energy_rows())
         compared = [layer.mismatches for layer in self.layers if layer.mismatches is not None]
@@ -148,14 +157,18 @@ class Report:
             "layers": len(self.layers),
             "clock_mhz": self.clock_mhz,
             "cycles": cycles,
-            "compute_cycles": sum(layer.compute_cycles for layer in self.layers),
-            "stall_cycles": sum(layer.stall_cycles for layer in self.layers),
+            "compute_cycles": compute_cycles,
+            "stall_cycles": cycles - compute_cycles,
             "latency_s": latency_s,
             "utilization": sum(layer.utilization * layer.cycles for layer in self.layers) / cycles if cycles else 0.0,
             "matches": sum(layer.matches for layer in self.layers),
             "energy_pj": energy_pj,
             "leakage_pj": math.fsum(row["energy_pj"] for row in self._energy_rows() if row["action"] == "leakage"),
             "power_mw": energy_pj * 1e-9 / latency_s if cycles else 0.0,
+            "energy_per_image_pj": energy_pj / self.images,
+            **self._energy_by_timestep(),
+            "energy_by_unit_pj": self._energy_by("unit"),
+            **{f"energy_by_{name}_pj": self._energy_by(name) for name, v in self._variants().items() if len(v) > 1},
             "area_mm2": math.fsum(row.area_mm2 for row in self.area),
             "sram_size_kib": self.sram_size_kib,
             **{name: sum(_traffic_sums(layer)[name] for layer in self.layers) for name in TRAFFIC_SUMS},
@@ -164,10 +177,11 @@ class Report:
             "layers_verified": len(compared),
             "mismatches": sum(compared) if compared else None,
             "engine_wall_s": sum(layer.engine_wall_s for layer in self.layers),
+            **self.findings,
         }
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """Rows of the table ``name``: one of ``layers``, ``traffic``, ``energy``, ``area``, ``units``."""
+        """Rows of the table ``name``: one of :data:`COLUMNS`, or ``timesteps``."""
         match name:
             case "layers":
                 return list(self._layer_rows())
@@ -176,14 +190,21 @@ class Report:
             case "energy":
                 return list(self._energy_rows())
             case "area":
-                return [{column: getattr(row, column) for column in COLUMNS[name]} for row in self.area]
+                return [
+                    {column: getattr(row, column) for column in COLUMNS[name]} | self._same_variant()
+                    for row in self.area
+                ]
+            case "timesteps":
+                return list(self._timestep_rows())
             case "units":
                 return [_row(name, layer, row) for layer in self.layers for row in layer.units]
         raise KeyError(name)
 
     def columns(self, name: str) -> tuple[str, ...]:
-        """Columns of the table ``name``; ``layers`` has one more for each kind of event that happened."""
-        return (*COLUMNS[name], *self._events()) if name == "layers" else COLUMNS[name]
+        """Columns of the table ``name``: the usual ones, variants of the results, and in ``layers`` kinds of events."""
+        events = self._events() if name == "layers" else ()
+        usual = TIMESTEP_COLUMNS if name == "timesteps" else COLUMNS[name]
+        return (*usual, *(self._same_variant() if name == "area" else self._variants()), *events)
 
     def frame(self, name: str) -> pd.DataFrame:
         """The table ``name`` as a pandas DataFrame."""
@@ -195,6 +216,8 @@ class Report:
         """Every file of the results folder: name -> content."""
         texts = {"summary.json": files.json_text(self.summary())}
         texts |= {f"{name}.csv": files.csv_text(self.rows(name), self.columns(name)) for name in COLUMNS}
+        if timesteps := self.rows("timesteps"):
+            texts["timesteps.csv"] = files.csv_text(timesteps, self.columns("timesteps"))
         texts["resolved.yaml"] = self._provenance() + self.resolved
         if self.timeline:
             texts["timeline.json"] = timeline.trace_events(self.layers)
@@ -205,12 +228,37 @@ class Report:
         with files.results_folder(folder) as partial:
             files.write_texts(partial, self.texts())
 
+    def _in_sequence(self) -> bool:
+        return all(layer.start_cycle is None for layer in self.layers)
+
     def _seconds(self, cycles: int) -> float:
         return cycles / (self.clock_mhz * 1e6)
 
     def _events(self) -> dict[str, int]:
         names = sorted({name for layer in self.layers for name in layer.events})
         return {name: sum(layer.events.get(name, 0) for layer in self.layers) for name in names}
+
+    def _variants(self) -> dict[str, list[str]]:
+        """Values of every variant column, in the order in which they appear."""
+        names = dict.fromkeys(name for layer in self.layers for name in layer.variant)
+        return {name: list(dict.fromkeys(layer.variant.get(name, "") for layer in self.layers)) for name in names}
+
+    def _same_variant(self) -> dict[str, str]:
+        """Variants that all layers share: those of the machine."""
+        return {name: values[0] for name, values in self._variants().items() if len(values) == 1}
+
+    def _energy_by(self, column: str) -> dict[str, float]:
+        parts: dict[str, list[float]] = {}
+        for row in self._energy_rows():
+            parts.setdefault(row.get(column, ""), []).append(row["energy_pj"])
+        return {part: math.fsum(energies) for part, energies in parts.items()}
+
+    def _energy_by_timestep(self) -> dict[str, dict[str, float]]:
+        """Energy of every timestep, where a machine splits it, and of what belongs to none of them."""
+        parts: dict[str, list[float]] = {}
+        for row in self._timestep_rows():
+            parts.setdefault("none" if row["timestep"] is None else str(row["timestep"]), []).append(row["energy_pj"])
+        return {"energy_by_timestep_pj": {part: math.fsum(parts[part]) for part in sorted(parts)}} if parts else {}
 
     def _layer_rows(self) -> Iterator[dict[str, Any]]:
         derived = {"latency_s", "energy_pj", *TRAFFIC_SUMS}
@@ -220,6 +268,7 @@ class Report:
                 "latency_s": self._seconds(layer.cycles),
                 "energy_pj": math.fsum(row.energy_pj for row in energy),
                 **_traffic_sums(layer),
+                **layer.variant,
                 **{name: layer.events.get(name, 0) for name in self._events()},
             }
 
@@ -227,6 +276,17 @@ class Report:
         for layer, energy in zip(self.layers, self.energy, strict=True):
             for row in energy:
                 yield _row("energy", layer, row)
+
+    def _timestep_rows(self) -> Iterator[dict[str, Any]]:
+        """Energy rows split by timestep where a machine does it; what belongs to none of them has an empty cell."""
+        for layer, energy in zip(self.layers, self.energy, strict=True):
+            for row in energy if layer.timestep_counts else ():
+                counts = layer.timestep_counts.get((row.unit, row.action), ())
+                split = [*enumerate(counts), (None, row.count - sum(counts))]
+                for timestep, count in split:
+                    if count or timestep is not None:
+                        share = row.energy_pj * count / row.count if row.count else 0.0
+                        yield _row("energy", layer, row) | {"timestep": timestep, "count": count, "energy_pj": share}
 
     def _provenance(self) -> str:
         """Comment lines that say what made the results, so that ``resolved.yaml`` is enough to repeat the run."""
@@ -239,7 +299,7 @@ class Report:
 
 
 def _row(name: str, layer: LayerResult, row: object) -> dict[str, Any]:
-    return {"layer": layer.layer, **{column: getattr(row, column) for column in COLUMNS[name][1:]}}
+    return {"layer": layer.layer, **{column: getattr(row, column) for column in COLUMNS[name][1:]}, **layer.variant}
 
 
 def _traffic_sums(layer: LayerResult) -> dict[str, int]:

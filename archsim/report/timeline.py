@@ -20,7 +20,10 @@ MAX_EVENTS = 2_000_000  # about 200 MB of JSON, the most that the viewer opens i
 
 
 def trace_events(layers: Sequence[LayerResult]) -> str:
-    """The timeline of ``layers``, one after the other. UsageError when it is too long for the viewer."""
+    """The timeline of ``layers``, one after the other unless they say when they began.
+
+    UsageError when it is too long for the viewer.
+    """
     events = sum(len(layer.completions) for layer in layers if layer.completions is not None)
     if events > MAX_EVENTS:
         raise UsageError(
@@ -32,11 +35,12 @@ def trace_events(layers: Sequence[LayerResult]) -> str:
     named = [_name("process_name", 0, "archsim, 1 us = 1 cycle")]
     named += [_name("thread_name", thread, name) for thread, name in names.items()]
     slices: list[dict[str, object]] = []
-    start = 0
+    end = 0
     for layer in layers:
+        start = end if layer.start_cycle is None else layer.start_cycle
         slices.append(_slice(layer.layer, LAYERS, start, layer.cycles))
         slices += _operations(layer, start)
-        start += layer.cycles
+        end += layer.cycles
     lines = ",\n".join(json.dumps(event) for event in named + slices)
     return '{"displayTimeUnit": "ns", "traceEvents": [\n' + lines + "\n]}\n"
 

@@ -19,9 +19,15 @@ SHAPES = [
 each_machine = pytest.mark.parametrize("hardware", MACHINES, ids=lambda path: path.stem)
 
 
+def exact(hardware):
+    """Whether outputs must equal the trace's; a machine that is meant to lose something ships an exact variant too."""
+    return load_accelerator(hardware).exact
+
+
 def test_every_accelerator_ships_a_machine():
     shipped = {load_accelerator(path).name for path in MACHINES}
     assert shipped == set(registry())
+    assert {load_accelerator(path).name for path in MACHINES if exact(path)} == shipped
     assert len(MACHINES) >= 4
 
 
@@ -33,7 +39,7 @@ def test_any_shape_is_computed_exactly_and_engines_agree(hardware, shape):
         fast = simulate(trace, *overrides, hardware=hardware, record=True)[0]
         slow = simulate(trace, *overrides, hardware=hardware, engine="reference", record=True)[0]
         same(fast, slow)
-        assert fast.mismatches == 0
+        assert fast.mismatches == 0 or not exact(hardware)
         assert fast.cycles >= fast.lower_bound_cycles
         assert all(min(unit.busy_cycles, unit.stall_cycles, unit.idle_cycles) >= 0 for unit in fast.units)
         assert all(
@@ -51,7 +57,7 @@ def test_any_number_of_timesteps(hardware, timesteps):
     trace = fitting(machine, 5, m=9, n=6, k=140, timesteps=timesteps, density=0.2)
     fast, slow = (simulate(trace, hardware=hardware, engine=engine)[0] for engine in ("compiled", "reference"))
     same(fast, slow)
-    assert fast.mismatches == 0
+    assert fast.mismatches == 0 or not exact(hardware)
 
 
 @each_machine
@@ -63,7 +69,7 @@ def test_a_convolution(hardware):
         trace = conv(3, stride=stride)
         fast, slow = (simulate(trace, hardware=hardware, engine=engine)[0] for engine in ("compiled", "reference"))
         same(fast, slow)
-        assert fast.mismatches == 0
+        assert fast.mismatches == 0 or not exact(hardware)
         assert fast.m == 2 * ((6 - 1) // stride + 1) ** 2
 
 
@@ -71,10 +77,12 @@ def test_a_convolution(hardware):
 def test_a_wrong_output_is_found(hardware):
     trace = fitting(load_accelerator(hardware), 3, m=4, n=9)
     layer = layers(trace, hardware)[0]
+    before = load_accelerator(hardware).run_layer(layer, "compiled", verify=True, record=False).mismatches
     wrong = layer.expected.copy()
     wrong.flat[7] += 1
     object.__setattr__(layer, "expected", wrong)
-    assert load_accelerator(hardware).run_layer(layer, "compiled", verify=True, record=False).mismatches == 1
+    after = load_accelerator(hardware).run_layer(layer, "compiled", verify=True, record=False).mismatches
+    assert after == before + 1 == 1 or not exact(hardware)
 
 
 @each_machine
@@ -93,9 +101,14 @@ def test_the_trained_network_is_computed_exactly(hardware):
     machine = load_accelerator(hardware)
     if machine.operand == "int":
         return
-    report = run(hardware, VGG9)
-    assert report.summary()["mismatches"] == 0
-    assert report.summary()["layers_verified"] == len(machine.layers(load_trace(VGG9)))
+    summary = run(hardware, VGG9).summary()
+    assert summary["layers_verified"] == len(machine.layers(load_trace(VGG9)))
+    if machine.exact:
+        assert (summary["mismatches"], summary["verified"]) == (0, True)
+        assert "exact" not in summary
+    else:
+        assert (summary["exact"], summary["exact_accuracy"]) == (False, 1.0)
+        assert 0 <= summary["accuracy"] <= 1
 
 
 @each_machine

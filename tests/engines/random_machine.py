@@ -65,11 +65,13 @@ def random_machine(seed: int):
     """(spec, operands, topology, memory spec, agents)."""
     draw = np.random.default_rng(seed)
     integer = lambda low, high: int(draw.integers(low, high + 1))  # noqa: E731
-    banks, sets = integer(1, 5), integer(1, 3)
+    window_banks, sets = integer(1, 5), integer(1, 3)
+    windows = 3 if seed % 8 == 5 else 1  # of 16 lines each
+    banks = windows * window_banks
     cache = CacheSpec(
         banks=banks, bank_shift=shift_of(banks), sets=sets, set_shift=shift_of(sets), ways=integer(1, 3),
         fill_beats=integer(1, 4), beat_bytes=16, access_cycles=integer(1, 4), conflicts=int(seed % 9 != 4),
-        mshrs=integer(1, 4), keeps_live=integer(0, 1),
+        mshrs=integer(1, 4), keeps_live=integer(0, 1), window_shift=4 if windows > 1 else 0, window_banks=window_banks,
     )  # fmt: skip
     dram = DramSpec(
         channels=integer(1, 3), units_per_cycle=integer(1, 7), units_per_line=integer(1, 40),

@@ -100,6 +100,8 @@ class CacheConfig(Block):
             conflicts=int(self.bank_conflicts),
             mshrs=self.mshrs,
             keeps_live=int(self.replacement == "priority"),
+            window_shift=0,
+            window_banks=self.banks,
         )
 
 
@@ -112,6 +114,8 @@ class CacheSpec(NamedTuple):
     """See :class:`CacheConfig`; ``sets`` per bank, ``keeps_live`` 1 for priority replacement.
 
     The shifts stand for divisions by ``banks`` and ``sets`` where these are powers of two, and are NONE elsewhere.
+    ``window_shift`` 0: one memory. Else each ``window_banks`` of the ``banks`` belong to a window of lines
+    (:mod:`archsim.hardware.memory.buffers`).
     """
 
     banks: int
@@ -125,6 +129,8 @@ class CacheSpec(NamedTuple):
     conflicts: int
     mshrs: int
     keeps_live: int
+    window_shift: int
+    window_banks: int
 
 
 class CacheState(NamedTuple):
@@ -160,6 +166,8 @@ def empty_cache(spec: CacheSpec) -> CacheState:
 @inlined
 def place_of(spec: CacheSpec, line: int) -> tuple[int, int]:
     """(bank, set) of a line."""
+    if spec.window_shift > 0:
+        return (line >> spec.window_shift) * spec.window_banks + line % spec.window_banks, 0
     if spec.bank_shift == NONE or spec.set_shift == NONE:
         return line % spec.banks, line // spec.banks % spec.sets
     return line & (spec.banks - 1), (line >> spec.bank_shift) & (spec.sets - 1)

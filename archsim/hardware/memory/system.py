@@ -43,6 +43,11 @@ class MemoryConfig(Block):
     cache: CacheConfig = Field(description="global cache")
     dram: DramConfig = Field(description="off-chip memory")
 
+    @property
+    def line_bytes(self) -> int:
+        """Bytes of a line."""
+        return self.cache.line_bytes
+
     def resolve(self, clock_mhz: float) -> MemorySpec:
         """The integers that the engines see."""
         return MemorySpec(

@@ -109,12 +109,32 @@ def test_verified_only_when_compared_and_equal(mismatches, verified, total):
     assert (summary["verified"], summary["mismatches"]) == (verified, total)
 
 
+def overlapping(second_share: int) -> Report:
+    return report(
+        layer("a", start_cycle=0, elapsed_cycles=60), layer("b", start_cycle=20, elapsed_cycles=second_share),
+        exact=False, findings={"exact": False, "accuracy": 0.5},
+    )  # fmt: skip
+
+
+def test_layers_that_overlap_share_the_run():
+    """Two layers of 100 cycles, the second 20 later: 120 cycles, not 200; the busiest unit computed for 60 of them."""
+    summary = overlapping(60).summary()
+    assert (summary["cycles"], summary["compute_cycles"], summary["stall_cycles"]) == (120, 60, 60)
+    assert summary["latency_s"] == 120 / 800e6
+    assert summary["utilization"] == pytest.approx((0.5 * 100 + 0.5 * 100) / 120)
+    assert (summary["exact"], summary["accuracy"]) == (False, 0.5)
+    slices = json.loads(timeline.trace_events(overlapping(60).layers))["traceEvents"]
+    assert [(s["name"], s["ts"], s["dur"]) for s in slices if s["ph"] == "X"] == [("a", 0, 100), ("b", 20, 100)]
+    with pytest.raises(InvariantError, match="shares of 119 cycles in a run that ends in 120"):
+        overlapping(59)
+
+
 def test_files_read_back_equal(tmp_path):
     original = report()
     original.write(tmp_path / "results" / "toy__tiny")
     folder = tmp_path / "results" / "toy__tiny"
     assert sorted(file.name for file in folder.iterdir()) == sorted(
-        set(files.RESULT_FILES) - {"timeline.json", "report.html"}
+        set(files.RESULT_FILES) - {"timeline.json", "timesteps.csv", "report.html"}
     )
     assert json.loads((folder / "summary.json").read_text()) == original.summary()
     for name, columns in COLUMNS.items():
@@ -387,3 +407,39 @@ class TestPlots:
         with pytest.raises(UsageError, match="cannot be plotted: No such file"):
             plots.plot(tmp_path / Path(path))
         assert list(tmp_path.iterdir()) == []
+
+
+def test_variants_are_columns_of_every_table():
+    """What all layers share stands in the area table too; what differs is summed up by value."""
+    found = report(
+        *(layer(f"conv1.{stage}", variant={"sparsity": "gating", "stage": stage}) for stage in ("forward", "update"))
+    )
+    for name in ("layers", "traffic", "energy", "units"):
+        rows = read_csv(found.texts()[f"{name}.csv"])
+        assert {(row["layer"], row["stage"], row["sparsity"]) for row in rows} == {
+            ("conv1.forward", "forward", "gating"), ("conv1.update", "update", "gating")
+        }  # fmt: skip
+    area = read_csv(found.texts()["area.csv"])
+    assert [row["sparsity"] for row in area] == ["gating"] * 2
+    assert "stage" not in area[0]
+    summary = found.summary()
+    assert summary["energy_by_stage_pj"] == {"forward": pytest.approx(0.3), "update": pytest.approx(0.3)}
+    assert summary["energy_by_unit_pj"] == {"pe": pytest.approx(0.2), "sram": pytest.approx(0.4)}
+    assert summary["energy_per_image_pj"] == pytest.approx(0.3)
+    assert "energy_by_sparsity_pj" not in summary
+
+
+def test_actions_are_split_by_timestep_where_a_machine_does_it():
+    """77 additions for 0.1 pJ, 70 of them at timesteps 0 and 2; what is left, leakage too, belongs to no timestep."""
+    found = report(layer(timestep_counts={("pe", "add"): (40, 0, 30)}))
+    rows = read_csv(found.texts()["timesteps.csv"])
+    assert [(row["timestep"], row["unit"], row["action"], row["count"]) for row in rows] == [
+        ("0", "pe", "add", "40"), ("1", "pe", "add", "0"), ("2", "pe", "add", "30"), ("", "pe", "add", "7"),
+        ("", "sram", "leakage", "1"),
+    ]  # fmt: skip
+    assert math.fsum(float(row["energy_pj"]) for row in rows) == pytest.approx(found.summary()["energy_pj"])
+    by_timestep = found.summary()["energy_by_timestep_pj"]
+    assert by_timestep == {
+        "0": pytest.approx(0.1 * 40 / 77), "1": 0, "2": pytest.approx(0.1 * 30 / 77),
+        "none": pytest.approx(0.1 * 7 / 77 + 0.2),
+    }  # fmt: skip

@@ -1,0 +1,209 @@
+"""Layers that run at the same time, one behind the other: which rows of its inputs an output row of a layer waits for.
+
+A machine that holds a whole network can start a layer when the first rows of its input exist. How many rows of which
+earlier layer that takes follows from the network alone: through kernels, strides and padding, pools, concatenations and
+additions. Rows are counted within one image and timestep.
+
+    output row y of a convolution          input rows up to y stride - padding + kernel - 1
+    row r of a pool                        rows of what is pooled up to r stride - padding + kernel - 1
+    a linear layer                         all rows
+    spikes of an addition with neurons     the same row of everything added; the neurons stand behind the last layer
+                                           that is added (its *host*), where the others' sums wait
+
+What no layer of the pipeline makes comes from DRAM: the network's input, spikes of a direct encoder that runs
+elsewhere, and outputs of layers that were not chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.accelerators.base import Layer
+from archsim.trace import Operation, Trace
+
+DRAM = -1
+"""In place of a layer's number: what it makes comes from off chip."""
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One input of a layer, or a part of its channels: ``rows`` rows of ``bits`` bits an image and timestep.
+
+    ``need`` int64 [rows]: rows of the output of layer ``source`` that must exist before row r does.
+    """
+
+    source: int
+    rows: int
+    bits: int
+    need: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One layer in a pipeline: ``channels`` inputs in a map of ``height`` by ``width``.
+
+    A linear layer has a map of one position, whatever its feed looks like. ``joins``: layers whose output rows are
+    added before the neurons, as (number, rows needed of it, int64 [out rows]); ``joined``: its output waits for that.
+    ``fires`` is false where full sums leave the layer. ``leaves``: no layer of the pipeline reads the output.
+    """
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    outputs: int
+    out_height: int
+    out_width: int
+    images: int
+    timesteps: int
+    fires: bool
+    feeds: tuple[Feed, ...]
+    joins: tuple[tuple[int, NDArray[np.int64]], ...] = ()
+    joined: bool = False
+    leaves: bool = True
+
+    def window_end(self, rows: int) -> NDArray[np.int64]:
+        """For each output row, how many of a feed's ``rows`` rows must be there; all of them for the last one."""
+        if rows != self.height:
+            return np.full(self.out_height, rows, np.int64)
+        end = reach(self.out_height, rows, self.kernel[0], self.stride[0], self.padding[0])
+        end[-1] = rows
+        return end
+
+    def window_begin(self, rows: int) -> NDArray[np.int64]:
+        """For each output row, how many of a feed's ``rows`` rows no later output row of the same map needs."""
+        begin = np.full(self.out_height, rows, np.int64)
+        if rows == self.height:
+            following = np.arange(1, self.out_height) * self.stride[0] - self.padding[0]
+            begin[:-1] = np.clip(following, 0, rows)
+        return begin
+
+
+def reach(outputs: int, rows: int, kernel: int, stride: int, padding: int) -> NDArray[np.int64]:
+    """How many of ``rows`` rows a window has touched by output 0, 1, ... ``outputs - 1``, int64 [outputs]."""
+    return np.clip(np.arange(outputs) * stride - padding + kernel, 0, rows)
+
+
+def alone(layer: Layer) -> Stage:
+    """A layer as a pipeline of one: its input comes from DRAM, its output goes there."""
+    found = layer.feature_map
+    images, channels, height, width = (layer.m, layer.k, 1, 1) if found is None else found.words.shape
+    kernel, stride, padding = ((1, 1), (1, 1), (0, 0)) if found is None else (found.kernel, found.stride, found.padding)
+    return Stage(
+        name=layer.name,
+        channels=channels,
+        height=height,
+        width=width,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        outputs=layer.n,
+        out_height=(height + 2 * padding[0] - kernel[0]) // stride[0] + 1,
+        out_width=(width + 2 * padding[1] - kernel[1]) // stride[1] + 1,
+        images=images,
+        timesteps=layer.timesteps,
+        fires=layer.neuron is not None or layer.expected is None,
+        feeds=(Feed(DRAM, height, channels * width, np.arange(1, height + 1)),),
+    )
+
+
+def stages_of(trace: Trace, operations: Sequence[Operation]) -> list[Stage]:
+    """The layers ``operations`` of ``trace``, in its order, as a pipeline."""
+    numbers = {operation.output: number for number, operation in enumerate(operations)}
+    rows = _Rows(trace, dict(numbers))
+    joins: dict[int, list[tuple[int, NDArray[np.int64]]]] = {}
+    for operation in trace.operations:
+        if operation.op == "add" and operation.neuron is not None:
+            hosts = [numbers[name] for name in operation.inputs if name in numbers]
+            if not hosts:
+                continue
+            host = max(hosts)
+            rows.made[operation.output] = host
+            waits = joins.setdefault(host, [])  # a host, even if all else comes from DRAM
+            for name in operation.inputs:
+                known = (DRAM, host, *(source for source, _ in waits))
+                waits += [(source, need) for source, _, need in rows.of(name) if source not in known]
+    feeds = [tuple(rows.feeds(operation.inputs[0])) for operation in operations]
+    joined = {source for part in joins.values() for source, _ in part}
+    read = joined | {feed.source for part in feeds for feed in part}
+    stages = [
+        _stage(trace, *layer, joins.get(number)) for number, layer in enumerate(zip(operations, feeds, strict=True))
+    ]
+    return [replace(stage, joined=number in joined, leaves=number not in read) for number, stage in enumerate(stages)]
+
+
+def _stage(
+    trace: Trace,
+    operation: Operation,
+    feeds: tuple[Feed, ...],
+    joins: list[tuple[int, NDArray[np.int64]]] | None,
+) -> Stage:
+    shape = operation.input_shapes[0]
+    convolution = operation.op == "conv2d"
+    channels, height, width = shape if convolution else (math.prod(shape), 1, 1)
+    out_height, out_width = operation.output_shape[1:] if convolution else (1, 1)
+    return Stage(
+        name=operation.name,
+        channels=channels,
+        height=height,
+        width=width,
+        kernel=operation.kernel,
+        stride=operation.stride,
+        padding=operation.padding,
+        outputs=operation.n,
+        out_height=out_height,
+        out_width=out_width,
+        images=trace.images,
+        timesteps=trace.timesteps,
+        fires=operation.neuron is not None or joins is not None or not trace.stored(operation.output),
+        feeds=feeds,
+        joins=tuple(joins or ()),
+    )
+
+
+@dataclass
+class _Rows:
+    """Follows tensors back to the layers of the pipeline; ``made`` says which layer makes a tensor."""
+
+    trace: Trace
+    made: dict[str, int]
+    writers: dict[str, Operation] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.writers = {operation.output: operation for operation in self.trace.operations}
+
+    def feeds(self, name: str) -> list[Feed]:
+        """What a layer that reads tensor ``name`` is fed with."""
+        rows, width = _extent(self._shape(name))
+        return [Feed(source, rows, channels * width, need) for source, channels, need in self.of(name)]
+
+    def of(self, name: str) -> list[tuple[int, int, NDArray[np.int64]]]:
+        """Where tensor ``name`` comes from: (layer, channels, rows needed of it for each row), one for each part."""
+        shape = self._shape(name)
+        rows, _ = _extent(shape)
+        writer = self.writers.get(name)
+        if name in self.made:
+            return [(self.made[name], shape[0], np.arange(1, rows + 1))]
+        if writer is not None and writer.op == "concat":
+            return [part for read in writer.inputs for part in self.of(read)]
+        if writer is not None and writer.op == "pool":
+            height = writer.input_shapes[0][1]
+            end = reach(rows, height, writer.kernel[0], writer.stride[0], writer.padding[0])
+            return [(source, channels, need[end - 1]) for source, channels, need in self.of(writer.inputs[0])]
+        return [(DRAM, shape[0], np.arange(1, rows + 1))]
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self.trace.meta.tensors[name].shape
+
+
+def _extent(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows of a tensor and the width of one; features are one row."""
+    return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)

@@ -1,0 +1,631 @@
+"""SATA (Yin et al., TCAD 2022): an output-stationary array for inference and training of spiking networks.
+
+Rows of the array are output positions, columns filters. A processing element (PE) has an AND, an adder, an accumulator
+and a LIF neuron, and scratchpads for spikes, weights and partial sums: a weight is read once and stays for the
+timesteps that pass, whose partial sums wait in the scratchpad. Where all T of them do not fit, timesteps come in spans
+and weights are read again for each. Silent spikes (``scheduler.sparsity``)
+
+    gating      save the energy of their additions and no cycle, as in SATA
+    skipping    a pair of an input k and a timestep at which none of the rows spikes takes no cycle, and a weight that
+                none of the rows needs is not read
+
+The array, its loops, its closed form and its memory traffic are in :mod:`archsim.accelerators.buffered_array`. SATA_Sim
+counts T (F (K + R + C - 2) - 1) cycles for the same F folds: it pays the skew in every timestep, where here timesteps
+follow each other within a fold, and drops a cycle a timestep:
+
+    SATA_Sim's T cyc_os  =  cycles of the array with gating  +  (T - 1) F (R + C - 2) - T
+
+It also adds the cycles of a second, weight-stationary pass (cyc_ws), which counts the same additions twice and is left
+out here.
+
+Membrane potentials (``membrane.place``) of ``membrane.bits`` are kept between timesteps
+
+    pe      in a register of the neuron: no traffic
+    sram    in the potential buffer: read before and written behind every timestep but the first and the last
+    dram    in DRAM, through the potential buffer
+
+A potential or sum that does not fit its bits is counted as an overflow; outputs are exact in any case.
+
+With ``pe.clocking: always`` all that SATA_Sim calls ungated is charged in every cycle, whether it works or not: AND,
+adder, comparator, subtractor, scratchpads of spikes and partial sums of every PE.
+
+Sources are in ``hwconfigs/sata.yaml``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from archsim.accelerators import buffered_array as array
+from archsim.accelerators import sata_training as training
+from archsim.accelerators.base import (
+    Accelerator,
+    Computed,
+    Layer,
+    MachineConfig,
+    Program,
+    ScheduledLayers,
+    layer_of,
+    unit_times,
+)
+from archsim.accelerators.folded_array import dense_words
+from archsim.accelerators.sata_training import Geometry
+from archsim.compress import bitmask, packed_time
+from archsim.engine.result import UnitTime
+from archsim.hardware import operation as op
+from archsim.hardware.compute.lif import LifConfig
+from archsim.hardware.compute.systolic_array import add_in_order
+from archsim.hardware.inventory import Component
+from archsim.hardware.loading import Block, CrossFieldError
+from archsim.hardware.memory.buffers import WINDOW_SHIFT, BufferConfig, BufferedMemoryConfig, BuffersConfig
+from archsim.jit import njit
+from archsim.trace import Operation, Trace
+
+# --- Configuration ----------------------------------------------------------------------------------------------------
+
+
+class SataPe(Block):
+    """Array of processing elements and what each of them holds."""
+
+    rows: int = Field(ge=1, le=256, description="rows, an output position each")
+    columns: int = Field(ge=1, le=256, description="columns, a filter each")
+    weight_bits: int = Field(ge=2, le=16, description="bits of a weight, of the AND and of the adder")
+    accumulator_bits: int = Field(ge=2, le=63, description="bits of an accumulator and of a partial sum, sign included")
+    spike_bytes: int = Field(ge=1, le=4096, description="scratchpad of spikes, two halves")
+    weight_bytes: int = Field(ge=1, le=4096, description="scratchpad of weights, two halves")
+    psum_bytes: int = Field(ge=1, le=4096, description="scratchpad of partial sums, one for each timestep")
+    output_buffer: int = Field(ge=1, le=64, description="folds whose sums wait for the neurons")
+    clocking: Literal["gated", "always"] = Field(
+        description="always: AND, adder, neuron logic, spike and psum scratchpads are charged in every cycle"
+    )
+
+    @model_validator(mode="after")
+    def _scratchpads_hold_a_timestep(self) -> Self:
+        problems = {}
+        if self.psum_bytes * 8 < self.accumulator_bits:
+            problems["psum_bytes"] = (
+                f"too small for the timesteps: not even one partial sum of {self.accumulator_bits} bits fits;"
+                f" allowed: {-(-self.accumulator_bits // 8)} or more"
+            )
+        if self.weight_bytes * 8 < 2 * self.weight_bits:
+            problems["weight_bytes"] = f"must hold two weights, {-(-2 * self.weight_bits // 8)} bytes or more"
+        if problems:
+            raise CrossFieldError(problems)
+        return self
+
+    def span(self, timesteps: int, sums: int, row_bits: int = 1, column_bits: int = 0) -> int:
+        """Timesteps of a fold whose ``sums`` bits fit the psum scratchpad, and operands of two steps the others.
+
+        ``sums`` and ``column_bits`` are those of a timestep, 0 where they are the same for all.
+        """
+        rooms = [(self.psum_bytes, sums), (self.spike_bytes, 2 * row_bits), (self.weight_bytes, 2 * column_bits)]
+        return min(timesteps, *(8 * size // bits for size, bits in rooms if bits))
+
+    def steps(self, row_bits: int, column_bits: int) -> int:
+        """Steps in one half of the scratchpads, of operands of so many bits."""
+        return min(self.weight_bytes * 8 // column_bits, self.spike_bytes * 8 // row_bits) // 2
+
+
+class SataMembrane(Block):
+    """Membrane potentials."""
+
+    bits: int = Field(ge=2, le=63, description="bits of a potential, sign included")
+    place: Literal["pe", "sram", "dram"] = Field(description="where potentials are between timesteps")
+
+
+class SataTraining(Block):
+    """Back-propagation through time."""
+
+    stages: Literal["inference", "all"] = Field(description="all: forward, backward and update of every layer")
+    gradient_bits: int = Field(ge=2, le=32, description="bits of a gradient")
+    sum_bits: int = Field(ge=2, le=63, description="bits of a sum of gradients")
+    window: float = Field(gt=0, le=1000, description="where the trace has no masks: the surrogate's window, thresholds")
+
+
+class SataScheduler(ScheduledLayers):
+    """What silence saves."""
+
+    sparsity: Literal["gating", "skipping"] = Field(description="silent spikes save energy only, or cycles too")
+
+
+class SataBuffers(BuffersConfig):
+    """Buffers, in the order of their windows."""
+
+    weight: BufferConfig = Field(description="weights")
+    input: BufferConfig = Field(description="input spikes")
+    output: BufferConfig = Field(description="output spikes")
+    potential: BufferConfig = Field(description="membrane potentials that are not in the PEs, and their gradients")
+    mask: BufferConfig = Field(description="which gradients are not zero")
+
+
+class SataMemory(BufferedMemoryConfig):
+    """Buffers and DRAM."""
+
+    buffers: SataBuffers = Field(description="scratchpad buffers, each for one operand")
+
+
+class SataConfig(MachineConfig):
+    """A SATA machine."""
+
+    accelerator: Literal["sata"] = Field(description="which machine this file describes")
+    pe: SataPe = Field(description="array and what its elements hold")
+    neuron: LifConfig = Field(description="neurons, one a PE")
+    membrane: SataMembrane = Field(description="membrane potentials")
+    training: SataTraining = Field(description="back-propagation through time")
+    scheduler: SataScheduler = Field(description="order of the work")
+    memory: SataMemory = Field(description="buffers and DRAM")  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _a_tile_fits(self) -> Self:
+        buffers, pe, training = self.memory.buffers, self.pe, self.training
+        elements, trains = pe.rows * pe.columns, training.stages == "all"
+        problems = {}
+        if trains:
+            needed = {
+                "psum_bytes": (-(-training.sum_bits // 8), "a sum of gradients"),
+                "spike_bytes": (-(-2 * training.gradient_bits // 8), "gradients of two steps"),
+                "weight_bytes": (-(-2 * training.gradient_bits // 8), "gradients of two steps"),
+            }
+            problems = {
+                f"pe.{name}": f"too small for the timesteps: {what} of one timestep is {size} bytes (training.stages)"
+                for name, (size, what) in needed.items() if getattr(pe, name) < size
+            }  # fmt: skip
+        words = 8 * buffers.line_bytes
+        least = {
+            "weight": (
+                max(words, pe.columns * pe.weight_bits * pe.steps(1, pe.weight_bits)),
+                "weights of half a scratchpad",
+            ),
+            "input": (words, "a line of spikes"),
+            "output": (max(words, elements), "spikes of the array"),
+        }
+        if trains:
+            gradients = elements * max(self.membrane.bits, training.gradient_bits) * self.timesteps
+            held = 4 * pe.columns * pe.weight_bytes  # bits of half a scratchpad in every column
+            least["potential"] = max(words, gradients, held), "gradients of the array"
+            least["output"] = max(words, gradients), "errors of the array"
+            least["mask"] = max(words, elements), "mask of the array"
+        elif self.membrane.place != "pe":
+            least["potential"] = max(words, elements * self.membrane.bits), "potentials of the array (membrane.place)"
+        for name, (bits, what) in least.items():
+            if buffers.usable_bytes(name) * 8 < bits:
+                problems[f"memory.buffers.{name}.size_kib"] = (
+                    f"too small for a tile: {buffers.usable_bytes(name)} bytes are usable, {what} need {-(-bits // 8)}"
+                )
+        if problems:
+            raise CrossFieldError(problems)
+        return self
+
+
+# --- Where operands are -----------------------------------------------------------------------------------------------
+
+NAMES = ("input", "weight", "output", "membrane", "gradient", "error", "mask")
+TENSORS = INPUT, WEIGHT, OUTPUT, MEMBRANE, GRADIENT, ERROR, MASK = range(7)
+BUFFERS = ("input", "weight", "output", "potential", "potential", "output", "mask")
+"""The buffer of each tensor."""
+SECOND = (GRADIENT, ERROR)
+"""Tensors in the second half of their buffer's window, behind another one."""
+
+
+@njit
+def count_overflows(sums: Any, bias: Any, threshold: Any, fraction_bits: int, leak_shift: int, soft_reset: bool,
+                    bits: int) -> int:  # fmt: skip
+    """Potentials behind a timestep, of full sums int64 [rows, N, T], that do not fit ``bits``."""
+    limit, overflows = 1 << (bits - 1), 0
+    for row in range(sums.shape[0]):
+        for n in range(sums.shape[1]):
+            potential = 0
+            for t in range(sums.shape[2]):
+                potential += (sums[row, n, t] + bias[n]) << fraction_bits
+                if potential > threshold[n] << fraction_bits:
+                    potential = potential - (threshold[n] << fraction_bits) if soft_reset else 0
+                else:
+                    potential >>= leak_shift
+                overflows += int(not -limit <= potential < limit)
+    return overflows
+
+
+def fires_in(layer: Layer) -> bool:
+    """Whether neurons take the sums: those of the trace, or unknown ones."""
+    return layer.neuron is not None or layer.expected is None
+
+
+def words_of(mask: NDArray[np.bool_], n: int) -> NDArray[np.uint16]:
+    """A mask bool [T, images, N, height, width] or [T, images, N] as words [M, N]."""
+    return np.ascontiguousarray(np.moveaxis(packed_time.pack_timesteps(mask), 1, -1)).reshape(-1, n)
+
+
+# --- The machine ------------------------------------------------------------------------------------------------------
+
+
+class Sata(Accelerator):
+    """SATA (TCAD 2022): output-stationary array, weights kept across timesteps, spikes that gate or skip."""
+
+    name: ClassVar[str] = "sata"
+    Config: ClassVar[type[MachineConfig]] = SataConfig
+    config: SataConfig
+    tensors: ClassVar[tuple[str, ...]] = NAMES
+    actions: ClassVar[int] = array.ACTIONS
+    step: ClassVar[Any] = array.step
+    loop: ClassVar[Any] = array.loop
+
+    @property
+    def sum_bits(self) -> int:
+        """An accumulator holds the full sum of a timestep."""
+        return self.config.pe.accumulator_bits
+
+    def inventory(self) -> Sequence[Component]:
+        """PEs, their neurons and scratchpads, the buffers that are built, DRAM."""
+        pe, buffers, bits = self.config.pe, self.config.memory.buffers, self.config.training
+        elements, trains = pe.rows * pe.columns, bits.stages == "all"
+        always = "_always" if pe.clocking == "always" else ""
+        outside = "_outside" if self.config.membrane.place != "pe" else ""
+        widths = {
+            "weight_bits": pe.weight_bits, "sum_bits": pe.accumulator_bits, "gradient_bits": bits.gradient_bits,
+            "gradient_sum_bits": bits.sum_bits, "membrane_bits": self.config.membrane.bits,
+            "clocked_bits": 8 * (pe.spike_bytes + pe.psum_bytes),
+            "bits": 8 * (pe.spike_bytes + pe.weight_bytes + pe.psum_bytes),
+        }  # fmt: skip
+        return (
+            Component("pe", "logic", elements, {"block": f"sata_{'training_' * trains}pe{always}", **widths}),
+            Component("lif", "logic", elements, {"block": f"sata_neuron{outside}{always}", **widths}),
+            *((Component("pgu", "logic", elements, {"block": "sata_pgu", **widths}),) if trains else ()),
+            Component("scratchpad", "logic", elements, {"block": f"sata_scratchpad{always}", **widths}),
+            *(
+                Component(
+                    f"{name}_buffer", "sram", buffers.banks,
+                    {
+                        "capacity_bytes": buffers.size_bytes(name) // buffers.banks, "width_bits": buffers.width_bits,
+                        "ports": "1rw", "access_cycles": buffers.access_cycles,
+                    },
+                )
+                for name in buffers.names() if buffers.size_bytes(name)
+            ),
+            Component("dram", "dram", 1, {}),
+        )  # fmt: skip
+
+    def refuses(self, trace: Trace) -> Sequence[str]:
+        """Layers of which no tile fits a buffer."""
+        return [problem for operation in self.layers(trace) for problem in self._too_large(trace, operation)]
+
+    def _too_large(self, trace: Trace, operation: Operation) -> Sequence[str]:
+        rows = self.config.pe.rows
+        shape = trace.tensor(operation.inputs[0]).shape[1:]
+        if operation.op == "linear":
+            geometry = Geometry.of_linear(shape[0], operation.k, rows)
+        else:
+            images, channels, height, width = shape
+            m = images * math.prod(operation.output_shape[-2:])
+            how = (operation.kernel, operation.stride, operation.padding)
+            geometry = Geometry(m, images, channels, height, width, *how)
+        bits, trains = self.config.training.gradient_bits, self.config.training.stages == "all"
+        needed = {"input": training.spike_tile(geometry, rows, trace.timesteps)}
+        if trains:
+            n = operation.output_shape[0]
+            needed["input"] = max(needed["input"], training.channel_tile(geometry, rows, trace.timesteps))
+            needed["potential"] = training.gradient_tile(geometry, n, rows, trace.timesteps * bits)
+        buffers = self.config.memory.buffers
+        halves = 2 if buffers.double_buffer else 1
+        return [
+            f"memory.buffers.{name}.size_kib: {buffers.usable_bytes(name)} bytes are usable, a tile of layer"
+            f" {operation.name} needs {size}; --set memory.buffers.{name}.size_kib={-(-size * halves // 1024)} builds a"
+            " machine that can"
+            for name, size in needed.items()
+            if buffers.usable_bytes(name) < size
+        ]
+
+    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+        """Weights of the inputs that spike, input by input; counts sums and potentials that do not fit."""
+        weights = np.ascontiguousarray(bitmask.decode(layer.weights, layer.k).T, np.int64)
+        overflows = add_in_order(
+            dense_words(layer, first, len(sums)), weights, np.arange(layer.k), np.zeros(1, np.int64),
+            np.array([layer.k]), layer.m, layer.timesteps, 1, self.config.pe.accumulator_bits, first, sums,
+        )  # fmt: skip
+        events = {"accumulator_overflows": int(overflows), "membrane_overflows": 0}
+        if layer.neuron is not None:
+            neuron = layer.neuron
+            events["membrane_overflows"] = int(count_overflows(
+                sums, layer.bias, np.ascontiguousarray(neuron.threshold, np.int64), neuron.fraction_bits,
+                neuron.leak_shift, neuron.reset == "soft", self.config.membrane.bits,
+            ))  # fmt: skip
+        return events
+
+    def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """One bit for each neuron and timestep, as the next layer reads it."""
+        return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
+
+    def stages(self, trace: Trace, operation: Operation) -> Sequence[Layer]:
+        """A layer, or all stages of its training."""
+        layer = layer_of(trace, operation)
+        if self.config.training.stages == "inference":
+            return (layer,)
+        mask = operation.gradient_mask
+        gradients = self._open_windows(layer) if mask is None else words_of(mask, layer.n)
+        return self.training_stages(layer, gradients, mask is None and layer.neuron is not None)
+
+    def training_stages(
+        self, layer: Layer, gradients: NDArray[np.uint16], surrogate: bool = False
+    ) -> Sequence[training.Stage]:
+        """All stages of the training of ``layer``, whose gradients [M, N] are not zero at these timesteps."""
+        geometry = Geometry.of(layer, self.config.pe.rows)
+        sizes: dict[training.StageName, dict[str, int]] = {
+            "forward": {},
+            "potential_gradient": {"k": 1},
+            "backward": {
+                "m": geometry.input_positions, "n": geometry.channels, "k": layer.n * math.prod(geometry.kernel),
+            },
+            "update": {"m": layer.k, "k": layer.m},
+        }  # fmt: skip
+        if layer.neuron is None:
+            del sizes["potential_gradient"]
+        return [training.Stage.make(layer, stage, gradients, surrogate, **size) for stage, size in sizes.items()]
+
+    def _open_windows(self, layer: Layer) -> NDArray[np.uint16]:
+        """Masks of a trace that has none; of a layer without neurons all gradients may be non-zero."""
+        words = np.full((layer.m, layer.n), (1 << layer.timesteps) - 1, np.uint16)
+        if layer.neuron is not None:
+            sums = np.zeros((layer.m, layer.n, layer.timesteps), np.int64)
+            self.add_up(layer, 0, sums)
+            neuron, threshold = layer.neuron, np.ascontiguousarray(layer.neuron.threshold, np.int64)
+            width = (self.config.training.window * (threshold << neuron.fraction_bits)).astype(np.int64)
+            training.open_windows(
+                sums, layer.bias, threshold, width, neuron.fraction_bits, neuron.leak_shift, neuron.reset == "soft",
+                words,
+            )  # fmt: skip
+        return words
+
+    def compute(self, layer: Layer, verify: bool) -> Computed:
+        """Outputs of a layer and of the stage ``forward``; the trace has no values of gradients to compare with."""
+        if not isinstance(layer, training.Stage) or layer.stage == "forward":
+            return super().compute(layer, verify)
+        events = {
+            "gradients_non_zero": int(np.bitwise_count(layer.gradients).sum()),
+            "gradients_are_upper_bound": int(layer.surrogate),
+        }
+        return Computed(np.zeros(layer.m, np.int64), None, events)
+
+    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
+        """The layer, or a stage of its training, as folds."""
+        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
+        return array.lay_out(*getattr(self, f"_{stage}")(layer))
+
+    def _inference(self, layer: Layer) -> tuple[array.Work, array.Shape]:
+        return self._spikes(layer, kept=False)
+
+    def _forward(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
+        return self._spikes(stage, kept=stage.neuron is not None)
+
+    def _spikes(self, layer: Layer, kept: bool) -> tuple[array.Work, array.Shape]:
+        pe, fires = self.config.pe, fires_in(layer)
+        work = array.Work(
+            row_words=dense_words(layer, 0, layer.m),
+            column_words=None,
+            map=training.spike_map(Geometry.of(layer, pe.rows)),
+            n=layer.n,
+            timesteps=layer.timesteps,
+            row_bits=1,
+            column_bits=pe.weight_bits,
+            output_bits=1 if fires else 8 * -(-self.sum_bits // 8),
+            outside=("pe", "sram", "dram").index(self.config.membrane.place) if fires else 0,
+            kept=kept,
+            potential_bits=self.config.membrane.bits,
+        )
+        span = pe.span(layer.timesteps, pe.accumulator_bits)
+        return work, self._shape(span, pe.steps(span, pe.weight_bits), INPUT, WEIGHT, OUTPUT, MEMBRANE)
+
+    def _potential_gradient(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
+        """Neurons in any order, C in a row: potentials by rows, errors by columns, an element each its own."""
+        pe, bits = self.config.pe, self.config.training.gradient_bits
+        where = training.neuron_map(stage.m * stage.n, pe.rows, pe.columns)
+        every = (1 << stage.timesteps) - 1
+        work = array.Work(
+            row_words=np.full((len(where.rows), 1), every, np.uint16),
+            column_words=np.full((pe.columns, 1), every, np.uint16),
+            map=where,
+            n=pe.columns,
+            timesteps=stage.timesteps,
+            row_bits=pe.columns * self.config.membrane.bits,
+            column_bits=pe.rows * bits,
+            output_bits=bits,
+            columns_of_fold=True,
+            masked=array.OUTPUT_MASK,
+        )
+        return work, self._shape(stage.timesteps, 1, MEMBRANE, ERROR, GRADIENT, MEMBRANE)
+
+    def _backward(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
+        """Gradients by rows, weights by columns."""
+        pe, bits, geometry = (
+            self.config.pe,
+            self.config.training.gradient_bits,
+            Geometry.of(stage.of, self.config.pe.rows),
+        )
+        work = array.Work(
+            row_words=training.unrolled_gradients(geometry, stage.gradients),
+            column_words=None,
+            map=training.gradient_map(geometry, stage.of.n),
+            n=stage.n,
+            timesteps=stage.timesteps,
+            row_bits=bits,
+            column_bits=pe.weight_bits,
+            output_bits=bits,
+            masked=array.ROWS_MASK,
+        )
+        span = pe.span(stage.timesteps, self.config.training.sum_bits, bits)
+        return work, self._shape(span, pe.steps(span * bits, pe.weight_bits), GRADIENT, WEIGHT, ERROR, MEMBRANE)
+
+    def _update(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
+        """Spikes by rows, gradients by columns; old weights are read and new ones written behind every fold."""
+        pe, bits = self.config.pe, self.config.training.gradient_bits
+        work = array.Work(
+            row_words=np.ascontiguousarray(dense_words(stage.of, 0, stage.of.m).T),
+            column_words=np.ascontiguousarray(stage.gradients.T),
+            map=training.spike_map_by_channel(Geometry.of(stage.of, pe.rows)),
+            n=stage.n,
+            timesteps=stage.timesteps,
+            row_bits=1,
+            column_bits=bits,
+            output_bits=0,
+            outside=2,
+            potential_bits=pe.weight_bits,
+            adds_time=True,
+            masked=array.COLUMNS_MASK,
+        )
+        span = pe.span(stage.timesteps, 0, 1, bits)
+        return work, self._shape(span, pe.steps(span, span * bits), INPUT, GRADIENT, OUTPUT, WEIGHT)
+
+    def _shape(self, span: int, steps: int, *tensors: int) -> array.Shape:
+        """The array for tensors that come by rows and by columns, leave, and are kept by neurons."""
+        config, buffers = self.config, self.config.memory.buffers
+        tensors = (*tensors, MASK)
+        return array.Shape(
+            rows=config.pe.rows,
+            columns=config.pe.columns,
+            span=span,
+            steps=steps,
+            skips=config.scheduler.sparsity == "skipping",
+            ideal=config.memory.ideal,
+            banks=buffers.banks,
+            width_bits=buffers.width_bits,
+            line_bytes=buffers.line_bytes,
+            fetch_lines=min(16, buffers.fetches),
+            output_buffer=config.pe.output_buffer,
+            fire=config.neuron.cycles,
+            row_buffer=buffers.usable_bytes(BUFFERS[tensors[0]]),
+            column_buffer=buffers.usable_bytes(BUFFERS[tensors[1]]),
+            lines=[
+                buffers.first_line(BUFFERS[tensor]) + ((tensor in SECOND) << WINDOW_SHIFT - 1) for tensor in tensors
+            ],
+            tensors=tensors,
+        )
+
+    def count_actions(
+        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """What PEs, neurons and scratchpads do in a stage; what is not needed is not counted."""
+        added, pairs, sums = (int(counts[i]) for i in (array.ADDS, array.PAIRS, array.SUMS_FINISHED))
+        by_rows, by_columns = int(counts[array.ROW_ENTRIES]), int(counts[array.COLUMN_ENTRIES])
+        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
+        if stage == "potential_gradient":
+            return {("pgu", "update"): layer.m * layer.n * layer.timesteps}
+        if stage == "backward":
+            return {
+                ("pe", "multiply_add"): added,
+                ("scratchpad", "gradient_write"): by_rows,
+                ("scratchpad", "gradient_read"): added,
+                ("scratchpad", "weight_write"): by_columns,
+                ("scratchpad", "weight_read"): added,
+                ("scratchpad", "gradient_sum_read"): added + sums,
+                ("scratchpad", "gradient_sum_write"): added,
+            }
+        if stage == "update":
+            return {
+                ("pe", "gradient_add"): added + sums,
+                ("scratchpad", "spike_write"): by_rows,
+                ("scratchpad", "spike_read"): pairs,
+                ("scratchpad", "gradient_write"): by_rows,
+                ("scratchpad", "gradient_read"): added,
+                ("scratchpad", "gradient_sum_read"): added + sums,
+                ("scratchpad", "gradient_sum_write"): added,
+            }
+        return {
+            ("pe", "add"): added,
+            ("lif", "update"): sums if fires_in(layer) else 0,
+            ("scratchpad", "spike_write"): by_rows,
+            ("scratchpad", "spike_read"): pairs,
+            ("scratchpad", "weight_write"): by_columns,
+            ("scratchpad", "weight_read"): added,
+            ("scratchpad", "psum_read"): added + sums,
+            ("scratchpad", "psum_write"): added,
+        }
+
+    def timestep_counts(self, layer: Layer, program: Program) -> Mapping[tuple[str, str], Sequence[int]]:
+        """Additions and what goes with each of them, spikes that are looked at, neurons."""
+        added, worked = program.operands.added, program.operands.worked
+        each = np.full(layer.timesteps, layer.m * layer.n)
+        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
+        found: dict[tuple[str, str], NDArray[np.int64]]
+        if stage == "potential_gradient":
+            found = {("pgu", "update"): each}
+        elif stage == "update":
+            found = {("scratchpad", "spike_read"): worked, ("scratchpad", "gradient_read"): added}
+        elif stage == "backward":
+            found = {
+                ("pe", "multiply_add"): added,
+                ("scratchpad", "weight_read"): added,
+                ("scratchpad", "gradient_read"): added,
+                ("scratchpad", "gradient_sum_read"): added + each,
+                ("scratchpad", "gradient_sum_write"): added,
+            }
+        else:
+            found = {
+                ("pe", "add"): added,
+                ("lif", "update"): each * fires_in(layer),
+                ("scratchpad", "spike_read"): worked,
+                ("scratchpad", "weight_read"): added,
+                ("scratchpad", "psum_read"): added + each,
+                ("scratchpad", "psum_write"): added,
+            }
+        return {action: count.tolist() for action, count in found.items()}
+
+    def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
+        """Accesses of each buffer that is built, bits over the pins of DRAM."""
+        line_bits = self.config.memory.line_bytes * 8
+        actions = {
+            ("dram", "read_bits"): int(traffic[:, op.DRAM_READ_LINES].sum()) * line_bits,
+            ("dram", "write_bits"): int(traffic[:, op.DRAM_WRITE_LINES].sum()) * line_bits,
+        }
+        for name in self.config.memory.buffers.names():
+            if self.config.memory.buffers.size_bytes(name):
+                held = [tensor for tensor in TENSORS if BUFFERS[tensor] == name]
+                actions[f"{name}_buffer", "read"] = int(traffic[held, op.SRAM_READS].sum())
+                actions[f"{name}_buffer", "write"] = int(traffic[held, op.SRAM_WRITES].sum())
+        return actions
+
+    def variant(self, layer: Layer) -> Mapping[str, str]:
+        """What silence saves, and of training the stage."""
+        stage = {"stage": training.REPORTED_AS[layer.stage]} if isinstance(layer, training.Stage) else {}
+        return {"sparsity": self.config.scheduler.sparsity, **stage}
+
+    def unit_times(self, program: Program, times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
+        """The agents, and each PE: busy in cycles in which it adds, stalled with the array, else idle."""
+        rows = list(unit_times(program.units, times, cycles))
+        stalled = rows[array.ARRAY].stall_cycles
+        rows += [
+            UnitTime("pe", number, useful, stalled, cycles - useful - stalled)
+            for number, useful in enumerate(program.operands.useful.ravel().tolist())
+        ]
+        return tuple(rows)
+
+    def matches(self, counts: NDArray[np.int64]) -> int:
+        """Additions: of a weight and a spike, of a gradient and a spike; multiplications, gradients of potentials."""
+        return int(counts[array.ADDS])
+
+    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
+        """All PEs add in every cycle."""
+        return -(-matches // (self.config.pe.rows * self.config.pe.columns))
+
+    def compulsory_bytes(self, layer: Layer, program: Program) -> int:
+        """Every weight, potential, gradient, and the spikes that any position sees, once, as the stage needs them."""
+        of, bits = layer, self.config.training.gradient_bits
+        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
+        if isinstance(layer, training.Stage):
+            of = layer.of
+        neurons, weights = of.m * of.n * of.timesteps, of.n * of.k * self.config.pe.weight_bits
+        if stage == "potential_gradient":
+            return neurons * (bits + self.config.membrane.bits) // 8
+        if stage == "backward":
+            return weights // 8
+        where = training.spike_map(geometry := Geometry.of(of, self.config.pe.rows))
+        seen = 1
+        for axis, size in ((1, geometry.height), (2, geometry.width)):
+            places = np.unique(where.rows[:, axis])[:, None] + np.unique(where.steps[:, axis])
+            seen *= np.unique(places[(places >= 0) & (places < size)]).size
+        spikes = of.m * of.k if geometry.linear else geometry.images * geometry.channels * seen
+        gradients = neurons * bits if stage == "update" else 0
+        return (weights + spikes * of.timesteps + gradients) // 8

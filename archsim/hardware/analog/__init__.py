@@ -1,0 +1,1 @@
+"""In-memory computing: crossbar arrays of cells and the converters behind their columns."""
