@@ -15,7 +15,7 @@ preprocessing. Source: LoAS (MICRO 2024) equations 1 to 3, sections IV-D, V.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -33,35 +33,57 @@ class LifConfig(Block):
     cycles: int = Field(ge=1, le=64, description="cycles for one full sum: a timestep, or all that are parallel")
 
 
+class Rule(NamedTuple):
+    """How neurons fire, leak and are reset; ``reset`` is one of the numbers above."""
+
+    fraction_bits: int
+    leak_shift: int
+    leak_subtracts: bool
+    reset: int
+    at_threshold: bool
+
+
+def rule_of(neuron: Any) -> Rule:
+    """The rule of a trace's neuron."""
+    return Rule(
+        neuron.fraction_bits, neuron.leak_shift, neuron.leak_subtracts, RESETS[neuron.reset], neuron.fires_at_threshold
+    )
+
+
 @kernel
-def settle(total: int, limit: int, fired: bool, leak_shift: int, leak_subtracts: bool, reset: int) -> int:
-    """The potential after a timestep in which it was ``total``, with the threshold ``limit`` in the same units."""
-    if fired and reset == HARD:
+def fires(total: int, limit: int, rule: Rule) -> bool:
+    """Whether a neuron whose potential is ``total`` spikes, with the threshold ``limit`` in the same units."""
+    return total > limit or (rule.at_threshold and total == limit)
+
+
+@kernel
+def settle(total: int, limit: int, fired: bool, rule: Rule) -> int:
+    """The potential behind a timestep in which it was ``total``."""
+    if fired and rule.reset == HARD:
         return 0
-    if fired and reset == SOFT:
+    if fired and rule.reset == SOFT:
         return total - limit
-    if fired and reset == SOFT_BEFORE_LEAK:
+    if fired and rule.reset == SOFT_BEFORE_LEAK:
         total -= limit
-    left = total - (total >> leak_shift) if leak_subtracts else total >> leak_shift
-    return left - limit if fired and reset == SOFT_AFTER_LEAK else left
+    shifted = total >> rule.leak_shift
+    left = total - shifted if rule.leak_subtracts else shifted
+    return left - limit if fired and rule.reset == SOFT_AFTER_LEAK else left
 
 
 @kernel
-def fire(sums: Any, bias: Any, threshold: Any, at_threshold: bool, fraction_bits: int, leak_shift: int,
-         leak_subtracts: bool, reset: int, mask_fire_once: bool, words: Any) -> None:  # fmt: skip
+def fire(sums: Any, bias: Any, threshold: Any, rule: Rule, mask_fire_once: bool, words: Any) -> None:
     """Packed output words uint16 [rows, N] of full sums int64 [rows, N, T]."""
     rows, columns, timesteps = sums.shape
     for row in range(rows):
         for n in range(columns):
             potential = 0
             packed = 0
-            limit = threshold[n] << fraction_bits
+            limit = threshold[n] << rule.fraction_bits
             for t in range(timesteps):
-                potential += (sums[row, n, t] + bias[n]) << fraction_bits
-                fired = potential > limit or (at_threshold and potential == limit)
-                if fired:
-                    packed |= 1 << t
-                potential = settle(potential, limit, fired, leak_shift, leak_subtracts, reset)
+                potential += (sums[row, n, t] + bias[n]) << rule.fraction_bits
+                fired = fires(potential, limit, rule)
+                packed |= int(fired) << t
+                potential = settle(potential, limit, fired, rule)
             if mask_fire_once and popcount(packed) == 1:
                 packed = 0
             words[row, n] = packed
