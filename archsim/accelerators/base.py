@@ -15,7 +15,7 @@ from archsim.compress import bitmask, packed_time
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.result import LayerResult, Traffic, UnitTime
 from archsim.hardware import operation as op
-from archsim.hardware.compute.lif import fire
+from archsim.hardware.compute.lif import fire, rule_of
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.system import MemoryConfig
@@ -480,10 +480,8 @@ class Accelerator(ABC):
 def _fire(layer: Layer, sums: NDArray[np.int64], words: NDArray[Any]) -> None:
     neuron = layer.neuron
     assert neuron is not None
-    fire(
-        sums, layer.bias, np.ascontiguousarray(neuron.threshold, np.int64), neuron.fraction_bits, neuron.leak_shift,
-        neuron.reset == "soft", neuron.mask_fire_once, words,
-    )  # fmt: skip
+    threshold = np.ascontiguousarray(neuron.threshold, np.int64)
+    fire(sums, layer.bias, threshold, rule_of(neuron), neuron.mask_fire_once, words)
 
 
 def traffic_rows(tensors: Sequence[str], traffic: NDArray[np.int64], line_bytes: int) -> tuple[Traffic, ...]:
