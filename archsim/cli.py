@@ -335,14 +335,14 @@ def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]
     """Warnings of a run, and whether its outputs are the trace's; returns what is wrong with the trace."""
     for warning in report.warnings:
         _warn(f"{prefix}{warning}")
-    summary = report.summary()
-    if summary["mismatches"] and not report.exact:
-        told = "".join(f"; {name} {value}" for name, value in report.findings.items() if name != "exact")
-        _note(f"{prefix}{summary['mismatches']} outputs differ from the trace's, as conversions are lossy{told}")
-        return []
     differing = [layer.layer for layer in report.layers if layer.mismatches]
     unknown = [layer.layer for layer in report.layers if layer.mismatches is None]
     layers = len(report.layers)
+    if differing and not report.exact:
+        told = "".join(f"; {name} {value}" for name, value in report.findings.items() if name != "exact")
+        wrong = report.summary()["mismatches"]
+        _note(f"{prefix}{wrong} outputs differ from the trace's, as conversions are lossy{told}")
+        return []
     if differing:
         return [
             f"{prefix}{len(differing)} of {layers} layers: {report.summary()['mismatches']} outputs differ from the"

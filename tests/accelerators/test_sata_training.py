@@ -322,6 +322,7 @@ def test_a_run_reports_stages_in_every_table(tmp_path):
     """All layers with weights and spikes; the read-out has no potentials. Energies of stages add up to the run's."""
     path = tmp_path / "tiny.npz"
     save_trace(tiny(), path)
+    assert run(SATA, path, layers=["fc"]).warnings == ()
     report = run(SATA, path)
     summary = report.summary()
     names = [f"conv2.{stage}" for stage in STAGES] + [f"fc.{stage}" for stage in ("forward", "backward", "update")]
