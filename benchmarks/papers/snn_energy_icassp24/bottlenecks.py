@@ -89,8 +89,8 @@ def timesteps() -> Table:
         jobs=jobs,
         rows=rows,
         notes=[
-            "Trained: the VGG9 trace (T = 4, four images) cut behind T. Synthetic: one image, each layer with the density"
-            " a timestep and the share of silent words that the trained one has at T = 4.",
+            "Trained: the VGG9 trace (T = 4, four images) cut behind T. Synthetic: one image, each layer with the"
+            " density a timestep and the share of silent words that the trained one has at T = 4.",
             known("edp_growth"),
         ],
         draw=draw,
@@ -297,11 +297,13 @@ def exit() -> Table:
         jobs=jobs,
         rows=rows,
         notes=[
-            "The read-out of the trained integer VGG9 is added up; a network stops at the end of the first timestep at"
-            " which the lead of the first class over the second is that share of its lead over the mean of all classes.",
+            "The read-out of the trained integer VGG9 is added up; a network stops at the end of the first timestep"
+            " at which the lead of the first class over the second is that share of its lead over the"
+            " mean of all.",
             "Four images of the test set and four of the training set: counts, not accuracies.",
-            "An exit at t costs a run of t timesteps, for each image on its own; finding the lead is free. SATA runs"
-            " all timesteps of a layer before the next layer, so it would have to know t beforehand: a lower bound.",
+            "An exit at t costs a run of t timesteps, for each image on its own; finding the lead is free. SATA"
+            " runs all timesteps of a layer before the next layer, so it would have to know t"
+            " beforehand: a lower bound.",
             known("exit_edp_gain"),
             known("exit_energy_saved_percent"),
         ],
@@ -426,10 +428,10 @@ def dataflow() -> Table:
         jobs=jobs,
         rows=rows,
         notes=[
-            "An image. Weights stay: partial sums of all T in the scratchpads (`pe.psum_bytes`). For each timestep: room"
-            " for the sums of one, so that weights enter the scratchpads T times, from a buffer that holds them where they"
-            " fit. One after the other: T runs of one timestep, weights from DRAM in each; potentials between runs are not"
-            " charged, a lower bound.",
+            "An image. Weights stay: partial sums of all T in the scratchpads (`pe.psum_bytes`). For each timestep:"
+            " room for the sums of one, so that weights enter the scratchpads T times, from a buffer that holds them"
+            " where they fit. One after the other: T runs of one timestep, weights from DRAM in each; potentials"
+            " between runs are not charged, a lower bound.",
             known("tick_batch_saved_percent"),
         ],
         draw=draw,

@@ -129,7 +129,8 @@ def works() -> Table:
             "baseline_mark": "mark of that", "published_operations": "published: estimated [3rd]",
             "published_sata": "published: SATA [3rd]", "published_spikesim": "published: SpikeSim [3rd]",
             "operations": "T (1 - sparsity)", "sata_sim": "SATA_Sim",
-            "sata_sim_as_sparse": "SATA_Sim, baseline as sparse", "ela": "SpikeSim's ELA", "run": "run by archsim, T", "run_timesteps": "T ratio of that",
+            "sata_sim_as_sparse": "SATA_Sim, baseline as sparse", "ela": "SpikeSim's ELA",
+            "run": "run by archsim, T", "run_timesteps": "T ratio of that",
             "run_operations": "T (1 - sparsity) of that", "run_sata_sim": "SATA_Sim of that", "run_ela": "ELA of that",
             "archsim_sata": "archsim SATA", "archsim_sata_skipping": "archsim SATA, skipping",
             "archsim_spikesim": "archsim SpikeSim",
@@ -137,9 +138,9 @@ def works() -> Table:
         jobs=_jobs(),
         rows=_rows,
         notes=[
-            "Energy of the baseline over that of the work. One network stands for all: VGG9, in SATA_Sim the shapes of"
-            " its own example, elsewhere those of SpikeSim's; archsim leaves out the direct encoder and has one image of"
-            " synthetic spikes.",
+            "Energy of the baseline over that of the work. One network stands for all: VGG9, in SATA_Sim the shapes"
+            " of its own example, elsewhere those of SpikeSim's; archsim leaves out the direct encoder and has one"
+            " image of synthetic spikes.",
             "Published numbers are from public notes on the paper (3rd), on the networks of the works. Baselines' T are"
             " inferred from shipped result files (run) or from the table itself (I); baselines are dense.",
             "A trace has at most 16 timesteps: columns from 'run by archsim' on compare with a baseline of T = 16 where"
