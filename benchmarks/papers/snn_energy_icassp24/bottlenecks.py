@@ -134,7 +134,7 @@ def lif() -> Table:
         parts = {"of_computation_percent": "of computation units' energy", "of_energy_percent": "of all energy",
                  "of_area_percent": "of area"}  # fmt: skip
         labels = [row["machine"].replace(" (", "\n(").replace(", ", ",\n", 1) for row in rows]
-        grouped(axes, pd.DataFrame({name: [row.get(key, 0.0) for row in rows] for key, name in parts.items()}, labels))
+        grouped(axes, pd.DataFrame({name: [row.get(key, float("nan")) for row in rows] for key, name in parts.items()}, labels))
         axes.set(ylabel="neurons' share [%]")
         _legend(axes, 3)
 
@@ -215,7 +215,7 @@ def sparsity() -> Table:
 
 # --- Dynamic timesteps ------------------------------------------------------------------------------------------------
 
-THRESHOLDS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+THRESHOLDS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7)
 FULL = 4
 
 
