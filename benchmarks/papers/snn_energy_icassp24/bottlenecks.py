@@ -134,7 +134,8 @@ def lif() -> Table:
         parts = {"of_computation_percent": "of computation units' energy", "of_energy_percent": "of all energy",
                  "of_area_percent": "of area"}  # fmt: skip
         labels = [row["machine"].replace(" (", "\n(").replace(", ", ",\n", 1) for row in rows]
-        grouped(axes, pd.DataFrame({name: [row.get(key, float("nan")) for row in rows] for key, name in parts.items()}, labels))
+        shares = {name: [row.get(key, float("nan")) for row in rows] for key, name in parts.items()}
+        grouped(axes, pd.DataFrame(shares, index=labels))
         axes.set(ylabel="neurons' share [%]")
         _legend(axes, 3)
 
