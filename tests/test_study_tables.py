@@ -150,7 +150,7 @@ def test_shares_and_changes(study):
     lif = {row["machine"]: row for row in filled(study.bottlenecks.lif())}
     assert lif["SATA"]["of_computation_percent"] == pytest.approx(100 / 3)
     assert lif["SATA"]["of_energy_percent"] == pytest.approx(100 / 11)
-    assert lif["SpikeSim"]["of_computation_with_membranes_percent"] == pytest.approx(50)
+    assert lif["SpikeSim, with potentials' memory"]["of_computation_percent"] == pytest.approx(50)
     assert 60 < next(row for name, row in lif.items() if "SATA_Sim" in name)["of_computation_percent"] < 80
     times = filled(study.bottlenecks.timesteps())
     assert {(row["timesteps"], row["edp_relative"]) for row in times if row["spikes"] == "trained"} == {

@@ -57,7 +57,7 @@ def timesteps() -> Table:
             found.append(
                 {
                     "machine": name, "spikes": load.kind, "timesteps": load.timesteps,
-                    "cycles": cycles(report) / report.images, "energy_nj": energy_pj(report) / report.images / 1e3,
+                    "cycles": cycles(report) / report.images, "energy_uj": energy_pj(report) / report.images / 1e6,
                     "memory_percent": 100 * energy_pj(report, *memory) / energy_pj(report),
                     "edp_relative": edp(report) / edp(of), "energy_relative": energy_pj(report) / energy_pj(of),
                     "relative_to": of.summary()["timesteps"],
@@ -67,11 +67,11 @@ def timesteps() -> Table:
 
     def draw(axes: Axes, rows: list[Row]) -> None:
         for mark, name in zip("os^", machines, strict=True):
-            one = next(row["energy_nj"] for row in rows if (row["machine"], row["timesteps"]) == (name, 1))
+            one = next(row["energy_uj"] for row in rows if (row["machine"], row["timesteps"]) == (name, 1))
             for kind, fill in (("trained", "black"), ("synthetic", "white")):
                 picked = [row for row in rows if (row["machine"], row["spikes"]) == (name, kind)]
                 axes.plot(
-                    [row["timesteps"] for row in picked], [row["energy_nj"] / one for row in picked], f"{mark}-",
+                    [row["timesteps"] for row in picked], [row["energy_uj"] / one for row in picked], f"{mark}-",
                     color="0.5", markerfacecolor=fill, markeredgecolor="black", markersize=5, label=f"{name}, {kind}",
                 )  # fmt: skip
         axes.plot([1, 8], [1, 8], ":", color="black", linewidth=0.8, label="T")
@@ -83,14 +83,15 @@ def timesteps() -> Table:
         title="Repeated computation and movement: T = 1 to 8",
         columns={
             "machine": "machine", "spikes": "spikes", "timesteps": "T", "cycles": "cycles an image",
-            "energy_nj": "energy an image [nJ]", "memory_percent": "of it memories [%]",
+            "energy_uj": "energy an image [uJ]", "memory_percent": "of it memories [%]",
             "energy_relative": "energy, relative", "edp_relative": "energy x delay, relative", "relative_to": "to T =",
         },
         jobs=jobs,
         rows=rows,
         notes=[
-            "Trained: the VGG9 trace (T = 4, four images) cut behind T. Synthetic: one image, each layer with the"
+            "Trained: the VGG9 trace (T = 4, four images) cut behind T. Synthetic: four images, each layer with the"
             " density a timestep and the share of silent words that the trained one has at T = 4.",
+            "SATA's scratchpads hold the sums of four timesteps: beyond, weights enter them twice.",
             known("edp_growth"),
         ],
         draw=draw,
@@ -115,19 +116,19 @@ def lif() -> Table:
                 "of_energy_percent": 100 * totals["lif_nj"] / totals["total_nj"],
             }
         ]
-        for name, report in results.items():
-            machine = machines[name][0]
-            units = ("lif", "membrane_sram") if machine == "spikesim" else ("lif",)
-            modules = (("", ("lif",)), ("_with_membranes", units)) if len(units) > 1 else (("", units),)
-            row: Row = {"machine": name}
-            for suffix, module in modules:
-                row |= {
-                    f"of_computation{suffix}_percent": 100 * energy_pj(report, *module)
-                    / energy_pj(report, *ARITHMETIC[machine], *module[1:]),
-                    f"of_energy{suffix}_percent": 100 * energy_pj(report, *module) / energy_pj(report),
-                    f"of_area{suffix}_percent": 100 * area_mm2(report, *module) / area_mm2(report),
-                }  # fmt: skip
-            found.append(row)
+        modules = {name: (name, ("lif",)) for name in machines}
+        modules["SpikeSim, with potentials' memory"] = ("SpikeSim", ("lif", "membrane_sram"))
+        for name, (machine, units) in modules.items():
+            report = results[machine]
+            computation = {*ARITHMETIC[machines[machine][0]], *units}
+            found.append(
+                {
+                    "machine": name,
+                    "of_computation_percent": 100 * energy_pj(report, *units) / energy_pj(report, *computation),
+                    "of_energy_percent": 100 * energy_pj(report, *units) / energy_pj(report),
+                    "of_area_percent": 100 * area_mm2(report, *units) / area_mm2(report),
+                }
+            )
         return found
 
     def draw(axes: Axes, rows: list[Row]) -> None:
@@ -145,8 +146,6 @@ def lif() -> Table:
         columns={
             "machine": "machine", "of_computation_percent": "of computation units' energy [%]",
             "of_energy_percent": "of all energy [%]", "of_area_percent": "of area [%]",
-            "of_computation_with_membranes_percent": "with membrane memory: of computation [%]",
-            "of_energy_with_membranes_percent": "of all energy [%]", "of_area_with_membranes_percent": "of area [%]",
         },
         jobs=jobs,
         rows=rows,
@@ -406,25 +405,25 @@ def dataflow() -> Table:
                 found.append({"spikes": kind, "timesteps": load.timesteps, "dataflow": how, **_costs(reports)})
         for row in found:
             best = next(r for r in found if (r["spikes"], r["dataflow"]) == (row["spikes"], once))
-            row["saved_percent"] = 100 * (1 - best["memory_nj"] / row["memory_nj"])
+            row["saved_percent"] = 100 * (1 - best["memory_uj"] / row["memory_uj"])
         return found
 
     def draw(axes: Axes, rows: list[Row]) -> None:
         from archsim.report.plots import stacked
 
-        parts = {"dram_nj": "DRAM", "buffers_nj": "buffers", "leakage_nj": "their leakage"}
+        parts = {"dram_uj": "DRAM", "buffers_uj": "buffers", "leakage_uj": "their leakage"}
         labels = [f"T = {row['timesteps']}, {row['spikes']}\n{_wrapped(row['dataflow'])}" for row in rows]
         stacked(axes, pd.DataFrame({name: [row[key] for row in rows] for key, name in parts.items()}, index=labels))
-        axes.set(ylabel="memory energy an image [nJ]")
+        axes.set(ylabel="memory energy an image [uJ]")
         _legend(axes, 3)
 
     return Table(
         name="dataflow",
         title="Weights that stay for all timesteps",
         columns={
-            "spikes": "spikes", "timesteps": "T", "dataflow": "SATA with", "dram_nj": "DRAM [nJ]",
-            "buffers_nj": "buffers [nJ]", "leakage_nj": "their leakage [nJ]", "memory_nj": "sum [nJ]",
-            "saved_percent": "saved where weights stay [%]", "scratchpads_nj": "scratchpads [nJ]", "cycles": "cycles",
+            "spikes": "spikes", "timesteps": "T", "dataflow": "SATA with", "dram_uj": "DRAM [uJ]",
+            "buffers_uj": "buffers [uJ]", "leakage_uj": "their leakage [uJ]", "memory_uj": "sum [uJ]",
+            "saved_percent": "saved where weights stay [%]", "scratchpads_uj": "scratchpads [uJ]", "cycles": "cycles",
         },
         jobs=jobs,
         rows=rows,
@@ -446,14 +445,14 @@ def _costs(reports: Sequence[Any]) -> Row:
 
     def of(units: Sequence[str], *, leaks: bool) -> float:
         return sum(
-            row["energy_pj"] / images / 1e3 for report in reports for row in report.rows("energy")
+            row["energy_pj"] / images / 1e6 for report in reports for row in report.rows("energy")
             if row["unit"] in units and (row["action"] == "leakage") == leaks
         )  # fmt: skip
 
     dram, dynamic, leakage = of(("dram",), leaks=False), of(buffers, leaks=False), of(buffers, leaks=True)
     return {
-        "dram_nj": dram, "buffers_nj": dynamic, "leakage_nj": leakage, "memory_nj": dram + dynamic + leakage,
-        "scratchpads_nj": of(("scratchpad",), leaks=False), "cycles": sum(map(cycles, reports)) / images,
+        "dram_uj": dram, "buffers_uj": dynamic, "leakage_uj": leakage, "memory_uj": dram + dynamic + leakage,
+        "scratchpads_uj": of(("scratchpad",), leaks=False), "cycles": sum(map(cycles, reports)) / images,
     }  # fmt: skip
 
 

@@ -99,7 +99,7 @@ class Synthetic:
 
 @dataclass(frozen=True)
 class AsTrained:
-    """Random spikes and weights in the trained VGG9's shapes, with each layer's own densities at T = 4, one image.
+    """Random spikes and weights in the trained VGG9's shapes, with each layer's own densities at T = 4.
 
     Density per timestep and share of silent words stay those of T = 4.
     """
@@ -126,7 +126,7 @@ class AsTrained:
                         weight_density=layer.weight_density,
                     )
                 )  # fmt: skip
-        save_trace(synthesize(layers, timesteps=self.timesteps, network="vgg9"), self.path(folder))
+        save_trace(synthesize(layers, images=whole.images, timesteps=self.timesteps, network="vgg9"), self.path(folder))
 
 
 def trained(images_of: str) -> Trace:
