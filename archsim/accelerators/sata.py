@@ -24,6 +24,9 @@ Membrane potentials (``membrane.place``) of ``membrane.bits`` are kept between t
     sram    in the potential buffer: read before and written behind every timestep but the first and the last
     dram    in DRAM, through the potential buffer
 
+With ``neuron.shared_by`` C, the C neighbours of a row take turns with one comparator, subtractor and leak: potentials
+and thresholds keep their registers, and a timestep of neurons takes C times ``neuron.cycles``.
+
 A potential or sum that does not fit its bits is counted as an overflow; outputs are exact in any case.
 
 With ``pe.clocking: always`` all that SATA_Sim calls ungated is charged in every cycle, whether it works or not: AND,
@@ -112,6 +115,12 @@ class SataPe(Block):
         return min(self.weight_bytes * 8 // column_bits, self.spike_bytes * 8 // row_bits) // 2
 
 
+class SataNeuron(LifConfig):
+    """Neuron logic: comparator, subtractor and leak, at most one a PE."""
+
+    shared_by: int = Field(ge=1, le=256, description="PEs of a row, so channels, that one neuron logic serves in turn")
+
+
 class SataMembrane(Block):
     """Membrane potentials."""
 
@@ -155,7 +164,7 @@ class SataConfig(MachineConfig):
 
     accelerator: Literal["sata"] = Field(description="which machine this file describes")
     pe: SataPe = Field(description="array and what its elements hold")
-    neuron: LifConfig = Field(description="neurons, one a PE")
+    neuron: SataNeuron = Field(description="neurons")
     membrane: SataMembrane = Field(description="membrane potentials")
     training: SataTraining = Field(description="back-propagation through time")
     scheduler: SataScheduler = Field(description="order of the work")
@@ -176,6 +185,10 @@ class SataConfig(MachineConfig):
                 f"pe.{name}": f"too small for the timesteps: {what} of one timestep is {size} bytes (training.stages)"
                 for name, (size, what) in needed.items() if getattr(pe, name) < size
             }  # fmt: skip
+        if pe.columns % self.neuron.shared_by:
+            problems["neuron.shared_by"] = f"must divide pe.columns, {pe.columns}"
+        elif trains and self.neuron.shared_by > 1:
+            problems["neuron.shared_by"] = "must be 1 for training, whose gradients are not shared out"
         words = 8 * buffers.line_bytes
         least = {
             "weight": (
@@ -260,17 +273,18 @@ class Sata(Accelerator):
         """PEs, their neurons and scratchpads, the buffers that are built, DRAM."""
         pe, buffers, bits = self.config.pe, self.config.memory.buffers, self.config.training
         elements, trains = pe.rows * pe.columns, bits.stages == "all"
+        shared = self.config.neuron.shared_by
         always = "_always" if pe.clocking == "always" else ""
         outside = "_outside" if self.config.membrane.place != "pe" else ""
         widths = {
             "weight_bits": pe.weight_bits, "sum_bits": pe.accumulator_bits, "gradient_bits": bits.gradient_bits,
             "gradient_sum_bits": bits.sum_bits, "membrane_bits": self.config.membrane.bits,
-            "clocked_bits": 8 * (pe.spike_bytes + pe.psum_bytes),
+            "shared_by": shared, "clocked_bits": 8 * (pe.spike_bytes + pe.psum_bytes),
             "bits": 8 * (pe.spike_bytes + pe.weight_bytes + pe.psum_bytes),
         }  # fmt: skip
         return (
             Component("pe", "logic", elements, {"block": f"sata_{'training_' * trains}pe{always}", **widths}),
-            Component("lif", "logic", elements, {"block": f"sata_neuron{outside}{always}", **widths}),
+            Component("lif", "logic", elements // shared, {"block": f"sata_neuron{outside}{always}", **widths}),
             *((Component("pgu", "logic", elements, {"block": "sata_pgu", **widths}),) if trains else ()),
             Component("scratchpad", "logic", elements, {"block": f"sata_scratchpad{always}", **widths}),
             *(
@@ -488,7 +502,7 @@ class Sata(Accelerator):
             line_bytes=buffers.line_bytes,
             fetch_lines=min(16, buffers.fetches),
             output_buffer=config.pe.output_buffer,
-            fire=config.neuron.cycles,
+            fire=config.neuron.cycles * config.neuron.shared_by,
             row_buffer=buffers.usable_bytes(BUFFERS[tensors[0]]),
             column_buffer=buffers.usable_bytes(BUFFERS[tensors[1]]),
             lines=[

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from archsim.cost import energy_rows, load_table
+from archsim.cost import area_rows, energy_rows, load_table
 from archsim.errors import ArchsimError
 from archsim.simulate import load_accelerator, run
 from archsim.trace import Operation, Trace, save_trace
@@ -397,3 +397,30 @@ def test_timesteps_add_up_to_the_layer(skips):
     assert len(result.timestep_counts) == 6
     for action, counts in result.timestep_counts.items():
         assert sum(counts) == result.actions[action]
+
+
+@pytest.mark.parametrize("shared", [2, 4, 8])
+def test_channels_that_share_neuron_logic_take_turns(shared):
+    """Cycles are those of neurons that are so much slower; comparator, subtractor and leak are there once for all."""
+    trace = mlp(0, m=20, n=19, k=10)
+    option = f"neuron.shared_by={shared}"
+    slow, turns = (simulate(trace, o, IDEAL, hardware=SATA) for o in (f"neuron.cycles={shared}", option))
+    assert [result.cycles for result in turns] == [result.cycles for result in slow]
+    assert [result.actions for result in turns] == [result.actions for result in slow]
+    assert turns[0].cycles > simulate(trace, IDEAL, hardware=SATA)[0].cycles
+    table = load_table("sata_32nm")
+    one, many = (area_of(load_accelerator(SATA, o).inventory(), table, "lif") for o in ((), (option,)))
+    logic, registers = 128 * (32.42 + 45.02) * 1e-6, 128 * (2 * 34.27 + 34.27 / 2) * 1e-6
+    assert one == pytest.approx(logic + registers, rel=1e-5)
+    assert many == pytest.approx(logic / shared + registers, rel=1e-5)
+
+
+def area_of(inventory, table, unit):
+    return next(row.area_mm2 for row in area_rows(inventory, table) if row.unit == unit)
+
+
+def test_sharing_needs_whole_groups_and_inference():
+    with pytest.raises(ArchsimError, match=r"must divide pe\.columns, 8"):
+        load_accelerator(SATA, ("neuron.shared_by=3",))
+    with pytest.raises(ArchsimError, match=r"must be 1 for training"):
+        load_accelerator(ROOT / "hwconfigs" / "sata_training.yaml", ("neuron.shared_by=2",))
