@@ -335,14 +335,14 @@ def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]
     """Warnings of a run, and whether its outputs are the trace's; returns what is wrong with the trace."""
     for warning in report.warnings:
         _warn(f"{prefix}{warning}")
-    summary = report.summary()
-    if summary["mismatches"] and not report.exact:
-        told = "".join(f"; {name} {value}" for name, value in report.findings.items() if name != "exact")
-        _note(f"{prefix}{summary['mismatches']} outputs differ from the trace's, as conversions are lossy{told}")
-        return []
     differing = [layer.layer for layer in report.layers if layer.mismatches]
     unknown = [layer.layer for layer in report.layers if layer.mismatches is None]
     layers = len(report.layers)
+    if differing and not report.exact:
+        told = "".join(f"; {name} {value}" for name, value in report.findings.items() if name != "exact")
+        wrong = report.summary()["mismatches"]
+        _note(f"{prefix}{wrong} outputs differ from the trace's, as conversions are lossy{told}")
+        return []
     if differing:
         return [
             f"{prefix}{len(differing)} of {layers} layers: {report.summary()['mismatches']} outputs differ from the"
@@ -492,6 +492,7 @@ class Format(StrEnum):
     """What kind of file is imported."""
 
     spikes = "spikes"
+    nir = "nir"
 
 
 class Weights(StrEnum):
@@ -504,17 +505,60 @@ class Weights(StrEnum):
 def trace_import(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to convert.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The trace to write (.npz).")],
-    format: Annotated[Format, typer.Option("--format", help="spikes: recorded spikes without weights (.npz).")],
+    format: Annotated[
+        Format, typer.Option("--format", help="spikes: recorded spikes without weights (.npz); nir: a NIR graph.")
+    ],
     weights: Annotated[Weights, typer.Option("--weights", help="synthetic: random weights.")] = Weights.synthetic,
     weight_sparsity: Annotated[
         float | None, typer.Option("--weight-sparsity", metavar="S", help="Share of zero weights; default: the file's.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(metavar="ARRAY", help="For nir: inputs [T, I, ...] or [I, ...], a .npy or an .npz of one array."),
+    ] = None,
+    timesteps: Annotated[int | None, typer.Option(help="For nir: T, where the inputs have no time.")] = None,
+    dt: Annotated[float, typer.Option(help="For nir: seconds of a timestep.")] = 1e-4,
+    weight_bits: Annotated[int, typer.Option(help="For nir: width of the integer weights.")] = 8,
+    approximate_leak: Annotated[
+        bool, typer.Option("--approximate-leak", help="For nir: take the nearest leak that a trace has.")
+    ] = False,
 ) -> None:
-    """Convert recorded spikes into a trace."""
+    """Convert recorded spikes, or a NIR graph with its inputs, into a trace."""
     from archsim.trace.recorded import import_spikes
 
+    if format is Format.nir:
+        _import_nir(file, output, inputs, timesteps, dt, weight_bits, approximate_leak=approximate_leak)
+        return
+    if inputs is not None or timesteps is not None or approximate_leak:
+        raise UsageError("trace import: --inputs, --timesteps and --approximate-leak go with --format nir")
     _save(lambda: import_spikes(file, weight_sparsity=weight_sparsity, seed=seed), output, inputs=[file])
+
+
+def _import_nir(
+    file: Path,
+    output: Path,
+    inputs: Path | None,
+    timesteps: int | None,
+    dt: float,
+    bits: int,
+    *,
+    approximate_leak: bool,
+) -> None:
+    from archsim.export import from_nir
+    from archsim.export.nir_graph import read_inputs
+
+    if inputs is None:
+        raise UsageError("trace import: a NIR graph needs --inputs, an array [T, I, ...] or [I, ...]")
+
+    def make() -> Trace:
+        exported = from_nir(
+            file, read_inputs(inputs), timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak
+        )
+        typer.echo(exported, err=True)
+        return exported.trace
+
+    _save(make, output, inputs=[file, inputs])
 
 
 def _save(make: Callable[[], Trace], path: Path, inputs: Sequence[Path] = ()) -> None:

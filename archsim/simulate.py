@@ -87,7 +87,7 @@ def run(
         reasons = [accelerator.leaves_out(loaded, loaded.operation(name)) for name in layers or ()]
         raise UsageError([f"{hardware} cannot run {trace}: {reason}" for reason in reasons or ["no layer is chosen"]])
     results = tuple(_layers(accelerator, loaded, chosen, engine, verify, timeline, progress))
-    left_out = [name for name in dict.fromkeys(layers or ()) if name not in {result.layer for result in results}]
+    left_out = [name for name in dict.fromkeys(layers or ()) if name not in {operation.name for operation in chosen}]
     warnings = [
         *slow_memories(inventory, table, accelerator.clock_mhz),
         *(f"not simulated: {accelerator.leaves_out(loaded, loaded.operation(name))}" for name in left_out),

@@ -215,10 +215,16 @@ CHANGES = {
     "9-bit weights": (_set("operations/1/weight", {"bits": 9}), "operations[1].weight.bits"),
     "leak_shift out of range": (_set("operations/1/neuron/leak_shift", 9), "operations[1].neuron.leak_shift"),
     "leak_shift negative": (_set("operations/1/neuron/leak_shift", -1), "operations[1].neuron.leak_shift"),
+    "IF that subtracts a leak": (
+        lambda raw: raw.meta["operations"][1]["neuron"].update(kind="if", leak_shift=0, leak_subtracts=True),
+        "operations[1].neuron.leak_subtracts: an IF neuron has no leak",
+    ),
     "LIF without leak": (_set("operations/1/neuron/leak_shift", 0), "a LIF neuron leaks, got 0; allowed: 1 to 8"),
     "IF with leak": (_set("operations/1/neuron/kind", "if"), "an IF neuron has no leak, got 1; allowed: 0"),
     "unknown reset": (
-        _set("operations/1/neuron/reset", "none"), "operations[1].neuron.reset: got 'none'; allowed: 'hard' or 'soft'"),
+        _set("operations/1/neuron/reset", "none"),
+        "operations[1].neuron.reset: got 'none'; allowed: 'hard', 'soft', 'soft_before_leak' or 'soft_after_leak'",
+    ),
     "sums beyond 64 bits": (_huge_sums, "and overflow 64 bits"),
     "accuracy in percent": (_set("provenance/accuracy", 91.3), "provenance.accuracy"),
     "provenance missing": (_drop("provenance"), "provenance: missing"),

@@ -17,23 +17,26 @@ from archsim.trace import save_trace
 from tests.machines import MACHINES, ROOT, ann
 
 TRACE = ROOT / "workloads" / "vgg9_dual_sparse.npz"
-COLUMNS = ("layer", "cycles", "compute_cycles", "matches", "sram_read_bytes", "dram_read_bytes", "dram_write_bytes")
+MOVED = [(level, direction) for level in ("sram", "dram") for direction in ("read", "write")]
 
 
-def rows(machine, folder):
+def table(machine, folder):
+    """A row a layer under its header: cycles, bytes moved, and how often every unit did what."""
     trace = TRACE
     if load_accelerator(machine).operand == "int":
         trace = Path(folder) / "ann.npz"
         save_trace(ann(0, m=40, n=33, k=500), trace)
-    found = []
-    for layer in run(machine, trace).layers:
-        total = {
-            f"{level}_{direction}_bytes": sum(
-                row.bytes for row in layer.traffic if (row.level, row.direction) == (level, direction)
-            )
-            for level, direction in (("sram", "read"), ("dram", "read"), ("dram", "write"))
-        }
-        numbers = (layer.cycles, layer.compute_cycles, layer.matches, *total.values())
+    layers = run(machine, trace).layers
+    actions = sorted({action for layer in layers for action in layer.actions})
+    found = [
+        ["layer", "cycles", "compute_cycles", "matches"]
+        + [f"{level}_{direction}_bytes" for level, direction in MOVED]
+        + [f"{unit}.{action}" for unit, action in actions]
+    ]
+    for layer in layers:
+        moved = [sum(row.bytes for row in layer.traffic if (row.level, row.direction) == way) for way in MOVED]
+        counts = [layer.actions.get(action, 0) for action in actions]
+        numbers = (layer.cycles, layer.compute_cycles, layer.matches, *moved, *counts)
         found.append([layer.layer, *(str(number) for number in numbers)])
     return found
 
@@ -49,10 +52,10 @@ def test_there_are_machines():
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda path: path.stem)
 def test_results_have_not_changed(machine, tmp_path):
     with golden(machine).open(newline="") as file:
-        assert list(csv.reader(file)) == [list(COLUMNS), *rows(machine, tmp_path)]
+        assert list(csv.reader(file)) == table(machine, tmp_path)
 
 
 if __name__ == "__main__":
     for path in MACHINES:
         with golden(path).open("w", newline="") as file, tempfile.TemporaryDirectory() as folder:
-            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows(path, folder)])
+            csv.writer(file, lineterminator="\n").writerows(table(path, folder))

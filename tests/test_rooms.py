@@ -10,6 +10,7 @@ GROUND = {"errors", "examples", "jit", "processes", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
+    "export": {"export", "trace"},
     "compress": {"compress"},
     "hardware": {"hardware", "compress"},
     "engine": {"engine", "hardware", "compress"},
@@ -18,7 +19,10 @@ MAY_IMPORT = {
     "report": {"report", "engine", "cost", "hardware"},
     "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
     "sweep": {"simulate", "hardware", "report"},
-    "cli": {"examples", "simulate", "sweep", "accelerators", "engine", "report", "cost", "hardware", "trace", "jit"},
+    "cli": {
+        *("examples", "simulate", "sweep", "accelerators", "engine", "report", "cost", "hardware", "trace", "export"),
+        "jit",
+    },
     "__main__": {"cli"},
     "__init__": {"simulate", "sweep", "report", "trace", "hardware", "accelerators"},
     "errors": set(),
@@ -30,7 +34,11 @@ LIBRARY_HOMES = {
     "simpy": {"engine/reference.py"},
     "matplotlib": {"report/plots.py"},
     "pandas": {"report/report.py", "report/plots.py", "report/files.py", "report/comparison.py"},
-    "torch": set(),
+    "torch": {"export/torch_tracing.py"},
+    "nir": {"export/nir_graph.py"},
+    "h5py": set(),
+    "snntorch": set(),
+    "spikingjelly": set(),
     "typer": {"cli.py"},
     "rich": {"cli.py", "report/terminal.py"},
     "distributed": {"sweep.py"},

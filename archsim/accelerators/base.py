@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -15,7 +15,7 @@ from archsim.compress import bitmask, packed_time
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.result import LayerResult, Traffic, UnitTime
 from archsim.hardware import operation as op
-from archsim.hardware.compute.lif import fire
+from archsim.hardware.compute.lif import fire, rule_of
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.system import MemoryConfig
@@ -252,7 +252,8 @@ class Accelerator(ABC):
 
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
         """What the memory system did, by (unit, action), from the engine's traffic table."""
-        return memory_actions(traffic, self.config.memory.line_bytes)
+        built = {part.unit for part in self.inventory()}
+        return memory_actions(traffic, self.config.memory.line_bytes, built)
 
     def unit_times(self, program: Program, times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
         """Busy, stall and idle cycles of every unit, from the engine's ``times`` of the agents."""
@@ -479,10 +480,8 @@ class Accelerator(ABC):
 def _fire(layer: Layer, sums: NDArray[np.int64], words: NDArray[Any]) -> None:
     neuron = layer.neuron
     assert neuron is not None
-    fire(
-        sums, layer.bias, np.ascontiguousarray(neuron.threshold, np.int64), neuron.fraction_bits, neuron.leak_shift,
-        neuron.reset == "soft", neuron.mask_fire_once, words,
-    )  # fmt: skip
+    threshold = np.ascontiguousarray(neuron.threshold, np.int64)
+    fire(sums, layer.bias, threshold, rule_of(neuron), neuron.mask_fire_once, words)
 
 
 def traffic_rows(tensors: Sequence[str], traffic: NDArray[np.int64], line_bytes: int) -> tuple[Traffic, ...]:
@@ -512,9 +511,9 @@ def unit_times(units: Sequence[Unit], times: NDArray[np.int64], cycles: int) -> 
     return tuple(rows)
 
 
-def memory_actions(traffic: NDArray[np.int64], line_bytes: int) -> dict[tuple[str, str], int]:
-    """Actions of the memory system."""
-    return {
+def memory_actions(traffic: NDArray[np.int64], line_bytes: int, built: Collection[str]) -> dict[tuple[str, str], int]:
+    """Actions of the memory system; a unit that is not among those ``built`` must have none."""
+    actions = {
         ("cache_data", "read"): int(traffic[:, op.SRAM_READS].sum()),
         ("cache_data", "write"): int(traffic[:, op.SRAM_WRITES].sum()),
         ("cache_tag", "lookup"): int(traffic[:, [op.HITS, op.MISSES, op.MERGED_MISSES]].sum()),
@@ -522,6 +521,7 @@ def memory_actions(traffic: NDArray[np.int64], line_bytes: int) -> dict[tuple[st
         ("dram", "read_bits"): int(traffic[:, op.DRAM_READ_LINES].sum()) * line_bytes * 8,
         ("dram", "write_bits"): int(traffic[:, op.DRAM_WRITE_LINES].sum()) * line_bytes * 8,
     }
+    return {(unit, action): count for (unit, action), count in actions.items() if count > 0 or unit in built}
 
 
 def memory_components(memory: MemoryConfig, requesters: int) -> tuple[Component, ...]:

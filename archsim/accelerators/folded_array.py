@@ -93,8 +93,10 @@ INPUT, WEIGHT, PSUM, OUTPUT = range(4)
 TENSORS = ("input", "weight", "psum", "output")
 
 # Actions that the agents count.
-ADDS, SHIFTS, STEPS_DONE, FEED_BEATS, SUMS_FINISHED, PARTIAL_ADDS, FOLDS_DONE = range(7)
-ACTIONS = 7
+(
+    ADDS, WEIGHT_SHIFTS, SPIKE_SHIFTS, SUM_SHIFTS, STEPS_DONE, MOVED_BEATS, SUMS_FINISHED, PARTIAL_ADDS, FOLDS_DONE,
+) = range(9)  # fmt: skip
+ACTIONS = 9
 
 # A fold: steps streamed, cycles to load and behind the last step, where its operands are, what happens to its sums. An
 # operand's ``..._BITS`` a step are taken from bit ``..._FIRST`` of the tensor on, ``..._SHARE`` steps for each half of
@@ -111,7 +113,8 @@ FIRST, BITS, EDGE_STEPS, SHARE, NEW, EPOCH = range(6)
 class Spec(NamedTuple):
     """The machine as integers. ``spread``: rows are done evenly over a fold, not at its end.
 
-    ``ticks`` cycles a step, or as many as listed for each half if ``timed``; ``halves_out`` 1 if sums leave block by
+    ``ticks`` cycles a step, or as many as listed for each half if ``timed``; ``skew`` cycles behind the last step until
+    it has reached all places, 0 where operands do not pass from place to place; ``halves_out`` 1 if sums leave block by
     block while the fold streams (stationary operand).
     ``listed`` 1 if the west operand is fetched input by input, as :class:`Operands` lists them.
     """
@@ -176,6 +179,22 @@ def halves(spec: Spec, x: Operands, fold: int) -> int:
 
 
 @inlined
+def count_shifts(spec: Spec, tensor: int, cycles: int, agent: int, counts: Any) -> None:
+    """Every place of the array hands an operand on: a spike in each of ``cycles``, a weight in each of their steps."""
+    if tensor == INPUT:
+        counts[agent, SPIKE_SHIFTS] += cycles * spec.places
+    else:
+        counts[agent, WEIGHT_SHIFTS] += (cycles + spec.ticks - 1) // spec.ticks * spec.places
+
+
+@inlined
+def count_beats(o: Any, agent: int, counts: Any) -> None:
+    """What the agent's requests move between the banks and an edge of the array."""
+    for i in range(o[agent, REQUESTS]):
+        counts[agent, MOVED_BEATS] += o[agent, HEADER + i * REQUEST_FIELDS + BEATS]
+
+
+@inlined
 def array(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
     """The array: load the stationary operand or none, stream, shift out."""
     fold, half = state[agent, FOLD], state[agent, HALF]
@@ -189,6 +208,7 @@ def array(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, cou
             o[agent, POP] = NORTH_HALF
             o[agent, POP_COUNT] = 1
             o[agent, COMPUTE] = x.fold[fold, LOAD]
+            count_shifts(spec, spec.north_tensor, x.fold[fold, LOAD], agent, counts)
             o[agent, PUSH] = NORTH_CREDIT
             o[agent, PUSH_COUNT] = 1
             state[agent, PHASE] = STREAM
@@ -207,7 +227,11 @@ def array(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, cou
         o[agent, COMPUTE] = cycles
         o[agent, PUSH] = WEST_CREDIT
         o[agent, PUSH_COUNT] = 1
-        counts[agent, SHIFTS] += cycles * spec.places
+        count_shifts(spec, spec.west_tensor, steps * spec.ticks if spec.timed else cycles, agent, counts)
+        if x.fold[fold, LOAD] == 0:
+            count_shifts(spec, spec.north_tensor, cycles, agent, counts)
+        else:
+            counts[agent, SUM_SHIFTS] += cycles * spec.places
         counts[agent, STEPS_DONE] += steps
         half += 1
         state[agent, HALF] = half
@@ -223,7 +247,13 @@ def array(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, cou
     o[agent, PUSH_COUNT] = 1
     state[agent, SENT] += 1
     if state[agent, PHASE] == SHIFT_OUT and half == count:
-        o[agent, COMPUTE] = x.fold[fold, TAIL]
+        tail = x.fold[fold, TAIL]
+        o[agent, COMPUTE] = tail
+        count_shifts(spec, spec.west_tensor, spec.skew, agent, counts)
+        if x.fold[fold, LOAD] == 0:
+            count_shifts(spec, spec.north_tensor, spec.skew, agent, counts)
+            tail -= spec.skew
+        counts[agent, SUM_SHIFTS] += tail * spec.places
         counts[agent, ADDS] += x.fold[fold, ADDED]
         state[agent, HALF] = count + 1
     elif half < count:
@@ -291,8 +321,7 @@ def feeder(
                 first = next_first
             last = next_last
     request_operand(x, fold, edge, line, first, last, tensor, spec, o, agent)
-    for i in range(o[agent, REQUESTS]):
-        counts[agent, FEED_BEATS] += o[agent, HEADER + i * REQUEST_FIELDS + BEATS]
+    count_beats(o, agent, counts)
     half += 1
     state[agent, HALF] = half
     if half == (1 if edge == NORTH_FIRST and x.fold[fold, LOAD] > 0 else halves(spec, x, fold)):
@@ -380,6 +409,7 @@ def writer(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
             return
     if x.fold[fold, WRITES_PSUM]:
         psum_requests(spec, x, o, agent, fold, half, CACHED_WRITE)
+        count_beats(o, agent, counts)
         o[agent, PUSH] = WRITTEN
         o[agent, PUSH_COUNT] = 1
     else:
@@ -395,6 +425,7 @@ def writer(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
                 row += 1
                 first = 0
         state[agent, SENT], state[agent, ROW_BYTE] = row, first
+        count_beats(o, agent, counts)
         if row < end:
             return
     half += 1
@@ -406,7 +437,7 @@ def writer(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
 
 
 @inlined
-def reader(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any) -> None:
+def reader(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
     """Read partial sums back that the fold before has written, in the same order."""
     fold, half = state[agent, FOLD], state[agent, HALF]
     while fold < spec.folds and x.fold[fold, READS_PSUM] == 0:
@@ -418,6 +449,7 @@ def reader(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any) ->
     o[agent, POP] = WRITTEN
     o[agent, POP_COUNT] = 1
     psum_requests(spec, x, o, agent, fold, half, CONSUME)
+    count_beats(o, agent, counts)
     o[agent, PUSH] = PARTIALS
     o[agent, PUSH_COUNT] = 1
     half += 1
@@ -449,7 +481,7 @@ def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, coun
     elif agent == WRITER:
         writer(agent, now, spec, state, x, o, counts)
     else:
-        reader(agent, now, spec, state, x, o)
+        reader(agent, now, spec, state, x, o, counts)
 
 
 @kernel
@@ -630,32 +662,51 @@ class ArrayMachine(Accelerator):
         return 1
 
     @property
+    def weights_a_step(self) -> int:
+        """Weights that enter a row of the array in a step."""
+        return 1
+
+    @property
+    def adds_outside(self) -> bool:
+        """Whether sums are added up behind the array too, by an accumulator a column."""
+        return False
+
+    @property
     def sum_bits(self) -> int:
         """An accumulator holds the full sum of a timestep."""
         bits: int = self.config.pe.accumulator_bits
         return bits
 
     def inventory(self) -> Sequence[Component]:
-        """Places of the array, operand buffers, neuron units, and LoAS's memories, switches and wires.
+        """Places of the array, operand buffers, neuron units, and LoAS's memories.
 
-        What LoAS broadcasts goes from a bank to one edge here, so the bus has one receiver.
+        Nothing goes through crossbar switches, so there are none, and the crosspoints are those of the agents with a
+        path of their own to the banks. What LoAS broadcasts goes from a bank to one edge here, so the bus has one
+        receiver. Where an input of two comes with every weight, a place and a column have a bit that says which.
         """
         config, pe = self.config, self.config.pe
-        step_bits = pe.rows * pe.weight_bits + pe.columns * self.window
+        weight_bits, choice = self.weights_a_step * pe.weight_bits, self.weights_a_step - 1
+        step_bits = pe.rows * weight_bits + pe.columns * (self.window + choice)
         buffer = {"bits": pe.buffers * pe.buffer_steps * step_bits, "width_bits": step_bits}
-        pes = config.memory.read_switch.inputs
+        place: dict[str, int | float | str] = {
+            "block": "systolic_pe",
+            "weight_register_bits": weight_bits,
+            "spike_register_bits": 1 + choice,
+            "accumulator_bits": pe.accumulator_bits,
+            "sums": self.window,
+        }
+        accumulator = {"block": "accumulator", "accumulator_bits": pe.accumulator_bits}
+        paths = {"block": "others", "pes": len(AGENTS) - 1, "banks": config.memory.cache.banks}
+        memory = memory_components(config.memory, 1)
         return (
-            Component(
-                "pe", "logic", pe.rows * pe.columns,
-                {"block": "systolic_pe", "register_bits": pe.weight_bits + 1, "sums": self.window},
-            ),
+            Component("pe", "logic", pe.rows * pe.columns, place),
             Component("operand_buffer", "flip_flops", 1, buffer),
-            Component("accumulator", "logic", pe.columns, {"block": "accumulator"}),
+            *([Component("accumulator", "logic", pe.columns, accumulator)] if self.adds_outside else []),
             Component("lif", "logic", pe.columns, {"block": "lif"}),
             Component("scheduler", "logic", 1, {"block": "scheduler"}),
-            Component("others", "logic", 1, {"block": "others", "pes": pes, "banks": config.memory.cache.banks}),
-            *memory_components(config.memory, 1),
-        )  # fmt: skip
+            Component("others", "logic", 1, paths),
+            *(component for component in memory if component.unit != "crossbar_switch"),
+        )
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Weights of the inputs that spike, in the order in which inputs enter; counts overflows."""
@@ -699,7 +750,7 @@ class ArrayMachine(Accelerator):
             ticks=ticks,
             timed=int(folds.cycles is not None),
             places=pe.rows * pe.columns,
-            skew=pe.skew_cycles,
+            skew=0 if folds.cycles is not None else pe.skew_cycles,
             listed=int(folds.slots is not None),
             halves_out=int(stationary),
             spread=folds.spread,
@@ -761,17 +812,19 @@ class ArrayMachine(Accelerator):
     def count_actions(
         self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """Additions, operands handed on from place to place, buffers, partial sums and neurons."""
+        """Additions, operands and sums handed on from place to place, buffers, partial sums and neurons."""
         fires = layer.neuron is not None or layer.expected is None
         return {
             ("pe", "add"): int(counts[ADDS]),
-            ("pe", "shift"): int(counts[SHIFTS]),
+            ("pe", "shift_weight"): int(counts[WEIGHT_SHIFTS]),
+            ("pe", "shift_spike"): int(counts[SPIKE_SHIFTS]),
+            ("pe", "shift_sum"): int(counts[SUM_SHIFTS]),
             ("operand_buffer", "write"): int(counts[STEPS_DONE]),
             ("operand_buffer", "read"): int(counts[STEPS_DONE]),
-            ("accumulator", "add"): int(counts[PARTIAL_ADDS]),
+            **({("accumulator", "add"): int(counts[PARTIAL_ADDS])} if self.adds_outside else {}),
             ("lif", "update"): int(counts[SUMS_FINISHED]) if fires else 0,
             ("scheduler", "step"): int(counts[FOLDS_DONE]),
-            ("broadcast", "transfer"): int(counts[FEED_BEATS]),
+            ("broadcast", "transfer"): int(counts[MOVED_BEATS]),
         }
 
     def matches(self, counts: NDArray[np.int64]) -> int:

@@ -12,9 +12,14 @@ the non-zeros of row k of B to the partial sums (m, t), one a cycle:
                     for n in B[k, :]:        one accumulation a cycle
             put partial sums away, or fire:  all t of a neuron, coordinates of its spikes to memory
 
-A spike takes ``spike_overhead_cycles`` + nnz(B[k, :]) cycles, so an ideal memory leaves, beside filling and draining,
+For a spike an element walks through the bitmask of B[k, :], 128 columns at a time, as other machines walk through the
+chunks of a fiber, so that it takes
 
-    sum over parts, tiles and k with nnz(B[k, :]) > 0 of max over elements of spikes (overhead + nnz(B[k, :])).
+    spike(k) = spike_overhead_cycles + sum over chunks of max(1, chunk_overhead_cycles + non-zeros of the chunk)
+
+cycles, and an ideal memory leaves, beside filling and draining,
+
+    sum over parts, tiles and k with nnz(B[k, :]) > 0 of max over elements of spikes spike(k).
 
 Overflow. The matrix fits or it does not. If it does not, the tiles take turns in the partial-sum memory, and K is cut
 into ``psum.k_tiles`` parts: after each part but the last every partial sum goes to DRAM, before each but the first it
@@ -33,11 +38,11 @@ broadcaster (:func:`broadcaster`) of rows of B. They meet at these FIFOs:
     fetcher <-- credit -- broadcaster                                      elements <-- sums ready -- neuron units
     fetcher -- lines of partial sums --> neuron units
 
-Hand-traced 2 x 2 example (M = N = T = 2, K = 2, memory.ideal, overhead 1; spikes (m, t) at k = 0: (0, 0), (0, 1),
-(1, 0), at k = 1: (1, 1); B[0, :] = [1, 1], B[1, :] = [0, 1]): at 0 the fetcher takes a credit and reads the two lines
-of coordinates and two of B; at 1 elements and broadcaster have the block and read; at 2 row 0 is broadcast: element 0
-has two spikes of 1 + 2 cycles, to 8, element 1 one; row 1: element 1 has one of 1 + 1, to 10. Each neuron unit fires 2
-neurons in 2 timesteps, to 14; the outputs are written in 1: the layer ends in cycle 15.
+Hand-traced 2 x 2 example (M = N = T = 2, K = 2, memory.ideal, 1 cycle a chunk beside its non-zeros; spikes (m, t) at k
+= 0: (0, 0), (0, 1), (1, 0), at k = 1: (1, 1); B[0, :] = [1, 1], B[1, :] = [0, 1]): at 0 the fetcher takes a credit and
+reads the two lines of coordinates and two of B; at 1 elements and broadcaster have the block and read; at 2 row 0 is
+broadcast: element 0 has two spikes of 1 + 2 cycles, to 8, element 1 one; row 1: element 1 has one of 1 + 1, to 10. Each
+neuron unit fires 2 neurons in 2 timesteps, to 14; the outputs are written in 1: the layer ends in cycle 15.
 
 Sources are in ``hwconfigs/gospa_snn.yaml``; deviations from the paper in DEVIATIONS.md.
 """
@@ -62,12 +67,13 @@ from archsim.accelerators.base import (
     Unit,
     memory_components,
 )
+from archsim.compress.bitmask import CHUNK_BITS
 from archsim.compress.by_position import by_position
 from archsim.engine.compiled import run
 from archsim.engine.result import LayerResult, Traffic
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig
-from archsim.hardware.inventory import Component
+from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory import placement
 from archsim.hardware.operation import (
@@ -99,7 +105,10 @@ class GospaPe(Block):
     """Processing elements without multipliers."""
 
     count: int = Field(ge=1, le=1024, description="elements, each with its own neuron unit")
-    spike_overhead_cycles: int = Field(ge=0, le=64, description="cycles of a spike beside one per accumulation")
+    spike_overhead_cycles: int = Field(ge=0, le=64, description="cycles of a spike beside those of its chunks of B")
+    chunk_overhead_cycles: int = Field(
+        ge=0, le=64, description="cycles of a chunk of 128 columns beside one per non-zero; 0: max(1, non-zeros)"
+    )
     row_buffers: int = Field(ge=1, le=64, description="rows of B that the slowest element may lag behind the broadcast")
     weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
 
@@ -108,7 +117,7 @@ class PsumConfig(Block):
     """Memory of partial sums."""
 
     size_kib: int = Field(ge=1, le=65536, description="capacity in KiB")
-    bits: int = Field(ge=2, le=63, description="bits of a partial sum, sign included")
+    bits: int = Field(ge=8, le=63, description="bits of a partial sum, sign included")
     place: Literal["own_banks", "cache"] = Field(description="a bank for each element, or ways of the cache")
     k_tiles: int = Field(ge=1, le=1024, description="parts of K if partial sums overflow; 1: nothing is spilled")
     overflow: Literal["matrix", "excess"] = Field(description="what is put away after a part: all, or what must be")
@@ -172,6 +181,11 @@ def psum_words(config: GospaSnnConfig) -> int:
     return config.psum.size_kib * 1024 * 8 // config.pe.count // config.psum.bits
 
 
+def most_columns(config: GospaSnnConfig) -> int:
+    """Columns of B that a tile can have: a row of partial sums of all timesteps, and a row of B in its buffer."""
+    return psum_words(config) // config.timesteps
+
+
 # --- What the kernels see ---------------------------------------------------------------------------------------------
 
 # Tensors of the traffic table.
@@ -179,8 +193,8 @@ INPUT_FORMAT, WEIGHT_FORMAT, WEIGHT, PSUM, OUTPUT_FORMAT, OUTPUT = range(6)
 TENSORS = ("input_format", "weight_format", "weight", "psum", "output_format", "output")
 
 # Actions that the agents count; reads and writes are those of an element's own partial sums.
-ACCUMULATIONS, SCANS, PSUM_READS, PSUM_WRITES, UPDATES, STEPS, BROADCAST_BEATS = range(7)
-ACTIONS = 7
+ACCUMULATIONS, SCANS, ROW_READS, PSUM_READS, PSUM_WRITES, UPDATES, STEPS, BROADCAST_BEATS = range(8)
+ACTIONS = 8
 
 KEEP, PUT_AWAY, FIRE = range(3)
 """What becomes of a tile's partial sums at the end of a step."""
@@ -203,7 +217,6 @@ class Spec(NamedTuple):
     timesteps: int
     steps: int
     blocks: int
-    overhead: int
     barrier: int
     fire: int
     in_cache: int
@@ -232,7 +245,8 @@ class Operands(NamedTuple):
 
     Column tile c of ``width`` columns has bitmasks of ``mask_bytes`` each from line ``mask_line`` and values from
     ``value_line`` on, ``b_start`` [tiles, K + 1] of them before k; their columns, within the tile, are ``b_column``
-    from ``b_first`` on. ``row`` lists the k whose row of B is not empty, column tile after column tile.
+    from ``b_first`` on. A spike at k takes ``spike`` [tiles, K] cycles. ``row`` lists the k whose row of B is not
+    empty, column tile after column tile.
 
     Step s works on row tile ``step_rows`` and column tile ``step_columns``, in blocks from ``step_block[s]`` on; a
     block is ``block_k`` (first, end) and ``block_row`` (first, end of ``row``). ``step_load`` 1: partial sums come from
@@ -252,6 +266,7 @@ class Operands(NamedTuple):
     b_start: NDArray[np.int64]
     b_column: NDArray[np.int64]
     b_first: NDArray[np.int64]
+    spike: NDArray[np.int64]
     row: NDArray[np.int64]
     step_rows: NDArray[np.int64]
     step_columns: NDArray[np.int64]
@@ -304,6 +319,14 @@ def value_bytes(spec: Spec, x: Operands, columns: int, k: int) -> int:
     """Bytes of the values of B before row k."""
     found: int = (x.b_start[columns, k] * spec.weight_bits + 7) >> 3
     return found
+
+
+@inlined
+def row_beats(spec: Spec, x: Operands, columns: int, k: int) -> int:
+    """Beats of the bus that the bitmask and the values of row k of B take."""
+    values = value_bytes(spec, x, columns, k + 1) - (x.b_start[columns, k] * spec.weight_bits >> 3)
+    beats: int = -(-x.mask_bytes[columns] >> spec.beat_shift) - (-values >> spec.beat_shift)
+    return beats
 
 
 @inlined
@@ -391,20 +414,21 @@ def element(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, c
         o[agent, POP_COUNT] = 1
         if row + 1 < x.block_row[block, 1]:
             request_spikes(spec, state, x, o, agent, stream, x.row[row + 1])
-        counts[agent, SCANS] += spikes * ((x.width[columns] + 127) >> 7)
+        counts[agent, SCANS] += spikes * ((x.width[columns] + CHUNK_BITS - 1) // CHUNK_BITS)
+        counts[agent, ROW_READS] += spikes * row_beats(spec, x, columns, k)
         counts[agent, ACCUMULATIONS] += spikes * non_zeros
         if spec.in_cache and spikes > 0:
             state[agent, PHASE] = SPIKES
             state[agent, PLACE] = x.a_start[stream, k]
             state[agent, LINE] = x.b_start[columns, k]
             return
-        o[agent, COMPUTE] = spikes * (spec.overhead + non_zeros)
+        o[agent, COMPUTE] = spikes * x.spike[columns, k]
         if not spec.in_cache:
             counts[agent, PSUM_READS] += spikes * non_zeros
             counts[agent, PSUM_WRITES] += spikes * non_zeros
     else:
         if state[agent, LINE] == x.b_start[columns, k]:
-            o[agent, COMPUTE] = spec.overhead
+            o[agent, COMPUTE] = x.spike[columns, k] - non_zeros
         o[agent, COMPUTE] += request_psums(spec, state, x, o, agent, stream, tile, k)
         if state[agent, LINE] < x.b_start[columns, k + 1]:
             return
@@ -594,7 +618,7 @@ def broadcaster(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
     add_range(o, agent, x.mask_line[columns], 1, first_bit, end_bit, size, beat, CACHED_READ, WEIGHT_FORMAT, block)
     add_range(o, agent, x.value_line[columns], 1, first_value, end_value, size, beat, CACHED_READ, WEIGHT, block)
     counts[agent, STEPS] += 1
-    counts[agent, BROADCAST_BEATS] += -((first_bit - end_bit) >> beat) - ((first_value - end_value) >> beat)
+    counts[agent, BROADCAST_BEATS] += row_beats(spec, x, columns, k)
     o[agent, PUSH] = ROWS
     o[agent, PUSH_COUNT] = 1
     state[agent, ROW] = row + 1
@@ -654,7 +678,7 @@ class Tiles(NamedTuple):
 def tiles_of(config: GospaSnnConfig, layer: Layer, pes: int) -> Tiles:
     """The largest tile of whole rows that the partial-sum memory holds, or of columns if it holds no row."""
     words = psum_words(config)
-    columns = min(layer.n, words // layer.timesteps)
+    columns = min(layer.n, most_columns(config))
     rows = pes * min(-(-layer.m // pes), max(1, words // (layer.n * layer.timesteps)))
     return Tiles(rows, columns, -(-layer.m // rows), -(-layer.n // columns))
 
@@ -750,13 +774,13 @@ class GospaSnn(Accelerator):
     def inventory(self) -> Sequence[Component]:
         """Elements, neuron units, their partial-sum banks, and LoAS's memories, switches and wires."""
         config, pes, psum = self.config, self.config.pe.count, self.config.psum
-        bank: dict[str, int | float | str] = {
-            "capacity_bytes": psum.size_kib * 1024 // pes, "width_bits": psum.bits, "ports": "1r1w",
-        }  # fmt: skip
+        columns = most_columns(config)
+        row_bytes = -(-columns // 8) + -(-columns * config.pe.weight_bits // 8)
         return (
-            Component("pe", "logic", pes, {"block": "gospa_snn_pe"}),
+            Component("pe", "logic", pes, {"block": "gospa_snn_pe", "accumulator_bits": psum.bits}),
+            ram("row_buffer", pes, config.pe.row_buffers * row_bytes, config.memory.cache.width_bits),
             Component("lif", "logic", pes, {"block": "lif"}),
-            *([Component("psum_bank", "sram", pes, bank)] if psum.place == "own_banks" else []),
+            *([ram("psum_bank", pes, psum.size_kib * 1024 // pes, psum.bits)] if psum.place == "own_banks" else []),
             Component("scheduler", "logic", 1, {"block": "scheduler"}),
             Component("others", "logic", 1, {"block": "others", "pes": pes, "banks": config.memory.cache.banks}),
             *memory_components(config.memory, pes),
@@ -791,6 +815,14 @@ class GospaSnn(Accelerator):
         np.cumsum(count, axis=1, out=b_start[:, 1:])
         width = np.minimum(tiles.columns, layer.n - tiles.columns * np.arange(tiles.across))
         mask_bytes: NDArray[np.int64] = -(-width // 8) + -(-config.format.pointer_bits // 8)
+        chunk = across * layer.k + k_of
+        per_chunk = -(-min(layer.n, tiles.columns) // CHUNK_BITS)
+        in_chunk = np.bincount(
+            chunk * per_chunk + b.fiber % tiles.columns // CHUNK_BITS, minlength=tiles.across * layer.k * per_chunk
+        )
+        walked = np.maximum(1, in_chunk + config.pe.chunk_overhead_cycles).reshape(tiles.across, layer.k, per_chunk)
+        # The last tile may have fewer chunks than the others.
+        walked *= np.arange(per_chunk) < -(-width // CHUNK_BITS)[:, None, None]
         value_bytes: NDArray[np.int64] = -(-b_start * config.pe.weight_bits // 8)
         per_tile: NDArray[np.int64] = a_bytes.reshape(tiles.down, pes, -1).sum(1)
         b_bytes: NDArray[np.int64] = value_bytes + np.outer(mask_bytes, np.arange(layer.k + 1))
@@ -824,7 +856,6 @@ class GospaSnn(Accelerator):
             timesteps=layer.timesteps,
             steps=len(steps.rows),
             blocks=len(steps.block_k),
-            overhead=config.pe.spike_overhead_cycles,
             barrier=int(config.scheduler.barrier == "row"),
             fire=config.neuron.cycles,
             in_cache=int(in_cache),
@@ -845,8 +876,9 @@ class GospaSnn(Accelerator):
         x = Operands(
             streams.start, a.line, streams.code, streams.code_first, width, mask_bytes, mask.line, value.line, b_start,
             b.fiber[np.argsort(across, kind="stable")] % tiles.columns, np.cumsum(b_start[:, -1]) - b_start[:, -1],
-            np.concatenate(live), steps.rows, steps.columns, steps.load, steps.end, steps.block, steps.block_k,
-            block_row.reshape(-1, 2), owned, psums.line, output.line, outputs,
+            walked.sum(2) + config.pe.spike_overhead_cycles, np.concatenate(live), steps.rows, steps.columns,
+            steps.load, steps.end, steps.block, steps.block_k, block_row.reshape(-1, 2), owned,
+            psums.line, output.line, outputs,
         )  # fmt: skip
         units = (
             Unit("pe", 0, pes, config.pe.count),
@@ -904,11 +936,16 @@ class GospaSnn(Accelerator):
     def count_actions(
         self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """A spike walks the bitmask of a row of B, 128 columns at a time; every non-zero in it is added."""
+        """A spike walks the bitmask of a row of B, 128 columns at a time; every non-zero in it is added.
+
+        The row is written into the buffers of all elements, and read again for each spike.
+        """
         fires = layer.neuron is not None or layer.expected is None
         banks = self.config.psum.place == "own_banks"
         return {
             ("pe", "scan"): int(counts[SCANS]),
+            ("row_buffer", "write"): int(counts[BROADCAST_BEATS]) * self.config.pe.count,
+            ("row_buffer", "read"): int(counts[ROW_READS]),
             ("pe", "add"): int(counts[ACCUMULATIONS]),
             ("lif", "update"): int(counts[UPDATES]) if fires else 0,
             **({("psum_bank", "read"): int(counts[PSUM_READS]), ("psum_bank", "write"): int(counts[PSUM_WRITES])}
@@ -925,8 +962,7 @@ class GospaSnn(Accelerator):
         """All spikes spread evenly over the processing elements, those at an empty row of B left out."""
         x = program.operands
         spikes = np.diff(x.a_start, axis=1).sum(0)
-        at_rows = int((spikes * (np.diff(x.b_start, axis=1) > 0)).sum())
-        work: int = matches + at_rows * program.spec.overhead
+        work = int((spikes * np.where(np.diff(x.b_start, axis=1) > 0, x.spike, 0)).sum())
         return -(-work // self.config.pe.count)
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:

@@ -12,7 +12,12 @@ burst by burst, and a *merger* (:func:`merger`) that works on the buffers filled
 scheduler hands tasks out (:func:`scheduler`), one fetcher brings A into the cache ahead of them (:func:`fetcher`):
 
     fetcher -- tasks on chip --> scheduler -- task (shared) --> fetch stages -- burst --> mergers -- done --> neurons
-                                 scheduler <-- credit -- neuron units       <-- partial --
+                                 scheduler <-- credit -- neuron units       -- heads -->
+                                                                            <-- partial --
+
+**Heads.** What leaves a merger first may come from any of its ways, so it begins a pass when the first line of every
+input is in its buffers. A fetch stage reads those lines first, input after input, then what is left of them; the
+buffers must have room for the first lines of all ways. A dense row of sums takes fibers one after the other instead.
 
 **Dispatch.** The tasks' FIFO is shared by the fetch stages: the next task goes to the one that has waited longest, the
 smallest number first among equals, and it begins a cycle later. A fetch stage asks when its last burst has found
@@ -29,11 +34,11 @@ read once, rows of B many times, so they belong to the epoch before and yield to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.accelerators.base import (
     Accelerator,
@@ -49,8 +54,8 @@ from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.merger import merge_cycles, merge_rows, passes_of, plan_passes
-from archsim.hardware.inventory import Component
-from archsim.hardware.loading import Block
+from archsim.hardware.inventory import Component, ram
+from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory import placement
 from archsim.hardware.operation import (
     CACHED_READ,
@@ -128,6 +133,17 @@ class GustavsonConfig(MachineConfig):
     scheduler: GustavsonScheduler = Field(description="order of the work")
     format: GustavsonFormat = Field(description="compressed fibers")
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        # The inputs of a pass are rows of B, then partial fibers: one burst more where they change.
+        least = -(-self.pe.radix // self.pe.burst_lines) + 1 + 2
+        if self.pe.accumulate == "merger" and self.pe.burst_buffers < least:
+            raise CrossFieldError({
+                "pe.burst_buffers": "must hold, beside a burst merged and one filled, the first line of each of the "
+                f"pe.radix ways: at least {least} with pe.burst_lines {self.pe.burst_lines}"
+            })  # fmt: skip
+        return self
+
 
 # --- What the kernels see ---------------------------------------------------------------------------------------------
 
@@ -147,7 +163,7 @@ class Spec(NamedTuple):
     ``pes`` elements and ``units`` neuron units have work, which is ``m`` rows of ``timesteps`` tasks. ``psum_lines``:
     room for a fiber of sums; element e has ``partials`` of them from ``partial_line`` on, every row under way one a
     timestep from ``sum_line`` on, kept if ``held``. ``first``: operands are loaded first; ``ahead``: tasks fetched
-    ahead. ``written``, ``done``, ``credits`` and ``fetched`` are FIFOs, below.
+    ahead. ``written``, ``heads``, ``done``, ``credits`` and ``fetched`` are FIFOs, below.
     """
 
     pes: int
@@ -178,6 +194,7 @@ class Spec(NamedTuple):
     sum_line: int
     row_line: int
     written: int
+    heads: int
     done: int
     credits: int
     fetched: int
@@ -204,17 +221,18 @@ class Operands(NamedTuple):
     output_bytes: NDArray[np.int64]
 
 
-# FIFOs and, as each has one, their reading ends: the tasks, bursts and partial fibers of every element, timesteps done
-# of every row under way (a counter), credits of every neuron unit, and the tasks whose row of A is on chip.
+# FIFOs and, as each has one, their reading ends: the tasks, bursts, partial fibers and passes whose heads are there of
+# every element, timesteps done of every row under way (a counter), credits of every neuron unit, and the tasks whose
+# row of A is on chip.
 TASKS = 0
 BURSTS = 1
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
 
 # An agent's state: what it does next, and its place in the work.
-PHASE, TASK, PASS, ITEM, LIMIT, BYTES = range(6)
-STATE = 6
-ASK, TAKE, NEXT, READ, POINT, FILL, WORK, WRITE, STOP = range(9)
+PHASE, TASK, PASS, ITEM, LIMIT, BYTES, LEFT = range(7)
+STATE = 7
+ASK, TAKE, BEGIN, NEXT, READ, POINT, FILL, ANNOUNCE, REST, WORK, WRITE, STOP = range(12)
 
 # A burst's token: elements, fibers that are complete, whether it ends a pass.
 FIBER_SHIFT = 1
@@ -261,6 +279,24 @@ def request_lines(spec: Spec, o: Any, agent: int, line: int, first: int, end: in
 def beats_of(spec: Spec, first: int, end: int) -> int:
     """Beats of the bank's width that bytes [first, end) fill."""
     return (end - first + (1 << spec.beat_shift) - 1) >> spec.beat_shift
+
+
+@inlined
+def input_of(spec: Spec, x: Operands, task: int, pe: int, item: int) -> tuple[int, int, int, int]:
+    """An input of a pass: the line that its tensor or place begins with, first byte behind that, bytes, elements."""
+    partial = item - (x.a_start[task + 1] - x.a_start[task])
+    if partial >= 0:
+        entries = x.out[x.first_pass[task] + partial]
+        line = spec.partial_line + (pe * spec.partials + partial) * spec.psum_lines
+        return line, 0, psum_bytes(spec, entries), entries
+    k = x.k[x.a_start[task] + item]
+    return spec.weight_line, x.b_byte[k], x.b_bytes[k], x.b_entries[k]
+
+
+@inlined
+def head_bytes(spec: Spec, first: int, size: int) -> int:
+    """Bytes of an input in its first line."""
+    return min(size, (1 << spec.line_shift) - (first & ((1 << spec.line_shift) - 1)))
 
 
 @inlined
@@ -316,6 +352,7 @@ def fetch_stage(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
     current, item = state[agent, PASS], state[agent, ITEM]
     pass_end = x.end[current]
     if phase == POINT:
+        phase = FILL
         state[agent, PHASE] = FILL
         state[agent, BYTES] = 0
         state[agent, LIMIT] = min(pass_end, item + spec.burst)
@@ -330,53 +367,78 @@ def fetch_stage(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: An
                     add_request(o, agent, line, 1, 1 << spec.beat_shift, mode, WEIGHT_FORMAT, epoch)
                 last = beat
             return
-    # A burst of lines, of rows of B or of partial fibers.
-    done = state[agent, BYTES]
-    elements, complete, partial = 0, 0, item >= fibers
-    limit = state[agent, LIMIT]
-    while item < limit and (item >= fibers) == partial and o[agent, REQUESTS] < spec.burst:
-        room = spec.burst - o[agent, REQUESTS]
-        if partial:
-            entries = x.out[x.first_pass[task] + item - fibers]
-            first, size = 0, psum_bytes(spec, entries)
-            line = spec.partial_line + (pe * spec.partials + item - fibers) * spec.psum_lines
-            stop = request_lines(spec, o, agent, line, done, size, room, CONSUME, PSUM, epoch - 1)
-            if done == 0:
-                o[agent, POP] = spec.written + pe
-                o[agent, POP_COUNT] += 1
+    if phase == ANNOUNCE:
+        o[agent, PUSH] = spec.heads + pe
+        o[agent, PUSH_COUNT] = 1
+        if state[agent, LEFT] > 0:
+            state[agent, PHASE] = REST
+            state[agent, ITEM] = x.end[current - 1] if current > x.first_pass[task] else 0
         else:
-            k = x.k[x.a_start[task] + item]
-            entries = x.b_entries[k]
-            first, size = x.b_byte[k], x.b_bytes[k]
+            next_pass(state, agent, x.first_pass[task + 1])
+        return
+    # A burst of lines, of rows of B or of partial fibers; of their heads, of what is left of them, or of all.
+    done = state[agent, BYTES]
+    elements, loaded, partial = 0, 0, item >= fibers
+    heads = phase == FILL and not spec.dense
+    limit = pass_end if phase == REST else state[agent, LIMIT]
+    while item < limit and (item >= fibers) == partial and o[agent, REQUESTS] < spec.burst:
+        line, first, size, entries = input_of(spec, x, task, pe, item)
+        head = head_bytes(spec, first, size)
+        if phase == REST and done == 0:
+            if head == size:
+                item += 1
+                continue
+            done = head
+        if phase == FILL and done == 0 and partial:
+            o[agent, POP] = spec.written + pe
+            o[agent, POP_COUNT] += 1
+        room = 1 if heads else spec.burst - o[agent, REQUESTS]
+        if partial:
+            stop = request_lines(spec, o, agent, line, first + done, first + size, room, CONSUME, PSUM, epoch - 1)
+        else:
             mode = RESIDENT_READ if spec.first else CACHED_READ
-            stop = request_lines(
-                spec, o, agent, spec.weight_line, first + done, first + size, room, mode, WEIGHT, epoch
-            )  # fmt: skip
+            stop = request_lines(spec, o, agent, line, first + done, first + size, room, mode, WEIGHT, epoch)
         counts[agent, BUFFER_BEATS] += beats_of(spec, first + done, stop)
         done = stop - first
-        if done < size:
+        if done < size and not heads:
             break
-        elements += entries
-        if not partial:
-            counts[agent, MATCHES] += entries
-        complete += 1
+        loaded += int(phase == FILL)
+        if done < size:
+            state[agent, LEFT] += 1
+        else:
+            elements += entries
+            if not partial:
+                counts[agent, MATCHES] += entries
+            if phase == REST:
+                state[agent, LEFT] -= 1
         item += 1
         done = 0
     state[agent, ITEM], state[agent, BYTES] = item, done
+    ends = item == pass_end and state[agent, LEFT] == 0
     o[agent, PUSH] = BURSTS + pe
     o[agent, PUSH_COUNT] = 1
-    o[agent, VALUE_OUT] = elements << ELEMENT_SHIFT | complete << FIBER_SHIFT | int(item == pass_end)
-    if item == limit:
+    o[agent, VALUE_OUT] = elements << ELEMENT_SHIFT | loaded << FIBER_SHIFT | int(ends)
+    if phase == REST:
+        if ends:
+            next_pass(state, agent, x.first_pass[task + 1])
+    elif item == pass_end and heads:
+        state[agent, PHASE] = ANNOUNCE
+    elif item == pass_end:
+        next_pass(state, agent, x.first_pass[task + 1])
+    elif item == limit:
         state[agent, PHASE] = POINT
-    if item == pass_end:
-        state[agent, PASS] += 1
-        if state[agent, PASS] == x.first_pass[task + 1]:
-            state[agent, PHASE] = ASK
+
+
+@inlined
+def next_pass(state: Any, agent: int, task_end: int) -> None:
+    """Go to the next pass of the fetch stage's task, or ask for another task behind pass ``task_end``."""
+    state[agent, PASS] += 1
+    state[agent, PHASE] = ASK if state[agent, PASS] == task_end else POINT
 
 
 @inlined
 def merger(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Merge burst after burst; at the end of a pass a partial fiber or the finished sums are written meanwhile."""
+    """Merge burst after burst, once the heads of a pass are there; its end writes a partial fiber or finished sums."""
     phase = state[agent, PHASE]
     if phase == TAKE:
         task = o[agent, VALUE]
@@ -384,7 +446,12 @@ def merger(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
             o[agent, END] = 1
             return
         state[agent, TASK], state[agent, PASS] = task, x.first_pass[task]
-        phase = NEXT
+        phase = NEXT if spec.dense else BEGIN
+    if phase == BEGIN:
+        o[agent, POP] = spec.heads + agent
+        o[agent, POP_COUNT] = 1
+        state[agent, PHASE] = NEXT
+        return
     if phase in (ASK, NEXT):
         o[agent, POP] = BURSTS + agent
         o[agent, POP_COUNT] = 1
@@ -423,7 +490,7 @@ def merger(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
         state[agent, PHASE] = WRITE
         return
     state[agent, PASS] += 1
-    state[agent, PHASE] = ASK if final else NEXT
+    state[agent, PHASE] = ASK if final else (NEXT if spec.dense else BEGIN)
     if final:
         o[agent, PUSH] = spec.done + row_slot(spec, task // spec.timesteps)
         o[agent, PUSH_COUNT] = 1
@@ -648,7 +715,7 @@ class Gustavson(Accelerator):
         sum_line = partial_line + pes * partials * psum_lines
         row_line = sum_line + units * config.neuron.rows * timesteps * psum_lines
         output = placement.interleaved(output_bytes, cache.line_bytes, row_line + pes)
-        done = BURSTS + 2 * pes
+        done = BURSTS + 3 * pes
         credits = done + units * config.neuron.rows
         spec = Spec(
             pes=pes,
@@ -679,6 +746,7 @@ class Gustavson(Accelerator):
             sum_line=sum_line,
             row_line=row_line,
             written=BURSTS + pes,
+            heads=BURSTS + 2 * pes,
             done=done,
             credits=credits,
             fetched=credits + units,
@@ -694,6 +762,7 @@ class Gustavson(Accelerator):
                 (pes, 0, SHARED),
                 *[(pe.burst_buffers - 2, 0, 1)] * pes,
                 *[(max(1, partials), 0, 1)] * pes,
+                *[(pe.burst_buffers, 0, 1)] * pes,
                 *[(timesteps, 0, 1)] * (units * spec.rows),
                 *[(spec.rows, spec.rows, 1)] * units,
                 (tasks if spec.first else max(1, spec.ahead), 0, 1),
@@ -712,9 +781,6 @@ class Gustavson(Accelerator):
     def element_components(self) -> tuple[Component, ...]:
         """Elements, with what accumulates in them, and their line buffers."""
         pe, cache = self.config.pe, self.config.memory.cache
-        width = cache.width_bits
-        # CACTI knows no memory of fewer than 32 words.
-        buffer_bytes = max(pe.burst_lines * cache.line_bytes * pe.burst_buffers, 32 * width // BYTE)
         merger = Component(
             "merger",
             "logic",
@@ -723,14 +789,20 @@ class Gustavson(Accelerator):
                 "block": "merger",
                 "nodes": pe.radix - 1,
                 "levels": bits_of(pe.radix),
+                "coordinate_bits": pe.coordinate_bits,
                 "element_bits": pe.coordinate_bits + pe.accumulator_bits,
             },
         )
-        buffer: dict[str, int | float | str] = {"capacity_bytes": buffer_bytes, "width_bits": width, "ports": "1r1w"}
+        buffer_bytes = pe.burst_lines * cache.line_bytes * pe.burst_buffers
+        element: dict[str, int | float | str] = {
+            "block": f"{self.name}_pe",
+            "accumulator_bits": pe.accumulator_bits,
+            "weight_bits": pe.weight_bits,
+        }
         return (
-            Component("pe", "logic", pe.count, {"block": f"{self.name}_pe"}),
+            Component("pe", "logic", pe.count, element),
             *(() if self.dense else (merger,)),
-            Component("input_buffer", "sram", pe.count, buffer),
+            ram("input_buffer", pe.count, buffer_bytes, cache.width_bits),
         )
 
     def other_components(self) -> tuple[Component, ...]:

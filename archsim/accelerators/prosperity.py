@@ -28,7 +28,7 @@ then added up in
 
 an exact match still takes the cycle in which its row is written. An empty row takes none.
 
-Hand-traced example (Figure 1 of the paper, six rows of four columns): 1010, 1001, 1011, 0010, 1101, 1101 have 14
+Hand-traced example (six rows of four columns): 1010, 1001, 1011, 0010, 1101, 1101 have 14
 spikes. Row 3 (0010) has no prefix: 1 is left. Row 0 begins with row 3: 1 left. Row 1: none, 2 left. Row 2 could begin
 with rows 0, 1 or 3; rows 0 and 1 have most spikes, and row 1 is the last of them: 1 left. Row 4 begins with row 1: 1
 left. Row 5 equals row 4: 0 left, one cycle. So 6 additions in 7 cycles.
@@ -66,7 +66,7 @@ from archsim.compress.bitmask import lowest_one, popcount
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig
-from archsim.hardware.inventory import Component
+from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory import placement
 from archsim.hardware.operation import (
@@ -279,7 +279,7 @@ INPUT, WEIGHT, OUTPUT = range(3)
 TENSORS = ("input", "weight", "output")
 
 # Actions that the agents count.
-MATCHED, ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, ISSUED, SUM_READS, LOADED_BYTES, UPDATES = range(9)
+MATCHED, ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, ISSUED, SUM_READS, WEIGHT_BYTES, UPDATES = range(9)
 ACTIONS = 9
 
 
@@ -458,7 +458,7 @@ def loader(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
     behind = load(spec, o, agent, lane, x.spike_line[spikes], x.spike_bytes[spikes], INPUT, row_tile)
     load(spec, o, agent, behind, x.weight_line[weights], x.weight_bytes[weights], WEIGHT, row_tile)
     if lane == 0:
-        counts[agent, LOADED_BYTES] += x.spike_bytes[spikes] + x.weight_bytes[weights]
+        counts[agent, WEIGHT_BYTES] += x.weight_bytes[weights]
     o[agent, PUSH] = LOADED + lane
     o[agent, PUSH_COUNT] = 1
     next_tile(spec, state, agent)
@@ -538,19 +538,19 @@ class Prosperity(Accelerator):
         weight_banks, sum_banks = self._banks
         table_bits = (tile.rows - 1).bit_length() * 2 + tile.k
 
-        def ram(unit: str, count: int, size: int, width: int) -> Component:
-            size, width = max(512, size // count), min(512, max(8, width))
-            return Component(unit, "sram", count, {"capacity_bytes": size, "width_bits": width, "ports": "1r1w"})
-
+        element: dict[str, int | float | str] = {
+            "block": "prosperity_pe",
+            "accumulator_bits": config.pe.accumulator_bits,
+        }
         return (
-            Component("pe", "logic", config.pe.count, {"block": "prosperity_pe"}),
+            Component("pe", "logic", config.pe.count, element),
             Component(
                 "detector", "logic", config.detector.tables,
                 {"block": "detector", "tile_rows": tile.rows, "tile_k": tile.k, "table_bits": table_bits},
             ),
             ram("spike_buffer", 1, spike_bytes * buffers.tiles, tile.k),
-            ram("weight_buffer", weight_banks, weight_bytes * buffers.tiles, self._weight_width),
-            ram("sum_buffer", sum_banks, sum_bytes * (buffers.output_tiles + 1), self._sum_width),
+            ram("weight_buffer", weight_banks, weight_bytes * buffers.tiles // weight_banks, self._weight_width),
+            ram("sum_buffer", sum_banks, sum_bytes * (buffers.output_tiles + 1) // sum_banks, self._sum_width),
             Component("lif", "logic", config.neuron.count, {"block": "lif"}),
             Component("scheduler", "logic", 1, {"block": "scheduler"}),
             Component("others", "logic", 1, {"block": "others", "pes": lanes, "banks": banks}),
@@ -681,7 +681,7 @@ class Prosperity(Accelerator):
             ("detector", "prune"): searches,
             ("spike_buffer", "write"): rows,
             ("spike_buffer", "read"): rows,
-            ("weight_buffer", "write"): -(-int(counts[LOADED_BYTES]) // 64),
+            ("weight_buffer", "write"): -(-int(counts[WEIGHT_BYTES]) // 64),
             ("weight_buffer", "read"): int(counts[WEIGHT_ROWS]) * weight_banks,
             ("sum_buffer", "read"): int(counts[SUM_READS]) * sum_banks,
             ("sum_buffer", "write"): 2 * issued * sum_banks,

@@ -147,6 +147,11 @@ class PTB(ArrayMachine):
         """Timesteps of a time window."""
         return self.config.pe.window
 
+    @property
+    def weights_a_step(self) -> int:
+        """A slot may hold two inputs, each with its weight."""
+        return 2 if self.config.scheduler.entering == "packed" else 1
+
     def placing(self, layer: Layer) -> Placing:
         """Windows of a position side by side, as many positions as the columns hold."""
         return place(layer, self.config.pe.columns, min(self.window, layer.timesteps), True)

@@ -62,7 +62,7 @@ from archsim.accelerators.sata_training import Geometry
 from archsim.compress import bitmask, packed_time
 from archsim.engine.result import UnitTime
 from archsim.hardware import operation as op
-from archsim.hardware.compute.lif import LifConfig
+from archsim.hardware.compute.lif import LifConfig, Rule, fires, rule_of, settle
 from archsim.hardware.compute.systolic_array import add_in_order
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
@@ -227,19 +227,15 @@ SECOND = (GRADIENT, ERROR)
 
 
 @njit
-def count_overflows(sums: Any, bias: Any, threshold: Any, fraction_bits: int, leak_shift: int, soft_reset: bool,
-                    bits: int) -> int:  # fmt: skip
+def count_overflows(sums: Any, bias: Any, threshold: Any, rule: Rule, bits: int) -> int:
     """Potentials behind a timestep, of full sums int64 [rows, N, T], that do not fit ``bits``."""
     limit, overflows = 1 << (bits - 1), 0
     for row in range(sums.shape[0]):
         for n in range(sums.shape[1]):
-            potential = 0
+            potential, height = 0, threshold[n] << rule.fraction_bits
             for t in range(sums.shape[2]):
-                potential += (sums[row, n, t] + bias[n]) << fraction_bits
-                if potential > threshold[n] << fraction_bits:
-                    potential = potential - (threshold[n] << fraction_bits) if soft_reset else 0
-                else:
-                    potential >>= leak_shift
+                potential += (sums[row, n, t] + bias[n]) << rule.fraction_bits
+                potential = settle(potential, height, fires(potential, height, rule), rule)
                 overflows += int(not -limit <= potential < limit)
     return overflows
 
@@ -345,8 +341,8 @@ class Sata(Accelerator):
         if layer.neuron is not None:
             neuron = layer.neuron
             events["membrane_overflows"] = int(count_overflows(
-                sums, layer.bias, np.ascontiguousarray(neuron.threshold, np.int64), neuron.fraction_bits,
-                neuron.leak_shift, neuron.reset == "soft", self.config.membrane.bits,
+                sums, layer.bias, np.ascontiguousarray(neuron.threshold, np.int64), rule_of(neuron),
+                self.config.membrane.bits,
             ))  # fmt: skip
         return events
 
@@ -388,10 +384,7 @@ class Sata(Accelerator):
             self.add_up(layer, 0, sums)
             neuron, threshold = layer.neuron, np.ascontiguousarray(layer.neuron.threshold, np.int64)
             width = (self.config.training.window * (threshold << neuron.fraction_bits)).astype(np.int64)
-            training.open_windows(
-                sums, layer.bias, threshold, width, neuron.fraction_bits, neuron.leak_shift, neuron.reset == "soft",
-                words,
-            )  # fmt: skip
+            training.open_windows(sums, layer.bias, threshold, width, rule_of(neuron), words)
         return words
 
     def compute(self, layer: Layer, verify: bool) -> Computed:

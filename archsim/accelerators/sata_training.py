@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from archsim.accelerators import buffered_array as array
 from archsim.accelerators.base import Layer
+from archsim.hardware.compute.lif import HARD, Rule, fires, settle
 from archsim.jit import njit
 
 StageName = Literal["forward", "potential_gradient", "backward", "update"]
@@ -248,8 +249,7 @@ def weight_gradients(spikes: Any, gradients: Any, bits: int, sums: Any) -> int:
 
 
 @njit
-def open_windows(sums: Any, bias: Any, threshold: Any, width: Any, fraction_bits: int, leak_shift: int,
-                 soft_reset: bool, words: Any) -> None:  # fmt: skip
+def open_windows(sums: Any, bias: Any, threshold: Any, width: Any, rule: Rule, words: Any) -> None:
     """Timesteps at which the gradient of a potential may be non-zero, words uint16 [M, N], of sums int64 [M, N, T].
 
     ``width`` int64 [N]: the surrogate derivative is non-zero where |X - h| is less, in the units of potentials.
@@ -258,17 +258,15 @@ def open_windows(sums: Any, bias: Any, threshold: Any, width: Any, fraction_bits
     for m in range(sums.shape[0]):
         for n in range(sums.shape[1]):
             potential, near, spiked = 0, 0, 0
-            limit = threshold[n] << fraction_bits
+            limit = threshold[n] << rule.fraction_bits
             for t in range(timesteps):
-                potential += (sums[m, n, t] + bias[n]) << fraction_bits
+                potential += (sums[m, n, t] + bias[n]) << rule.fraction_bits
                 near |= int(abs(potential - limit) < width[n]) << t
-                if potential > limit:
-                    spiked |= 1 << t
-                    potential = potential - limit if soft_reset else 0
-                else:
-                    potential >>= leak_shift
+                fired = fires(potential, limit, rule)
+                spiked |= int(fired) << t
+                potential = settle(potential, limit, fired, rule)
             live = 0
             for t in range(timesteps - 1, -1, -1):
-                flows = (live >> (t + 1)) & 1 and (soft_reset or not (spiked >> t) & 1)
+                flows = (live >> (t + 1)) & 1 and (rule.reset != HARD or not (spiked >> t) & 1)
                 live |= int((near >> t) & 1 or flows) << t
             words[m, n] = live

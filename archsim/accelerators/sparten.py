@@ -65,7 +65,13 @@ class Sparten(InnerProduct):
 
     def inventory(self) -> Sequence[Component]:
         """Processing elements and LoAS's memories, switches and wires."""
-        return (Component("pe", "logic", self.config.pe.count, {"block": "sparten_pe"}), *self.other_components())
+        pe = self.config.pe
+        element: dict[str, int | float | str] = {
+            "block": "sparten_pe",
+            "accumulator_bits": pe.accumulator_bits,
+            "weight_bits": pe.weight_bits,
+        }
+        return (Component("pe", "logic", pe.count, element), *self.other_components())
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Products of matched activations and weights; counts overflows of the real accumulator."""

@@ -75,7 +75,9 @@ class SpartenSnn(InnerProduct):
         """Processing elements, neuron units, and LoAS's memories, switches and wires."""
         pes = self.config.pe.count
         return (
-            Component("pe", "logic", pes, {"block": "sparten_snn_pe"}),
+            Component(
+                "pe", "logic", pes, {"block": "sparten_snn_pe", "accumulator_bits": self.config.pe.accumulator_bits}
+            ),
             Component("lif", "logic", pes, {"block": "lif"}),
             *self.other_components(),
         )

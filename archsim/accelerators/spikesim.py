@@ -317,7 +317,7 @@ class SpikeSim(Accelerator):
                 ("dram", "write_bits"): int(traffic[:, op.DRAM_WRITE_LINES].sum()) * memory.cache.line_bytes * 8,
             },
             traffic=traffic_rows(self.tensors, traffic, memory.cache.line_bytes),
-            units=tuple(_units(kinds, times, built.tiles[number])),
+            units=tuple(_units(kinds, times, built.tiles[number], tuple(UNITS))),
             lower_bound_cycles=chip.conversion_cycles(config, stage, mapping, layer),
             compulsory_read_bytes=0 if memory.ideal else chip.input_bytes(stage),
             mismatches=computed.mismatches,
@@ -330,6 +330,13 @@ class SpikeSim(Accelerator):
                 "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
             },
             completions=completions if len(outcome.completions) else None,
+            agents={
+                int(agent): f"{layer.name} {unit.unit} {unit.instance}"
+                for kind in UNITS
+                for agent, unit in zip(
+                    own[kinds == kind], _units(kinds, times, built.tiles[number], (kind,)), strict=True
+                )
+            },
             elapsed_cycles=elapsed,
             start_cycle=span.begin,
         )
@@ -372,9 +379,12 @@ UNITS = {
 """What the agents of a kind are called in ``units.csv``."""
 
 
-def _units(kinds: NDArray[np.int64], times: NDArray[np.int64], tiles: Sequence[int]) -> Iterator[UnitTime]:
-    """Where the cycles of a layer's units went; those of a tile have the number of its node."""
-    for kind, name in UNITS.items():
+def _units(
+    kinds: NDArray[np.int64], times: NDArray[np.int64], tiles: Sequence[int], wanted: tuple[int, ...]
+) -> Iterator[UnitTime]:
+    """Where the cycles of a layer's units of the ``wanted`` kinds went; those of a tile have the number of its node."""
+    for kind in wanted:
+        name = UNITS[kind]
         rows = times[kinds == kind]
         # Tiles were wired from the last to the first.
         numbers = tiles[::-1] if kind in (agents.CONVERTER, agents.DRIVER, agents.ADDER) else range(len(rows))

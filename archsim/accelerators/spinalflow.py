@@ -20,6 +20,11 @@ which take the spikes in turn and read their rows of weights (one weight for eac
 merger, which loads the spike lists of a position and merges them (min-find) ahead of the readers; the drain.
 
     merger -- row (to all) --> readers -- row of weights --> array -- position --> drain
+    merger <-- room in the spike buffer ------------------- array
+
+**Spike buffer.** Lists lie in it from when they are asked for until the array is through with their position, each in
+whole words of ``BUFFER_WORD`` bytes. Positions that are read together take half of it at most. A position that is
+larger than all of it has it for itself and streams through; the event ``positions_larger_than_buffer`` counts those.
 
 A tick boundary takes ``neuron.cycles``, a spike one cycle, so with weights in time a layer takes
 
@@ -52,22 +57,29 @@ from archsim.compress import bitmask, packed_time
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig
-from archsim.hardware.inventory import Component
+from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block
 from archsim.hardware.memory import placement
 from archsim.hardware.operation import (
+    BEATS,
     CACHED_READ,
     COMPUTE,
     END,
+    HEADER,
     OWN_PATH,
     POP,
     POP_COUNT,
     PUSH,
     PUSH_COUNT,
+    REQUEST_FIELDS,
+    REQUESTS,
     STREAM_WRITE,
     add_range,
 )
 from archsim.jit import inlined, kernel, njit
+
+BUFFER_WORD = 16
+"""Bytes of one access of the spike buffer."""
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
 
@@ -86,7 +98,12 @@ class MergerConfig(Block):
 
     cycles: int = Field(ge=0, le=64, description="cycles from loaded lists to the first spike; then one a cycle")
     rows_ahead: int = Field(ge=1, le=64, description="positions whose lists wait loaded while those of the next arrive")
-    buffer_kib: int = Field(ge=1, le=1024, description="spike buffer, for energy and area")
+    buffer_kib: int = Field(ge=1, le=1024, description="spike buffer: lists of the positions that wait or are merged")
+
+    @property
+    def buffer_words(self) -> int:
+        """Words of the spike buffer."""
+        return self.buffer_kib * 1024 // BUFFER_WORD
 
 
 class DrainConfig(Block):
@@ -125,8 +142,8 @@ INPUT, WEIGHT, OUTPUT = range(3)
 TENSORS = ("input", "weight", "output")
 
 # Actions that the agents count.
-SPIKES, ADDITIONS, UPDATES, DRAINED, POSITIONS = range(5)
-ACTIONS = 5
+SPIKES, ADDITIONS, UPDATES, DRAINED, POSITIONS, LIST_BEATS = range(6)
+ACTIONS = 6
 
 
 class Spec(NamedTuple):
@@ -142,6 +159,7 @@ class Spec(NamedTuple):
     boundary: int
     merge: int
     rows_ahead: int
+    buffer_words: int
     drain: int
     weight_bits: int
     line_bytes: int
@@ -156,8 +174,8 @@ class Operands(NamedTuple):
     Spikes of row m: ``first[m]`` to ``first[m + 1]``; each has the row of weights it selects, ``weight_row`` int32, and
     the tick boundaries between it and the next spike of the row, ``after`` int16. ``before`` [M]: those in front of the
     row's first spike (T if it has none). ``taps`` int64 [M, taps] names the lists of a row, -1 for padding; list i has
-    ``list_bytes[i]``. ``weight_line`` [tiles]; the output of (tile, row) is fiber ``tile * M + row``, of
-    ``drained`` spikes (of a read-out: sums).
+    ``list_bytes[i]``, all lists of a row take ``buffered`` words of the spike buffer. ``weight_line`` [tiles]; the
+    output of (tile, row) is fiber ``tile * M + row``, of ``drained`` spikes (of a read-out: sums).
     """
 
     first: NDArray[np.int64]
@@ -165,6 +183,7 @@ class Operands(NamedTuple):
     after: NDArray[np.int16]
     before: NDArray[np.int64]
     taps: NDArray[np.int64]
+    buffered: NDArray[np.int64]
     list_line: NDArray[np.int64]
     list_bytes: NDArray[np.int64]
     weight_line: NDArray[np.int64]
@@ -173,15 +192,16 @@ class Operands(NamedTuple):
     drained: NDArray[np.int64]
 
 
-# FIFOs: finished positions; loaded rows, with a port a reader; then a FIFO of weight rows a reader.
-DRAIN, ROWS, WEIGHTS = range(3)
-DRAIN_PORT, ROW_PORT = 0, 1
+# FIFOs: finished positions; free words of the spike buffer; loaded rows, with a port a reader; then a FIFO of weight
+# rows a reader.
+DRAIN, ROOM, ROWS, WEIGHTS = range(4)
+DRAIN_PORT, ROOM_PORT, ROW_PORT = range(3)
 
 # --- Agents: the array, the readers, the merger, the drain ------------------------------------------------------------
 
 # An agent's state: tile, row, the spike (or list, or nothing), byte of the list, what it does next, the lane in turn.
 TILE, ROW, SPIKE, BYTE, PHASE, LANE = range(6)
-BEGIN, GO_ON = range(2)
+BEGIN, GO_ON, FREE = range(3)
 
 
 @inlined
@@ -209,6 +229,12 @@ def array(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, cou
         o[agent, END] = 1
         return
     end = x.first[row + 1]
+    if state[agent, PHASE] == FREE:
+        if x.buffered[row] > 0:
+            o[agent, PUSH] = ROOM
+            o[agent, PUSH_COUNT] = x.buffered[row]
+        next_row(spec, state, agent)
+        return
     if state[agent, PHASE] == BEGIN:
         state[agent, PHASE] = GO_ON
         state[agent, SPIKE] = x.first[row]
@@ -219,7 +245,7 @@ def array(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, cou
             if x.first[row] == end:
                 o[agent, PUSH] = DRAIN
                 o[agent, PUSH_COUNT] = 1
-                next_row(spec, state, agent)
+                state[agent, PHASE] = FREE
             return
     spike = state[agent, SPIKE]
     lane = state[agent, LANE]
@@ -233,7 +259,7 @@ def array(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, cou
     if spike + 1 == end:
         o[agent, PUSH] = DRAIN
         o[agent, PUSH_COUNT] = 1
-        next_row(spec, state, agent)
+        state[agent, PHASE] = FREE
 
 
 @inlined
@@ -275,8 +301,15 @@ def merger(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
         return
     room = spec.fetch_lines
     rows = 0
+    words = 0
     while room > 0 and rows < spec.rows_ahead and state[agent, TILE] == tile:
         row, tap, first = state[agent, ROW], state[agent, SPIKE], state[agent, BYTE]
+        if tap == 0 and first == 0:
+            # A position begins, if its lists fit beside those of the positions that are read with it; not behind the
+            # rest of one that was begun before, which would have to wait for the room that it gives back.
+            if rows > 0 and (words == 0 or 2 * (words + x.buffered[row]) > spec.buffer_words):
+                break
+            words += x.buffered[row]
         fiber = x.taps[row, tap]
         state[agent, BYTE] = 0
         state[agent, SPIKE] = tap + 1
@@ -290,6 +323,11 @@ def merger(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, co
         if state[agent, SPIKE] == spec.taps:
             rows += 1
             next_row(spec, state, agent)
+    for i in range(o[agent, REQUESTS]):
+        counts[agent, LIST_BEATS] += o[agent, HEADER + i * REQUEST_FIELDS + BEATS]
+    if words > 0:
+        o[agent, POP] = ROOM_PORT
+        o[agent, POP_COUNT] = words
     if rows > 0:
         o[agent, COMPUTE] = spec.merge
         o[agent, PUSH] = ROWS
@@ -440,22 +478,24 @@ class SpinalFlow(Accelerator):
         return self.config.format.time_bits + (self.config.pe.count - 1).bit_length()
 
     def inventory(self) -> Sequence[Component]:
-        """Elements with their neurons, merger and its buffer, output queue, and LoAS's memories, switches and wires."""
+        """Elements with their neurons, merger and its buffer, output queue, and LoAS's memories, switches and wires.
+
+        What LoAS broadcasts to elements goes from a bank to the merger here, so the bus has one receiver.
+        """
         config, pes = self.config, self.config.pe.count
         lanes, banks = config.memory.read_switch.inputs, config.memory.cache.banks
-        buffer: dict[str, int | float | str] = {
-            "capacity_bytes": config.merger.buffer_kib * 1024,
-            "width_bits": 128,
-            "ports": "1r1w",
+        element: dict[str, int | float | str] = {
+            "block": "spinalflow_pe",
+            "accumulator_bits": config.pe.accumulator_bits,
         }
         return (
-            Component("pe", "logic", pes, {"block": "spinalflow_pe"}),
+            Component("pe", "logic", pes, element),
             Component("merger", "logic", 1, {"block": "spike_merger", "spike_bits": self.spike_bits}),
-            Component("spike_buffer", "sram", 1, buffer),
+            ram("spike_buffer", 1, config.merger.buffer_kib * 1024, BUFFER_WORD * 8),
             Component("drain", "flip_flops", 1, {"bits": pes, "width_bits": self.spike_bits}),
             Component("scheduler", "logic", 1, {"block": "scheduler"}),
             Component("others", "logic", 1, {"block": "others", "pes": lanes, "banks": banks}),
-            *memory_components(config.memory, lanes),
+            *memory_components(config.memory, 1),
         )
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
@@ -463,7 +503,23 @@ class SpinalFlow(Accelerator):
         spikes = spikes_of(layer)
         sorted_spikes = merged(spikes, first, first + len(sums), layer.timesteps)
         overflows = integrate(*sorted_spikes, spikes.weights, self.config.pe.accumulator_bits, sums)
-        return {"accumulator_overflows": int(overflows)}
+        words = self._words(spikes.taps[first : first + len(sums)], self._list_bytes(spikes.words))
+        return {
+            "accumulator_overflows": int(overflows),
+            "positions_larger_than_buffer": int((words > self.config.merger.buffer_words).sum()),
+        }
+
+    def _list_bytes(self, words: NDArray[np.uint16]) -> NDArray[np.int64]:
+        """Bytes of the lists of every input position: a pointer for 128 channels, and the spikes."""
+        spikes = np.bitwise_count(words).sum(1, dtype=np.int64)
+        size: NDArray[np.int64] = self._tiles(words.shape[1]) * self._pointer + -(-spikes * self.spike_bits // 8)
+        return size
+
+    @staticmethod
+    def _words(taps: NDArray[np.int64], list_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Words of the spike buffer that the lists of every row take."""
+        words: NDArray[np.int64] = np.where(taps >= 0, -(-list_bytes // BUFFER_WORD)[taps], 0).sum(1)
+        return words
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Lists of 128 channels each, a pointer and the spikes."""
@@ -485,9 +541,9 @@ class SpinalFlow(Accelerator):
         spikes, tiles, pes = spikes_of(layer), self._tiles(layer.n), self.config.pe.count
         begins, weight_row, ticks = merged(spikes, 0, layer.m, layer.timesteps)
         before, after = boundaries(begins, ticks, layer.timesteps)
-        inputs, channels = spikes.weights.shape[0], spikes.words.shape[1]
-        in_position = np.bitwise_count(spikes.words).sum(1, dtype=np.int64)
-        list_bytes = -(-channels // pes) * self._pointer + -(-in_position * self.spike_bits // 8)
+        inputs = spikes.weights.shape[0]
+        list_bytes = self._list_bytes(spikes.words)
+        buffered = np.minimum(self._words(spikes.taps, list_bytes), config.merger.buffer_words)
         widths = np.minimum(pes, layer.n - pes * np.arange(tiles))
         lists = placement.interleaved(list_bytes, cache.line_bytes)
         weights = placement.interleaved(inputs * -(-widths * config.pe.weight_bits // 8), cache.line_bytes, lists.free)
@@ -512,6 +568,7 @@ class SpinalFlow(Accelerator):
             boundary=config.neuron.cycles,
             merge=config.merger.cycles,
             rows_ahead=config.merger.rows_ahead,
+            buffer_words=config.merger.buffer_words,
             drain=config.drain.cycles_per_spike,
             weight_bits=config.pe.weight_bits,
             line_bytes=cache.line_bytes,
@@ -520,8 +577,9 @@ class SpinalFlow(Accelerator):
             fetch_lines=min(cache.mshrs, 16),
         )
         operands = Operands(
-            begins, weight_row, after, before, spikes.taps, lists.line, list_bytes, weights.line, output.line,
-            np.ascontiguousarray(stored.ravel(), np.int64), np.ascontiguousarray(drained.ravel(), np.int64),
+            begins, weight_row, after, before, spikes.taps, buffered, lists.line, list_bytes, weights.line,
+            output.line, np.ascontiguousarray(stored.ravel(), np.int64),
+            np.ascontiguousarray(drained.ravel(), np.int64),
         )  # fmt: skip
         row_lines = -(-pes * config.pe.weight_bits // 8) // cache.line_bytes + 2
         topology = op.topology(
@@ -529,6 +587,7 @@ class SpinalFlow(Accelerator):
             [OWN_PATH, *range(lanes), OWN_PATH, 0],
             [
                 (config.drain.positions, 0, 1),
+                (config.merger.buffer_words, config.merger.buffer_words, 1),
                 (config.merger.rows_ahead, 0, lanes),
                 *[(config.pe.weight_buffer, 0, 1)] * lanes,
             ],
@@ -557,6 +616,7 @@ class SpinalFlow(Accelerator):
             ("spike_buffer", "read"): -(-merged_bits // 128),
             ("drain", "write"): int(counts[DRAINED]),
             ("scheduler", "step"): int(counts[POSITIONS]),
+            ("broadcast", "transfer"): int(counts[LIST_BEATS]),
         }
 
     def matches(self, counts: NDArray[np.int64]) -> int:

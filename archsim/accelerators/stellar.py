@@ -10,10 +10,12 @@ of a *line* (an output row) are added on the way out:
 
 All timesteps are summed at once, because a few-spikes neuron needs its sums only when all are complete
 (:mod:`archsim.hardware.compute.few_spikes`). *Spike skipping*: a place spends a cycle for every weight that a spike
-meets, on a spike at x as many as there are outputs of the line whose window holds x, and none on silence. For
-``pe.buffer_steps`` channels, one half of the operand buffers, a fold takes the time of its busiest place,
+meets, on a spike at x as many as there are outputs of the line whose window holds x, and none on silence. Meanwhile a
+place takes the filter rows of the next channels, a weight a cycle. So for ``pe.buffer_steps`` channels, one half of the
+operand buffers, a fold takes the time of its busiest place or of its weights, whichever is longer,
 
-    max over lines, timesteps, filter rows i of   sum over channels, spikes at x in row (line stride + i) of touches(x),
+    max over lines, timesteps, filter rows i of   sum over channels, spikes at x in row (line stride + i) of touches(x)
+    channels * kernel columns * ceil(kernel rows / R)
 
 and behind the last channel each column hands on the sums of its neurons and outputs one by one, behind the kernel rows'
 additions: ``neurons * width + kernel rows - 1`` cycles. Folds do not overlap. A linear layer is a convolution with one
@@ -24,8 +26,8 @@ The neurons' inputs, the full sums of all timesteps, are exact: the LIF neurons 
 fire as the trace says. What the few-spikes neurons themselves would fire is counted as the event ``few_spikes``.
 
 Hand-traced: R = 2, C = 2, T = 2, linear, K = 3, two neurons, one position, spikes at k = 0, 2 at timestep 0 and at
-k = 1 at timestep 1: the busier column takes 2 cycles, the sums leave in 2, so 4, and 7 with first access, neuron and
-write (memory.ideal).
+k = 1 at timestep 1: the busier column takes 2 cycles, three weights take 3, the sums leave in 2, so 5, and 8 with first
+access, neuron and write (memory.ideal).
 """
 
 from __future__ import annotations
@@ -169,6 +171,11 @@ class Stellar(ArrayMachine):
             f"--set pe.line_sums={widest} builds a machine that can",
         )
 
+    @property
+    def adds_outside(self) -> bool:
+        """Filter rows are added on the way out."""
+        return True
+
     def placing(self, layer: Layer) -> Placing:
         """Timesteps of a line side by side; ``positions`` are lines."""
         return place(layer, self.config.pe.columns, 1, True)
@@ -177,10 +184,9 @@ class Stellar(ArrayMachine):
         """As the systolic array, with few-spikes neurons and the sums of a line in every place."""
         pe = self.config.pe
         places = pe.rows * pe.columns
-        others = [component for component in super().inventory() if component.unit not in ("pe", "lif")]
+        others = [component for component in super().inventory() if component.unit != "lif"]
         held = {"bits": pe.line_sums * pe.accumulator_bits, "width_bits": pe.accumulator_bits}
         return (
-            Component("pe", "logic", places, {"block": "systolic_pe", "register_bits": pe.weight_bits + 1, "sums": 1}),
             Component("line_sums", "flip_flops", places, held),
             Component("few_spikes", "logic", pe.columns, {"block": "few_spikes", "timesteps": self.config.timesteps}),
             *others,
@@ -209,7 +215,8 @@ class Stellar(ArrayMachine):
         padded = np.zeros((len(lines) * placing.positions, placing.blocks * placing.span, *work.shape[2:]), np.int64)
         padded[: len(work), : layer.timesteps] = work
         by_fold = padded.reshape(len(lines), placing.positions, placing.blocks, placing.span, *work.shape[2:])
-        cycles = by_fold.max((1, 3, 5))
+        in_half = np.diff(np.append(halves, channels))
+        cycles = np.maximum(by_fold.max((1, 3, 5)), in_half * kernel_columns * -(-kernel_rows // pe.rows))
         steps = np.full(cycles.shape[:2], channels)
         first = np.arange(steps.size).reshape(steps.shape) * len(halves)
         input_rows = np.minimum((lines - 1) * shape.stride[0] + kernel_rows, lines * kernel_rows)
@@ -224,9 +231,13 @@ class Stellar(ArrayMachine):
     def count_actions(
         self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """As the systolic array; a sum is read and written for every addition, filter rows are added on the way out."""
+        """As the systolic array; a sum is read and written for every addition, filter rows are added on the way out.
+
+        With every channel a place takes the weights of its filter row.
+        """
         actions = super().count_actions(layer, counts, events)
-        kernel_rows = layer.feature_map.kernel[0] if layer.feature_map else 1
+        kernel_rows, kernel_columns = layer.feature_map.kernel if layer.feature_map else (1, 1)
+        actions["pe", "shift_weight"] *= kernel_columns * -(-kernel_rows // self.config.pe.rows)
         actions["accumulator", "add"] += int(counts[SUMS_FINISHED]) * (kernel_rows - 1)
         actions["line_sums", "read"] = actions["line_sums", "write"] = actions["pe", "add"]
         actions["few_spikes", "update"] = actions.pop(("lif", "update"))

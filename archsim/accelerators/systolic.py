@@ -131,6 +131,11 @@ class Systolic(ArrayMachine):
     Config: ClassVar[type[MachineConfig]] = SystolicConfig
     config: SystolicConfig
 
+    @property
+    def adds_outside(self) -> bool:
+        """Folds of a stationary operand share sums."""
+        return self.config.dataflow != "output"
+
     def placing(self, layer: Layer) -> Placing:
         """Timesteps in the columns, or one after the other; a stationary weight has no positions in its columns."""
         return place(layer, self.config.pe.columns, 1, self.config.scheduler.timesteps == "columns")

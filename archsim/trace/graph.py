@@ -204,6 +204,8 @@ class _Resolver:
             self.problem(f"{path}.neuron.leak_shift", f"an IF neuron has no leak, got {neuron.leak_shift}; allowed: 0")
         if neuron.kind == "lif" and not neuron.leak_shift:
             self.problem(f"{path}.neuron.leak_shift", "a LIF neuron leaks, got 0; allowed: 1 to 8")
+        if neuron.kind == "if" and neuron.leak_subtracts:
+            self.problem(f"{path}.neuron.leak_subtracts", "an IF neuron has no leak, got true; allowed: false")
         output = self.meta.tensors.get(record.output)
         if neuron.mask_fire_once and output is not None and output.kind == "spike_time":
             self.problem(f"{path}.neuron.mask_fire_once", "neurons with a spike time fire once; allowed: false")

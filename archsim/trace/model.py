@@ -4,11 +4,14 @@ A current of an output neuron at timestep t is ``x[t] = sum_k w[k] s[k, t] + bia
 membrane potential u (0 before the first timestep), f fraction bits, threshold h and leak shift l, is exactly::
 
     X[t] = (x[t] << f) + u[t-1]
-    s[t] = X[t] > (h << f)
-    u[t] = 0                        if s[t] and the reset is hard
-         = X[t] - (h << f)          if s[t] and the reset is soft
-         = X[t] >> l                otherwise (arithmetic shift; l = 0 for an IF neuron)
+    s[t] = X[t] > (h << f)             (>= with ``fires_at_threshold``)
+    u[t] = 0                           if s[t] and the reset is hard
+         = X[t] - (h << f)             if s[t] and the reset is soft
+         = leak(X[t] - (h << f))       if s[t] and the reset is soft_before_leak
+         = leak(X[t]) - (h << f)       if s[t] and the reset is soft_after_leak
+         = leak(X[t])                  otherwise
 
+with ``leak(X) = X >> l``, an arithmetic shift (l = 0 for an IF neuron), or with ``leak_subtracts`` ``X - (X >> l)``.
 Thresholds are in the units of x. ``f = l (T - 1)`` keeps every bit that the leak moves below one. ``mask_fire_once``
 then zeroes the outputs of neurons that fired exactly once in the T timesteps (the preprocessing of LoAS, section V).
 
@@ -58,6 +61,8 @@ class Neuron:
     fraction_bits: int = 0
     reset: str = "hard"
     mask_fire_once: bool = False
+    leak_subtracts: bool = False
+    fires_at_threshold: bool = False
 
 
 class _Stored(Generic[ScalarT]):
@@ -507,6 +512,7 @@ def _describe_operation(operation: Operation) -> tuple[dict[str, Any], dict[str,
         record["neuron"] = {
             "kind": neuron.kind, "leak_shift": neuron.leak_shift, "fraction_bits": neuron.fraction_bits,
             "reset": neuron.reset, "mask_fire_once": neuron.mask_fire_once,
+            "leak_subtracts": neuron.leak_subtracts, "fires_at_threshold": neuron.fires_at_threshold,
         }  # fmt: skip
         threshold = np.asarray(neuron.threshold)
         if not threshold.ndim and channels:

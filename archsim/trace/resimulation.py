@@ -84,12 +84,28 @@ def fire(neuron: Neuron, currents: NDArray[np.int64]) -> NDArray[np.bool_]:
     threshold = neuron.threshold.reshape(per_channel) << neuron.fraction_bits
     for t, current in enumerate(currents):
         total = (current << neuron.fraction_bits) + potential
-        spikes[t] = total > threshold
-        after = total - threshold if neuron.reset == "soft" else 0
-        potential = np.where(spikes[t], after, total >> neuron.leak_shift)
+        spikes[t] = total >= threshold if neuron.fires_at_threshold else total > threshold
+        potential = np.where(spikes[t], _after_spike(neuron, total, threshold), leak(neuron, total))
     if neuron.mask_fire_once:
         spikes &= spikes.sum(0) != 1
     return spikes
+
+
+def leak(neuron: Neuron, potential: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What is left of ``potential`` a timestep later."""
+    shifted = potential >> neuron.leak_shift
+    return potential - shifted if neuron.leak_subtracts else shifted
+
+
+def _after_spike(neuron: Neuron, total: NDArray[np.int64], threshold: NDArray[np.int64]) -> NDArray[np.int64]:
+    match neuron.reset:
+        case "soft":
+            return total - threshold
+        case "soft_before_leak":
+            return leak(neuron, total - threshold)
+        case "soft_after_leak":
+            return leak(neuron, total) - threshold
+    return np.zeros_like(total)
 
 
 def im2col(values: NDArray[Any], operation: Operation) -> NDArray[Any]:

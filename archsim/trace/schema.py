@@ -14,7 +14,16 @@ from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    StringConstraints,
+    model_serializer,
+)
 from pydantic_core import PydanticCustomError
 
 from archsim.errors import TraceError, nearest
@@ -27,6 +36,7 @@ MAX_DIMENSION = 1 << 20
 MAX_PROBLEMS = 50
 # The time of a neuron that never spikes: no timestep, and later than all of them.
 NEVER = 255
+_LATER_KEYS = ("leak_subtracts", "fires_at_threshold")
 INTEGER_DTYPES = ("uint8", "int8", "int16", "int32", "int64")
 
 
@@ -119,8 +129,16 @@ class NeuronRecord(Record):
     kind: Literal["lif", "if"]
     leak_shift: int = Field(default=0, ge=0, le=MAX_LEAK_SHIFT)
     fraction_bits: int = Field(default=0, ge=0, le=62)
-    reset: Literal["hard", "soft"] = "hard"
+    reset: Literal["hard", "soft", "soft_before_leak", "soft_after_leak"] = "hard"
     mask_fire_once: bool = False
+    leak_subtracts: bool = False
+    fires_at_threshold: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that came later are written only where they say something: older traces keep their hash."""
+        record: dict[str, Any] = handler(self)
+        return {key: value for key, value in record.items() if value or key not in _LATER_KEYS}
 
 
 class WeightRecord(Record):

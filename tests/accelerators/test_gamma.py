@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from archsim.errors import ConfigError
 from archsim.simulate import load_accelerator
 from archsim.trace import Operation, Trace
 from tests.machines import LABELS, ROOT, ann, conv, dense, layers, mlp, same, simulate
@@ -62,6 +63,44 @@ def test_hand_traced_example():
     trace = linear(np.ones((1, 1, 2), bool), np.full((1, 2), 5, np.int8))
     result = simulate(trace, "memory.ideal=true", "scheduler.prefetch_tasks=0", hardware=GAMMA_SNN)[0]
     assert (result.cycles, result.compute_cycles, result.matches, result.mismatches) == (17, 10, 2, 0)
+
+
+def test_a_pass_begins_when_the_heads_of_all_its_inputs_are_there():
+    """64 fibers of one element: a burst of 8 and its entries of the table take a cycle each; otherwise as hand-traced.
+
+    A is read until 3, the last head until 3 + 8 x 2 = 19; merging 64 elements of 64 fibers takes 64 + 64 + 6, firing
+    and writing 1 each: 155. Bursts of 64 are there at 5: 141.
+    """
+    trace = linear(np.ones((1, 1, 64), bool), np.full((1, 64), 5, np.int8))
+    for options, cycles in (((), 155), (("pe.burst_lines=64", "pe.burst_buffers=4"), 141)):
+        result = simulate(
+            trace, "memory.ideal=true", "scheduler.prefetch_tasks=0", "pe.spike_overhead_cycles=1", *options,
+            hardware=GAMMA_SNN,
+        )[0]  # fmt: skip
+        assert (result.cycles, result.compute_cycles) == (cycles, 134)
+        assert result.actions["pe", "load_fiber"] == result.actions["merger", "merge"] == 64
+
+
+def test_rows_of_several_lines_come_head_first_and_whole():
+    """300 columns of 9 + 8 bits: up to 10 lines; every byte is read once, every element merged once."""
+    trace = mlp(3, m=3, n=300, k=90, density=0.8, weight_density=0.8)
+    layer = layers(trace, GAMMA_SNN)[0]
+    sizes = [math.ceil(count * 17 / 8) for count in (trace.operations[0].weight != 0).sum(0).tolist()]
+    tree = [one for task in trees(layer) for one in task]
+    for memory in ("memory.ideal=true", "memory.ideal=false"):
+        result = simulate(trace, memory, "pe.count=1", hardware=GAMMA_SNN)[0]
+        assert result.compute_cycles == sum(elements + fibers + 6 for fibers, elements, _ in tree)
+        assert bytes_of(result, "sram", "weight", "read") == sum(sizes[k] for task in selected(layer) for k in task)
+        assert result.actions["pe", "load_fiber"] == sum(fibers for fibers, _, _ in tree)
+        assert result.actions["pe", "add"] == result.actions["merger", "merge"] == sum(one[1] for one in tree)
+        assert result.actions["input_buffer", "write"] * 16 >= bytes_of(result, "sram", "weight", "read")
+        assert result.mismatches == 0
+
+
+def test_buffers_that_cannot_hold_the_heads_are_refused():
+    with pytest.raises(ConfigError, match=r"pe\.burst_buffers=10: must hold"):
+        load_accelerator(GAMMA_SNN, ["pe.burst_buffers=10"])
+    load_accelerator(GAMMA_SNN, ["pe.burst_buffers=11"])
 
 
 @pytest.mark.parametrize("radix", [2, 3, 7, 64])
@@ -133,8 +172,8 @@ def test_ties_go_to_the_smaller_number():
 
 
 OPTIONS = [
-    "pe.accumulate=dense_row", "pe.radix=2", "pe.radix=5", "pe.burst_lines=2", "pe.burst_lines=64",
-    "pe.burst_buffers=3", "pe.spike_overhead_cycles=11", "pe.count=3", "neuron.rows=1", "neuron.cycles=3",
+    "pe.accumulate=dense_row", "pe.radix=2", "pe.radix=5", "pe.burst_lines=2 pe.burst_buffers=35", "pe.burst_lines=64",
+    "pe.radix=8 pe.burst_buffers=4", "pe.spike_overhead_cycles=11", "pe.count=3", "neuron.rows=1", "neuron.cycles=3",
     "scheduler.operands=loaded_first", "scheduler.prefetch_tasks=0", "scheduler.prefetch_tasks=1",
     "format.coordinate_bits=16", "format.pointer_bits=0", "format.pointer_bits=20", "format.weight_rows=bitmask",
     "memory.cache.replacement=lru", "memory.cache.mshrs=1", "memory.cache.double_buffer=true",
@@ -147,8 +186,8 @@ OPTIONS = [
 @pytest.mark.parametrize("hardware", [GAMMA_SNN, GAMMA], ids=lambda path: path.stem)
 def test_engines_agree_with_every_option(hardware, option):
     trace = mlp(5, m=19, n=9, k=300) if hardware == GAMMA_SNN else ann(5, m=35, n=9, k=300)
-    fast = simulate(trace, option, hardware=hardware, record=True)[0]
-    slow = simulate(trace, option, hardware=hardware, engine="reference", record=True)[0]
+    fast = simulate(trace, *option.split(), hardware=hardware, record=True)[0]
+    slow = simulate(trace, *option.split(), hardware=hardware, engine="reference", record=True)[0]
     assert fast.mismatches == 0
     assert fast.cycles >= fast.lower_bound_cycles
     same(fast, slow)

@@ -1,5 +1,7 @@
 """GoSPA-SNN: hand-traced case, closed forms, conservation laws, traffic, overflow of partial sums, both engines."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -46,17 +48,24 @@ def tile_of(layer, pes=16, words=2048):
     return pes * rows, min(layer.n, words // layer.timesteps)
 
 
-def work(layer, overhead, **sizes):
+def walk(row, overhead, chunk_overhead):
+    """Cycles of a spike at a row of B (bool [columns]), chunk by chunk of 128 columns."""
+    chunks = [row[first : first + 128] for first in range(0, len(row), 128)]
+    return overhead + sum(max(1, chunk_overhead + int(chunk.sum())) for chunk in chunks)
+
+
+def work(layer, overhead, chunk_overhead, **sizes):
     """Cycles of the slowest element at each row of B that is not empty, tile after tile."""
     spikes, present = spikes_and_rows(layer)
     rows, columns = tile_of(layer, **sizes)
     found = []
     for c in range(0, layer.n, columns):
-        non_zeros = present[:, c : c + columns].sum(1)
+        tile_rows = present[:, c : c + columns]
+        spike = np.array([walk(row, overhead, chunk_overhead) for row in tile_rows])
         for r in range(0, layer.m, rows):
             tile = spikes[r : r + rows]
             per_element = np.array([tile[element::16].sum(0) for element in range(16)])
-            found.append((per_element.max(0) * (overhead + non_zeros))[non_zeros > 0])
+            found.append((per_element.max(0) * spike)[tile_rows.any(1)])
     return found
 
 
@@ -76,14 +85,19 @@ def test_hand_traced_example():
         network="two", timesteps=2, operations=[Operation("fc", "linear", ("in",), "out", weight=weight)],
         tensors={"in": spikes, "out": sums}, provenance=LABELS,
     )  # fmt: skip
-    result = run(trace, "memory.ideal=true")
+    result = run(trace, "memory.ideal=true", "pe.chunk_overhead_cycles=1")
     assert (result.cycles, result.matches, result.mismatches, result.compute_cycles) == (15, 7, 0, 6)
+    # Four spikes of a chunk each; every row of B is a beat of bitmask and a beat of values, for 16 elements.
+    assert result.actions["pe", "scan"] == 4
+    assert result.actions["broadcast", "transfer"] == 2 * 2
+    assert result.actions["row_buffer", "write"] == 2 * 2 * 16
+    assert result.actions["row_buffer", "read"] == 4 * 2
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("overhead", [0, 1, 7])
+@pytest.mark.parametrize(("overhead", "chunk_overhead"), [(0, 2), (1, 1), (7, 0), (0, 0)])
 @pytest.mark.parametrize("size_kib", [1, 2, 64])
-def test_ideal_memory_is_the_closed_form_plus_fill_and_drain(seed, overhead, size_kib):
+def test_ideal_memory_is_the_closed_form_plus_fill_and_drain(seed, overhead, chunk_overhead, size_kib):
     """Every row of B waits for its slowest element; every tile fires its neurons, a timestep a cycle.
 
     Beside that a row with little work takes the cycle of its broadcast, and a tile about as many cycles as it has
@@ -93,15 +107,15 @@ def test_ideal_memory_is_the_closed_form_plus_fill_and_drain(seed, overhead, siz
     layer = layers(trace, GOSPA)[0]
     words = size_kib * 1024 // 2 // 16
     rows, columns = tile_of(layer, words=words)
-    tiles = work(layer, overhead, words=words)
+    tiles = work(layer, overhead, chunk_overhead, words=words)
     outputs = sum(
         rows // 16 * min(columns, layer.n - c) * layer.timesteps
         for c in range(0, layer.n, columns)
         for _ in range(0, layer.m, rows)
     )
     result = run(
-        trace, "memory.ideal=true", f"pe.spike_overhead_cycles={overhead}", f"psum.size_kib={size_kib}",
-        "psum.k_tiles=1", "scheduler.block_lines=128",
+        trace, "memory.ideal=true", f"pe.spike_overhead_cycles={overhead}", "psum.k_tiles=1",
+        f"pe.chunk_overhead_cycles={chunk_overhead}", f"psum.size_kib={size_kib}", "scheduler.block_lines=128",
     )  # fmt: skip
     computing = sum(int(tile.sum()) for tile in tiles)
     at_least_one = sum(int(np.maximum(1, tile).sum()) for tile in tiles)
@@ -109,8 +123,31 @@ def test_ideal_memory_is_the_closed_form_plus_fill_and_drain(seed, overhead, siz
     assert computing + outputs <= result.cycles <= at_least_one + outputs + 40 * len(tiles)
 
 
+def test_a_spike_walks_through_every_chunk_of_its_row_of_b():
+    """Rows of 300 columns are three chunks, the last of 44; one element does every spike, so it is busy for all.
+
+    Partial sums of 2 KiB hold 256 columns: a tile of two chunks, and one of a chunk.
+    """
+    trace = mlp(2, m=3, n=300, k=90, weight_density=0.05)
+    layer = layers(trace, GOSPA)[0]
+    spikes, present = spikes_and_rows(layer)
+    for overhead, chunk_overhead in ((0, 2), (3, 0), (0, 0)):
+        options = (f"pe.spike_overhead_cycles={overhead}", f"pe.chunk_overhead_cycles={chunk_overhead}")
+        for size_kib, cuts in ((64, (0, 300)), (2, (0, 256, 300))):
+            result = run(trace, "pe.count=1", f"psum.size_kib={size_kib}", "psum.k_tiles=1", *options)
+            busy, scans = 0, 0
+            for first, end in itertools.pairwise(cuts):
+                tile = present[:, first:end]
+                spike = np.array([walk(row, overhead, chunk_overhead) for row in tile])
+                busy += int((spikes.sum(0) * spike)[tile.any(1)].sum())
+                scans += -(-(end - first) // 128) * int(spikes.sum(0)[tile.any(1)].sum())
+            assert result.compute_cycles == result.lower_bound_cycles == busy
+            assert result.actions["pe", "scan"] == scans
+
+
 OPTIONS = [
-    (), ("scheduler.barrier=none",), ("pe.count=3",), ("pe.row_buffers=1",), ("psum.bits=12", "psum.size_kib=1"),
+    (), ("pe.chunk_overhead_cycles=0",), ("scheduler.barrier=none",), ("pe.count=3",), ("pe.row_buffers=1",),
+    ("psum.bits=12", "psum.size_kib=1"),
     ("psum.size_kib=1",), ("psum.size_kib=1", "psum.k_tiles=1"), ("psum.size_kib=1", "psum.k_tiles=5"),
     ("psum.size_kib=1", "psum.overflow=excess"), ("psum.size_kib=2", "psum.overflow=excess", "psum.k_tiles=3"),
     IN_CACHE, (*IN_CACHE, "scheduler.spikes=round_robin"), (*IN_CACHE, "psum.overflow=excess"),
@@ -230,6 +267,9 @@ def test_overflow_is_counted_and_results_stay_exact():
         (("scheduler.spikes=round_robin",), "needs psum.place cache"),
         ((*IN_CACHE, "scheduler.spikes=round_robin", "scheduler.barrier=none"), "and scheduler.barrier row"),
         (("psum.size_kib=1", "psum.bits=63", "timesteps=16"), "psum.size_kib=1: must hold 16 timesteps"),
+        (("psum.bits=7",), "psum.bits=7: must be at least 8"),
+        (("memory.cache.size_kib=16",), "line_bytes, 12288 bytes; nearest: 12 or 24, got 16"),
+        (("memory.cache.size_kib=2",), "line_bytes, 12288 bytes; nearest: 12, got 2"),
         (("psum.place=cache",), "memory.cache.stream_ways: must hold the blocks"),
         (("scheduler.block_lines=129",), "memory.cache.stream_ways: must hold the blocks"),
     ],

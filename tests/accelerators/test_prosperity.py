@@ -205,7 +205,16 @@ def test_traffic_of_a_small_layer():
     assert result.compulsory_read_bytes == sum(spikes) + sum(weights)
     written = [-(-r // 4 * 100 * c // 200) for r in rows for c in columns]
     assert traffic(result, "dram", "output", "write") == 64 * sum(-(-size // 64) for size in written)
-    assert result.actions["weight_buffer", "write"] == -(-(2 * sum(spikes) + 3 * sum(weights)) // 64)
+    actions, stored = result.actions, trace.tensor("in")
+    assert actions["weight_buffer", "write"] == -(-3 * sum(weights) // 64)
+    assert actions["spike_buffer", "write"] == actions["spike_buffer", "read"] == 2 * 3 * 600
+    # A row with spikes is issued once a tile, for both tiles of columns; sums of 128 x 12 bits lie in three banks.
+    occupied = 2 * sum(int(stored[:, :, k : k + 16].any(2).sum()) for k in (0, 16, 32))
+    assert actions["scheduler", "step"] == occupied
+    assert actions["sum_buffer", "write"] == 2 * 3 * occupied
+    assert 3 * occupied < actions["sum_buffer", "read"] <= 2 * 3 * occupied
+    searched = 2 * sum(int((stored[:, :, k : k + 16].sum(2) > 1).sum()) for k in (0, 16, 32))
+    assert actions["detector", "search"] == actions["detector", "prune"] == searched
 
 
 OPTIONS = [

@@ -176,3 +176,21 @@ def test_vgg16_as_loas_compares_with_it(tmp_path):
     total = sum(layer.cycles for layer in convolutions)
     assert total == sum(expected) + 3 * 12
     assert round(total / 1e6, 1) == 19.9
+
+
+def test_a_weight_is_handed_on_once_for_all_timesteps_of_its_window():
+    """16 x 8 places, one fold: 20 inputs of 4 cycles, 22 until the last has spread, 64 to shift sums out."""
+    result = simulate(mlp(1, m=5, n=7, k=20), "scheduler.entering=all", hardware=PTB)[0]
+    assert result.actions["pe", "shift_weight"] == (20 + -(-22 // 4)) * 128
+    assert result.actions["pe", "shift_spike"] == (4 * 20 + 22) * 128
+    assert result.actions["pe", "shift_sum"] == 4 * 16 * 128
+
+
+def test_slots_of_two_inputs_have_room_for_two_weights_and_say_which():
+    """A packed step: 16 rows of 16 bits, 8 columns of 4 spikes and a choice; without packing 16 of 8 and 8 of 4."""
+    for entering, weights, spikes, bits in (("packed", 16, 2, 16 * 16 + 8 * 5), ("active", 8, 1, 16 * 8 + 8 * 4)):
+        machine = load_accelerator(PTB, (f"scheduler.entering={entering}",))
+        parts = {part.unit: part.parameters for part in machine.inventory()}
+        assert parts["pe"]["weight_register_bits"] == weights
+        assert parts["pe"]["spike_register_bits"] == spikes
+        assert parts["operand_buffer"] == {"bits": 2 * 64 * bits, "width_bits": bits}

@@ -9,6 +9,7 @@ from archsim.accelerators import sata_training as training
 from archsim.accelerators.buffered_array import lay_out
 from archsim.cost import energy_rows, load_table
 from archsim.errors import ArchsimError
+from archsim.hardware.compute.lif import HARD, SOFT, Rule
 from archsim.simulate import load_accelerator, run
 from archsim.trace import Trace, save_trace
 from tests.machines import LABELS, ROOT, conv, dense, layers, mlp, same
@@ -118,7 +119,8 @@ def test_windows_are_open_near_the_threshold_and_for_what_flows_back(soft):
     draw = np.random.default_rng(5)
     sums, bias, threshold = draw.integers(-60, 90, (9, 4, 5)), np.array([0, 5, -5, 1]), np.array([40, 30, 60, 20])
     width, words = np.array([80, 100, 1, 400]), np.zeros((9, 4), np.uint16)
-    training.open_windows(sums, bias, threshold, width, 3, 1, soft, words)
+    rule = Rule(3, 1, False, SOFT if soft else HARD, False)
+    training.open_windows(sums, bias, threshold, width, rule, words)
     for m, n in np.ndindex(9, 4):
         potential, near, fires = 0, [], []
         for t in range(5):
@@ -320,6 +322,7 @@ def test_a_run_reports_stages_in_every_table(tmp_path):
     """All layers with weights and spikes; the read-out has no potentials. Energies of stages add up to the run's."""
     path = tmp_path / "tiny.npz"
     save_trace(tiny(), path)
+    assert run(SATA, path, layers=["fc"]).warnings == ()
     report = run(SATA, path)
     summary = report.summary()
     names = [f"conv2.{stage}" for stage in STAGES] + [f"fc.{stage}" for stage in ("forward", "backward", "update")]

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from archsim.cost import area_rows, load_table, price_rows
+from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
 from tests.machines import LABELS, ROOT, ann, barrier_cycles, chunk_matches, mlp, same, simulate
 
@@ -118,3 +120,39 @@ def test_b_on_demand_waits_for_the_memory_and_fetches_the_same_lines():
     assert demand.cycles - ahead.cycles >= (n - 1) * (1 + 7 + 78 + 4)
     lines = [moved(result, "dram", "weight") + moved(result, "dram", "weight_format") for result in (ahead, demand)]
     assert lines[0] == lines[1]
+
+
+def test_what_elements_do_is_counted():
+    """Every match is found by a prefix-sum (two for an ANN) and added; a chunk pair is a join; 9 outputs a chunk."""
+    m, n, k, timesteps, chunks = 20, 9, 300, 4, 3
+    snn, dense = mlp(4, m=m, n=n, k=k), ann(4, m=m, n=n, k=k)
+    spiking, matches = simulate(snn, hardware=SNN)[0].actions, int(matches_by_timestep(snn).sum())
+    assert spiking["pe", "join"] == m * n * timesteps * chunks
+    assert spiking["pe", "fast_prefix"] == spiking["pe", "add"] == matches
+    assert spiking["lif", "update"] == m * n * timesteps
+    assert spiking["compressor", "encode"] == m
+    assert spiking["scheduler", "step"] == 2 * n
+    found = int(chunk_matches(dense.tensor("in"), dense.operations[0].weight).sum())
+    for_ann = simulate(dense, hardware=ANN)[0].actions
+    assert for_ann["pe", "join"] == m * n * chunks
+    assert for_ann["pe", "fast_prefix"] == 2 * for_ann["pe", "multiply"] == 2 * for_ann["pe", "add"] == 2 * found
+    # Each fiber of B is broadcast to both groups of 16 rows, for each timestep again, 16 bytes a beat.
+    for actions, trace, times in ((spiking, snn, 2 * timesteps), (for_ann, dense, 2)):
+        fibers = times * (n * -(-k // 8) + np.count_nonzero(trace.operations[0].weight))
+        assert fibers <= 16 * actions["broadcast", "transfer"] <= fibers + 16 * 2 * times * n * chunks
+
+
+@pytest.mark.parametrize("hardware", [SNN, ANN])
+def test_wider_accumulators_cost_more(hardware):
+    """In proportion to their bits, from LoAS's 12 bits and 0.04 pJ on."""
+    machines = [load_accelerator(hardware, (f"pe.accumulator_bits={bits}",)) for bits in (12, 24)]
+    prices = [
+        {(row.unit, row.action): row.price for row in price_rows(m.inventory(), load_table(m.cost_table))}
+        for m in machines
+    ]
+    assert prices[0]["pe", "add"] == pytest.approx(0.04, rel=1e-5)
+    assert prices[1]["pe", "add"] == pytest.approx(0.08, rel=1e-5)
+    areas = [
+        {row.unit: row.area_mm2 for row in area_rows(m.inventory(), load_table(m.cost_table))}["pe"] for m in machines
+    ]
+    assert areas[1] - areas[0] == pytest.approx(16 * 0.0004, rel=1e-4)

@@ -7,7 +7,7 @@ from archsim.accelerators.base import layer_of
 from archsim.accelerators.spinalflow import boundaries, merged, spikes_of
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
-from tests.machines import ROOT, conv, layers, mlp, needs_recorded, recorded, same, simulate
+from tests.machines import LABELS, ROOT, conv, layers, mlp, needs_recorded, recorded, same, simulate
 
 SPINALFLOW = ROOT / "hwconfigs" / "spinalflow.yaml"
 
@@ -62,6 +62,36 @@ def test_a_slow_drain_holds_the_array_up():
     slow = spinalflow(trace, "memory.ideal=true", "drain.cycles_per_spike=50", "drain.positions=1")[0]
     assert slow.cycles >= 50 * spikes.sum()
     assert slow.actions["drain", "write"] == spikes.sum()
+
+
+def at_once(m, k):
+    """``m`` positions of ``k`` inputs that all spike at the first of four ticks; one neuron's sums."""
+    spikes = np.zeros((4, m, k), bool)
+    spikes[0] = True
+    sums = np.zeros((4, m, 1), np.int64)
+    sums[0] = k
+    operation = Operation("fc", "linear", ("in",), "out", weight=np.ones((1, k), np.int8))
+    return Trace(
+        network="at_once", timesteps=4, operations=[operation], tensors={"in": spikes, "out": sums}, provenance=LABELS
+    )
+
+
+def test_a_position_that_fills_the_spike_buffer_is_merged_alone():
+    """800 spikes: 7 pointers and 800 x 11 bits are 1128 bytes, 71 words of 16 bytes and 18 lines.
+
+    The lists take two operations of 16 lines, 1 + 4 cycles (merging is beside the second), then a row of weights 1,
+    800 spikes and 4 ticks; a buffer of 64 or 128 words begins the next position after that. The last one drains 4 sums
+    and writes them.
+    """
+    for positions, kib in ((2, 1), (3, 1), (3, 2)):
+        result = spinalflow(at_once(positions, 800), "memory.ideal=true", f"merger.buffer_kib={kib}")[0]
+        assert result.cycles == positions * (1 + 4 + 1 + 800 + 4) + 4 + 1
+        assert result.events["positions_larger_than_buffer"] == (positions if kib == 1 else 0)
+    wide = spinalflow(at_once(3, 800), "memory.ideal=true", "merger.buffer_kib=4")[0]
+    assert wide.cycles == 1 + 4 + 1 + 3 * (800 + 4) + 4 + 1
+    assert wide.actions["broadcast", "transfer"] == 3 * -(-1128 // 16)
+    assert wide.actions["spike_buffer", "write"] == wide.actions["spike_buffer", "read"] == -(-3 * 800 * 11 // 128)
+    assert wide.actions["pe", "add"] == wide.actions["merger", "spike"] == 3 * 800
 
 
 def min_find(lists):
@@ -147,9 +177,10 @@ def test_what_comes_out_is_written_once():
 
 OPTIONS = [
     "pe.count=16", "pe.count=1024", "pe.weight_buffer=1", "pe.weight_bits=5", "neuron.cycles=4", "merger.cycles=0",
-    "merger.rows_ahead=1", "merger.rows_ahead=64", "drain.positions=1", "drain.cycles_per_spike=9",
-    "format.pointer_bits=0", "memory.read_switch.inputs=3", "memory.cache.line_bytes=16", "memory.cache.line_bytes=256",
-    "memory.cache.size_kib=16", "memory.cache.mshrs=1", "memory.cache.replacement=lru", "memory.dram.channels=1",
+    "merger.rows_ahead=1", "merger.rows_ahead=64", "merger.buffer_kib=1", "drain.positions=1",
+    "drain.cycles_per_spike=9", "format.pointer_bits=0", "memory.read_switch.inputs=3", "memory.cache.line_bytes=16",
+    "memory.cache.line_bytes=256", "memory.cache.size_kib=16", "memory.cache.mshrs=1", "memory.cache.replacement=lru",
+    "memory.dram.channels=1",
 ]  # fmt: skip
 
 

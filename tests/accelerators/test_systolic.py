@@ -167,3 +167,26 @@ def test_a_block_of_sums_leaves_when_its_last_one_has_crossed_the_array():
     writer = result.completions[result.completions[:, 0] == 5, 1]
     assert writer[0] == 9 + 128 + 1
     assert result.compute_cycles == 8 + 200 + 14
+
+
+@pytest.mark.parametrize("dataflow", ["output", "weight", "input"])
+def test_every_place_hands_on_what_passes_it(dataflow):
+    """8 x 8 places, M = 5 positions of 4 timesteps, two side by side, N = 7, K = 20; operands take 14 cycles to spread.
+
+    A spike or sum is handed on in every cycle, a stationary operand while it is loaded, sums of the output-stationary
+    array in the 8 cycles in which they leave.
+    """
+    result = simulate(mlp(1, m=5, n=7, k=20), f"dataflow={dataflow}", hardware=SYSTOLIC)[0]
+    folds, weight, spike, total = {
+        "output": (3, 20 + 14, 20 + 14, 8), "weight": (3, 8, 20 + 14, 20 + 14), "input": (9, 7 + 14, 8, 7 + 14),
+    }[dataflow]  # fmt: skip
+    for action, cycles in (("shift_weight", weight), ("shift_spike", spike), ("shift_sum", total)):
+        assert result.actions["pe", action] == folds * cycles * 64, action
+    assert result.actions["scheduler", "step"] == folds
+    steps = {"output": 20, "weight": 20, "input": 7}[dataflow]
+    assert result.actions["operand_buffer", "write"] == result.actions["operand_buffer", "read"] == folds * steps
+    # What is read and written at the edges, in beats of 16 bytes; an output row of 7 x 4 bits is one.
+    reads = sum(row.accesses for row in result.traffic if (row.level, row.direction) == ("sram", "read"))
+    sums = sum(row.accesses for row in result.traffic if (row.level, row.tensor) == ("sram", "psum"))
+    assert result.actions["broadcast", "transfer"] == reads + sums // 2 + 5
+    assert ("crossbar_switch", "transfer") not in result.actions

@@ -34,14 +34,24 @@ def neuron(neuron, currents, channel):
     potential, spikes = 0, []
     for current in currents:
         total = int(current) * 2**neuron.fraction_bits + potential
-        spikes.append(total > threshold)
+        spikes.append(total > threshold or (total == threshold and neuron.fires_at_threshold))
+        potential = left(neuron, total)
         if spikes[-1]:
-            potential = total - threshold if neuron.reset == "soft" else 0
-        else:
-            potential = total // 2**neuron.leak_shift
+            potential = {
+                "hard": 0,
+                "soft": total - threshold,
+                "soft_before_leak": left(neuron, total - threshold),
+                "soft_after_leak": potential - threshold,
+            }[neuron.reset]
     if neuron.mask_fire_once and sum(spikes) == 1:
         return [False] * len(spikes)
     return spikes
+
+
+def left(neuron, potential):
+    """A potential after the leak: 2^-l of it, or what 2^-l of it leaves; rounded down, to the shift's side."""
+    shifted = potential // 2**neuron.leak_shift
+    return potential - shifted if neuron.leak_subtracts else shifted
 
 
 def spikes_of_times(times, timesteps):

@@ -4,8 +4,10 @@ that works timestep by timestep takes ``cycles`` for each.
 For every output neuron, with membrane potential u = 0 at first, f fraction bits, leak shift l, threshold h, and
 x[t] = O[t] + bias:
 
-    X[t] = (x[t] << f) + u[t-1],    C[t] = X[t] > (h << f),
-    u[t] = 0 on a spike (hard reset) or X[t] - (h << f) (soft), else X[t] >> l (arithmetic shift).
+    X[t] = (x[t] << f) + u[t-1],    C[t] = X[t] > (h << f)  (>= with ``at_threshold``),
+    u[t] = leak(X[t]), or on a spike 0 (HARD), X[t] - (h << f) (SOFT), leak(X[t] - (h << f)) (SOFT_BEFORE_LEAK),
+           leak(X[t]) - (h << f) (SOFT_AFTER_LEAK),
+    leak(X) = X >> l (arithmetic shift), or X - (X >> l) with ``leak_subtracts``.
 
 With ``mask_fire_once`` a neuron that fired exactly once is silenced, as LoAS's output compressor does after
 preprocessing. Source: LoAS (MICRO 2024) equations 1 to 3, sections IV-D, V.
@@ -13,13 +15,16 @@ preprocessing. Source: LoAS (MICRO 2024) equations 1 to 3, sections IV-D, V.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from archsim.compress.bitmask import popcount
 from archsim.hardware.loading import Block
 from archsim.jit import kernel
+
+HARD, SOFT, SOFT_BEFORE_LEAK, SOFT_AFTER_LEAK = range(4)
+RESETS = {"hard": HARD, "soft": SOFT, "soft_before_leak": SOFT_BEFORE_LEAK, "soft_after_leak": SOFT_AFTER_LEAK}
 
 
 class LifConfig(Block):
@@ -28,23 +33,57 @@ class LifConfig(Block):
     cycles: int = Field(ge=1, le=64, description="cycles for one full sum: a timestep, or all that are parallel")
 
 
+class Rule(NamedTuple):
+    """How neurons fire, leak and are reset; ``reset`` is one of the numbers above."""
+
+    fraction_bits: int
+    leak_shift: int
+    leak_subtracts: bool
+    reset: int
+    at_threshold: bool
+
+
+def rule_of(neuron: Any) -> Rule:
+    """The rule of a trace's neuron."""
+    return Rule(
+        neuron.fraction_bits, neuron.leak_shift, neuron.leak_subtracts, RESETS[neuron.reset], neuron.fires_at_threshold
+    )
+
+
 @kernel
-def fire(sums: Any, bias: Any, threshold: Any, fraction_bits: int, leak_shift: int, soft_reset: bool,
-         mask_fire_once: bool, words: Any) -> None:  # fmt: skip
+def fires(total: int, limit: int, rule: Rule) -> bool:
+    """Whether a neuron whose potential is ``total`` spikes, with the threshold ``limit`` in the same units."""
+    return total > limit or (rule.at_threshold and total == limit)
+
+
+@kernel
+def settle(total: int, limit: int, fired: bool, rule: Rule) -> int:
+    """The potential behind a timestep in which it was ``total``."""
+    if fired and rule.reset == HARD:
+        return 0
+    if fired and rule.reset == SOFT:
+        return total - limit
+    if fired and rule.reset == SOFT_BEFORE_LEAK:
+        total -= limit
+    shifted = total >> rule.leak_shift
+    left = total - shifted if rule.leak_subtracts else shifted
+    return left - limit if fired and rule.reset == SOFT_AFTER_LEAK else left
+
+
+@kernel
+def fire(sums: Any, bias: Any, threshold: Any, rule: Rule, mask_fire_once: bool, words: Any) -> None:
     """Packed output words uint16 [rows, N] of full sums int64 [rows, N, T]."""
     rows, columns, timesteps = sums.shape
     for row in range(rows):
         for n in range(columns):
             potential = 0
             packed = 0
-            limit = threshold[n] << fraction_bits
+            limit = threshold[n] << rule.fraction_bits
             for t in range(timesteps):
-                potential += (sums[row, n, t] + bias[n]) << fraction_bits
-                if potential > limit:
-                    packed |= 1 << t
-                    potential = potential - limit if soft_reset else 0
-                else:
-                    potential >>= leak_shift
+                potential += (sums[row, n, t] + bias[n]) << rule.fraction_bits
+                fired = fires(potential, limit, rule)
+                packed |= int(fired) << t
+                potential = settle(potential, limit, fired, rule)
             if mask_fire_once and popcount(packed) == 1:
                 packed = 0
             words[row, n] = packed

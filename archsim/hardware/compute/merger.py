@@ -90,7 +90,7 @@ def _merge_row(a: Any, b: Any, row: int, radix: int, dense: int, bits: int, sums
         elements = 0
         if taken == inputs or not dense:
             for n in range(columns):
-                elements += present[place, n]
+                elements += int(present[place, n])
         end[first_pass + passes] = taken
         out[first_pass + passes] = elements
         passes += 1

@@ -25,6 +25,7 @@ not published; see ``hwconfigs/loas.yaml``.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -75,8 +76,17 @@ class CacheConfig(Block):
             problems["line_bytes"] = "must be a whole number of accesses of width_bits"
         if self.stream_ways >= self.ways:
             problems["stream_ways"] = "must leave at least one of the ways to the cache"
-        if not problems and self.usable_bytes % (self.banks * self.ways * self.line_bytes):
-            problems["size_kib"] = "the usable capacity must be a multiple of banks x ways x line_bytes"
+        whole = self.banks * self.ways * self.line_bytes
+        if not problems and self.usable_bytes % whole:
+            halves = 2 if self.double_buffer else 1
+            # Sizes are whole KiB, too.
+            step = math.lcm(whole * halves, 1024) // 1024
+            below = self.size_kib // step * step
+            nearest = f"{below} or {below + step}" if below else f"{step}"
+            problems["size_kib"] = (
+                f"{'half of it, which one layer can use,' if self.double_buffer else 'it'} must be a multiple of "
+                f"banks x ways x line_bytes, {whole} bytes; nearest: {nearest}"
+            )
         if problems:
             raise CrossFieldError(problems)
         return self

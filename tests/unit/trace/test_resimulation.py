@@ -12,6 +12,8 @@ from archsim.trace import resimulation as room
 from tests.small_traces import LABELS, contents, every_kind, every_operation, kinds, tiny
 from tests.twins import trace as twin
 
+RESETS = ["hard", "soft", "soft_before_leak", "soft_after_leak"]
+
 
 def timed(trace, operation):
     rank = 2 + len(operation.input_shapes[0])
@@ -85,11 +87,13 @@ def _bare(operation):
 @settings(max_examples=200, deadline=None)
 @given(
     currents=st.lists(st.integers(-(2**20), 2**20), min_size=1, max_size=16), threshold=st.integers(1, 2**20),
-    leak_shift=st.integers(0, 8), fraction_bits=st.integers(0, 20), reset=st.sampled_from(["hard", "soft"]),
-    masked=st.booleans(),
+    leak_shift=st.integers(0, 8), fraction_bits=st.integers(0, 20), reset=st.sampled_from(RESETS),
+    masked=st.booleans(), subtracts=st.booleans(), at_threshold=st.booleans(),
 )  # fmt: skip
-def test_any_neuron(currents, threshold, leak_shift, fraction_bits, reset, masked):
-    neuron = Neuron("lif", np.array([threshold]), leak_shift, fraction_bits, reset, masked)
+def test_any_neuron(currents, threshold, leak_shift, fraction_bits, reset, masked, subtracts, at_threshold):
+    neuron = Neuron(
+        "lif", np.array([threshold]), leak_shift, fraction_bits, reset, masked, subtracts, at_threshold
+    )  # fmt: skip
     expected = twin.neuron(neuron, currents, 0)
     assert room.fire(neuron, np.array(currents).reshape(-1, 1, 1))[:, 0, 0].tolist() == expected
 
@@ -112,6 +116,29 @@ def test_a_neuron_by_hand():
     late = np.array([8, 8, 9]).reshape(3, 1, 1)
     assert room.fire(soft, late).ravel().tolist() == [False, True, True]
     assert room.fire(neuron, late).ravel().tolist() == [False, True, False]
+
+
+def test_leaks_and_resets_by_hand():
+    """T = 3, h = 10, three quarters stay (l = 2, subtracts), f = 4. Currents 8, 6, x; potentials in sixteenths.
+
+    t0: X = 128, h << f = 160, u = 128 - 32 = 96. t1: X = 96 + 96 = 192: spike. Then u = 0 (hard), 32 (soft),
+    32 - 8 = 24 (before the leak), 192 - 48 - 160 = -16 (after it). At t2 a current of 8, 9, 11 gives
+    X = 128, 144, 176 plus u: hard spikes from 11 on, soft at 9 (176) but not at 8 (160), before_leak at 9 (168), not
+    at 8, after_leak at 11 only just meets the threshold (160).
+    """
+    spikes = {}
+    for reset in RESETS:
+        for at_threshold in (False, True):
+            neuron = Neuron("lif", np.array([10]), 2, 4, reset, False, True, at_threshold)
+            spikes[reset, at_threshold] = [
+                bool(room.fire(neuron, np.array([8, 6, last]).reshape(3, 1, 1))[2, 0, 0]) for last in (8, 9, 11)
+            ]
+    assert spikes == {
+        ("hard", False): [False, False, True], ("hard", True): [False, False, True],
+        ("soft", False): [False, True, True], ("soft", True): [True, True, True],
+        ("soft_before_leak", False): [False, True, True], ("soft_before_leak", True): [False, True, True],
+        ("soft_after_leak", False): [False, False, False], ("soft_after_leak", True): [False, False, True],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -75,15 +75,20 @@ def test_saved_and_loaded(trace, tmp_path):
 @given(
     seed=st.integers(0, 2**32), timesteps=st.integers(1, 16), images=st.integers(1, 3), channels=st.integers(1, 9),
     height=st.integers(1, 7), width=st.integers(1, 7), density=st.floats(0, 1), outputs=st.integers(1, 5),
-    reset=st.sampled_from(["hard", "soft"]), masked=st.booleans(), kernel=st.integers(1, 3), stride=st.integers(1, 3),
+    reset=st.sampled_from(["hard", "soft", "soft_before_leak", "soft_after_leak"]), masked=st.booleans(),
+    subtracts=st.booleans(), at_threshold=st.booleans(), kernel=st.integers(1, 3), stride=st.integers(1, 3),
 )  # fmt: skip
 def test_any_convolution(
-    tmp_path_factory, seed, timesteps, images, channels, height, width, density, outputs, reset, masked, kernel, stride
-):
+    tmp_path_factory, seed, timesteps, images, channels, height, width, density, outputs, reset, masked, subtracts,
+    at_threshold, kernel, stride,
+):  # fmt: skip
     generator = np.random.default_rng(seed)
     spikes = generator.random((timesteps, images, channels, height, width)) < density
     weight = generator.integers(-128, 128, (outputs, channels, kernel, kernel), dtype=np.int8)
-    neuron = lif(outputs, 100, timesteps=timesteps, reset=reset, mask_fire_once=masked)
+    neuron = lif(
+        outputs, 100, timesteps=timesteps, reset=reset, mask_fire_once=masked, leak_subtracts=subtracts,
+        fires_at_threshold=at_threshold,
+    )  # fmt: skip
     layer = Operation(
         "a", "conv2d", ("in",), "out", stride=(stride, 1), padding=(1, 1), weight=weight, neuron=neuron,
         bias=generator.integers(-(2**31), 2**31, outputs),

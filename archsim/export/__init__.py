@@ -1,0 +1,36 @@
+"""From training tools to traces: SpikingJelly, snnTorch, plain PyTorch (``from_torch``) and NIR (``from_nir``).
+
+A trained network is floating-point, a trace is integers. ``torch_tracing`` and ``nir_graph`` read a model into a float
+``Network`` (``network``); ``quantisation`` turns that into integers, runs it on the same inputs, and returns an
+``Exported`` that says how far the two are apart. Spikes in the trace are those of the integer network, so a machine
+that computes the trace has 0 mismatches by construction.
+
+The frameworks are optional and imported when used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from archsim.export.network import SpikingNeuron
+    from archsim.export.nir_graph import from_nir
+    from archsim.export.quantisation import Exported, LayerError
+    from archsim.export.torch_tracing import from_torch
+
+__all__ = ["Exported", "LayerError", "SpikingNeuron", "from_nir", "from_torch"]
+
+_HOMES = {
+    "Exported": "quantisation",
+    "LayerError": "quantisation",
+    "SpikingNeuron": "network",
+    "from_nir": "nir_graph",
+    "from_torch": "torch_tracing",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,449 @@
+"""From a float network to integers, and how far apart the two are.
+
+Weights of an output channel c are ``round(w / s[c])`` and fit ``weight_bits``. A neuron only compares, so s[c] is free:
+with r its threshold and w its largest weight, ``h = floor(r (2^(bits-1) - 1) / w)`` is its integer threshold and
+``s[c] = r / h`` the scale, which makes the threshold exact and costs hardware nothing. What is added must have one
+scale, so the branches of a sum share theirs; a branch of spikes is brought to it by a 1x1 convolution with one weight a
+channel. Layers without neurons (the read-out) have one scale for all channels, so that the largest integer is the
+largest real number. Biases are rounded in units of s[c].
+
+A decay d becomes a shift: d = 1, 2^-l or 1 - 2^-l, l = 1 to 8. Potentials keep ``l (T - 1)`` fraction bits, which loses
+nothing, but at most ``FRACTION_BITS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import TraceError, UsageError
+from archsim.export.network import Network, Node, Real, fold, per_channel
+from archsim.trace.model import Neuron, Operation, Trace
+from archsim.trace.resimulation import compute
+from archsim.trace.schema import MAX_LEAK_SHIFT
+
+# A fraction bit is 2^-16 of a weight's unit, itself a hundredth of the threshold and less.
+FRACTION_BITS = 16
+# Thresholds beyond this belong to channels whose weights are next to nothing.
+LARGEST_THRESHOLD = 1 << 20
+# How far a decay may be from a shift and count as equal: float32 has 24 bits.
+SAME_DECAY = 1e-6
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """How a layer of the trace differs from the float model's, on the inputs of the export.
+
+    ``weight_error`` is the root mean square of what rounding did to the weights, over that of the weights;
+    ``differing`` the share of its outputs (spikes of neurons) that are not the float model's.
+    """
+
+    layer: str
+    op: str
+    weight_error: float | None
+    float_density: float | None
+    density: float | None
+    differing: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """The integer network on the inputs as a ``trace``, and the stated error: per layer, and the share of inputs whose
+    class (the largest sum over time of the last layer) is the float model's; None where the last layer has no classes.
+    """
+
+    trace: Trace
+    layers: tuple[LayerError, ...]
+    class_agreement: float | None
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{'layer':24} {'op':8} {'weight error':>12} {'density':>8} {'in float':>8} {'differing':>9}"]
+        for row in self.layers:
+            shares = (row.weight_error, row.density, row.float_density, row.differing)
+            cells = ["" if share is None else f"{100 * share:.2f} %" for share in shares]
+            lines.append(f"{row.layer:24} {row.op:8} {cells[0]:>12} {cells[1]:>8} {cells[2]:>8} {cells[3]:>9}")
+        if self.class_agreement is not None:
+            lines.append(
+                f"same class as the float model: {100 * self.class_agreement:.2f} % of {self.trace.images} inputs"
+            )
+        return "\n".join([*lines, *self.notes])
+
+
+def export(
+    network: Network,
+    *,
+    name: str,
+    provenance: Mapping[str, Any],
+    weight_bits: int = 8,
+    input_bits: int = 8,
+    input_scale: float | None = None,
+    approximate_leak: bool = False,
+) -> Exported:
+    """Quantise ``network``, run it on its inputs and compare; ``UsageError`` with all that a trace cannot hold."""
+    if not 2 <= weight_bits <= 8:
+        raise UsageError(f"weight_bits: got {weight_bits}; allowed: 2 to 8")
+    if not 1 <= input_bits <= 16:
+        raise UsageError(f"input_bits: got {input_bits}; allowed: 1 to 16")
+    problems = [
+        f"{node.name}: weights that are not finite"
+        for node in network.nodes.values()
+        if not all(np.isfinite(array).all() for array in (node.weight, node.bias) if array is not None)
+    ]
+    problems += fold(network)
+    _weigh_spikes(network)
+    quantiser = _Quantiser(network, weight_bits, approximate_leak)
+    problems += quantiser.problems
+    if problems:
+        raise UsageError(problems)
+    inputs, scale, kind = _integer_inputs(network, input_bits, input_scale)
+    quantiser.scales[_input_of(network).name] = np.array(scale)
+    operations = quantiser.operations()
+    if quantiser.problems:
+        raise UsageError(quantiser.problems)
+    source = _input_of(network).name
+    tensors = _run(operations, {source: inputs}, network.timesteps, {source: kind} if kind else {})
+    layers = quantiser.errors(operations, tensors)
+    agreement = _class_agreement(network, operations, tensors)
+    notes = (*network.notes, *quantiser.notes)
+    details = {
+        "spikes_that_differ_from_the_float_model": {
+            row.layer: round(row.differing, 6) for row in layers if row.differing is not None
+        },
+        "weight_error": {row.layer: round(row.weight_error, 6) for row in layers if row.weight_error is not None},
+        "same_class_as_the_float_model": agreement,
+        "scales": "one per output channel, folded into its threshold",
+        **({"notes": list(notes)} if notes else {}),
+    }
+    labels = {"kind": "trained", "weights": "trained", **provenance}
+    labels["details"] = {**labels.get("details", {}), **details}
+    trace = Trace(
+        network=name, timesteps=network.timesteps, operations=operations, tensors=tensors, provenance=labels,
+        kinds={source: kind} if kind else {}, scales={} if inputs.dtype == np.bool_ or kind else {source: scale},
+    )  # fmt: skip
+    return Exported(trace, layers, agreement, notes)
+
+
+def nearest_leak(decay: float) -> tuple[float, int, bool]:
+    """The decay closest to ``decay`` that a trace has, its shift (0: no leak), and whether the shift is subtracted."""
+    choices = [(1.0, 0, False)]
+    for shift in range(1, MAX_LEAK_SHIFT + 1):
+        choices += [(2.0**-shift, shift, False), (1 - 2.0**-shift, shift, True)]
+    return min(choices, key=lambda choice: abs(choice[0] - decay))
+
+
+def _is_shift(decay: float) -> bool:
+    return abs(nearest_leak(decay)[0] - decay) <= SAME_DECAY
+
+
+def leak_problems(nodes: Mapping[str, Node], approximate_leak: bool) -> list[str]:
+    """The neurons whose decay no shift gives, unless the nearest one may be taken."""
+    return [
+        f"{node.name}: a decay of {node.neuron.decay:.6g} a timestep is no shift; allowed: 1, 2^-l and 1 - 2^-l,"
+        f" nearest {nearest_leak(node.neuron.decay)[0]:.6g}; approximate_leak takes that and states the error"
+        for node in nodes.values()
+        if node.neuron is not None and not _is_shift(node.neuron.decay) and not approximate_leak
+    ]
+
+
+def _input_of(network: Network) -> Node:
+    return next(node for node in network.nodes.values() if node.op == "input")
+
+
+def _integer_inputs(network: Network, bits: int, scale: float | None) -> tuple[NDArray[Any], float, str]:
+    """Inputs as a trace stores them, the real value of one unit, and their kind where the array does not tell."""
+    values = network.inputs
+    timed = values.ndim in (3, 5)
+    whole = bool((values == np.round(values)).all())
+    if timed and scale is None and whole and values.min() >= 0 and values.max() <= 1:
+        return values.astype(np.bool_), 1.0, ""
+    if timed and scale is None and whole and np.abs(values).max() <= 1:
+        return values.astype(np.int8), 1.0, "signed_spike"
+    signed = bool(values.min() < 0)
+    largest = (1 << (bits - signed)) - 1
+    dtype = (np.int8 if signed else np.uint8) if bits <= 8 else np.int16 if signed or bits < 16 else np.int32
+    if scale is None:
+        scale = 1.0 if whole and np.abs(values).max() <= largest else float(np.abs(values).max()) / largest
+    integers = np.round(values / scale)
+    if np.abs(integers).max() > largest:
+        got = f"{np.abs(integers).max():.0f}"
+        raise UsageError(
+            f"input_scale: in units of {scale:g} the inputs reach {got}; allowed with {bits} bits: {largest}"
+        )
+    error = float(np.abs(integers * scale - values).max())
+    if error > 1e-6 * float(np.abs(values).max()):
+        network.notes.append(f"inputs: rounded to {bits} bits, off by at most {error:.3g}")
+    return integers.astype(dtype), scale, ""
+
+
+def _weigh_spikes(network: Network) -> None:
+    """Sums of weighted currents and spikes: give the spikes weights, so that both can have one scale."""
+    for node in list(network.nodes.values()):
+        if node.op != "add":
+            continue
+        plain = [source for source in node.inputs if not _weighted(network, source)]
+        if not plain or len(plain) == len(node.inputs):
+            continue
+        renamed = {source: f"{node.name}.{position}" for position, source in enumerate(node.inputs) if source in plain}
+        before: dict[str, Node] = {}
+        for key, other in network.nodes.items():
+            if key == node.name:
+                for source, name in renamed.items():
+                    before[name] = _identity(network.nodes[source], name)
+                    network.notes.append(f"{node.name}: the spikes of {source} get a weight, by a layer {name}")
+                other = replace(node, inputs=tuple(renamed.get(source, source) for source in node.inputs))
+            before[key] = other
+        network.nodes = before
+
+
+def _identity(source: Node, name: str) -> Node:
+    channels = source.shape[0]
+    one = np.eye(channels)
+    if len(source.shape) == 3:
+        return Node(name, "conv2d", (source.name,), source.shape, weight=one.reshape(channels, channels, 1, 1))
+    return Node(name, "linear", (source.name,), source.shape, weight=one)
+
+
+def _weighted(network: Network, name: str) -> bool:
+    """Does the node hold weighted sums, whose scale can be chosen?"""
+    node = network.nodes[name]
+    if node.op in ("conv2d", "linear"):
+        return True
+    return node.op in ("add", "max_pool", "concat") and any(_weighted(network, source) for source in node.inputs)
+
+
+class _Quantiser:
+    """Chooses scales and writes the operations. ``scales`` has the real value of one unit of each node, [C] or one."""
+
+    def __init__(self, network: Network, weight_bits: int, approximate_leak: bool) -> None:
+        self.network = network
+        self.bits = weight_bits
+        self.largest = (1 << (weight_bits - 1)) - 1
+        self.problems = leak_problems(network.nodes, approximate_leak)
+        self.notes = [
+            f"{node.name}: a decay of {node.neuron.decay:.6g} is taken as {nearest_leak(node.neuron.decay)[0]:.6g}"
+            for node in network.nodes.values()
+            if node.neuron is not None and not _is_shift(node.neuron.decay)
+        ]
+        self.scales: dict[str, Real] = {}
+        self.weight_errors: dict[str, float] = {}
+        self._open: set[str] = set()
+        self.groups = self._groups()
+
+    def _groups(self) -> dict[str, str]:
+        """For each node of weighted sums the first of those that must have the same scale."""
+        leader: dict[str, str] = {}
+
+        def find(name: str) -> str:
+            while leader[name] != name:
+                name = leader[name]
+            return name
+
+        for node in self.network.nodes.values():
+            leader[node.name] = node.name
+            if node.op in ("add", "max_pool"):
+                for source in node.inputs:
+                    if _weighted(self.network, source):
+                        leader[find(node.name)] = find(source)
+        return {name: find(name) for name in leader}
+
+    def _group_scale(self, leader: str) -> Real:
+        """The scale [C] of a group of weighted sums: that of the first neuron that reads one, or one for all."""
+        nodes = self.network.nodes
+        members = [nodes[name] for name, first in self.groups.items() if first == leader]
+        largest = np.max([self._largest_weight(node) for node in members if node.weight is not None], axis=0)
+        neurons = [
+            (reader, node) for node in members for reader in self.network.readers(node.name) if reader.op == "neuron"
+        ]
+        if not neurons:
+            return np.full(len(largest), float(largest.max() or 1) / self.largest)
+        reader, node = neurons[0]
+        assert reader.neuron is not None
+        threshold = self._thresholds(reader, node.shape)
+        with np.errstate(divide="ignore"):
+            units = np.floor(threshold * self.largest / largest * (1 + 1e-12))
+        # A channel without weights still compares its bias with its threshold.
+        units = np.where(largest == 0, self.largest, np.minimum(units, LARGEST_THRESHOLD))
+        if units.min() < 1:
+            channel = int(units.argmin())
+            self.problems.append(
+                f"{reader.name}: the threshold of channel {channel}, {threshold[channel]:.4g}, is below one step of"
+                f" {self.bits}-bit weights that reach {largest[channel]:.4g}"
+            )
+            units = np.maximum(units, 1)
+        scale: Real = threshold / units
+        return scale
+
+    def _largest_weight(self, node: Node) -> Real:
+        weight = self._effective_weight(node)
+        largest: Real = np.abs(weight).reshape(len(weight), -1).max(1)
+        return largest
+
+    def _effective_weight(self, node: Node) -> Real:
+        """Weights for integer inputs: times the real value of the input's unit."""
+        assert node.weight is not None
+        (source,) = node.inputs
+        scale = self.scale(source)
+        if scale.ndim == 0:
+            return node.weight * scale
+        if node.op == "conv2d":
+            return node.weight * scale.reshape(1, -1, 1, 1)
+        shape = self.network.nodes[source].shape
+        return node.weight * np.repeat(scale, node.weight.shape[1] // shape[0])
+
+    def scale(self, name: str) -> Real:
+        """The real value of one unit of the node ``name``: one number, or one a channel."""
+        if name not in self.scales:
+            node = self.network.nodes[name]
+            if _weighted(self.network, name) and node.op != "concat":
+                leader = self.groups[name]
+                if leader in self._open:
+                    raise UsageError(
+                        f"{name}: a sum of {leader} and of what weights make of it; allowed: neurons between"
+                    )
+                self._open.add(leader)
+                scale = self._group_scale(leader)
+                for member, first in self.groups.items():
+                    if first == leader:
+                        self.scales[member] = scale
+            elif node.op == "neuron":
+                self.scales[name] = np.array(1.0)
+            else:
+                parts = [self.scale(source) for source in node.inputs]
+                shapes = [self.network.nodes[source].shape for source in node.inputs]
+                if node.op == "concat" and any(part.ndim or part != 1 for part in parts):
+                    spread = [np.broadcast_to(part, shape[0]) for part, shape in zip(parts, shapes, strict=True)]
+                    self.scales[name] = np.concatenate(spread)
+                else:
+                    self.scales[name] = parts[0]
+        return self.scales[name]
+
+    def _thresholds(self, reader: Node, shape: tuple[int, ...]) -> Real:
+        """Real thresholds [C] of a neuron node."""
+        assert reader.neuron is not None
+        full = np.broadcast_to(per_channel(reader.neuron.threshold, shape), shape)
+        columns = full.reshape(shape[0], -1)
+        if (columns != columns[:, :1]).any():
+            self.problems.append(f"{reader.name}: thresholds differ within a channel; a trace has one a channel")
+        if columns.min() <= 0:
+            self.problems.append(f"{reader.name}: a threshold of {columns.min():.4g} above rest; allowed: above zero")
+            return np.ones(shape[0])
+        first: Real = columns[:, 0]
+        return first
+
+    def operations(self) -> list[Operation]:
+        """The network as operations; a neuron belongs to the sum before it where nothing else reads that."""
+        network, found = self.network, []
+        fused = {
+            node.inputs[0]
+            for node in network.nodes.values()
+            if node.op == "neuron"
+            and network.nodes[node.inputs[0]].op in ("conv2d", "linear", "add")
+            and len(network.readers(node.inputs[0])) == 1
+        }
+        for node in network.nodes.values():
+            if node.op == "input" or node.name in fused:
+                continue
+            neuron, summed = None, node
+            if node.op == "neuron":
+                neuron = self._neuron(node)
+                summed = network.nodes[node.inputs[0]]
+                if summed.name not in fused:
+                    summed = Node(node.name, "add", node.inputs, node.shape)
+            found.append(self._operation(summed, node.name, neuron))
+        return found
+
+    def _neuron(self, node: Node) -> Neuron:
+        assert node.neuron is not None
+        _, shift, subtracts = nearest_leak(node.neuron.decay)
+        source = self.network.nodes[node.inputs[0]]
+        scale = np.broadcast_to(self.scale(source.name), source.shape[0])
+        threshold = np.round(self._thresholds(node, source.shape) / scale)
+        reset = node.neuron.reset if shift or node.neuron.reset == "hard" else "soft"
+        return Neuron(
+            "lif" if shift else "if", np.maximum(threshold, 1).astype(np.int64), shift,
+            min(shift * (self.network.timesteps - 1), FRACTION_BITS), reset, leak_subtracts=subtracts,
+            fires_at_threshold=node.neuron.fires_at_threshold,
+        )  # fmt: skip
+
+    def _operation(self, node: Node, output: str, neuron: Neuron | None) -> Operation:
+        op = {"max_pool": "pool"}.get(node.op, node.op)
+        weight = bias = None
+        if node.weight is not None:
+            scale = np.broadcast_to(self.scale(node.name), len(node.weight))
+            column = scale.reshape(-1, *(1,) * (node.weight.ndim - 1))
+            real = self._effective_weight(node)
+            weight = np.clip(np.round(real / column), -self.largest, self.largest)
+            power = float(np.sqrt((real**2).sum()))
+            self.weight_errors[node.name] = (
+                float(np.sqrt(((weight * column - real) ** 2).sum())) / power if power else 0.0
+            )
+            if node.bias is not None and node.bias.any():
+                bias = np.round(node.bias / scale).astype(np.int64)
+        uniform = node.weight is not None and neuron is None
+        return Operation(
+            node.name, op, node.inputs, output, node.kernel, node.stride, node.padding,
+            weight=None if weight is None else weight.astype(np.int8), weight_bits=self.bits,
+            weight_scale=float(np.max(self.scale(node.name))) if uniform else 1.0, bias=bias, neuron=neuron,
+        )  # fmt: skip
+
+    def errors(self, operations: list[Operation], tensors: Mapping[str, NDArray[Any]]) -> tuple[LayerError, ...]:
+        """One row an operation that has weights or neurons."""
+        rows = []
+        for operation in operations:
+            real, integer = self.network.recorded.get(operation.output), tensors[operation.output]
+            density = float_density = differing = None
+            if operation.neuron is not None:
+                density = float(integer.mean())
+                if real is not None:
+                    float_density, differing = float(real.mean()), float((real.astype(np.bool_) != integer).mean())
+            if operation.neuron is not None or operation.weight is not None:
+                error = self.weight_errors.get(operation.name)
+                rows.append(LayerError(operation.name, operation.op, error, float_density, density, differing))
+        return tuple(rows)
+
+
+def _run(
+    operations: list[Operation], tensors: Mapping[str, NDArray[Any]], timesteps: int, kinds: Mapping[str, str]
+) -> dict[str, NDArray[Any]]:
+    """All tensors of the integer network, by the rules that verify a trace."""
+    known = dict(tensors)
+    for operation in operations:
+        inputs = {name: known[name] for name in operation.inputs}
+        try:
+            alone = Trace(
+                network=operation.name, timesteps=timesteps, operations=[operation], tensors=inputs,
+                provenance={"kind": "trained", "weights": "trained"},
+                kinds={name: kind for name, kind in kinds.items() if name in inputs},
+            )  # fmt: skip
+        except TraceError as error:
+            raise UsageError(
+                [f"{operation.name}: {problem.removeprefix('trace: ')}" for problem in error.problems]
+            ) from None
+        (resolved,) = alone.operations
+        output = compute(resolved, [alone.operand(name) for name in operation.inputs], timesteps)
+        if output.dtype != np.bool_:
+            static = operation.neuron is None and all(array.ndim in (2, 4) for array in inputs.values())
+            output = output[0] if static else np.ascontiguousarray(output)
+            if np.abs(output).max() >= 1 << 31:
+                raise UsageError(f"{operation.name}: sums reach {int(np.abs(output).max()):,}; allowed: 32 bits")
+            output = output.astype(np.int32)
+        known[operation.output] = output
+    return known
+
+
+def _class_agreement(
+    network: Network, operations: list[Operation], tensors: Mapping[str, NDArray[Any]]
+) -> float | None:
+    """Share of inputs for which the last layer's largest sum over time is in the same place."""
+    read = {name for operation in operations for name in operation.inputs}
+    ends = [operation.output for operation in operations if operation.output not in read]
+    if len(ends) != 1 or len(network.nodes[ends[0]].shape) != 1 or ends[0] not in network.recorded:
+        return None
+    real, integer = network.recorded[ends[0]], tensors[ends[0]]
+    classes = [values.sum(0) if values.ndim == 3 else values for values in (real, integer.astype(np.float64))]
+    return float((classes[0].argmax(1) == classes[1].argmax(1)).mean())

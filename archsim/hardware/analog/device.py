@@ -1,0 +1,302 @@
+"""Memory devices of crossbar arrays: what becomes of a conductance that was meant.
+
+A cell of ``bits`` bits holds a level l, meant as the conductance
+
+    G = G_off + (G_on - G_off) l / (2^bits - 1),        G_on = 1 / r_on,  G_off = 1 / r_off,
+
+and is read at another one. The effects, in their order, x = G / G_on, z a fresh draw from N(0, 1) for every cell:
+
+    stuck        with probability ``off`` the cell is at G_off for good, with ``on`` at G_on
+    programming  G (1 + sigma z), or G + G_on (c_0 + c_1 x + c_2 x^2 + ...) z
+    write noise  G + gamma sigma sqrt((G - G_off) (G_on - G)) z: none at either end
+    drift        G ((t + t_0) / t_0)^-nu, t seconds after t_0 seconds after programming; nu = |mean + spread z| of each
+                 cell, mean and spread by the ln of x as programmed was meant, within bounds
+    read noise   G (1 + sigma z), and 1/f noise G Q sqrt(ln((t + t_0 + t_r) / (2 t_r))) z of a read of t_r seconds,
+                 Q = min(q / x^exponent, most)
+
+No conductance is below zero. Everything but the read noise happens once for a programmed cell. All functions take
+conductances in siemens, any shape, and the generator that they draw from; each draws all its cells at once.
+
+A device file in ``devices/`` says all of it, every value with its source; a machine's file names one and may say
+otherwise, field by field::
+
+    device:
+      kind: pcm
+      read: {relative: 0.1}
+
+Sources: stuck cells, MNSIM 2.0; relative noises, notes on TReX and GLSVLSI 2023; write noise, notes on TxSim and
+ClipFormer; phase-change memory, aihwkit 1.2.0 (inference/noise/pcm.py). The order of effects is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, Self
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
+
+from archsim.hardware.loading import CORE_SCHEMA, Block, CrossFieldError
+
+Siemens = NDArray[np.float64]
+
+TINY = 1e-7
+"""The least x that a statistic by ln x is asked for: cells at zero have no logarithm (aihwkit's value)."""
+
+
+class Programming(Block):
+    """How far a programmed conductance is from the one that was meant."""
+
+    relative: float = Field(ge=0, le=10, description="sigma / mean of the programmed conductance")
+    by_state: tuple[float, ...] = Field(
+        max_length=8, description="coefficients c_0, c_1, ... of sigma / G_on as a polynomial in G / G_on; [] for none"
+    )
+
+
+class WriteNoise(Block):
+    """State-dependent noise of a write. Neither has a usual value, so none is assumed."""
+
+    gamma: float = Field(ge=0, le=100, description="strength")
+    sigma: float = Field(
+        ge=0, le=10, description="deviation for strength 1, in the middle of the range twice that of G"
+    )
+
+
+class Line(Block):
+    """A value by ln x, within bounds: slope ln x + offset."""
+
+    slope: float = Field(description="change by a factor e in x")
+    offset: float = Field(description="value at x = 1")
+    least: float = Field(ge=0, description="lower bound")
+    most: float = Field(ge=0, description="upper bound")
+
+    def at(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The value for every x > 0."""
+        return np.clip(self.slope * np.log(x) + self.offset, self.least, self.most)
+
+
+class Drift(Block):
+    """A power law of time, the exponent drawn for every cell."""
+
+    t0_s: float = Field(gt=0, le=1e6, description="reference time after programming [s]")
+    mean: Line = Field(description="mean of the exponent nu")
+    spread: Line = Field(description="standard deviation of the exponent from cell to cell")
+
+
+class Flicker(Block):
+    """1/f noise of a read, accumulated since programming."""
+
+    q: float = Field(ge=0, le=10, description="Q at x = 1")
+    exponent: float = Field(ge=0, le=10, description="fall of Q with x")
+    most: float = Field(ge=0, le=10, description="upper bound of Q")
+    read_ns: int = Field(ge=1, le=10**9, description="duration of a read t_r [ns]")
+
+
+class Read(Block):
+    """Noise of a read."""
+
+    relative: float = Field(ge=0, le=10, description="sigma / mean of the conductance")
+    flicker: Flicker | None = Field(description="1/f noise")
+    voltage_v: float = Field(gt=0, le=10, description="voltage of a driven row [V]")
+    cubic_per_v2: float = Field(ge=0, le=10, description="c of a cell's current G (V - c V^3); 0: a linear cell")
+
+
+class Stuck(Block):
+    """Shares of cells that cannot be programmed."""
+
+    off: float = Field(ge=0, le=1, description="share of cells stuck at G_off")
+    on: float = Field(ge=0, le=1, description="share of cells stuck at G_on")
+
+
+class Write(Block):
+    """What it takes to write a cell."""
+
+    voltage_v: float = Field(gt=0, le=100, description="voltage of a pulse [V]")
+    pulse_ns: int = Field(ge=1, le=10**9, description="duration of a pulse [ns]")
+    pulses: int = Field(ge=1, le=10**6, description="pulses to program a cell, write-verify included")
+    endurance: int | None = Field(ge=1, description="writes that a cell survives; null: no limit")
+
+
+class DeviceConfig(Block):
+    """A memory device: its file in ``devices/`` with a machine's own values in their places."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["kind"]))
+
+    kind: Literal["rram", "pcm", "fefet", "sram"] = Field(description="device file that says what is not said here")
+    r_on_ohm: float = Field(gt=0, le=1e15, description="resistance of the highest level [ohm]")
+    r_off_ohm: float = Field(gt=0, le=1e15, description="resistance of level 0 [ohm]")
+    bits: int = Field(ge=1, le=8, description="bits of a cell's level")
+    stuck: Stuck
+    programming: Programming
+    write_noise: WriteNoise | None = Field(description="state-dependent write noise; null: none")
+    drift: Drift | None = Field(description="null: none")
+    read: Read
+    write: Write
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _from_its_file(cls, said: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(said, Mapping) or said.get("kind") not in DEVICES:
+            return validate(said)
+        device = validate(_merge(device_file(said["kind"]), said))
+        _mark_defaults(device, said)
+        return device
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        problems = {}
+        if self.r_off_ohm <= self.r_on_ohm:
+            problems["r_off_ohm"] = f"must be above r_on_ohm, {self.r_on_ohm:g}"
+        if self.stuck.off + self.stuck.on > 1:
+            problems["stuck"] = f"shares must not add up to more than 1, got {self.stuck.off:g} + {self.stuck.on:g}"
+        if problems:
+            raise CrossFieldError(problems)
+        return self
+
+    @property
+    def g_on(self) -> float:
+        """Conductance of the highest level [S]."""
+        return 1 / self.r_on_ohm
+
+    @property
+    def g_off(self) -> float:
+        """Conductance of level 0 [S]."""
+        return 1 / self.r_off_ohm
+
+    @property
+    def g_level(self) -> float:
+        """Conductance from level to level [S]."""
+        return (self.g_on - self.g_off) / ((1 << self.bits) - 1)
+
+    @property
+    def ideal(self) -> bool:
+        """Whether cells are for ever what they were meant to be."""
+        read, programming = self.read, self.programming
+        reads = read.relative == read.cubic_per_v2 == 0 and read.flicker is None
+        writes = programming.relative == 0 and not any(programming.by_state) and self.write_noise is None
+        return reads and writes and self.stuck.off == self.stuck.on == 0 and self.drift is None
+
+    def write_ns(self, rows: int) -> int:
+        """Time to write ``rows`` rows, one after the other, all cells of a row at once [ns]."""
+        return rows * self.write.pulse_ns * self.write.pulses
+
+    def write_pj(self, conductance: Siemens) -> float:
+        """Energy to write cells to ``conductance``: V^2 G t for every pulse [pJ]."""
+        write = self.write
+        return float(write.voltage_v**2 * conductance.sum() * write.pulse_ns * write.pulses * 1e3)
+
+    def lifetime(self, writes: int) -> float:
+        """How often a job can be done that writes a cell ``writes`` times."""
+        return float("inf") if self.write.endurance is None or not writes else self.write.endurance / writes
+
+
+DEVICES = ("rram", "pcm", "fefet", "sram")
+
+
+class _Loader(yaml.SafeLoader):
+    """Numbers as in every file of archsim."""
+
+    yaml_implicit_resolvers = CORE_SCHEMA
+
+
+@cache
+def device_file(kind: str) -> Mapping[str, Any]:
+    """What the device file of ``kind`` says."""
+    text = (files("archsim.hardware.analog") / "devices" / f"{kind}.yaml").read_text(encoding="utf-8")
+    found: Mapping[str, Any] = _immutable(yaml.load(text, Loader=_Loader))
+    return found
+
+
+def _immutable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _immutable(item) for key, item in value.items()}
+    return tuple(map(_immutable, value)) if isinstance(value, list) else value
+
+
+def _merge(base: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with what was ``said`` in its place, block by block."""
+    merged = {**base, **said}
+    for key, value in base.items():
+        if isinstance(value, dict) and isinstance(said.get(key), Mapping):
+            merged[key] = _merge(value, said[key])
+    return merged
+
+
+def _mark_defaults(block: Block, said: Mapping[str, Any]) -> None:
+    """Values of ``block`` that nobody ``said`` are defaults."""
+    block.model_fields_set.intersection_update(said)
+    for name in block.model_fields_set:
+        if isinstance(said[name], Mapping):
+            _mark_defaults(getattr(block, name), said[name])
+
+
+# What happens to conductances, in this order.
+
+
+def target(level: NDArray[Any], device: DeviceConfig) -> Siemens:
+    """Conductances that integer levels mean; ValueError for a level that the cell does not have."""
+    top = (1 << device.bits) - 1
+    if level.size and not 0 <= level.min() <= level.max() <= top:
+        raise ValueError(f"levels from {level.min()} to {level.max()}; allowed: 0 to {top}")
+    return device.g_off + device.g_level * level.astype(np.float64)
+
+
+def stick(meant: Siemens, device: DeviceConfig, draw: np.random.Generator) -> Siemens:
+    """Stuck cells at the end where they stick."""
+    if device.stuck.off == device.stuck.on == 0:
+        return meant
+    luck = draw.random(meant.shape)
+    stuck_off = np.where(luck < device.stuck.off, device.g_off, meant)
+    return np.where(luck >= 1 - device.stuck.on, device.g_on, stuck_off)
+
+
+def program(meant: Siemens, device: DeviceConfig, draw: np.random.Generator) -> Siemens:
+    """Programming variation, then write noise."""
+    programming, noise = device.programming, device.write_noise
+    found = meant
+    if programming.relative:
+        found = found * (1 + programming.relative * draw.standard_normal(meant.shape))
+    if programming.by_state:
+        deviation = np.polynomial.polynomial.polyval(meant / device.g_on, programming.by_state)
+        found = found + device.g_on * deviation * draw.standard_normal(meant.shape)
+    found = np.maximum(found, 0)
+    if noise is not None:
+        room = np.maximum((found - device.g_off) * (device.g_on - found), 0)
+        found = found + noise.gamma * noise.sigma * np.sqrt(room) * draw.standard_normal(meant.shape)
+    return np.maximum(found, 0)
+
+
+def drift(
+    programmed: Siemens, meant: Siemens, device: DeviceConfig, time_s: float, draw: np.random.Generator
+) -> Siemens:
+    """``programmed`` cells after ``time_s``; their exponents go by what was ``meant``."""
+    law = device.drift
+    if law is None:
+        return programmed
+    x = np.maximum(meant / device.g_on, TINY)
+    nu = np.abs(law.mean.at(x) + law.spread.at(x) * draw.standard_normal(meant.shape))
+    return programmed * np.power((time_s + law.t0_s) / law.t0_s, -nu)
+
+
+def read_deviation(drifted: Siemens, programmed: Siemens, device: DeviceConfig, time_s: float) -> Siemens:
+    """Standard deviation of a read; 1/f noise goes by the conductance as ``programmed``, before the drift."""
+    relative, flicker = device.read.relative, device.read.flicker
+    if flicker is None:
+        return relative * drifted
+    t_read = flicker.read_ns * 1e-9
+    since = time_s + (device.drift.t0_s if device.drift else 0.0)
+    q = np.minimum(flicker.q / np.maximum((programmed / device.g_on) ** flicker.exponent, 1e-3), flicker.most)
+    accumulated = max(np.log((since + t_read) / (2 * t_read)), 0.0)
+    share: NDArray[np.float64] = np.sqrt(relative**2 + q**2 * accumulated)
+    return drifted * share
+
+
+def read(drifted: Siemens, deviation: Siemens, draw: np.random.Generator) -> Siemens:
+    """One read of cells whose reads have the ``deviation``."""
+    if not deviation.any():
+        return drifted
+    return np.maximum(drifted + deviation * draw.standard_normal(drifted.shape), 0)

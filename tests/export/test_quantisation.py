@@ -1,0 +1,202 @@
+"""Folding and rounding, on networks without any framework."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import archsim
+from archsim.errors import UsageError
+from archsim.export.network import Network, Node, SpikingNeuron, fold, run
+from archsim.export.quantisation import export, nearest_leak
+from archsim.trace import check_trace, save_trace
+
+HARDWARE = Path(__file__).parents[2] / "hwconfigs"
+LABELS = {"kind": "trained", "weights": "trained"}
+
+
+def chain(inputs, timesteps, *nodes):
+    """A network in which each node reads the one before it, unless it says otherwise."""
+    shape = inputs.shape[2:] if inputs.ndim in (3, 5) else inputs.shape[1:]
+    return Network(timesteps, inputs, {node.name: node for node in (Node("input", "input", (), shape), *nodes)})
+
+
+def outputs(network):
+    run(network)
+    return dict(network.recorded)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), kernel=st.integers(1, 3), stride=st.integers(1, 2), padding=st.integers(0, 1),
+    pool=st.integers(1, 3), step=st.integers(1, 3),
+)  # fmt: skip
+def test_a_folded_network_computes_the_same(seed, kernel, stride, padding, pool, step):
+    """conv, batch-norm, average pool, conv, pool, linear: fewer nodes and the same outputs, or a refusal."""
+    generator = np.random.default_rng(seed)
+    width = 12
+    side = (width - pool) // step + 1
+    out = (side + 2 * padding - kernel) // stride + 1
+    if out < 2:
+        return
+    network = chain(
+        generator.random((2, 2, 3, width, width)), 2,
+        Node(
+            "a", "conv2d", ("input",), (4, width, width), generator.normal(size=(4, 3, 3, 3)),
+            generator.normal(size=4), (3, 3), padding=(1, 1),
+        ),
+        Node("norm", "affine", ("a",), (4, width, width), generator.normal(size=4), generator.normal(size=4)),
+        Node("again", "affine", ("norm",), (4, width, width), generator.normal(size=4)),
+        Node("mean", "sum_pool", ("again",), (4, side, side), np.array(1 / pool**2), None, (pool, pool), (step, step)),
+        Node(
+            "b", "conv2d", ("mean",), (5, out, out), generator.normal(size=(5, 4, kernel, kernel)),
+            generator.normal(size=5), (kernel, kernel), (stride, stride), (padding, padding),
+        ),
+        Node("sum", "sum_pool", ("b",), (5, out // 2, out // 2), np.array(1.0), None, (2, 2), (2, 2)),
+        Node("c", "linear", ("sum",), (6,), generator.normal(size=(6, 5 * (out // 2) ** 2)), generator.normal(size=6)),
+    )  # fmt: skip
+    expected = outputs(copy.deepcopy(network))
+    problems = fold(network)
+    if padding and (pool != step or width % pool):
+        assert len(problems) == 1
+        assert "before the padded b" in problems[0]
+        return
+    assert problems == []
+    assert list(network.nodes) == ["input", "a", "b", "c"]
+    folded = outputs(network)
+    for name in ("b", "c"):
+        np.testing.assert_allclose(folded[name], expected[name], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [
+        (1.0, (1.0, 0, False)), (0.5, (0.5, 1, False)), (0.25, (0.25, 2, False)), (0.75, (0.75, 2, True)),
+        (0.9375, (0.9375, 4, True)), (0.9, (0.875, 3, True)), (0.95, (0.9375, 4, True)), (0.0, (2**-8, 8, False)),
+    ],
+)  # fmt: skip
+def test_nearest_leak(decay, expected):
+    assert nearest_leak(decay) == expected
+
+
+def test_thresholds_are_exact_and_weights_use_their_bits():
+    """Threshold 1.5, largest weights w 0.4 and 3: h = floor(1.5 * 127 / w) = 476 and 63; w h / 1.5 = 126.9 and 126."""
+    weight = np.array([[0.4, -0.1, 0.0], [3.0, 1.0, -2.0]])
+    spikes = np.ones((1, 1, 3))
+    network = chain(
+        spikes, 1, Node("fc", "linear", ("input",), (2,), weight),
+        Node("lif", "neuron", ("fc",), (2,), neuron=SpikingNeuron(1.0, 1.5)),
+    )  # fmt: skip
+    (operation,) = export(network, name="n", provenance=LABELS).trace.operations
+    assert operation.neuron.threshold.tolist() == [476, 63]
+    assert operation.weight.tolist() == [[127, -32, 0], [126, 42, -84]]
+
+
+def test_a_shortcut_of_spikes_gets_the_scale_of_the_branch():
+    """x = conv(s) + s against a threshold of 2: largest weight 1, h = 254, s = 2 / 254, so the shortcut weighs 127."""
+    spikes = (np.random.default_rng(0).random((3, 2, 2, 4, 4)) < 0.5).astype(float)
+    weight = np.random.default_rng(1).normal(0, 0.3, (2, 2, 1, 1)).clip(-0.9, 0.9)
+    network = chain(
+        spikes, 3, Node("conv", "conv2d", ("input",), (2, 4, 4), weight),
+        Node("sum", "add", ("conv", "input"), (2, 4, 4)),
+        Node("lif", "neuron", ("sum",), (2, 4, 4), neuron=SpikingNeuron(0.5, 2.0, fires_at_threshold=True)),
+    )  # fmt: skip
+    run(network)
+    exported = export(network, name="n", provenance=LABELS)
+    shortcut = exported.trace.operation("sum.1")
+    assert shortcut.weight[:, :, 0, 0].tolist() == [[127, 0], [0, 127]]
+    assert exported.trace.operation("sum").neuron.threshold.tolist() == [254, 254]
+    assert exported.layers[-1].differing == 0
+    assert any("sum.1" in note for note in exported.notes)
+    assert {check.mismatches for check in check_trace(exported.trace)} == {0}
+
+
+def test_a_machine_computes_an_exported_network(tmp_path):
+    """Every kind of leak and reset, residual sums and a pool, on LoAS: 0 mismatches."""
+    generator = np.random.default_rng(5)
+
+    def convolution(name, source, inputs, outputs):
+        weight = generator.normal(0, 0.4, (outputs, inputs, 3, 3))
+        return Node(name, "conv2d", (source,), (outputs, 6, 6), weight, None, (3, 3), (1, 1), (1, 1))
+
+    def cell(name, source, outputs, *more):
+        return Node(name, "neuron", (source,), (outputs, 6, 6), neuron=SpikingNeuron(*more))
+
+    network = chain(
+        (generator.random((4, 1, 3, 6, 6)) < 0.3).astype(float), 4,
+        convolution("a", "input", 3, 5), cell("lif1", "a", 5, 0.75, 1.0, "soft_after_leak"),
+        convolution("b", "lif1", 5, 5), cell("lif2", "b", 5, 0.875, 1.0, "soft_before_leak", True),
+        convolution("c", "lif2", 5, 5), Node("sum", "add", ("c", "lif1"), (5, 6, 6)),
+        cell("lif3", "sum", 5, 1.0, 1.0, "soft_after_leak"),
+        Node("pool", "max_pool", ("lif3",), (5, 3, 3), None, None, (2, 2), (2, 2)),
+        Node("fc", "linear", ("pool",), (4,), generator.normal(size=(4, 45))),
+    )  # fmt: skip
+    run(network)
+    exported = export(network, name="n", provenance=LABELS)
+    # The weights are not trained: what differs in a layer differs more in the next.
+    assert max(row.differing for row in exported.layers if row.differing is not None) < 0.1
+    assert all(row.density > 0.02 for row in exported.layers if row.density is not None)
+    save_trace(exported.trace, tmp_path / "n.npz")
+    summary = archsim.run(HARDWARE / "loas.yaml", tmp_path / "n.npz").summary()
+    assert summary["mismatches"] == 0
+    assert summary["layers_verified"] == summary["layers"] >= 4
+
+
+def test_all_that_a_trace_cannot_hold_is_said_at_once():
+    network = chain(
+        np.ones((1, 4, 4, 4)), 2,
+        Node("norm", "affine", ("input",), (4, 4, 4), np.ones(4)),
+        Node("mean", "sum_pool", ("norm",), (4, 2, 2), np.array(0.25), None, (2, 2), (2, 2)),
+        Node("one", "neuron", ("mean",), (4, 2, 2), neuron=SpikingNeuron(0.9, 1.0)),
+        Node("two", "neuron", ("one",), (4, 2, 2), neuron=SpikingNeuron(0.3, 1.0)),
+    )  # fmt: skip
+    with pytest.raises(UsageError) as caught:
+        export(network, name="n", provenance=LABELS)
+    starts = [problem.split(":")[0] for problem in caught.value.problems]
+    assert starts == ["norm", "mean", "one", "two"]
+    assert "decay of 0.9 " in caught.value.problems[2]
+    assert "nearest 0.875" in caught.value.problems[2]
+
+
+def test_thresholds_that_no_step_of_the_weights_reaches():
+    network = chain(
+        np.ones((1, 3)), 2, Node("fc", "linear", ("input",), (1,), np.array([[5.0, 1.0, 2.0]])),
+        Node("lif", "neuron", ("fc",), (1,), neuron=SpikingNeuron(1.0, 0.01)),
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=r"lif: the threshold of channel 0, 0\.01, is below one step"):
+        export(network, name="n", provenance=LABELS)
+
+
+@pytest.mark.parametrize(
+    ("values", "more", "dtype", "kind", "scale"),
+    [
+        (np.array([[0.0, 0.5, 1.0]]), {}, "uint8", "int", 1 / 255),
+        (np.array([[0.0, 3.0, 200.0]]), {}, "uint8", "int", 1.0),
+        (np.array([[-1.0, 0.25]]), {}, "int8", "int", 1 / 127),
+        (np.array([[0.0, 51 / 255]]), {"input_scale": 1 / 255}, "uint8", "int", 1 / 255),
+        (np.array([[[0.0, 1.0]], [[1.0, 1.0]]]), {}, "bool", "spike", 1.0),
+        (np.array([[[0.0, -1.0]], [[1.0, 1.0]]]), {}, "int8", "signed_spike", 1.0),
+        (np.array([[[0.0, 2.5]], [[1.0, 1.0]]]), {"input_bits": 16}, "int64", "int", 2.5 / 65535),
+    ],
+)  # fmt: skip
+def test_inputs(values, more, dtype, kind, scale):
+    network = chain(values, 2, Node("fc", "linear", ("input",), (1,), np.ones((1, values.shape[-1]))))
+    trace = export(network, name="n", provenance=LABELS, **more).trace
+    assert trace.tensor("input").dtype == dtype
+    assert trace.kind("input") == kind
+    assert trace.scale("input") == pytest.approx(scale)
+    # What the read-out computes is the real sum, in units of its weights.
+    (fc,) = trace.operations
+    sums = trace.tensor(fc.output) * fc.weight_scale
+    assert sums.ravel() == pytest.approx(values.sum(-1).ravel(), rel=0.02, abs=0.02)
+
+
+def test_inputs_beyond_their_bits():
+    network = chain(np.array([[0.0, 2.0]]), 1, Node("fc", "linear", ("input",), (1,), np.ones((1, 2))))
+    with pytest.raises(UsageError, match=r"input_scale: in units of 0\.004 the inputs reach 500"):
+        export(network, name="n", provenance=LABELS, input_scale=0.004)

@@ -1,0 +1,143 @@
+"""snnTorch: a trained network, and every neuron on a grid where float and integers must agree to the last spike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from archsim.errors import UsageError
+from archsim.export import from_torch
+from tests.export.frameworks import bars, differing, need, verified
+
+torch = need("torch")
+snn = need("snntorch")
+
+
+class Bars(torch.nn.Module):
+    """Two layers with snnTorch's defaults (soft reset, with delay), looping over time itself as in its tutorials."""
+
+    def __init__(self, beta, timesteps=5):
+        super().__init__()
+        self.timesteps = timesteps
+        self.conv = torch.nn.Conv2d(1, 6, 3, padding=1)
+        self.lif1 = snn.Leaky(beta=beta)
+        self.fc = torch.nn.Linear(6 * 4 * 4, 3)
+        self.lif2 = snn.Leaky(beta=beta)
+
+    def forward(self, pictures):
+        first, second, spikes = self.lif1.init_leaky(), self.lif2.init_leaky(), []
+        for _ in range(self.timesteps):
+            out, first = self.lif1(torch.nn.functional.max_pool2d(self.conv(pictures), 2), first)
+            out, second = self.lif2(self.fc(torch.flatten(out, 1)), second)
+            spikes.append(out)
+        return torch.stack(spikes)
+
+
+def trained(model, classes):
+    pictures, labels = (torch.as_tensor(array) for array in bars(96))
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(40):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(classes(model, pictures), labels).backward()
+        optimiser.step()
+    return model
+
+
+@pytest.fixture(scope="module", params=[0.875, 0.9])
+def model(request):
+    torch.manual_seed(1)
+    return trained(Bars(request.param), lambda model, pictures: model(pictures).sum(0))
+
+
+def test_a_trained_network(model, tmp_path):
+    """Its integer twin is right where it is right; the trace says how many spikes differ."""
+    pictures, labels = bars(100, seed=7)
+    with torch.no_grad():
+        right = (model(torch.as_tensor(pictures)).sum(0).argmax(1).numpy() == labels).mean()
+    assert right > 0.9
+    exported = from_torch(model, pictures, 5, input_scale=1 / 255, approximate_leak=True, name="bars")
+    trace = verified(exported, tmp_path)
+    predicted = trace.tensor("lif2").sum(0).argmax(1)
+    assert (predicted == labels).mean() > 0.9 * right
+    exact = float(model.lif1.beta) == 0.875
+    assert exported.class_agreement > (0.95 if exact else 0.85)
+    assert max(differing(exported).values()) < (0.01 if exact else 0.1)
+    assert ("lif1: a decay of 0.9 is taken as 0.875" in exported.notes) is not exact
+    details = trace.provenance["details"]
+    assert details["same_class_as_the_float_model"] == exported.class_agreement
+    assert details["spikes_that_differ_from_the_float_model"].keys() == differing(exported).keys()
+    assert trace.provenance["source"].startswith("snntorch ")
+    assert "fc " in str(exported)
+
+
+def test_a_decay_that_no_shift_gives_is_refused(model):
+    if float(model.lif1.beta) == 0.875:
+        assert from_torch(model, bars(2)[0], 5).notes == ()
+        return
+    with pytest.raises(UsageError) as caught:
+        from_torch(model, bars(2)[0], 5)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["lif1", "lif2"]
+    assert "a decay of 0.9 a timestep is no shift" in caught.value.problems[0]
+    assert "nearest 0.875" in caught.value.problems[0]
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5, 0.75, 0.25, 0.9375])
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("delay", [True, False])
+def test_each_neuron_exactly(beta, reset, delay, tmp_path):
+    """Weights of multiples of 1/64, the largest 127/64, threshold 1: integers are the float model times 64.
+
+    No spike may differ, although potentials meet the threshold exactly.
+    """
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(12, 20, bias=False)
+    # Without delay no potential may pass twice the threshold: see below.
+    largest = 8 if delay or reset == "zero" else 5
+    weights = torch.randint(-largest, largest + 1, (20, 12)) * 4.0
+    weights[:, 0] = 127
+    layer.weight.data = weights / 64
+    model = torch.nn.Sequential(
+        layer, snn.Leaky(beta=beta, threshold=1.0, reset_mechanism=reset, reset_delay=delay, init_hidden=True)
+    )
+    spikes = np.random.default_rng(3).random((4, 600, 12)) < 0.2
+    # The heavy weight serves the scale only.
+    spikes[:, :, 0] = False
+    exported = from_torch(model, spikes, 4)
+    trace = verified(exported, tmp_path)
+    (operation,) = trace.operations
+    assert operation.neuron.threshold.tolist() == [64] * 20
+    assert np.array_equal(operation.weight, weights)
+    assert differing(exported) == {"0": 0.0}
+    currents = trace.tensor("input").astype(int)[0] @ operation.weight.T.astype(int)
+    assert (currents == 64).any()
+    assert trace.tensor("1").sum() > 20
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"reset_mechanism": "none"}, "no reset"),
+        ({"graded_spikes_factor": 2.0}, "graded spikes"),
+        ({"beta": torch.tensor([0.5, 0.25, 0.5])}, "a beta for each neuron"),
+        ({"threshold": 0.0}, "a threshold of 0 above rest"),
+    ],
+)
+def test_neurons_that_a_trace_does_not_have(options, reason):
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), snn.Leaky(**({"beta": 0.5, "init_hidden": True} | options)))
+    with pytest.raises(UsageError, match=reason):
+        from_torch(model, np.ones((2, 4)), 2)
+
+
+def test_kinds_of_neurons_that_a_trace_does_not_have():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), snn.Synaptic(alpha=0.5, beta=0.5, init_hidden=True))
+    with pytest.raises(UsageError, match=r"1 \(Synaptic\): this kind of neuron"):
+        from_torch(model, np.ones((2, 4)), 2)
+
+
+def test_resets_that_lower_the_next_comparison():
+    """Without delay, a potential above twice the threshold is compared one threshold lower: that is noticed."""
+    layer = torch.nn.Linear(2, 2, bias=False)
+    layer.weight.data = torch.tensor([[3.2, 0.5], [0.5, 3.5]])
+    model = torch.nn.Sequential(layer, snn.Leaky(beta=1.0, reset_delay=False, init_hidden=True))
+    with pytest.raises(UsageError, match=r"1: .* of its spikes do not follow from its inputs"):
+        from_torch(model, np.array([[[1.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]]]), 4)

@@ -1,0 +1,327 @@
+"""Plain PyTorch: neurons of one's own, what happens between modules, and every refusal with its layer and reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from archsim.errors import UsageError
+from archsim.export import SpikingNeuron, from_torch
+from tests.export.frameworks import bars, differing, need, verified
+
+torch = need("torch")
+nn = torch.nn
+
+
+class Cell(nn.Module):
+    """A LIF neuron as people write it themselves: decay 1/2, hard reset, fires above 1."""
+
+    def __init__(self, decay=0.5):
+        super().__init__()
+        self.decay = decay
+        self.potential = None
+
+    def reset(self):
+        self.potential = None
+
+    def forward(self, current):
+        total = current if self.potential is None else current + self.decay * self.potential
+        spikes = (total > 1).to(current)
+        self.potential = total * (1 - spikes)
+        return spikes
+
+
+OWN = {Cell: lambda cell: SpikingNeuron(cell.decay, 1.0)}
+
+
+def conv(inputs, outputs, **more):
+    return nn.Conv2d(inputs, outputs, 3, padding=1, **more)
+
+
+def scaled(model, seed=0):
+    """Weights that make neurons spike."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * (1.5 if parameter.ndim == 1 else 0.6)
+    return model
+
+
+class Branches(nn.Module):
+    """Concatenation, a sum of currents, functional pools, a convolution with a group a channel, one pool used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell_a = conv(1, 4), Cell()
+        self.b, self.cell_b = conv(4, 4, groups=4), Cell()
+        self.c, self.d, self.cell_sum = conv(8, 5), conv(8, 5), Cell()
+        self.pool = nn.MaxPool2d(2)
+        self.fc = nn.Linear(5 * 2 * 2, 3)
+
+    def forward(self, x):
+        first = self.cell_a(self.a(x))
+        second = self.cell_b(self.b(first))
+        both = self.pool(torch.cat([first, second], dim=1))
+        total = self.cell_sum(self.c(both) + self.d(both))
+        return self.fc(nn.functional.avg_pool2d(total, 2).flatten(1)).softmax(-1)
+
+
+def test_branches(tmp_path):
+    pictures, _ = bars(20)
+    exported = from_torch(scaled(Branches()), pictures, 3, neurons=OWN, input_scale=1 / 255)
+    trace = verified(exported, tmp_path)
+    assert [(operation.name, operation.op) for operation in trace] == [
+        ("a", "conv2d"), ("b", "conv2d"), ("concat1", "concat"), ("pool", "pool"), ("c", "conv2d"), ("d", "conv2d"),
+        ("add1", "add"), ("fc", "linear"),
+    ]  # fmt: skip
+    assert trace.kind("concat1") == "spike"
+    assert max(differing(exported).values()) < 0.02
+    assert exported.class_agreement >= 0.9
+    grouped = trace.operation("b").weight
+    assert not grouped[~np.eye(4, dtype=bool)].any()
+
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell_a, self.b, self.cell_b, self.fc = conv(1, 3), Cell(), conv(3, 3), Cell(), nn.Linear(192, 4)
+
+    def forward(self, x):
+        spikes = self.cell_a(self.a(x))
+        out = self.cell_b(self.b(spikes))
+        out += spikes
+        return self.fc(out.flatten(1))
+
+
+def test_sums_in_place_in_double_precision(tmp_path):
+    """What was recorded stays as it was, although the sum overwrites it."""
+    exported = from_torch(scaled(InPlace()).double(), bars(10)[0].astype(float), 3, neurons=OWN)
+    trace = verified(exported, tmp_path)
+    assert trace.operation("add1").inputs == ("cell_b", "cell_a")
+    assert (trace.tensor("cell_a") & trace.tensor("cell_b")).any()
+    assert trace.tensor("add1").max() == 2
+
+
+def test_a_network_that_learns(tmp_path):
+    """Trained with a surrogate gradient, shown one timestep at a time; the integers keep its accuracy."""
+
+    class Surrogate(torch.autograd.Function):
+        @staticmethod
+        def forward(context, distance):
+            context.save_for_backward(distance)
+            return (distance > 0).float()
+
+        @staticmethod
+        def backward(context, gradient):
+            (distance,) = context.saved_tensors
+            return gradient * (1 - distance.abs()).clamp(min=0)
+
+    class Learning(Cell):
+        def forward(self, current):
+            total = current if self.potential is None else current + self.decay * self.potential
+            spikes = Surrogate.apply(total - 1)
+            self.potential = total * (1 - spikes)
+            return spikes
+
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        conv(1, 8, bias=False), nn.BatchNorm2d(8), Learning(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 3)
+    )
+    pictures, labels = (torch.as_tensor(array) for array in bars(96))
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(30):
+        model[2].reset()
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(sum(model(pictures) for _ in range(4)), labels).backward()
+        optimiser.step()
+    pictures, labels = bars(100, seed=5)
+    exported = from_torch(
+        model, pictures, 4, neurons={Learning: lambda cell: SpikingNeuron(cell.decay, 1.0)}, input_scale=1 / 255,
+        provenance={"dataset": "bars", "accuracy": 0.9},
+    )  # fmt: skip
+    trace = verified(exported, tmp_path)
+    assert (trace.tensor("5").sum(0).argmax(1) == labels).mean() > 0.9
+    assert exported.class_agreement > 0.97
+    assert max(differing(exported).values()) < 0.01
+    assert trace.provenance["dataset"] == "bars"
+
+
+def test_spikes_that_change_in_time_and_weights_of_few_bits(tmp_path):
+    model = scaled(nn.Sequential(nn.Linear(30, 40), Cell(), nn.Linear(40, 5)))
+    spikes = np.random.default_rng(0).random((6, 30, 30)) < 0.3
+    errors = []
+    for bits in (8, 4, 3):
+        exported = from_torch(model, spikes, 6, neurons=OWN, weight_bits=bits)
+        trace = verified(exported, tmp_path)
+        assert trace.kind("input") == "spike"
+        assert trace.operation("0").weight_bits == bits
+        errors.append(exported.layers[0].weight_error)
+    assert errors[0] < 0.01 < errors[1] < 0.2 < errors[2]
+
+
+class Loop(nn.Module):
+    """Its own loop over time, over [T, I, F] that it unpacks, with the first layer outside of the loop."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.cell, self.second = nn.Linear(6, 9), Cell(), nn.Linear(9, 4)
+
+    def forward(self, x):
+        currents = self.first(x)
+        return torch.stack([self.second(self.cell(current)) for current in currents]).mean(0)
+
+
+def test_a_loop_over_time(tmp_path):
+    model = scaled(Loop())
+    values = np.random.default_rng(0).random((5, 3, 6)) < 0.5
+    looped = from_torch(model, values, 5, neurons=OWN, loop=True)
+    verified(looped, tmp_path)
+    assert looped.class_agreement == 1.0
+    stepped = from_torch(nn.Sequential(model.first, model.cell, model.second), values, 5, neurons=OWN)
+    assert stepped.layers[0].differing == looped.layers[0].differing
+    assert np.array_equal(stepped.trace.tensor("1"), looped.trace.tensor("cell"))
+    with pytest.raises(UsageError, match=r"cell: reads part of a tensor \(time is taken apart with loop=True"):
+        from_torch(model, values, 5, neurons=OWN)
+
+
+class Bad(nn.Module):
+    """Everything that a trace cannot hold, in one network."""
+
+    def __init__(self):
+        super().__init__()
+        self.grown, self.cell1 = nn.Conv2d(1, 2, 3, dilation=2, padding=2), Cell()
+        self.stem, self.cell2 = conv(1, 2), Cell()
+        self.relu, self.after_relu = nn.ReLU(), conv(2, 2)
+        self.norm, self.after_norm = nn.BatchNorm2d(2), conv(2, 2)
+        self.scaled = conv(2, 2)
+        self.last = nn.Linear(8, 3)
+        self.slow = Cell(decay=0.3)
+        self.slow_in = conv(1, 2)
+
+    def forward(self, x):
+        self.cell1(self.grown(x))
+        spikes = self.cell2(self.stem(x))
+        self.after_relu(self.relu(self.stem(x)))
+        self.after_norm(self.norm(spikes))
+        self.scaled(spikes * 0.5)
+        self.slow(self.slow_in(x))
+        return self.last(spikes)
+
+
+def test_everything_that_is_wrong_is_said_at_once():
+    with pytest.raises(UsageError) as caught:
+        from_torch(scaled(Bad()), bars(3)[0], 2, neurons=OWN)
+    told = "\n".join(caught.value.problems)
+    for line in (
+        "grown (Conv2d): dilation (2, 2)",
+        "after_relu: reads the output of relu (ReLU), which a trace does not have",
+        "scaled: reads the output of torch's mul(), which a trace does not have",
+        "slow: a decay of 0.3 a timestep is no shift; allowed: 1, 2^-l and 1 - 2^-l, nearest 0.25",
+        "last (Linear): works on the last axis of [2, 8, 8]; allowed: after a Flatten",
+    ):
+        assert line in told
+    assert len(caught.value.problems) == 5
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.cell = nn.Linear(4, 4), nn.Linear(4, 4), Cell()
+
+    def forward(self, x):
+        return self.cell(self.b(self.cell(self.a(x))))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.back, self.cell, self.before = nn.Linear(4, 4), nn.Linear(4, 4), Cell(), None
+
+    def forward(self, x):
+        current = self.a(x)
+        if self.before is not None:
+            current = current + self.back(self.before)
+        self.before = self.cell(current)
+        return self.before
+
+
+class Wrong(Cell):
+    """Does not do what ``OWN`` says of its class."""
+
+    def forward(self, current):
+        return super().forward(current * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Twice(), "cell: has two inputs, a and b, in one state"),
+        (Recurrent(), "cell: has two inputs, a and add1, in one state"),
+        (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), "2: reads the output of 1"),
+        (nn.Sequential(nn.Linear(4, 4)), "no spiking neurons that archsim knows"),
+        (nn.Sequential(nn.Linear(4, 4), Wrong()), "1: .* of its spikes do not follow from its inputs"),
+        (nn.Sequential(nn.Linear(5, 4), Cell()), r"the model failed on inputs of the shape \[2, 4\], RuntimeError"),
+        (nn.Sequential(nn.Linear(4, 4), Cell(decay=0.3)), "1: a decay of 0.3 a timestep is no shift"),
+    ],
+)  # fmt: skip
+def test_refusals(model, reason):
+    inputs = np.random.default_rng(0).random((2, 4))
+    own = OWN | {Wrong: OWN[Cell]}
+    with pytest.raises(UsageError, match=reason):
+        from_torch(scaled(model), inputs, 3, neurons=own)
+
+
+@pytest.mark.parametrize(
+    ("shape", "timesteps", "more", "reason"),
+    [
+        ((2, 4), 0, {}, "T: got 0; allowed: 1 to 16"),
+        ((2, 4), 17, {}, "T: got 17"),
+        ((3, 2, 4), 4, {}, r"inputs: got the shape \[3, 2, 4\]; allowed: \[I, ...\] or \[4, I, ...\]"),
+        ((4,), 4, {}, "inputs: got the shape"),
+        ((2, 4), 4, {"weight_bits": 9}, "weight_bits: got 9; allowed: 2 to 8"),
+        ((2, 4), 4, {"input_bits": 0}, "input_bits: got 0"),
+    ],
+)
+def test_wrong_arguments(shape, timesteps, more, reason):
+    model = scaled(nn.Sequential(nn.Linear(4, 4), Cell()))
+    with pytest.raises(UsageError, match=reason):
+        from_torch(model, np.ones(shape), timesteps, neurons=OWN, **more)
+
+
+def test_arguments_of_a_wrong_kind():
+    model = scaled(nn.Sequential(nn.Linear(4, 4), Cell()))
+    for given, inputs, reason in (
+        ("model.pt", np.ones((2, 4)), "model: got str"),
+        (model, np.array([["a"]]), "inputs: got <U1"),
+        (model, np.full((2, 4), np.nan), "not finite"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            from_torch(given, inputs, 3, neurons=OWN)
+
+
+def test_descriptions_of_neurons_that_make_no_sense():
+    with pytest.raises(UsageError, match=r"reset: got 'soft'; allowed: hard, soft_before_leak"):
+        SpikingNeuron(0.5, 1.0, "soft")
+    with pytest.raises(UsageError, match=r"decay: got 1.5; allowed: 0 to 1"):
+        SpikingNeuron(1.5, 1.0)
+
+    class Demanding(Cell):
+        def reset(self, batch):
+            pass
+
+    with pytest.raises(UsageError, match=r"Demanding.reset: .* missing 1 required"):
+        from_torch(nn.Sequential(nn.Linear(4, 4), Demanding()), np.ones((2, 4)), 3, neurons={Demanding: OWN[Cell]})
+
+
+def test_weights_that_are_no_numbers():
+    model = scaled(nn.Sequential(nn.Linear(4, 4), Cell()))
+    model[0].weight.data[0, 0] = torch.nan
+    with pytest.raises(UsageError, match="0: weights that are not finite"):
+        from_torch(model, np.ones((2, 4)), 3, neurons=OWN)
+
+
+def test_neurons_on_the_inputs(tmp_path):
+    """A neuron as the encoder: the trace adds up a single tensor."""
+    model = scaled(nn.Sequential(Cell(), nn.Flatten(), nn.Linear(64, 5), Cell()))
+    trace = verified(from_torch(model, bars(5)[0], 4, neurons=OWN, input_scale=1 / 255), tmp_path)
+    assert [(operation.name, operation.op) for operation in trace] == [("0", "add"), ("2", "linear")]
+    assert trace.operation("0").neuron.threshold.tolist() == [255]
