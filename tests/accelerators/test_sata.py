@@ -11,6 +11,7 @@ from tests.machines import LABELS, ROOT, conv, dense, layers, mlp, same, simulat
 
 SATA = ROOT / "hwconfigs" / "sata.yaml"
 VGG9 = ROOT / "workloads" / "vgg9_dual_sparse.npz"
+VGG16 = ROOT / "workloads" / "vgg16_dual_sparse.npz"
 IDEAL = "memory.ideal=true"
 SKIPPING = "scheduler.sparsity=skipping"
 POTENTIALS = ("memory.buffers.potential.size_kib=16",)
@@ -424,3 +425,9 @@ def test_sharing_needs_whole_groups_and_inference():
         load_accelerator(SATA, ("neuron.shared_by=3",))
     with pytest.raises(ArchsimError, match=r"must be 1 for training"):
         load_accelerator(ROOT / "hwconfigs" / "sata_training.yaml", ("neuron.shared_by=2",))
+
+
+def test_vgg16_is_computed_exactly():
+    report = run(SATA, VGG16)
+    summary = report.summary()
+    assert (summary["mismatches"], summary["layers_verified"]) == (0, 13)

@@ -408,3 +408,17 @@ def test_the_trained_network_trains_faster_when_silence_is_skipped():
     assert gating["mismatches"] == skipping["mismatches"] == 0
     assert gating["matches"] == skipping["matches"]
     assert skipping["cycles"] < gating["cycles"]
+
+
+def test_one_real_step_of_training():
+    """Masks of a recorded step of VGG9: nothing is bounded from above, and skipping is faster than gating."""
+    gating, skipping = (
+        run(SATA, ROOT / "workloads" / "vgg9_training_step.npz",
+            overrides=[f"scheduler.sparsity={mode}"]).summary()
+        for mode in ("gating", "skipping")
+    )  # fmt: skip
+    for summary in (gating, skipping):
+        assert summary["events"]["gradients_are_upper_bound"] == 0
+        assert summary["events"]["gradients_non_zero"] > 0
+        assert summary["mismatches"] == 0
+    assert skipping["cycles"] < gating["cycles"]

@@ -23,6 +23,7 @@ from tests.unit.hardware import test_analog
 
 LOSSLESS = ROOT / "hwconfigs" / "spikesim_lossless.yaml"
 FOUR_BITS = ROOT / "hwconfigs" / "spikesim.yaml"
+VGG16 = ROOT / "workloads" / "vgg16_dual_sparse.npz"
 SMALL = ("noc.rows=1", "noc.columns=2", "neuron.modules=1")  # a tile beside a module: three links
 OPTIONS = [
     (), ("memory.ideal=true",), ("scheduler.timesteps=inner", "tile.buffer_bits=65536"), ("scheduler.skip=row_group",),
@@ -447,3 +448,8 @@ def test_a_run_reports_the_pipeline(tmp_path):
     assert summary["compute_cycles"] + summary["stall_cycles"] == makespan
     assert summary["verified"] is True
     assert misfits(machine().config, []) == []
+
+
+def test_vgg16_is_computed_exactly():
+    summary = run(LOSSLESS, VGG16).summary()
+    assert (summary["mismatches"], summary["layers_verified"]) == (0, 13)
