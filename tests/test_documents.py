@@ -49,3 +49,14 @@ def test_the_writer_of_recorded_spikes(tmp_path, monkeypatch):
     spikes = np.random.default_rng(0).random((4, 8, 6, 6)) < 0.2
     np.testing.assert_array_equal(trace.tensor("conv2.input")[:, 0], spikes)
     assert trace.operation("conv2").weight.shape == (16, 8, 3, 3)
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    section = README.partition("## From Python")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    told = capsys.readouterr().out
+    assert told.startswith("<Report: vgg9 on loas, ")
+    assert "verified bit for bit" in told
+    assert (tmp_path / "results" / "mine" / "summary.json").exists()
