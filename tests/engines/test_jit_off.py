@@ -34,7 +34,9 @@ def test_a_report_can_be_written(tmp_path):
 
 @pytest.mark.parametrize("hardware", MACHINES, ids=lambda path: path.stem)
 def test_every_machine(hardware):
-    trace = fitting(load_accelerator(hardware), 1, m=5, n=3, k=140)
+    machine = load_accelerator(hardware)
+    trace = fitting(machine, 1, m=5, n=3, k=140)
     fast, slow = (simulate(trace, hardware=hardware, engine=engine)[0] for engine in ("compiled", "reference"))
-    assert fast.mismatches == slow.mismatches == 0
+    assert fast.mismatches == slow.mismatches
+    assert fast.mismatches == 0 or not machine.exact
     assert fast.cycles == slow.cycles
