@@ -542,8 +542,8 @@ def test_silence_in_a_pipe_and_an_end(tmp_path, number, code):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        # Whoever starts the tests in the background has them ignore Ctrl-C, and a child inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # Whoever starts the tests in the background has them ignore some signals, and a child inherits that.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not [path for path in tmp_path.iterdir() if path.name != "work"] and time.monotonic() < deadline:

@@ -217,8 +217,14 @@ def command(trace, output, *options):
 
 
 def start(*arguments):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # Whoever starts the tests in the background has them ignore Ctrl-C, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
@@ -229,8 +235,6 @@ def test_killed_for_real(ending, trace, tmp_path):
     process = start(trace, output, *axis, "--jobs", "1")
     while process.poll() is None and (not output.exists() or output.read_text().count("\n") < 3):
         time.sleep(0.02)
-    if ending == signal.SIGINT:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     process.send_signal(ending)
     process.communicate(timeout=60)
     kept = [line for line in output.read_text().splitlines(keepends=True)[1:] if line.endswith("\n")]
