@@ -749,7 +749,8 @@ def useful_additions(work: Work, shape: Shape) -> NDArray[np.int64]:
     of_rows = live(work.row_words, shape.rows)
     if work.column_words is None:
         groups = (work.n + shape.columns - 1 - np.arange(shape.columns)) // shape.columns
-        return of_rows.sum(1)[:, None] * groups
+        spread: NDArray[np.int64] = of_rows.sum(1)[:, None] * groups
+        return spread
     return of_rows @ live(work.column_words, shape.columns).T
 
 

@@ -402,4 +402,5 @@ def _rows(operation: Operation, spikes: NDArray[np.bool_]) -> NDArray[np.uint16]
 
 def _classes(logits: NDArray[Any]) -> NDArray[np.int64]:
     """The class of each image by logits [T, I, classes], added over time."""
-    return logits.sum(0).argmax(1)
+    classes: NDArray[np.int64] = logits.sum(0).argmax(1)
+    return classes

@@ -217,7 +217,8 @@ def _output(node: Node, given: list[Real]) -> Real:
     first = given[0]
     match node.op:
         case "add":
-            return np.sum(given, axis=0)
+            total: Real = np.sum(given, axis=0)
+            return total
         case "concat":
             return np.concatenate(given, axis=2)
         case "neuron":

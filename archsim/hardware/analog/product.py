@@ -253,7 +253,8 @@ class Product:
 
 
 def _total(sums: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.array([one.sum() for one in sums]).sum(keepdims=True)
+    total: NDArray[np.float64] = np.array([one.sum() for one in sums]).sum(keepdims=True)
+    return total
 
 
 def _ratio(wanted: NDArray[np.float64], got: NDArray[np.float64]) -> NDArray[np.float64]:
