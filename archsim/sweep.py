@@ -32,10 +32,12 @@ from archsim.report import files
 KEYS = ("point", "hardware", "trace")
 IDENTITY = ("hardware_sha256", "trace_sha256", "archsim_version")
 """What a row of an earlier sweep must have in common with this one to be kept."""
-MEASURES = (
-    *("accelerator", "workload", "images", "cycles", "latency_s", "energy_pj", "area_mm2", "utilization"),
+LABELS = ("accelerator", "workload", "sparsity")
+NUMBERS = (
+    *("images", "cycles", "latency_s", "energy_pj", "area_mm2", "utilization"),
     *("dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "sram_write_bytes", "mismatches"),
 )
+MEASURES = (*LABELS, *NUMBERS)
 MAX_POINTS = 1_000_000
 FIRST_COLUMN = b"point,"
 
@@ -161,13 +163,14 @@ def run(
     """Run all points whose rows are not in the CSV at ``path`` yet; yields rows done and rows in all, then ends.
 
     ``jobs`` processes on this machine, or the workers of the Dask scheduler at the address ``cluster``. ``pareto``:
-    columns of MEASURES to minimise; a last column says which points are not beaten in all of them by another point of
+    columns of NUMBERS to minimise; a last column says which points are not beaten in all of them by another point of
     the same trace. UsageError if ``path`` holds something else than rows of this sweep.
     """
-    unknown = [name for name in pareto if name not in MEASURES[3:]]
+    able = NUMBERS[1:]  # not the images, which are the trace's
+    unknown = [name for name in pareto if name not in able]
     if unknown:
-        hint = nearest(unknown[0], MEASURES[3:])
-        raise UsageError(f"--pareto: unknown column, got '{unknown[0]}'; allowed: {', '.join(MEASURES[3:])}{hint}")
+        hint = nearest(unknown[0], able)
+        raise UsageError(f"--pareto: unknown column, got '{unknown[0]}'; allowed: {', '.join(able)}{hint}")
     points = sweep.points()
     digests = {file: _digest(file) for file in (sweep.hardware, *sweep.traces)}
     names = columns(sweep, pareto)
@@ -196,7 +199,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _value(name: str, cell: str) -> Any:
-    if not cell or name not in (*MEASURES[2:], "point"):
+    if not cell or name not in (*NUMBERS, "point"):
         return cell or None
     return float(cell) if "." in cell or "e" in cell else int(cell)
 
@@ -215,7 +218,7 @@ def run_point(sweep: Sweep, point: Point) -> dict[str, Any]:
     except MemoryError as error:
         return {"error": f"not enough memory: {error or 'no reason given'}"}
     summary = report.summary()
-    return {name: summary[name] for name in MEASURES}
+    return {name: summary.get(name) for name in MEASURES}  # sparsity: of machines that have the choice
 
 
 # ------------------------------------------------------------------------------------------------------------- the file

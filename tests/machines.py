@@ -139,6 +139,7 @@ def same(fast, slow):
     assert (fast.cycles, fast.actions, fast.traffic, fast.units, fast.events, fast.matches) == (
         slow.cycles, slow.actions, slow.traffic, slow.units, slow.events, slow.matches
     )  # fmt: skip
+    assert fast.timestep_counts == slow.timestep_counts
     if slow.completions is not None:
         for agent in np.unique(slow.completions[:, 0]):
             np.testing.assert_array_equal(

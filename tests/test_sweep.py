@@ -125,6 +125,17 @@ def test_rows_are_runs_and_do_not_depend_on_the_number_of_processes(trace, tmp_p
     assert capsys.readouterr().out.count("\n") == 2 * 7
 
 
+def test_rows_say_what_silence_saves(trace, tmp_path):
+    """Of machines that have the choice, whether it is set or not."""
+    output = tmp_path / "sweep.csv"
+    settings = ("--set", "scheduler.sparsity=gating,skipping")
+    assert main(["sweep", "sata", str(trace), "-o", str(output), *settings]) == 0
+    assert [row["sparsity"] for row in rows(output)] == ["gating", "skipping"]
+    assert [row["sparsity"] for row in sweeps.read(output)] == ["gating", "skipping"]
+    assert sweep(trace, tmp_path / "loas.csv") == 0
+    assert [row["sparsity"] for row in rows(tmp_path / "loas.csv")] == [""]
+
+
 def test_a_point_that_fails_is_a_row(trace, tmp_path, capsys):
     output = tmp_path / "sweep.csv"
     assert sweep(trace, output, "--set", "pe.count=4,0,8", "--set", "timesteps=4,2") == 2

@@ -175,7 +175,8 @@ class Unit(NamedTuple):
 class Program(NamedTuple):
     """One layer laid out on one machine, ready for either engine; ``state`` int64 [agents, columns].
 
-    ``units[0]`` are the processing elements: their busy cycles make the utilization.
+    ``units[0]`` are the processing elements: their busy cycles make the utilization. The traffic table has the
+    machine's tensors ``copies`` times, where it tells apart for whom they are moved.
     """
 
     spec: Any
@@ -183,6 +184,7 @@ class Program(NamedTuple):
     topology: op.Topology
     state: NDArray[np.int64]
     units: tuple[Unit, ...]
+    copies: int = 1
 
 
 class Accelerator(ABC):
@@ -259,8 +261,10 @@ class Accelerator(ABC):
         """Busy, stall and idle cycles of every unit, from the engine's ``times`` of the agents."""
         return unit_times(program.units, times, cycles)
 
-    def timestep_counts(self, layer: Layer, program: Program) -> Mapping[tuple[str, str], Sequence[int]]:
-        """Of the actions that belong to single timesteps, how many each timestep has."""
+    def timestep_counts(
+        self, layer: Layer, program: Program, traffic: NDArray[np.int64]
+    ) -> Mapping[tuple[str, str], Sequence[int]]:
+        """Of the actions that belong to single timesteps, how many each has; ``traffic`` [copies, tensors, columns]."""
         return {}
 
     def variant(self, layer: Layer) -> Mapping[str, str]:
@@ -410,11 +414,8 @@ class Accelerator(ABC):
         verified = mismatches if verify and layer.expected is not None else None
         return Computed(output.astype(np.int64), verified, events)
 
-    def _simulate(
-        self, engine: EngineName, program: Program, counts: NDArray[np.int64], record: bool, layers: int = 1
-    ) -> Outcome:
-        """Run ``program``, in which each of ``layers`` layers has the machine's tensors for itself."""
-        memory, tensors = self.config.memory.resolve(self.clock_mhz), len(self.tensors) * layers
+    def _simulate(self, engine: EngineName, program: Program, counts: NDArray[np.int64], record: bool) -> Outcome:
+        memory, tensors = self.config.memory.resolve(self.clock_mhz), len(self.tensors) * program.copies
         rest = (program.spec, program.operands, program.topology, memory, program.state, counts, tensors)
         if engine == "reference":
             from archsim.engine import reference
@@ -425,7 +426,9 @@ class Accelerator(ABC):
         return compiled.simulate(type(self).loop, *rest, record)
 
     def _result(self, layer: Layer, program: Program, outcome: Outcome, computed: Computed) -> LayerResult:
-        memory, traffic, times, cycles = self.config.memory, outcome.traffic, outcome.times, outcome.cycles
+        memory, times, cycles = self.config.memory, outcome.times, outcome.cycles
+        by_copy = outcome.traffic.reshape(program.copies, len(self.tensors), -1)
+        traffic = by_copy.sum(0)
         counts = outcome.counts.sum(0)
         matches = self.matches(counts)
         elements = program.units[0]
@@ -467,7 +470,7 @@ class Accelerator(ABC):
                 "dram_row_misses": outcome.row_misses,
             },
             variant=self.variant(layer),
-            timestep_counts=self.timestep_counts(layer, program),
+            timestep_counts=self.timestep_counts(layer, program, by_copy),
             completions=outcome.completions if len(outcome.completions) else None,
             agents={
                 unit.first + instance: f"{unit.name} {instance}" if unit.built > 1 else unit.name

@@ -35,7 +35,7 @@ which take the sums of a fold, read and write potentials where these are kept ou
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,7 +92,8 @@ class Spec(NamedTuple):
     ``halves`` of a fold, of which a piece of the columns' operand has ``piece``. ``sum_bits`` are those of an output.
     Potentials of a fold, ``potential_lines``: ``outside`` between timesteps (0 no, 1 in their buffer, 2 in DRAM), read
     before the first and written behind the last one too if ``always``; ``kept`` 1 if they are written to DRAM at every
-    timestep, for later. ``masked`` is what has a mask, one bit for ``mask_ratio`` of it.
+    timestep, for later. ``masked`` is what has a mask, one bit for ``mask_ratio`` of it. The traffic table has its
+    ``tensors`` 1 + T times (:func:`begins_at`).
     """
 
     folds: int
@@ -122,6 +123,7 @@ class Spec(NamedTuple):
     output_tensor: int
     potential_tensor: int
     mask_tensor: int
+    tensors: int
     line_shift: int
     beat_shift: int
 
@@ -129,7 +131,8 @@ class Spec(NamedTuple):
 class Operands(NamedTuple):
     """All int64: ``fold`` [folds, FOLD_FIELDS], ``half`` [.., 3 + banks], ``read`` and ``mask`` [.., 1 + banks]; tiles
     in the order in which they are fetched, [tiles, 2] of (first byte, end) in the operand; ``useful`` [R, C] additions
-    of each processing element; ``added`` and ``worked`` [T], additions and pairs (k, t) in elements in use.
+    of each processing element; ``added``, ``worked`` and ``entered`` [T], additions, pairs (k, t) in elements in use,
+    elements of rows written into scratchpads.
     """
 
     fold: NDArray[np.int64]
@@ -141,7 +144,11 @@ class Operands(NamedTuple):
     useful: NDArray[np.int64]
     added: NDArray[np.int64]
     worked: NDArray[np.int64]
+    entered: NDArray[np.int64]
 
+
+MemoryActions = Callable[[NDArray[np.int64]], Mapping[tuple[str, str], int]]
+"""Counts of memory actions, by (unit, action), of a traffic table [tensors, columns]."""
 
 HALF, SUMS, CREDIT, ROW_READY, ROW_FREE, COLUMN_READY, COLUMN_FREE = range(7)
 AGENTS = ARRAY, FEEDER, ROW_FETCHER, COLUMN_FETCHER, NEURONS = range(5)
@@ -184,6 +191,15 @@ def array(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) 
     counts[agent, ADDS] += row[ADDED]
     state[agent, FOLD] = fold + 1
     state[agent, PART] = 0
+
+
+@inlined
+def begins_at(tensor: int, timestep: int, spec: Spec) -> int:
+    """Row of the traffic table for what belongs to a timestep, or to a span that begins there.
+
+    What is moved for all timesteps together is counted in the row ``tensor`` itself.
+    """
+    return tensor + (1 + timestep) * spec.tensors
 
 
 @inlined
@@ -233,13 +249,16 @@ def feeder(agent: int, spec: Spec, state: Any, x: Operands, o: Any) -> None:
     o[agent, PUSH] = HALF
     o[agent, PUSH_COUNT] = 1
     reads = x.read[row[FIRST_READ] + half]
-    read_banks(o, agent, reads, ROW_BEATS, reads[ROW_BITS], spec.row_line, spec.banks, spec.row_tensor)
+    tensor = begins_at(spec.row_tensor, row[TIME], spec)
+    read_banks(o, agent, reads, ROW_BEATS, reads[ROW_BITS], spec.row_line, spec.banks, tensor)
     now = x.half[row[FIRST_HALF] + half]
     bits = now[ENTERED] * row[COLUMNS] * spec.column_bits
-    read_banks(o, agent, now, COLUMN_BEATS, bits, spec.column_line, spec.banks, spec.column_tensor)
+    tensor = begins_at(spec.column_tensor, row[TIME], spec)
+    read_banks(o, agent, now, COLUMN_BEATS, bits, spec.column_line, spec.banks, tensor)
     if spec.masked == ROWS_MASK or spec.masked == COLUMNS_MASK:
         masks = x.mask[row[FIRST_MASK] + half]
-        read_banks(o, agent, masks, ROW_BEATS, masks[ROW_BITS], spec.mask_line, spec.banks, spec.mask_tensor)
+        tensor = begins_at(spec.mask_tensor, row[TIME], spec)
+        read_banks(o, agent, masks, ROW_BEATS, masks[ROW_BITS], spec.mask_line, spec.banks, tensor)
     state[agent, PHASE] = ROW_TILE
     state[agent, PART] = half + 1
     if half + 1 == spec.halves:
@@ -285,12 +304,12 @@ def fetcher(
 
 
 @inlined
-def access_potentials(o: Any, agent: int, place: int, used: int, mode: int, spec: Spec) -> None:
-    """Potentials of a fold at one timestep, ``used`` bytes; places are ``potential_lines`` each."""
+def access_potentials(o: Any, agent: int, place: int, time: int, used: int, mode: int, spec: Spec) -> None:
+    """Potentials of a fold at timestep ``time``, ``used`` bytes; places are ``potential_lines`` each."""
     first = place * spec.potential_lines << spec.line_shift
     add_range(
         o, agent, spec.potential_line, 1, first, first + used, spec.line_shift, spec.beat_shift, mode,
-        spec.potential_tensor, 0,
+        begins_at(spec.potential_tensor, time, spec), 0,
     )  # fmt: skip
 
 
@@ -341,24 +360,24 @@ def neurons(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any
         ends = time == spec.timesteps - 1 and spec.always == 0
         state[agent, PHASE] = phase + 1
         if phase == FETCH and spec.outside == 2 and not begins:
-            access_potentials(o, agent, row[GROUP], used, STREAM_READ, spec)
+            access_potentials(o, agent, row[GROUP], time, used, STREAM_READ, spec)
             return
         if phase == READ and spec.outside > 0 and not begins:
-            access_potentials(o, agent, row[GROUP], used, RESIDENT_READ, spec)
+            access_potentials(o, agent, row[GROUP], time, used, RESIDENT_READ, spec)
             return
         if phase == UPDATE:
             o[agent, COMPUTE] = spec.fire
             return
         if phase == WRITE and spec.outside > 0 and not ends:
             mode = STREAM_WRITE if spec.outside == 2 else RESIDENT_WRITE
-            access_potentials(o, agent, row[GROUP], used, mode, spec)
+            access_potentials(o, agent, row[GROUP], time, used, mode, spec)
             return
         if phase == KEEP:
             state[agent, PART] = t + 1
             if t + 1 < row[FINISHED]:
                 state[agent, PHASE] = FETCH
             if spec.kept:
-                access_potentials(o, agent, row[GROUP] * spec.timesteps + time, used, STREAM_WRITE, spec)
+                access_potentials(o, agent, row[GROUP] * spec.timesteps + time, time, used, STREAM_WRITE, spec)
                 return
     emit(o, agent, spec, state, False)
     if state[agent, PENDING] >> spec.line_shift == 0:
@@ -439,7 +458,9 @@ class Work(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """The array and what is around it, as integers; tensors and first lines as in :class:`Spec`."""
+    """The array and what is around it, as integers; first lines and tensors, among ``all_tensors``, as in
+    :class:`Spec`.
+    """
 
     rows: int
     columns: int
@@ -457,6 +478,7 @@ class Shape(NamedTuple):
     column_buffer: int
     lines: Sequence[int]
     tensors: Sequence[int]
+    all_tensors: int
 
 
 @njit
@@ -706,6 +728,7 @@ def lay_out(work: Work, shape: Shape) -> Program:
         output_tensor=shape.tensors[2],
         potential_tensor=shape.tensors[3],
         mask_tensor=shape.tensors[4],
+        tensors=shape.all_tensors,
         line_shift=shape.line_bytes.bit_length() - 1,
         beat_shift=(shape.width_bits // 8).bit_length() - 1,
     )
@@ -718,6 +741,7 @@ def lay_out(work: Work, shape: Shape) -> Program:
         np.array(column_tile, np.int64).reshape(-1, 2),
         useful_additions(work, shape),
         *by_timestep(work, shape),
+        entries_by_timestep(table, half, halves, work.timesteps),
     )
     lines = shape.fetch_lines * (2 if work.masked else 1) + 1
     topology = op.topology(
@@ -727,7 +751,8 @@ def lay_out(work: Work, shape: Shape) -> Program:
         [],
     )
     units = tuple(Unit(name, agent, 1, 1) for agent, name in enumerate(UNITS))
-    return Program(spec, operands, topology, np.zeros((len(AGENTS), STATE_COLUMNS), np.int64), units)
+    state = np.zeros((len(AGENTS), STATE_COLUMNS), np.int64)
+    return Program(spec, operands, topology, state, units, copies=1 + work.timesteps)
 
 
 def bits_at(words: NDArray[np.uint16], timestep: int) -> NDArray[np.int64]:
@@ -771,3 +796,38 @@ def by_timestep(work: Work, shape: Shape) -> tuple[NDArray[np.int64], NDArray[np
                 met = (np.maximum.reduceat(columns, column_groups) * np.diff(column_groups, append=n)[:, None]).sum(0)
             worked[t] = live.sum(0) @ met
     return added, worked
+
+
+def entries_by_timestep(
+    folds: NDArray[np.int64], half: NDArray[np.int64], halves: int, timesteps: int
+) -> NDArray[np.int64]:
+    """Elements of rows that are written into scratchpads for every timestep, int64 [T]."""
+    steps = half[:, ENTERED].reshape(-1, halves).sum(1)[folds[:, FIRST_HALF] // halves]
+    each, begin, end = steps * folds[:, ROWS] * folds[:, COLUMNS], folds[:, TIME], folds[:, TIME] + folds[:, SPAN]
+    return np.array([each[(begin <= t) & (t < end)].sum() for t in range(timesteps)], np.int64)
+
+
+def moved_by_timestep(
+    program: Program, traffic: NDArray[np.int64], shared: Collection[int], actions: MemoryActions
+) -> dict[tuple[str, str], NDArray[np.int64]]:
+    """Memory actions of every timestep, int64 [T] each, but those for the ``shared`` tensors, which serve them all.
+
+    ``traffic`` int64 [1 + T, tensors, columns] as :func:`begins_at` says, ``actions`` what a table of traffic means in
+    actions. A potential kept between timesteps belongs to one. An access for several timesteps, of a span or of all,
+    belongs to each of them in equal parts; parts are whole, so one timestep may have one more than another.
+    """
+    spec, timesteps = program.spec, len(traffic) - 1
+    spans = dict(program.operands.fold[:, [TIME, SPAN]].tolist())
+    found: dict[tuple[str, str], NDArray[np.int64]] = {}
+    for part, tensor in zip(*np.nonzero(traffic.any(2)), strict=True):
+        if tensor in shared:
+            continue
+        begin, length = max(0, part - 1), timesteps if part == 0 else spans.get(part - 1, 1)
+        if part > 0 and tensor == spec.potential_tensor and (spec.outside or spec.kept):
+            length = 1
+        alone = np.zeros_like(traffic[0])
+        alone[tensor] = traffic[part, tensor]
+        for action, count in actions(alone).items():
+            of_timestep = found.setdefault(action, np.zeros(timesteps, np.int64))
+            of_timestep[begin : begin + length] += np.diff(count * np.arange(length + 1) // length)
+    return found

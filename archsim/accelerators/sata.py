@@ -62,12 +62,11 @@ from archsim.accelerators.sata_training import Geometry
 from archsim.compress import bitmask, packed_time
 from archsim.engine.result import UnitTime
 from archsim.hardware import operation as op
-from archsim.hardware.compute.lif import LifConfig, Rule, fires, rule_of, settle
+from archsim.hardware.compute.lif import LifConfig, count_overflows, leaks, rule_of
 from archsim.hardware.compute.systolic_array import add_in_order
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.buffers import WINDOW_SHIFT, BufferConfig, BufferedMemoryConfig, BuffersConfig
-from archsim.jit import njit
 from archsim.trace import Operation, Trace
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
@@ -226,23 +225,16 @@ SECOND = (GRADIENT, ERROR)
 """Tensors in the second half of their buffer's window, behind another one."""
 
 
-@njit
-def count_overflows(sums: Any, bias: Any, threshold: Any, rule: Rule, bits: int) -> int:
-    """Potentials behind a timestep, of full sums int64 [rows, N, T], that do not fit ``bits``."""
-    limit, overflows = 1 << (bits - 1), 0
-    for row in range(sums.shape[0]):
-        for n in range(sums.shape[1]):
-            potential, height = 0, threshold[n] << rule.fraction_bits
-            for t in range(sums.shape[2]):
-                potential += (sums[row, n, t] + bias[n]) << rule.fraction_bits
-                potential = settle(potential, height, fires(potential, height, rule), rule)
-                overflows += int(not -limit <= potential < limit)
-    return overflows
-
-
 def fires_in(layer: Layer) -> bool:
     """Whether neurons take the sums: those of the trace, or unknown ones."""
     return layer.neuron is not None or layer.expected is None
+
+
+def leaks_in(layer: Layer) -> bool:
+    """Whether their potentials leak; unknown ones do."""
+    if layer.neuron is None:
+        return fires_in(layer)
+    return leaks(rule_of(layer.neuron))
 
 
 def words_of(mask: NDArray[np.bool_], n: int) -> NDArray[np.uint16]:
@@ -509,6 +501,7 @@ class Sata(Accelerator):
                 buffers.first_line(BUFFERS[tensor]) + ((tensor in SECOND) << WINDOW_SHIFT - 1) for tensor in tensors
             ],
             tensors=tensors,
+            all_tensors=len(TENSORS),
         )
 
     def count_actions(
@@ -542,7 +535,8 @@ class Sata(Accelerator):
             }
         return {
             ("pe", "add"): added,
-            ("lif", "update"): sums if fires_in(layer) else 0,
+            ("lif", "update"): sums * fires_in(layer),
+            ("lif", "leak"): sums * leaks_in(layer),
             ("scratchpad", "spike_write"): by_rows,
             ("scratchpad", "spike_read"): pairs,
             ("scratchpad", "weight_write"): by_columns,
@@ -551,20 +545,31 @@ class Sata(Accelerator):
             ("scratchpad", "psum_write"): added,
         }
 
-    def timestep_counts(self, layer: Layer, program: Program) -> Mapping[tuple[str, str], Sequence[int]]:
-        """Additions and what goes with each of them, spikes that are looked at, neurons."""
-        added, worked = program.operands.added, program.operands.worked
+    def timestep_counts(
+        self, layer: Layer, program: Program, traffic: NDArray[np.int64]
+    ) -> Mapping[tuple[str, str], Sequence[int]]:
+        """All but what serves every timestep: weights, their sums in the update, what is drawn always."""
+        added, worked, entered = program.operands.added, program.operands.worked, program.operands.entered
         each = np.full(layer.timesteps, layer.m * layer.n)
         stage = layer.stage if isinstance(layer, training.Stage) else "inference"
         found: dict[tuple[str, str], NDArray[np.int64]]
         if stage == "potential_gradient":
             found = {("pgu", "update"): each}
         elif stage == "update":
-            found = {("scratchpad", "spike_read"): worked, ("scratchpad", "gradient_read"): added}
+            found = {
+                ("pe", "gradient_add"): added,
+                ("scratchpad", "spike_write"): entered,
+                ("scratchpad", "spike_read"): worked,
+                ("scratchpad", "gradient_write"): entered,
+                ("scratchpad", "gradient_read"): added,
+                ("scratchpad", "gradient_sum_read"): added,
+                ("scratchpad", "gradient_sum_write"): added,
+            }
         elif stage == "backward":
             found = {
                 ("pe", "multiply_add"): added,
                 ("scratchpad", "weight_read"): added,
+                ("scratchpad", "gradient_write"): entered,
                 ("scratchpad", "gradient_read"): added,
                 ("scratchpad", "gradient_sum_read"): added + each,
                 ("scratchpad", "gradient_sum_write"): added,
@@ -573,11 +578,14 @@ class Sata(Accelerator):
             found = {
                 ("pe", "add"): added,
                 ("lif", "update"): each * fires_in(layer),
+                ("lif", "leak"): each * leaks_in(layer),
+                ("scratchpad", "spike_write"): entered,
                 ("scratchpad", "spike_read"): worked,
                 ("scratchpad", "weight_read"): added,
                 ("scratchpad", "psum_read"): added + each,
                 ("scratchpad", "psum_write"): added,
             }
+        found |= array.moved_by_timestep(program, traffic, (WEIGHT,), self.memory_actions)
         return {action: count.tolist() for action, count in found.items()}
 
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:

@@ -42,6 +42,7 @@ from archsim.engine.result import LayerResult, UnitTime
 from archsim.errors import UsageError
 from archsim.hardware import operation as op
 from archsim.hardware.analog.crossbar_array import cut_rows, product, program_cells
+from archsim.hardware.compute.lif import count_overflows, rule_of
 from archsim.hardware.inventory import Component
 from archsim.trace import Operation, Trace
 from archsim.trace.resimulation import compute, fire
@@ -112,14 +113,23 @@ class SpikeSim(Accelerator):
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Column sums, array by array, as the converters see them, shifted and added; counts sums wider than a word of
-        the network."""
+        the network and potentials wider than their memory."""
         words = packed_time.decode(layer.inputs, layer.k)
         weight = bitmask.decode(layer.weights, layer.k)
         found = layer.feature_map
         kernel = (1, 1) if found is None else found.kernel
         matches = self._products(words[first : first + len(sums)], words, weight, kernel, sums)
         limit = 1 << (self.sum_bits - 1)
-        return {"matches": matches, "sum_overflows": int(np.count_nonzero((sums < -limit) | (sums >= limit)))}
+        membrane = 0
+        if layer.neuron is not None:
+            threshold = np.ascontiguousarray(layer.neuron.threshold, np.int64)
+            bits = self.config.neuron.membrane_bits
+            membrane = int(count_overflows(sums, layer.bias, threshold, rule_of(layer.neuron), bits))
+        return {
+            "matches": matches,
+            "sum_overflows": int(np.count_nonzero((sums < -limit) | (sums >= limit))),
+            "membrane_overflows": membrane,
+        }
 
     def _products(
         self,
@@ -220,9 +230,9 @@ class SpikeSim(Accelerator):
         state[:, agents.BEGAN] = agents.NOT_ASKED
         kinds = np.array([agent[agents.KIND] for agent in wiring.agents])
         first = int(np.flatnonzero(kinds == agents.CONVERTER)[0])
-        return Program(
-            built.spec, wiring.operands(), wiring.topology(), state, (Unit("adc", first, 1, self.config.tiles),)
-        )
+        units = (Unit("adc", first, 1, self.config.tiles),)
+        # Each layer has the machine's tensors for itself.
+        return Program(built.spec, wiring.operands(), wiring.topology(), state, units, copies=len(built.stages))
 
     def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
         """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
@@ -266,7 +276,7 @@ class SpikeSim(Accelerator):
         for number, one in enumerate(computed):
             # The agents know no weights: what is multiplied is known from the function.
             counts[np.flatnonzero(working == number)[0], agents.MATCHES] = one.events.pop("matches")
-        outcome = self._simulate(engine, program, counts, record, len(stages))
+        outcome = self._simulate(engine, program, counts, record)
         spans = [chip.span(program.state, np.flatnonzero(working == number)) for number in range(len(stages))]
         # The run's cycles, shared out to the layers that overlap in proportion to their own.
         shared = np.cumsum([span.cycles for span in spans])

@@ -20,8 +20,9 @@ def check(report: Report) -> None:
 
     For each layer: ``0 <= utilization <= 1``; compute + stall = cycles, none negative; busy + stall + idle = cycles for
     each unit instance; cycles at least the machine's lower bound; bytes read from DRAM at least those that must be
-    read once; no negative count. In all: the energy rows add up to the summary, and every layer has its energy; where
-    layers overlap, their shares of the run's cycles add up to the end of the last one.
+    read once; no negative count, and no more actions in the timesteps than in all. In all: the energy rows add up to
+    the summary, and every layer has its energy; where layers overlap, their shares of the run's cycles add up to the
+    end of the last one.
     """
     problems = [f"layer {layer.layer}: {problem}" for layer in report.layers for problem in _layer(layer)]
     problems += list(_traffic(report)) + list(_energy(report)) + list(_shares(report))
@@ -46,6 +47,10 @@ def _layer(layer: LayerResult) -> Iterator[str]:
     for (unit_name, action), count in layer.actions.items():
         if count < 0:
             yield f"{unit_name} did {action} {count} times"
+    for (unit_name, action), counts in layer.timestep_counts.items():
+        whole = layer.actions.get((unit_name, action), 0)
+        if min(counts) < 0 or sum(counts) > whole:
+            yield f"{unit_name} did {action} {whole} times, of them {', '.join(map(str, counts))} in the timesteps"
 
 
 def _traffic(report: Report) -> Iterator[str]:

@@ -154,6 +154,7 @@ class Report:
             "trace_sha256": self.trace_sha256,
             "images": self.images,
             "timesteps": max((layer.timesteps for layer in self.layers), default=0),
+            **self._same_variant(),
             "layers": len(self.layers),
             "clock_mhz": self.clock_mhz,
             "cycles": cycles,
@@ -258,7 +259,8 @@ class Report:
         parts: dict[str, list[float]] = {}
         for row in self._timestep_rows():
             parts.setdefault("none" if row["timestep"] is None else str(row["timestep"]), []).append(row["energy_pj"])
-        return {"energy_by_timestep_pj": {part: math.fsum(parts[part]) for part in sorted(parts)}} if parts else {}
+        ordered = sorted(parts, key=lambda part: (len(part), part))
+        return {"energy_by_timestep_pj": {part: math.fsum(parts[part]) for part in ordered}} if parts else {}
 
     def _layer_rows(self) -> Iterator[dict[str, Any]]:
         derived = {"latency_s", "energy_pj", *TRAFFIC_SUMS}

@@ -1,5 +1,7 @@
 """SATA: hand-traced case, closed form and SATA_Sim's cycles, what silence saves, potentials, buffers, prices."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,8 @@ VGG9 = ROOT / "workloads" / "vgg9_dual_sparse.npz"
 VGG16 = ROOT / "workloads" / "vgg16_dual_sparse.npz"
 IDEAL = "memory.ideal=true"
 SKIPPING = "scheduler.sparsity=skipping"
+THIRDS = ("memory.buffers.input.size_kib=33", "memory.buffers.output.size_kib=33")
+"""Sizes that three banks share."""
 POTENTIALS = ("memory.buffers.potential.size_kib=16",)
 
 
@@ -159,12 +163,11 @@ def test_elements_are_busy_with_their_own_spikes(skips):
     assert all(unit.busy_cycles + unit.stall_cycles + unit.idle_cycles == result.cycles for unit in elements)
 
 
-def words_read(trace, layer, shape, rows, steps, width_bits=256):
-    """Accesses and bits of the input buffer, row by row and step by step, on a map [line, channel, pixel, timestep]."""
-    timesteps = trace.timesteps
-    spikes = np.pad(trace.tensor("in"), ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1))) if shape else None
-    _, images, channels, height, width = spikes.shape
-    height, width = height - 2, width - 2
+def words_read(trace, layer, rows, span=range(16), width_bits=256):
+    """Accesses and bits of the input buffer for the timesteps ``span``, row by row and step by step, on a map
+    [line, channel, pixel, timestep]."""
+    timesteps, span = trace.timesteps, [t for t in span if t < trace.timesteps]
+    _, images, channels, height, width = trace.tensor("in").shape
     places = np.full((images, channels, height + 2, width + 2), -1)
     places[:, :, 1:-1, 1:-1] = (
         np.arange(images * height * channels * width).reshape(images, height, channels, width).transpose(0, 2, 1, 3)
@@ -179,8 +182,8 @@ def words_read(trace, layer, shape, rows, steps, width_bits=256):
                 for kx in range(3):
                     here = [places[i, c, y + ky, x + kx] for i, y, x in positions[first : first + rows]]
                     here = [place for place in here if place >= 0]
-                    bits += len(here) * timesteps
-                    found = {bit // width_bits for p in here for bit in (p * timesteps, (p + 1) * timesteps - 1)}
+                    bits += len(here) * len(span)
+                    found = {(p * timesteps + t) // width_bits for p in here for t in span}
                     accesses += len(found)
     return accesses, bits
 
@@ -190,7 +193,7 @@ def test_traffic_of_a_convolution():
     trace = conv(3, channels=7, size=8, out_channels=19)
     layer = layers(trace, SATA)[0]
     result = simulate(trace, hardware=SATA)[0]
-    accesses, bits = words_read(trace, layer, True, 16, 4)
+    accesses, bits = words_read(trace, layer, 16)
     sets = 3  # of 8 filters
     read = traffic(result, "sram", "input", "read")
     assert read.accesses == accesses * sets
@@ -269,7 +272,7 @@ def test_input_tiles_have_room_and_weights_come_in_pieces():
 OPTIONS = [
     (SKIPPING,), ("membrane.place=sram", *POTENTIALS), ("membrane.place=dram", SKIPPING, *POTENTIALS),
     ("pe.columns=3", SKIPPING), ("pe.rows=5",), ("pe.weight_bytes=2",), ("pe.psum_bytes=2", SKIPPING),
-    ("memory.buffers.banks=1",), ("memory.buffers.banks=3", "memory.buffers.width_bits=64"),
+    ("memory.buffers.banks=1",), ("memory.buffers.banks=3", "memory.buffers.width_bits=64", *THIRDS),
     ("memory.buffers.input.size_kib=1",), ("memory.buffers.weight.size_kib=1", SKIPPING),
     ("memory.buffers.double_buffer=false",), ("neuron.cycles=9", SKIPPING), ("pe.weight_bits=9",),
     ("memory.buffers.fetches=2", "memory.buffers.line_bytes=32"), ("pe.clocking=always",),
@@ -302,14 +305,27 @@ def test_ungated_units_are_charged_only_when_asked_for():
 
 
 def test_prices_of_an_addition_and_an_update_are_those_of_the_gates():
-    """Addition: AND 8 b, adder 8 b, register 16 b; update: comparator, subtractor 16 b, registers 4 and 16 b, shift."""
-    inventory, actions = load_accelerator(SATA).inventory(), {("pe", "add"): 1, ("lif", "update"): 1}
+    """Addition: AND 8 b, adder 8 b, register 16 b; update: comparator, subtractor 16 b, registers 4 and 16 b."""
+    inventory = load_accelerator(SATA).inventory()
+    actions = {("pe", "add"): 1, ("lif", "update"): 1, ("lif", "leak"): 1}
     rows = {
         (row.unit, row.action): row.energy_pj
         for row in energy_rows(actions, inventory, load_table("sata_32nm"), 0, 400)
     }
     assert rows["pe", "add"] == pytest.approx((0.00235 + 0.01689 + 0.02511) * 2.5, rel=1e-5)
-    assert rows["lif", "update"] == pytest.approx((0.01955 + 0.0367 + 2 * 0.01249 + 0.00637) * 2.5 + 0.00605, rel=1e-5)
+    assert rows["lif", "update"] == pytest.approx((0.01955 + 0.0367 + 2 * 0.01249 + 0.00637) * 2.5, rel=1e-5)
+    assert rows["lif", "leak"] == pytest.approx(0.00605, rel=1e-5)
+
+
+@pytest.mark.parametrize(("shift", "subtracts", "leaks"), [(0, False, False), (1, False, True), (4, True, True)])
+def test_a_neuron_pays_for_its_leak_only_if_it_leaks(shift, subtracts, leaks):
+    trace = mlp(4)
+    neuron = replace(trace.operations[0].neuron, leak_shift=shift, leak_subtracts=subtracts)
+    object.__setattr__(trace.operations[0], "neuron", neuron)
+    (result,) = simulate(trace, hardware=SATA)
+    assert result.actions["lif", "update"] == 4 * 5 * 7
+    assert result.actions["lif", "leak"] == (4 * 5 * 7 if leaks else 0)
+    assert list(result.timestep_counts["lif", "leak"]) == [5 * 7 * leaks] * 4
 
 
 def test_sums_and_potentials_that_do_not_fit_are_counted():
@@ -317,12 +333,14 @@ def test_sums_and_potentials_that_do_not_fit_are_counted():
     sums = np.einsum("tmk,nk->tmn", trace.tensor("in").astype(int), trace.operations[0].weight.astype(int))
     narrow = simulate(trace, "pe.accumulator_bits=4", "membrane.bits=6", hardware=SATA)[0]
     assert narrow.mismatches == 0
-    potential, over = np.zeros(sums.shape[1:], int), 0
+    potential, over, behind = np.zeros(sums.shape[1:], int), 0, 0
     for t in range(4):
         potential += sums[t] << 3
+        before = (potential < -32) | (potential > 31)
         potential = np.where(potential > 60 << 3, 0, potential >> 1)
-        over += int(((potential < -32) | (potential > 31)).sum())
-    assert narrow.events["membrane_overflows"] == over > 0
+        after = (potential < -32) | (potential > 31)
+        over, behind = over + int((before | after).sum()), behind + int(after.sum())
+    assert narrow.events["membrane_overflows"] == over > behind > 0  # a reset does not hide what it clears
     assert narrow.events["accumulator_overflows"] > 0
     wide = simulate(trace, "pe.accumulator_bits=24", "membrane.bits=24", hardware=SATA)[0]
     assert (wide.events["membrane_overflows"], wide.events["accumulator_overflows"]) == (0, 0)
@@ -337,6 +355,7 @@ def test_sums_and_potentials_that_do_not_fit_are_counted():
         ("membrane.place=sram", "too small for a tile: 0 bytes are usable, potentials of the array"),
         ("memory.buffers.weight.size_kib=0", "size_kib=0: too small for a tile"),
         ("memory.buffers.output.size_kib=0", "size_kib=0: too small for a tile"),
+        ("memory.buffers.banks=3", "lines of every buffer, of 64 bytes: input has 512, output has 512; nearest: 2"),
         ("memory.buffers.width_bits=48", "power of two"), ("scheduler.sparsity=skip", "did you mean 'skipping'"),
         ("memory.cache.size_kib=256", "memory.cache"),
     ],
@@ -364,8 +383,12 @@ def test_every_table_says_what_silence_saves(tmp_path):
     save_trace(mlp(1), path)
     for sparsity in ("gating", "skipping"):
         report = run(SATA, path, overrides=(f"scheduler.sparsity={sparsity}",))
-        for table in ("layers", "traffic", "energy", "area", "units"):
+        tables = [name.removesuffix(".csv") for name in report.texts() if name.endswith(".csv")]
+        assert {"layers", "traffic", "energy", "area", "units", "timesteps"} == set(tables)
+        for table in tables:
             assert {row["sparsity"] for row in report.rows(table)} == {sparsity}
+            assert "sparsity" in report.columns(table)
+        assert report.summary()["sparsity"] == sparsity
 
 
 def test_vgg9_skips_cycles_and_weights_at_the_same_additions():
@@ -395,9 +418,88 @@ def test_timesteps_add_up_to_the_layer(skips):
         for plane in spikes
     ]
     assert list(result.timestep_counts["scratchpad", "spike_read"]) == looked_at
-    assert len(result.timestep_counts) == 6
-    for action, counts in result.timestep_counts.items():
-        assert sum(counts) == result.actions[action]
+    entered = sum(  # for all timesteps, if for any of them
+        spikes[0, g : g + 16].shape[0] * 11 * (spikes[:, g : g + 16].any((0, 1)).sum() if skips else 40)
+        for g in range(0, 21, 16)
+    )
+    assert list(result.timestep_counts["scratchpad", "spike_write"]) == [entered] * 4
+
+
+WEIGHTS = [("scratchpad", "weight_write"), ("weight_buffer", "read"), ("weight_buffer", "write")]
+MOVES = [
+    (), (SKIPPING, "pe.rows=5"), ("membrane.place=sram", *POTENTIALS), ("membrane.place=dram", *POTENTIALS, SKIPPING),
+    ("pe.psum_bytes=6", "membrane.place=dram", *POTENTIALS), ("memory.buffers.width_bits=32", "pe.columns=3"), (IDEAL,),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("timesteps", [1, 7])
+@pytest.mark.parametrize("options", MOVES, ids=str)
+def test_timesteps_share_weights_only(options, timesteps):
+    """All that is done belongs to timesteps, except for weights on their way to the scratchpads."""
+    for trace in (mlp(3, m=20, n=11, k=30, timesteps=timesteps), conv(2, channels=4, size=5, timesteps=timesteps)):
+        result = simulate(trace, *options, hardware=SATA)[0]
+        left = {action: n - sum(result.timestep_counts.get(action, ())) for action, n in result.actions.items()}
+        weights = {action: result.actions[action] for action in WEIGHTS}
+        weights["dram", "read_bits"] = 8 * traffic(result, "dram", "weight", "read").bytes
+        assert left == dict.fromkeys(left, 0) | weights
+
+
+def test_timesteps_share_what_is_read_for_several():
+    """Accesses of the input buffer are those of the span, by plain loops; bits of the whole map, fetched at once."""
+    trace = conv(3, channels=5, size=6, out_channels=9, timesteps=7)
+    layer, result = layers(trace, SATA)[0], simulate(trace, "pe.psum_bytes=8", hardware=SATA)[0]
+    sets, reads = 2, result.timestep_counts["input_buffer", "read"]
+    for span in (range(4), range(4, 7)):
+        accesses, _ = words_read(trace, layer, 16, span)
+        assert sum(reads[t] for t in span) == accesses * sets
+        assert max(reads[t] for t in span) - min(reads[t] for t in span) <= 1
+    assert sum(reads[:4]) / 4 != sum(reads[4:]) / 3
+    lines = -(-2 * 6 * 6 * 5 * 7 // 8 // 64)
+    fetched = result.timestep_counts["dram", "read_bits"]
+    assert sum(fetched) == lines * 512
+    assert max(fetched) - min(fetched) <= 1
+
+
+@pytest.mark.parametrize("timesteps", [1, 6])
+@pytest.mark.parametrize("place", ["sram", "dram"])
+def test_a_potential_belongs_to_the_timestep_that_reads_or_writes_it(place, timesteps):
+    """By plain loops over folds and timesteps: read before all but the first, written behind all but the last."""
+    trace = mlp(6, m=20, n=11, k=30, timesteps=timesteps)
+    found = simulate(trace, f"membrane.place={place}", *POTENTIALS, hardware=SATA)[0].timestep_counts
+    without = simulate(trace, hardware=SATA)[0].timestep_counts
+    sizes = [rows * columns * 2 for rows in (16, 4) for columns in (8, 3)]
+    accesses = sum(-(-min(64, size - line) // 32) for size in sizes for line in range(0, size, 64))
+    lines = sum(-(-size // 64) for size in sizes)
+    reads, writes, fetched, stored = np.zeros((4, timesteps), int)
+    for t in range(timesteps):
+        if t > 0:
+            reads[t] += accesses
+            if place == "dram":
+                writes[t] += lines * 2  # what is fetched is written into the buffer, a line in two accesses
+                fetched[t] += lines * 512
+        if t < timesteps - 1:
+            writes[t] += accesses
+            stored[t] += lines * 512 * (place == "dram")
+    assert list(found.get(("potential_buffer", "read"), [0])) == reads.tolist()
+    assert list(found.get(("potential_buffer", "write"), [0])) == writes.tolist()
+    for action, moved in {"read_bits": fetched, "write_bits": stored}.items():
+        assert (np.array(found["dram", action]) - without["dram", action]).tolist() == moved.tolist()
+
+
+def test_energies_of_timesteps_and_what_they_share_are_the_energy(tmp_path):
+    path = tmp_path / "conv.npz"
+    save_trace(conv(2, channels=4, size=5, timesteps=7), path)
+    report = run(SATA, path, overrides=("membrane.place=dram", *POTENTIALS, "timesteps=7"))
+    summary, rows = report.summary(), report.rows("timesteps")
+    by_timestep = summary["energy_by_timestep_pj"]
+    assert list(by_timestep) == [*"0123456", "none"]
+    assert sum(by_timestep.values()) == pytest.approx(summary["energy_pj"], rel=1e-12)
+    for row in report.rows("energy"):
+        split = [r for r in rows if (r["unit"], r["action"]) == (row["unit"], row["action"])]
+        assert sum(r["count"] for r in split) == row["count"]
+        assert sum(r["energy_pj"] for r in split) == pytest.approx(row["energy_pj"], rel=1e-12)
+    left = {(r["unit"], r["action"]) for r in rows if r["timestep"] is None and r["energy_pj"]}
+    assert {unit for unit, action in left if action != "leakage"} == {"scratchpad", "weight_buffer", "dram"}
 
 
 @pytest.mark.parametrize("shared", [2, 4, 8])

@@ -301,6 +301,29 @@ def test_potentials_are_read_and_written_between_timesteps():
     assert not any(row.bytes for row in inner.traffic if row.tensor == "membrane")
 
 
+@pytest.mark.parametrize("skip", ["none", "row_group"])
+def test_potentials_wider_than_their_memory_are_counted(skip, tmp_path):
+    """Timesteps in which a potential, before or behind firing, does not fit: by numpy; outputs stay exact."""
+    trace = mlp(4, density=0.6)
+    sums = np.einsum("tmk,nk->tmn", trace.tensor("in").astype(int), trace.operations[0].weight.astype(int))
+    for bits in (6, 10, 22):
+        (layer,) = simulated(trace, f"neuron.membrane_bits={bits}", f"scheduler.skip={skip}")
+        potential, over, behind = np.zeros(sums.shape[1:], int), 0, 0
+        for t in range(4):
+            potential += sums[t] << 3
+            before = (potential < -(1 << bits - 1)) | (potential >= 1 << bits - 1)
+            potential = np.where(potential > 60 << 3, 0, potential >> 1)
+            after = (potential < -(1 << bits - 1)) | (potential >= 1 << bits - 1)
+            over, behind = over + int((before | after).sum()), behind + int(after.sum())
+        assert layer.events["membrane_overflows"] == over
+        assert over > behind or bits == 22
+        assert (over > 0) == (bits < 22)
+        assert layer.mismatches == 0
+    save_trace(trace, tmp_path / "mlp.npz")
+    report = run(LOSSLESS, tmp_path / "mlp.npz", overrides=("neuron.membrane_bits=6",))
+    assert any("exceed 6 bits (neuron.membrane_bits)" in warning for warning in report.warnings)
+
+
 def test_layers_never_share_a_tile_and_parts_add_up():
     """A 5 x 5 kernel of 8 channels in arrays of 2 rows takes 100 arrays, 12 PEs, 2 tiles that add up in the first."""
     trace = residual()

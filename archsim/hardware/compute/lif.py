@@ -50,6 +50,11 @@ def rule_of(neuron: Any) -> Rule:
     )
 
 
+def leaks(rule: Rule) -> bool:
+    """Whether a potential that does not fire changes from a timestep to the next by itself."""
+    return rule.leak_shift > 0 or rule.leak_subtracts
+
+
 @kernel
 def fires(total: int, limit: int, rule: Rule) -> bool:
     """Whether a neuron whose potential is ``total`` spikes, with the threshold ``limit`` in the same units."""
@@ -87,3 +92,22 @@ def fire(sums: Any, bias: Any, threshold: Any, rule: Rule, mask_fire_once: bool,
             if mask_fire_once and popcount(packed) == 1:
                 packed = 0
             words[row, n] = packed
+
+
+@kernel
+def count_overflows(sums: Any, bias: Any, threshold: Any, rule: Rule, bits: int) -> int:
+    """How often a potential of full sums int64 [rows, N, T] does not fit ``bits``, sign included.
+
+    Timesteps count once, in which X[t], before the neuron fires, or u[t], behind, is outside -2^(bits-1) ..
+    2^(bits-1) - 1.
+    """
+    limit, overflows = 1 << (bits - 1), 0
+    for row in range(sums.shape[0]):
+        for n in range(sums.shape[1]):
+            potential, height = 0, threshold[n] << rule.fraction_bits
+            for t in range(sums.shape[2]):
+                potential += (sums[row, n, t] + bias[n]) << rule.fraction_bits
+                fits = -limit <= potential < limit
+                potential = settle(potential, height, fires(potential, height, rule), rule)
+                overflows += int(not (fits and -limit <= potential < limit))
+    return overflows

@@ -11,6 +11,8 @@ A bank serves a beat of ``width_bits`` a cycle; timing is that of :mod:`archsim.
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field, model_validator
 
 from archsim.hardware.interconnect.crossbar_switch import SwitchSpec
@@ -23,6 +25,9 @@ WINDOW_SHIFT = 26
 """A buffer's window has 2^26 lines, 4 GiB where a line has 64 bytes."""
 
 
+MAX_BANKS = 64
+
+
 class BufferConfig(Block):
     """One buffer."""
 
@@ -32,7 +37,7 @@ class BufferConfig(Block):
 class BuffersConfig(Block):
     """What all buffers of a machine have in common; a machine adds its buffers, in the order of their windows."""
 
-    banks: int = Field(ge=1, le=64, description="banks of each buffer, each serving one access a cycle")
+    banks: int = Field(ge=1, le=MAX_BANKS, description="banks of each buffer, each serving one access a cycle")
     line_bytes: int = Field(ge=16, le=1024, description="bytes of a line: what one fetch from DRAM brings")
     width_bits: int = Field(ge=8, le=512, description="bits that a bank delivers in a cycle")
     access_cycles: int = Field(ge=1, le=64, description="cycles from the grant of an access until data leave the bank")
@@ -48,6 +53,15 @@ class BuffersConfig(Block):
             problems["width_bits"] = "must be a power of two"
         elif self.line_bytes * 8 % self.width_bits:
             problems["line_bytes"] = "must be a whole number of accesses of width_bits"
+        lines = {name: self.size_bytes(name) // self.line_bytes for name in self.names()}
+        if uneven := [f"{name} has {count}" for name, count in lines.items() if count % self.banks]:
+            every = math.gcd(*lines.values())
+            able = [banks for banks in range(1, MAX_BANKS + 1) if every % banks == 0]
+            nearest = min(able, key=lambda banks: abs(banks - self.banks))
+            problems["banks"] = (
+                f"must divide the lines of every buffer, of {self.line_bytes} bytes: {', '.join(uneven)};"
+                f" nearest: {nearest}"
+            )
         if problems:
             raise CrossFieldError(problems)
         return self

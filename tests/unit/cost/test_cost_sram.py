@@ -117,7 +117,7 @@ def test_outside_the_table_is_refused(arguments: tuple[int, str, int, int, str],
 
 def test_the_edge_of_32_words_is_tight() -> None:
     assert 8 * 2048 / 512 == 32
-    sram(32, "itrs-lop", 2048, 512, "1rw")
+    assert sram(32, "itrs-lop", 2048, 512, "1rw").area_mm2 > 0
     with pytest.raises(ConfigError):
         sram(32, "itrs-lop", 2047, 512, "1rw")
     with pytest.raises(ConfigError):
@@ -125,9 +125,18 @@ def test_the_edge_of_32_words_is_tight() -> None:
 
 
 def test_the_nearest_sizes_offered_are_legal() -> None:
-    """What the error of 1800 bytes x 384 bit proposes works."""
-    sram(32, "itrs-lop", 2048, 384, "1rw")
-    sram(32, "itrs-lop", 1800, 256, "1rw")
+    """What the error of 1800 bytes x 384 bit proposes has figures, between those of the table around it."""
+    with pytest.raises(ConfigError, match=r"2048 bytes.*256 bit"):
+        sram(32, "itrs-lop", 1800, 384, "1rw")
+    for proposed, around in (
+        ((2048, 384), ((2048, 256), (2048, 512))),
+        ((1800, 256), ((1024, 256), (2048, 256))),
+    ):
+        figures = sram(32, "itrs-lop", *proposed, "1rw")
+        ends = [sram(32, "itrs-lop", *size, "1rw") for size in around]
+        for figure, *found in zip(figures, *ends, strict=True):
+            assert min(found) <= figure <= max(found)
+        assert figures not in ends
 
 
 def test_leakage_follows_temperature_and_nothing_else_does() -> None:

@@ -34,6 +34,11 @@ def memory(**changes):
     return Memory.model_validate({"ideal": False, "buffers": {**BUFFERS, **changes}, "dram": DRAM})
 
 
+@pytest.mark.parametrize("banks", [1, 2, 3, 4, 6, 32, 48])
+def test_banks_are_equal_and_hold_the_whole_buffer(banks):
+    assert memory(banks=banks).buffers.size_bytes("left") % (banks * 64) == 0
+
+
 def test_each_buffer_has_a_window_and_banks_of_its_own():
     spec = memory().resolve(400).cache
     assert (spec.banks, spec.window_banks, spec.fill_beats, spec.beat_bytes) == (6, 3, 4, 16)
@@ -56,6 +61,8 @@ def test_half_of_a_buffer_is_usable_if_the_other_is_filled():
     [
         ({"line_bytes": 48}, "power of two"), ({"width_bits": 48}, "power of two"),
         ({"line_bytes": 16, "width_bits": 256}, "whole number of accesses"), ({"banks": 0}, "greater than or equal"),
+        ({"banks": 5}, "must divide the lines of every buffer, of 64 bytes: left has 96; nearest: 4"),
+        ({"banks": 64, "right": {"size_kib": 1}}, "left has 96, right has 16; nearest: 16"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(changes, words):

@@ -182,6 +182,9 @@ def test_same_run_same_bytes(tmp_path):
         ({"units": (UnitTime("pe", 3, 60, 30, 11),)}, "pe 3"),
         ({"actions": {("pe", "add"): -1}}, "pe did add -1"),
         ({"traffic": (Traffic("dram", "input", "read", -1, 1),)}, "negative traffic"),
+        ({"timestep_counts": {("pe", "add"): (70, 8)}}, "pe did add 77 times, of them 70, 8 in the timesteps"),
+        ({"timestep_counts": {("pe", "add"): (-1, 8)}}, "of them -1, 8 in the timesteps"),
+        ({"timestep_counts": {("pe", "sub"): (1,)}}, "pe did sub 0 times"),
     ],
 )
 def test_a_contradiction_is_a_bug(changes, words):
@@ -276,6 +279,16 @@ def test_comparison_is_normalised_to_the_first():
     assert [row["speedup"] for row in rows] == [1.0, 2.0]
     assert [row["energy_gain"] for row in rows] == [1.0, 1.0]
     assert all(tuple(sorted(row)) == tuple(sorted(comparison.COLUMNS)) for row in rows)
+
+
+def test_a_comparison_says_what_silence_saves():
+    """Of machines that have the choice; a variant that differs from layer to layer is none of the machine."""
+    gating = report(layer(variant={"sparsity": "gating", "stage": "forward"}))
+    rows = comparison.rows({"gating": gating, "none": report(layer())})
+    assert [row["sparsity"] for row in rows] == ["gating", None]
+    assert gating.summary()["sparsity"] == "gating"
+    both = report(layer(variant={"sparsity": "gating"}), layer("conv2", variant={"sparsity": "skipping"}))
+    assert "sparsity" not in both.summary()
 
 
 def test_different_layers_are_not_compared():
