@@ -292,10 +292,9 @@ def activity(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -
     # A word holds the spikes of all timesteps, or the bits of an input.
     step_bits = 1 if stage.bits == 1 else arrays_are.driver_bits
     steps = stage.timesteps * arrays_are.planes(stage.bits)
-    if config.scheduler.skip == "none":
-        driven = np.full_like(driven, (1 << steps * step_bits) - 1)
     # [images, positions, arrays, T or bits], or with t before the positions
     spikes = (driven[:, :, None] >> np.arange(steps) * step_bits) & ((1 << step_bits) - 1) > 0
+    spikes |= config.scheduler.skip == "none"
     spikes = spikes.reshape(stage.images, -1, mapping.arrays, steps)
     inner = config.scheduler.timesteps == "inner" or stage.bits > 1
     spikes = spikes.transpose((0, 1, 3, 2) if inner else (0, 3, 1, 2))
@@ -308,6 +307,15 @@ def activity(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -
         sets = pes if arrays_are.joined else arrays
         packed.append(arrays | sets << SET_SHIFT | pes << PE_SHIFT)
     return packed
+
+
+def row_reads(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -> int:
+    """How often a row of an array is driven: in every column block, for every spike or driven part of an input."""
+    arrays, words = config.arrays(stage.kind), layer.inputs
+    dense = packed_time.decode(words, layer.k)
+    mask = (1 << arrays.driver_bits) - 1 if stage.bits > 1 else 1
+    steps = range(0, stage.bits, arrays.driver_bits) if stage.bits > 1 else range(stage.timesteps)
+    return mapping.blocks * sum(int(np.count_nonzero(dense >> step & mask)) for step in steps)
 
 
 def rounds(config: ChipConfig, stage: Stage, mapping: Mapping) -> int:

@@ -10,7 +10,7 @@ network. Cycles and energy are those of the inputs that the trace recorded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -80,7 +80,7 @@ class CrossbarMachine(Accelerator):
 
     def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
         """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
-        return self._run([alone(layer)], [layer], engine, verify, record, None)[0]
+        return self._run([alone(layer)], [layer], [self.compute(layer, verify)], engine, record)[0]
 
     def run_layers(
         self,
@@ -93,8 +93,21 @@ class CrossbarMachine(Accelerator):
         progress: Progress | None = None,
     ) -> Iterator[LayerResult]:
         """All layers at once, in one simulation."""
-        layers = [self.layer(trace, operation) for operation in operations]
-        yield from self._run(stages_of(trace, operations), layers, engine, verify, record, progress)
+        stages = stages_of(trace, operations)
+        problems = chip.misfits(self.config, stages)
+        if problems:
+            raise UsageError(problems)
+        layers, computed = [], []
+        for done, operation in enumerate(operations):
+            if progress:
+                progress(operation.name, done, len(operations))
+            layers.append(self.layer(trace, operation))
+            computed.append(self.computed(trace, operation, layers[-1], verify))
+        yield from self._run(stages, layers, computed, engine, record)
+
+    def computed(self, trace: Trace, operation: Operation, layer: Layer, verify: bool) -> Computed:
+        """What an operation's outputs are on this machine."""
+        return self.compute(layer, verify)
 
     def layer(self, trace: Trace, operation: Operation) -> Layer:
         """What the machine is given of an operation."""
@@ -104,26 +117,23 @@ class CrossbarMachine(Accelerator):
         self,
         stages: Sequence[Stage],
         layers: Sequence[Layer],
+        computed: Sequence[Computed],
         engine: EngineName,
-        verify: bool,
         record: bool,
-        progress: Progress | None,
     ) -> list[LayerResult]:
         problems = chip.misfits(self.config, stages)
         if problems:
             raise UsageError(problems)
-        computed = []
-        for done, layer in enumerate(layers):
-            if progress:
-                progress(layer.name, done, len(layers))
-            computed.append(self.compute(layer, verify))
         built = chip.lay_out(self.config, stages, layers)
         program = self._programmed(built)
         working = np.array(built.wiring.stages)
         counts = np.zeros((len(working), self.actions), np.int64)
-        for number, one in enumerate(computed):
-            # The agents know no weights: what is multiplied is known from the function.
-            counts[np.flatnonzero(working == number)[0], agents.MATCHES] = one.events.pop("matches")
+        for number, (stage, layer, one) in enumerate(zip(stages, layers, computed, strict=True)):
+            # The agents know neither weights nor single rows: what is multiplied is known from the function.
+            first = np.flatnonzero(working == number)[0]
+            counts[first, agents.MATCHES] = one.events.pop("matches")
+            if stage.on_arrays:
+                counts[first, agents.ROW_READS] = chip.row_reads(self.config, stage, built.mappings[number], layer)
         outcome = self._simulate(engine, program, counts, record, len(stages))
         spans = [chip.span(program.state, np.flatnonzero(working == number)) for number in range(len(stages))]
         # The run's cycles, shared out to the layers that overlap in proportion to their own.
@@ -149,6 +159,7 @@ class CrossbarMachine(Accelerator):
         kinds = np.array([built.wiring.agents[agent][agents.KIND] for agent in own])
         config, mapping, memory = self.config, built.mappings[number], self.config.memory
         counts = outcome.counts[own].sum(0)
+        held = config.arrays(stage.kind).cells if stage.kind == "weights" else 0  # others have no weights
         traffic = outcome.traffic[number * len(self.tensors) :][: len(self.tensors)]
         times = outcome.times[own]
         times[:, STALL] -= span.begin  # every agent waited for the layer's first event in its first operation
@@ -185,7 +196,7 @@ class CrossbarMachine(Accelerator):
                 **computed.events,
                 "tiles": len(mapping.shares),
                 "pes": mapping.pes_used(),
-                "programmed_cells": layer.k * layer.n * config.arrays(stage.kind).cells,
+                "programmed_cells": layer.k * layer.n * held,
                 "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
             },
             completions=completions if len(outcome.completions) else None,
@@ -200,25 +211,8 @@ class CrossbarMachine(Accelerator):
             start_cycle=span.begin,
         )
 
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
-    ) -> dict[tuple[str, str], int]:
-        """Everything but the memories; every conversion is shifted and added."""
-        return {
-            ("array", "read"): int(counts[agents.READS]),
-            ("adc", "convert"): int(counts[agents.CONVERSIONS]),
-            ("shift_add", "add"): int(counts[agents.CONVERSIONS]),
-            ("temp_buffer", "access"): int(counts[agents.WINDOWS]),
-            ("tile_buffer", "read"): int(counts[agents.WINDOWS]),
-            ("tile_buffer", "write"): int(counts[agents.BUFFER_WRITES]),
-            ("h_tree", "transfer"): int(counts[agents.TREE_WORDS]),
-            ("lif", "update"): int(counts[agents.UPDATES]),
-            ("lif", "add"): int(counts[agents.JOINED]),
-            ("router", "flit"): int(counts[agents.FLIT_HOPS]),
-        }
-
     def matches(self, counts: NDArray[np.int64]) -> int:
-        """Pairs of a spike and a non-zero weight."""
+        """Pairs of a non-zero input and a non-zero weight."""
         return int(counts[agents.MATCHES])
 
     def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:

@@ -26,8 +26,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.accelerators.base import Layer
+from archsim.accelerators.base import WEIGHTED, Layer
 from archsim.trace import Operation, Trace
+from archsim.trace.graph import SOFTMAX_BITS
 
 DRAM = -1
 """In place of a layer's number: what it makes comes from off chip."""
@@ -118,7 +119,7 @@ def alone(layer: Layer) -> Stage:
     found = layer.feature_map
     images, channels, height, width = (layer.m, layer.k, 1, 1) if found is None else found.words.shape
     kernel, stride, padding = ((1, 1), (1, 1), (0, 0)) if found is None else (found.kernel, found.stride, found.padding)
-    fires = layer.neuron is not None or layer.expected is None
+    fires = layer.requantiser is None and not layer.writes_sums
     bits = 1 if layer.operand == "spike" else layer.word_bits
     return Stage(
         name=layer.name,
@@ -137,7 +138,7 @@ def alone(layer: Layer) -> Stage:
         fires=fires,
         feeds=(Feed(DRAM, height, channels * width * bits, np.arange(1, height + 1)),),
         bits=bits,
-        out_bits=int(fires),
+        out_bits=0 if layer.writes_sums else 1 if layer.requantiser is None else layer.requantiser.bits,
     )
 
 
@@ -191,7 +192,8 @@ def _stage(
     flat = operation.op == "linear"
     channels, height, width = (math.prod(shape), 1, 1) if flat or len(shape) == 1 else shape
     out_height, out_width = (1, 1) if len(operation.output_shape) == 1 else operation.output_shape[1:]
-    fires = operation.neuron is not None or joins is not None or not trace.stored(operation.output)
+    sums = operation.neuron is None and operation.requantiser is None and joins is None
+    fires = operation.op in WEIGHTED and operation.requantiser is None and not (sums and trace.stored(operation.output))
     return Stage(
         name=operation.name,
         kind=_KINDS[operation.op],
@@ -209,7 +211,7 @@ def _stage(
         fires=fires,
         feeds=feeds[0],
         joins=tuple(joins or ()),
-        bits=trace.bits(operation.inputs[0]),
+        bits=value_bits(trace, operation.inputs[0]),
         out_bits=1 if fires else _out_bits(operation),
         written=feeds[1],
         row_width=operation.input_shapes[1][2] if operation.op == "matmul" else 1,
@@ -223,10 +225,19 @@ _KINDS: Mapping[str, Kind] = {
 }  # fmt: skip
 
 
+def value_bits(trace: Trace, name: str) -> int:
+    """Bits of a value of tensor ``name``: those that its writer gives it, or as it is stored."""
+    writer = next((operation for operation in trace.operations if operation.output == name), None)
+    if writer is not None and writer.op in ("pool", "concat"):
+        return max(value_bits(trace, read) for read in writer.inputs)
+    return (_out_bits(writer) if writer is not None else 0) or trace.bits(name)
+
+
 def _out_bits(operation: Operation) -> int:
     """Bits of an output that is no spike; 0 for full sums."""
-    requantiser = getattr(operation, "requantiser", None)
-    return 8 if operation.op in ("softmax", "layer_norm") else requantiser.bits if requantiser is not None else 0
+    if operation.op == "softmax":
+        return SOFTMAX_BITS
+    return 0 if operation.requantiser is None else operation.requantiser.bits
 
 
 @dataclass
@@ -243,7 +254,7 @@ class _Rows:
     def feeds(self, name: str) -> list[Feed]:
         """What a layer that reads tensor ``name`` is fed with."""
         rows, width = _extent(self._shape(name))
-        bits = width * self.trace.bits(name)
+        bits = width * value_bits(self.trace, name)
         return [Feed(source, rows, channels * bits, need) for source, channels, need in self.of(name)]
 
     def of(self, name: str) -> list[tuple[int, int, NDArray[np.int64]]]:

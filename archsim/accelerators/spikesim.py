@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from archsim.accelerators import crossbar_agents as agents
 from archsim.accelerators import crossbar_chip as chip
 from archsim.accelerators.base import Layer, MachineConfig
 from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, reads_out
@@ -126,6 +127,23 @@ class SpikeSim(CrossbarMachine):
             Component("router", "router", config.noc.rows * config.noc.columns, {"flit_bits": config.noc.flit_bits}),
             Component("dram", "dram", 1, {}),
         )
+
+    def count_actions(
+        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """Everything but the memories; every conversion is shifted and added."""
+        return {
+            ("array", "read"): int(counts[agents.READS]),
+            ("adc", "convert"): int(counts[agents.CONVERSIONS]),
+            ("shift_add", "add"): int(counts[agents.CONVERSIONS]),
+            ("temp_buffer", "access"): int(counts[agents.WINDOWS]),
+            ("tile_buffer", "read"): int(counts[agents.WINDOWS]),
+            ("tile_buffer", "write"): int(counts[agents.BUFFER_WRITES]),
+            ("h_tree", "transfer"): int(counts[agents.TREE_WORDS]),
+            ("lif", "update"): int(counts[agents.UPDATES]),
+            ("lif", "add"): int(counts[agents.JOINED]),
+            ("router", "flit"): int(counts[agents.FLIT_HOPS]),
+        }
 
     # What it computes.
 
