@@ -183,13 +183,15 @@ def test_a_global_gain_is_the_best_of_all():
     weight, inputs = layer(7, batch=50)
     one = product(weight, config(wires=WIRES, digital_gain="global", adc={"bits": 12, "range": "calibrated"}))
     one.calibrate(inputs)
-    best = one._gains[0]
+    best = one._gains[0][0]
+    unit = np.ones(7 * one.slices)
 
     def squared(gain):
         total = 0.0
-        for part in one._parts:
-            read = one._converted(part, one._sums(part, inputs, 0), 0)
-            total += ((gain * read - one._driven(part, inputs) @ part.ideal) ** 2).sum()
+        for group in one._groups:
+            seen = one._seen(group, inputs, 0, unit)[:, 0]
+            read = np.stack([one._quantisers[j % one.slices].read(seen[:, j]) for j in range(len(unit))], 1)
+            total += ((gain * read - inputs[:, group.rows] @ group.ideal) ** 2).sum()
         return total
 
     assert squared(best) < min(squared(best * 0.999), squared(best * 1.001))
@@ -215,7 +217,8 @@ def test_noise_semantics_reach_the_product():
         one = product(weight, config(device, noise=noise, adc={"bits": 10}), 4)
         found = one.multiply(twice, 0)
         assert np.array_equal(found[:9], found[9:]) == in_batch
-        assert np.array_equal(found[:9], product(weight, one.config, 4).multiply(inputs, 0)) == in_batch
+        # What is drawn for an input does not depend on those that come after it.
+        assert np.array_equal(found[:9], product(weight, one.config, 4).multiply(inputs, 0))
         assert not np.array_equal(found, product(weight, one.config, 4, number=1).multiply(twice, 0))
 
 
