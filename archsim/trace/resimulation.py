@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.trace.content import first_spike_times
-from archsim.trace.model import Neuron, Operation, Trace
+from archsim.trace.content import first_spike_times, spikes_of_times
+from archsim.trace.graph import SOFTMAX_BITS, integer_range
+from archsim.trace.model import ImageSet, Neuron, Operation, Requantiser, Trace
 
 # Memory of the im2col matrix that is built at a time.
 _BLOCK_BYTES = 1 << 25
@@ -71,9 +72,96 @@ def compute(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) ->
     currents = _combine(operation, [array.reshape(-1, *array.shape[2:]) for array in timed])
     currents = currents.reshape(steps, -1, *currents.shape[1:])
     currents = np.broadcast_to(currents, (timesteps, *currents.shape[1:]))
+    if operation.op == "layer_norm":
+        return layer_norm(currents, operation)
+    if operation.requantiser is not None:
+        return requantise(operation.requantiser, currents)
     if operation.neuron is None:
         return currents
     return fire(operation.neuron, currents)
+
+
+def run_images(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Every tensor that an operation writes when the network runs on ``images`` uint8 [I, C, H, W], by name.
+
+    The arrays are those of ``Trace.operand``, [T, I, ...]; constants are those of the trace. All of them are held at
+    once: call it with a batch.
+    """
+    tensors: dict[str, NDArray[Any]] = {trace.pixels: images}
+    for name in trace.constants:
+        stored = trace.operand(name)
+        timed = stored.ndim == 2 + len(trace.meta.tensors[name].shape)
+        one = stored[:, :1] if timed else stored[:1]
+        shape = (len(stored), len(images), *stored.shape[2:]) if timed else (len(images), *stored.shape[1:])
+        tensors[name] = np.broadcast_to(one, shape)
+    for operation in trace.operations:
+        output = compute(operation, [tensors[name] for name in operation.inputs], trace.timesteps)
+        if trace.stored(operation.output) and trace.kind(operation.output) == "spike_time":
+            output = spikes_of_times(first_spike_times(output), trace.timesteps)
+        tensors[operation.output] = output
+    return {operation.output: tensors[operation.output] for operation in trace.operations}
+
+
+def predict(trace: Trace, images: NDArray[np.uint8], batch: int = 50) -> NDArray[np.int64]:
+    """The class of each image, int64 [I]: where the last operation's output, summed over time, is largest."""
+    last = trace.operations[-1].output
+    found = [
+        run_images(trace, images[start : start + batch])[last].sum(0).reshape(len(images[start : start + batch]), -1)
+        for start in range(0, len(images), batch)
+    ]
+    return np.concatenate(found).argmax(1).astype(np.int64)
+
+
+def accuracy(trace: Trace, images: ImageSet) -> float:
+    """The share of ``images`` whose class is their label."""
+    return float((predict(trace, images.images) == images.labels).mean())
+
+
+def requantise(requantiser: Requantiser, currents: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Integers of few bits [T, I, N, ...] of integer currents of that shape, by the equation of ``model``."""
+    return _clipped(requantiser, currents * _per_channel(requantiser.multiplier, currents.ndim))
+
+
+def _clipped(requantiser: Requantiser, products: NDArray[np.int64]) -> NDArray[np.int64]:
+    low, high = integer_range(requantiser.bits, requantiser.signed)
+    rounded: NDArray[np.int64] = (products + ((1 << requantiser.shift) >> 1)) >> requantiser.shift
+    return np.clip(rounded, low, high)
+
+
+def _per_channel(values: NDArray[np.int64], rank: int) -> NDArray[np.int64]:
+    """``values`` [N] to be combined with an array of ``rank`` axes, [T, I, N, ...]."""
+    return values.reshape(-1, *(1,) * (rank - 3))
+
+
+def softmax(values: NDArray[np.int64], table: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Shares in units of 1/255 over the channels of [B, C, ...], by the equations of ``model``."""
+    distance = values.max(1, keepdims=True) - values
+    exponentials = table.astype(np.int64)[np.minimum(distance, len(table) - 1)]
+    total = exponentials.sum(1, keepdims=True)
+    whole = integer_range(SOFTMAX_BITS, False)[1]
+    shares: NDArray[np.int64] = (whole * exponentials + total // 2) // total
+    return shares
+
+
+def layer_norm(values: NDArray[np.int64], operation: Operation) -> NDArray[np.int64]:
+    """Normalised channels of [T, I, C, H, W], by the equations of ``model``."""
+    requantiser, channels = operation.requantiser, values.shape[2]
+    assert requantiser is not None, "the loader refuses a layer norm without one"
+    deviations = channels * values - values.sum(2, keepdims=True)
+    root = np.maximum(_integer_root((deviations**2).sum(2, keepdims=True) // channels), 1)
+    scaled = deviations * _per_channel(requantiser.multiplier, values.ndim) // root
+    if operation.bias is not None:
+        scaled += _per_channel(operation.bias, values.ndim)
+    return _clipped(requantiser, scaled)
+
+
+def _integer_root(squares: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The largest integers whose squares are not above ``squares``, at most 2^62."""
+    root = np.sqrt(squares.astype(np.float64)).astype(np.int64)
+    # A square beyond 2^53 is rounded on its way, and so may be its root.
+    root -= root**2 > squares
+    root += (root + 1) ** 2 <= squares
+    return root
 
 
 def fire(neuron: Neuron, currents: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -135,6 +223,11 @@ def _combine(operation: Operation, inputs: list[NDArray[Any]]) -> NDArray[Any]:
             for other in inputs[1:]:
                 total = total + other
             return total
+        case "softmax":
+            assert operation.table is not None, "the loader refuses a softmax without one"
+            return softmax(inputs[0].astype(np.int64), operation.table)
+        case "layer_norm":
+            return inputs[0].astype(np.int64)
     return _matrix_product(operation, inputs[0], inputs[1])
 
 
