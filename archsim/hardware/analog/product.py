@@ -7,7 +7,8 @@ Weights of b bits are cut into slices of the cells' bits, inputs into cycles of 
 where the difference of two columns' currents, counted in steps of one level under one driver step, goes through one
 converter. What those columns are says ``signed``:
 
-    differential    |w| of b - 1 bits, in a column for w > 0 and one for w < 0; G_off cancels
+    differential    |w| of b - 1 bits, in a column for w > 0 and one for w < 0; G_off cancels; w = -2^(b-1) only where
+                    the cells' bits hold that magnitude
     offset_column   w + 2^(b-1) of b bits in one column; the other is shared by all weights of an array, one a slice,
                     and every cell of it holds the slice of 2^(b-1): it cancels G_off and the offset at once
 
@@ -39,6 +40,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.hardware.analog.adc import AnalogAdcConfig, Quantiser
+from archsim.hardware.analog.device import DeviceConfig
 from archsim.hardware.analog.reading import (
     Columns,
     Disturbance,
@@ -58,6 +60,29 @@ CALIBRATION = (1 << 32) - 1
 _BLOCK_VALUES = 1 << 21
 
 
+class DynamicConfig(Block):
+    """What is done to values before they are written at run time: ClipFormer's transform.
+
+    A value v of magnitudes up to top stands for the conductance G = G_off + (G_on - G_off) |v| / top, whatever slices
+    it is cut into, and
+
+        G <- max(G - alpha G_off, G_off),      G <- min(G, beta G_on),      |v| rounded to the nearest, halves up.
+
+    alpha 0 and beta 1 leave values as they are; alpha 2 and beta 0.25 are ClipFormer's for strong noise.
+    """
+
+    alpha: float = Field(ge=0, le=1e6, description="what is subtracted [G_off]; 0: nothing")
+    beta: float = Field(gt=0, le=1, description="the highest conductance [G_on]; 1: no limit")
+
+    def transformed(self, magnitude: NDArray[np.int64], top: int, device: DeviceConfig) -> NDArray[np.int64]:
+        """What is written for ``magnitude``, 0 to ``top``."""
+        unit = top / (device.g_on - device.g_off)
+        found = np.maximum(magnitude - self.alpha * device.g_off * unit, 0)
+        found = np.minimum(found, max((self.beta * device.g_on - device.g_off) * unit, 0))
+        rounded: NDArray[np.int64] = np.floor(found + 0.5).astype(np.int64)
+        return rounded
+
+
 class ProductConfig(Block):
     """Arrays and converters of an analog product."""
 
@@ -66,28 +91,46 @@ class ProductConfig(Block):
     signed: Literal["differential", "offset_column"] = Field(description="what is subtracted before a converter")
     driver_bits: int = Field(ge=1, le=8, description="bits of an input that a row takes at once")
     digital_gain: Literal["none", "global", "per_column"] = Field(description="what calibration corrects")
+    adaptation: Literal["none", "statistics", "fine_tuned"] = Field(
+        description="gain and offset of every channel behind the arrays: none, from statistics, or trained with labels"
+    )
+    batch_images: int = Field(ge=1, le=1000, description="images of a batch, which share what is drawn per_batch")
+    dynamic: DynamicConfig
     cells: CellsConfig
     adc: AnalogAdcConfig
 
     @property
     def exact(self) -> bool:
-        """Whether products are the integer products, bit for bit: no effect at all."""
+        """Whether products are the integer products, bit for bit: no effect at all, and nothing trained to meet one."""
         device, adc = self.cells.device, self.adc
+        if (self.dynamic.alpha, self.dynamic.beta) != (0, 1) or self.adaptation == "fine_tuned":
+            return False
         perfect = adc.bits == "lossless" and adc.offset_lsb == adc.noise_lsb == 0
         return perfect and not any(self.cells.wires.ohms.values()) and device.ideal
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether calibration decides converters' ranges or digital gains."""
+        return self.adc.calibrates or self.digital_gain != "none"
 
     def findings(self) -> dict[str, Any]:
         """What decides results and belongs in every report."""
         cells = self.cells
         return {
             "noise": cells.noise, "noise_seed": cells.seed, "device": cells.device.kind, "age_s": cells.time_s,
-            "adc_range": self.adc.range, "digital_gain": self.digital_gain,
+            "adc_range": self.adc.range, "digital_gain": self.digital_gain, "adaptation": self.adaptation,
         }  # fmt: skip
 
     def slices(self, weight_bits: int) -> int:
         """Slices of a weight."""
         magnitude = weight_bits if self.signed == "offset_column" else max(weight_bits - 1, 1)
         return -(-magnitude // self.cells.device.bits)
+
+    def weight_range(self, weight_bits: int) -> tuple[int, int]:
+        """Lowest and highest weight; the lowest has a magnitude that not every number of cells holds."""
+        half = 1 << (weight_bits - 1)
+        held = (1 << self.slices(weight_bits) * self.cells.device.bits) - 1
+        return -half if self.signed == "offset_column" else -min(half, held), half - 1
 
     def weights_per_array(self, weight_bits: int) -> int:
         """Neurons whose columns fit an array; 0 if not one does."""
@@ -158,9 +201,9 @@ class Product:
         self.slices = config.slices(weight_bits)
         self.factor = np.int64(1) << np.arange(self.slices, dtype=np.int64) * config.cells.device.bits
         self._half = 1 << (weight_bits - 1)
-        lowest = -self._half if config.signed == "offset_column" else 1 - self._half
-        if weight.size and not lowest <= weight.min() <= weight.max() < self._half:
-            raise ValueError(f"weights from {weight.min()} to {weight.max()}; allowed: {lowest} to {self._half - 1}")
+        lowest, highest = config.weight_range(weight_bits)
+        if weight.size and not lowest <= weight.min() <= weight.max() <= highest:
+            raise ValueError(f"weights from {weight.min()} to {weight.max()}; allowed: {lowest} to {highest}")
         if not config.weights_per_array(weight_bits):
             raise ValueError(f"arrays of {config.columns} columns do not hold a weight of {weight_bits} bits")
         if np.bincount(group).max() > config.rows:
@@ -171,7 +214,7 @@ class Product:
         )
         self._quantisers: list[Quantiser] = []
         self._gains: list[NDArray[np.float64]] = []
-        if config.adc.range != "calibrated" or config.adc.bits == "lossless":
+        if not config.adc.calibrates:
             self._quantisers = [config.adc.quantiser(*bounds, None) for bounds in self._bounds()]
         if config.digital_gain == "none":
             self._gains = [np.ones(self.n * self.slices) for _ in self._groups]
@@ -201,6 +244,11 @@ class Product:
             worth = step * gain * np.tile(self.factor, self.n).astype(np.float64)
             self._read(group, taken, batch, Columns(first, last, group.offset, worth), step, found)
         return found
+
+    @property
+    def conversions(self) -> int:
+        """Conversions of an input."""
+        return int(self.cycles * len(self._groups) * self.n * self.slices)
 
     @property
     def tiles(self) -> int:
