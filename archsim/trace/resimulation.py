@@ -71,7 +71,11 @@ def compute(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) ->
     # Until the neurons, a timestep of an image is as good as another image.
     currents = _combine(operation, [array.reshape(-1, *array.shape[2:]) for array in timed])
     currents = currents.reshape(steps, -1, *currents.shape[1:])
-    currents = np.broadcast_to(currents, (timesteps, *currents.shape[1:]))
+    return finish(operation, np.broadcast_to(currents, (timesteps, *currents.shape[1:])))
+
+
+def finish(operation: Operation, currents: NDArray[np.int64]) -> NDArray[Any]:
+    """Output [T, I, N, ...] of ``operation`` for currents of that shape: what its neurons or its requantiser make."""
     if operation.op == "layer_norm":
         return layer_norm(currents, operation)
     if operation.requantiser is not None:
@@ -87,6 +91,17 @@ def run_images(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any
     The arrays are those of ``Trace.operand``, [T, I, ...]; constants are those of the trace. All of them are held at
     once: call it with a batch.
     """
+    tensors = given(trace, images)
+    for operation in trace.operations:
+        output = compute(operation, [tensors[name] for name in operation.inputs], trace.timesteps)
+        if trace.stored(operation.output) and trace.kind(operation.output) == "spike_time":
+            output = spikes_of_times(first_spike_times(output), trace.timesteps)
+        tensors[operation.output] = output
+    return {operation.output: tensors[operation.output] for operation in trace.operations}
+
+
+def given(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """The tensors that no operation writes, for ``images`` uint8 [I, C, H, W]; constants are those of the trace."""
     tensors: dict[str, NDArray[Any]] = {trace.pixels: images}
     for name in trace.constants:
         stored = trace.operand(name)
@@ -94,12 +109,7 @@ def run_images(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any
         one = stored[:, :1] if timed else stored[:1]
         shape = (len(stored), len(images), *stored.shape[2:]) if timed else (len(images), *stored.shape[1:])
         tensors[name] = np.broadcast_to(one, shape)
-    for operation in trace.operations:
-        output = compute(operation, [tensors[name] for name in operation.inputs], trace.timesteps)
-        if trace.stored(operation.output) and trace.kind(operation.output) == "spike_time":
-            output = spikes_of_times(first_spike_times(output), trace.timesteps)
-        tensors[operation.output] = output
-    return {operation.output: tensors[operation.output] for operation in trace.operations}
+    return tensors
 
 
 def predict(trace: Trace, images: NDArray[np.uint8], batch: int = 50) -> NDArray[np.int64]:
