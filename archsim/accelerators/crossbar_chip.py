@@ -398,7 +398,8 @@ def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
         if held < needed:
             problems.append(
                 f"tile.buffer_bits: {config.tile.buffer_bits} bits hold {held} rows of the input of {stage.name}, it "
-                f"needs {needed}; --set tile.buffer_bits={needed * bits + _written_bits(config, stage)} builds a chip that can"
+                f"needs {needed}; --set tile.buffer_bits={needed * bits + _written_bits(config, stage)} builds a chip that "
+                "can"
             )
     places = [
         places_of(config, stage, share.outputs)
