@@ -4,9 +4,10 @@
 and MLP, ReLU, and a linear read-out of all tokens.
 
 ``--variation-aware``: in training, K and V of every head are disturbed as arrays of memory cells are when they are
-written (the law of ClipFormer): a cell of conductance G is off by ``gamma sqrt((G - Gmin) (Gmax - Gmin)) N(0, sigma^2)``.
-A value is a sign and seven bits in a differential pair, two bits a cell; the whole range of a head in a batch is that of
-the cells. ``gamma sigma`` is drawn for each batch from 0 to ``STRENGTH``. Gradients pass as if there were no noise.
+written (the law of ClipFormer): a cell of conductance G is off by
+``gamma sqrt((G - Gmin) (Gmax - Gmin)) N(0, sigma^2)``. A value is a sign and seven bits in a differential pair, two
+bits a cell; the whole range of a head in a batch is that of the cells. ``gamma sigma`` is drawn for each batch from 0
+to ``STRENGTH``. Gradients pass as if there were no noise.
 
     python train_transformer.py --data DIR --checkpoints DIR
     python train_transformer.py --variation-aware --data DIR --checkpoints DIR
