@@ -14,7 +14,7 @@ from training import Schedule, arguments, train
 
 LAYERS = (32, "pool", 32, 64, "pool", 64, 128, "pool", 128, 128, 128, "pool")
 SIDE = 32
-SCHEDULE = Schedule(samples=2_400_000, batch=400, learning_rate=2e-3, weight_decay=5e-2)
+SCHEDULE = Schedule(samples=150_000, batch=100, learning_rate=2e-3, weight_decay=5e-2)
 
 
 class VGG(nn.Module):

@@ -30,20 +30,25 @@ ENCODERS = 4
 STRENGTH = 1.0
 MAGNITUDE_BITS = 7
 CELL_BITS = 2
-SCHEDULE = Schedule(samples=6_000_000, batch=500, learning_rate=1e-3, weight_decay=5e-2)
+SCHEDULE = Schedule(samples=240_000, batch=100, learning_rate=1e-3, weight_decay=5e-2)
+
+
+def deviations() -> Tensor:
+    """Standard deviation of a value's error for strength 1, by its magnitude, in units of the lowest bit.
+
+    Errors of the cells of a value are independent, so that their sum is one normal error.
+    """
+    magnitude, top = torch.arange(1 << MAGNITUDE_BITS), (1 << CELL_BITS) - 1
+    shifts = torch.arange(0, MAGNITUDE_BITS, CELL_BITS)[:, None]
+    # In units of a level, of which the range Gmax - Gmin has ``top``.
+    return (((magnitude >> shifts) % (1 << CELL_BITS)) * top * 4.0**shifts).sum(0).sqrt()
 
 
 def write_noise(values: Tensor, strength: Tensor) -> Tensor:
     """Errors of ``values`` [B, heads, tokens, d] as they are written, of the same unit."""
     unit = values.abs().amax((0, 2, 3), keepdim=True).clamp(min=1e-6) / ((1 << MAGNITUDE_BITS) - 1)
-    magnitude = torch.round(values.abs() / unit)
-    errors = torch.zeros_like(magnitude)
-    top = (1 << CELL_BITS) - 1
-    for shift in range(0, MAGNITUDE_BITS, CELL_BITS):
-        level = torch.floor(magnitude / (1 << shift)) % (1 << CELL_BITS)
-        # In units of a level, of which the range Gmax - Gmin has ``top``.
-        errors += (1 << shift) * strength * torch.sqrt(level * top) * torch.randn_like(level)
-    return values.sign() * errors * unit
+    magnitude = torch.round(values.abs() / unit).long()
+    return strength * unit * deviations().to(values.device)[magnitude] * torch.randn_like(values)
 
 
 class Attention(nn.Module):
