@@ -338,10 +338,15 @@ class _Dynamic:
         config = self._config
         stored = self._transformed(np.abs(matrix)) * np.sign(matrix)
         return Product(
-            np.maximum(stored, self._lowest), cut_rows(matrix.shape[1], (1, 1), config.rows), config,
-            weight_bits=self._weight_bits, input_bits=self._inputs.bits, signed_inputs=self._inputs.signed, layer=_number(self._operation),
+            np.maximum(stored, self._lowest),
+            cut_rows(matrix.shape[1], (1, 1), config.rows),
+            config,
+            weight_bits=self._weight_bits,
+            input_bits=self._inputs.bits,
+            signed_inputs=self._inputs.signed,
+            layer=_number(self._operation),
             written=written,
-        )  # fmt: skip
+        )
 
     def _transformed(self, magnitude: NDArray[np.int64]) -> NDArray[np.int64]:
         return self._config.dynamic.transformed(magnitude, self._top, self._config.cells.device)
