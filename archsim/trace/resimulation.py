@@ -63,6 +63,11 @@ def resimulate(trace: Trace, operation: Operation) -> tuple[NDArray[Any], int | 
 
 def compute(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
     """Output [T, I, ...] of ``operation`` for ``inputs`` as ``Trace.operand`` returns them."""
+    return finish(operation, currents_of(operation, inputs, timesteps))
+
+
+def currents_of(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
+    """What :func:`finish` makes the output of ``operation`` from: sums with their bias, where there are any."""
     rank = 2 + len(operation.input_shapes[0])
     timed = [array if array.ndim == rank else array[np.newaxis] for array in inputs]
     # Inputs that are the same at every timestep give one result for all.
@@ -71,7 +76,7 @@ def compute(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) ->
     # Until the neurons, a timestep of an image is as good as another image.
     currents = _combine(operation, [array.reshape(-1, *array.shape[2:]) for array in timed])
     currents = currents.reshape(steps, -1, *currents.shape[1:])
-    return finish(operation, np.broadcast_to(currents, (timesteps, *currents.shape[1:])))
+    return np.broadcast_to(currents, (timesteps, *currents.shape[1:]))
 
 
 def finish(operation: Operation, currents: NDArray[np.int64]) -> NDArray[Any]:
@@ -177,16 +182,22 @@ def _integer_root(squares: NDArray[np.int64]) -> NDArray[np.int64]:
 def fire(neuron: Neuron, currents: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Spikes [T, I, N, ...] of integer currents of that shape, by the equations of ``model``."""
     spikes = np.empty(currents.shape, np.bool_)
-    potential = np.zeros(currents.shape[1:], np.int64)
-    per_channel = (-1, *(1,) * (currents.ndim - 3))
-    threshold = neuron.threshold.reshape(per_channel) << neuron.fraction_bits
-    for t, current in enumerate(currents):
-        total = (current << neuron.fraction_bits) + potential
-        spikes[t] = total >= threshold if neuron.fires_at_threshold else total > threshold
-        potential = np.where(spikes[t], _after_spike(neuron, total, threshold), leak(neuron, total))
+    for t, (_, fired) in enumerate(potentials(neuron, currents)):
+        spikes[t] = fired
     if neuron.mask_fire_once:
         spikes &= spikes.sum(0) != 1
     return spikes
+
+
+def potentials(neuron: Neuron, currents: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """X[t] and s[t], before ``mask_fire_once``, timestep by timestep."""
+    potential = np.zeros(currents.shape[1:], np.int64)
+    threshold = _per_channel(neuron.threshold, currents.ndim) << neuron.fraction_bits
+    for current in currents:
+        total = (current << neuron.fraction_bits) + potential
+        fired = total >= threshold if neuron.fires_at_threshold else total > threshold
+        yield total, fired
+        potential = np.where(fired, _after_spike(neuron, total, threshold), leak(neuron, total))
 
 
 def leak(neuron: Neuron, potential: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -213,8 +224,8 @@ def im2col(values: NDArray[Any], operation: Operation) -> NDArray[Any]:
     """
     if operation.op == "linear":
         return values.reshape(len(values), -1)
-    windows = _windows(values, operation)
-    return windows.transpose(0, 2, 3, 1, 4, 5).reshape(windows.shape[0] * windows.shape[2] * windows.shape[3], -1)
+    seen = windows(values, operation)
+    return seen.transpose(0, 2, 3, 1, 4, 5).reshape(seen.shape[0] * seen.shape[2] * seen.shape[3], -1)
 
 
 def _combine(operation: Operation, inputs: list[NDArray[Any]]) -> NDArray[Any]:
@@ -224,7 +235,7 @@ def _combine(operation: Operation, inputs: list[NDArray[Any]]) -> NDArray[Any]:
             return _weighted(operation, inputs[0])
         case "pool":
             lowest = False if inputs[0].dtype == np.bool_ else np.iinfo(inputs[0].dtype).min
-            pooled: NDArray[Any] = _windows(inputs[0], operation, lowest).max((-2, -1))
+            pooled: NDArray[Any] = windows(inputs[0], operation, lowest).max((-2, -1))
             return pooled
         case "concat":
             return np.concatenate(inputs, axis=1)
@@ -274,7 +285,7 @@ def _matrix_product(operation: Operation, first: NDArray[Any], second: NDArray[A
     return (rows @ columns).transpose(0, 2, 1).reshape(len(first), *operation.output_shape)
 
 
-def _windows(values: NDArray[Any], operation: Operation, padding_value: int = 0) -> NDArray[Any]:
+def windows(values: NDArray[Any], operation: Operation, padding_value: int = 0) -> NDArray[Any]:
     """Sliding windows [B, C, OH, OW, kh, kw] over [B, C, H, W]: a view of the padded values."""
     (top, left), (down, right) = operation.padding, operation.stride
     padded = np.pad(values, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=padding_value)

@@ -24,7 +24,6 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,13 +32,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import UsageError, nearest
+from archsim.hardware.analog.adaptation import (
+    EPOCHS,
+    Correction,
+    Moments,
+    Trained,
+    back_propagate,
+    loss_gradient,
+    match,
+    rate_of,
+    unit_of,
+)
 from archsim.hardware.analog.crossbar_array import cut_rows
 from archsim.hardware.analog.product import CALIBRATION, Product, ProductConfig, calibrate_together
 from archsim.processes import LOST, results
 from archsim.trace import ImageSet, Operation, Trace
 from archsim.trace.content import first_spike_times, spikes_of_times
 from archsim.trace.graph import integer_range
-from archsim.trace.resimulation import compute, finish, given, im2col
+from archsim.trace.resimulation import compute, currents_of, finish, given, im2col
 
 ON_ARRAYS = ("conv2d", "linear", "matmul")
 """Kinds of operations that arrays can compute."""
@@ -47,7 +57,7 @@ ON_ARRAYS = ("conv2d", "linear", "matmul")
 # What converters' ranges and digital gains are found with. Of the calibration's images and timesteps:
 CALIBRATION_IMAGES = 64
 # and of their positions, drawn by the operation's name, as many as cause so many conversions, but no fewer than these:
-CALIBRATION_CONVERSIONS = 1 << 24
+CALIBRATION_CONVERSIONS = 1 << 22
 CALIBRATION_LEAST = 64
 # Where the matrix is written at run time, so many of them with all their inputs:
 CALIBRATION_WRITES = 8
@@ -60,14 +70,6 @@ class Writes(NamedTuple):
     arrays: int
     cells: int
     pulses: int
-
-
-@dataclass(frozen=True)
-class Correction:
-    """What the digital side does to the sums of a layer's channels, float64 [N] each."""
-
-    gain: NDArray[np.float64]
-    offset: NDArray[np.float64]
 
 
 class AnalogNetwork:
@@ -111,12 +113,33 @@ class AnalogNetwork:
         ``images`` are the trace's calibration set where none are given, or the traced images where it has none.
         Ranges and gains are those for the inputs of the exact network.
         """
-        exact = self._calibration(images)
+        chosen = images or self.trace.calibration
+        adaptation = self.config.adaptation
+        if adaptation == "fine_tuned" and chosen is None:
+            raise UsageError("adaptation: fine_tuned needs images with labels, and the trace has no calibration")
+        names = (self.trace.pixels, *self.trace.constants)
+        traced = {name: self.trace.operand(name) for name in names} if chosen is None else {}
+        exact = given(self.trace, chosen.images) if chosen else traced
+        made = dict(exact)
+        trained: dict[str, Trained] = {}
+        self.corrections = {}
         for operation in self.trace.operations:
             inputs = [exact[name] for name in operation.inputs]
+            currents = currents_of(operation, inputs, self.trace.timesteps)
+            exact[operation.output] = self._made(operation, finish(operation, currents))
             if operation.name in self._layers:
                 self._layers[operation.name].calibrate(inputs)
-            exact[operation.output] = self._made(operation, compute(operation, inputs, self.trace.timesteps))
+            if adaptation == "none":
+                continue
+            if operation.name in self._layers:
+                unbiased = currents if operation.bias is None else currents - _channels(operation.bias, currents)
+                moments = self._match(operation, unbiased, made)
+                unit = unit_of(operation, Moments(unbiased), Moments(exact[operation.output]))
+                trained[operation.name] = Trained(self.corrections[operation.name], moments, unit)
+            made[operation.output] = self._calibrated_output(operation, made)
+        if adaptation == "fine_tuned" and chosen is not None:
+            logits = exact[self.trace.operations[-1].output].sum(0)
+            self._fine_tune(chosen, trained, max(float(logits.std()), 1.0))
 
     def run(
         self, inputs: NDArray[np.uint8] | Mapping[str, NDArray[Any]], first_batch: int = 0
@@ -126,8 +149,7 @@ class AnalogNetwork:
         Outputs are those that no operation reads, [T, I, ...]. Batches are numbered from ``first_batch`` on.
         """
         tensors = inputs if isinstance(inputs, Mapping) else given(self.trace, inputs)
-        pixels = tensors[self.trace.pixels]
-        images = pixels.shape[1 if self._is_timed(self.trace.pixels, pixels) else 0]
+        images = self._count(self.trace.pixels, tensors[self.trace.pixels])
         read = {name for operation in self.trace.operations for name in operation.inputs}
         outputs = [operation.output for operation in self.trace.operations if operation.output not in read]
         parts: dict[str, list[NDArray[Any]]] = {name: [] for name in outputs}
@@ -153,14 +175,7 @@ class AnalogNetwork:
 
     def currents(self, operation: Operation, operands: Sequence[NDArray[Any]], batch: int) -> NDArray[np.int64]:
         """Currents [T, I, N, ...] of an operation on arrays that reads ``operands`` as batch number ``batch``."""
-        sums = self.sums(operation, operands, batch)
-        correction = self.corrections.get(operation.name)
-        if correction is not None:
-            sums = _channels(correction.gain, sums) * sums + _channels(correction.offset, sums)
-        found = np.floor(sums + 0.5).astype(np.int64)
-        if operation.bias is not None:
-            found += _channels(operation.bias, found)
-        return np.broadcast_to(found, (self.trace.timesteps, *found.shape[1:]))
+        return self._corrected(operation, self.sums(operation, operands, batch))
 
     def sums(self, operation: Operation, operands: Sequence[NDArray[Any]], batch: int) -> NDArray[np.float64]:
         """What is read, shifted and added, before corrections and bias; one timestep where no operand changes."""
@@ -196,24 +211,97 @@ class AnalogNetwork:
         """What an image writes, by operation."""
         return {name: layer.writes for name, layer in self._layers.items() if isinstance(layer, _Dynamic)}
 
+    def _corrected(self, operation: Operation, sums: NDArray[np.float64]) -> NDArray[np.int64]:
+        correction = self.corrections.get(operation.name)
+        if correction is not None:
+            sums = _channels(correction.gain, sums) * sums + _channels(correction.offset, sums)
+        found = np.floor(sums + 0.5).astype(np.int64)
+        if operation.bias is not None:
+            found += _channels(operation.bias, found)
+        return np.broadcast_to(found, (self.trace.timesteps, *found.shape[1:]))
+
     def _classes(self, share: tuple[int, NDArray[np.uint8]]) -> NDArray[np.int64]:
         first_batch, images = share
         last = self.run(images, first_batch)[self.trace.operations[-1].output]
         classes: NDArray[np.int64] = last.sum(0).reshape(last.shape[1], -1).argmax(1)
         return classes
 
-    def _calibration(self, images: ImageSet | None) -> dict[str, NDArray[Any]]:
-        """The tensors that no operation writes, of what the network is calibrated with."""
-        chosen = images or self.trace.calibration
-        if chosen is not None:
-            return given(self.trace, chosen.images)
-        names = (self.trace.pixels, *self.trace.constants)
-        return {name: self.trace.operand(name) for name in names}
+    def _match(self, operation: Operation, exact: NDArray[np.int64], made: Mapping[str, NDArray[Any]]) -> Moments:
+        """Correct ``operation`` by statistics; returns those of its sums."""
+        moments = Moments()
+        for number, inputs in self._calibration_batches(operation, made):
+            moments.add(self.sums(operation, inputs, number))
+        self.corrections[operation.name] = match(Moments(exact), moments)
+        return moments
+
+    def _calibrated_output(self, operation: Operation, made: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """What ``operation`` makes of all images of the calibration."""
+        parts = []
+        for number, inputs in self._calibration_batches(operation, made):
+            if operation.name in self._layers:
+                parts.append(finish(operation, self.currents(operation, inputs, number)))
+            else:
+                parts.append(compute(operation, inputs, self.trace.timesteps))
+        return self._made(operation, np.concatenate(parts, 1))
+
+    def _calibration_batches(
+        self, operation: Operation, made: Mapping[str, NDArray[Any]]
+    ) -> Iterator[tuple[int, list[NDArray[Any]]]]:
+        """Numbers of batches and the operands of ``operation`` in them."""
+        images = self._count(operation.inputs[0], made[operation.inputs[0]])
+        for place, start in enumerate(range(0, images, self.config.batch_images)):
+            yield CALIBRATION - 1 - place, [self._cut(name, made[name], start) for name in operation.inputs]
+
+    def _fine_tune(self, images: ImageSet, trained: Mapping[str, Trained], unit: float) -> None:
+        """Train the corrections with the labels of ``images``, logits in units of ``unit``."""
+        size, step = self.config.batch_images, 0
+        for epoch in range(EPOCHS):
+            order = np.random.default_rng([self.config.cells.seed, epoch]).permutation(len(images))
+            for start in range(0, len(images), size):
+                chosen = np.sort(order[start : start + size])
+                step += 1
+                # No other batch has this number.
+                self._step(
+                    images.images[chosen], images.labels[chosen], trained, unit, rate_of(epoch), CALIBRATION + step
+                )
+
+    def _step(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64], trained: Mapping[str, Trained], unit: float,
+        rate: float, batch: int,
+    ) -> None:  # fmt: skip
+        """One step of training by a batch."""
+        sums: dict[str, NDArray[np.float64]] = {}
+        currents: dict[str, NDArray[np.int64]] = {}
+        made = dict(given(self.trace, images))
+        for operation in self.trace.operations:
+            inputs = [made[name] for name in operation.inputs]
+            if operation.name in self._layers:
+                sums[operation.name] = self.sums(operation, inputs, batch)
+                currents[operation.name] = self._corrected(operation, sums[operation.name])
+                output = finish(operation, currents[operation.name])
+            else:
+                output = compute(operation, inputs, self.trace.timesteps)
+            made[operation.output] = self._made(operation, output)
+        gradients: dict[str, NDArray[np.float64]] = {}
+
+        def see(operation: Operation, gradient: NDArray[np.float64]) -> None:
+            read = sums[operation.name]
+            whole = gradient.sum(0, keepdims=True) if len(read) == 1 else gradient
+            gradients[operation.name] = trained[operation.name].gradient(whole, read)
+
+        loss = loss_gradient(made[self.trace.operations[-1].output], labels, unit)
+        back_propagate(self.trace, made, currents, loss, see)
+        for name, gradient in gradients.items():
+            trained[name].step(gradient, rate)
+            self.corrections[name] = trained[name].correction
 
     def _cut(self, name: str, tensor: NDArray[Any], start: int) -> NDArray[Any]:
         """The images of ``tensor`` from ``start`` on that are a batch."""
         at = slice(start, start + self.config.batch_images)
         return tensor[:, at] if self._is_timed(name, tensor) else tensor[at]
+
+    def _count(self, name: str, tensor: NDArray[Any]) -> int:
+        return int(tensor.shape[1 if self._is_timed(name, tensor) else 0])
 
     def _is_timed(self, name: str, tensor: NDArray[Any]) -> bool:
         return tensor.ndim == 2 + len(self.trace.meta.tensors[name].shape)
@@ -338,10 +426,15 @@ class _Dynamic:
         config = self._config
         stored = self._transformed(np.abs(matrix)) * np.sign(matrix)
         return Product(
-            np.maximum(stored, self._lowest), cut_rows(matrix.shape[1], (1, 1), config.rows), config,
-            weight_bits=self._weight_bits, input_bits=self._inputs.bits, signed_inputs=self._inputs.signed, layer=_number(self._operation),
+            np.maximum(stored, self._lowest),
+            cut_rows(matrix.shape[1], (1, 1), config.rows),
+            config,
+            weight_bits=self._weight_bits,
+            input_bits=self._inputs.bits,
+            signed_inputs=self._inputs.signed,
+            layer=_number(self._operation),
             written=written,
-        )  # fmt: skip
+        )
 
     def _transformed(self, magnitude: NDArray[np.int64]) -> NDArray[np.int64]:
         return self._config.dynamic.transformed(magnitude, self._top, self._config.cells.device)

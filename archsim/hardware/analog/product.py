@@ -467,7 +467,7 @@ def calibrate_together(products: Sequence[Product], inputs: Sequence[NDArray[Any
                 read[at] = quantiser.read(seen[g][at], first._groups[g].offset[s :: first.slices])
             ideal = np.concatenate([
                 product._driven(product._groups[g], one).reshape(-1, len(product._groups[g].rows))
-                @ product._groups[g].ideal
+                @ product._groups[g].ideal.astype(np.float64)
                 for product, one in zip(products, taken, strict=True)
             ])  # fmt: skip
             got.append((read * read).sum(0))

@@ -87,7 +87,8 @@ def convert(sums: Any, columns: Any, cycle_worth: float, slices: int, found: Any
     """Read ``sums``, which are overwritten, and add what they are worth to the neurons' ``found`` [n]."""
     for j in range(len(sums)):
         code = np.floor(sums[j] + columns.offset[j] + 0.5)
-        sums[j] = min(max(code, columns.first[j]), columns.last[j]) * columns.worth[j]
+        code = code if code > columns.first[j] else columns.first[j]
+        sums[j] = (code if code < columns.last[j] else columns.last[j]) * columns.worth[j]
     for n in range(len(found)):
         total = 0.0
         for s in range(slices):
@@ -122,10 +123,16 @@ def read(
     """
     top = (1 << driver_bits) - 1
     drawn = 0
+    # Whether converters read zero where no current flows.
+    silent = noise.converter == 0.0
+    for j in range(len(columns.offset)):
+        silent = silent and -0.5 <= columns.offset[j] < 0.5
     for one in range(len(inputs)):
         for cycle in range(len(cycle_worth)):
             shift = cycle * driver_bits
             driven = drive(inputs[one], rows, shift, top, matrix, 1, space.sums)
+            if silent and not driven:
+                continue
             if len(normal) and (driven or noise.converter > 0.0):
                 disturb(inputs[one], rows, shift, top, noise, normal[drawn], space)
                 drawn += 1
