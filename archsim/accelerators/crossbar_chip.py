@@ -11,7 +11,9 @@ output needs have come over the network (:mod:`archsim.accelerators.pipeline`).
 
 Agents of a layer: for every tile a *driver*, a *converter*, an *adder* and, in the module, a *neuron* agent; for every
 feed a *mover* that waits for rows and sends them to all its tiles along one path; for every link of a flow a *hop*
-(:mod:`archsim.hardware.interconnect.noc`). They meet at these FIFOs:
+(:mod:`archsim.hardware.interconnect.noc`). A layer that no array computes has a *digital* agent in its module instead
+of all tiles; a product of two matrices has for every tile a *writer*, which puts the second one into its arrays and is
+to the driver like one more feed: a row a map, freed when the map's last row has been read. They meet at these FIFOs:
 
     mover -- row --> hops -- row --> drivers -- position --> converters --> adders -- sums --> hops -- sums --> neurons
     mover <-- credit (a row of the buffer) -- drivers <-- slot -- adders <-- credit -- neurons -- row done --> movers
@@ -20,7 +22,8 @@ feed a *mover* that waits for rows and sends them to all its tiles along one pat
 
     drive + read + rounds x conversion + shift-add + ceil(log2 arrays of a PE) + ceil(log2 PEs of a tile)    cycles
 
-with *rounds* the columns that one converter has to convert. A module serves one packet of sums at a time. A channel
+with *rounds* the columns that one converter has to convert. Inputs of several bits take that many slots one after the
+other, and are sent when the last one is added. A module serves one packet of sums at a time. A channel
 block too large for a tile is cut into *parts*; their adders send their sums to the first part's. An event-driven chip
 skips arrays without a spike in their rows, and a position's conversions if that leaves none.
 """
@@ -398,8 +401,8 @@ def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
         if held < needed:
             problems.append(
                 f"tile.buffer_bits: {config.tile.buffer_bits} bits hold {held} rows of the input of {stage.name}, it "
-                f"needs {needed}; --set tile.buffer_bits={needed * bits + _written_bits(config, stage)} builds a chip that "
-                "can"
+                f"needs {needed}; --set tile.buffer_bits={needed * bits + _written_bits(config, stage)} builds a chip "
+                "that can"
             )
     places = [
         places_of(config, stage, share.outputs)

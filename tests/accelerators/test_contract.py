@@ -124,7 +124,13 @@ UNUSED = {
     },
     "spikesim": {"lif.add": "sums of several parts of K meet in larger layers only"},
     "spikesim_lossless": {"lif.add": "sums of several parts of K meet in larger layers only"},
-}
+    **dict.fromkeys(("imc_cnn", "imc_vit", "imc_ideal"), {
+        "lif.add": "sums of several layers are added before they fire in residual networks only",
+        "lif.requantise": "of networks without spikes, which these traces are not",
+        "digital": "of transformers",
+        "write_driver": "of transformers",
+    }),
+}  # fmt: skip
 
 
 @each_machine
