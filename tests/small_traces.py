@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from archsim.trace import Neuron, Operation, Trace
+from archsim.trace import ImageSet, Neuron, Operation, Requantiser, Trace
 from archsim.trace.resimulation import compute
 from archsim.trace.schema import NEVER
 from tests.twins import trace as twin
@@ -126,6 +126,55 @@ def every_kind(seed: int = 0, timesteps: int = 3) -> Trace:
     kinds |= dict.fromkeys(("times", "b.out", "earliest.out", "hands.out"), "spike_time")
     tensors = {"ternary": ternary, "times": times, "levels": levels, "positive": ternary > 0}
     return build(operations, tensors, timesteps, kinds, scales={"levels": 0.125}, bits={"levels": 5})
+
+
+def attention(seed: int = 0, images: int = 2) -> Trace:
+    """One head of attention without spikes, with image sets: every operation that writes integers of few bits.
+
+    Patches of 1 x 2 pixels, 3 x 2 positions of 4 channels, and an embedding of positions that is a constant.
+    """
+    generator = np.random.default_rng(seed)
+
+    def weights(*shape):
+        return generator.integers(-20, 21, shape, dtype=np.int8)
+
+    def few(channels, shift, bits=8, signed=True, largest=255):
+        return Requantiser(generator.integers(1, largest + 1, channels), shift, bits, signed)
+
+    exponentials = np.round(4000 * np.exp(-np.arange(256) / 40)).astype(np.uint16)
+    operations = [
+        Operation(
+            "patches", "conv2d", ("pixels",), "patches.out", stride=(1, 2), weight=weights(4, 1, 1, 2),
+            bias=generator.integers(-500, 500, 4), requantiser=few(4, 8, 12),
+        ),
+        Operation("embed", "add", ("patches.out", "positions"), "embed.out", requantiser=few(4, 1, 12, largest=3)),
+        Operation(
+            "norm", "layer_norm", ("embed.out",), "norm.out", bias=generator.integers(-9000, 9000, 4),
+            requantiser=few(4, 12, largest=200_000),
+        ),
+        *(
+            Operation(name, "conv2d", ("norm.out",), f"{name}.out", weight=weights(4, 4, 1, 1), requantiser=few(4, 9))
+            for name in ("query", "key", "value")
+        ),
+        Operation(
+            "scores", "matmul", ("query.out", "key.out"), "scores.out", transpose=True, requantiser=few(6, 14),
+        ),
+        Operation("shares", "softmax", ("scores.out",), "shares.out", table=exponentials),
+        Operation("mix", "matmul", ("shares.out", "value.out"), "mix.out", requantiser=few(4, 16)),
+        Operation("hidden", "conv2d", ("mix.out",), "hidden.out", weight=weights(5, 4, 1, 1),
+                  requantiser=few(5, 13, 5, signed=False)),
+        Operation("fc", "linear", ("hidden.out",), "logits", weight=weights(3, 30), bias=np.arange(3)),
+    ]  # fmt: skip
+    positions = np.broadcast_to(generator.integers(-300, 300, (4, 3, 2), dtype=np.int16), (images, 4, 3, 2))
+
+    def images_of(count):
+        return generator.integers(0, 256, (count, 1, 3, 4), dtype=np.uint8)
+
+    tensors = {"pixels": images_of(images), "positions": positions}
+    return build(
+        operations, tensors, 1, calibration=ImageSet(images_of(3), np.array([0, 2, 1])),
+        evaluation=ImageSet(images_of(5), np.array([2, 2, 1, 0, 0])),
+    )  # fmt: skip
 
 
 def replaced(trace: Trace, name: str, **changes) -> list[Operation]:

@@ -19,12 +19,16 @@ from archsim.hardware.compute.lif import fire, rule_of
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.system import MemoryConfig
-from archsim.trace import Neuron, Operation, Trace
+from archsim.trace import Neuron, Operation, Requantiser, Trace
+from archsim.trace.graph import integer_range
+from archsim.trace.resimulation import requantise
 
 EngineName = Literal["compiled", "reference"]
 Progress = Callable[[str, int, int], None]
 """Called with a layer's name, how many layers are done, and how many there are."""
 WEIGHTED = ("conv2d", "linear")
+ACTIVATION_BITS = 8
+"""Width of an activation, which has no sign, in the machines for networks without spikes."""
 KINDS = {"spike": "spikes", "signed_spike": "signed spikes", "spike_time": "spike times", "int": "integers"}
 BLOCK_VALUES = 1 << 20
 """Full sums that are held at once while a layer is computed."""
@@ -81,8 +85,9 @@ class Layer:
     ``inputs`` are the unrolled rows of A, ``weights`` the columns of B, both compressed. A word of A has ``word_bits``
     bits: the spikes of T timesteps, or one activation (``operand`` "int", T = 1). ``neuron`` is None where the layer
     ends in full sums (the read-out) or where no neuron was recorded. ``expected`` is what the trace says comes out,
-    None if it does not: packed words uint16 [M, N] behind a neuron, else full sums int64 [M, N, T]. ``pooled``: a
-    pooling layer reads the output. ``feature_map`` is None for a linear layer.
+    None if it does not: packed words uint16 [M, N] behind a neuron, else full sums int64 [M, N, T], or what
+    ``requantiser`` makes of them. ``pooled``: a pooling layer reads the output. ``feature_map`` is None for a linear
+    layer.
     """
 
     name: str
@@ -100,6 +105,17 @@ class Layer:
     expected: NDArray[Any] | None
     pooled: bool = False
     feature_map: FeatureMap | None = None
+    requantiser: Requantiser | None = None
+
+    @property
+    def writes_sums(self) -> bool:
+        """Whether full sums leave the machine. An output that nobody knows counts as words, all of them active."""
+        return self.neuron is None and self.requantiser is None and self.expected is not None
+
+    @property
+    def output_bits(self) -> int:
+        """Bits of a word of the output, where it is not full sums."""
+        return self.word_bits if self.requantiser is None else self.requantiser.bits
 
 
 def layer_of(trace: Trace, operation: Operation) -> Layer:
@@ -124,7 +140,7 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         elif spiking:
             expected = np.stack([_rows(plane, n) for plane in output], axis=2).astype(np.int64)
         else:
-            expected = _rows(output[0] if output.ndim > stored.ndim else output, n)[:, :, None].astype(np.int64)
+            expected = _rows(output.reshape(-1, *operation.output_shape), n)[:, :, None].astype(np.int64)
     readers = [other for other in trace.operations if operation.output in other.inputs]
     return Layer(
         name=operation.name,
@@ -134,7 +150,7 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         k=operation.k,
         timesteps=trace.timesteps if spiking else 1,
         operand="spike" if spiking else "int",
-        word_bits=trace.timesteps if spiking else 8,
+        word_bits=trace.timesteps if spiking else ACTIVATION_BITS,
         inputs=packed_time.encode(matrix),
         weights=bitmask.encode(weight.reshape(n, -1)),
         bias=np.zeros(n, np.int64) if operation.bias is None else operation.bias.astype(np.int64),
@@ -142,6 +158,7 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         expected=expected,
         pooled=any(other.op == "pool" for other in readers),
         feature_map=feature_map,
+        requantiser=operation.requantiser,
     )
 
 
@@ -248,6 +265,10 @@ class Accelerator(ABC):
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """Bytes that must be read from DRAM at least once."""
 
+    def seen(self, trace: Trace) -> Trace:
+        """The part of ``trace`` that this machine runs; UsageError if it has no such part."""
+        return trace
+
     def refuses(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""
         return ()
@@ -298,9 +319,14 @@ class Accelerator(ABC):
         """Whether ``operation`` runs on the array: a convolution or linear layer with inputs of the machine's kind.
 
         Of a spiking network the direct encoder, whose input is pixels, runs elsewhere (the artifact of LoAS leaves it
-        out), and pooling happens on output spikes in the path to memory.
+        out), and pooling happens on output spikes in the path to memory. Machines for networks without spikes take
+        activations of 8 bits without a sign, as behind a ReLU.
         """
-        return operation.op in WEIGHTED and trace.kind(operation.inputs[0]) == self.operand
+        if operation.op not in WEIGHTED or trace.kind(operation.inputs[0]) != self.operand:
+            return False
+        if self.operand == "spike":
+            return operation.requantiser is None
+        return not _unfit(trace, operation.inputs[0])
 
     def layers(self, trace: Trace) -> list[Operation]:
         """The operations of ``trace`` that this machine simulates, in order."""
@@ -317,6 +343,11 @@ class Accelerator(ABC):
             return f"{operation.name} has no weights"
         if kind == "int" and self.operand == "spike" and operation.neuron is not None:
             return f"{operation.name} reads pixels; the direct encoder is not simulated (DEVIATIONS, point 15)"
+        if kind == self.operand == "spike" and operation.requantiser is not None:
+            return f"{operation.name} ends in a requantiser; {self.name} runs layers that end in neurons, or in sums"
+        if kind == self.operand == "int" and (unfit := _unfit(trace, operation.inputs[0])):
+            allowed = f"{ACTIVATION_BITS} bits without a sign, as behind a ReLU"
+            return f"{operation.name} reads integers {unfit}; {self.name} runs layers that read those of {allowed}"
         if kind != self.operand:
             return f"{operation.name} reads {KINDS[kind]}; {self.name} runs layers that read {KINDS[self.operand]}"
         return f"{operation.name} is the read-out, which scheduler.read_out skips"
@@ -389,6 +420,7 @@ class Accelerator(ABC):
         events: dict[str, int] = {}
         mismatches = 0
         words = np.zeros((layer.m, layer.n), np.uint16)
+        active = np.zeros(layer.m, np.int64)
         rows = max(1, BLOCK_VALUES // (layer.n * layer.timesteps))
         for first in range(0, layer.m, rows):
             sums = np.zeros((min(rows, layer.m - first), layer.n, layer.timesteps), np.int64)
@@ -398,10 +430,16 @@ class Accelerator(ABC):
             if layer.neuron is not None:
                 got = words[first : first + rows]
                 _fire(layer, sums, got)
+            elif layer.requantiser is not None:
+                # T = 1, so that rows by channels are images by channels.
+                got = requantise(layer.requantiser, got.transpose(2, 0, 1)).transpose(1, 2, 0)
+                active[first : first + rows] = np.count_nonzero(got, axis=(1, 2))
             if verify and layer.expected is not None:
                 mismatches += int((got != layer.expected[first : first + rows]).sum())
-        known = layer.neuron is not None or layer.expected is not None
-        if layer.neuron is not None:
+        known = not (layer.neuron is None and layer.requantiser is None and layer.expected is None)
+        if layer.requantiser is not None:
+            output = self.output_bytes(layer, active, active)
+        elif layer.neuron is not None:
             output = self.output_bytes(
                 layer, np.count_nonzero(words, axis=1), np.bitwise_count(words).sum(1, dtype=np.int64)
             )
@@ -478,6 +516,14 @@ class Accelerator(ABC):
                 for instance in range(unit.simulated)
             },
         )
+
+
+def _unfit(trace: Trace, tensor: str) -> str:
+    """Why ``tensor``, integers, does not fit a machine for activations of 8 bits without a sign; empty if it does."""
+    values = trace.tensor(tensor)
+    low, high = integer_range(ACTIVATION_BITS, signed=False)
+    least, largest = int(values.min()), int(values.max())
+    return "" if low <= least and largest <= high else f"from {least} to {largest}"
 
 
 def _fire(layer: Layer, sums: NDArray[np.int64], words: NDArray[Any]) -> None:

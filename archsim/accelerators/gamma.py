@@ -3,7 +3,7 @@
 A row of the output is a combination of the rows of B that the activations of a row of A select, each multiplied by its
 activation as it leaves the merger. The agents are those of :mod:`archsim.accelerators.gustavson` with one timestep, as
 LoAS (MICRO 2024, Fig. 18) sizes it: 16 elements and LoAS's memory system, not the 32 elements and 3 MB of the original.
-Activation functions and requantisation are not simulated: an output unit passes a sum on in ``neuron.cycles``.
+Activation functions and requantisation take no time of their own: an output unit passes a sum on in ``neuron.cycles``.
 
 Sources are in ``hwconfigs/gamma.yaml``.
 """

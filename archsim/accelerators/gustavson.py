@@ -677,7 +677,7 @@ class Gustavson(Accelerator):
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """A fiber a timestep: coordinates of spikes, or coordinates and values."""
-        value_bits = 0 if self.operand == "spike" else layer.word_bits
+        value_bits = 0 if self.operand == "spike" else layer.output_bits
         entries = spikes if self.operand == "spike" else active
         pointer = -(-self.config.format.pointer_bits // BYTE)
         entry_bits = self.coordinate_bits(layer.n) + value_bits

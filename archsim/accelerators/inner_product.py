@@ -896,8 +896,7 @@ class InnerProduct(Accelerator):
 
     def mask_bytes(self, layer: Layer) -> int:
         """Bytes of the bitmask of a compressed output row; the full sums of a read-out have none."""
-        compressed = layer.neuron is not None or layer.expected is None
-        return -(-layer.n // 8) if compressed else 0
+        return 0 if layer.writes_sums else -(-layer.n // 8)
 
     def matches(self, counts: NDArray[np.int64]) -> int:
         """Pairs of a word or spike of A and a non-zero weight."""

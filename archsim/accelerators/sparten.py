@@ -5,7 +5,7 @@ encoder yields one match a cycle, and two fast prefix-sums find activation and w
 chunk pair takes ``max(1, c0 + matches)`` cycles. Loops and agents are those of
 :mod:`archsim.accelerators.inner_product` with one pass and words of 8 bits, as LoAS (MICRO 2024, Fig. 18) sizes it: 16
 elements and LoAS's memory system, not the 32 clusters of the original; filters are not sorted by density. Activation
-functions and requantisation are not simulated: a neuron unit passes the sum on in ``neuron.cycles``.
+functions and requantisation take no time of their own: a neuron unit passes the sum on in ``neuron.cycles``.
 
 Sources are in ``hwconfigs/sparten.yaml``.
 """
@@ -81,7 +81,7 @@ class Sparten(InnerProduct):
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bitmask, pointer and a word for every output that is not zero."""
         pointer = -(-self.config.format.pointer_bits // 8)
-        return -(-layer.n // 8) + pointer + -(-active * layer.word_bits // 8)
+        return -(-layer.n // 8) + pointer + -(-active * layer.output_bits // 8)
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """One pass over activations."""

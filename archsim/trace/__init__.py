@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from archsim.trace.density import LayerStatistics, statistics, total
-    from archsim.trace.model import Neuron, Operation, Trace
+    from archsim.trace.model import ImageSet, Neuron, Operation, Requantiser, Trace
     from archsim.trace.presets import PRESETS, ActivationLayer, SyntheticLayer, activation_product, matrix_product
     from archsim.trace.reading import load_trace
     from archsim.trace.recorded import import_spikes
@@ -22,9 +22,11 @@ __all__ = [
     "PRESETS",
     "ActivationLayer",
     "Check",
+    "ImageSet",
     "LayerStatistics",
     "Neuron",
     "Operation",
+    "Requantiser",
     "SyntheticLayer",
     "Trace",
     "activation_product",
@@ -44,9 +46,11 @@ _HOMES = {
     "PRESETS": "presets",
     "ActivationLayer": "presets",
     "Check": "resimulation",
+    "ImageSet": "model",
     "LayerStatistics": "density",
     "Neuron": "model",
     "Operation": "model",
+    "Requantiser": "model",
     "SyntheticLayer": "presets",
     "Trace": "model",
     "activation_product": "presets",

@@ -17,7 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import TraceError
-from archsim.trace.graph import ArraySpec, Graph, operand_bits, timed_shape
+from archsim.trace.graph import (
+    IMAGE_SETS,
+    ArraySpec,
+    Graph,
+    constants,
+    integer_range,
+    operand_bits,
+    set_sizes,
+    timed_shape,
+)
 from archsim.trace.schema import NEVER, IntegerTensor, Meta, SpikeTimeTensor, TensorRecord
 
 _INT64_LIMIT = (1 << 63) - 1
@@ -120,7 +129,7 @@ def check(
             damaged = True
             continue
         digest.add(name, array)
-        problems.extend(_values(meta, name, array, graph.arrays[name], f"{where}: array {name!r}"))
+        problems.extend(_values(meta, graph, name, array, f"{where}: array {name!r}"))
         bounds[name] = _largest(meta, name, array)
     if not damaged:
         problems.extend(_overflows(meta, graph, bounds, where))
@@ -135,17 +144,36 @@ def _largest(meta: Meta, name: str, array: NDArray[Any]) -> int:
     return max(-int(array.min()), int(array.max()))
 
 
-def _values(meta: Meta, name: str, array: NDArray[Any], spec: ArraySpec, where: str) -> list[str]:
+def _values(meta: Meta, graph: Graph, name: str, array: NDArray[Any], where: str) -> list[str]:
     role, _, owner = name.partition(".")
+    spec = graph.arrays[name]
     if role == "tensor":
-        return _tensor_values(meta, owner, array, spec, where)
+        return [*_tensor_values(meta, owner, array, spec, where), *_changing(meta, owner, array, where)]
     if role == "threshold" and int(array.min()) <= 0:
         channel = int(np.argmax(array <= 0))
         return [f"{where}: must be above zero, got {int(array[channel])} for channel {channel}"]
     if role == "weight":
         bits = next(record.weight.bits for record in meta.operations if record.name == owner)  # type: ignore[union-attr]
         return _unfit(array, bits, where)
+    if role == "table" and not int(array[0]):
+        return [f"{where}: the largest input must have a share, got 0 at 0; allowed: 1 and up"]
+    if role in IMAGE_SETS and owner == "labels":
+        last = graph.geometry.get(meta.operations[-1].name)
+        classes = last.output[0] if last is not None else 0
+        wrong = array[(array < 0) | (array >= classes)]
+        return [f"{where}: got {int(wrong[0])}; allowed: 0 to {classes - 1}, the outputs"] if wrong.size else []
     return stray_bits(array, spec.elements, where, "gradient") if role == "gradient" else []
+
+
+def _changing(meta: Meta, name: str, array: NDArray[Any], where: str) -> list[str]:
+    """The problem of a constant that is not the same for all images, so that the images of a set would have none."""
+    if not set_sizes(meta) or name not in constants(meta):
+        return []
+    values = decode(meta, name, array)
+    by_image = np.moveaxis(values, 1, 0) if meta.tensors[name].per_timestep else values
+    if (by_image == by_image[:1]).all():
+        return []
+    return [f"{where}: differs between images; a network with image sets reads constants beside its images"]
 
 
 def _tensor_values(meta: Meta, name: str, array: NDArray[Any], spec: ArraySpec, where: str) -> list[str]:
@@ -165,7 +193,7 @@ def _tensor_values(meta: Meta, name: str, array: NDArray[Any], spec: ArraySpec, 
 
 def _unfit(array: NDArray[Any], bits: int, where: str) -> list[str]:
     """The problem of integers that do not fit ``bits``: two's complement where the dtype has a sign."""
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if array.dtype.kind == "i" else (0, (1 << bits) - 1)
+    low, high = integer_range(bits, array.dtype.kind == "i")
     least, most = int(array.min()), int(array.max())
     if low <= least and most <= high:
         return []
@@ -175,7 +203,8 @@ def _unfit(array: NDArray[Any], bits: int, where: str) -> list[str]:
 def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) -> list[str]:
     """Operations whose arithmetic could leave int64, by the worst case of every sum.
 
-    With |x| the largest current, a potential after T timesteps is at most ``T 2^fraction_bits (|x| + threshold)``.
+    With |x| the largest current, a potential after T timesteps is at most ``T 2^fraction_bits (|x| + threshold)``; a
+    deviation from the mean of C channels is at most ``2 C |x|``, and C of them are squared and added.
     """
     problems = []
     for index, record in enumerate(meta.operations):
@@ -185,6 +214,10 @@ def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) 
         inputs = [bounds.get(f"tensor.{name}", 0) for name in record.inputs]
         if record.op == "add":
             current = sum(inputs)
+        elif record.op == "softmax":
+            current = 2 * inputs[0]
+        elif record.op == "layer_norm":
+            current = 2 * geometry.inputs[0][0] * inputs[0]
         elif record.op == "matmul":
             current = geometry.inputs[0][0] * inputs[0] * inputs[1]
         else:
@@ -197,6 +230,11 @@ def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) 
         if neuron is not None:
             threshold = bounds.get(f"threshold.{record.name}", 0)
             largest = (meta.timesteps * (current + threshold)) << neuron.fraction_bits
+        requantiser = getattr(record, "requantiser", None)
+        if requantiser is not None:
+            largest = current * bounds.get(f"multiplier.{record.name}", 0) + (1 << requantiser.shift)
+        if record.op == "layer_norm":
+            largest = max(largest + bounds.get(f"bias.{record.name}", 0), geometry.inputs[0][0] * current**2)
         if largest > _INT64_LIMIT:
             problems.append(
                 f"{where}: operations[{index}]: the sums of {record.name!r} could reach {largest:.3g} "

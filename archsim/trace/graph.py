@@ -17,11 +17,14 @@ from archsim.trace.schema import (
     Concatenation,
     Convolution,
     IntegerTensor,
+    LayerNorm,
     Linear,
     MatrixProduct,
     Meta,
     OperationRecord,
     Pool,
+    RequantiserRecord,
+    Softmax,
     TensorRecord,
 )
 
@@ -29,7 +32,10 @@ Shape = tuple[int, ...]
 
 MAX_ELEMENTS = 1 << 28
 MAX_BYTES = 1 << 31
-_ITEM_BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
+TABLE_LENGTH = 256
+SOFTMAX_BITS = 8
+IMAGE_SETS = ("calibration", "evaluation")
+_ITEM_BYTES = {"uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "int64": 8}
 
 
 class ArraySpec(NamedTuple):
@@ -68,6 +74,7 @@ def resolve(meta: Meta, where: str) -> Graph:
     resolver = _Resolver(meta, where)
     resolver.operations()
     resolver.tensors()
+    resolver.image_sets()
     arrays = resolver.arrays()
     return Graph(resolver.geometry, arrays, tuple(resolver.problems))
 
@@ -87,6 +94,23 @@ def operand_bits(meta: Meta, tensor: TensorRecord) -> int:
     if isinstance(tensor, IntegerTensor):
         return tensor.bits or 8 * _ITEM_BYTES[tensor.dtype]
     return tensor.packed_bits or meta.timesteps.bit_length()
+
+
+def integer_range(bits: int, signed: bool) -> tuple[int, int]:
+    """Least and largest integer of ``bits``, in two's complement if ``signed``."""
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def set_sizes(meta: Meta) -> dict[str, int]:
+    """How many images each set has that the trace holds."""
+    sizes = {name: getattr(meta, f"{name}_images") for name in IMAGE_SETS}
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def constants(meta: Meta) -> tuple[str, ...]:
+    """The tensors that no operation writes, beside the images: the first input of the first operation."""
+    written = {record.output for record in meta.operations} | {meta.operations[0].inputs[0]}
+    return tuple(dict.fromkeys(name for record in meta.operations for name in record.inputs if name not in written))
 
 
 class _Resolver:
@@ -135,11 +159,13 @@ class _Resolver:
 
     def _one_operation(self, record: OperationRecord, shapes: tuple[Shape, ...], path: str) -> None:
         before = len(self.problems)
-        single = isinstance(record, Convolution | Linear | Pool)
+        single = isinstance(record, Convolution | Linear | Pool | Softmax | LayerNorm)
         wanted = 1 if single else 2 if isinstance(record, MatrixProduct) else None
         if wanted is not None and len(shapes) != wanted:
             self.problem(f"{path}.inputs", f"{record.op} reads {wanted} tensors, got {len(shapes)}")
             return
+        if isinstance(record, Softmax | LayerNorm) and self.meta.tensors[record.inputs[0]].kind != "int":
+            self.problem(f"{path}.inputs[0]", f"{record.op} reads integers, got {record.inputs[0]!r}; allowed: 'int'")
         output, weight = self._shapes(record, shapes, path)
         if isinstance(record, Pool | Concatenation):
             kinds = {self.meta.tensors[name].kind for name in record.inputs}
@@ -152,6 +178,8 @@ class _Resolver:
                     text = f"{record.op} cannot read spike times, got {name!r}; allowed: {readers}"
                     self.problem(f"{path}.inputs[{position}]", text)
         self._neuron(record, path)
+        if getattr(record, "neuron", None) is not None and getattr(record, "requantiser", None) is not None:
+            self.problem(f"{path}.requantiser", "neurons write the output; allowed: a neuron or a requantiser")
         if len(self.problems) == before:
             self.geometry[record.name] = Geometry(shapes, output, weight)
             self._output(record, output, path)
@@ -161,6 +189,10 @@ class _Resolver:
         match record:
             case Linear():
                 return (record.out_channels,), (record.out_channels, math.prod(first))
+            case Softmax() | LayerNorm():
+                if len(first) != 3:
+                    self.problem(f"{path}.inputs", f"{record.op} reads [C, H, W], got the shape {list(first)}")
+                return first, None
             case Convolution() | Pool():
                 if len(first) != 3:
                     self.problem(f"{path}.inputs", f"{record.op} reads [C, H, W], got the shape {list(first)}")
@@ -227,11 +259,17 @@ class _Resolver:
             )
         elif isinstance(stored, IntegerTensor) and not stored.per_timestep and not self._is_static(record):
             self.problem(f"tensors.{record.output}.per_timestep", f"operation {record.name!r} writes every timestep")
+        written = _written(record)
+        if written is not None and isinstance(stored, IntegerTensor):
+            low, high = integer_range(operand_bits(self.meta, stored), stored.dtype != "uint8")
+            if written[0] < low or written[1] > high:
+                text = f"operation {record.name!r} writes {written[0]} to {written[1]}, got room for {low} to {high}"
+                self.problem(f"tensors.{record.output}", text)
 
     def _output_kinds(self, record: OperationRecord) -> tuple[str, ...]:
         if isinstance(record, Pool | Concatenation):
             return (self.meta.tensors[record.inputs[0]].kind,)
-        return ("int",) if record.neuron is None else ("spike", "spike_time")
+        return ("int",) if getattr(record, "neuron", None) is None else ("spike", "spike_time")
 
     def _is_static(self, record: OperationRecord) -> bool:
         """Does the output stay the same in time, because no input changes and there is no neuron?"""
@@ -246,6 +284,18 @@ class _Resolver:
             if isinstance(tensor, IntegerTensor) and (tensor.bits or 1) > 8 * _ITEM_BYTES[tensor.dtype]:
                 width = f"1 to {8 * _ITEM_BYTES[tensor.dtype]} for {tensor.dtype}"
                 self.problem(f"tensors.{name}.bits", f"got {tensor.bits}; allowed: {width}")
+
+    def image_sets(self) -> None:
+        """Image sets stand for the pixels that the first operation reads."""
+        name = self.meta.operations[0].inputs[0]
+        pixels = self.meta.tensors.get(name)
+        if not set_sizes(self.meta) or pixels is None:
+            return
+        wanted = "integers uint8 [I, C, H, W] that do not change in time"
+        if not isinstance(pixels, IntegerTensor) or pixels.dtype != "uint8" or pixels.per_timestep:
+            got = getattr(pixels, "dtype", pixels.kind)
+            at = f"{next(iter(set_sizes(self.meta)))}_images"
+            self.problem(at, f"the images of a set are {wanted}; the first operation reads {name!r}, {got}")
 
     def arrays(self) -> dict[str, ArraySpec]:
         arrays = {}
@@ -291,9 +341,27 @@ class _Resolver:
                 yield f"bias.{record.name}", path, ArraySpec("int32", (channels,), channels)
             if getattr(record, "neuron", None) is not None:
                 yield f"threshold.{record.name}", path, ArraySpec("int32", (channels,), channels)
+            if getattr(record, "requantiser", None) is not None:
+                yield f"multiplier.{record.name}", path, ArraySpec("int32", (channels,), channels)
+            if isinstance(record, Softmax):
+                yield f"table.{record.name}", path, ArraySpec("uint16", (TABLE_LENGTH,), TABLE_LENGTH)
             if getattr(record, "gradient_mask", None):
                 elements = math.prod(gradient_shape(self.meta, geometry))
                 yield f"gradient.{record.name}", path, ArraySpec("uint8", (-(-elements // 8),), elements)
+        pixels = self.meta.tensors.get(self.meta.operations[0].inputs[0])
+        for name, size in set_sizes(self.meta).items():
+            if pixels is not None:
+                shape = (size, *pixels.shape)
+                yield f"{name}.images", f"{name}_images", ArraySpec("uint8", shape, math.prod(shape))
+                yield f"{name}.labels", f"{name}_images", ArraySpec("int64", (size,), size)
+
+
+def _written(record: OperationRecord) -> Shape | None:
+    """Least and largest integer that an operation writes of itself; None where its inputs decide."""
+    if isinstance(record, Softmax):
+        return integer_range(SOFTMAX_BITS, False)
+    rule: RequantiserRecord | None = getattr(record, "requantiser", None)
+    return None if rule is None else integer_range(rule.bits, rule.signed)
 
 
 def _listed(shapes: tuple[Shape, ...]) -> str:

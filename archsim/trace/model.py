@@ -15,6 +15,17 @@ with ``leak(X) = X >> l``, an arithmetic shift (l = 0 for an IF neuron), or with
 Thresholds are in the units of x. ``f = l (T - 1)`` keeps every bit that the leak moves below one. ``mask_fire_once``
 then zeroes the outputs of neurons that fired exactly once in the T timesteps (the preprocessing of LoAS, section V).
 
+Networks without spikes end their sums in a requantiser instead, with multiplier m, shift s, ``half = (1 << s) >> 1``::
+
+    y = clip((x m + half) >> s, least, largest)
+
+where least and largest are those of ``bits`` bits, with or without a sign. Over the C channels of a position, in
+integers (``//`` rounds down)::
+
+    softmax      e = table[min(max(x) - x, 255)]; y = (255 e + sum(e) // 2) // sum(e)
+    layer_norm   d = C x - sum(x); r = max(isqrt(sum(d^2) // C), 1)
+                 y = clip((d m // r + bias + half) >> s, least, largest)
+
 Words: I images, T timesteps, C channels, H and W height and width, F features, N output channels, K reduction length,
 M output positions times images.
 """
@@ -65,6 +76,31 @@ class Neuron:
     fires_at_threshold: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Requantiser:
+    """Integers of ``bits`` from integer sums; the equation is above.
+
+    ``multiplier`` is int64 [N], one per output channel (an int stands for all channels of a layer with weights).
+    Without a sign the least output is 0, which is a ReLU.
+    """
+
+    multiplier: NDArray[np.int64]
+    shift: int
+    bits: int = 8
+    signed: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images beside those that were traced: ``images`` uint8 [I, C, H, W] with their ``labels`` int64 [I]."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
 class _Stored(Generic[ScalarT]):
     """An array attribute that is decoded when asked for: its value is an array, or a function that returns one."""
 
@@ -89,11 +125,13 @@ class _Stored(Generic[ScalarT]):
 class Operation:
     """One node of the network.
 
-    To build one, give ``name``, ``op`` (``conv2d``, ``linear``, ``pool``, ``add``, ``concat`` or ``matmul``), the
-    tensors it reads and writes, and what the kind needs: ``weight`` int8 [N, C, kh, kw] or [N, F] with ``bias``
-    int64 [N] for the first two, ``kernel``, ``stride`` and ``padding`` (rows, columns) for convolutions and pools (the
-    kernel of a convolution is that of its weight), ``neuron`` where the output is spikes. An operation with weights
-    and without a neuron writes integers at every timestep (logits). ``weight_scale`` times a weight is its real value.
+    To build one, give ``name``, ``op`` (``conv2d``, ``linear``, ``pool``, ``add``, ``concat``, ``matmul``, ``softmax``
+    or ``layer_norm``), the tensors it reads and writes, and what the kind needs: ``weight`` int8 [N, C, kh, kw] or
+    [N, F] with ``bias`` int64 [N] for the first two, ``kernel``, ``stride`` and ``padding`` (rows, columns) for
+    convolutions and pools (the kernel of a convolution is that of its weight), ``neuron`` where the output is spikes,
+    ``requantiser`` where it is integers of few bits, ``table`` uint16 [256] for a softmax, ``requantiser`` and ``bias``
+    for a layer norm. An operation with weights and without any of them writes its sums (logits). ``weight_scale`` times
+    a weight is its real value.
 
     Of a step of training, an operation with weights may carry ``gradient_mask``, bool [T, I, ...] in the shape of its
     output: where the gradient of the loss with respect to the potential X[t] (without a neuron, to the output) is not
@@ -118,6 +156,8 @@ class Operation:
     neuron: Neuron | None = None
     transpose: bool = False
     gradient_mask: _Stored[np.bool_] = _Stored()
+    requantiser: Requantiser | None = None
+    table: NDArray[np.uint16] | None = None
     images: int = field(default=0, init=False)
     input_shapes: tuple[tuple[int, ...], ...] = field(default=(), init=False)
     output_shape: tuple[int, ...] = field(default=(), init=False)
@@ -164,6 +204,11 @@ class Trace:
     ``schema.NEVER``). ``bits`` and ``scales`` give the width and the real value of one unit of an integer tensor.
     ``provenance`` has the keys of ``schema.Provenance``; whatever else is worth telling goes under its ``details``.
 
+    ``calibration`` (of the training set) and ``evaluation`` (of the test set) are images with their labels, for
+    machines whose results are not exact. They stand for the tensor that the first operation reads, pixels uint8
+    [I, C, H, W]; every other tensor that no operation writes must be the same for all images. They are no part of the
+    traced run: ``images`` does not count them.
+
     Raises ``TraceError`` with every problem, by the same checks as ``load_trace``.
     """
 
@@ -178,9 +223,15 @@ class Trace:
         scales: Mapping[str, float] | None = None,
         kinds: Mapping[str, str] | None = None,
         bits: Mapping[str, int] | None = None,
+        calibration: ImageSet | None = None,
+        evaluation: ImageSet | None = None,
     ) -> None:
         more = {"kind": kinds or {}, "bits": bits or {}, "scale": {k: float(v) for k, v in (scales or {}).items()}}
         record, arrays = _describe(network, timesteps, operations, tensors, provenance, more)
+        for name, images in (("calibration", calibration), ("evaluation", evaluation)):
+            if images is not None:
+                record[f"{name}_images"] = len(images)
+                arrays |= _describe_set(name, images)
         meta = schema.parse(record, _HERE)
         resolved = graph.resolve(meta, _HERE)
         problems = list(resolved.problems) or _misfits(resolved, arrays) or _wrong_masks(meta, resolved, operations)
@@ -248,6 +299,31 @@ class Trace:
         """The operations in the order in which they run."""
         return tuple(self._operation(record) for record in self.meta.operations)
 
+    @property
+    def calibration(self) -> ImageSet | None:
+        """Images of the training set, decoded now and not kept; None if the trace has none."""
+        return self._image_set("calibration")
+
+    @property
+    def evaluation(self) -> ImageSet | None:
+        """Images of the test set, decoded now and not kept; None if the trace has none."""
+        return self._image_set("evaluation")
+
+    def _image_set(self, name: str) -> ImageSet | None:
+        if name not in graph.set_sizes(self.meta):
+            return None
+        return ImageSet(self.arrays[f"{name}.images"], self.arrays[f"{name}.labels"])
+
+    @property
+    def pixels(self) -> str:
+        """Name of the tensor that the images of a set stand for: what the first operation reads first."""
+        return self.meta.operations[0].inputs[0]
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """Names of the tensors beside ``pixels`` that no operation writes, such as an embedding of positions."""
+        return graph.constants(self.meta)
+
     def __iter__(self) -> Iterator[Operation]:
         return iter(self.operations)
 
@@ -292,11 +368,29 @@ class Trace:
         """The real value of one unit of the tensor ``name``; 1 for spikes."""
         return getattr(self.meta.tensors[name], "scale", 1.0)
 
-    def select(self, layers: Iterable[str] | None = None, images: Iterable[int] | None = None) -> Trace:
-        """The same trace with only these operations (in the order of the trace) and these images (by number).
+    def select(
+        self, layers: Iterable[str] | None = None, images: Iterable[int] | None = None, timesteps: int | None = None
+    ) -> Trace:
+        """The same trace with only these operations (in the order of the trace) and these images (by number), and as
+        if it had stopped after the first ``timesteps``.
 
-        ``sha256`` and ``path`` stay those of the whole trace. An unknown layer or image is a ``UsageError``.
+        A choice of layers is no whole network, and has no image sets.
+
+        ``sha256`` and ``path`` stay those of the whole trace. An unknown layer or image is a ``UsageError``, and so are
+        timesteps that the trace does not have, or of a trace whose spikes depend on later ones: neurons that are masked
+        for firing once, spike times.
         """
+        steps = self.timesteps if timesteps is None else timesteps
+        if not 1 <= steps <= self.timesteps:
+            raise UsageError(f"got {steps} timesteps; {self.network} has {self.timesteps}")
+        if steps < self.timesteps:
+            masked = [op.name for op in self.operations if op.neuron is not None and op.neuron.mask_fire_once]
+            late = masked or [name for name in self.tensors if self.kind(name) == "spike_time"]
+            if late:
+                raise UsageError(
+                    f"{self.network} cannot stop after {steps} of {self.timesteps} timesteps: {late[0]} depends on "
+                    "later ones"
+                )
         names = None if layers is None else {self.operation(name).name for name in layers}
         chosen = list(range(self.images)) if images is None else list(images)
         outside = [image for image in chosen if not 0 <= image < self.images]
@@ -310,17 +404,23 @@ class Trace:
         meta = self.meta.model_copy(
             update={
                 "images": len(chosen),
+                "timesteps": steps,
                 "operations": tuple(records),
                 "tensors": {name: tensor for name, tensor in self.meta.tensors.items() if name in used},
+                **({} if names is None else {f"{name}_images": None for name in graph.IMAGE_SETS}),
             }
         )
-        arrays = self.arrays if images is None else _Chosen(self.meta, self._graph, self.arrays, chosen)
+        arrays = self.arrays
+        if images is not None or steps < self.timesteps:
+            arrays = _Chosen(self.meta, self._graph, self.arrays, chosen, steps)
         return Trace.from_checked(meta, graph.resolve(meta, _HERE), arrays, self.sha256, self.path)
 
     def _operation(self, record: schema.OperationRecord) -> Operation:
         geometry = self._graph.geometry[record.name]
         neuron = getattr(record, "neuron", None)
         threshold = f"threshold.{record.name}"
+        requantiser = getattr(record, "requantiser", None)
+        multiplier, table = f"multiplier.{record.name}", f"table.{record.name}"
         operation = Operation(
             name=record.name,
             op=record.op,
@@ -336,6 +436,10 @@ class Trace:
             neuron=Neuron(threshold=self.arrays[threshold].astype(np.int64), **neuron.model_dump()) if neuron else None,
             transpose=getattr(record, "transpose", False),
             gradient_mask=self._gradient_mask(record, geometry),
+            requantiser=Requantiser(self.arrays[multiplier].astype(np.int64), **requantiser.model_dump())
+            if requantiser
+            else None,
+            table=self.arrays[table] if record.op == "softmax" else None,
         )
         return _resolved(operation, self.images, geometry)
 
@@ -352,28 +456,35 @@ def _mask(arrays: Mapping[str, NDArray[Any]], operation: str, shape: tuple[int, 
 
 
 class _Chosen(Mapping[str, NDArray[Any]]):
-    """The arrays of a trace with only some of its images."""
+    """The arrays of a trace with only some of its images and the first timesteps."""
 
     def __init__(
-        self, meta: schema.Meta, resolved: graph.Graph, arrays: Mapping[str, NDArray[Any]], images: list[int]
+        self,
+        meta: schema.Meta,
+        resolved: graph.Graph,
+        arrays: Mapping[str, NDArray[Any]],
+        images: list[int],
+        timesteps: int,
     ) -> None:
         self._meta = meta
         self._graph = resolved
         self._arrays = arrays
         self._images = images
+        self._timesteps = timesteps
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         role, _, tensor = name.partition(".")
         stored = self._arrays[name]
         if role == "gradient":
             shape = graph.gradient_shape(self._meta, self._graph.geometry[tensor])
-            return content.pack(content.unpack(stored, shape)[:, self._images])
+            return content.pack(content.unpack(stored, shape)[: self._timesteps, self._images])
         if role != "tensor":
             return stored
         record = self._meta.tensors[tensor]
         if record.packed_bits:
-            return content.encode(record, content.decode(self._meta, tensor, stored)[:, self._images])
-        return stored[:, self._images] if record.per_timestep else stored[self._images]
+            decoded = content.decode(self._meta, tensor, stored)[: self._timesteps, self._images]
+            return content.encode(record, decoded)
+        return stored[: self._timesteps, self._images] if record.per_timestep else stored[self._images]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
@@ -471,6 +582,13 @@ def _describe_tensor(
     return record, array
 
 
+def _describe_set(name: str, images: ImageSet) -> dict[str, NDArray[Any]]:
+    """The arrays of an image set; whether they fit is judged with all others."""
+    labels = np.asarray(images.labels)
+    whole = labels.astype(np.int64) if labels.dtype.kind in "iu" else labels
+    return {f"{name}.images": np.asarray(images.images), f"{name}.labels": whole}
+
+
 def _describe_operation(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[Any]], list[str]]:
     name = operation.name
     problems: list[str] = []
@@ -518,6 +636,19 @@ def _describe_operation(operation: Operation) -> tuple[dict[str, Any], dict[str,
         if not threshold.ndim and channels:
             threshold = np.full(channels, threshold)
         arrays[f"threshold.{name}"] = _integers(threshold, np.int32, f"{name}.neuron.threshold", problems)
+    requantiser = operation.requantiser
+    if requantiser is not None:
+        record["requantiser"] = {
+            "shift": requantiser.shift, "bits": requantiser.bits, "signed": requantiser.signed,
+        }  # fmt: skip
+        multiplier = np.asarray(requantiser.multiplier)
+        if not multiplier.ndim and channels:
+            multiplier = np.full(channels, multiplier)
+        arrays[f"multiplier.{name}"] = _integers(multiplier, np.int32, f"{name}.requantiser.multiplier", problems)
+    if operation.table is not None:
+        arrays[f"table.{name}"] = _integers(operation.table, np.uint16, f"{name}.table", problems)
+    if operation.op == "layer_norm":
+        record["bias"] = operation.bias is not None
     return record, arrays, problems
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.trace.content import first_spike_times
-from archsim.trace.model import Neuron, Operation, Trace
+from archsim.trace.content import first_spike_times, spikes_of_times
+from archsim.trace.graph import SOFTMAX_BITS, integer_range
+from archsim.trace.model import ImageSet, Neuron, Operation, Requantiser, Trace
 
 # Memory of the im2col matrix that is built at a time.
 _BLOCK_BYTES = 1 << 25
@@ -62,6 +63,11 @@ def resimulate(trace: Trace, operation: Operation) -> tuple[NDArray[Any], int | 
 
 def compute(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
     """Output [T, I, ...] of ``operation`` for ``inputs`` as ``Trace.operand`` returns them."""
+    return finish(operation, currents_of(operation, inputs, timesteps))
+
+
+def currents_of(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
+    """What :func:`finish` makes the output of ``operation`` from: sums with their bias, where there are any."""
     rank = 2 + len(operation.input_shapes[0])
     timed = [array if array.ndim == rank else array[np.newaxis] for array in inputs]
     # Inputs that are the same at every timestep give one result for all.
@@ -70,25 +76,128 @@ def compute(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) ->
     # Until the neurons, a timestep of an image is as good as another image.
     currents = _combine(operation, [array.reshape(-1, *array.shape[2:]) for array in timed])
     currents = currents.reshape(steps, -1, *currents.shape[1:])
-    currents = np.broadcast_to(currents, (timesteps, *currents.shape[1:]))
+    return np.broadcast_to(currents, (timesteps, *currents.shape[1:]))
+
+
+def finish(operation: Operation, currents: NDArray[np.int64]) -> NDArray[Any]:
+    """Output [T, I, N, ...] of ``operation`` for currents of that shape: what its neurons or its requantiser make."""
+    if operation.op == "layer_norm":
+        return layer_norm(currents, operation)
+    if operation.requantiser is not None:
+        return requantise(operation.requantiser, currents)
     if operation.neuron is None:
         return currents
     return fire(operation.neuron, currents)
 
 
+def run_images(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Every tensor that an operation writes when the network runs on ``images`` uint8 [I, C, H, W], by name.
+
+    The arrays are those of ``Trace.operand``, [T, I, ...]; constants are those of the trace. All of them are held at
+    once: call it with a batch.
+    """
+    tensors = given(trace, images)
+    for operation in trace.operations:
+        output = compute(operation, [tensors[name] for name in operation.inputs], trace.timesteps)
+        if trace.stored(operation.output) and trace.kind(operation.output) == "spike_time":
+            output = spikes_of_times(first_spike_times(output), trace.timesteps)
+        tensors[operation.output] = output
+    return {operation.output: tensors[operation.output] for operation in trace.operations}
+
+
+def given(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """The tensors that no operation writes, for ``images`` uint8 [I, C, H, W]; constants are those of the trace."""
+    tensors: dict[str, NDArray[Any]] = {trace.pixels: images}
+    for name in trace.constants:
+        stored = trace.operand(name)
+        timed = stored.ndim == 2 + len(trace.meta.tensors[name].shape)
+        one = stored[:, :1] if timed else stored[:1]
+        shape = (len(stored), len(images), *stored.shape[2:]) if timed else (len(images), *stored.shape[1:])
+        tensors[name] = np.broadcast_to(one, shape)
+    return tensors
+
+
+def predict(trace: Trace, images: NDArray[np.uint8], batch: int = 50) -> NDArray[np.int64]:
+    """The class of each image, int64 [I]: where the last operation's output, summed over time, is largest."""
+    last = trace.operations[-1].output
+    found = [
+        run_images(trace, images[start : start + batch])[last].sum(0).reshape(len(images[start : start + batch]), -1)
+        for start in range(0, len(images), batch)
+    ]
+    return np.concatenate(found).argmax(1).astype(np.int64)
+
+
+def accuracy(trace: Trace, images: ImageSet) -> float:
+    """The share of ``images`` whose class is their label."""
+    return float((predict(trace, images.images) == images.labels).mean())
+
+
+def requantise(requantiser: Requantiser, currents: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Integers of few bits [T, I, N, ...] of integer currents of that shape, by the equation of ``model``."""
+    return _clipped(requantiser, currents * _per_channel(requantiser.multiplier, currents.ndim))
+
+
+def _clipped(requantiser: Requantiser, products: NDArray[np.int64]) -> NDArray[np.int64]:
+    low, high = integer_range(requantiser.bits, requantiser.signed)
+    rounded: NDArray[np.int64] = (products + ((1 << requantiser.shift) >> 1)) >> requantiser.shift
+    return np.clip(rounded, low, high)
+
+
+def _per_channel(values: NDArray[np.int64], rank: int) -> NDArray[np.int64]:
+    """``values`` [N] to be combined with an array of ``rank`` axes, [T, I, N, ...]."""
+    return values.reshape(-1, *(1,) * (rank - 3))
+
+
+def softmax(values: NDArray[np.int64], table: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Shares in units of 1/255 over the channels of [B, C, ...], by the equations of ``model``."""
+    distance = values.max(1, keepdims=True) - values
+    exponentials = table.astype(np.int64)[np.minimum(distance, len(table) - 1)]
+    total = exponentials.sum(1, keepdims=True)
+    whole = integer_range(SOFTMAX_BITS, False)[1]
+    shares: NDArray[np.int64] = (whole * exponentials + total // 2) // total
+    return shares
+
+
+def layer_norm(values: NDArray[np.int64], operation: Operation) -> NDArray[np.int64]:
+    """Normalised channels of [T, I, C, H, W], by the equations of ``model``."""
+    requantiser, channels = operation.requantiser, values.shape[2]
+    assert requantiser is not None, "the loader refuses a layer norm without one"
+    deviations = channels * values - values.sum(2, keepdims=True)
+    root = np.maximum(_integer_root((deviations**2).sum(2, keepdims=True) // channels), 1)
+    scaled = deviations * _per_channel(requantiser.multiplier, values.ndim) // root
+    if operation.bias is not None:
+        scaled += _per_channel(operation.bias, values.ndim)
+    return _clipped(requantiser, scaled)
+
+
+def _integer_root(squares: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The largest integers whose squares are not above ``squares``, at most 2^62."""
+    root = np.sqrt(squares.astype(np.float64)).astype(np.int64)
+    # A square beyond 2^53 is rounded on its way, and so may be its root.
+    root -= root**2 > squares
+    root += (root + 1) ** 2 <= squares
+    return root
+
+
 def fire(neuron: Neuron, currents: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Spikes [T, I, N, ...] of integer currents of that shape, by the equations of ``model``."""
     spikes = np.empty(currents.shape, np.bool_)
-    potential = np.zeros(currents.shape[1:], np.int64)
-    per_channel = (-1, *(1,) * (currents.ndim - 3))
-    threshold = neuron.threshold.reshape(per_channel) << neuron.fraction_bits
-    for t, current in enumerate(currents):
-        total = (current << neuron.fraction_bits) + potential
-        spikes[t] = total >= threshold if neuron.fires_at_threshold else total > threshold
-        potential = np.where(spikes[t], _after_spike(neuron, total, threshold), leak(neuron, total))
+    for t, (_, fired) in enumerate(potentials(neuron, currents)):
+        spikes[t] = fired
     if neuron.mask_fire_once:
         spikes &= spikes.sum(0) != 1
     return spikes
+
+
+def potentials(neuron: Neuron, currents: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """X[t] and s[t], before ``mask_fire_once``, timestep by timestep."""
+    potential = np.zeros(currents.shape[1:], np.int64)
+    threshold = _per_channel(neuron.threshold, currents.ndim) << neuron.fraction_bits
+    for current in currents:
+        total = (current << neuron.fraction_bits) + potential
+        fired = total >= threshold if neuron.fires_at_threshold else total > threshold
+        yield total, fired
+        potential = np.where(fired, _after_spike(neuron, total, threshold), leak(neuron, total))
 
 
 def leak(neuron: Neuron, potential: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -115,8 +224,8 @@ def im2col(values: NDArray[Any], operation: Operation) -> NDArray[Any]:
     """
     if operation.op == "linear":
         return values.reshape(len(values), -1)
-    windows = _windows(values, operation)
-    return windows.transpose(0, 2, 3, 1, 4, 5).reshape(windows.shape[0] * windows.shape[2] * windows.shape[3], -1)
+    seen = windows(values, operation)
+    return seen.transpose(0, 2, 3, 1, 4, 5).reshape(seen.shape[0] * seen.shape[2] * seen.shape[3], -1)
 
 
 def _combine(operation: Operation, inputs: list[NDArray[Any]]) -> NDArray[Any]:
@@ -126,7 +235,7 @@ def _combine(operation: Operation, inputs: list[NDArray[Any]]) -> NDArray[Any]:
             return _weighted(operation, inputs[0])
         case "pool":
             lowest = False if inputs[0].dtype == np.bool_ else np.iinfo(inputs[0].dtype).min
-            pooled: NDArray[Any] = _windows(inputs[0], operation, lowest).max((-2, -1))
+            pooled: NDArray[Any] = windows(inputs[0], operation, lowest).max((-2, -1))
             return pooled
         case "concat":
             return np.concatenate(inputs, axis=1)
@@ -135,6 +244,11 @@ def _combine(operation: Operation, inputs: list[NDArray[Any]]) -> NDArray[Any]:
             for other in inputs[1:]:
                 total = total + other
             return total
+        case "softmax":
+            assert operation.table is not None, "the loader refuses a softmax without one"
+            return softmax(inputs[0].astype(np.int64), operation.table)
+        case "layer_norm":
+            return inputs[0].astype(np.int64)
     return _matrix_product(operation, inputs[0], inputs[1])
 
 
@@ -171,7 +285,7 @@ def _matrix_product(operation: Operation, first: NDArray[Any], second: NDArray[A
     return (rows @ columns).transpose(0, 2, 1).reshape(len(first), *operation.output_shape)
 
 
-def _windows(values: NDArray[Any], operation: Operation, padding_value: int = 0) -> NDArray[Any]:
+def windows(values: NDArray[Any], operation: Operation, padding_value: int = 0) -> NDArray[Any]:
     """Sliding windows [B, C, OH, OW, kh, kw] over [B, C, H, W]: a view of the padded values."""
     (top, left), (down, right) = operation.padding, operation.stride
     padded = np.pad(values, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=padding_value)

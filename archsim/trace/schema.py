@@ -32,6 +32,7 @@ FORMAT = "archsim-trace"
 VERSION = 1
 MAX_TIMESTEPS = 16
 MAX_LEAK_SHIFT = 8
+MAX_SHIFT = 62
 MAX_DIMENSION = 1 << 20
 MAX_PROBLEMS = 50
 # The time of a neuron that never spikes: no timestep, and later than all of them.
@@ -148,6 +149,14 @@ class WeightRecord(Record):
     scale: float = Field(default=1.0, gt=0)
 
 
+class RequantiserRecord(Record):
+    """Integers of few bits from the sums of an operation; the factors are the array ``multiplier.<operation>``."""
+
+    shift: int = Field(ge=0, le=MAX_SHIFT)
+    bits: int = Field(ge=2, le=16)
+    signed: bool
+
+
 class _Operation(Record):
     name: Name
     inputs: Annotated[tuple[Name, ...], Strict(False), Field(min_length=1, max_length=64)]
@@ -165,6 +174,7 @@ class _Layer(_Operation):
     weight: WeightRecord = WeightRecord()
     bias: bool = False
     neuron: NeuronRecord | None = None
+    requantiser: RequantiserRecord | None = None
     gradient_mask: Announced | None = None
 
 
@@ -193,10 +203,11 @@ class Pool(_Operation):
 
 
 class Add(_Operation):
-    """Element-wise integer sum of inputs of equal shape, optionally followed by neurons."""
+    """Element-wise integer sum of inputs of equal shape, optionally followed by neurons or a requantiser."""
 
     op: Literal["add"]
     neuron: NeuronRecord | None = None
+    requantiser: RequantiserRecord | None = None
 
 
 class Concatenation(_Operation):
@@ -214,9 +225,24 @@ class MatrixProduct(_Operation):
     op: Literal["matmul"]
     transpose: bool = False
     neuron: NeuronRecord | None = None
+    requantiser: RequantiserRecord | None = None
 
 
-OperationRecord = Convolution | Linear | Pool | Add | Concatenation | MatrixProduct
+class Softmax(_Operation):
+    """Softmax over the channels at every position, by the table of exponentials ``table.<operation>``."""
+
+    op: Literal["softmax"]
+
+
+class LayerNorm(_Operation):
+    """Normalisation over the channels at every position; ``bias`` as for layers with weights."""
+
+    op: Literal["layer_norm"]
+    bias: bool = False
+    requantiser: RequantiserRecord
+
+
+OperationRecord = Convolution | Linear | Pool | Add | Concatenation | MatrixProduct | Softmax | LayerNorm
 TensorRecord = SpikeTensor | SignedSpikeTensor | SpikeTimeTensor | IntegerTensor
 
 
@@ -235,7 +261,7 @@ class Provenance(Record):
 
 
 class Meta(Record):
-    """The whole record."""
+    """The whole record. ``calibration_images`` and ``evaluation_images`` are there if the image sets are."""
 
     format: Literal["archsim-trace"] = "archsim-trace"
     version: Literal[1] = 1
@@ -247,6 +273,8 @@ class Meta(Record):
     operations: Annotated[
         tuple[Annotated[OperationRecord, Field(discriminator="op")], ...], Strict(False), Field(min_length=1)
     ]
+    calibration_images: Dimension | None = None
+    evaluation_images: Dimension | None = None
     sha256: Annotated[str, Strict(), StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
 
 

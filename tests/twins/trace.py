@@ -5,6 +5,8 @@ Written from ``workloads/README.md`` and sharing no code with ``archsim.trace``.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -17,7 +19,11 @@ def run(operation, inputs, timesteps):
         for image in range(images):
             given = [values[t, image] for values in inputs]
             for place in np.ndindex(*operation.output_shape):
-                currents[(t, image, *place)] = _current(operation, given, place)
+                current = _current(operation, given, place)
+                if operation.requantiser is not None:
+                    channel = None if operation.op == "layer_norm" else place[0]
+                    current = requantised(operation.requantiser, current, channel)
+                currents[(t, image, *place)] = current
     if operation.neuron is None:
         return currents
     spikes = np.zeros(shape, bool)
@@ -26,6 +32,32 @@ def run(operation, inputs, timesteps):
             operation.neuron, [currents[(t, *place)] for t in range(timesteps)], place[1]
         )
     return spikes
+
+
+def requantised(requantiser, current, channel):
+    """An integer of few bits; a layer norm has multiplied already."""
+    multiplier = 1 if channel is None else int(requantiser.multiplier[channel])
+    half = 2 ** (requantiser.shift - 1) if requantiser.shift else 0
+    rounded = (current * multiplier + half) // 2**requantiser.shift
+    bits = requantiser.bits
+    least, largest = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if requantiser.signed else (0, 2**bits - 1)
+    return min(max(rounded, least), largest)
+
+
+def softmax(operation, channels, place):
+    """Of the channels of a position, the share of the one at ``place`` in units of 1/255."""
+    exponentials = [int(operation.table[min(max(channels) - value, 255)]) for value in channels]
+    total = sum(exponentials)
+    return (255 * exponentials[place] + total // 2) // total
+
+
+def layer_norm(operation, channels, place):
+    """The normalised channel at ``place``, before it is rounded to few bits."""
+    count = len(channels)
+    deviations = [count * value - sum(channels) for value in channels]
+    root = max(math.isqrt(sum(value**2 for value in deviations) // count), 1)
+    bias = 0 if operation.bias is None else int(operation.bias[place])
+    return deviations[place] * int(operation.requantiser.multiplier[place]) // root + bias
 
 
 def neuron(neuron, currents, channel):
@@ -83,6 +115,11 @@ def signed_spikes(packed, shape):
 
 def _current(operation, inputs, place):
     first = inputs[0]
+    if operation.op in ("softmax", "layer_norm"):
+        channels = [int(value) for value in first[:, place[1], place[2]]]
+        if operation.op == "softmax":
+            return softmax(operation, channels, place[0])
+        return layer_norm(operation, channels, place[0])
     bias = 0 if operation.bias is None else int(operation.bias[place[0]])
     if operation.op == "linear":
         values = [int(value) for value in first.flatten()]

@@ -91,6 +91,11 @@ class AnalogAdcConfig(Block):
         ge=0, le=1024, description="standard deviation of noise, drawn for every conversion [codes]"
     )
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether the span is what calibration saw."""
+        return self.range == "calibrated" and self.bits != "lossless"
+
     def quantiser(self, lowest: int, highest: int, seen: NDArray[np.float64] | None) -> Quantiser:
         """For sums that ideally reach from ``lowest`` <= 0 to ``highest`` >= 0 levels; ``seen`` are calibration's."""
         if self.bits == "lossless":

@@ -68,28 +68,62 @@ class Tile:
     """A crossbar array of cells at integer ``level`` [N, M], programmed and aged.
 
     ``conductance`` [N, M] in siemens is what a read finds on average, ``deviation`` how far one is off. Effective
-    matrices that last are kept in ``folder``, if one is given. ValueError for levels that the device does not have.
+    matrices that last are kept in ``folder``, if one is given. ``written`` numbers the writes of an array whose content
+    changes: the same cells stick, all else is drawn anew. ValueError for levels that the device does not have.
     """
 
     def __init__(
-        self, level: NDArray[Any], config: CellsConfig, *, layer: int, tile: int, folder: Path | None = None
+        self,
+        level: NDArray[Any],
+        config: CellsConfig,
+        *,
+        layer: int,
+        tile: int,
+        written: int = 0,
+        folder: Path | None = None,
     ) -> None:
         self.config = config
         self._place = layer, tile
         device, time_s = config.device, config.time_s
         meant = cell.stick(cell.target(level, device), device, self._draw(Purpose.STUCK))
-        programmed = cell.program(meant, device, self._draw(Purpose.PROGRAM))
-        drifted = cell.drift(programmed, meant, device, time_s, self._draw(Purpose.DRIFT))
+        programmed = cell.program(meant, device, self._draw(Purpose.PROGRAM, written))
+        drifted = cell.drift(programmed, meant, device, time_s, self._draw(Purpose.DRIFT, written))
         self.deviation = cell.read_deviation(drifted, programmed, device, time_s)
         if config.noise == "frozen":
-            drifted = cell.read(drifted, self.deviation, self._draw(Purpose.FROZEN_READ))
+            drifted = cell.read(drifted, self.deviation, self._draw(Purpose.FROZEN_READ, written))
             self.deviation = np.zeros_like(drifted)
         self.conductance = drifted
         self._noisy = bool(self.deviation.any())
         self._effective: Siemens | None = None
-        if not (self._noisy and config.noise == "per_batch") and not device.read.cubic_per_v2:
+        if self.lasts and self.linear:
             self._effective = cached_effective_conductance(drifted, config.wires, folder)
         self._shares: Siemens | None = None
+
+    @property
+    def linear(self) -> bool:
+        """Whether a read is a product of matrices: :meth:`matrix` and :meth:`variance` say all."""
+        return not self.config.device.read.cubic_per_v2
+
+    @property
+    def lasts(self) -> bool:
+        """Whether :meth:`matrix` is the same for all batches."""
+        return not (self._noisy and self.config.noise == "per_batch")
+
+    def matrix(self, batch: int) -> Siemens:
+        """Effective conductance [N, M] of linear cells in reads number ``batch``."""
+        if self._effective is not None:
+            return self._effective
+        return cached_effective_conductance(self._as_read(batch), self.config.wires, None)
+
+    def variance(self) -> NDArray[np.float64] | None:
+        """Variance [N, M] of each cell's current by the read voltage, in siemens squared, from read to read.
+
+        None where reads do not differ.
+        """
+        if not self._noisy or self.config.noise != "per_read":
+            return None
+        found: NDArray[np.float64] = (self.deviation * self._share()) ** 2
+        return found
 
     def read(self, driven: NDArray[np.float64], batch: int) -> Siemens:
         """Currents [reads, M] by the read voltage, in siemens, of reads number ``batch``.
@@ -97,24 +131,24 @@ class Tile:
         ``driven`` [reads, N] is the voltage of every row by the read voltage, 0 to 1. The same reads of the same
         number find the same; other reads must have another number.
         """
-        noise = self.config.noise if self._noisy else "frozen"
-        draw = self._draw(Purpose.READ, batch)
-        if noise == "per_batch":
-            return self._currents(driven, cell.read(self.conductance, self.deviation, draw))
-        found = self._currents(driven, self.conductance)
-        if noise == "per_read":
-            variance = driven**2 @ (self.deviation * self._share()) ** 2
-            found = found + np.sqrt(variance) * draw.standard_normal(found.shape)
+        read, wires = self.config.device.read, self.config.wires
+        if self.linear:
+            found = driven @ self.matrix(batch)
+        else:
+            voltage = driven * read.voltage_v
+            cells = self._as_read(batch)
+            found = nonlinear_currents(cells, voltage, cubic=read.cubic_per_v2, **wires.ohms) / read.voltage_v
+        variance = self.variance()
+        if variance is not None:
+            draw = self._draw(Purpose.READ, batch)
+            found = found + np.sqrt(driven**2 @ variance) * draw.standard_normal(found.shape)
         return found
 
-    def _currents(self, driven: NDArray[np.float64], conductance: Siemens) -> Siemens:
-        read, wires = self.config.device.read, self.config.wires
-        if read.cubic_per_v2:
-            voltage = driven * read.voltage_v
-            return nonlinear_currents(conductance, voltage, cubic=read.cubic_per_v2, **wires.ohms) / read.voltage_v
-        if conductance is self.conductance and self._effective is not None:
-            return driven @ self._effective
-        return driven @ cached_effective_conductance(conductance, wires, None)
+    def _as_read(self, batch: int) -> Siemens:
+        """Cells as all reads of a batch find them."""
+        if self.lasts:
+            return self.conductance
+        return cell.read(self.conductance, self.deviation, self._draw(Purpose.READ, batch))
 
     def _share(self) -> NDArray[np.float64]:
         """What is left of every cell's conductance behind the wires, as a factor."""

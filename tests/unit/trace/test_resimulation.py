@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsim.trace import Neuron, Operation, Trace, check_trace, resimulate
+from archsim.trace import ImageSet, Neuron, Operation, Requantiser, Trace, check_trace, resimulate
 from archsim.trace import resimulation as room
-from tests.small_traces import LABELS, contents, every_kind, every_operation, kinds, tiny
+from tests.small_traces import LABELS, attention, build, contents, every_kind, every_operation, kinds, tiny
 from tests.twins import trace as twin
 
 RESETS = ["hard", "soft", "soft_before_leak", "soft_after_leak"]
@@ -199,3 +201,89 @@ def test_what_is_not_stored_is_not_verified():
     assert last.mismatches is None
     assert last.reason == "not verified: no neuron is known and its output is not stored"
     assert resimulate(without, without.operation("fc"))[1] is None
+
+
+# ---------------------------------------------------------------------------------- integers of few bits
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_network_without_spikes(seed):
+    trace = attention(seed)
+    assert_twin(trace)
+    # Each requantiser leaves more than its limits, and so do the shares.
+    for operation in trace.operations:
+        if operation.requantiser is not None or operation.op == "softmax":
+            assert len(np.unique(trace.tensor(operation.output))) > 2, operation.name
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_few_bits_at_the_limits(data):
+    """Every shift, width and sign, with sums and multipliers up to what 64 bits allow, against Python's integers."""
+    shift, bits, signed = data.draw(st.integers(0, 62)), data.draw(st.integers(2, 16)), data.draw(st.booleans())
+    largest = data.draw(st.sampled_from([1, 200, 2**20, 2**31 - 1]))
+    multiplier = np.array(data.draw(st.lists(st.integers(-largest, largest), min_size=3, max_size=3)))
+    limit = ((1 << 62) - 1) // largest
+    sums = st.sampled_from([0, 1, -1, limit, -limit]) | st.integers(-limit, limit)
+    currents = np.array(data.draw(st.lists(sums, min_size=6, max_size=6))).reshape(1, 2, 3)
+    few = Requantiser(multiplier, shift, bits, signed)
+    expected = [[twin.requantised(few, int(x), channel) for channel, x in enumerate(row)] for row in currents[0]]
+    np.testing.assert_array_equal(room.requantise(few, currents)[0], expected)
+
+
+def test_rounding_by_hand():
+    """Halves go up: 5 / 2 = 3, -5 / 2 = -2; without a sign what is below zero is zero, as behind a ReLU."""
+    for signed, expected in ((True, [3, -2, 127, -128, 0]), (False, [3, 0, 255, 0, 0])):
+        few = Requantiser(np.ones(1, np.int64), 1, 8, signed)
+        currents = np.array([5, -5, 1000, -1000, -1]).reshape(1, 5, 1)
+        assert room.requantise(few, currents).reshape(-1).tolist() == expected
+
+
+def test_a_softmax_by_hand():
+    """e = 8, 4, 2, 0 for distances 0, 1, 2, from 3: of 8 + 4 + 4 + 0 = 16, 255 8 / 16 = 127.5 goes up."""
+    table = np.zeros(256, np.uint16)
+    table[:3] = 8, 4, 2
+    shares = room.softmax(np.array([[7, 6, 6, -300]]), table)
+    assert shares.tolist() == [[128, 64, 64, 0]]
+    assert room.softmax(np.array([[5]]), table).tolist() == [[255]]
+
+
+def test_a_layer_norm_by_hand():
+    """x = 1, 3: d = -2, 2, r = isqrt(8 // 2) = 2; 40 d / r = -40, 40. Equal channels have no deviation."""
+    norm = Operation(
+        "norm", "layer_norm", ("in",), "out", bias=np.array([4, 8]), requantiser=Requantiser(np.array([40, 40]), 2)
+    )
+    values = np.array([1, 3, 9, 9], np.int8).reshape(2, 2, 1, 1)
+    trace = build([norm], {"in": values}, 1)
+    assert trace.tensor("out").reshape(-1).tolist() == [-9, 12, 1, 2]
+
+
+@given(st.integers(0, (1 << 62) - 1) | st.integers(0, (1 << 31) - 1).map(lambda root: root * root))
+def test_integer_roots(square):
+    """Also just below a square, where floating point is one too high."""
+    for value in (square, max(square - 1, 0)):
+        assert int(room._integer_root(np.array([value]))[0]) == math.isqrt(value)
+
+
+def test_other_images_run_through_the_network():
+    """The images of the trace give its tensors; a constant serves any number of images."""
+    trace = attention()
+    for name, values in room.run_images(trace, trace.tensor("pixels")).items():
+        np.testing.assert_array_equal(
+            values[0] if trace.tensor(name).ndim < values.ndim else values, trace.tensor(name)
+        )
+    sets = trace.evaluation
+    one_by_one = [int(room.predict(trace, sets.images[i : i + 1])[0]) for i in range(len(sets))]
+    assert room.predict(trace, sets.images, batch=2).tolist() == one_by_one
+    assert room.accuracy(trace, sets) == np.mean(one_by_one == sets.labels)
+    perfect = ImageSet(sets.images, np.array(one_by_one))
+    assert room.accuracy(trace, perfect) == 1
+
+
+def test_other_images_run_through_a_spiking_network():
+    """Times, too, are those of first spikes; the class has the most in all timesteps."""
+    trace = tiny()
+    for name, values in room.run_images(trace, trace.tensor("pixels")).items():
+        np.testing.assert_array_equal(values, trace.operand(name))
+    logits = trace.tensor("logits").sum(0)
+    np.testing.assert_array_equal(room.predict(trace, trace.tensor("pixels")), logits.argmax(1))

@@ -16,6 +16,7 @@ from archsim.errors import TraceError, UsageError
 from archsim.trace import Neuron, Operation, Trace, check_trace, load_trace, save_trace
 from tests.small_traces import (
     LABELS,
+    attention,
     build,
     contents,
     every_kind,
@@ -35,6 +36,12 @@ def assert_same(one: Trace, other: Trace) -> None:
     assert (one.network, one.timesteps, one.images) == (other.network, other.timesteps, other.images)
     assert one.provenance == other.provenance
     assert one.tensors == other.tensors
+    for name in ("calibration", "evaluation"):
+        ours, theirs = getattr(one, name), getattr(other, name)
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            np.testing.assert_array_equal(ours.images, theirs.images)
+            np.testing.assert_array_equal(ours.labels, theirs.labels)
     for name in one.tensors:
         first, second = one.tensor(name), other.tensor(name)
         assert (first.dtype, one.kind(name)) == (second.dtype, other.kind(name))
@@ -43,8 +50,10 @@ def assert_same(one: Trace, other: Trace) -> None:
     for first, second in zip(one.operations, other.operations, strict=True):
         for key in ("name", "op", "inputs", "output", "kernel", "stride", "padding", "transpose", "m", "n", "k"):
             assert getattr(first, key) == getattr(second, key)
-        for key in ("weight", "bias", "gradient_mask"):
+        for key in ("weight", "bias", "gradient_mask", "table"):
             np.testing.assert_array_equal(getattr(first, key), getattr(second, key))
+        for key in ("multiplier", "shift", "bits", "signed"):
+            np.testing.assert_array_equal(getattr(first.requantiser, key, None), getattr(second.requantiser, key, None))
         assert (first.neuron is None) == (second.neuron is None)
         if first.neuron is not None and second.neuron is not None:
             np.testing.assert_array_equal(first.neuron.threshold, second.neuron.threshold)
@@ -56,8 +65,16 @@ def assert_same(one: Trace, other: Trace) -> None:
 
 @pytest.mark.parametrize(
     "trace",
-    [tiny(), tiny(1, timesteps=1, images=1), every_operation(), every_kind(), every_kind(1, timesteps=1), trained()],
-    ids=["tiny", "one", "every operation", "every kind", "every kind once", "trained"],
+    [
+        tiny(),
+        tiny(1, timesteps=1, images=1),
+        every_operation(),
+        every_kind(),
+        every_kind(1, timesteps=1),
+        trained(),
+        attention(),
+    ],
+    ids=["tiny", "one", "every operation", "every kind", "every kind once", "trained", "attention"],
 )
 def test_saved_and_loaded(trace, tmp_path):
     save_trace(trace, tmp_path / "a.npz")

@@ -1,0 +1,477 @@
+"""A network on crossbar arrays: what its layers compute there, one after the other, and what it still gets right.
+
+Operations that are *on arrays* (convolutions, linear layers and products of two tensors) read their currents from
+:class:`~archsim.hardware.analog.product.Product`; their neurons or requantisers, and all other operations, are digital
+and exact. A current is what is read, after the digital side has shifted and added it, corrected it by a gain and an
+offset of its channel where the machine is adapted, rounded it to an integer (halves up) and added the bias:
+
+    x[n] = floor(gain[n] y[n] + offset[n] + 1/2) + bias[n],        gain 1 and offset 0 without adaptation.
+
+Spikes are inputs of one bit, a timestep after the other; integers are inputs of as many bits as the trace promises, in
+two's complement where they may be negative. Inputs that are the same at every timestep are read once.
+
+The second operand of a product of two tensors is written into arrays at run time: its columns are the weights of a
+:class:`Product` of their own for every image (and timestep, if it changes), written anew, so that programming and write
+noise are drawn for every one. Before that goes the transform of :class:`~product.DynamicConfig`.
+
+Images are read in batches of ``config.batch_images``, batches are numbered, and everything drawn depends on the number
+of the batch (or of the image, for what is written) and on the names of operations only: not on how many images are read
+at a time, in which order, or by how many processes.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import UsageError, nearest
+from archsim.hardware.analog.adaptation import (
+    EPOCHS,
+    Correction,
+    Moments,
+    Trained,
+    back_propagate,
+    loss_gradient,
+    match,
+    rate_of,
+    unit_of,
+)
+from archsim.hardware.analog.crossbar_array import cut_rows
+from archsim.hardware.analog.product import CALIBRATION, Product, ProductConfig, calibrate_together
+from archsim.processes import LOST, results
+from archsim.trace import ImageSet, Operation, Trace
+from archsim.trace.content import first_spike_times, spikes_of_times
+from archsim.trace.graph import integer_range
+from archsim.trace.resimulation import compute, currents_of, finish, given, im2col
+
+ON_ARRAYS = ("conv2d", "linear", "matmul")
+"""Kinds of operations that arrays can compute."""
+
+# What converters' ranges and digital gains are found with. Of the calibration's images and timesteps:
+CALIBRATION_IMAGES = 64
+# and of their positions, drawn by the operation's name, as many as cause so many conversions, but no fewer than these:
+CALIBRATION_CONVERSIONS = 1 << 22
+CALIBRATION_LEAST = 64
+# Where the matrix is written at run time, so many of them with all their inputs:
+CALIBRATION_WRITES = 8
+
+
+class Writes(NamedTuple):
+    """What an image writes for a product of two tensors: matrices, arrays and cells of them, pulses a cell takes."""
+
+    matrices: int
+    arrays: int
+    cells: int
+    pulses: int
+
+
+class AnalogNetwork:
+    """The network of ``trace`` with the operations ``on_arrays`` on arrays.
+
+    ``weight_bits`` are those that arrays hold of a weight. Matrices that last are kept in ``folder``, if one is given.
+    UsageError for an operation that is not there or that arrays cannot compute, and for weights and inputs that do not
+    fit. Without effects it makes what the integer network makes, bit for bit.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        config: ProductConfig,
+        *,
+        weight_bits: int,
+        on_arrays: Collection[str],
+        folder: Path | None = None,
+    ) -> None:
+        self.trace = trace
+        self.config = config
+        self.weight_bits = weight_bits
+        allowed = [operation.name for operation in trace.operations if operation.op in ON_ARRAYS]
+        for name in on_arrays:
+            if name not in allowed:
+                raise UsageError(f"{name!r} is not for arrays; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
+        self.on_arrays = frozenset(on_arrays)
+        self.corrections: dict[str, Correction] = {}
+        self._layers: dict[str, _Static | _Dynamic] = {}
+        for operation in trace.operations:
+            if operation.name in self.on_arrays:
+                kind = _Dynamic if operation.op == "matmul" else _Static
+                try:
+                    self._layers[operation.name] = kind(trace, operation, config, weight_bits, folder)
+                except ValueError as error:
+                    raise UsageError(f"{operation.name}: {error}") from error
+
+    def calibrate(self, images: ImageSet | None = None) -> None:
+        """Find the converters' ranges and digital gains, then the corrections of ``config.adaptation``.
+
+        ``images`` are the trace's calibration set where none are given, or the traced images where it has none.
+        Ranges and gains are those for the inputs of the exact network.
+        """
+        chosen = images or self.trace.calibration
+        adaptation = self.config.adaptation
+        if adaptation == "fine_tuned" and chosen is None:
+            raise UsageError("adaptation: fine_tuned needs images with labels, and the trace has no calibration")
+        names = (self.trace.pixels, *self.trace.constants)
+        traced = {name: self.trace.operand(name) for name in names} if chosen is None else {}
+        exact = given(self.trace, chosen.images) if chosen else traced
+        made = dict(exact)
+        trained: dict[str, Trained] = {}
+        self.corrections = {}
+        for operation in self.trace.operations:
+            inputs = [exact[name] for name in operation.inputs]
+            currents = currents_of(operation, inputs, self.trace.timesteps)
+            exact[operation.output] = self._made(operation, finish(operation, currents))
+            if operation.name in self._layers:
+                self._layers[operation.name].calibrate(inputs)
+            if adaptation == "none":
+                continue
+            if operation.name in self._layers:
+                unbiased = currents if operation.bias is None else currents - _channels(operation.bias, currents)
+                moments = self._match(operation, unbiased, made)
+                unit = unit_of(operation, Moments(unbiased), Moments(exact[operation.output]))
+                trained[operation.name] = Trained(self.corrections[operation.name], moments, unit)
+            made[operation.output] = self._calibrated_output(operation, made)
+        if adaptation == "fine_tuned" and chosen is not None:
+            logits = exact[self.trace.operations[-1].output].sum(0)
+            self._fine_tune(chosen, trained, max(float(logits.std()), 1.0))
+
+    def run(
+        self, inputs: NDArray[np.uint8] | Mapping[str, NDArray[Any]], first_batch: int = 0
+    ) -> dict[str, NDArray[Any]]:
+        """The network's outputs, by name, for images uint8 [I, C, H, W] or for all tensors that no operation writes.
+
+        Outputs are those that no operation reads, [T, I, ...]. Batches are numbered from ``first_batch`` on.
+        """
+        tensors = inputs if isinstance(inputs, Mapping) else given(self.trace, inputs)
+        images = self._count(self.trace.pixels, tensors[self.trace.pixels])
+        read = {name for operation in self.trace.operations for name in operation.inputs}
+        outputs = [operation.output for operation in self.trace.operations if operation.output not in read]
+        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in outputs}
+        for number, start in enumerate(range(0, images, self.config.batch_images)):
+            made = self.run_batch(
+                {name: self._cut(name, tensor, start) for name, tensor in tensors.items()}, first_batch + number
+            )
+            for name in outputs:
+                parts[name].append(made[name])
+        return {name: np.concatenate(found, 1) for name, found in parts.items()}
+
+    def run_batch(self, tensors: Mapping[str, NDArray[Any]], batch: int) -> dict[str, NDArray[Any]]:
+        """All tensors for those that no operation writes, of batch number ``batch``."""
+        made = dict(tensors)
+        for operation in self.trace.operations:
+            inputs = [made[name] for name in operation.inputs]
+            if operation.name in self._layers:
+                output = finish(operation, self.currents(operation, inputs, batch))
+            else:
+                output = compute(operation, inputs, self.trace.timesteps)
+            made[operation.output] = self._made(operation, output)
+        return made
+
+    def currents(self, operation: Operation, operands: Sequence[NDArray[Any]], batch: int) -> NDArray[np.int64]:
+        """Currents [T, I, N, ...] of an operation on arrays that reads ``operands`` as batch number ``batch``."""
+        return self._corrected(operation, self.sums(operation, operands, batch))
+
+    def sums(self, operation: Operation, operands: Sequence[NDArray[Any]], batch: int) -> NDArray[np.float64]:
+        """What is read, shifted and added, before corrections and bias; one timestep where no operand changes."""
+        return self._layers[operation.name].sums(_timed(operation, operands), batch)
+
+    def accuracy(self, images: ImageSet, jobs: int = 1) -> float:
+        """The share of ``images`` whose class is their label, computed in ``jobs`` processes."""
+        return float((self.predict(images.images, jobs) == images.labels).mean())
+
+    def predict(self, images: NDArray[np.uint8], jobs: int = 1) -> NDArray[np.int64]:
+        """The class of each image: where the last operation's output, added over time, is largest."""
+        size = self.config.batch_images
+        batches = -(-len(images) // size)
+        bounds = [share * batches // jobs for share in range(jobs + 1)]
+        shares = [(first, images[first * size : last * size]) for first, last in pairwise(bounds)]
+        shares = [(first, some) for first, some in shares if len(some)]
+        if len(shares) <= 1:
+            return self._classes((0, images))
+        found: dict[int, NDArray[np.int64]] = {}
+        for place, classes in results(self._classes, shares, jobs):
+            if classes is None:
+                raise UsageError(f"images from {shares[place][0] * size} on: {LOST}")
+            found[place] = classes
+        return np.concatenate([found[place] for place in range(len(shares))])
+
+    @property
+    def arrays(self) -> dict[str, int]:
+        """Arrays of every operation; those of one matrix at a time where it is written at run time."""
+        return {name: layer.arrays for name, layer in self._layers.items()}
+
+    @property
+    def writes(self) -> dict[str, Writes]:
+        """What an image writes, by operation."""
+        return {name: layer.writes for name, layer in self._layers.items() if isinstance(layer, _Dynamic)}
+
+    def _corrected(self, operation: Operation, sums: NDArray[np.float64]) -> NDArray[np.int64]:
+        correction = self.corrections.get(operation.name)
+        if correction is not None:
+            sums = _channels(correction.gain, sums) * sums + _channels(correction.offset, sums)
+        found = np.floor(sums + 0.5).astype(np.int64)
+        if operation.bias is not None:
+            found += _channels(operation.bias, found)
+        return np.broadcast_to(found, (self.trace.timesteps, *found.shape[1:]))
+
+    def _classes(self, share: tuple[int, NDArray[np.uint8]]) -> NDArray[np.int64]:
+        first_batch, images = share
+        last = self.run(images, first_batch)[self.trace.operations[-1].output]
+        classes: NDArray[np.int64] = last.sum(0).reshape(last.shape[1], -1).argmax(1)
+        return classes
+
+    def _match(self, operation: Operation, exact: NDArray[np.int64], made: Mapping[str, NDArray[Any]]) -> Moments:
+        """Correct ``operation`` by statistics; returns those of its sums."""
+        moments = Moments()
+        for number, inputs in self._calibration_batches(operation, made):
+            moments.add(self.sums(operation, inputs, number))
+        self.corrections[operation.name] = match(Moments(exact), moments)
+        return moments
+
+    def _calibrated_output(self, operation: Operation, made: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """What ``operation`` makes of all images of the calibration."""
+        parts = []
+        for number, inputs in self._calibration_batches(operation, made):
+            if operation.name in self._layers:
+                parts.append(finish(operation, self.currents(operation, inputs, number)))
+            else:
+                parts.append(compute(operation, inputs, self.trace.timesteps))
+        return self._made(operation, np.concatenate(parts, 1))
+
+    def _calibration_batches(
+        self, operation: Operation, made: Mapping[str, NDArray[Any]]
+    ) -> Iterator[tuple[int, list[NDArray[Any]]]]:
+        """Numbers of batches and the operands of ``operation`` in them."""
+        images = self._count(operation.inputs[0], made[operation.inputs[0]])
+        for place, start in enumerate(range(0, images, self.config.batch_images)):
+            yield CALIBRATION - 1 - place, [self._cut(name, made[name], start) for name in operation.inputs]
+
+    def _fine_tune(self, images: ImageSet, trained: Mapping[str, Trained], unit: float) -> None:
+        """Train the corrections with the labels of ``images``, logits in units of ``unit``."""
+        size, step = self.config.batch_images, 0
+        for epoch in range(EPOCHS):
+            order = np.random.default_rng([self.config.cells.seed, epoch]).permutation(len(images))
+            for start in range(0, len(images), size):
+                chosen = np.sort(order[start : start + size])
+                step += 1
+                # No other batch has this number.
+                self._step(
+                    images.images[chosen], images.labels[chosen], trained, unit, rate_of(epoch), CALIBRATION + step
+                )
+
+    def _step(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64], trained: Mapping[str, Trained], unit: float,
+        rate: float, batch: int,
+    ) -> None:  # fmt: skip
+        """One step of training by a batch."""
+        sums: dict[str, NDArray[np.float64]] = {}
+        currents: dict[str, NDArray[np.int64]] = {}
+        made = dict(given(self.trace, images))
+        for operation in self.trace.operations:
+            inputs = [made[name] for name in operation.inputs]
+            if operation.name in self._layers:
+                sums[operation.name] = self.sums(operation, inputs, batch)
+                currents[operation.name] = self._corrected(operation, sums[operation.name])
+                output = finish(operation, currents[operation.name])
+            else:
+                output = compute(operation, inputs, self.trace.timesteps)
+            made[operation.output] = self._made(operation, output)
+        gradients: dict[str, NDArray[np.float64]] = {}
+
+        def see(operation: Operation, gradient: NDArray[np.float64]) -> None:
+            read = sums[operation.name]
+            whole = gradient.sum(0, keepdims=True) if len(read) == 1 else gradient
+            gradients[operation.name] = trained[operation.name].gradient(whole, read)
+
+        loss = loss_gradient(made[self.trace.operations[-1].output], labels, unit)
+        back_propagate(self.trace, made, currents, loss, see)
+        for name, gradient in gradients.items():
+            trained[name].step(gradient, rate)
+            self.corrections[name] = trained[name].correction
+
+    def _cut(self, name: str, tensor: NDArray[Any], start: int) -> NDArray[Any]:
+        """The images of ``tensor`` from ``start`` on that are a batch."""
+        at = slice(start, start + self.config.batch_images)
+        return tensor[:, at] if self._is_timed(name, tensor) else tensor[at]
+
+    def _count(self, name: str, tensor: NDArray[Any]) -> int:
+        return int(tensor.shape[1 if self._is_timed(name, tensor) else 0])
+
+    def _is_timed(self, name: str, tensor: NDArray[Any]) -> bool:
+        return tensor.ndim == 2 + len(self.trace.meta.tensors[name].shape)
+
+    def _made(self, operation: Operation, output: NDArray[Any]) -> NDArray[Any]:
+        """``output`` as the operations behind it read it."""
+        if self.trace.stored(operation.output) and self.trace.kind(operation.output) == "spike_time":
+            return spikes_of_times(first_spike_times(output), self.trace.timesteps)
+        return output
+
+
+class _Static:
+    """An operation whose weights stay in their arrays."""
+
+    def __init__(
+        self, trace: Trace, operation: Operation, config: ProductConfig, weight_bits: int, folder: Path | None
+    ) -> None:
+        weight = operation.weight
+        assert weight is not None, "convolutions and linear layers have weights"
+        kernel = operation.kernel if operation.op == "conv2d" else (1, 1)
+        self._operation = operation
+        self._layer = _number(operation)
+        self._inputs = _Inputs(trace, operation.inputs[0])
+        self._product = Product(
+            weight.reshape(operation.n, -1), cut_rows(operation.k // (kernel[0] * kernel[1]), kernel, config.rows),
+            config, weight_bits=weight_bits, input_bits=self._inputs.bits, signed_inputs=self._inputs.signed,
+            layer=self._layer, folder=folder,
+        )  # fmt: skip
+
+    @property
+    def arrays(self) -> int:
+        return self._product.tiles
+
+    def calibrate(self, operands: Sequence[NDArray[Any]]) -> None:
+        if not self._product.config.calibrates:
+            return
+        draw = np.random.default_rng(self._layer)
+        values = operands[0].reshape(-1, *self._operation.input_shapes[0])
+        chosen = np.sort(draw.permutation(len(values))[:CALIBRATION_IMAGES])
+        rows = im2col(self._inputs.taken(values[chosen]), self._operation)
+        count = max(CALIBRATION_LEAST, CALIBRATION_CONVERSIONS // self._product.conversions)
+        self._product.calibrate(rows[np.sort(draw.permutation(len(rows))[:count])])
+
+    def sums(self, operands: Sequence[NDArray[Any]], batch: int) -> NDArray[np.float64]:
+        steps, images = operands[0].shape[:2]
+        values = self._inputs.taken(operands[0]).reshape(-1, *self._operation.input_shapes[0])
+        found = self._product.multiply(im2col(values, self._operation), batch)
+        found = found.reshape(steps * images, -1, self._operation.n).transpose(0, 2, 1)
+        return found.reshape(steps, images, *self._operation.output_shape)
+
+
+class _Dynamic:
+    """A product of two tensors: the second is written into arrays, the first is their input."""
+
+    def __init__(
+        self, trace: Trace, operation: Operation, config: ProductConfig, weight_bits: int, folder: Path | None
+    ) -> None:
+        self._operation = operation
+        self._config = config
+        self._timesteps = trace.timesteps
+        self._inputs, self._written = (_Inputs(trace, name) for name in operation.inputs)
+        magnitude = self._written.bits - self._written.signed
+        if magnitude >= weight_bits:
+            raise ValueError(f"values of {magnitude} bits and a sign are written; allowed: {weight_bits - 1} bits")
+        self._top = (1 << magnitude) - (not self._written.signed)
+        largest = self._transformed(np.array((1 << magnitude) - 1))
+        self._weight_bits = 1 + int(largest).bit_length()
+        self._lowest, _ = config.weight_range(self._weight_bits)
+        shape = math.prod(operation.input_shapes[1][1:]), operation.input_shapes[1][0]
+        self._shape = shape if operation.transpose else shape[::-1]
+        self._calibrated: Product | None = None
+        self._blank = self._product(np.zeros(self._shape, np.int64), 0)
+
+    @property
+    def arrays(self) -> int:
+        return self._blank.tiles
+
+    @property
+    def writes(self) -> Writes:
+        matrices = self._timesteps if self._written.timed else 1
+        cells = self._blank.programmed_cells()
+        return Writes(matrices, matrices * self.arrays, matrices * cells, self._config.cells.device.write.pulses)
+
+    def calibrate(self, operands: Sequence[NDArray[Any]]) -> None:
+        if not self._config.calibrates:
+            return
+        cases = self._cases(_timed(self._operation, operands), CALIBRATION)
+        products, inputs = zip(
+            *((product, rows) for product, rows, *_ in islice(cases, CALIBRATION_WRITES)), strict=True
+        )
+        calibrate_together(products, inputs)
+        self._calibrated = products[0]
+
+    def sums(self, operands: Sequence[NDArray[Any]], batch: int) -> NDArray[np.float64]:
+        steps, images = max(len(operands[0]), len(operands[1])), operands[0].shape[1]
+        found = np.empty((steps, images, *self._operation.output_shape))
+        for product, rows, image, at in self._cases(operands, batch):
+            if self._calibrated is not None:
+                product.calibrate_like(self._calibrated)
+            sums = product.multiply(rows, batch * self._config.batch_images + image)
+            sums = sums.reshape(-1, len(rows) // (at.stop - at.start), self._operation.n).transpose(0, 2, 1)
+            found[at, image] = sums.reshape(-1, *self._operation.output_shape)
+        return found
+
+    def _cases(
+        self, operands: Sequence[NDArray[Any]], batch: int
+    ) -> Iterator[tuple[Product, NDArray[Any], int, slice]]:
+        """Every matrix that is written with its inputs [reads, k], its image and its timesteps."""
+        first, second = operands
+        steps = max(len(first), len(second))
+        for image in range(first.shape[1]):
+            for t in range(len(second)):
+                at = slice(t, t + 1) if len(second) > 1 else slice(0, steps)
+                values = np.broadcast_to(first[:, image], (steps, *first.shape[2:]))[at]
+                rows = self._inputs.taken(values).reshape(len(values), values.shape[1], -1).transpose(0, 2, 1)
+                matrix = self._written.taken(second[t, image]).reshape(second.shape[2], -1).astype(np.int64)
+                matrix = matrix.T if self._operation.transpose else matrix
+                number = (batch * self._config.batch_images + image) * self._timesteps + t
+                yield self._product(matrix, number), rows.reshape(-1, rows.shape[-1]), image, at
+
+    def _product(self, matrix: NDArray[np.int64], written: int) -> Product:
+        config = self._config
+        stored = self._transformed(np.abs(matrix)) * np.sign(matrix)
+        return Product(
+            np.maximum(stored, self._lowest),
+            cut_rows(matrix.shape[1], (1, 1), config.rows),
+            config,
+            weight_bits=self._weight_bits,
+            input_bits=self._inputs.bits,
+            signed_inputs=self._inputs.signed,
+            layer=_number(self._operation),
+            written=written,
+        )
+
+    def _transformed(self, magnitude: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._config.dynamic.transformed(magnitude, self._top, self._config.cells.device)
+
+
+class _Inputs:
+    """How wide the values of a tensor are, and the values as arrays take them: saturated, in few bytes."""
+
+    def __init__(self, trace: Trace, name: str) -> None:
+        tensor = trace.meta.tensors[name]
+        self.bits = 1 if tensor.kind in ("spike", "spike_time") else trace.bits(name)
+        self.signed = tensor.kind == "signed_spike" or getattr(tensor, "dtype", "uint8").startswith("int")
+        self.timed = getattr(tensor, "per_timestep", True)
+
+    def taken(self, values: NDArray[Any]) -> NDArray[Any]:
+        if values.dtype == np.bool_:
+            return values.view(np.uint8)
+        lowest, highest = integer_range(self.bits, self.signed)
+        found: NDArray[Any] = np.clip(values, lowest, highest).astype(
+            np.int64 if self.bits > 8 else np.int8 if self.signed else np.uint8
+        )
+        return found
+
+
+def _number(operation: Operation) -> int:
+    """What stands for an operation where numbers are drawn: the same in every selection of a trace's layers."""
+    return zlib.crc32(operation.name.encode())
+
+
+def _timed(operation: Operation, operands: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """``operands`` [T, I, ...], T = 1 where one does not change."""
+    return [
+        values if values.ndim == 2 + len(shape) else values[np.newaxis]
+        for values, shape in zip(operands, operation.input_shapes, strict=True)
+    ]
+
+
+def _channels(values: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
+    """``values`` [N] beside ``like`` [T, I, N, ...]."""
+    return values.reshape(-1, *(1,) * (like.ndim - 3))

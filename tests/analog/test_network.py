@@ -1,0 +1,117 @@
+"""Networks on arrays: the integer network without effects, and what is drawn for whom."""
+
+import numpy as np
+import pytest
+
+from archsim.errors import UsageError
+from archsim.hardware.analog.network import AnalogNetwork
+from archsim.hardware.analog.product import ProductConfig
+from archsim.trace import Trace
+from archsim.trace.resimulation import run_images
+from tests import small_traces
+from tests.analog.test_product import LOSSLESS, NO_WIRES
+
+NOISY = {"kind": "rram", "programming": {"relative": 0.2}, "read": {"relative": 0.2}}
+
+
+def config(device=None, wires=NO_WIRES, noise="frozen", adc=None, seed=3, **said):
+    cells = {"noise": noise, "seed": seed, "time_s": 0.0, "device": device or {"kind": "rram"}, "wires": wires}
+    fields = {"rows": 8, "columns": 20, "signed": "differential", "driver_bits": 1, "digital_gain": "none"}
+    fields |= {"adaptation": "none", "batch_images": 2, "dynamic": {"alpha": 0.0, "beta": 1.0}}
+    return ProductConfig.model_validate({**fields, **said, "cells": cells, "adc": {**LOSSLESS, **(adc or {})}})
+
+
+def attention():
+    """Integers stored in as few bytes as their requantisers allow."""
+    trace = small_traces.attention()
+    tensors = small_traces.contents(trace)
+    for operation in trace.operations:
+        if operation.op == "softmax":
+            tensors[operation.output] = tensors[operation.output].astype(np.uint8)
+        elif operation.requantiser is not None:
+            bits, signed = operation.requantiser.bits, operation.requantiser.signed
+            tensors[operation.output] = tensors[operation.output].astype(
+                f"{'' if signed else 'u'}int{8 if bits <= 8 else 16}"
+            )
+    return Trace(
+        network="small", timesteps=1, operations=trace.operations, tensors=tensors, provenance=small_traces.LABELS,
+        calibration=trace.calibration, evaluation=trace.evaluation,
+    )  # fmt: skip
+
+
+TRACES = {
+    "spikes": (small_traces.tiny, ("conv1", "conv2", "fc")),
+    "attention": (attention, ("patches", "query", "key", "value", "scores", "mix", "hidden", "fc")),
+    "every operation": (small_traces.every_operation, ("left", "right", "scores", "values")),
+    "every kind": (small_traces.every_kind, ("a", "b", "c", "d")),
+}
+
+
+def network(name, config, on_arrays=None):
+    make, everything = TRACES[name]
+    return AnalogNetwork(make(), config, weight_bits=8, on_arrays=everything if on_arrays is None else on_arrays)
+
+
+def inputs(trace):
+    written = {operation.output for operation in trace.operations}
+    return {name: trace.operand(name) for name in trace.tensors if name not in written}
+
+
+@pytest.mark.parametrize("signed", ["differential", "offset_column"])
+@pytest.mark.parametrize("name", TRACES)
+def test_without_effects_it_is_the_integer_network(name, signed):
+    """Spikes, signed spikes, pixels, signed integers, matrices that are written: every tensor, bit for bit."""
+    for adaptation in ("none", "statistics"):
+        one = network(name, config(signed=signed, adaptation=adaptation))
+        assert one.config.exact
+        one.calibrate()
+        made = one.run_batch(inputs(one.trace), 0)
+        for operation in one.trace.operations:
+            assert np.array_equal(made[operation.output], one.trace.operand(operation.output)), operation.name
+
+
+def test_images_of_a_set_in_batches():
+    """Five images in batches of two."""
+    one = network("attention", config())
+    images = one.trace.evaluation.images
+    assert np.array_equal(one.run(images)["logits"], run_images(one.trace, images)["logits"])
+
+
+@pytest.mark.parametrize("noise", ["frozen", "per_batch", "per_read"])
+def test_number_of_images_at_a_time_decides_nothing(noise):
+    """Two batches in one run and one after the other; other numbers of batches only where noise is drawn anew."""
+    for name in ("spikes", "attention"):
+        one = network(name, config(NOISY, noise=noise, adc={"noise_lsb": 0.2 if noise == "per_read" else 0.0}))
+        images = np.tile(one.trace.operand("pixels"), (2, 1, 1, 1))
+        whole = one.run(images)["logits"]
+        parts = [one.run(images[:2], 0)["logits"], one.run(images[2:], 1)["logits"]]
+        assert np.array_equal(whole, np.concatenate(parts, 1))
+        exact = run_images(one.trace, images)["logits"]
+        assert not np.array_equal(whole, exact)
+        # Written matrices are programmed anew for every image, whatever the noise of reads.
+        again = name == "spikes" and noise == "frozen"
+        assert np.array_equal(parts[0], parts[1]) == again
+
+
+def test_a_written_matrix_is_drawn_for_every_image():
+    one = network("attention", config(NOISY), on_arrays=("scores",))
+    operation = one.trace.operation("scores")
+    operands = [one.trace.operand(name) for name in operation.inputs]
+    twice = [np.concatenate([values[:, :1], values[:, :1]], 1) for values in operands]
+    found = one.currents(operation, twice, 0)
+    assert not np.array_equal(found[:, 0], found[:, 1])
+    assert np.array_equal(found, one.currents(operation, twice, 0))
+
+
+def test_only_what_is_on_arrays_is_disturbed():
+    one = network("spikes", config(NOISY), on_arrays=("fc",))
+    made = one.run_batch(inputs(one.trace), 0)
+    assert np.array_equal(made["pool.spikes"], one.trace.operand("pool.spikes"))
+    assert not np.array_equal(made["logits"], one.trace.operand("logits"))
+
+
+def test_what_is_not_for_arrays():
+    with pytest.raises(UsageError, match="'pool' is not for arrays; allowed: conv1, conv2, fc"):
+        network("spikes", config(), on_arrays=("pool",))
+    with pytest.raises(UsageError, match="signed inputs need drivers of 1 bit"):
+        network("attention", config(driver_bits=2))
