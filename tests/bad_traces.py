@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from archsim.trace import save_trace
-from tests.small_traces import every_kind, tiny, trained
+from tests.small_traces import attention, every_kind, tiny, trained
 
 
 class Raw:
@@ -321,6 +321,88 @@ GRADIENT_CHANGES = {
 }  # fmt: skip
 
 
+ATTENTION_CHANGES = {
+    # as above, of the trace without spikes: 0 patches, 1 embed, 2 norm, 3-5 conv2d, 6 scores, 7 shares, 8 mix, 9, 10 fc
+    "requantiser without multipliers": (
+        _without_array("multiplier.patches"), "array 'multiplier.patches' is missing"),
+    "multipliers without a requantiser": (
+        _set("operations/0/requantiser", None), "array 'multiplier.patches' is not in the record"),
+    "multipliers of 64 bits": (
+        _array("multiplier.patches", lambda a: a.astype(np.int64)), "got int64 [4]; allowed: int32 [4]"),
+    "multipliers for another N": (
+        _array("multiplier.scores", lambda a: a[:5]), "array 'multiplier.scores': got int32 [5]; allowed: int32 [6]"),
+    "requantiser of 17 bits": (
+        _set("operations/0/requantiser/bits", 17), "requantiser.bits: input should be less than or equal to 16"),
+    "requantiser of 1 bit": (
+        _set("operations/0/requantiser/bits", 1), "requantiser.bits: input should be greater than or equal to 2"),
+    "shift of 63": (_set("operations/0/requantiser/shift", 63), "requantiser.shift: input should be less than"),
+    "shift to the left": (_set("operations/0/requantiser/shift", -1), "requantiser.shift: input should be greater"),
+    "requantiser without a sign": (_drop("operations/0/requantiser/signed"), "requantiser.signed: missing"),
+    "requantiser misspelt": (
+        _set("operations/0/requantizer", {"shift": 1, "bits": 8, "signed": True}),
+        "unknown key (did you mean 'requantiser'?)"),
+    "requantiser of a pool": (
+        lambda raw: raw.meta["operations"].append(
+            {"name": "x", "op": "pool", "inputs": ["mix.out"], "output": "y", "kernel": [1, 1],
+             "requantiser": {"shift": 1, "bits": 8, "signed": True}}), "operations[11].requantiser: unknown key"),
+    "neuron and requantiser": (
+        _set("operations/0/neuron", {"kind": "if"}), "operations[0].requantiser: neurons write the output"),
+    "requantised beyond the tensor": (
+        _set("tensors/hidden.out/bits", 4), "operation 'hidden' writes 0 to 31, got room for -8 to 7"),
+    "requantised products beyond 64 bits": (
+        lambda raw: (
+            raw.meta["tensors"]["positions"].update(dtype="int64"),
+            raw.arrays.update({"tensor.positions": np.full((2, 4, 3, 2), 1 << 62)})),
+        "the sums of 'embed' could reach "),
+    "shares beyond the tensor": (
+        _set("tensors/shares.out/bits", 8), "operation 'shares' writes 0 to 255, got room for -128 to 127"),
+    "softmax without a table": (_without_array("table.shares"), "array 'table.shares' is missing"),
+    "table of 255": (
+        _array("table.shares", lambda a: a[:255]), "array 'table.shares': got uint16 [255]; allowed: uint16 [256]"),
+    "table that starts at zero": (
+        _array("table.shares", lambda a: _with(a, 0, 0)), "the largest input must have a share, got 0 at 0"),
+    "table with a sign": (_array("table.shares", lambda a: a.view(np.int16)), "got int16 [256]; allowed: uint16 [256]"),
+    "softmax of two": (
+        _set("operations/7/inputs", ["scores.out", "scores.out"]), "softmax reads 1 tensors, got 2"),
+    "softmax of features": (
+        lambda raw: raw.meta["operations"].append(
+            {"name": "x", "op": "softmax", "inputs": ["logits"], "output": "y"}),
+        "operations[11].inputs: softmax reads [C, H, W], got the shape [3]"),
+    "softmax with a requantiser": (
+        _set("operations/7/requantiser", {"shift": 1, "bits": 8, "signed": True}), "requantiser: unknown key"),
+    "layer norm without a requantiser": (_drop("operations/2/requantiser"), "operations[2].requantiser: missing"),
+    "layer norm without its bias": (_without_array("bias.norm"), "array 'bias.norm' is missing"),
+    "squares beyond 64 bits": (
+        lambda raw: (
+            raw.meta["tensors"]["embed.out"].update(dtype="int64"),
+            raw.arrays.update({"tensor.embed.out": _with(raw.arrays["tensor.embed.out"], (0, 0, 0, 0, 0), 2**30)})),
+        "the sums of 'norm' could reach "),
+    "image set without images": (_without_array("evaluation.images"), "array 'evaluation.images' is missing"),
+    "image set without labels": (_without_array("evaluation.labels"), "array 'evaluation.labels' is missing"),
+    "image set not announced": (_drop("evaluation_images"), "array 'evaluation.images' is not in the record"),
+    "image set of another size": (
+        _set("evaluation_images", 6), "array 'evaluation.images': got uint8 [5, 1, 3, 4]; allowed: uint8 [6, 1, 3, 4]"),
+    "empty image set": (_set("evaluation_images", 0), "evaluation_images: input should be greater than or equal to 1"),
+    "image set beyond measure": (
+        _set("evaluation_images", 1 << 20), "evaluation.images"),
+    "images of other pixels": (
+        _array("calibration.images", lambda a: a[:, :, :2]), "'calibration.images': got uint8 [3, 1, 2, 4]; allowed"),
+    "label of no class": (
+        _array("evaluation.labels", lambda a: _with(a, 2, 3)), "'evaluation.labels': got 3; allowed: 0 to 2"),
+    "label below zero": (_array("evaluation.labels", lambda a: _with(a, 2, -1)), "got -1; allowed: 0 to 2"),
+    "labels of 8 bits": (_array("evaluation.labels", lambda a: a.astype(np.uint8)), "allowed: int64 [5]"),
+    "constant that differs between images": (
+        _array("tensor.positions", lambda a: _with(a, (1, 0, 0, 0), 7)),
+        "array 'tensor.positions': differs between images; a network with image sets reads constants"),
+    "image set for pixels with a sign": (
+        lambda raw: (
+            raw.meta["tensors"]["pixels"].update(dtype="int16"),
+            raw.arrays.update({"tensor.pixels": raw.arrays["tensor.pixels"].astype(np.int16)})),
+        "calibration_images: the images of a set are integers uint8 [I, C, H, W] that do not change in time; the first "
+        "operation reads 'pixels', int16"),
+}  # fmt: skip
+
+
 RAW_META = {
     # name: (the bytes of the record, what the message must say)
     "meta not JSON": (b"{network: vgg}", "not JSON"),
@@ -448,7 +530,7 @@ FILES = {
     "zip bomb that lies": (lambda good, path: _lying_bomb(good, path), "'weight.conv2': is damaged"),
 }  # fmt: skip
 
-FAULTS = {**FILES, **CHANGES, **KIND_CHANGES, **GRADIENT_CHANGES, **RAW_META}
+FAULTS = {**FILES, **CHANGES, **KIND_CHANGES, **GRADIENT_CHANGES, **ATTENTION_CHANGES, **RAW_META}
 
 
 def good_trace(tmp_path: Path) -> Path:
@@ -467,7 +549,8 @@ def bad_trace(fault: str, good: Path) -> Path:
     elif fault in RAW_META:
         write(path, how, {})
     else:
-        for changes, make in ((KIND_CHANGES, every_kind), (GRADIENT_CHANGES, trained)):
+        others = ((KIND_CHANGES, every_kind), (GRADIENT_CHANGES, trained), (ATTENTION_CHANGES, attention))
+        for changes, make in others:
             if fault in changes:
                 good = good.parent / f"{make.__name__}.npz"
                 save_trace(make(), good)

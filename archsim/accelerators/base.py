@@ -140,7 +140,7 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         elif spiking:
             expected = np.stack([_rows(plane, n) for plane in output], axis=2).astype(np.int64)
         else:
-            expected = _rows(output[0] if output.ndim > stored.ndim else output, n)[:, :, None].astype(np.int64)
+            expected = _rows(output.reshape(-1, *operation.output_shape), n)[:, :, None].astype(np.int64)
     readers = [other for other in trace.operations if operation.output in other.inputs]
     return Layer(
         name=operation.name,

@@ -39,9 +39,10 @@ TENSORS = ("input", "membrane", "output")
 
 # Actions that the agents count.
 READS, CONVERSIONS, WINDOWS, TREE_WORDS, UPDATES, JOINED, FLIT_HOPS, BUFFER_WRITES, MATCHES = range(9)
-ACTIONS = 9
+FETCHES, SCALED, CELL_WRITES, SOFTMAX, NORMALISED, ADDED, ROW_READS = range(9, 16)
+ACTIONS = 16
 
-HOP, DRIVER, CONVERTER, ADDER, NEURON, MOVER = range(6)
+HOP, DRIVER, CONVERTER, ADDER, NEURON, MOVER, WRITER, DIGITAL = range(8)
 
 # Columns of the table of agents. ROWS: rows, or packets, in all; tables of rows repeat after PERIOD rows. TAKES: the
 # port that work comes from; GIVES: the FIFO that it goes to; TOKEN: the port of a slot, credit or token that it needs
@@ -51,15 +52,19 @@ KIND, ROWS, STEPS, PERIOD, TAKES, GIVES, TOKEN, BACK, FIRST, COUNT, CYCLES, FLIT
 IS_LAST = 12
 # Of a driver: cycles of the first fetch of a row, its steps, first of its entries in ``active``, copies of its arrays.
 ROW_CYCLES, ROW_STEPS, PLAN, COPIES, PE_COPIES = range(12, 17)
-# Of a converter, an adder and a neuron agent: columns or neurons.
+# Of all others: columns, neurons, values of a row or cells.
 WIDTH = 12
+# Of a driver and an adder: cycles that the bits of an input take, one after the other.
+PLANES = 17
 # Of a neuron agent: token of its module, and where potentials (LINES a position) and outputs lie.
 MODULE, LINE, LINES, BYTES, OUT_LINE, OUT_LINES, OUT_BYTES, FIRES, JOIN_BYTES, JOINS = range(13, 23)
 # Of a mover: table of rows to wait for; credits; lines of a row from DRAM, in the buffer, to DRAM; buffer writes.
 NEED, CREDITS, CREDIT_COUNT, FETCH_LINES, ROW_LINES, STORE_LINES, TILE_WRITES = 12, *range(17, 23)
-# Of both, the first of the layer's tensors.
-TENSOR = 23
-COLUMNS = 24
+# Of these and a digital unit, the first of the layer's tensors. Of a neuron agent: outputs are requantised.
+TENSOR, SCALES = 23, 24
+# Of a digital unit, beside what a neuron agent has (BYTES and LINE of a row of its output): what it counts.
+ACTION = 18
+COLUMNS = 25
 
 # Columns of ``Operands.feed``: port of the rows, FIFO of the credits, tables of rows that begin and end to be needed.
 ROW_PORT, CREDIT, BEGIN, FINISH = range(4)
@@ -102,6 +107,8 @@ class Operands(NamedTuple):
 # --- Agents -----------------------------------------------------------------------------------------------------------
 
 WAIT, FETCH, DRIVE, FREE = range(4)
+ROWS_HERE, WRITE, RELEASE = range(3)
+GATHER, KEEP, HAND_BACK = range(3)
 TAKE, SUM, PART, SEND = range(4)
 JOIN, ARRIVED, UPDATE, STORE, RETURN, DONE = range(6)
 ROWS_DONE, READ_DRAM, LOAD, WRITE_DRAM, GIVE = range(5)
@@ -133,37 +140,59 @@ def transfer(spec: Spec, o: Any, agent: int, line: int, size: int, mode: int, te
 
 
 @inlined
+def take_rows(own: Any, s: Any, x: Operands, o: Any, agent: int, row: int) -> bool:
+    """Wait for the rows of a feed that output row ``row`` is the first to need; false when all feeds are done."""
+    while s[INDEX] < own[COUNT]:
+        feed = x.feed[own[FIRST] + s[INDEX]]
+        s[INDEX] += 1
+        needed = x.rows[feed[BEGIN] + row]
+        if needed > 0:
+            take(o, agent, feed[ROW_PORT], needed)
+            return True
+    s[INDEX] = 0
+    return False
+
+
+@inlined
+def free_rows(own: Any, s: Any, x: Operands, o: Any, agent: int, row: int) -> bool:
+    """Give back the rows of a feed that no row after ``row`` needs; false when all feeds are done."""
+    while s[INDEX] < own[COUNT]:
+        feed = x.feed[own[FIRST] + s[INDEX]]
+        s[INDEX] += 1
+        freed = x.rows[feed[FINISH] + row]
+        if freed > 0:
+            give(o, agent, feed[CREDIT], freed, 0)
+            return True
+    s[INDEX] = 0
+    return False
+
+
+@inlined
 def driver(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Wait for the rows of an output row, then drive position after position; free the rows that nobody needs."""
+    """Wait for the rows of an output row, then drive position after position; free the rows that nobody needs.
+
+    A position's inputs are fetched once and driven bit after bit.
+    """
     own, s = x.agent[agent], state[agent]
     if s[PHASE] == FREE:
-        while s[INDEX] < own[COUNT]:
-            feed = x.feed[own[FIRST] + s[INDEX]]
-            s[INDEX] += 1
-            freed = x.rows[feed[FINISH] + s[ROW] % own[PERIOD]]
-            if freed > 0:
-                give(o, agent, feed[CREDIT], freed, 0)
-                return
+        if free_rows(own, s, x, o, agent, s[ROW] % own[PERIOD]):
+            return
         s[ROW] += 1
-        s[INDEX] = 0
         s[PHASE] = WAIT
     if s[PHASE] == WAIT:
         if s[ROW] == own[ROWS]:
             o[agent, END] = 1
             return
-        while s[INDEX] < own[COUNT]:
-            feed = x.feed[own[FIRST] + s[INDEX]]
-            s[INDEX] += 1
-            needed = x.rows[feed[BEGIN] + s[ROW] % own[PERIOD]]
-            if needed > 0:
-                take(o, agent, feed[ROW_PORT], needed)
-                return
-        s[INDEX] = 0
+        if take_rows(own, s, x, o, agent, s[ROW] % own[PERIOD]):
+            return
         s[PHASE] = FETCH
     if s[PHASE] == FETCH:
-        o[agent, COMPUTE] = own[ROW_CYCLES] if s[STEP] < own[ROW_STEPS] else own[CYCLES]
         s[PHASE] = DRIVE
-        return
+        if s[STEP] % own[PLANES] == 0:
+            cycles = own[ROW_CYCLES] if s[STEP] < own[ROW_STEPS] else own[CYCLES]
+            o[agent, COMPUTE] = cycles
+            counts[agent, FETCHES] += cycles
+            return
     active = x.active[own[PLAN] + s[ROW] * own[STEPS] + s[STEP]]
     take(o, agent, own[TOKEN], 1)
     o[agent, COMPUTE] = spec.read_cycles if active > 0 else 0
@@ -199,7 +228,7 @@ def converter(agent: int, state: Any, x: Operands, o: Any, counts: Any) -> None:
 
 @inlined
 def adder(agent: int, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Shift-add and H-tree of a tile; sums of other parts of the layer are added as they come."""
+    """Shift-add and H-tree of a tile, bit after bit of the inputs; sums of other parts are added as they come."""
     own, s = x.agent[agent], state[agent]
     if s[PHASE] == TAKE:
         if s[ROW] == own[ROWS]:
@@ -212,8 +241,12 @@ def adder(agent: int, state: Any, x: Operands, o: Any, counts: Any) -> None:
         counts[agent, TREE_WORDS] += (o[agent, VALUE] >> PE_SHIFT) * own[WIDTH]
         o[agent, COMPUTE] = own[CYCLES]
         give(o, agent, own[BACK], 1, 0)
-        s[INDEX] = 0
-        s[PHASE] = PART
+        s[STEP] += 1
+        s[PHASE] = TAKE
+        if s[STEP] == own[PLANES]:
+            s[STEP] = 0
+            s[INDEX] = 0
+            s[PHASE] = PART
         return
     if s[PHASE] == PART:
         if s[INDEX] < own[COUNT]:
@@ -265,6 +298,8 @@ def neuron(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any)
             counts[agent, JOINED] += own[WIDTH] * own[JOINS]
         if own[FIRES]:
             counts[agent, UPDATES] += own[WIDTH]
+        if own[SCALES]:
+            counts[agent, SCALED] += own[WIDTH]
         s[PHASE] = STORE
         return
     if s[PHASE] == STORE:
@@ -289,6 +324,35 @@ def neuron(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any)
 
 
 @inlined
+def writer(agent: int, state: Any, x: Operands, o: Any, counts: Any) -> None:
+    """Write a matrix into the arrays of a tile, row after row of the arrays, when the last one has been read."""
+    own, s = x.agent[agent], state[agent]
+    if s[PHASE] == RELEASE:
+        if free_rows(own, s, x, o, agent, s[STEP]):
+            return
+        s[STEP] += 1
+        s[PHASE] = ROWS_HERE
+        if s[STEP] == own[STEPS]:
+            s[STEP] = 0
+            s[ROW] += 1
+    if s[PHASE] == ROWS_HERE:
+        if s[ROW] == own[ROWS]:
+            o[agent, END] = 1
+            return
+        if take_rows(own, s, x, o, agent, s[STEP]):
+            return
+        s[PHASE] = WRITE
+        if s[STEP] == 0:
+            take(o, agent, own[TOKEN], 1)
+            return
+    o[agent, COMPUTE] = own[CYCLES]
+    counts[agent, CELL_WRITES] += own[WIDTH]
+    if s[STEP] == own[STEPS] - 1:
+        give(o, agent, own[GIVES], 1, 0)
+    s[PHASE] = RELEASE
+
+
+@inlined
 def ask(spec: Spec, own: Any, s: Any, o: Any, agent: int, lines: int, mode: int, tensor: int) -> bool:
     """The next requests for the ``lines`` lines of a mover's row; false when there are none left."""
     if s[INDEX] == lines:
@@ -300,6 +364,34 @@ def ask(spec: Spec, own: Any, s: Any, o: Any, agent: int, lines: int, mode: int,
     transfer(spec, o, agent, own[LINE] + row * lines + s[INDEX], size, mode, tensor)
     s[INDEX] = end
     return True
+
+
+@inlined
+def digital(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+    """A digital unit of a module: when a row of everything that it reads is there, make one and write it."""
+    own, s = x.agent[agent], state[agent]
+    if s[PHASE] == GATHER:
+        if s[ROW] == own[ROWS]:
+            o[agent, END] = 1
+            return
+        if take_rows(own, s, x, o, agent, s[ROW] % own[PERIOD]):
+            return
+        take(o, agent, own[TOKEN], 1)
+        o[agent, COMPUTE] = own[CYCLES]
+        counts[agent, own[ACTION]] += own[WIDTH]
+        s[PHASE] = KEEP
+        return
+    if s[PHASE] == KEEP:
+        if ask(spec, own, s, o, agent, own[LINES], RESIDENT_WRITE, own[TENSOR] + OUTPUT):
+            return
+        give(o, agent, own[MODULE], 1, 0)
+        s[PHASE] = HAND_BACK
+        return
+    if free_rows(own, s, x, o, agent, s[ROW] % own[PERIOD]):
+        return
+    give(o, agent, own[GIVES], 1, 0)
+    s[ROW] += 1
+    s[PHASE] = GATHER
 
 
 @inlined
@@ -377,6 +469,10 @@ def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, coun
         adder(agent, state, x, o, counts)
     elif kind == NEURON:
         neuron(agent, spec, state, x, o, counts)
+    elif kind == WRITER:
+        writer(agent, state, x, o, counts)
+    elif kind == DIGITAL:
+        digital(agent, spec, state, x, o, counts)
     else:
         mover(agent, spec, state, x, o, counts)
     if o[agent, END]:

@@ -28,16 +28,19 @@ skips arrays without a spike in their rows, and a position's conversions if that
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from archsim.accelerators.base import Layer, MachineConfig, ScheduledLayers
 from archsim.accelerators.crossbar_agents import (
+    ACTION,
+    ADDED,
     ADDER,
     BACK,
     BEGAN,
@@ -49,6 +52,7 @@ from archsim.accelerators.crossbar_agents import (
     CREDIT_COUNT,
     CREDITS,
     CYCLES,
+    DIGITAL,
     DRIVER,
     FETCH_LINES,
     FETCHED_AT_ONCE,
@@ -69,6 +73,7 @@ from archsim.accelerators.crossbar_agents import (
     MOVER,
     NEED,
     NEURON,
+    NORMALISED,
     OUT_BYTES,
     OUT_LINE,
     OUT_LINES,
@@ -77,11 +82,14 @@ from archsim.accelerators.crossbar_agents import (
     PE_SHIFT,
     PERIOD,
     PLAN,
+    PLANES,
     ROW_CYCLES,
     ROW_LINES,
     ROW_STEPS,
     ROWS,
+    SCALES,
     SET_SHIFT,
+    SOFTMAX,
     STEPS,
     STORE_LINES,
     TAKES,
@@ -90,17 +98,16 @@ from archsim.accelerators.crossbar_agents import (
     TILE_WRITES,
     TOKEN,
     WIDTH,
+    WRITER,
     Operands,
     Spec,
 )
-from archsim.accelerators.pipeline import DRAM, Stage
+from archsim.accelerators.pipeline import DRAM, Kind, Stage
 from archsim.compress import packed_time
 from archsim.hardware import operation as op
-from archsim.hardware.analog.adc import AdcConfig
-from archsim.hardware.analog.crossbar_array import CrossbarArrayConfig
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.interconnect.noc import Link, MeshConfig, multicast
-from archsim.hardware.loading import Block, CrossFieldError
+from archsim.hardware.loading import Block
 from archsim.hardware.operation import OWN_PATH, SHARED
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
@@ -143,44 +150,69 @@ class ChipScheduler(ScheduledLayers):
     skip: Literal["none", "row_group"] = Field(description="whether arrays without a spike in their rows are skipped")
 
 
-class ChipConfig(MachineConfig):
-    """A chip of crossbar arrays."""
+class Arrays(NamedTuple):
+    """What the chip must know of its crossbar arrays: ``rows``, the neurons whose columns fit one (``outputs``), the
+    ``conversions`` and ``cells`` of one of them, and how many conversions share a converter (``shared``).
 
-    array: CrossbarArrayConfig = Field(description="crossbar arrays")
-    adc: AdcConfig = Field(description="converters behind the columns")
+    ``joined``: the arrays of a PE have one set of converters, their currents are joined. A row takes ``driver_bits``
+    bits of an input at once.
+    """
+
+    rows: int
+    outputs: int
+    conversions: int
+    cells: int
+    shared: int
+    conversion_cycles: int
+    driver_bits: int
+    joined: bool
+
+    def planes(self, bits: int) -> int:
+        """Cycles that an input of ``bits`` bits takes."""
+        return -(-bits // self.driver_bits)
+
+
+class ChipConfig(MachineConfig):
+    """A chip of crossbar arrays; a machine adds what its arrays are and says :meth:`arrays`."""
+
     pe: PeBlock = Field(description="processing elements")
     tile: TileBlock = Field(description="tiles")
     neuron: NeuronBlock = Field(description="neuron modules")
     noc: MeshConfig = Field(description="network between tiles and neuron modules")
     scheduler: ChipScheduler = Field(description="order of the work")
 
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
-        problems = {}
-        if self.array.columns % self.adc.columns:
-            problems["adc.columns"] = f"must divide the {self.array.columns} columns of an array"
-        if self.columns_per_weight > self.array.columns:
-            problems["array.columns"] = f"must hold a weight, which takes {self.columns_per_weight} columns"
-        if self.neuron.modules >= self.noc.rows * self.noc.columns:
-            problems["neuron.modules"] = f"must leave nodes of the {self.noc.rows} x {self.noc.columns} mesh to tiles"
-        if problems:
-            raise CrossFieldError(problems)
-        return self
+    @abstractmethod
+    def arrays(self, kind: Kind) -> Arrays:
+        """The arrays that hold weights, or matrices that are written as the network runs."""
+
+    @property
+    @abstractmethod
+    def read_cycles(self) -> int:
+        """Cycles to drive rows and to let columns settle."""
+
+    def write_cycles(self, arrays: int) -> int:
+        """Cycles to write a row of each of ``arrays`` arrays of a tile."""
+        raise NotImplementedError
+
+    def digital_cycles(self, stage: Stage) -> int:
+        """Cycles that a digital unit of a module takes for a row of its output."""
+        raise NotImplementedError
+
+    @property
+    def digital_rows(self) -> int:
+        """Rows of each of its inputs that a digital unit has room for."""
+        raise NotImplementedError
 
     @property
     def tiles(self) -> int:
         """Tiles of the chip: the nodes that are no neuron module."""
         return self.noc.rows * self.noc.columns - self.neuron.modules
 
-    @property
-    def columns_per_weight(self) -> int:
-        """Columns that a weight takes."""
-        return self.array.columns_per_weight(self.pe.weight_bits)
-
-    @property
-    def full_scale(self) -> int:
-        """The largest sum that a converter can see."""
-        return self.array.full_scale * (self.pe.arrays if self.adc.per == "pe" else 1)
+    def module_problems(self) -> dict[str, str]:
+        """What is wrong with the number of neuron modules, by path."""
+        if self.neuron.modules < self.noc.rows * self.noc.columns:
+            return {}
+        return {"neuron.modules": f"must leave nodes of the {self.noc.rows} x {self.noc.columns} mesh to tiles"}
 
 
 # --- Mapping ----------------------------------------------------------------------------------------------------------
@@ -219,14 +251,17 @@ class Mapping(NamedTuple):
 
 
 def map_layer(config: ChipConfig, stage: Stage) -> Mapping:
-    """Arrays, PEs and tiles of a layer."""
+    """Arrays, PEs and tiles of a layer; none of a layer that a digital unit computes."""
+    if not stage.on_arrays:
+        return Mapping(0, 0, 1, 0, 0, 1, ())
+    arrays_are = config.arrays(stage.kind)
     held, tile_pes = config.pe.arrays, config.tile.pes
-    arrays = -(-stage.channels // config.array.rows) * stage.kernel[0] * stage.kernel[1]
+    arrays = -(-stage.channels // arrays_are.rows) * stage.kernel[0] * stage.kernel[1]
     pes = -(-arrays // held)
-    block_outputs = config.array.columns // config.columns_per_weight
+    block_outputs = arrays_are.outputs
     blocks = -(-stage.outputs // block_outputs)
     # Joined currents belong to one column block; arrays with converters of their own may be shared out.
-    blocks_per_pe = max(1, held // arrays) if config.adc.per == "array" else 1
+    blocks_per_pe = 1 if arrays_are.joined else max(1, held // arrays)
     parts = -(-pes // tile_pes)
     copies = max(1, tile_pes // pes) * blocks_per_pe
     shares = []
@@ -240,9 +275,11 @@ def map_layer(config: ChipConfig, stage: Stage) -> Mapping:
 def activity(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -> list[NDArray[np.int64]]:
     """For each part of a layer what is active in every position, packed, in the order of the work.
 
-    Without skipping everything is. With it, an array is active if one of its rows carries a spike.
+    Without skipping everything is. With it, an array is active if one of its rows carries a spike, or a bit of those
+    that are driven.
     """
-    rows, held = config.array.rows, config.pe.arrays
+    arrays_are, held = config.arrays(stage.kind), config.pe.arrays
+    rows = arrays_are.rows
     if layer.feature_map is not None:
         words = layer.feature_map.words
         padded = np.pad(words, ((0, 0), (0, -words.shape[1] % rows), (0, 0), (0, 0)))
@@ -252,48 +289,91 @@ def activity(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -
         dense = packed_time.decode(layer.inputs, layer.k)
         padded = np.pad(dense, ((0, 0), (0, -dense.shape[1] % rows)))
         driven = np.bitwise_or.reduce(padded.reshape(len(dense), -1, rows), 2)
-    if config.scheduler.skip == "none":
-        driven = np.full_like(driven, (1 << stage.timesteps) - 1)
-    # [images, positions, arrays, T], or with t before the positions
-    spikes = (driven[:, :, None] >> np.arange(stage.timesteps)) & 1 == 1
-    spikes = spikes.reshape(stage.images, -1, mapping.arrays, stage.timesteps)
-    spikes = spikes.transpose((0, 1, 3, 2) if config.scheduler.timesteps == "inner" else (0, 3, 1, 2))
+    # A word holds the spikes of all timesteps, or the bits of an input.
+    step_bits = 1 if stage.bits == 1 else arrays_are.driver_bits
+    steps = stage.timesteps * arrays_are.planes(stage.bits)
+    # [images, positions, arrays, T or bits], or with t before the positions
+    spikes = (driven[:, :, None] >> np.arange(steps) * step_bits) & ((1 << step_bits) - 1) > 0
+    spikes |= config.scheduler.skip == "none"
+    spikes = spikes.reshape(stage.images, -1, mapping.arrays, steps)
+    inner = config.scheduler.timesteps == "inner" or stage.bits > 1
+    spikes = spikes.transpose((0, 1, 3, 2) if inner else (0, 3, 1, 2))
     spikes = spikes.reshape(-1, mapping.arrays)
     packed = []
     for first in range(0, mapping.arrays, held * config.tile.pes):
         part = spikes[:, first : first + held * config.tile.pes]
         pes = np.logical_or.reduceat(part, np.arange(0, part.shape[1], held), axis=1).sum(1, dtype=np.int64)
         arrays = part.sum(1, dtype=np.int64)
-        sets = arrays if config.adc.per == "array" else pes
+        sets = pes if arrays_are.joined else arrays
         packed.append(arrays | sets << SET_SHIFT | pes << PE_SHIFT)
     return packed
 
 
+def row_reads(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -> int:
+    """How often a row of an array is driven: in every column block, for every spike or driven part of an input."""
+    arrays, words = config.arrays(stage.kind), layer.inputs
+    dense = packed_time.decode(words, layer.k)
+    mask = (1 << arrays.driver_bits) - 1 if stage.bits > 1 else 1
+    steps = range(0, stage.bits, arrays.driver_bits) if stage.bits > 1 else range(stage.timesteps)
+    return mapping.blocks * sum(int(np.count_nonzero(dense >> step & mask)) for step in steps)
+
+
 def rounds(config: ChipConfig, stage: Stage, mapping: Mapping) -> int:
     """Columns that a converter of the layer has to convert, one after the other."""
-    return min(config.adc.columns, min(mapping.block_outputs, stage.outputs) * config.columns_per_weight)
+    arrays = config.arrays(stage.kind)
+    return min(arrays.shared, min(mapping.block_outputs, stage.outputs) * arrays.conversions)
 
 
 def conversion_cycles(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -> int:
     """Cycles of the conversions of the layer's busiest tile."""
     busiest = max(np.count_nonzero(part) for part in activity(config, stage, mapping, layer))
-    return int(busiest) * rounds(config, stage, mapping) * config.adc.conversion_cycles
+    return int(busiest) * rounds(config, stage, mapping) * config.arrays(stage.kind).conversion_cycles
+
+
+def lower_bound(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -> int:
+    """Cycles that the layer's busiest unit is busy: converting, writing a matrix, or computing digitally."""
+    if not stage.on_arrays:
+        return stage.images * stage.timesteps * stage.out_height * config.digital_cycles(stage)
+    converting = conversion_cycles(config, stage, mapping, layer)
+    return max(converting, *(stage.images * steps * cycles for steps, cycles, _ in _writes(config, stage, mapping)), 0)
+
+
+def _writes(config: ChipConfig, stage: Stage, mapping: Mapping) -> Iterator[tuple[int, int, int]]:
+    """Of every tile of a product of matrices: rows to write, one after the other, cycles of one, and the first row."""
+    if stage.kind != "matmul":
+        return
+    span = config.tile.pes * config.pe.arrays * config.arrays(stage.kind).rows
+    for share in mapping.shares:
+        first = share.part * span
+        yield min(span, stage.channels - first), config.write_cycles(share.copies), first
 
 
 def input_bytes(stage: Stage) -> int:
     """Bytes of the layer's input that come from DRAM."""
     maps = stage.images * stage.timesteps
-    return sum(maps * feed.rows * feed.bits for feed in stage.feeds if feed.source == DRAM) // 8
+    return sum(maps * feed.rows * feed.bits for feed in (*stage.feeds, *stage.written) if feed.source == DRAM) // 8
+
+
+def written_rows(stage: Stage) -> int:
+    """Rows of the matrix to write that a tile's buffer holds: all if they are columns of arrays, else two."""
+    return max((feed.rows for feed in stage.written), default=0) if stage.transposed else 2
 
 
 def buffer_rows(config: ChipConfig, stage: Stage) -> tuple[int, int, int]:
-    """Rows of every feed that a tile's buffer holds, how many it must hold for the layer to go on, and their bits."""
+    """Rows of every feed that a tile's buffer holds, how many it must hold for the layer to go on, and their bits.
+
+    A matrix that is written has its rows beside those.
+    """
     bits = sum(feed.bits for feed in stage.feeds) * (stage.timesteps if config.scheduler.timesteps == "inner" else 1)
     needed = 1
     for feed in stage.feeds:
         freed = np.concatenate(([0], stage.window_begin(feed.rows)[:-1]))
         needed = max(needed, int((stage.window_end(feed.rows) - freed).max()))
-    return config.tile.buffer_bits // bits, needed, bits
+    return max(config.tile.buffer_bits - _written_bits(stage), 0) // bits, needed, bits
+
+
+def _written_bits(stage: Stage) -> int:
+    return written_rows(stage) * sum(feed.bits for feed in stage.written)
 
 
 def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
@@ -307,11 +387,13 @@ def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
             f"({listed})"
         )
     for stage in stages:
+        if not stage.on_arrays:
+            continue
         held, needed, bits = buffer_rows(config, stage)
         if held < needed:
             problems.append(
                 f"tile.buffer_bits: {config.tile.buffer_bits} bits hold {held} rows of the input of {stage.name}, it "
-                f"needs {needed}; --set tile.buffer_bits={needed * bits} builds a chip that can"
+                f"needs {needed}; --set tile.buffer_bits={needed * bits + _written_bits(stage)} builds a chip that can"
             )
     places = [
         places_of(config, stage, share.outputs)
@@ -319,7 +401,9 @@ def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
         for share in map_layer(config, stage).shares
         if share.part == 0
     ]
-    size = sum(place.kept + place.rows for place in places) * config.memory.cache.line_bytes
+    lines = sum(place.kept + place.rows for place in places)
+    lines += sum(_row_places(config, stage)[2] for stage in stages if not stage.on_arrays)
+    size = lines * config.memory.cache.line_bytes
     if size > config.memory.cache.usable_bytes:
         problems.append(
             f"memory.cache.size_kib: potentials and rows of outputs need {size} bytes, the neuron modules have "
@@ -342,16 +426,23 @@ class Places(NamedTuple):
 
 
 def places_of(config: ChipConfig, stage: Stage, outputs: int) -> Places:
-    """What ``outputs`` neurons of a layer take; rows that are added later must all wait, others while they are sent."""
+    """What ``outputs`` neurons of a layer take; rows that must be kept all wait, others while they are sent."""
     line_bytes, inner = config.memory.cache.line_bytes, config.scheduler.timesteps == "inner"
     size = -(-outputs * config.neuron.membrane_bits // 8)
-    out_size = -(-outputs * (1 if stage.fires else config.neuron.sum_bits) // 8)
+    out_size = -(-outputs * (stage.out_bits or config.neuron.sum_bits) // 8)
     lines, out_lines = -(-size // line_bytes), -(-out_size // line_bytes)
     kept = stage.out_height * stage.out_width * lines if stage.fires and not inner else 0
-    rows = stage.out_height if stage.joined else 1 + config.neuron.row_buffer
+    rows = stage.out_height if stage.kept else 1 + config.neuron.row_buffer
     return Places(
         lines, size, out_lines, out_size, kept, rows * stage.out_width * (stage.timesteps if inner else 1) * out_lines
     )
+
+
+def _row_places(config: ChipConfig, stage: Stage) -> tuple[int, int, int]:
+    """Lines and bytes of an output row of a digital unit, and lines of all rows that wait."""
+    size = -(-stage.outputs * stage.out_width * (stage.out_bits or config.neuron.sum_bits) // 8)
+    lines = -(-size // config.memory.cache.line_bytes)
+    return lines, size, lines * (stage.out_height if stage.kept else 1 + config.neuron.row_buffer)
 
 
 # --- Laying out -------------------------------------------------------------------------------------------------------
@@ -496,7 +587,7 @@ class _Layout:
         spec = Spec(
             timesteps=max((stage.timesteps for stage in self.stages), default=1),
             inner=int(self.inner),
-            read_cycles=config.array.drive_cycles + config.array.read_cycles,
+            read_cycles=config.read_cycles,
             router_cycles=config.noc.router_cycles,
             line_bytes=memory.line_bytes,
             beat_bytes=memory.width_bits // 8,
@@ -532,7 +623,8 @@ class _Layout:
         """Who waits for rows of layer ``number``: (layer, its feed or -1 for a join, rows needed)."""
         found = []
         for reader, stage in enumerate(self.stages):
-            found += [(reader, i, feed.need) for i, feed in enumerate(stage.feeds) if feed.source == number]
+            fed = (*stage.feeds, *stage.written)
+            found += [(reader, i, feed.need) for i, feed in enumerate(fed) if feed.source == number]
             found += [(reader, -1, need) for source, need in stage.joins if source == number]
         return found
 
@@ -542,8 +634,8 @@ class _Layout:
         ports = sum(1 if feed >= 0 else _groups(self.mappings[reader]) for reader, feed, _ in readers)
         steps = [int(np.diff(self._drained(need, stage.out_height), prepend=0).max()) for _, _, need in readers]
         ahead = max([1, *steps]) - 1 + self.config.neuron.row_buffer
-        if any(feed < 0 for _, feed, _ in readers):
-            ahead = max(ahead, stage.out_height)  # what is added later waits in the module
+        if stage.kept:
+            ahead = max(ahead, stage.out_height)  # what is read later waits in the module
         fifos = []
         for _ in range(_groups(self.mappings[number])):
             fifo, first = self.wiring.fifo(ahead, 0, max(1, ports))
@@ -560,6 +652,9 @@ class _Layout:
     def _layer(self, number: int) -> None:
         config, wiring = self.config, self.wiring
         stage, mapping, tiles = self.stages[number], self.mappings[number], self.tiles[number]
+        if not stage.on_arrays:
+            self._digital(number)
+            return
         plans = []
         for packed in activity(config, stage, mapping, self.layers[number]):
             plans.append(sum(len(part) for part in wiring.active))
@@ -582,51 +677,121 @@ class _Layout:
             else:
                 received.setdefault(share.group, []).extend((arrival, room))
         if stage.leaves:
-            self._writer(number)
+            self._store(number)
+
+    def _digital(self, number: int) -> None:
+        """A layer that a digital unit of its module computes, and the movers that bring what it reads."""
+        config, wiring, stage = self.config, self.wiring, self.stages[number]
+        (fed,) = self._feeds(number, [config.noc.place(self.module_nodes[self.module[number]])])
+        self.out_line.append(self.free_line)
+        first_feed = len(wiring.feeds)
+        for feed, (arrival, credit) in zip(stage.feeds, fed, strict=True):
+            begin, finish = wiring.table(stage.window_end(feed.rows)), wiring.table(stage.window_begin(feed.rows))
+            wiring.feeds.append((arrival, credit, begin, finish))
+        lines, size, kept = _row_places(config, stage)
+        token, token_port = self.module_tokens[self.module[number]]
+        unit = {
+            ROWS: self._maps(stage) * stage.out_height,
+            PERIOD: stage.out_height,
+            GIVES: self.done[number][0][0],
+            TOKEN: token_port,
+            FIRST: first_feed,
+            COUNT: len(stage.feeds),
+            CYCLES: config.digital_cycles(stage),
+            WIDTH: stage.outputs * stage.out_width,
+            MODULE: token,
+            LINE: self.free_line,
+            LINES: lines,
+            BYTES: size,
+            ACTION: DIGITAL_ACTIONS[stage.kind],
+            TENSOR: number * len(TENSORS),
+        }
+        wiring.agent(DIGITAL, number, unit, FETCHED_AT_ONCE)
+        self.free_line += kept
+        if stage.leaves:
+            self._store(number)
 
     def _rows(self, stage: Stage) -> tuple[int, int]:
-        """Output rows of all maps, and positions of a row."""
+        """Output rows of all maps, and what is computed of a row: its positions, timestep by timestep if inner."""
         return self._maps(stage) * stage.out_height, stage.out_width * (stage.timesteps if self.inner else 1)
 
     def _arrays(self, number: int, share: TileShare, feeds: list[tuple[int, int]], plan: int) -> tuple[int, int]:
         """Driver and converter of a tile: FIFO of its slots, port of what is converted."""
         config, wiring, stage, mapping = self.config, self.wiring, self.stages[number], self.mappings[number]
+        arrays = config.arrays(stage.kind)
         rows, steps = self._rows(stage)
+        planes = arrays.planes(stage.bits)
         slots = config.pe.in_flight
         slot, slot_port = wiring.fifo(slots, slots)
         driven, driven_port = wiring.fifo(slots)
         converted, converted_port = wiring.fifo(slots)
+        streamed = len(stage.feeds)
+        matrix = [self._matrix(number, share, feeds[streamed:])] if stage.written else []
         first_feed = len(wiring.feeds)
-        for feed, (arrival, credit) in zip(stage.feeds, feeds, strict=True):
+        for feed, (arrival, credit) in zip(stage.feeds, feeds[:streamed], strict=True):
             begin, finish = wiring.table(stage.window_end(feed.rows)), wiring.table(stage.window_begin(feed.rows))
             wiring.feeds.append((arrival, credit, begin, finish))
+        wiring.feeds += matrix
         width = config.tile.buffer_width_bits
-        inputs = -(-stage.channels // mapping.parts) * stage.kernel[0]
+        inputs = -(-stage.channels // mapping.parts) * stage.kernel[0] * stage.bits
         driver = {
             ROWS: rows,
-            STEPS: steps,
+            STEPS: steps * planes,
             PERIOD: stage.out_height,
             TOKEN: slot_port,
             GIVES: driven,
             FIRST: first_feed,
-            COUNT: len(stage.feeds),
+            COUNT: len(wiring.feeds) - first_feed,
             CYCLES: -(-inputs * min(stage.stride[1], stage.kernel[1]) // width),
             ROW_CYCLES: -(-inputs * stage.kernel[1] // width),
             ROW_STEPS: stage.timesteps if self.inner else 1,
             PLAN: plan,
             COPIES: share.copies,
             PE_COPIES: -(-share.copies // mapping.blocks_per_pe),
+            PLANES: planes,
         }
         converter = {
-            ROWS: rows * steps,
+            ROWS: rows * steps * planes,
             TAKES: driven_port,
             GIVES: converted,
-            CYCLES: rounds(config, stage, mapping) * config.adc.conversion_cycles,
-            WIDTH: share.outputs * config.columns_per_weight,
+            CYCLES: rounds(config, stage, mapping) * arrays.conversion_cycles,
+            WIDTH: share.outputs * arrays.conversions,
         }
         wiring.agent(DRIVER, number, driver)
         wiring.agent(CONVERTER, number, converter)
         return slot, converted_port
+
+    def _matrix(self, number: int, share: TileShare, feeds: list[tuple[int, int]]) -> tuple[int, int, int, int]:
+        """What writes a matrix of every image into a tile, and what its driver waits for as if it were a feed.
+
+        A row of the arrays is written when what it holds has come: a row of the matrix, or an element of every row.
+        """
+        config, wiring, stage, mapping = self.config, self.wiring, self.stages[number], self.mappings[number]
+        steps, cycles, first = list(_writes(config, stage, mapping))[mapping.shares.index(share)]
+        free, free_port = wiring.fifo(1, 1)
+        written, written_port = wiring.fifo(1)
+        first_feed = len(wiring.feeds)
+        for feed, (arrival, credit) in zip(stage.written, feeds, strict=True):
+            here = np.arange(first, first + steps)
+            begin = np.full(steps, feed.rows) if stage.transposed else here // stage.row_width + 1
+            finish = np.zeros(steps, np.int64) if stage.transposed else (here + 1) // stage.row_width
+            finish[-1] = feed.rows
+            begin[-1] = feed.rows
+            wiring.feeds.append((arrival, credit, wiring.table(begin), wiring.table(finish)))
+        writer = {
+            ROWS: stage.images,
+            STEPS: steps,
+            GIVES: written,
+            TOKEN: free_port,
+            FIRST: first_feed,
+            COUNT: len(stage.written),
+            CYCLES: cycles,
+            WIDTH: share.outputs * config.arrays(stage.kind).cells,
+        }
+        wiring.agent(WRITER, number, writer)
+        begin, finish = np.ones(stage.out_height, np.int64), np.zeros(stage.out_height, np.int64)
+        finish[-1] = 1
+        return written_port, free, wiring.table(begin), wiring.table(finish)
 
     def _adder(
         self,
@@ -655,16 +820,19 @@ class _Layout:
             CYCLES: config.pe.shift_add_cycles + depth,
             FLITS: config.noc.flits(share.outputs * config.neuron.sum_bits),
             WIDTH: share.outputs,
+            PLANES: config.arrays(self.stages[number].kind).planes(self.stages[number].bits),
         }
         wiring.agent(ADDER, number, adder)
         return arrival, room
 
     def _feeds(self, number: int, where: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-        """Movers that bring the layer's input to all its tiles: tile by tile (port of arrival, FIFO of credits)."""
+        """Movers that bring the layer's input, then what is written, to all its tiles, or to its digital unit: tile by
+        tile (port of arrival, FIFO of credits)."""
         config, wiring, stage = self.config, self.wiring, self.stages[number]
-        held, _, _ = buffer_rows(config, stage)
+        room = buffer_rows(config, stage)[0] if stage.on_arrays else config.digital_rows
         found: list[list[tuple[int, int]]] = [[] for _ in where]
-        for index, feed in enumerate(stage.feeds):
+        for index, feed in enumerate((*stage.feeds, *stage.written)):
+            held = room if index < len(stage.feeds) else written_rows(stage)
             rows = self._maps(stage) * feed.rows
             bits = feed.bits * (stage.timesteps if self.inner else 1)
             source = number if feed.source == DRAM else feed.source
@@ -683,7 +851,7 @@ class _Layout:
                 BYTES: size,
                 ROW_LINES: lines,
                 TENSOR: number * len(TENSORS) + INPUT,
-                TILE_WRITES: -(-bits // config.tile.buffer_width_bits) * len(where),
+                TILE_WRITES: -(-bits // config.tile.buffer_width_bits) * len(where) if stage.on_arrays else 0,
             }
             if feed.source == DRAM:
                 nothing = wiring.table(np.zeros(feed.rows, np.int64))
@@ -749,6 +917,7 @@ class _Layout:
             OUT_LINES: places.out_lines,
             OUT_BYTES: places.out_size,
             FIRES: int(stage.fires),
+            SCALES: int(not stage.fires and stage.out_bits > 0),
             JOIN_BYTES: joined,
             JOINS: len(stage.joins),
             TENSOR: number * len(TENSORS),
@@ -757,11 +926,11 @@ class _Layout:
         self.wiring.agent(NEURON, number, neuron, slots)
         self.free_line += places.kept + places.rows
 
-    def _writer(self, number: int) -> None:
+    def _store(self, number: int) -> None:
         """What nobody reads goes to DRAM, row by row."""
         config, wiring, stage = self.config, self.wiring, self.stages[number]
         timesteps = stage.timesteps if self.inner else 1
-        bits = stage.outputs * stage.out_width * timesteps * (1 if stage.fires else config.neuron.sum_bits)
+        bits = stage.outputs * stage.out_width * timesteps * (stage.out_bits or config.neuron.sum_bits)
         size, ports = -(-bits // 8), [ports[0] for _, ports in self.done[number]]
         rows, _ = self._rows(stage)
         lines = -(-size // config.memory.cache.line_bytes)
@@ -780,5 +949,9 @@ class _Layout:
 
 
 def _groups(mapping: Mapping) -> int:
-    """Groups of tiles whose sums are added: each has its own neurons."""
-    return len(mapping.shares) // mapping.parts
+    """Groups of tiles whose sums are added: each has its own neurons; a digital unit has its rows for itself."""
+    return len(mapping.shares) // mapping.parts or 1
+
+
+DIGITAL_ACTIONS: dict[Kind, int] = {"softmax": SOFTMAX, "layer_norm": NORMALISED, "add": ADDED}
+"""What a digital unit counts, one for every value of its output."""

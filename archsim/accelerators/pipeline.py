@@ -7,6 +7,8 @@ additions. Rows are counted within one image and timestep.
     output row y of a convolution          input rows up to y stride - padding + kernel - 1
     row r of a pool                        rows of what is pooled up to r stride - padding + kernel - 1
     a linear layer                         all rows
+    a product of two matrices              of the first the same row, of the second all before the product begins
+    softmax, layer norm, requantised sums  the same row of everything read
     spikes of an addition with neurons     the same row of everything added; the neurons stand behind the last layer
                                            that is added (its *host*), where the others' sums wait
 
@@ -17,14 +19,16 @@ elsewhere, and outputs of layers that were not chosen.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.accelerators.base import Layer
+from archsim.accelerators.base import WEIGHTED, Layer
 from archsim.trace import Operation, Trace
+from archsim.trace.graph import SOFTMAX_BITS
 
 DRAM = -1
 """In place of a layer's number: what it makes comes from off chip."""
@@ -43,16 +47,24 @@ class Feed:
     need: NDArray[np.int64]
 
 
+Kind = Literal["weights", "matmul", "softmax", "layer_norm", "add"]
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One layer in a pipeline: ``channels`` inputs in a map of ``height`` by ``width``.
+    """One layer in a pipeline: ``channels`` inputs of ``bits`` bits in a map of ``height`` by ``width``.
 
     A linear layer has a map of one position, whatever its feed looks like. ``joins``: layers whose output rows are
-    added before the neurons, as (number, rows needed of it, int64 [out rows]); ``joined``: its output waits for that.
-    ``fires`` is false where full sums leave the layer. ``leaves``: no layer of the pipeline reads the output.
+    added before the neurons, as (number, rows needed of it, int64 [out rows]); ``kept``: a whole map of its output
+    waits for such or other layers. Outputs have ``out_bits`` bits, 1 where neurons ``fire``, 0 for full sums.
+    ``leaves``: no layer of the pipeline reads the output.
+
+    A product of matrices has the second one, a row of whose map holds ``row_width`` rows of the matrix, as ``written``
+    feeds; ``transposed``: its rows are the columns that the first one's rows are multiplied with.
     """
 
     name: str
+    kind: Kind
     channels: int
     height: int
     width: int
@@ -67,8 +79,18 @@ class Stage:
     fires: bool
     feeds: tuple[Feed, ...]
     joins: tuple[tuple[int, NDArray[np.int64]], ...] = ()
-    joined: bool = False
+    kept: bool = False
     leaves: bool = True
+    bits: int = 1
+    out_bits: int = 1
+    written: tuple[Feed, ...] = ()
+    row_width: int = 1
+    transposed: bool = False
+
+    @property
+    def on_arrays(self) -> bool:
+        """Whether crossbar arrays compute it."""
+        return self.kind in ("weights", "matmul")
 
     def window_end(self, rows: int) -> NDArray[np.int64]:
         """For each output row, how many of a feed's ``rows`` rows must be there; all of them for the last one."""
@@ -97,8 +119,11 @@ def alone(layer: Layer) -> Stage:
     found = layer.feature_map
     images, channels, height, width = (layer.m, layer.k, 1, 1) if found is None else found.words.shape
     kernel, stride, padding = ((1, 1), (1, 1), (0, 0)) if found is None else (found.kernel, found.stride, found.padding)
+    fires = layer.requantiser is None and not layer.writes_sums
+    bits = 1 if layer.operand == "spike" else layer.word_bits
     return Stage(
         name=layer.name,
+        kind="weights",
         channels=channels,
         height=height,
         width=width,
@@ -110,8 +135,10 @@ def alone(layer: Layer) -> Stage:
         out_width=(width + 2 * padding[1] - kernel[1]) // stride[1] + 1,
         images=images,
         timesteps=layer.timesteps,
-        fires=layer.neuron is not None or layer.expected is None,
-        feeds=(Feed(DRAM, height, channels * width, np.arange(1, height + 1)),),
+        fires=fires,
+        feeds=(Feed(DRAM, height, channels * width * bits, np.arange(1, height + 1)),),
+        bits=bits,
+        out_bits=0 if layer.writes_sums else 1 if layer.requantiser is None else layer.requantiser.bits,
     )
 
 
@@ -131,42 +158,86 @@ def stages_of(trace: Trace, operations: Sequence[Operation]) -> list[Stage]:
             for name in operation.inputs:
                 known = (DRAM, host, *(source for source, _ in waits))
                 waits += [(source, need) for source, _, need in rows.of(name) if source not in known]
-    feeds = [tuple(rows.feeds(operation.inputs[0])) for operation in operations]
+    feeds = [_feeds(rows, operation) for operation in operations]
     joined = {source for part in joins.values() for source, _ in part}
-    read = joined | {feed.source for part in feeds for feed in part}
+    read = [
+        feed.source for ahead, written in feeds for feed in {feed.source: feed for feed in ahead + written}.values()
+    ]
     stages = [
         _stage(trace, *layer, joins.get(number)) for number, layer in enumerate(zip(operations, feeds, strict=True))
     ]
-    return [replace(stage, joined=number in joined, leaves=number not in read) for number, stage in enumerate(stages)]
+    # What goes several ways that meet again must be kept whole, or they could wait for each other for ever.
+    meet = any(len(operation.inputs) > 1 for operation in operations)
+    kept = joined | {source for source in read if meet and read.count(source) > 1}
+    return [
+        replace(stage, kept=number in kept, leaves=number not in joined and number not in read)
+        for number, stage in enumerate(stages)
+    ]
+
+
+def _feeds(rows: _Rows, operation: Operation) -> tuple[tuple[Feed, ...], tuple[Feed, ...]]:
+    """What an operation is fed with row by row, and what is written into its arrays."""
+    if operation.op == "matmul":
+        return tuple(rows.feeds(operation.inputs[0])), tuple(rows.feeds(operation.inputs[1]))
+    return tuple(feed for name in operation.inputs for feed in rows.feeds(name)), ()
 
 
 def _stage(
     trace: Trace,
     operation: Operation,
-    feeds: tuple[Feed, ...],
+    feeds: tuple[tuple[Feed, ...], tuple[Feed, ...]],
     joins: list[tuple[int, NDArray[np.int64]]] | None,
 ) -> Stage:
     shape = operation.input_shapes[0]
-    convolution = operation.op == "conv2d"
-    channels, height, width = shape if convolution else (math.prod(shape), 1, 1)
-    out_height, out_width = operation.output_shape[1:] if convolution else (1, 1)
+    flat = operation.op == "linear"
+    channels, height, width = (math.prod(shape), 1, 1) if flat or len(shape) == 1 else shape
+    out_height, out_width = (1, 1) if len(operation.output_shape) == 1 else operation.output_shape[1:]
+    sums = operation.neuron is None and operation.requantiser is None and joins is None
+    fires = operation.op in WEIGHTED and operation.requantiser is None and not (sums and trace.stored(operation.output))
     return Stage(
         name=operation.name,
+        kind=_KINDS[operation.op],
         channels=channels,
         height=height,
         width=width,
-        kernel=operation.kernel,
-        stride=operation.stride,
-        padding=operation.padding,
+        kernel=operation.kernel if operation.op == "conv2d" else (1, 1),
+        stride=operation.stride if operation.op == "conv2d" else (1, 1),
+        padding=operation.padding if operation.op == "conv2d" else (0, 0),
         outputs=operation.n,
         out_height=out_height,
         out_width=out_width,
         images=trace.images,
         timesteps=trace.timesteps,
-        fires=operation.neuron is not None or joins is not None or not trace.stored(operation.output),
-        feeds=feeds,
+        fires=fires,
+        feeds=feeds[0],
         joins=tuple(joins or ()),
+        bits=value_bits(trace, operation.inputs[0]),
+        out_bits=1 if fires else _out_bits(operation),
+        written=feeds[1],
+        row_width=operation.input_shapes[1][2] if operation.op == "matmul" else 1,
+        transposed=operation.transpose,
     )
+
+
+_KINDS: Mapping[str, Kind] = {
+    "conv2d": "weights", "linear": "weights", "matmul": "matmul", "softmax": "softmax", "layer_norm": "layer_norm",
+    "add": "add",
+}  # fmt: skip
+
+
+def value_bits(trace: Trace, name: str) -> int:
+    """Bits of a value of tensor ``name``: those that its writer gives it, or as it is stored."""
+    writer = next((operation for operation in trace.operations if operation.output == name), None)
+    if writer is not None and writer.op in ("pool", "concat"):
+        return max(value_bits(trace, read) for read in writer.inputs)
+    return (_out_bits(writer) if writer is not None else 0) or trace.bits(name)
+
+
+def _out_bits(operation: Operation) -> int:
+    """Bits of an output that is no spike; 0 for full sums."""
+    if operation.op == "softmax":
+        return SOFTMAX_BITS
+    return 0 if operation.requantiser is None else operation.requantiser.bits
 
 
 @dataclass
@@ -183,7 +254,8 @@ class _Rows:
     def feeds(self, name: str) -> list[Feed]:
         """What a layer that reads tensor ``name`` is fed with."""
         rows, width = _extent(self._shape(name))
-        return [Feed(source, rows, channels * width, need) for source, channels, need in self.of(name)]
+        bits = width * value_bits(self.trace, name)
+        return [Feed(source, rows, channels * bits, need) for source, channels, need in self.of(name)]
 
     def of(self, name: str) -> list[tuple[int, int, NDArray[np.int64]]]:
         """Where tensor ``name`` comes from: (layer, channels, rows needed of it for each row), one for each part."""

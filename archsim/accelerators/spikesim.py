@@ -1,48 +1,34 @@
 """SpikeSim: a spiking network on crossbar arrays, all layers at once (Moitra et al., TCAD 2023, arXiv 2210.12899).
 
 Agents, mapping and network are those of :mod:`archsim.accelerators.crossbar_chip`; this file says what the machine
-computes, what it is built of and what its actions are called.
+computes and what it is built of.
 
 A layer's outputs are computed as the arrays and converters do (:mod:`archsim.hardware.analog`). With lossless
-converters they equal the integer network's, bit for bit. With less, every layer is still compared with the trace, each
-on the trace's own inputs, and the whole network is run again, layers reading what the layers before them made: its
-accuracy on the images of the trace stands beside that of the exact network. Cycles and energy are those of the spikes
-that the trace recorded.
+converters they equal the integer network's, bit for bit. With less the chip is lossy, and what that does to the network
+on the images of the trace is told too (:mod:`archsim.accelerators.crossbar_machine`).
 
 Sources are in ``hwconfigs/spikesim.yaml``, what differs from the published tool in ``DEVIATIONS.md``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.accelerators import crossbar_agents as agents
 from archsim.accelerators import crossbar_chip as chip
-from archsim.accelerators.base import (
-    Accelerator,
-    Computed,
-    EngineName,
-    Layer,
-    MachineConfig,
-    Program,
-    Progress,
-    Unit,
-    layer_of,
-    traffic_rows,
-)
-from archsim.accelerators.pipeline import Stage, alone, stages_of
+from archsim.accelerators.base import Layer, MachineConfig
+from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, reads_out
+from archsim.accelerators.pipeline import Kind
 from archsim.compress import bitmask, packed_time
-from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
-from archsim.engine.result import LayerResult, UnitTime
-from archsim.errors import UsageError
-from archsim.hardware import operation as op
-from archsim.hardware.analog.crossbar_array import cut_rows, product, program_cells
+from archsim.hardware.analog.adc import AdcConfig
+from archsim.hardware.analog.crossbar_array import CrossbarArrayConfig, cut_rows, product, program_cells
 from archsim.hardware.inventory import Component
+from archsim.hardware.loading import CrossFieldError
 from archsim.trace import Operation, Trace
 from archsim.trace.resimulation import compute, fire
 
@@ -51,28 +37,62 @@ class SpikeSimConfig(chip.ChipConfig):
     """A SpikeSim machine."""
 
     accelerator: Literal["spikesim"] = Field(description="which machine this file describes")
+    array: CrossbarArrayConfig = Field(description="crossbar arrays")
+    adc: AdcConfig = Field(description="converters behind the columns")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        problems = {}
+        if self.array.columns % self.adc.columns:
+            problems["adc.columns"] = f"must divide the {self.array.columns} columns of an array"
+        if self.columns_per_weight > self.array.columns:
+            problems["array.columns"] = f"must hold a weight, which takes {self.columns_per_weight} columns"
+        problems |= self.module_problems()
+        if problems:
+            raise CrossFieldError(problems)
+        return self
+
+    @property
+    def columns_per_weight(self) -> int:
+        """Columns that a weight takes."""
+        return self.array.columns_per_weight(self.pe.weight_bits)
+
+    @property
+    def full_scale(self) -> int:
+        """The largest sum that a converter can see."""
+        return self.array.full_scale * (self.pe.arrays if self.adc.per == "pe" else 1)
+
+    def arrays(self, kind: Kind) -> chip.Arrays:
+        """Every column of a weight is converted by itself; rows are driven or not."""
+        columns = self.columns_per_weight
+        return chip.Arrays(
+            rows=self.array.rows,
+            outputs=self.array.columns // columns,
+            conversions=columns,
+            cells=columns,
+            shared=self.adc.columns,
+            conversion_cycles=self.adc.conversion_cycles,
+            driver_bits=1,
+            joined=self.adc.per == "pe",
+        )
+
+    @property
+    def read_cycles(self) -> int:
+        """Cycles to drive rows and to hold columns."""
+        return self.array.drive_cycles + self.array.read_cycles
 
 
-class SpikeSim(Accelerator):
+class SpikeSim(CrossbarMachine):
     """SpikeSim (TCAD 2023): crossbar arrays that hold the whole network, layers as a pipeline."""
 
     name: ClassVar[str] = "spikesim"
     Config: ClassVar[type[MachineConfig]] = SpikeSimConfig
-    tensors: ClassVar[tuple[str, ...]] = agents.TENSORS
-    actions: ClassVar[int] = agents.ACTIONS
-    step: ClassVar[Any] = agents.step
-    loop: ClassVar[Any] = agents.loop
     config: SpikeSimConfig
 
     @property
     def exact(self) -> bool:
         """Whether the converters lose nothing."""
         return self.config.adc.is_lossless(self.config.full_scale)
-
-    @property
-    def sum_bits(self) -> int:
-        """Bits of a full sum as it leaves a tile."""
-        return self.config.neuron.sum_bits
 
     def inventory(self) -> Sequence[Component]:
         """Tiles with all that is in them, neuron modules, the network."""
@@ -108,6 +128,23 @@ class SpikeSim(Accelerator):
             Component("dram", "dram", 1, {}),
         )
 
+    def count_actions(
+        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """Everything but the memories; every conversion is shifted and added."""
+        return {
+            ("array", "read"): int(counts[agents.READS]),
+            ("adc", "convert"): int(counts[agents.CONVERSIONS]),
+            ("shift_add", "add"): int(counts[agents.CONVERSIONS]),
+            ("temp_buffer", "access"): int(counts[agents.WINDOWS]),
+            ("tile_buffer", "read"): int(counts[agents.WINDOWS]),
+            ("tile_buffer", "write"): int(counts[agents.BUFFER_WRITES]),
+            ("h_tree", "transfer"): int(counts[agents.TREE_WORDS]),
+            ("lif", "update"): int(counts[agents.UPDATES]),
+            ("lif", "add"): int(counts[agents.JOINED]),
+            ("router", "flit"): int(counts[agents.FLIT_HOPS]),
+        }
+
     # What it computes.
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
@@ -118,8 +155,7 @@ class SpikeSim(Accelerator):
         found = layer.feature_map
         kernel = (1, 1) if found is None else found.kernel
         matches = self._products(words[first : first + len(sums)], words, weight, kernel, sums)
-        limit = 1 << (self.sum_bits - 1)
-        return {"matches": matches, "sum_overflows": int(np.count_nonzero((sums < -limit) | (sums >= limit)))}
+        return {"matches": matches, "sum_overflows": self.overflows(sums)}
 
     def _products(
         self,
@@ -147,26 +183,11 @@ class SpikeSim(Accelerator):
         _, matches = product(words, group, cells, adc.span(config.full_scale, largest), top, sums)
         return matches
 
-    def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One bit for each neuron and timestep."""
-        return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
-
     def findings(self, trace: Trace) -> Mapping[str, Any]:
-        """What lossy converters do to the network: accuracy on the trace's images, and that of the exact network.
-
-        ``agreement`` is the share of images whose class is the exact network's; accuracies need the images' labels.
-        """
-        last = trace.operations[-1]
-        if self.exact or last.op != "linear" or last.neuron is not None or not trace.stored(last.output):
+        """What lossy converters do to the network."""
+        if self.exact or not reads_out(trace):
             return {} if self.exact else {"exact": False}
-        exact = _classes(trace.tensor(last.output))
-        lossy = _classes(self._network(trace)[last.output])
-        found: dict[str, Any] = {"exact": False, "agreement": float((lossy == exact).mean())}
-        labels = trace.provenance.get("details", {}).get("labels")
-        if isinstance(labels, list) and len(labels) == trace.images:
-            found["accuracy"] = float((lossy == np.array(labels)).mean())
-            found["exact_accuracy"] = float((exact == np.array(labels)).mean())
-        return found
+        return {"exact": False, **accuracies(trace, self._network(trace)[trace.operations[-1].output])}
 
     def _network(self, trace: Trace) -> dict[str, NDArray[Any]]:
         """All tensors of the network as this machine makes them, each layer reading those of the layers before it."""
@@ -195,11 +216,9 @@ class SpikeSim(Accelerator):
         currents = sums.reshape(operation.images, -1, operation.n, len(spikes)).transpose(3, 0, 2, 1)
         return np.ascontiguousarray(currents).reshape(len(spikes), operation.images, *operation.output_shape)
 
-    # When it does so.
-
     def refuses(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip; weights that the cells cannot hold."""
-        problems = chip.misfits(self.config, stages_of(trace, self.layers(trace)))
+        problems = list(super().refuses(trace))
         lowest = -(1 << (self.config.pe.weight_bits - 1))
         if self.config.array.signed == "difference":
             full = [layer.name for layer in self.layers(trace) if np.any(layer.weight == lowest)]
@@ -210,187 +229,6 @@ class SpikeSim(Accelerator):
                 )
         return problems
 
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
-        """A chip with this layer alone."""
-        return self._programmed(chip.lay_out(self.config, [alone(layer)], [layer]))
-
-    def _programmed(self, built: chip.Built) -> Program:
-        wiring = built.wiring
-        state = np.zeros((len(wiring.agents), agents.STATE), np.int64)
-        state[:, agents.BEGAN] = agents.NOT_ASKED
-        kinds = np.array([agent[agents.KIND] for agent in wiring.agents])
-        first = int(np.flatnonzero(kinds == agents.CONVERTER)[0])
-        return Program(
-            built.spec, wiring.operands(), wiring.topology(), state, (Unit("adc", first, 1, self.config.tiles),)
-        )
-
-    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
-        """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
-        return self._run([alone(layer)], [layer], engine, verify, record, None)[0]
-
-    def run_layers(
-        self,
-        trace: Trace,
-        operations: Sequence[Operation],
-        engine: EngineName,
-        *,
-        verify: bool,
-        record: bool,
-        progress: Progress | None = None,
-    ) -> Iterator[LayerResult]:
-        """All layers at once, in one simulation."""
-        layers = [layer_of(trace, operation) for operation in operations]
-        yield from self._run(stages_of(trace, operations), layers, engine, verify, record, progress)
-
-    def _run(
-        self,
-        stages: Sequence[Stage],
-        layers: Sequence[Layer],
-        engine: EngineName,
-        verify: bool,
-        record: bool,
-        progress: Progress | None,
-    ) -> list[LayerResult]:
-        problems = chip.misfits(self.config, stages)
-        if problems:
-            raise UsageError(problems)
-        computed = []
-        for done, layer in enumerate(layers):
-            if progress:
-                progress(layer.name, done, len(layers))
-            computed.append(self.compute(layer, verify))
-        built = chip.lay_out(self.config, stages, layers)
-        program = self._programmed(built)
-        working = np.array(built.wiring.stages)
-        counts = np.zeros((len(working), self.actions), np.int64)
-        for number, one in enumerate(computed):
-            # The agents know no weights: what is multiplied is known from the function.
-            counts[np.flatnonzero(working == number)[0], agents.MATCHES] = one.events.pop("matches")
-        outcome = self._simulate(engine, program, counts, record, len(stages))
-        spans = [chip.span(program.state, np.flatnonzero(working == number)) for number in range(len(stages))]
-        # The run's cycles, shared out to the layers that overlap in proportion to their own.
-        shared = np.cumsum([span.cycles for span in spans])
-        shared = np.diff(shared * outcome.cycles // shared[-1], prepend=0)
-        return [
-            self._cut(number, layers[number], computed[number], built, outcome, span, int(shared[number]))
-            for number, span in enumerate(spans)
-        ]
-
-    def _cut(
-        self,
-        number: int,
-        layer: Layer,
-        computed: Computed,
-        built: chip.Built,
-        outcome: Outcome,
-        span: chip.Span,
-        elapsed: int,
-    ) -> LayerResult:
-        """What one layer had of the run: from its first to its last event, with its own agents and tensors."""
-        stage, own, cycles = built.stages[number], span.agents, span.cycles
-        kinds = np.array([built.wiring.agents[agent][agents.KIND] for agent in own])
-        config, mapping, memory = self.config, built.mappings[number], self.config.memory
-        counts = outcome.counts[own].sum(0)
-        traffic = outcome.traffic[number * len(self.tensors) :][: len(self.tensors)]
-        times = outcome.times[own]
-        times[:, STALL] -= span.begin  # every agent waited for the layer's first event in its first operation
-        times[:, IDLE] = cycles - times[:, BUSY] - times[:, STALL]
-        busy = times[kinds == agents.CONVERTER, BUSY]
-        completions = outcome.completions[np.isin(outcome.completions[:, 0], own)] - (0, span.begin)
-        return LayerResult(
-            layer=layer.name,
-            op=layer.op,
-            m=layer.m,
-            n=layer.n,
-            k=layer.k,
-            timesteps=layer.timesteps,
-            cycles=cycles,
-            compute_cycles=int(busy.max()),
-            stall_cycles=cycles - int(busy.max()),
-            utilization=float(busy.sum() / (cycles * config.tiles)),
-            matches=self.matches(counts),
-            actions={
-                **self.count_actions(layer, counts, computed.events),
-                ("membrane_sram", "read"): int(traffic[:, op.SRAM_READS].sum()),
-                ("membrane_sram", "write"): int(traffic[:, op.SRAM_WRITES].sum()),
-                ("dram", "read_bits"): int(traffic[:, op.DRAM_READ_LINES].sum()) * memory.cache.line_bytes * 8,
-                ("dram", "write_bits"): int(traffic[:, op.DRAM_WRITE_LINES].sum()) * memory.cache.line_bytes * 8,
-            },
-            traffic=traffic_rows(self.tensors, traffic, memory.cache.line_bytes),
-            units=tuple(_units(kinds, times, built.tiles[number], tuple(UNITS))),
-            lower_bound_cycles=chip.conversion_cycles(config, stage, mapping, layer),
-            compulsory_read_bytes=0 if memory.ideal else chip.input_bytes(stage),
-            mismatches=computed.mismatches,
-            engine_wall_s=outcome.wall_s * elapsed / outcome.cycles,
-            events={
-                **computed.events,
-                "tiles": len(mapping.shares),
-                "pes": mapping.pes_used(),
-                "programmed_cells": layer.k * layer.n * config.columns_per_weight,
-                "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
-            },
-            completions=completions if len(outcome.completions) else None,
-            agents={
-                int(agent): f"{layer.name} {unit.unit} {unit.instance}"
-                for kind in UNITS
-                for agent, unit in zip(
-                    own[kinds == kind], _units(kinds, times, built.tiles[number], (kind,)), strict=True
-                )
-            },
-            elapsed_cycles=elapsed,
-            start_cycle=span.begin,
-        )
-
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
-    ) -> dict[tuple[str, str], int]:
-        """Everything but the memories; every conversion is shifted and added."""
-        return {
-            ("array", "read"): int(counts[agents.READS]),
-            ("adc", "convert"): int(counts[agents.CONVERSIONS]),
-            ("shift_add", "add"): int(counts[agents.CONVERSIONS]),
-            ("temp_buffer", "access"): int(counts[agents.WINDOWS]),
-            ("tile_buffer", "read"): int(counts[agents.WINDOWS]),
-            ("tile_buffer", "write"): int(counts[agents.BUFFER_WRITES]),
-            ("h_tree", "transfer"): int(counts[agents.TREE_WORDS]),
-            ("lif", "update"): int(counts[agents.UPDATES]),
-            ("lif", "add"): int(counts[agents.JOINED]),
-            ("router", "flit"): int(counts[agents.FLIT_HOPS]),
-        }
-
-    def matches(self, counts: NDArray[np.int64]) -> int:
-        """Pairs of a spike and a non-zero weight."""
-        return int(counts[agents.MATCHES])
-
-    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
-        """The conversions of the layer's busiest tile."""
-        stage = alone(layer)
-        return chip.conversion_cycles(self.config, stage, chip.map_layer(self.config, stage), layer)
-
-    def compulsory_bytes(self, layer: Layer, program: Program) -> int:
-        """The layer's input, where no other layer makes it."""
-        return chip.input_bytes(alone(layer))
-
-
-UNITS = {
-    agents.CONVERTER: "adc", agents.DRIVER: "array", agents.ADDER: "h_tree", agents.NEURON: "neuron",
-    agents.MOVER: "mover", agents.HOP: "link",
-}  # fmt: skip
-"""What the agents of a kind are called in ``units.csv``."""
-
-
-def _units(
-    kinds: NDArray[np.int64], times: NDArray[np.int64], tiles: Sequence[int], wanted: tuple[int, ...]
-) -> Iterator[UnitTime]:
-    """Where the cycles of a layer's units of the ``wanted`` kinds went; those of a tile have the number of its node."""
-    for kind in wanted:
-        name = UNITS[kind]
-        rows = times[kinds == kind]
-        # Tiles were wired from the last to the first.
-        numbers = tiles[::-1] if kind in (agents.CONVERTER, agents.DRIVER, agents.ADDER) else range(len(rows))
-        for instance, row in zip(numbers, rows.tolist(), strict=True):
-            yield UnitTime(name, instance, row[BUSY], row[STALL], row[IDLE])
-
 
 def _rows(operation: Operation, spikes: NDArray[np.bool_]) -> NDArray[np.uint16]:
     """Spikes [T, I, ...] as the rows of packed words [M, K] of a layer."""
@@ -398,9 +236,3 @@ def _rows(operation: Operation, spikes: NDArray[np.bool_]) -> NDArray[np.uint16]
     if operation.op == "conv2d":
         return packed_time.unroll(words, operation.kernel, operation.stride, operation.padding)
     return words.reshape(-1, operation.k)
-
-
-def _classes(logits: NDArray[Any]) -> NDArray[np.int64]:
-    """The class of each image by logits [T, I, classes], added over time."""
-    classes: NDArray[np.int64] = logits.sum(0).argmax(1)
-    return classes

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from archsim.accelerators.base import layer_of
 from archsim.cost import area_rows, load_table, price_rows
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
 from tests.machines import LABELS, ROOT, ann, barrier_cycles, chunk_matches, mlp, same, simulate
+from tests.small_traces import attention, contents
 
 SNN = ROOT / "hwconfigs" / "sparten_snn.yaml"
 ANN = ROOT / "hwconfigs" / "sparten.yaml"
@@ -156,3 +158,29 @@ def test_wider_accumulators_cost_more(hardware):
         {row.unit: row.area_mm2 for row in area_rows(m.inventory(), load_table(m.cost_table))}["pe"] for m in machines
     ]
     assert areas[1] - areas[0] == pytest.approx(16 * 0.0004, rel=1e-4)
+
+
+def test_a_network_with_requantisers_is_verified_where_activations_have_no_sign():
+    """Of one head of attention the layers that read pixels and what a ReLU leaves run; five bits an output word."""
+    trace = attention()
+    machine = load_accelerator(ANN)
+    assert machine.problems(trace) == []
+    assert [operation.name for operation in machine.layers(trace)] == ["patches", "fc"]
+    found = simulate(trace, hardware=ANN)
+    assert [result.mismatches for result in found] == [0, 0]
+    assert machine.leaves_out(trace, trace.operation("query")).startswith("query reads integers from -")
+    assert machine.leaves_out(trace, trace.operation("shares")) == "shares has no weights"
+    narrow = layer_of(trace, trace.operation("hidden"))
+    assert (narrow.output_bits, narrow.word_bits, narrow.writes_sums) == (5, 8, False)
+    three = np.full(narrow.m, 3)
+    assert (machine.output_bytes(narrow, three, three) == 1 + 4 + 2).all()  # bitmask of 5, pointer, 15 bits
+    assert load_accelerator(SNN).problems(trace)[0].startswith("no layer to simulate: patches reads integers")
+
+
+def test_a_wrong_requantised_output_is_found():
+    trace = attention()
+    tensors = contents(trace)
+    tensors["patches.out"] = tensors["patches.out"].copy()
+    tensors["patches.out"][0, 0, 1, 2, 1] += 1
+    wrong = Trace(network="x", timesteps=1, operations=trace.operations, tensors=tensors, provenance=LABELS)
+    assert simulate(wrong.select(layers=["patches"]), hardware=ANN)[0].mismatches == 1

@@ -236,7 +236,7 @@ def test_a_residual_network_is_understood():
     chip = machine()
     a, b, c, short, d, fc = stages_of(trace, chip.layers(trace))
     assert [source for source, _ in short.joins] == [2]
-    assert (c.fires, c.joined, short.fires, short.leaves, fc.leaves, fc.fires) == (
+    assert (c.fires, c.kept, short.fires, short.leaves, fc.leaves, fc.fires) == (
         False,
         True,
         True,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from archsim.errors import TraceError
 from archsim.trace import load_trace, save_trace
 from tests.bad_traces import FAULTS, Raw, bad_trace, good_trace, write
-from tests.small_traces import every_kind
+from tests.small_traces import attention, every_kind
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,10 @@ def test_the_hash_is_the_one_specified(good):
     assert json.loads(Raw(good).sealed())["sha256"] == load_trace(good).sha256
 
 
-def test_the_trace_of_every_kind_loads(tmp_path):
-    save_trace(every_kind(), tmp_path / "kinds.npz")
-    assert json.loads(Raw(tmp_path / "kinds.npz").sealed())["sha256"] == load_trace(tmp_path / "kinds.npz").sha256
+@pytest.mark.parametrize("make", [every_kind, attention])
+def test_other_good_traces_load(make, tmp_path):
+    save_trace(make(), tmp_path / "other.npz")
+    assert json.loads(Raw(tmp_path / "other.npz").sealed())["sha256"] == load_trace(tmp_path / "other.npz").sha256
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from archsim.trace import schema
+from archsim.trace import check_trace, schema
 from archsim.trace.graph import resolve
-from tests.small_traces import every_operation
+from tests.small_traces import attention, every_operation
 
 
 @pytest.fixture
@@ -60,3 +60,20 @@ def test_many_large_tensors(record):
         record["operations"].append({"name": name, "op": "concat", "inputs": [name], "output": f"{name}.out"})
     record["images"] = 32
     assert "bytes in all; allowed: at most 2,147,483,648" in problems(record)
+
+
+def test_operations_without_spikes_read_integers(record):
+    for op, more in (("softmax", {}), ("layer_norm", {"requantiser": {"shift": 1, "bits": 8, "signed": True}})):
+        record["operations"].append({"name": op, "op": op, "inputs": ["left.out"], "output": f"{op}.out", **more})
+        assert f"{op} reads integers, got 'left.out'; allowed: 'int'" in problems(record)
+
+
+def test_image_sets_belong_to_a_whole_network():
+    """A choice of images keeps them, as they are no part of the run; a choice of layers has none."""
+    trace = attention()
+    assert trace.select(images=[1]).evaluation.labels.tolist() == trace.evaluation.labels.tolist()
+    assert trace.select(images=[1]).constants == ("positions",)
+    part = trace.select(layers=["scores", "mix"])
+    assert part.calibration is None
+    assert part.evaluation is None
+    assert [check.mismatches for check in check_trace(part)] == [0, 0]

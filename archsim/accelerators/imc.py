@@ -1,0 +1,364 @@
+"""imc: networks with and without spikes, transformers among them, on analog crossbar arrays, all layers at once.
+
+Agents, mapping and network are those of :mod:`archsim.accelerators.crossbar_chip`; arrays and converters, with all that
+they do to a product, those of :mod:`archsim.hardware.analog.product`. A conversion is that of a pair of columns, or of
+a column and its reference.
+
+Inputs are spikes, or integers whose bits are driven one after the other, ``analog.driver_bits`` at a time: a position
+takes b = ceil(input bits / driver bits) rounds of read, conversion and shift-add, which overlap if ``pe.in_flight``
+lets them. Where all three take t cycles, a position takes t (b + 3 - 1): PUMA's formula
+(:mod:`archsim.hardware.analog.timing`). A conversion takes ``timing.conversion_cycles``, or with ``sar`` a cycle a bit
+and one to sample.
+
+A product of two matrices (``matmul``) has the second one in arrays of its own. A *writer* of every tile waits for its
+rows, then writes row after row of the arrays, a part of which every column block holds:
+
+    cycles of a row = ceil(column blocks / write.arrays) x ceil(pulses x pulse_ns x clock)
+
+With K, whose elements stand in columns (contraction over channels), all of it must have come before the first row is
+written; rows of V (contraction over tokens) are written as they come. The product begins when the matrix is written,
+and the next image's is not written before the last read of this one's. Every write wears the cells.
+
+What arrays do not compute, digital units of the neuron modules do, row by row of a map of width W and C channels, on
+``digital.lanes`` lanes that work on one value a cycle:
+
+    add         ceil(C W / lanes)                                     sum, and requantisation behind it
+    softmax     W (3 ceil(C / lanes) + divide_cycles)                 largest; exponentials, their sum; shares
+    layer_norm  W (3 ceil(C / lanes) + root_cycles + divide_cycles)   sum; squares; scaled deviations
+
+Sums of arrays are requantised in the neuron modules, as neurons are updated: ceil(outputs / lanes) x neuron.cycles.
+
+Sources are in the hardware files, what differs from published machines in ``DEVIATIONS.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from archsim.accelerators import crossbar_agents as agents
+from archsim.accelerators import crossbar_chip as chip
+from archsim.accelerators.base import WEIGHTED, Computed, FeatureMap, Layer, MachineConfig, layer_of
+from archsim.accelerators.crossbar_machine import CrossbarMachine
+from archsim.accelerators.pipeline import Kind, Stage, value_bits
+from archsim.compress import bitmask, packed_time
+from archsim.hardware.analog.product import ProductConfig
+from archsim.hardware.inventory import Component, ram
+from archsim.hardware.loading import Block, CrossFieldError
+from archsim.trace import Operation, Trace
+from archsim.trace.resimulation import resimulate
+
+MAX_INPUT_BITS = 16
+"""Of an input of an array: words are stored in 16 bits."""
+Parameters = dict[str, int | float | str]
+
+
+class TimingBlock(Block):
+    """How long a read takes."""
+
+    drive_cycles: int = Field(ge=0, le=10_000, description="cycles to drive the rows")
+    settle_cycles: int = Field(ge=1, le=10_000, description="cycles until the columns' currents are held")
+    conversion_cycles: int | Literal["sar"] = Field(
+        description="cycles of a conversion; sar: a cycle a bit of the converter and one to sample"
+    )
+
+
+class WriteBlock(Block):
+    """Drivers that write matrices into arrays at run time."""
+
+    arrays: int = Field(ge=1, le=4096, description="arrays of a tile in which a row is written at once")
+
+
+class DigitalBlock(Block):
+    """Digital units of the neuron modules: softmax, layer norm, sums that are requantised."""
+
+    lanes: int = Field(ge=1, le=4096, description="values that a unit works on at once")
+    divide_cycles: int = Field(ge=0, le=1024, description="cycles until the first quotient is there")
+    root_cycles: int = Field(ge=0, le=1024, description="cycles of a square root")
+    row_buffer: int = Field(ge=1, le=64, description="rows of each of its inputs that a unit has room for")
+
+
+class ImcConfig(chip.ChipConfig):
+    """A chip of analog crossbar arrays."""
+
+    accelerator: Literal["imc"] = Field(description="which machine this file describes")
+    analog: ProductConfig = Field(description="arrays and converters")
+    timing: TimingBlock = Field(description="how long a read takes")
+    write: WriteBlock = Field(description="drivers that write matrices at run time")
+    digital: DigitalBlock = Field(description="digital units of the neuron modules")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        problems = self.module_problems()
+        if not self.analog.weights_per_array(self.pe.weight_bits):
+            problems["analog.columns"] = f"must hold a weight of {self.pe.weight_bits} bits"
+        cycles = self.timing.conversion_cycles
+        if cycles != "sar" and not 1 <= cycles <= 10_000:
+            problems["timing.conversion_cycles"] = "must be 1 to 10000, or 'sar'"
+        if problems:
+            raise CrossFieldError(problems)
+        return self
+
+    @property
+    def adc_bits(self) -> int:
+        """Bits of a converter; a lossless one has a code for every sum that can be."""
+        analog = self.analog
+        if analog.adc.bits != "lossless":
+            return analog.adc.bits
+        most = analog.rows * ((1 << analog.driver_bits) - 1) * ((1 << analog.cells.device.bits) - 1)
+        return (2 * most if analog.signed == "differential" else most).bit_length()
+
+    def arrays(self, kind: Kind) -> chip.Arrays:
+        """A conversion a slice; a weight has two cells a slice, or one and its share of the references."""
+        analog, cycles = self.analog, self.timing.conversion_cycles
+        slices = analog.slices(self.pe.weight_bits)
+        return chip.Arrays(
+            rows=analog.rows,
+            outputs=analog.weights_per_array(self.pe.weight_bits),
+            conversions=slices,
+            cells=slices * (2 if analog.signed == "differential" else 1),
+            shared=analog.adc.columns,
+            conversion_cycles=self.adc_bits + 1 if cycles == "sar" else cycles,
+            driver_bits=analog.driver_bits,
+            joined=False,
+        )
+
+    @property
+    def read_cycles(self) -> int:
+        """Cycles to drive rows and to let columns settle."""
+        return self.timing.drive_cycles + self.timing.settle_cycles
+
+    @property
+    def settle_s(self) -> float:
+        """Time in which cells conduct in a read."""
+        return self.timing.settle_cycles / (self.clock_mhz * 1e6)
+
+    def write_cycles(self, arrays: int) -> int:
+        """As many arrays at a time as there are drivers, all pulses one after the other."""
+        pulses = self.analog.cells.device.write_ns(1)
+        return -(-arrays // self.write.arrays) * math.ceil(pulses * self.clock_mhz / 1000)
+
+    def digital_cycles(self, stage: Stage) -> int:
+        """The equations of the module."""
+        unit = self.digital
+        if stage.kind == "add":
+            return -(-stage.outputs * stage.out_width // unit.lanes)
+        root = unit.root_cycles if stage.kind == "layer_norm" else 0
+        return stage.out_width * (3 * -(-stage.outputs // unit.lanes) + root + unit.divide_cycles)
+
+    @property
+    def digital_rows(self) -> int:
+        """Rows of each of its inputs that a digital unit has room for."""
+        return self.digital.row_buffer
+
+
+class Imc(CrossbarMachine):
+    """Analog crossbar arrays for CNNs, spiking networks and transformers, with what devices and circuits do to them."""
+
+    name: ClassVar[str] = "imc"
+    Config: ClassVar[type[MachineConfig]] = ImcConfig
+    config: ImcConfig
+
+    @property
+    def exact(self) -> bool:
+        """Whether cells, wires and converters lose nothing."""
+        return self.config.analog.exact
+
+    def inventory(self) -> Sequence[Component]:
+        """Tiles with all that is in them, neuron modules, the network."""
+        config, memory = self.config, self.config.memory.cache
+        analog, device, tile = config.analog, config.analog.cells.device, config.tile
+        arrays = config.tiles * tile.pes * config.pe.arrays
+        conversions = analog.weights_per_array(config.pe.weight_bits) * analog.slices(config.pe.weight_bits)
+        converters = arrays * -(-conversions // analog.adc.columns)
+        middle = (device.g_on + device.g_off) / 2
+        cells: Parameters = {
+            "block": f"{device.kind}_array", "rows": analog.rows, "columns": analog.columns,
+            "cell_read_pj": device.read.voltage_v**2 * middle * config.settle_s * 1e12,
+        }  # fmt: skip
+        pulse = device.write
+        writers: Parameters = {
+            "block": "write_driver", "columns": analog.columns,
+            "pulse_pj": pulse.voltage_v**2 * middle * pulse.pulse_ns * 1e3,
+        }  # fmt: skip
+        size: Parameters = {
+            "capacity_bytes": memory.size_kib * 1024 // memory.banks, "width_bits": memory.width_bits, "ports": "1rw",
+            "access_cycles": memory.access_cycles,
+        }  # fmt: skip
+        lanes = config.neuron.modules * config.neuron.lanes
+        return (
+            Component("array", "logic", arrays, cells),
+            Component("row_driver", "logic", arrays * analog.rows, {"block": "row_driver"}),
+            Component("write_driver", "logic", config.tiles * config.write.arrays, writers),
+            Component("adc", "adc", converters, {"adc_bits": config.adc_bits}),
+            Component("shift_add", "logic", converters, {"block": "shift_add"}),
+            ram("tile_buffer", config.tiles, -(-tile.buffer_bits // 8), tile.buffer_width_bits),
+            Component("h_tree", "logic", config.tiles * (config.pe.arrays * tile.pes), {"block": "adder"}),
+            Component("lif", "logic", lanes, {"block": "lif", "membrane_bits": config.neuron.membrane_bits}),
+            Component("digital", "logic", config.neuron.modules * config.digital.lanes, {"block": "digital_lane"}),
+            Component("membrane_sram", "sram", memory.banks, size),
+            Component("router", "router", config.noc.rows * config.noc.columns, {"flit_bits": config.noc.flit_bits}),
+            Component("dram", "dram", 1, {}),
+        )
+
+    # What it runs.
+
+    def simulates(self, trace: Trace, operation: Operation) -> bool:
+        """Layers with weights that read spikes or, without neurons, integers; products of matrices of integers; what
+        digital units compute. The direct encoder of a spiking network runs elsewhere, as for all machines."""
+        kinds = {trace.kind(name) for name in operation.inputs}
+        if operation.op in WEIGHTED:
+            return kinds == {"spike"} or (kinds == {"int"} and operation.neuron is None and trace.timesteps == 1)
+        if kinds != {"int"} or trace.timesteps > 1:
+            return False
+        if operation.op in ("matmul", "add"):
+            return operation.requantiser is not None
+        return operation.op in ("softmax", "layer_norm")
+
+    def leaves_out(self, trace: Trace, operation: Operation) -> str:
+        """Why ``operation`` is not simulated."""
+        if operation.op in WEIGHTED or operation.op in ("pool", "concat"):
+            return super().leaves_out(trace, operation)
+        return f"{operation.name}: {self.name} computes {operation.op} of integers with a requantiser only"
+
+    def refuses(self, trace: Trace) -> Sequence[str]:
+        """A network that does not fit the chip; weights that cells, inputs that drivers cannot take."""
+        problems = list(super().refuses(trace))
+        analog, lowest = self.config.analog, -(1 << (self.config.pe.weight_bits - 1))
+        layers = self.layers(trace)
+        if analog.signed == "differential":
+            full = [layer.name for layer in layers if layer.op in WEIGHTED and np.any(layer.weight == lowest)]
+            if full:
+                problems.append(
+                    f"analog.signed: differential holds weights from {lowest + 1} on, {', '.join(full)} has {lowest}; "
+                    "allowed: offset_column"
+                )
+        signed = [layer.name for layer in layers if on_arrays(layer) and _signed(trace, layer)]
+        if signed and analog.driver_bits > 1:
+            problems.append(
+                f"analog.driver_bits: inputs below zero are driven bit by bit, {', '.join(signed)} has some, got "
+                f"{analog.driver_bits}; allowed: 1"
+            )
+        for path, most, place in (("analog", MAX_INPUT_BITS, 0), ("pe.weight_bits", self.config.pe.weight_bits, 1)):
+            read = {
+                op.name: value_bits(trace, op.inputs[place])
+                for op in layers
+                if len(op.inputs) > place and on_arrays(op)
+            }
+            wide = [f"{name} {bits}" for name, bits in read.items() if bits > most]
+            if wide:
+                what = ("inputs of arrays", "matrices that are written")[place]
+                problems.append(f"{path}: {what} have at most {most} bits, got {', '.join(wide)}")
+        return problems
+
+    def layer(self, trace: Trace, operation: Operation) -> Layer:
+        """Layers with weights as all machines get them; else the inputs, and no weights."""
+        if operation.op in WEIGHTED:
+            return layer_of(trace, operation)
+        words, feature_map = np.zeros((operation.m, operation.k), np.uint16), None
+        if operation.op == "matmul":
+            stored = trace.tensor(operation.inputs[0])
+            maps = stored.reshape(stored.shape[-4:]).astype(np.uint16)
+            feature_map = FeatureMap(maps, (1, 1), (1, 1), (0, 0))
+            words = packed_time.unroll(maps, (1, 1), (1, 1), (0, 0))
+        return Layer(
+            name=operation.name,
+            op=operation.op,
+            m=operation.m,
+            n=operation.n,
+            k=operation.k,
+            timesteps=1,
+            operand="int",
+            word_bits=value_bits(trace, operation.inputs[0]),
+            inputs=packed_time.encode(words),
+            weights=bitmask.encode(np.zeros((operation.n, operation.k), np.int8)),
+            bias=np.zeros(operation.n, np.int64),
+            neuron=None,
+            expected=None,
+            feature_map=feature_map,
+            requantiser=operation.requantiser,
+        )
+
+    # What it computes.
+
+    def computed(self, trace: Trace, operation: Operation, layer: Layer, verify: bool) -> Computed:
+        """Digital units compute exactly, and so do arrays without any effect."""
+        if operation.op in WEIGHTED:
+            return self.compute(layer, verify)
+        mismatches = resimulate(trace, operation)[1] if verify else None
+        matches = _written_matches(trace, operation) if operation.op == "matmul" else 0
+        return Computed(np.zeros(0, np.int64), mismatches, {"matches": matches, "sum_overflows": 0})
+
+    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+        """Column sums, array by array, as the converters see them, shifted and added; counts sums wider than a word of
+        the network."""
+        words = packed_time.decode(layer.inputs, layer.k)[first : first + len(sums)]
+        weight = bitmask.decode(layer.weights, layer.k).astype(np.float64).T
+        matches = 0
+        for t in range(sums.shape[2]):
+            values = (words >> t & 1) if layer.operand == "spike" else words.astype(np.int16)
+            sums[:, :, t] = np.rint(values.astype(np.float64) @ weight)
+            matches += _matches(values, weight)
+        return {"matches": matches, "sum_overflows": self.overflows(sums)}
+
+    def count_actions(
+        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """Everything but the memories; every conversion is shifted and added."""
+        pulses = self.config.analog.cells.device.write.pulses
+        return {
+            ("array", "row_read"): int(counts[agents.ROW_READS]),
+            ("row_driver", "drive"): int(counts[agents.ROW_READS]),
+            ("write_driver", "pulse"): int(counts[agents.CELL_WRITES]) * pulses,
+            ("adc", "convert"): int(counts[agents.CONVERSIONS]),
+            ("shift_add", "add"): int(counts[agents.CONVERSIONS]),
+            ("tile_buffer", "read"): int(counts[agents.FETCHES]),
+            ("tile_buffer", "write"): int(counts[agents.BUFFER_WRITES]),
+            ("h_tree", "add"): int(counts[agents.TREE_WORDS]),
+            ("lif", "update"): int(counts[agents.UPDATES]),
+            ("lif", "add"): int(counts[agents.JOINED]),
+            ("lif", "requantise"): int(counts[agents.SCALED]),
+            ("digital", "softmax"): int(counts[agents.SOFTMAX]),
+            ("digital", "layer_norm"): int(counts[agents.NORMALISED]),
+            ("digital", "add"): int(counts[agents.ADDED]),
+            ("router", "flit"): int(counts[agents.FLIT_HOPS]),
+        }
+
+    def findings(self, trace: Trace) -> Mapping[str, Any]:
+        """What decides results, how long cells last, and what arrays do to the network's accuracy."""
+        return self.config.analog.findings()
+
+
+def on_arrays(operation: Operation) -> bool:
+    """Whether crossbar arrays compute it."""
+    return operation.op in (*WEIGHTED, "matmul")
+
+
+def _signed(trace: Trace, operation: Operation) -> bool:
+    """Whether an operation's streamed inputs are below zero."""
+    name = operation.inputs[0]
+    return trace.kind(name) == "int" and int(trace.tensor(name).min()) < 0
+
+
+def _matches(values: NDArray[Any], weight: NDArray[Any]) -> int:
+    """Pairs of a non-zero input of ``values`` [m, k] and a non-zero weight of [k, n]."""
+    return int(np.count_nonzero(values, axis=0) @ np.count_nonzero(weight, axis=1))
+
+
+def _written_matches(trace: Trace, operation: Operation) -> int:
+    """Pairs of non-zero elements that a product of matrices multiplies, in all images."""
+    first, second = (_matrices(trace.tensor(name)) for name in operation.inputs)
+    if operation.transpose:
+        second = second.transpose(0, 2, 1)
+    return sum(_matches(one, other) for one, other in zip(first, second, strict=True))
+
+
+def _matrices(stored: NDArray[Any]) -> NDArray[Any]:
+    """Maps [I, C, H, W], with or without a time axis of one step, as matrices [I, positions, C]."""
+    maps = stored.reshape(stored.shape[-4:])
+    return maps.reshape(*maps.shape[:2], -1).transpose(0, 2, 1)
