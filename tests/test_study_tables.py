@@ -273,6 +273,14 @@ def test_the_readme_says_what_the_tables_say(study):
     assert [masked(text) for text in said] == [masked(text) for text in in_readme()]
 
 
+def test_the_readme_has_the_numbers_of_operations_and_of_the_old_tool(study):
+    """All but the numbers of archsim's runs, which are made up here."""
+    runs = re.compile(r"SATA [\d.]+ \([\d.]+ with skipping\), SpikeSim [\d.]+")
+    (said,) = study.sentences.sentences({"works": filled(study.works.works())})
+    assert runs.search(said)
+    assert runs.sub("#", said) == runs.sub("#", in_readme()[0])
+
+
 def test_the_readme_has_the_numbers_of_the_trained_network(study, tmp_path):
     measured = [study.bottlenecks.lif(), study.bottlenecks.training()]
     results = {}
