@@ -1,11 +1,13 @@
 """How fast is the engine? Ratios within one run, so that they mean the same on every computer.
 
-    python benchmarks/engine.py [HW] [TRACE] [--images N] [--reference-layer NAME] [-o CSV]
+    python benchmarks/engine.py [HW ...] [--trace TRACE] [--images N] [--reference-layer NAME] [-o CSV]
 
-* engine seconds of the whole trace, best of three, warm; joins (pairs of 128-bit chunks) per second;
+A row for each machine, by default LoAS, SATA, its training and SpikeSim:
+
+* engine seconds of the whole trace, best of three, warm; joins (pairs of 128-bit chunks of LoAS) per second;
 * the compiled against the reference engine, on one small layer, whose cycles must be equal;
 * the counting floor: one compiled loop that ANDs and counts the same chunk pairs and keeps one serial recurrence;
-* peak memory, and the seconds of a first run ever, with an empty kernel cache, in another process.
+* seconds of a first run ever, with an empty kernel cache, in another process; seconds and peak memory of the next.
 """
 
 from __future__ import annotations
@@ -13,21 +15,22 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from archsim.accelerators.base import layer_of
+from archsim.accelerators.base import Accelerator, EngineName, Layer, layer_of
 from archsim.compress.bitmask import popcount
 from archsim.jit import kernel
 from archsim.simulate import load_accelerator
-from archsim.trace import load_trace
+from archsim.trace import Trace, load_trace
 
 ROOT = Path(__file__).parent.parent
+MACHINES = ("loas", "sata", "sata_training", "spikesim")
 
 
 @kernel
@@ -44,65 +47,86 @@ def floor(a: Any, b: Any, overhead: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("hardware", nargs="?", type=Path, default=ROOT / "hwconfigs" / "loas.yaml")
-    parser.add_argument("trace", nargs="?", type=Path, default=ROOT / "workloads" / "vgg16_dual_sparse.npz")
+    parser.add_argument(
+        "hardware", nargs="*", type=Path, default=[ROOT / "hwconfigs" / f"{name}.yaml" for name in MACHINES]
+    )
+    parser.add_argument("--trace", type=Path, default=ROOT / "workloads" / "vgg16_dual_sparse.npz")
     parser.add_argument("--images", type=int, default=1, help="images of the trace to run; the paper's batch is 1")
     parser.add_argument("--reference-layer", default="fc")
     parser.add_argument("-o", "--output", type=Path, help="also write the table as CSV")
     arguments = parser.parse_args()
-
-    machine = load_accelerator(arguments.hardware)
     trace = load_trace(arguments.trace).select(images=range(arguments.images))
-    layers = [layer_of(trace, operation) for operation in machine.layers(trace)]
-    joins = sum(layer.m * layer.n * (layer.inputs.mask.shape[1] // 2) for layer in layers)
-    engine_s, floor_s = [], []
-    machine.run_layer(layers[-1], "compiled", verify=True, record=False)
-    floor(layers[-1].inputs.mask, layers[-1].weights.mask, 2)
-    for _ in range(3):
-        results = [machine.run_layer(layer, "compiled", verify=True, record=False) for layer in layers]
-        engine_s.append(sum(result.engine_wall_s for result in results))
-        started = perf_counter()
-        for layer in layers:
-            floor(layer.inputs.mask, layer.weights.mask, 2)
-        floor_s.append(perf_counter() - started)
-
-    small = next(layer for layer in layers if layer.name == arguments.reference_layer)
-    fast, slow = (machine.run_layer(small, engine, verify=True, record=False) for engine in ("compiled", "reference"))
-    if fast.cycles != slow.cycles:
-        raise SystemExit(f"the engines disagree on {small.name}: {fast.cycles} and {slow.cycles} cycles")
-
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "archsim", "run", str(arguments.hardware), str(arguments.trace)]
-        started = perf_counter()
-        subprocess.run(
-            [*command, "-o", f"{folder}/result"],
-            check=True, capture_output=True, cwd=folder, env={**os.environ, "NUMBA_CACHE_DIR": f"{folder}/cache"},
-        )  # fmt: skip
-        cold_s = perf_counter() - started
-        started = perf_counter()
-        subprocess.run(
-            [*command, "-o", f"{folder}/again"],
-            check=True, capture_output=True, cwd=folder, env={**os.environ, "NUMBA_CACHE_DIR": f"{folder}/cache"},
-        )  # fmt: skip
-        warm_s = perf_counter() - started
-
-    rows = [
-        ("images", arguments.images),
-        ("joins", joins),
-        ("cycles", sum(result.cycles for result in results)),
-        ("engine_s", round(min(engine_s), 4)),
-        ("joins_per_s", round(joins / min(engine_s))),
-        ("ratio_to_counting_floor", round(min(engine_s) / min(floor_s), 1)),
-        ("reference_to_compiled", round(slow.engine_wall_s / fast.engine_wall_s, 1)),
-        ("peak_memory_mib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024),
-        ("first_run_ever_s", round(cold_s, 1)),
-        ("run_from_shell_s", round(warm_s, 1)),
-    ]
-    for name, value in rows:
-        print(f"{name}\t{value}")
+    rows = []
+    for hardware in arguments.hardware:
+        rows.append(measured(hardware, arguments.trace, trace, arguments.reference_layer))
+        if len(rows) == 1:
+            print(*rows[0], sep="\t")
+        print(*rows[-1].values(), sep="\t", flush=True)
     if arguments.output:
         with arguments.output.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([("quantity", "value"), *rows])
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def measured(hardware: Path, path: Path, trace: Trace, small: str) -> dict[str, Any]:
+    """The row of a machine on ``trace`` from ``path``."""
+    timesteps = f"timesteps={trace.timesteps}"
+    machine = load_accelerator(hardware, [timesteps])
+    layers = [layer_of(trace, operation) for operation in machine.layers(trace)]
+    joins = sum(layer.m * layer.n * (layer.inputs.mask.shape[1] // 2) for layer in layers)
+    part = trace.select(layers=[small])
+    fast = engine(machine, part, "compiled")  # also compiles what is not in the cache
+    slow = engine(machine, part, "reference")
+    if fast[0] != slow[0]:
+        raise SystemExit(f"the engines disagree on {small}: {fast[0]} and {slow[0]} cycles")
+    fast = engine(machine, part, "compiled")
+    floor(layers[-1].inputs.mask, layers[-1].weights.mask, 2)
+    runs = [engine(machine, trace, "compiled") for _ in range(3)]
+    engine_s, floor_s = min(seconds for _, seconds in runs), min(counted(layers) for _ in range(3))
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "archsim", "run", str(hardware), str(path), "--set", timesteps, "-o", "result"]
+        first_s, _ = shell(command, Path(folder))
+        again_s, memory_mib = shell(command, Path(folder))
+    return {
+        "machine": hardware.stem,
+        "images": trace.images,
+        "joins": joins,
+        "cycles": runs[0][0],
+        "engine_s": round(engine_s, 4),
+        "joins_per_s": round(joins / engine_s),
+        "ratio_to_counting_floor": round(engine_s / floor_s, 1),
+        "reference_to_compiled": round(slow[1] / fast[1], 1),
+        "first_run_ever_s": round(first_s, 1),
+        "run_from_shell_s": round(again_s, 1),
+        "peak_memory_mib": memory_mib,
+    }
+
+
+def engine(machine: Accelerator, trace: Trace, name: EngineName) -> tuple[int, float]:
+    """Cycles of a trace, and the seconds in which the engine computed them."""
+    results = list(machine.run_layers(trace, machine.layers(trace), name, verify=True, record=False))
+    return sum(result.share for result in results), sum(result.engine_wall_s for result in results)
+
+
+def counted(layers: Sequence[Layer]) -> float:
+    """Seconds of the counting floor."""
+    started = perf_counter()
+    for layer in layers:
+        floor(layer.inputs.mask, layer.weights.mask, 2)
+    return perf_counter() - started
+
+
+def shell(command: Sequence[str], folder: Path) -> tuple[float, int]:
+    """Seconds and peak memory [MiB] of a command in ``folder``, with the kernel cache that is there."""
+    started = perf_counter()
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache")}
+    child = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {child.returncode}")
+    return perf_counter() - started, usage.ru_maxrss // 1024
 
 
 if __name__ == "__main__":

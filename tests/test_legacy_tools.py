@@ -271,6 +271,13 @@ def ela(*overrides, path=VGG9):
     return spikesim.ela(load_network(path, spikesim.SpikesimNetwork, overrides))
 
 
+def pe_cycle(result):
+    """Uses of a PE-cycle of a network whose kernels are all the same."""
+    first, *others = result.uses.values()
+    assert all(uses == first for uses in others)
+    return first
+
+
 def test_spikesim_totals():
     assert_prints(
         ela().totals,
@@ -297,10 +304,10 @@ def test_spikesim_breakdowns():
     layers = ("4.241849", "1.060462", "2.120925", "1.060462", "2.120925", "4.241849", "1.060462")
     for energy, golden in zip(result.layer_energies_pj.values(), layers, strict=True):
         assert prints_as(energy / 1e6, golden)
-    energies = {name: use.energy for name, use in result.uses.items()}
+    energies = {name: use.energy for name, use in pe_cycle(result).items()}
     assert_prints(energies, {"adc": "129.97", "crossbar_array": "127.02"})
     assert_prints(
-        {name: 100 * energy / result.pe_cycle_pj for name, energy in energies.items()},
+        {name: 100 * energy / result.totals["pe_cycle_pj"] for name, energy in energies.items()},
         {
             "tile_buffer": "47.9", "htree": "19.0", "adc": "15.7", "crossbar_array": "15.3", "mux": "0.7",
             "neuron": "0.62", "membrane_fetch": "0.56", "temporary_buffer": "0.2",
@@ -325,12 +332,13 @@ def test_what_follows_the_size_of_a_crossbar_array():
     small, large = ela(), ela("crossbar.size=128")
     assert list(large.pes.values()) == [1, 1, 1, 1, 2, 4, 4]
     assert large.tiles == ceil(14 / 8)
-    count = {name: (small.uses[name].n, use.n) for name, use in large.uses.items()}
+    few, many = pe_cycle(small), pe_cycle(large)
+    count = {name: (few[name].n, use.n) for name, use in many.items()}
     assert count == {
         "htree": (1, 1), "membrane_fetch": (1, 1), "neuron": (1, 1), "tile_buffer": (1, 1),
         "crossbar_array": (72, 144), "adc": (64, 256), "mux": (64, 256), "sub": (128, 256), "temporary_buffer": (8, 16),
     }  # fmt: skip
-    assert all(small.uses[name].energy_each == use.energy_each for name, use in large.uses.items())
+    assert all(few[name].energy_each == use.energy_each for name, use in many.items())
     assert large.latency_ns == small.latency_ns
     for part in ("input_spikes", "membrane"):
         assert large.areas_um2[part] == small.areas_um2[part]
@@ -340,7 +348,7 @@ def test_what_follows_the_size_of_a_crossbar_array():
 
 
 def test_an_sram_array_uses_as_many_picojoules_as_square_micrometres():
-    use = ela("crossbar.device=sram").uses["crossbar_array"]
+    use = pe_cycle(ela("crossbar.device=sram"))["crossbar_array"]
     assert use.energy_each == 671.089
     assert ela("crossbar.device=sram").areas_um2["crossbar_array"] == pytest.approx(48 * 9 * 671.089)
 
@@ -414,15 +422,50 @@ def test_inference_needs_kernels_that_fit_without_padding(tmp_path):
     assert line.startswith("4:83 layers.0.kernel: is larger than the input, whose padding the tool ignores")
 
 
-def test_spikesim_refuses_fewer_pes_and_other_kernels(tmp_path):
-    path = write(tmp_path, [conv("a", 128, 64), linear("b", 2, 2), conv("c", 64, 64, kernel=[1, 1])])
-    assert problems(spikesim.SpikesimNetwork, path) == [
-        "6:58 layers.2.out_channels: takes 1 PEs where a takes 2; the tool fails if a layer takes fewer than the one"
-        " before, got 64",
-        "6:85 layers.2.kernel: must be that of a; the tool has one for all, got [1, 1]",
+def test_spikesim_takes_kernels_that_differ_and_fewer_pes(tmp_path):
+    """Of 2, 1 and 1 PEs in a tile of 8; arrays 1, 9 and 25 of them, 25 of the four spare ones."""
+    layers = [
+        conv("a", 128, 64, 4, kernel=[1, 1], padding=[0, 0]), conv("b", 64, 64, 4),
+        conv("c", 64, 64, 4, kernel=[5, 5], padding=[2, 2]),
+    ]  # fmt: skip
+    result = ela(path=write(tmp_path, layers))
+    assert list(result.pes.values()) == [2, 1, 1]
+    assert result.tiles == 1
+    one, nine, many = (
+        cycle / count for cycle, count in zip(result.layer_energies_pj.values(), result.pe_cycles.values(), strict=True)
+    )
+    assert nine == pytest.approx(828.4861472, rel=1e-9)
+    assert nine - one == pytest.approx(8 * 8 * 1.76423)
+    assert many - nine == pytest.approx(16 * 8 * 1.76423)
+    assert result.areas_um2["crossbar_array"] == pytest.approx((2 * 1 + 9 + 25 + 4 * 25) * 26.2144)
+    assert sum(result.areas_um2.values()) == pytest.approx(result.area_um2, rel=1e-12)
+    report = result.report()
+    for counter in report["counters"]:
+        rows = [row for layer in report["layers"] for row in layer["counters"] if row["counter"] == counter["counter"]]
+        assert sum(row["n"] for row in rows) == counter["n"]
+    assert {row["kernel"] for row in report["pe_cycle"]} == {"1 x 1", "3 x 3", "5 x 5"}
+    assert report["beyond_the_tool"] is True
+    assert report["beyond_the_tool_because"] == [
+        "b takes 1 PEs where a takes 2: the tool fails if a layer takes fewer than the one before",
+        "kernels 1 x 1, 3 x 3, 5 x 5: the tool has one square kernel for all layers",
     ]
-    same = write(tmp_path, [conv("a", 128, 64), conv("b", 64, 64)])
-    assert load_network(same, spikesim.SpikesimNetwork, ["crossbar.size=128"]).crossbar.size == 128
+
+
+def test_what_the_tool_has_an_answer_for_is_not_beyond_it(tmp_path):
+    report = ela().report()
+    assert (report["beyond_the_tool"], report["beyond_the_tool_because"]) == (False, [])
+    assert report["notes"] == []
+    flat = conv("a", 4, 4, kernel=[1, 3], padding=[0, 1], input=[4, 8])
+    assert ela(path=write(tmp_path, [flat])).report()["beyond_the_tool_because"] == [
+        "kernels 1 x 3: the tool has one square kernel for all layers",
+        "maps 4 x 8: the tool's are square",
+    ]
+    (reason,) = ela(path=write(tmp_path, [conv(f"c{i}", 4, 4) for i in range(14)])).network.beyond_the_tool
+    assert reason == "14 layers: the tool's list of shares ends with 13"
+    assert not ela(path=write(tmp_path, [conv(f"c{i}", 4, 4) for i in range(13)])).network.beyond_the_tool
+
+
+def test_a_crossbar_array_has_a_multiple_of_eight_columns():
     assert problems(spikesim.SpikesimNetwork, VGG9, "crossbar.size=60") == [
         "--set crossbar.size=60: must be a multiple of 8, got 60"
     ]

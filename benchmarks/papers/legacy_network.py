@@ -16,9 +16,8 @@ the tools do, and said to be.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import prod
@@ -28,7 +27,6 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from archsim.errors import ArchsimError
 from archsim.hardware.loading import Block, CrossFieldError, load_block
 from archsim.report.files import json_text
 
@@ -231,29 +229,16 @@ def overrides_of(arguments: argparse.Namespace, paths: Mapping[str, str]) -> lis
 
 
 def tell(report: Mapping[str, Any], tables: Iterable[Sequence[Mapping[str, object]]], *, as_json: bool) -> None:
-    """Print ``report`` as JSON, or its ``tables`` and then its notes."""
+    """Print ``report`` as JSON, or its ``tables``, its totals and its notes."""
     if as_json:
         print(json_text(report), end="")
         return
-    for table in tables:
+    totals = [{"total": name, "value": value} for name, value in report["totals"].items()]
+    for table in (*tables, totals):
         show(table)
         print()
     for note in report["notes"]:
         print(f"note: {note}")
-
-
-def command(program: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None = None) -> int:
-    """Run ``program``; the exit code: 0, or 2 behind one line for each problem of what the user gave."""
-    try:
-        program(arguments)
-        sys.stdout.flush()
-    except ArchsimError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; keep the interpreter from complaining when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 def skipped_note(layers: Iterable[Layer]) -> list[str]:

@@ -52,6 +52,7 @@ from dataclasses import dataclass, fields
 from math import ceil, prod
 from typing import Any, Self
 
+from command_line import command
 from legacy_network import (
     CONVOLUTION,
     LINEAR,
@@ -60,7 +61,6 @@ from legacy_network import (
     Network,
     Sparsity,
     added,
-    command,
     counter_rows,
     load_constants,
     load_network,
@@ -499,8 +499,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tables = [[*map(vars, result.accesses), {"layer": "sum", **result.sums, "dram_ifmap_reads_source": ""}]]
         tables[0] = [{key: row[key] for key in vars(result.accesses[0])} for row in tables[0]]
     report = result.report()
-    totals = [{"total": name, "value": value} for name, value in report["totals"].items()]
-    tell(report, [*tables, report["counters"], totals], as_json=given.json)
+    tell(report, [*tables, report["counters"]], as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 SpikeSim (Moitra et al., TCAD 2023; revision c2627bc) is a chip of tiles of 8 PEs of k x k crossbar arrays, one for each
 kernel position. Its ELA reads shapes only. Written from its formulas; n is the size of a crossbar array, g = n/8 its
-ADCs, D a map's pixels after pooling, L the last layer::
+ADCs, D a map's pixels after pooling, L the last layer, k^2 the kernel positions of a layer::
 
     PEs of a layer   = ceil(C_in / n) ceil(C_out / n)        tiles = ceil(sum of PEs / 8)
     E of a PE-cycle  = htree + fetch + neuron + g [k^2 array + g (adc + mux)] + 16 g sub + g temporary + tile buffer
@@ -17,10 +17,17 @@ ADCs, D a map's pixels after pooling, L the last layer::
 n changes the PEs and g, and so tiles, energy and area. It does not change the figures of an array, the tile buffer, the
 H-tree, the memories or the latency.
 
-The PEs of the layers must not decrease: the original then returns nothing and fails in the next line, here it is an
-error. All kernels are those of the first layer, since the original has one. Fully connected layers and whatever else is
-not a convolution have no place in it; they are passed over, and named in the report. Its list of twelve shares of 0.75
-ends with the thirteenth layer; here the rule goes on.
+Fully connected layers and whatever else is not a convolution have no place in the tool; they are passed over, and named
+in the report. Where the tool itself says nothing the formulas are taken further, and the report has ``beyond_the_tool``
+true and says why:
+
+- PEs that decrease from one layer to the next: the tool returns nothing and fails in the next line. Here they are
+  mapped like all others.
+- Kernels that differ or are not square: the tool has one k. Here a layer's PEs have as many arrays as its kernel has
+  positions, in energy and area; spare PEs of the last tile are like those of the last layer, and the area of a PE is
+  the mean of all.
+- Maps that are not square: the tool has one side. Here rows times columns.
+- More than thirteen layers: the tool's list of twelve shares of 0.75 ends. Here the rule goes on.
 
 What is wrong in the tool and kept here, and what archsim does instead:
 
@@ -43,16 +50,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, floor, prod
 from typing import Any, Self
 
+from command_line import command
 from legacy_network import (
     CONVOLUTION,
     Counter,
     Layer,
     Network,
+    Pair,
     added,
-    command,
     counter_rows,
     load_constants,
     load_network,
@@ -70,24 +79,9 @@ class SpikesimNetwork(Network):
     """A network for SpikeSim's ELA."""
 
     @model_validator(mode="after")
-    def _can_be_mapped(self) -> Self:
+    def _has_a_layer(self) -> Self:
         if not self.known:
             raise CrossFieldError({"layers": f"no layer has a type that the tool knows; allowed: {CONVOLUTION}"})
-        problems = {}
-        before = self.known[0]
-        for i, layer in enumerate(self.layers):
-            if not layer.is_convolution:
-                continue
-            if layer.kernel != self.known[0].kernel:
-                problems[f"layers.{i}.kernel"] = f"must be that of {self.known[0].name}; the tool has one for all"
-            if self.pes(layer) < self.pes(before):
-                problems[f"layers.{i}.out_channels"] = (
-                    f"takes {self.pes(layer)} PEs where {before.name} takes {self.pes(before)}; "
-                    "the tool fails if a layer takes fewer than the one before"
-                )
-            before = layer
-        if problems:
-            raise CrossFieldError(problems)
         return self
 
     @property
@@ -103,6 +97,34 @@ class SpikesimNetwork(Network):
     def pes(self, layer: Layer) -> int:
         """PEs of a layer."""
         return ceil(layer.in_channels / self.crossbar.size) * ceil(layer.out_channels / self.crossbar.size)
+
+    @property
+    def beyond_the_tool(self) -> list[str]:
+        """Why the tool itself has no answer for this network; empty if it has one."""
+        layers = self.known
+        reasons = [
+            f"{layer.name} takes {self.pes(layer)} PEs where {before.name} takes {self.pes(before)}: the tool fails if"
+            " a layer takes fewer than the one before"
+            for before, layer in pairwise(layers)
+            if self.pes(layer) < self.pes(before)
+        ]
+        kernels = list(dict.fromkeys(layer.kernel for layer in layers))
+        if len(kernels) > 1 or kernels[0][0] != kernels[0][1]:
+            reasons.append(f"kernels {', '.join(map(_sides, kernels))}: the tool has one square kernel for all layers")
+        maps = [side for layer in layers for side in (layer.input, layer.pooled) if side[0] != side[1]]
+        if maps:
+            reasons.append(f"maps {', '.join(map(_sides, dict.fromkeys(maps)))}: the tool's are square")
+        if len(layers) > MOST_LAYERS:
+            reasons.append(f"{len(layers)} layers: the tool's list of shares ends with {MOST_LAYERS}")
+        return reasons
+
+
+MOST_LAYERS = 13
+"""One more than the tool has shares of 0.75."""
+
+
+def _sides(sides: Pair) -> str:
+    return f"{sides[0]} x {sides[1]}"
 
 
 class ArrayFigures(Block):
@@ -160,13 +182,13 @@ class SpikesimConstants(Block):
 
 @dataclass(frozen=True)
 class Ela:
-    """What the ELA says. ``uses`` are those of one PE-cycle; ``areas_um2`` are those of the chip."""
+    """What the ELA says. ``uses`` are those of one PE-cycle of a layer; ``areas_um2`` are those of the chip."""
 
     network: SpikesimNetwork
     pes: dict[str, int]
     tiles: int
     pe_cycles: dict[str, int]
-    uses: dict[str, Counter]
+    uses: dict[str, dict[str, Counter]]
     areas_um2: dict[str, float]
     area_um2: float
     pe_area_um2: float
@@ -175,28 +197,30 @@ class Ela:
     latency_pe_cycles: int
 
     @property
-    def pe_cycle_pj(self) -> float:
-        """Energy of a PE-cycle."""
-        return added(use.energy for use in self.uses.values())
-
-    @property
     def layer_energies_pj(self) -> dict[str, float]:
         """Energy of each layer, all timesteps."""
-        return {layer: cycles * self.pe_cycle_pj for layer, cycles in self.pe_cycles.items()}
+        return {
+            layer: cycles * added(use.energy for use in self.uses[layer].values())
+            for layer, cycles in self.pe_cycles.items()
+        }
 
     @property
     def totals(self) -> dict[str, float]:
-        """Counts, energy, area, latency. ``digital_area_um2`` is what the tool returns under that name."""
+        """Counts, energy, area, latency; of PE-cycles and PEs the mean.
+
+        ``digital_area_um2`` is what the tool returns under that name.
+        """
         named, area = self.areas_um2, self.area_um2
+        energy, cycles = added(self.layer_energies_pj.values()), sum(self.pe_cycles.values())
         return {
             "pes": sum(self.pes.values()),
             "tiles": self.tiles,
             "area_um2": area,
-            "energy_pj": added(self.layer_energies_pj.values()),
+            "energy_pj": energy,
             "latency_ns": self.latency_ns,
             "latency_pe_cycles": self.latency_pe_cycles,
-            "pe_cycles": sum(self.pe_cycles.values()),
-            "pe_cycle_pj": self.pe_cycle_pj,
+            "pe_cycles": cycles,
+            "pe_cycle_pj": energy / cycles,
             "pe_area_um2": self.pe_area_um2,
             "tile_area_um2": self.tile_area_um2,
             "digital_area_um2": area - named["membrane"] - named["sub"] - named["htree"],
@@ -205,33 +229,41 @@ class Ela:
 
     def report(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        network = self.network
-        layers = []
-        for layer, cycles in self.pe_cycles.items():
-            counters = {name: Counter(use.n * cycles, use.energy_each) for name, use in self.uses.items()}
-            layers.append(
-                {
-                    "layer": layer,
-                    "pes": self.pes[layer],
-                    "pe_cycles": cycles,
-                    "energy_pj": self.layer_energies_pj[layer],
-                    "counters": counter_rows(counters, "pj"),
-                }
-            )
-        cycles = sum(self.pe_cycles.values())
-        counters = {name: Counter(use.n * cycles, use.energy_each) for name, use in self.uses.items()}
+        network, beyond = self.network, self.network.beyond_the_tool
+        counters = {
+            layer: {name: Counter(use.n * cycles, use.energy_each) for name, use in self.uses[layer].items()}
+            for layer, cycles in self.pe_cycles.items()
+        }
+        total = {
+            name: Counter(sum(each[name].n for each in counters.values()), use.energy_each)
+            for name, use in next(iter(counters.values())).items()
+        }
+        kernels = {_sides(layer.kernel): self.uses[layer.name] for layer in network.known}
         return {
             "tool": "SpikeSim, ELA",
             "network": network.name,
             "timesteps": network.timesteps,
             "crossbar": network.crossbar.model_dump(),
+            "beyond_the_tool": bool(beyond),
+            "beyond_the_tool_because": beyond,
             "totals": self.totals,
-            "counters": counter_rows(counters, "pj"),
-            "pe_cycle": counter_rows(self.uses, "pj"),
+            "counters": counter_rows(total, "pj"),
+            "pe_cycle": [
+                {"kernel": kernel, **row} for kernel, uses in kernels.items() for row in counter_rows(uses, "pj")
+            ],
             "areas": [{"part": p, "area_um2": a, "share": a / self.area_um2} for p, a in self.areas_um2.items()],
-            "layers": layers,
+            "layers": [
+                {
+                    "layer": layer,
+                    "pes": self.pes[layer],
+                    "pe_cycles": cycles,
+                    "energy_pj": self.layer_energies_pj[layer],
+                    "counters": counter_rows(counters[layer], "pj"),
+                }
+                for layer, cycles in self.pe_cycles.items()
+            ],
             "skipped": [layer.name for layer in network.skipped],
-            "notes": skipped_note(network.skipped),
+            "notes": [*skipped_note(network.skipped), *(f"beyond the tool: {reason}" for reason in beyond)],
         }
 
 
@@ -242,26 +274,29 @@ def ela(network: SpikesimNetwork, constants: SpikesimConstants | None = None) ->
     array: ArrayFigures = getattr(constants.crossbar_array, network.crossbar.device)
     price, area = constants.energy_pj, constants.area_um2
     g = network.crossbar.size // constants.columns_per_adc
-    positions = prod(layers[0].kernel)
-
-    uses = {
+    positions = {layer.name: prod(layer.kernel) for layer in layers}
+    # In the order in which the tool adds; arrays are those of a layer's kernel.
+    same = {
         "htree": Counter(1, price.htree),
         "membrane_fetch": Counter(1, price.membrane_fetch),
         "neuron": Counter(1, price.neuron),
-        "crossbar_array": Counter(g * positions, array.energy_pj),
+        "crossbar_array": Counter(0, array.energy_pj),
         "adc": Counter(g * g, price.adc),
         "mux": Counter(g * g, price.mux),
         "sub": Counter(16 * g, price.sub),
         "temporary_buffer": Counter(g, price.temporary_buffer),
         "tile_buffer": Counter(1, price.tile_buffer),
     }
+    uses = {layer: same | {"crossbar_array": Counter(g * count, array.energy_pj)} for layer, count in positions.items()}
     pes = {layer.name: network.pes(layer) for layer in layers}
     pe_cycles = {layer.name: pes[layer.name] * prod(layer.pooled) * t for layer in layers}
 
     tiles = ceil(sum(pes.values()) / constants.pes_per_tile)
-    arrays, converters = positions * array.area_um2, g * (area.adc + area.mux)
-    tile_buffer = area.memory_bit * area.tile_buffer_bits
     in_pes = tiles * constants.pes_per_tile
+    spare = in_pes - sum(pes.values())
+    of_all_pes = sum(pes[name] * count for name, count in positions.items()) + spare * positions[layers[-1].name]
+    arrays, converters = of_all_pes / in_pes * array.area_um2, g * (area.adc + area.mux)
+    tile_buffer = area.memory_bit * area.tile_buffer_bits
     word = constants.neuron_memory_um2
     with_membrane = layers[: constants.membrane_layers]
     areas = {
@@ -304,8 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     paths = {"timesteps": "timesteps", "crossbar": "crossbar.size", "device": "crossbar.device"}
     report = ela(load_network(given.network, SpikesimNetwork, overrides_of(given, paths))).report()
     layers = [{key: value for key, value in layer.items() if key != "counters"} for layer in report["layers"]]
-    totals = [{"total": name, "value": value} for name, value in report["totals"].items()]
-    tell(report, [layers, report["pe_cycle"], report["areas"], totals], as_json=given.json)
+    tell(report, [layers, report["pe_cycle"], report["areas"]], as_json=given.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from typing import Any
 import figures
 from comparisons import FITTED, INPUTS_NOTE, cycles, energy, machine
 from jobs import TITLES, Run, network, title
-from table import PUBLISHED, Row, Table, mean, published
+from paper_tables import Row, Table
+from table import PUBLISHED, mean, published
 
 LATENCY_NS = {20: 21.25, 100: 121.25}
 """A line is outstanding for 3 cycles of 1.25 ns beside these (the F40 files)."""

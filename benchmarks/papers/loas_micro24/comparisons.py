@@ -7,7 +7,8 @@ from typing import Any
 
 import figures
 from jobs import TITLES, Run, Workload, network, title
-from table import AGAINST, PUBLISHED, Row, Table, against, deviation, mean, published
+from paper_tables import Row, Table
+from table import AGAINST, PUBLISHED, against, deviation, mean, published
 
 BASELINES = {"sparten_snn": "SparTen-SNN", "gospa_snn": "GoSPA-SNN", "gamma_snn": "Gamma-SNN"}
 MACHINES = {"loas": "LoAS", **BASELINES}

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import pandas as pd
 from jobs import title
 from matplotlib.axes import Axes
+from paper_tables import Row
 
 from archsim.report.plots import grouped, stacked
 
-Row = dict[str, Any]
 KINDS = ("input", "weight", "format", "psum", "output")
 
 

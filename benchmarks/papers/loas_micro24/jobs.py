@@ -1,16 +1,10 @@
-"""What the tables are made from: networks as trace files, runs of machines on them, and a pool that performs both."""
+"""What the tables are made from: networks as trace files, and runs of machines on them."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from archsim.simulate import run
 from archsim.trace import import_spikes, load_trace, save_trace, statistics, synthesize
@@ -70,12 +64,6 @@ def title(name: str) -> str:
     return f"{TITLES[name]} ({network(name).kind})"
 
 
-class Job(Protocol):
-    @property
-    def workload(self) -> Workload: ...
-    def perform(self, folder: Path) -> Any: ...
-
-
 @dataclass(frozen=True)
 class Run:
     """A :class:`archsim.Report` of a machine of ``hwconfigs`` on a workload."""
@@ -100,39 +88,3 @@ class Count:
 
     def perform(self, folder: Path) -> Any:
         return statistics(load_trace(self.workload.path(folder)))
-
-
-def perform(jobs: Iterable[Job], processes: int) -> dict[Job, Any]:
-    """The result of every job; equal jobs are performed once. A progress bar on a terminal, silent in a pipe."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    wanted = list(dict.fromkeys(jobs))
-    workloads = list(dict.fromkeys(job.workload for job in wanted))
-    columns = (TextColumn("{task.description:<15}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with (
-        tempfile.TemporaryDirectory() as name,
-        ProcessPoolExecutor(min(processes, len(wanted)), multiprocessing.get_context("spawn")) as pool,
-        Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress,
-    ):
-        folder = Path(name)
-
-        def each(text: str, tasks: Mapping[Any, Callable[[Path], Any]]) -> dict[Any, Any]:
-            bar = progress.add_task(text, total=len(tasks))
-            futures = {pool.submit(task, folder): key for key, task in tasks.items()}
-            results = {}
-            for future in as_completed(futures):
-                results[futures[future]] = future.result()
-                progress.advance(bar)
-            return results
-
-        try:
-            each("writing traces", {workload: workload.write for workload in workloads})
-            return each("simulating", {job: job.perform for job in wanted})
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,13 +7,30 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from legacy_network import load_network
+from legacy_sata_sim import SataNetwork
+from legacy_sata_sim import training as train
 from matplotlib.axes import Axes
-from runs import TRAINED, AsTrained, Run, Synthetic, Trained, area_mm2, cycles, edp, energy_pj, trained
-from source import Row, known
-from table import Table
+from paper_tables import Row, Table
+from runs import (
+    LEGACY,
+    TRAINED,
+    AsTrained,
+    Run,
+    Synthetic,
+    Trained,
+    TrainingStep,
+    area_mm2,
+    cycles,
+    edp,
+    energy_pj,
+    leakage_pj,
+    trained,
+)
+from source import known
 from works import sata_sim
 
-from archsim.report.plots import grouped
+from archsim.report.plots import grouped, stacked
 
 Options = tuple[str, ...]
 ALWAYS, SKIPPING = "pe.clocking=always", "scheduler.sparsity=skipping"
@@ -126,6 +143,7 @@ def lif() -> Table:
                     "machine": name,
                     "of_computation_percent": 100 * energy_pj(report, *units) / energy_pj(report, *computation),
                     "of_energy_percent": 100 * energy_pj(report, *units) / energy_pj(report),
+                    "leakage_of_energy_percent": 100 * leakage_pj(report, *units) / energy_pj(report),
                     "of_area_percent": 100 * area_mm2(report, *units) / area_mm2(report),
                 }
             )
@@ -145,7 +163,8 @@ def lif() -> Table:
         title="The neuron module",
         columns={
             "machine": "machine", "of_computation_percent": "of computation units' energy [%]",
-            "of_energy_percent": "of all energy [%]", "of_area_percent": "of area [%]",
+            "of_energy_percent": "of all energy [%]", "leakage_of_energy_percent": "of it leakage, of all energy [%]",
+            "of_area_percent": "of area [%]",
         },
         jobs=jobs,
         rows=rows,
@@ -352,6 +371,19 @@ def sharing() -> Table:
             )  # fmt: skip
         return found
 
+    def draw(axes: Axes, rows: list[Row]) -> None:
+        shared = [row for row in rows if row["shared_by"] > 1]
+        labels = ["\n".join([*row["machine"].split(" "), f"C# = {row['shared_by']}"]) for row in shared]
+        shown = {
+            "neurons' power": [100 - row["lif_power_saved_percent"] for row in shared],
+            "neurons' area": [100 / row["lif_area_ratio"] for row in shared],
+            "all energy": [100 + row["energy_percent"] for row in shared],
+        }
+        grouped(axes, pd.DataFrame(shown, index=labels))
+        axes.axhline(100, linestyle=":", color="black", linewidth=0.8)
+        axes.set(ylabel="shared / own [%]")
+        _legend(axes, 3)
+
     return Table(
         name="sharing",
         title="Neuron logic shared by channels",
@@ -371,7 +403,7 @@ def sharing() -> Table:
             known("sharing_area", 2),
             known("sharing_area", 4),
         ],
-        draw=None,
+        draw=draw,
     )  # fmt: skip
 
 
@@ -409,8 +441,6 @@ def dataflow() -> Table:
         return found
 
     def draw(axes: Axes, rows: list[Row]) -> None:
-        from archsim.report.plots import stacked
-
         parts = {"dram_uj": "DRAM", "buffers_uj": "buffers", "leakage_uj": "their leakage"}
         labels = [f"T = {row['timesteps']}, {row['spikes']}\n{_wrapped(row['dataflow'])}" for row in rows]
         stacked(axes, pd.DataFrame({name: [row[key] for row in rows] for key, name in parts.items()}, index=labels))
@@ -459,3 +489,105 @@ def _costs(reports: Sequence[Any]) -> Row:
 def _wrapped(text: str) -> str:
     words = text.split(" ")
     return "\n".join(" ".join(words[i : i + 3]) for i in range(0, len(words), 3))
+
+
+# --- Training ---------------------------------------------------------------------------------------------------------
+
+STAGES = ("forward", "backward", "update")
+LOSSES = {"rate penalty": "vgg9_training_step", "no penalty": "vgg9_training_step_plain"}
+"""Shipped steps of training; a penalty on the firing rate in the loss reaches every spike."""
+PARTS = {
+    "arithmetic_uj": ("pe", "lif", "pgu"),
+    "scratchpads_uj": ("scratchpad",),
+    "buffers_uj": ("weight_buffer", "input_buffer", "output_buffer", "potential_buffer", "mask_buffer"),
+    "dram_uj": ("dram",),
+}
+
+
+def training() -> Table:
+    """Energy of a step of training by stage, on the masks of gradients that it had."""
+    modes: dict[str, Options] = {"gating": (), "skipping": (SKIPPING,)}
+    jobs = {
+        (loss, mode): Run("sata_training", TrainingStep(trace), options)
+        for loss, trace in LOSSES.items() for mode, options in modes.items()
+    }  # fmt: skip
+
+    def rows(results: Mapping[Any, Any]) -> list[Row]:
+        found: list[Row] = []
+        for (loss, mode), report in results.items():
+            gated = results[loss, "gating"]
+            for stage in (*STAGES, "all"):
+                energy, time = _of_stage(report, stage), _cycles_of_stage(report, stage)
+                found.append(
+                    {
+                        "machine": "SATA", "loss": loss, "sparsity": mode, "stage": stage,
+                        "energy_uj": energy / report.images / 1e6,
+                        "share_percent": 100 * energy / _of_stage(report, "all"),
+                        **{
+                            part: _of_stage(report, stage, *units) / report.images / 1e6
+                            for part, units in PARTS.items()
+                        },
+                        "energy_saved_percent": 100 * (1 - energy / _of_stage(gated, stage)),
+                        "cycles": time / report.images,
+                        "cycles_saved_percent": 100 * (1 - time / _cycles_of_stage(gated, stage)),
+                    }
+                )  # fmt: skip
+        tool = train(load_network(LEGACY / "vgg5_cifar10_training.yaml", SataNetwork))
+        for stage, total in zip((*STAGES, "all"), ("forward", "backward", "weight_update", "total"), strict=True):
+            macs = tool.totals[f"{total}_mac"]
+            found.append(
+                {
+                    "machine": "SATA_Sim (its VGG5)", "stage": stage, "energy_uj": macs * tool.mac_pj / 1e6,
+                    "share_percent": 100 * macs / tool.totals["total_mac"],
+                }
+            )  # fmt: skip
+        return found
+
+    def draw(axes: Axes, rows: list[Row]) -> None:
+        picked = [row for row in rows if row["machine"] == "SATA" and row["stage"] != "all"]
+        labels = ["\n".join([row["stage"], row["sparsity"], *row["loss"].split(" ")]) for row in picked]
+        names = ("arithmetic and neurons", "scratchpads", "buffers", "DRAM")
+        shown = {name: [row[key] for row in picked] for key, name in zip(PARTS, names, strict=True)}
+        stacked(axes, pd.DataFrame(shown, index=labels))
+        axes.set(ylabel="energy an image [uJ]")
+        _legend(axes, 4)
+        axes.set_xticks(axes.get_xticks(), labels, ha="center", fontsize=6)
+
+    return Table(
+        name="training",
+        title="Training: a step by stage",
+        columns={
+            "machine": "machine", "loss": "loss", "sparsity": "sparsity", "stage": "stage",
+            "energy_uj": "energy an image [uJ]", "share_percent": "of all [%]",
+            "arithmetic_uj": "arithmetic and neurons [uJ]", "scratchpads_uj": "scratchpads [uJ]",
+            "buffers_uj": "buffers [uJ]", "dram_uj": "DRAM [uJ]", "energy_saved_percent": "saved by skipping [%]",
+            "cycles": "cycles an image", "cycles_saved_percent": "cycles saved by skipping [%]",
+        },
+        jobs=jobs,
+        rows=rows,
+        notes=[
+            "A step of back-propagation through time of the trained VGG9, T = 4, four images, on `sata_training`, with"
+            " the spikes and the masks of gradients that the step had (workloads/README.md): with a penalty on the"
+            " firing rate in the loss, which reaches every spike, and without. Backward are gradients of potentials and"
+            " errors of the layer before. Weights are read and updated once for the four images. The direct encoder is"
+            " left out.",
+            "SATA_Sim's training model at its defaults: VGG5 at T = 4 and 2 bits forward, an image, one number for all"
+            " spikes and one for all gradients.",
+        ],
+        draw=draw,
+        size=(7.6, 3.2),
+    )  # fmt: skip
+
+
+def _of_stage(report: Any, stage: str, *units: str) -> float:
+    rows = report.rows("energy")
+    return float(
+        sum(
+            row["energy_pj"] for row in rows
+            if stage in (row["stage"], "all") and (not units or row["unit"] in units)
+        )
+    )  # fmt: skip
+
+
+def _cycles_of_stage(report: Any, stage: str) -> int:
+    return sum(row["cycles"] for row in report.rows("layers") if stage in (row["stage"], "all"))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import yaml
 from legacy_network import load_network
 from legacy_spikesim import SpikesimNetwork
 
@@ -19,13 +21,6 @@ TRAINED = {"test": "vgg9_dual_sparse", "training": "vgg9_training_step_plain"}
 """Traces of the trained VGG9 by the set whose first images they hold."""
 LEGACY = ROOT / "benchmarks" / "papers" / "legacy_networks"
 MOST_TIMESTEPS = 16  # of a trace
-
-
-class Workload(Protocol):
-    """A trace that can be written; equal ones are written once."""
-
-    def path(self, folder: Path) -> Path: ...
-    def write(self, folder: Path) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -129,6 +124,22 @@ class AsTrained:
         save_trace(synthesize(layers, images=whole.images, timesteps=self.timesteps, network="vgg9"), self.path(folder))
 
 
+@dataclass(frozen=True)
+class TrainingStep:
+    """A shipped trace of a step of training of the trained VGG9, with its masks of gradients; T = 4, four images."""
+
+    trace: str
+    timesteps: int = 4
+
+    kind = "trained"
+
+    def path(self, folder: Path) -> Path:
+        return ROOT / "workloads" / f"{self.trace}.npz"
+
+    def write(self, folder: Path) -> None:
+        """It is there."""
+
+
 def trained(images_of: str) -> Trace:
     return load_trace(ROOT / "workloads" / f"{TRAINED[images_of]}.npz")
 
@@ -159,6 +170,12 @@ def energy_pj(report: Any, *units: str) -> float:
     return sum(row["energy_pj"] for row in rows if not units or row["unit"] in units)
 
 
+def leakage_pj(report: Any, *units: str) -> float:
+    """Energy that these units drew always."""
+    rows = report.rows("energy")
+    return sum(row["energy_pj"] for row in rows if row["unit"] in units and row["action"] == "leakage")
+
+
 def area_mm2(report: Any, *units: str) -> float:
     """Area of a machine, or of these units of it."""
     return sum(row["area_mm2"] for row in report.rows("area") if not units or row["unit"] in units)
@@ -172,3 +189,95 @@ def cycles(report: Any) -> int:
 def edp(report: Any) -> float:
     """Energy times latency of a run."""
     return energy_pj(report) * cycles(report)
+
+
+def chunks(timesteps: int, most: int = MOST_TIMESTEPS) -> dict[int, int]:
+    """Lengths of the chunks of a run, and how often each occurs: as many of ``most`` timesteps as fit, and the rest."""
+    whole, rest = divmod(timesteps, most)
+    return {length: count for length, count in ((most, whole), (rest, 1)) if length and count}
+
+
+@dataclass(frozen=True)
+class Chunked:
+    """A run of more timesteps than a trace has, added up of runs of its chunks: reports and how often each occurs.
+
+    Chunks of equal length are one run, so spikes repeat. A chunk begins with potentials of zero and ends without them,
+    and each begins cold: cycles are an upper bound. Two schedules follow from the same runs:
+
+        layer by layer   all timesteps of a layer before the next layer, as SATA does: weights come from DRAM once,
+                         potentials stay where they are. What the chunks but one paid for weights is taken off again.
+        chunk by chunk   all layers for a chunk, then the next one: weights come anew with each, potentials go to DRAM
+                         and come back between two.
+
+    SpikeSim has its weights in arrays and its potentials in a memory, where they wait for the next timestep whether it
+    is of this chunk or not: the reads and writes of a timestep are added between two chunks.
+    """
+
+    parts: tuple[tuple[Any, int], ...]
+
+    @classmethod
+    def of(cls, reports: Mapping[int, Any], timesteps: int, most: int = MOST_TIMESTEPS) -> Chunked:
+        """The run of ``timesteps`` from the reports by the length of the chunk."""
+        return cls(tuple((reports[length], count) for length, count in chunks(timesteps, most).items()))
+
+    @property
+    def between(self) -> int:
+        """How often one chunk follows another."""
+        return sum(count for _, count in self.parts) - 1
+
+    def _sum(self, quantity: Callable[[Any], float]) -> float:
+        return sum(count * quantity(report) for report, count in self.parts)
+
+    def cycles(self) -> int:
+        return int(self._sum(cycles))
+
+    def energy_pj(self) -> float:
+        """Layer by layer."""
+        first = self.parts[0][0]
+        return self._sum(energy_pj) + self.between * (_kept_pj(first) - _weights_pj(first))
+
+    def energy_chunk_by_chunk_pj(self) -> float:
+        first = self.parts[0][0]
+        return self._sum(energy_pj) + self.between * (_kept_pj(first) + _moved_pj(first))
+
+
+def _price_pj(report: Any, unit: str, action: str) -> float:
+    """Energy of one such action; 0 if there was none."""
+    rows = [row for row in report.rows("energy") if (row["unit"], row["action"]) == (unit, action)]
+    count = sum(row["count"] for row in rows)
+    return sum(row["energy_pj"] for row in rows) / count if count else 0.0
+
+
+def _traffic(report: Any, level: str, tensor: str, direction: str, what: str) -> int:
+    wanted = (level, tensor, direction)
+    rows = report.rows("traffic")
+    return sum(row[what] for row in rows if (row["level"], row["tensor"], row["direction"]) == wanted)
+
+
+def _weights_pj(report: Any) -> float:
+    """What weights cost on their way from DRAM into their buffer."""
+    bits = 8 * _traffic(report, "dram", "weight", "read", "bytes")
+    filled = sum(
+        row["energy_pj"] for row in report.rows("energy") if (row["unit"], row["action"]) == ("weight_buffer", "write")
+    )
+    return bits * _price_pj(report, "dram", "read_bits") + filled
+
+
+def _kept_pj(report: Any) -> float:
+    """Reads and writes of potentials, in the memory that keeps them, between two timesteps; 0 where registers do."""
+    steps = report.summary()["timesteps"] - 1
+    return sum(
+        _traffic(report, "sram", "membrane", direction, "accesses") / steps
+        * _price_pj(report, "membrane_sram", direction)
+        for direction in ("read", "write")
+    ) if steps else 0.0  # fmt: skip
+
+
+def _moved_pj(report: Any) -> float:
+    """All potentials of a machine that keeps them in registers to DRAM and back; 0 where a memory keeps them."""
+    membrane = yaml.safe_load(report.resolved).get("membrane")
+    if membrane is None:
+        return 0.0
+    updates = sum(row["count"] for row in report.rows("energy") if (row["unit"], row["action"]) == ("lif", "update"))
+    bits = updates / report.summary()["timesteps"] * membrane["bits"]
+    return bits * (_price_pj(report, "dram", "write_bits") + _price_pj(report, "dram", "read_bits"))

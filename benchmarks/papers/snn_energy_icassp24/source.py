@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 
-Row = dict[str, Any]
 PUBLISHED = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text(encoding="utf-8"))
 WORKS, BOTTLENECKS = PUBLISHED["works"], PUBLISHED["bottlenecks"]
 

@@ -1,0 +1,23 @@
+"""How a command of this folder ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from archsim.errors import ArchsimError
+
+
+def command(program: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None = None) -> int:
+    """Run ``program``; the exit code: 0, or 2 behind one line for each problem of what the user gave."""
+    try:
+        program(arguments)
+        sys.stdout.flush()
+    except ArchsimError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; keep the interpreter from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
