@@ -124,16 +124,22 @@ def run(
     layers: Layers = None,
     verify: Verify = True,
     timeline: Annotated[bool, typer.Option("--timeline", help="Also write timeline.json for Perfetto.")] = False,
+    window: Annotated[
+        str | None,
+        typer.Option("--timeline-window", metavar="FROM:TO", help="Timeline of these cycles of the run only."),
+    ] = None,
     page: Annotated[bool, typer.Option("--report", help="Also draw the figures and write report.html.")] = False,
 ) -> None:
     """Simulate TRACE on HW, verify the outputs, and write the results folder."""
     from archsim.report import files
+    from archsim.report.timeline import parse_window
 
+    recorded = timeline if window is None else parse_window(window)
     if _is_zip(hardware):
         raise UsageError(f"{hardware}: is a trace; the order is HW TRACE")
     folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
     with files.results_folder(folder) as partial:
-        report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=timeline)
+        report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded)
         files.write_texts(partial, report.texts())
         if page:
             files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
@@ -293,7 +299,7 @@ def _simulate(
     layers: Sequence[str] | None,
     *,
     verify: bool,
-    timeline: bool,
+    timeline: bool | tuple[int, int],
 ) -> Report:
     from archsim import simulate
 

@@ -38,6 +38,7 @@ from archsim.accelerators.base import (
 from archsim.accelerators.pipeline import Stage, alone, stages_of
 from archsim.compress import bitmask, packed_time
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
+from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, UnitTime
 from archsim.errors import UsageError
 from archsim.hardware import operation as op
@@ -224,7 +225,7 @@ class SpikeSim(Accelerator):
             built.spec, wiring.operands(), wiring.topology(), state, (Unit("adc", first, 1, self.config.tiles),)
         )
 
-    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
+    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
         """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
         return self._run([alone(layer)], [layer], engine, verify, record, None)[0]
 
@@ -235,7 +236,7 @@ class SpikeSim(Accelerator):
         engine: EngineName,
         *,
         verify: bool,
-        record: bool,
+        record: Window | bool,
         progress: Progress | None = None,
     ) -> Iterator[LayerResult]:
         """All layers at once, in one simulation."""
@@ -248,7 +249,7 @@ class SpikeSim(Accelerator):
         layers: Sequence[Layer],
         engine: EngineName,
         verify: bool,
-        record: bool,
+        record: Window | bool,
         progress: Progress | None,
     ) -> list[LayerResult]:
         problems = chip.misfits(self.config, stages)
@@ -330,6 +331,7 @@ class SpikeSim(Accelerator):
                 "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
             },
             completions=completions if len(outcome.completions) else None,
+            loads=tuple(load._replace(first=load.first - span.begin) for load in outcome.loads if number == 0),
             agents={
                 int(agent): f"{layer.name} {unit.unit} {unit.instance}"
                 for kind in UNITS

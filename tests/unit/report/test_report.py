@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 from archsim.engine.result import LayerResult, Traffic, UnitTime
@@ -296,25 +295,6 @@ def test_a_comparison_says_what_is_not_equal():
         "clock: 500 MHz on a; 800 MHz on b",
         "SRAM: 256 KiB on a; 352 KiB on b",
     ]
-
-
-def test_timeline_slices_follow_each_other():
-    completions = np.array([[0, 10], [1, 30], [0, 25]])
-    first = layer("a", completions=completions, agents={0: "pe 0"})
-    document = json.loads(timeline.trace_events([first, layer("b")]))
-    slices = [event for event in document["traceEvents"] if event["ph"] == "X"]
-    assert [(e["name"], e["tid"], e["ts"], e["dur"]) for e in slices] == [
-        *(("a", 0, 0, 100), ("a", 1, 0, 10), ("a", 1, 10, 15), ("a", 2, 0, 30)),
-        ("b", 0, 100, 100),
-    ]
-    threads = {e["tid"]: e["args"]["name"] for e in document["traceEvents"] if e["name"] == "thread_name"}
-    assert threads == {0: "layers", 1: "pe 0", 2: "agent 1"}
-
-
-def test_timeline_too_long_for_the_viewer(monkeypatch):
-    monkeypatch.setattr(timeline, "MAX_EVENTS", 2)
-    with pytest.raises(UsageError, match="choose --layers"):
-        timeline.trace_events([layer(completions=np.zeros((3, 2), dtype=np.int64))])
 
 
 class TestPlots:
