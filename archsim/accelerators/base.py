@@ -547,5 +547,5 @@ def memory_components(memory: MemoryConfig, requesters: int) -> tuple[Component,
         Component("cache_tag", "cache_tag", cache.banks, {**bank, "ways": cache.ways}),
         Component("crossbar_switch", "switch", 2, switch),
         Component("broadcast", "broadcast", 1, {"receivers": requesters, "width_bits": cache.width_bits}),
-        Component("dram", "dram", 1, {}),
+        Component("dram", "dram", 1, {"channels": memory.dram.channels}),
     )
