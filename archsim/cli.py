@@ -248,7 +248,7 @@ def sweep(
     A point that cannot run is a row with its error. Run the same command again after an interruption: rows that are
     there are not computed again.
     """
-    from archsim import sweep as sweeps
+    from archsim import sweeping as sweeps
 
     plan = sweeps.Sweep(
         hardware,
@@ -280,14 +280,21 @@ def sweep(
 
 @app.command()
 def plot(
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A results folder, or the CSV of a comparison or a sweep.")
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="A results folder, or the CSV of a comparison or a sweep; or comparisons on several networks.",
+        ),
     ],
 ) -> None:
-    """Draw the figures of a result as PNG and SVG; prints the files written."""
+    """Draw the figures of a result as PNG and SVG; prints the files written.
+
+    Several comparisons of the same machines make one figure with a group of bars a network and the geometric mean.
+    """
     from archsim.report import plots
 
-    for file in plots.plot(path):
+    for file in plots.plot(paths[0]) if len(paths) == 1 else plots.plot_networks(paths):
         typer.echo(file)
 
 

@@ -78,7 +78,7 @@ def run(
     from archsim.hardware.loading import resolved_yaml
     from archsim.trace import load_trace
 
-    overrides = (*overrides, *(f"{name.replace('__', '.')}={_yaml(value)}" for name, value in settings.items()))
+    overrides = (*overrides, *(f"{name.replace('__', '.')}={yaml_text(value)}" for name, value in settings.items()))
     loaded = load_trace(trace)
     accelerator = accelerator_for(hardware, trace, loaded, overrides)
     table = load_prices(accelerator)
@@ -139,7 +139,7 @@ def _window(timeline: bool | tuple[int, int]) -> Window | None:
     return window
 
 
-def _yaml(value: object) -> str:
+def yaml_text(value: object) -> str:
     """``value`` in one line of YAML; JSON is part of it."""
     try:
         return json.dumps(value, allow_nan=False)

@@ -298,6 +298,36 @@ def test_a_comparison_says_what_is_not_equal():
 
 
 class TestPlots:
+    def test_comparisons_on_several_networks_have_their_geometric_mean(self, tmp_path):
+        for name, clock_mhz in (("vgg9", 1600), ("vgg16", 400)):
+            reports = {
+                "a": report(trace=f"{name}.npz"),
+                "b": report(trace=f"{name}.npz", clock_mhz=clock_mhz),
+            }
+            text = files.csv_text(comparison.rows(reports), comparison.COLUMNS)
+            (tmp_path / f"{name}.csv").write_text(text)
+        both = [tmp_path / "vgg9.csv", tmp_path / "vgg16.csv"]
+        written = plots.plot_networks(both)
+        assert [file.name for file in written] == [
+            f"networks_{name}.{kind}" for name in ("speedup", "energy_gain") for kind in ("png", "svg")
+        ]
+        drawn = written[1].read_text()
+        for text in ("vgg9", "vgg16", "geomean", "speedup over a", ">2<", ">0.5<"):
+            assert text in drawn
+        assert drawn.count(">1<") == 4  # the reference, and the mean of 2 and 1/2
+        (tmp_path / "again.csv").write_bytes(both[0].read_bytes())
+        with pytest.raises(UsageError, match="vgg9: is compared twice"):
+            plots.plot_networks([*both, tmp_path / "again.csv"])
+        with pytest.raises(UsageError, match="vgg9: is compared twice"):
+            plots.plot_networks([both[0]] * 2)
+
+    def test_comparisons_of_other_machines_do_not_mix(self, tmp_path):
+        for name, second in (("vgg9", "b"), ("vgg16", "c")):
+            reports = {machine: report(trace=f"{name}.npz") for machine in ("a", second)}
+            (tmp_path / f"{name}.csv").write_text(files.csv_text(comparison.rows(reports), comparison.COLUMNS))
+        with pytest.raises(UsageError, match=r"vgg16.csv: compares a, c; .*vgg9.csv compares a, b"):
+            plots.plot_networks([tmp_path / "vgg9.csv", tmp_path / "vgg16.csv"])
+
     def test_figures_of_a_run_are_reproducible(self, tmp_path):
         report(*(layer(f"conv{i}") for i in range(9))).write(tmp_path / "out")
         written = plots.plot(tmp_path / "out")
