@@ -124,16 +124,22 @@ def run(
     layers: Layers = None,
     verify: Verify = True,
     timeline: Annotated[bool, typer.Option("--timeline", help="Also write timeline.json for Perfetto.")] = False,
+    window: Annotated[
+        str | None,
+        typer.Option("--timeline-window", metavar="FROM:TO", help="Timeline of these cycles of the run only."),
+    ] = None,
     page: Annotated[bool, typer.Option("--report", help="Also draw the figures and write report.html.")] = False,
 ) -> None:
     """Simulate TRACE on HW, verify the outputs, and write the results folder."""
     from archsim.report import files
+    from archsim.report.timeline import parse_window
 
+    recorded = timeline if window is None else parse_window(window)
     if _is_zip(hardware):
         raise UsageError(f"{hardware}: is a trace; the order is HW TRACE")
     folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
     with files.results_folder(folder) as partial:
-        report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=timeline)
+        report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded)
         files.write_texts(partial, report.texts())
         if page:
             files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
@@ -243,7 +249,7 @@ def sweep(
     A point that cannot run is a row with its error. Run the same command again after an interruption: rows that are
     there are not computed again.
     """
-    from archsim import sweep as sweeps
+    from archsim import sweeping as sweeps
 
     plan = sweeps.Sweep(
         hardware,
@@ -275,14 +281,21 @@ def sweep(
 
 @app.command()
 def plot(
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A results folder, or the CSV of a comparison or a sweep.")
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="A results folder, or the CSV of a comparison or a sweep; or comparisons on several networks.",
+        ),
     ],
 ) -> None:
-    """Draw the figures of a result as PNG and SVG; prints the files written."""
+    """Draw the figures of a result as PNG and SVG; prints the files written.
+
+    Several comparisons of the same machines make one figure with a group of bars a network and the geometric mean.
+    """
     from archsim.report import plots
 
-    for file in plots.plot(path):
+    for file in plots.plot(paths[0]) if len(paths) == 1 else plots.plot_networks(paths):
         typer.echo(file)
 
 
@@ -294,7 +307,7 @@ def _simulate(
     layers: Sequence[str] | None,
     *,
     verify: bool,
-    timeline: bool,
+    timeline: bool | tuple[int, int],
 ) -> Report:
     from archsim import simulate
 
@@ -612,27 +625,26 @@ def explain(
     overrides: Overrides = None,
     long: Annotated[bool, typer.Option("--long", help="On a terminal: also meanings, and sources of prices.")] = False,
 ) -> None:
-    """Print a machine: every value with its source, its area, and what each action costs."""
+    """Print a machine: what it is built of, every value with its source, its area, and what each action costs."""
     from archsim.cost import area_rows, price_rows
-    from archsim.hardware.loading import explained_values
+    from archsim.hardware.loading import explained_values, header_of
     from archsim.report import diagram
     from archsim.simulate import load_accelerator, load_prices
 
     machine = load_accelerator(hardware, overrides or ())
+    inventory, table = machine.inventory(), load_prices(machine)
+    if sys.stdout.isatty():
+        for text in (machine.config.description, header_of(hardware), diagram.draw(inventory)):
+            typer.echo("\n".join(_one_line(line) for line in text.splitlines()) + "\n")
     values: list[tuple[object, ...]] = []
     brief = sys.stdout.isatty() and not long
     for path, value, given, description, source in explained_values(hardware, machine.config, overrides or ()):
-        if brief and path == "description":
-            typer.echo(f"{value}\n")
-        elif brief:
-            values.append((path, str(value), source or ("" if given == "file" else given)))
-        else:
+        if brief and path != "description":
+            values.append((path, _as_written(value), source or ("" if given == "file" else given)))
+        elif not brief:
             meaning = "" if sys.stdout.isatty() and description in source else description
-            values.append((path, value, given, meaning, source))
+            values.append((path, _as_written(value), given, meaning, source))
     _print_table(("path", "value", "source") if brief else ("path", "value", "given", "meaning", "source"), values)
-    inventory, table = machine.inventory(), load_prices(machine)
-    if sys.stdout.isatty():
-        typer.echo(f"\n{diagram.draw(inventory)}")
     areas, prices = area_rows(inventory, table), price_rows(inventory, table)
     total = sum(row.area_mm2 for row in areas)
     tables: list[tuple[tuple[str, ...], list[tuple[object, ...]]]] = [
@@ -649,6 +661,15 @@ def explain(
         typer.echo()
         cut = -1 if brief else None
         _print_table(columns[:cut], [row[:cut] for row in rows])
+    if brief:
+        typer.echo("\nArea 0: part of another row, or off chip. --long has meanings, and sources of areas and prices.")
+
+
+def _as_written(value: object) -> str:
+    """A value as a hardware file would have it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 @app.command("list")

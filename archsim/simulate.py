@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsim import processes
+from archsim.engine.recording import WHOLE, Window
 from archsim.errors import UsageError, nearest
 from archsim.report.report import Report
+from archsim.report.timeline import check_size
 
 if TYPE_CHECKING:
     from archsim.accelerators.base import Accelerator, EngineName, Progress
@@ -63,7 +65,7 @@ def run(
     engine: EngineName = "compiled",
     layers: Sequence[str] | None = None,
     verify: bool = True,
-    timeline: bool = False,
+    timeline: bool | tuple[int, int] = False,
     progress: Progress | None = None,
     **settings: object,
 ) -> Report:
@@ -71,14 +73,15 @@ def run(
 
     ``overrides`` are settings as on the command line, ``"pe.count=32"``; ``settings`` the same by keyword, with two
     underscores for a dot: ``pe__count=32``. ``layers`` restricts the run to layers of these names. ``verify`` compares
-    every output with the trace's. Raises ConfigError, TraceError or UsageError for what is wrong with the input, all
+    every output with the trace's. ``timeline`` records what every unit does, for ``timeline.json``: all of the run, or
+    cycles (from, to) of it. Raises ConfigError, TraceError or UsageError for what is wrong with the input, all
     problems of a file at once.
     """
     from archsim.cost import area_rows, energy_rows, slow_memories
     from archsim.hardware.loading import resolved_yaml
     from archsim.trace import load_trace
 
-    overrides = (*overrides, *(f"{name.replace('__', '.')}={_yaml(value)}" for name, value in settings.items()))
+    overrides = (*overrides, *(f"{name.replace('__', '.')}={yaml_text(value)}" for name, value in settings.items()))
     loaded = load_trace(trace)
     accelerator = accelerator_for(hardware, trace, loaded, overrides)
     loaded = accelerator.seen(loaded)
@@ -90,7 +93,8 @@ def run(
     if not chosen:
         reasons = [accelerator.leaves_out(loaded, loaded.operation(name)) for name in layers or ()]
         raise UsageError([f"{hardware} cannot run {trace}: {reason}" for reason in reasons or ["no layer is chosen"]])
-    results = tuple(_layers(accelerator, loaded, chosen, engine, verify, timeline, progress))
+    window = _window(timeline)
+    results = tuple(_layers(accelerator, loaded, chosen, engine, verify, window, progress))
     left_out = [name for name in dict.fromkeys(layers or ()) if name not in {operation.name for operation in chosen}]
     warnings = [
         *slow_memories(inventory, table, accelerator.clock_mhz),
@@ -113,7 +117,7 @@ def run(
         area=area,
         labels=loaded.provenance,
         compulsory_read_bytes={result.layer: result.compulsory_read_bytes for result in results},
-        timeline=timeline,
+        timeline=window,
         warnings=tuple(warnings),
         hardware=str(hardware),
         trace=str(trace),
@@ -130,7 +134,16 @@ def run(
     )
 
 
-def _yaml(value: object) -> str:
+def _window(timeline: bool | tuple[int, int]) -> Window | None:
+    if isinstance(timeline, bool):
+        return WHOLE if timeline else None
+    window = Window(*timeline)
+    if not 0 <= window.first < window.end <= WHOLE.end:
+        raise UsageError(f"timeline: cycles (from, to) must be 0 <= from < to <= {WHOLE.end}, got {tuple(timeline)}")
+    return window
+
+
+def yaml_text(value: object) -> str:
     """``value`` in one line of YAML; JSON is part of it."""
     try:
         return json.dumps(value, allow_nan=False)
@@ -210,9 +223,15 @@ def _layers(
     operations: Sequence[Operation],
     engine: EngineName,
     verify: bool,
-    record: bool,
+    window: Window | None,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
-    yield from accelerator.run_layers(trace, operations, engine, verify=verify, record=record, progress=progress)
+    done: list[LayerResult] = []
+    record = window or False
+    for result in accelerator.run_layers(trace, operations, engine, verify=verify, record=record, progress=progress):
+        done.append(result)
+        if window is not None:
+            check_size(done, window)  # before more of what nobody can open is recorded
+        yield result
     if progress:
         progress("", len(operations), len(operations))

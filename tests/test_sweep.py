@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import archsim
 from archsim import processes
-from archsim import sweep as sweeps
+from archsim import sweeping as sweeps
 from archsim.cli import main
 from archsim.errors import UsageError
 from archsim.simulate import run
@@ -330,3 +331,30 @@ def test_no_scheduler_is_one_line(trace, tmp_path, capsys):
     assert sweep(trace, tmp_path / "sweep.csv", "--set", "pe.count=2", "--cluster", "tcp://127.0.0.1:9") == 2
     assert "no scheduler answers" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+# --- from Python
+
+
+def test_the_function_returns_what_the_command_writes(trace, tmp_path):
+    """Same points, same order, numbers as numbers; a point that cannot run is a row; a path keeps the rows."""
+    laggy = ["hidden", "early_stop"]
+    frame = archsim.sweep(
+        LOAS, trace, pe__count=[2, 0], pe__laggy=laggy, pareto=["latency_s"], jobs=1, path=tmp_path / "kept.csv"
+    )
+    assert sweep(trace, tmp_path / "c.csv", "--set", "pe.count=2,0", "--set", f"pe.laggy={','.join(laggy)}",
+                 "--pareto", "latency_s", "--jobs", 1) == 2  # fmt: skip
+    assert (tmp_path / "kept.csv").read_text() == (tmp_path / "c.csv").read_text()
+    assert frame["pe.count"].tolist() == [2, 2, 0, 0]
+    assert frame["pe.laggy"].tolist() == laggy * 2
+    assert frame["cycles"][:2].tolist() == [
+        run(LOAS, trace, pe__count=2, pe__laggy=one).summary()["cycles"] for one in laggy
+    ]
+    assert frame["error"].notna().tolist() == [False, False, True, True]
+    assert frame["pareto"][:2].any()
+
+
+@pytest.mark.parametrize("values", [8, "8", None])
+def test_the_function_wants_lists(trace, values):
+    with pytest.raises(UsageError, match="pe__count must be a list of values"):
+        archsim.sweep(LOAS, trace, pe__count=values)

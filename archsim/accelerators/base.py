@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from archsim.compress import bitmask, packed_time
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
+from archsim.engine.recording import Window, window_of
 from archsim.engine.result import LayerResult, Traffic, UnitTime
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import fire, rule_of
@@ -389,21 +390,25 @@ class Accelerator(ABC):
         engine: EngineName,
         *,
         verify: bool,
-        record: bool,
+        record: Window | bool,
         progress: Progress | None = None,
     ) -> Iterator[LayerResult]:
         """Simulate these layers of ``trace``: one after the other, each from a cold cache and an idle memory, unless a
-        machine works on them at the same time."""
+        machine works on them at the same time. ``record`` is a window of the run."""
+        window, begin = window_of(record), 0
         for done, operation in enumerate(operations):
             if progress:
                 progress(operation.name, done, len(operations))
             for layer in self.stages(trace, operation):
-                yield self.run_layer(layer, engine, verify=verify, record=record)
+                result = self.run_layer(layer, engine, verify=verify, record=window.later(begin))
+                begin += result.cycles
+                yield result
 
-    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
+    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
         """Compute the layer's outputs as the machine does, then simulate when it does so.
 
-        ``verify`` compares outputs with the trace, ``record`` keeps all completion times.
+        ``verify`` compares outputs with the trace. ``record``: the window, from the layer's begin, of which completion
+        times and loads are kept, True for all.
         """
         computed = self.compute(layer, verify)
         program = self.program(layer, computed.output_bytes)
@@ -452,7 +457,9 @@ class Accelerator(ABC):
         verified = mismatches if verify and layer.expected is not None else None
         return Computed(output.astype(np.int64), verified, events)
 
-    def _simulate(self, engine: EngineName, program: Program, counts: NDArray[np.int64], record: bool) -> Outcome:
+    def _simulate(
+        self, engine: EngineName, program: Program, counts: NDArray[np.int64], record: Window | bool
+    ) -> Outcome:
         memory, tensors = self.config.memory.resolve(self.clock_mhz), len(self.tensors) * program.copies
         rest = (program.spec, program.operands, program.topology, memory, program.state, counts, tensors)
         if engine == "reference":
@@ -510,6 +517,7 @@ class Accelerator(ABC):
             variant=self.variant(layer),
             timestep_counts=self.timestep_counts(layer, program, by_copy),
             completions=outcome.completions if len(outcome.completions) else None,
+            loads=outcome.loads,
             agents={
                 unit.first + instance: f"{unit.name} {instance}" if unit.built > 1 else unit.name
                 for unit in program.units
@@ -590,5 +598,5 @@ def memory_components(memory: MemoryConfig, requesters: int) -> tuple[Component,
         Component("cache_tag", "cache_tag", cache.banks, {**bank, "ways": cache.ways}),
         Component("crossbar_switch", "switch", 2, switch),
         Component("broadcast", "broadcast", 1, {"receivers": requesters, "width_bits": cache.width_bits}),
-        Component("dram", "dram", 1, {}),
+        Component("dram", "dram", 1, {"channels": memory.dram.channels}),
     )

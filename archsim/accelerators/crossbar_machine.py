@@ -31,6 +31,7 @@ from archsim.accelerators.base import (
 )
 from archsim.accelerators.pipeline import Stage, alone, stages_of
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
+from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, UnitTime
 from archsim.errors import UsageError
 from archsim.hardware import operation as op
@@ -53,7 +54,7 @@ class CrossbarMachine(Accelerator):
         return self.config.neuron.sum_bits
 
     def overflows(self, layer: Layer, sums: NDArray[np.int64], bias: NDArray[np.int64]) -> dict[str, int]:
-        """How many ``sums`` [rows, N, T] are wider than a word of the network, how many potentials than their memory."""
+        """How many ``sums`` [rows, N, T] exceed a word of the network, and how many potentials their memory."""
         limit = 1 << (self.sum_bits - 1)
         membrane = 0
         if layer.neuron is not None:
@@ -88,7 +89,7 @@ class CrossbarMachine(Accelerator):
         # Each layer has the machine's tensors for itself.
         return Program(built.spec, wiring.operands(), wiring.topology(), state, units, copies=len(built.stages))
 
-    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
+    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
         """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
         return self._run([alone(layer)], [layer], [self.compute(layer, verify)], engine, record)[0]
 
@@ -99,7 +100,7 @@ class CrossbarMachine(Accelerator):
         engine: EngineName,
         *,
         verify: bool,
-        record: bool,
+        record: Window | bool,
         progress: Progress | None = None,
     ) -> Iterator[LayerResult]:
         """All layers at once, in one simulation."""
@@ -129,7 +130,7 @@ class CrossbarMachine(Accelerator):
         layers: Sequence[Layer],
         computed: Sequence[Computed],
         engine: EngineName,
-        record: bool,
+        record: Window | bool,
     ) -> list[LayerResult]:
         problems = chip.misfits(self.config, stages)
         if problems:
@@ -210,6 +211,7 @@ class CrossbarMachine(Accelerator):
                 "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
             },
             completions=completions if len(outcome.completions) else None,
+            loads=tuple(load._replace(first=load.first - span.begin) for load in outcome.loads if number == 0),
             agents={
                 int(agent): f"{layer.name} {unit.unit} {unit.instance}"
                 for kind in UNITS

@@ -70,6 +70,7 @@ from archsim.accelerators.base import (
 from archsim.compress.bitmask import CHUNK_BITS
 from archsim.compress.by_position import by_position
 from archsim.engine.compiled import run
+from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, Traffic
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig
@@ -917,7 +918,7 @@ class GospaSnn(Accelerator):
             [pes],
         )
 
-    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: bool) -> LayerResult:
+    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
         """As every machine; accesses to partial sums in banks of their own are added to the traffic."""
         result = super().run_layer(layer, engine, verify=verify, record=record)
         if self.config.psum.place == "cache":

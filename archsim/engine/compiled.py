@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from archsim.compress.bitmask import lowest_one
 from archsim.engine.ordering import MISS_CYCLES, SAME_CYCLE_LIMIT
 from archsim.engine.outcome import BUSY, IDLE, STALL, TIME_COLUMNS, Outcome
+from archsim.engine.recording import BANKS, CHANNELS, INTERVALS, Load, Window, add_busy, window_of
 from archsim.errors import EngineError
 from archsim.hardware.interconnect.crossbar_switch import READ, WRITE, SwitchState, hold_path, idle_switches, path_free
 from archsim.hardware.memory import cache as cache_unit
@@ -171,6 +172,19 @@ class Resources(NamedTuple):
     mshr_queue: NDArray[np.int64]
 
 
+class Loads(NamedTuple):
+    """Busy time of banks, in cycles, and of channels, in the units of the DRAM: see :mod:`archsim.engine.recording`.
+
+    ``window`` int64 [2] in cycles; ``banks``, ``channels`` int64 [intervals]; their widths int64 [1].
+    """
+
+    window: NDArray[np.int64]
+    banks: NDArray[np.int64]
+    bank_width: NDArray[np.int64]
+    channels: NDArray[np.int64]
+    channel_width: NDArray[np.int64]
+
+
 # Fields of ``Resources.mshr``.
 FREE, QUEUE_HEAD, QUEUE_TAIL = range(3)
 
@@ -197,6 +211,7 @@ class Machine(NamedTuple):
     resources: Resources
     traffic: NDArray[np.int64]
     completions: NDArray[np.int64]
+    loads: Loads
 
 
 @inlined
@@ -455,6 +470,9 @@ def _at_bank(machine: Any, request: int, now: int) -> None:
             _arrive(wheel, requests, request, AT_MSHR if displaced == NONE else AT_DISPLACED, granted + arrives)
     if spec.conflicts:
         resources.bank_free[bank] = granted + hold
+        loads = machine.loads
+        if granted < loads.window[1]:
+            add_busy(loads.banks, loads.bank_width, loads.window[0], loads.window[1], granted, granted + hold)
         if switched and writes:
             hold_path(memory.write_switch, machine.switches, WRITE, lane, bank, granted + hold)
         elif switched:
@@ -462,13 +480,24 @@ def _at_bank(machine: Any, request: int, now: int) -> None:
 
 
 @inlined
+def _serve(machine: Any, line: int, now: int) -> tuple[int, int]:
+    """Reserve the line's channel; (cycle after the burst, cycle of the data)."""
+    spec, dram, loads = machine.memory.dram, machine.dram, machine.loads
+    channel = channel_of(spec, line)
+    granted = max(now, machine.resources.channel_free[channel])
+    after_burst, data, machine.resources.channel_free[channel] = serve(spec, dram, line, granted)
+    if granted < loads.window[1]:
+        end, units = dram.busy_until[channel], spec.units_per_cycle
+        first, last = loads.window[0] * units, loads.window[1] * units
+        add_busy(loads.channels, loads.channel_width, first, last, end - spec.units_per_line, end)
+    return after_burst, data
+
+
+@inlined
 def _at_displaced(machine: Any, request: int, now: int) -> None:
     """The line that the request displaced goes to its channel; the request goes on when its burst has ended."""
-    memory, requests = machine.memory, machine.requests
-    line = requests.displaced[request]
-    channel = channel_of(memory.dram, line)
-    granted = max(now, machine.resources.channel_free[channel])
-    after_burst, _, machine.resources.channel_free[channel] = serve(memory.dram, machine.dram, line, granted)
+    requests = machine.requests
+    after_burst, _ = _serve(machine, requests.displaced[request], now)
     machine.traffic[requests.displaced_tensor[request], DRAM_WRITE_LINES] += 1
     agent, field = requests.owner[request], requests.field[request]
     if machine.operations[agent, field + MODE] == CACHED_WRITE:
@@ -489,15 +518,11 @@ def _at_mshr(resources: Any, wheel: Any, requests: Any, request: int, now: int) 
 
 @inlined
 def _at_channel(machine: Any, request: int, now: int) -> None:
-    memory, dram, resources, wheel, agents, requests, o, traffic = (
-        machine.memory, machine.dram, machine.resources, machine.wheel, machine.agents, machine.requests,
-        machine.operations, machine.traffic,
+    wheel, agents, requests, o, traffic = (
+        machine.wheel, machine.agents, machine.requests, machine.operations, machine.traffic
     )  # fmt: skip
     agent, field = requests.owner[request], requests.field[request]
-    line = o[agent, field + LINE]
-    channel = channel_of(memory.dram, line)
-    granted = max(now, resources.channel_free[channel])
-    after_burst, data, resources.channel_free[channel] = serve(memory.dram, dram, line, granted)
+    after_burst, data = _serve(machine, o[agent, field + LINE], now)
     if o[agent, field + MODE] == STREAM_WRITE:
         traffic[o[agent, field + TENSOR], DRAM_WRITE_LINES] += 1
         _request_done(wheel, agents, requests, o, request, after_burst)
@@ -538,13 +563,14 @@ def _next_due(agents: Any, requests: Any, now: int) -> int:
 
 @higher_order
 def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int, int]:
-    """The loop; (status, last cycle, number of completions). Completions beyond the array's length are only counted."""
+    """The loop; (status, last cycle, completions in the window). Those beyond the array's length are only counted."""
     topology, state, counts, o = machine.topology, machine.state, machine.counts, machine.operations
     wheel, agents, requests, fifos, resources, completions = (
         machine.wheel, machine.agents, machine.requests, machine.fifos, machine.resources, machine.completions
     )  # fmt: skip
     clock = machine.clock
     now, alive, recorded = clock[NOW], clock[ALIVE], clock[RECORDED]
+    window_first, window_end = machine.loads.window[0], machine.loads.window[1]
     if now == 0:
         for agent in range(alive):
             _wake(wheel, agents, agent, 0)
@@ -636,10 +662,11 @@ def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int
                             agents.times[agent, BUSY] += compute
                             agents.times[agent, STALL] += agents.pushed[agent] - agents.called[agent] - compute
                             agents.times[agent, IDLE] += now - agents.pushed[agent]
-                            if recorded < len(completions):
-                                completions[recorded, 0] = agent
-                                completions[recorded, 1] = now
-                            recorded += 1
+                            if agents.called[agent] < window_end and now > window_first:
+                                if recorded < len(completions):
+                                    completions[recorded, 0] = agent
+                                    completions[recorded, 1] = now
+                                recorded += 1
                             agents.place[agent] = ASK
         for row in range(len(fifos.shared)):
             if fifos.queued[row] > 0:
@@ -677,11 +704,12 @@ def simulate(
     state: NDArray[np.int64],
     counts: NDArray[np.int64],
     tensors: int,
-    record: bool = False,
+    record: Window | bool = False,
 ) -> Outcome:
     """Run all agents to their end; ``state`` and ``counts`` are changed in place.
 
-    ``loop`` is the accelerator's kernel around :func:`run`. Raises EngineError if agents wait for each other for ever.
+    ``record``: the window of which completions and loads are kept, True for all. ``loop`` is the accelerator's kernel
+    around :func:`run`. Raises EngineError if agents wait for each other for ever.
     """
     agents_count = len(topology.request_slots)
     slots = int(topology.request_slots.max(initial=0))
@@ -731,6 +759,16 @@ def simulate(
         np.array([cache_spec.mshrs, 0, 0], np.int64),
         integers(max(1, requests_count)),
     )
+    window = window_of(record)
+    recording = window.end > 0
+    units = memory_spec.dram.units_per_cycle
+    loads = Loads(
+        np.array(window, np.int64),
+        integers(INTERVALS if recording else 0),
+        np.array([1], np.int64),
+        integers(INTERVALS if recording else 0),
+        np.array([units], np.int64),
+    )
     machine = Machine(
         clock=np.array([0, agents_count, 0], np.int64),
         topology=topology,
@@ -747,7 +785,8 @@ def simulate(
         fifos=fifos,
         resources=resources,
         traffic=integers(tensors, TRAFFIC_COLUMNS),
-        completions=integers(COMPLETIONS_LIMIT if record else 0, 2),
+        completions=integers(COMPLETIONS_LIMIT if recording else 0, 2),
+        loads=loads,
     )
     if not numba.config.DISABLE_JIT:
         loop.compile(tuple(numba.typeof(value) for value in (spec, operands, machine)))
@@ -764,7 +803,14 @@ def simulate(
     agents.times[:, IDLE] += last - agents.ended
     completions = machine.completions[:number].copy()
     last = int(last)  # a numpy integer where the loop runs as plain Python
-    return Outcome(last, agents.times, counts, machine.traffic, int(machine.dram.row_misses.sum()), completions, wall_s)
+    kept = (
+        Load(BANKS, window.first, int(loads.bank_width[0]), 1, loads.banks),
+        Load(CHANNELS, window.first, int(loads.channel_width[0]) // units, units, loads.channels),
+    )
+    return Outcome(
+        last, agents.times, counts, machine.traffic, int(machine.dram.row_misses.sum()), completions, wall_s,
+        kept if recording else (),
+    )  # fmt: skip
 
 
 COMPLETIONS_LIMIT = 4_000_000

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from archsim.engine.ordering import MISS_CYCLES, REQUEST_PHASE_PRIORITY, SAME_CYCLE_LIMIT
 from archsim.engine.outcome import BUSY, IDLE, STALL, TIME_COLUMNS, Outcome
+from archsim.engine.recording import BANKS, CHANNELS, Window, load_of, window_of
 from archsim.errors import EngineError
 from archsim.hardware import operation as op
 from archsim.hardware.memory import cache, dram
@@ -190,9 +191,10 @@ class Request(NamedTuple):
 class Memory:
     """Switches, banks, miss registers and channels; see :mod:`archsim.hardware.memory.system` for a request's way."""
 
-    def __init__(self, env: simpy.Environment, spec: MemorySpec, tensors: int) -> None:
+    def __init__(self, env: simpy.Environment, spec: MemorySpec, tensors: int, recording: bool) -> None:
         self.env = env
         self.spec = spec
+        self.recording = recording
         self.cache = cache.empty_cache(spec.cache)
         self.dram = dram.idle_dram(spec.dram)
         self.banks = Arbiter(env)
@@ -201,6 +203,8 @@ class Memory:
         self.fills: dict[int, simpy.Event] = {}
         self.traffic = np.zeros((tensors, op.TRAFFIC_COLUMNS), np.int64)
         self.last_done = 0
+        self.bank_times: list[tuple[int, int]] = []
+        self.burst_times: list[tuple[int, int]] = []
 
     def count(self, request: Request, column: int, amount: int = 1) -> None:
         """Count in the traffic table of the request's tensor."""
@@ -262,7 +266,15 @@ class Memory:
                 switch = self.spec.write_switch if request.writes else self.spec.read_switch
                 needs.append(("input", request.writes, request.lane % switch.inputs))
                 needs.append(("output", request.writes, bank % switch.outputs))
-        granted = yield self.banks.request(request.number, tuple(needs), lambda: int(self.env.now) + hold())
+
+        def serve() -> int:
+            granted = int(self.env.now)
+            free = granted + hold()
+            if needs and self.recording:
+                self.bank_times.append((granted, free))
+            return free
+
+        granted = yield self.banks.request(request.number, tuple(needs), serve)
         self.count(request, op.BANK_WAIT_CYCLES, int(granted - asked))
 
     def _cached(self, request: Request) -> Wait:
@@ -337,11 +349,16 @@ class Memory:
         """Wait for the line's channel; returns (cycle after the burst, cycle of the data)."""
         served: list[int] = []
 
+        channel = plain(dram.channel_of)(self.spec.dram, line)
+
         def serve() -> int:
             served.extend(plain(dram.serve)(self.spec.dram, self.dram, line, int(self.env.now)))
+            if self.recording:
+                end = int(self.dram.busy_until[channel])
+                self.burst_times.append((end - self.spec.dram.units_per_line, end))
             return served[2]
 
-        yield self.channels.request(number, (plain(dram.channel_of)(self.spec.dram, line),), serve)
+        yield self.channels.request(number, (channel,), serve)
         return served[0], served[1]
 
 
@@ -354,14 +371,16 @@ def simulate(
     state: NDArray[np.int64],
     counts: NDArray[np.int64],
     tensors: int,
-    record: bool = False,
+    record: Window | bool = False,
 ) -> Outcome:
     """Run all agents to their end; ``state`` and ``counts`` are changed in place.
 
-    Raises EngineError if agents wait for each other for ever.
+    ``record``: the window of which completions and loads are kept, True for all. Raises EngineError if agents wait for
+    each other for ever.
     """
     env = simpy.Environment()
-    memory = Memory(env, memory_spec, tensors)
+    window = window_of(record)
+    memory = Memory(env, memory_spec, tensors, recording=window.end > 0)
     agents = len(topology.request_slots)
     fifos = [
         Fifo(env, int(capacity), int(initial), int(last - first), bool(shared))
@@ -436,7 +455,7 @@ def simulate(
             times[number, BUSY] += o[op.COMPUTE]
             times[number, STALL] += (start - called) + (executed - start - o[op.COMPUTE]) + (pushed - executed)
             times[number, IDLE] += int(env.now) - pushed
-            if record:
+            if called < window.end and env.now > window.first:
                 completions.append((number, int(env.now)))
 
     for number in range(agents):
@@ -449,6 +468,10 @@ def simulate(
         raise EngineError(f"deadlock in cycle {int(env.now)}: agents {stuck} wait for each other")
     cycles = max(int(ended_at.max(initial=0)), memory.last_done)
     times[:, IDLE] += cycles - ended_at
+    busy = (
+        (BANKS, 1, np.array(memory.bank_times, np.int64).reshape(-1, 2)),
+        (CHANNELS, memory_spec.dram.units_per_cycle, np.array(memory.burst_times, np.int64).reshape(-1, 2)),
+    )
     return Outcome(
         cycles,
         times,
@@ -457,4 +480,5 @@ def simulate(
         int(memory.dram.row_misses.sum()),
         np.array(completions, np.int64).reshape(-1, 2),
         wall_s,
+        tuple(load_of(name, window, ticks, times) for name, ticks, times in busy) if window.end else (),
     )

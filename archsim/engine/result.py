@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.engine.recording import Load
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -47,11 +49,12 @@ class LayerResult:
     (unit, action). ``mismatches`` is the number of outputs that differ from the trace, None where the trace holds
     none to compare with. ``variant`` are columns of every table that tell results apart: an option of the machine, a
     stage of training. ``timestep_counts`` splits actions that belong to single timesteps. ``completions`` is, when
-    asked for, int64 [n, 2] of (agent, completion cycle); ``agents`` says which unit instance each agent is.
+    asked for, int64 [n, 2] of (agent, completion cycle) in the window that is recorded, and ``loads`` how busy banks
+    and channels were there; ``agents`` says which unit instance each agent is.
 
     Where layers run at the same time, a layer's cycles go from its first to its last event: ``start_cycle`` is the
     first one's, completions count from there, and ``elapsed_cycles`` is the layer's share of the run's cycles, which
-    all shares add up to. None of both where layers run one after the other.
+    all shares add up to. None of both where layers run one after the other. The first one has the loads of all.
     """
 
     layer: str
@@ -76,6 +79,7 @@ class LayerResult:
     variant: Mapping[str, str] = field(default_factory=dict)
     timestep_counts: Mapping[tuple[str, str], Sequence[int]] = field(default_factory=dict)
     completions: NDArray[np.int64] | None = None
+    loads: tuple[Load, ...] = ()
     agents: Mapping[int, str] = field(default_factory=dict)
     elapsed_cycles: int | None = None
     start_cycle: int | None = None

@@ -29,6 +29,7 @@ field takes only integers, a number field takes both, and quoted numbers are tex
 
 from __future__ import annotations
 
+import itertools
 import re
 import types
 import typing
@@ -152,6 +153,13 @@ def explained_values(
         source = comments.get(row.path, row.source) if given == "file" else row.source
         found.append((row.path, row.value, given, row.description, source))
     return found
+
+
+def header_of(path: str | Path) -> str:
+    """The comment at the top of a hardware file: the papers, and how sources are abbreviated below."""
+    lines = examples.find(path).read_text(encoding="utf-8").splitlines()
+    header = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return "\n".join(line.removeprefix("#").removeprefix(" ") for line in header)
 
 
 def override_path(override: str) -> str:

@@ -19,10 +19,13 @@ SIZES = {
     "ports_in": "{:g} inputs",
     "ports_out": "{:g} outputs",
     "receivers": "to {:g}",
-    "width_bits": "{:g} bit",
+    "bits": "{:g} bits",
+    "width_bits": "{:g} bit wide",
     "timesteps": "T = {:g}",
+    "channels": "{:g} channels",
 }
-"""Parameters of a block that are drawn, and how."""
+"""Parameters of a block that are drawn, and how; a tag array, whose sizes are those of its bank, has its ways."""
+TAG_SIZES = {"ways": "{:g} ways"}
 
 
 def draw(inventory: Sequence[Component], width: int = 78) -> str:
@@ -39,7 +42,7 @@ def draw(inventory: Sequence[Component], width: int = 78) -> str:
 def _block(component: Component) -> str:
     shown = [
         text.format(float(value) / 1024 if name == "capacity_bytes" else float(value))
-        for name, text in SIZES.items()
+        for name, text in (TAG_SIZES if component.kind == "cache_tag" else SIZES).items()
         if isinstance(value := component.parameters.get(name), int | float)
     ]
     return f"{component.instances} x {component.unit}" + (f" ({', '.join(shown)})" if shown else "")

@@ -93,6 +93,55 @@ def plot(path: str | Path) -> list[Path]:
     ]
 
 
+def plot_networks(paths: Sequence[str | Path]) -> list[Path]:
+    """Comparisons of the same machines on several networks as papers print them: a figure each for speed and energy.
+
+    A group of bars a network and one, at the right, for their geometric mean; a column wide. They are written beside
+    the first of the CSV files. UsageError when a file is no comparison, or compares other machines.
+    """
+    files = [Path(path) for path in paths]
+    compared = [_read(path, COMPARISON_COLUMNS) for path in files]
+    machines = [_machines(table).tolist() for table in compared]
+    problems = [
+        f"{path}: compares {', '.join(found)}; {files[0]} compares {', '.join(machines[0])}"
+        for path, found in zip(files, machines, strict=True)
+        if found != machines[0]
+    ]
+    networks = [Path(str(table.iloc[0]["trace"])).stem for table in compared]
+    problems += [f"{name}: is compared twice" for name in dict.fromkeys(networks) if networks.count(name) > 1]
+    if problems:
+        raise UsageError(problems)
+    written = []
+    for measure in ("speedup", "energy_gain"):
+        table = pd.DataFrame([one[measure].to_numpy(float) for one in compared], networks, machines[0])
+        table.loc["geomean"] = np.exp(np.log(table).mean())
+        stem = files[0].with_name(f"networks_{measure}")
+        written += save(stem, partial(_draw_networks, table, measure.replace("_", " ")), (3.4, 2.3))
+    return written
+
+
+def _draw_networks(table: pd.DataFrame, measure: str, axes: Axes) -> None:
+    grouped(axes, table, values=True, fontsize=5.5)
+    axes.axvline(len(table) - 1.5, color="black", linewidth=0.6, linestyle=":")
+    axes.axhline(1, color="black", linewidth=0.5)
+    if table.to_numpy().max() > 20 * table.to_numpy().min():
+        logarithmic(axes)
+    else:
+        axes.set_ylim(0, 1.25 * table.to_numpy().max())  # room for what stands on the bars
+    axes.set_ylabel(f"{measure} over {table.columns[0]}", fontsize=7)
+    axes.tick_params(labelsize=7)
+    if max(map(len, table.index)) * len(table) > 40:  # letters that fit side by side
+        axes.set_xticks(np.arange(len(table)), table.index, rotation=15, ha="right", fontsize=6.5)
+    axes.legend(
+        frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=6.5, handlelength=1.4,
+        columnspacing=1, borderaxespad=0.2,
+    )  # fmt: skip
+
+
+def _machines(compared: pd.DataFrame) -> pd.Series[str]:
+    return compared["machine"].str.cat(compared["fitted"].map({True: " (fitted)", False: ""}))
+
+
 def _is_sweep(path: Path) -> bool:
     if not path.is_file():
         return False
@@ -292,8 +341,7 @@ def _draw_sensitivity(panels: Any, tables: Tables) -> None:
 
 def _draw_comparison(axes: Axes, tables: Tables) -> None:
     compared = tables["comparison"]
-    names = compared["machine"].str.cat(compared["fitted"].map({True: " (fitted)", False: ""}))
-    table = compared.set_index(names)[["speedup", "energy_gain", "energy_delay_gain"]]
+    table = compared.set_index(_machines(compared))[["speedup", "energy_gain", "energy_delay_gain"]]
     grouped(axes, table.rename(columns=lambda column: column.replace("_", " ")), values=True)
     axes.axhline(1, color="black", linewidth=0.8)
     logarithmic(axes)
@@ -331,7 +379,7 @@ def stacked(axes: Axes, table: pd.DataFrame, totals: bool = False) -> None:
     _label(axes, table)
 
 
-def grouped(axes: Axes, table: pd.DataFrame, values: bool = False) -> None:
+def grouped(axes: Axes, table: pd.DataFrame, values: bool = False, fontsize: float = 6.5) -> None:
     """A group of bars per row of ``table``, one for each of its columns; ``values`` are written above them."""
     width = 0.8 / len(table.columns)
     for i, column in enumerate(table.columns):
@@ -340,8 +388,12 @@ def grouped(axes: Axes, table: pd.DataFrame, values: bool = False) -> None:
         bars = _bar(axes, places, heights, i, label=str(column), width=width)
         if values:
             texts = ["" if np.isnan(height) else number(height) for height in heights]
-            blank = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a line of reference does not cross it
-            axes.bar_label(bars, texts, padding=2, fontsize=6.5, rotation=90, bbox=blank)
+            blank = {
+                "facecolor": "white",
+                "edgecolor": "none",
+                "pad": fontsize / 13,
+            }  # a line of reference does not cross it
+            axes.bar_label(bars, texts, padding=2, fontsize=fontsize, rotation=90, bbox=blank)
     _label(axes, table)
 
 

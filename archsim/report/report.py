@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import archsim
+from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
 from archsim.report import files, invariants, terminal, timeline
 
@@ -71,8 +72,8 @@ class Report:
     what is doubtful about the run. ``hardware`` and ``trace`` are the files as they were given, ``overrides`` what was
     changed of the machine's, ``description`` and ``fitted`` what its file says of it; ``sram_size_kib`` is the capacity
     of its memories, tags and registers apart. Where it is not ``exact``, outputs may differ from the trace's.
-    ``findings`` are what else it told, and go into the summary. A Report that contradicts itself cannot be made: see
-    :mod:`archsim.report.invariants`.
+    ``findings`` are what else it told, and go into the summary. ``timeline`` is the window of the run that was
+    recorded, if any. A Report that contradicts itself cannot be made: see :mod:`archsim.report.invariants`.
     """
 
     accelerator: str
@@ -87,7 +88,7 @@ class Report:
     area: Sequence[AreaRow]
     labels: Mapping[str, Any] = field(default_factory=dict)
     compulsory_read_bytes: Mapping[str, int] = field(default_factory=dict)
-    timeline: bool = False
+    timeline: Window | None = None
     warnings: tuple[str, ...] = ()
     hardware: str = ""
     trace: str = ""
@@ -223,7 +224,7 @@ class Report:
             texts["timesteps.csv"] = files.csv_text(timesteps, self.columns("timesteps"))
         texts["resolved.yaml"] = self._provenance() + self.resolved
         if self.timeline:
-            texts["timeline.json"] = timeline.trace_events(self.layers)
+            texts["timeline.json"] = timeline.trace_events(self.layers, self.timeline)
         return texts
 
     def write(self, folder: str | Path) -> None:

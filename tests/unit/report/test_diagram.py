@@ -12,22 +12,24 @@ def test_by_hand():
     assert draw(
         [
             Component("adder", "logic", 4, {"block": "adder", "timesteps": 2}),
-            Component("dram", "dram", 1, {}),
+            Component("dram", "dram", 1, {"channels": 8}),
             Component("bank", "cache", 16, {"capacity_bytes": 2048, "width_bits": 64}),
+            Component("tag", "cache_tag", 16, {"capacity_bytes": 2048, "width_bits": 64, "ways": 4}),
         ],
-        width=30,
+        width=35,
     ).splitlines() == [
-        "+- off chip -----------------+",
-        "| 1 x dram                   |",
-        "+----------------------------+",
-        "              |",
-        "+- on-chip memory -----------+",
-        "| 16 x bank (2 KiB, 64 bit)  |",
-        "+----------------------------+",
-        "              |",
-        "+- computes and controls ----+",
-        "| 4 x adder (T = 2)          |",
-        "+----------------------------+",
+        "+- off chip ----------------------+",
+        "| 1 x dram (8 channels)           |",
+        "+---------------------------------+",
+        "                 |",
+        "+- on-chip memory ----------------+",
+        "| 16 x bank (2 KiB, 64 bit wide)  |",
+        "| 16 x tag (4 ways)               |",
+        "+---------------------------------+",
+        "                 |",
+        "+- computes and controls ---------+",
+        "| 4 x adder (T = 2)               |",
+        "+---------------------------------+",
     ]
 
 

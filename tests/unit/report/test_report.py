@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 from archsim.engine.result import LayerResult, Traffic, UnitTime
@@ -311,26 +310,37 @@ def test_a_comparison_says_what_is_not_equal():
     ]
 
 
-def test_timeline_slices_follow_each_other():
-    completions = np.array([[0, 10], [1, 30], [0, 25]])
-    first = layer("a", completions=completions, agents={0: "pe 0"})
-    document = json.loads(timeline.trace_events([first, layer("b")]))
-    slices = [event for event in document["traceEvents"] if event["ph"] == "X"]
-    assert [(e["name"], e["tid"], e["ts"], e["dur"]) for e in slices] == [
-        *(("a", 0, 0, 100), ("a", 1, 0, 10), ("a", 1, 10, 15), ("a", 2, 0, 30)),
-        ("b", 0, 100, 100),
-    ]
-    threads = {e["tid"]: e["args"]["name"] for e in document["traceEvents"] if e["name"] == "thread_name"}
-    assert threads == {0: "layers", 1: "pe 0", 2: "agent 1"}
-
-
-def test_timeline_too_long_for_the_viewer(monkeypatch):
-    monkeypatch.setattr(timeline, "MAX_EVENTS", 2)
-    with pytest.raises(UsageError, match="choose --layers"):
-        timeline.trace_events([layer(completions=np.zeros((3, 2), dtype=np.int64))])
-
-
 class TestPlots:
+    def test_comparisons_on_several_networks_have_their_geometric_mean(self, tmp_path):
+        for name, clock_mhz in (("vgg9", 1600), ("vgg16", 400)):
+            reports = {
+                "a": report(trace=f"{name}.npz"),
+                "b": report(trace=f"{name}.npz", clock_mhz=clock_mhz),
+            }
+            text = files.csv_text(comparison.rows(reports), comparison.COLUMNS)
+            (tmp_path / f"{name}.csv").write_text(text)
+        both = [tmp_path / "vgg9.csv", tmp_path / "vgg16.csv"]
+        written = plots.plot_networks(both)
+        assert [file.name for file in written] == [
+            f"networks_{name}.{kind}" for name in ("speedup", "energy_gain") for kind in ("png", "svg")
+        ]
+        drawn = written[1].read_text()
+        for text in ("vgg9", "vgg16", "geomean", "speedup over a", ">2<", ">0.5<"):
+            assert text in drawn
+        assert drawn.count(">1<") == 4  # the reference, and the mean of 2 and 1/2
+        (tmp_path / "again.csv").write_bytes(both[0].read_bytes())
+        with pytest.raises(UsageError, match="vgg9: is compared twice"):
+            plots.plot_networks([*both, tmp_path / "again.csv"])
+        with pytest.raises(UsageError, match="vgg9: is compared twice"):
+            plots.plot_networks([both[0]] * 2)
+
+    def test_comparisons_of_other_machines_do_not_mix(self, tmp_path):
+        for name, second in (("vgg9", "b"), ("vgg16", "c")):
+            reports = {machine: report(trace=f"{name}.npz") for machine in ("a", second)}
+            (tmp_path / f"{name}.csv").write_text(files.csv_text(comparison.rows(reports), comparison.COLUMNS))
+        with pytest.raises(UsageError, match=r"vgg16.csv: compares a, c; .*vgg9.csv compares a, b"):
+            plots.plot_networks([tmp_path / "vgg9.csv", tmp_path / "vgg16.csv"])
+
     def test_figures_of_a_run_are_reproducible(self, tmp_path):
         report(*(layer(f"conv{i}") for i in range(9))).write(tmp_path / "out")
         written = plots.plot(tmp_path / "out")

@@ -19,15 +19,20 @@ import itertools
 import math
 import os
 import random
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import archsim
 from archsim import examples, processes
 from archsim.errors import ArchsimError, UsageError, nearest
 from archsim.report import files
+from archsim.simulate import yaml_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEYS = ("point", "hardware", "trace")
 IDENTITY = ("hardware_sha256", "trace_sha256", "archsim_version")
@@ -126,6 +131,65 @@ class Sweep:
         problems += [f"{path}: no such trace file" for path in missing]
         if problems:
             raise UsageError(problems)
+
+
+def sweep(
+    hardware: str | Path,
+    traces: str | Path | Sequence[str | Path],
+    *,
+    combine: Literal["grid", "zip"] = "grid",
+    sample: int | None = None,
+    seed: int = 0,
+    pareto: Sequence[str] = (),
+    jobs: int | None = None,
+    cluster: str | None = None,
+    path: str | Path | None = None,
+    engine: Literal["compiled", "reference"] = "compiled",
+    layers: Sequence[str] | None = None,
+    verify: bool = True,
+    **settings: Sequence[object],
+) -> pd.DataFrame:
+    """Simulate every combination of ``settings`` on every trace, in parallel; one row a point, in the points' order.
+
+    What ``archsim sweep`` does: ``settings`` are paths with two underscores for a dot and the values that each takes,
+    ``pe__count=[8, 16]``; ``combine`` "zip" pairs them instead, ``sample`` draws that many points. ``pareto`` names
+    columns to minimise and adds one that says which points no other of their trace beats. ``jobs`` processes (None:
+    one a core) or the workers of the Dask scheduler ``cluster``. A point that cannot run is a row with its ``error``.
+    With a ``path`` the rows are in that CSV too, and a sweep that was stopped goes on there. Raises UsageError,
+    ConfigError or TraceError for what no point could run.
+
+    A script that calls this needs the usual ``if __name__ == "__main__":``, as whatever starts processes does.
+    """
+    import pandas as pd
+
+    given = [traces] if isinstance(traces, str | Path) else traces
+    axes = []
+    for name, values in settings.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise UsageError(f"sweep: {name} must be a list of values, got {values!r}")
+        axes.append(axis(f"{name.replace('__', '.')}={','.join(map(_setting_text, values))}"))
+    plan = Sweep(
+        Path(hardware), tuple(Path(trace) for trace in given), tuple(axes), combine, sample, seed, engine,
+        None if layers is None else tuple(layers), verify,
+    )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        if path is None:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "sweep.csv"
+        for _ in run(plan, Path(path), jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=pareto):
+            pass
+        frame = pd.DataFrame(read(Path(path)), columns=list(columns(plan, pareto)))
+    for one in axes:
+        with contextlib.suppress(ValueError):  # words stay words
+            frame[one.path] = pd.to_numeric(frame[one.path])
+    if pareto:
+        frame["pareto"] = frame["pareto"].map({"true": True, "false": False})
+    return frame.convert_dtypes()
+
+
+def _setting_text(value: object) -> str:
+    """A value as it would stand on the command line: a word without quotes, where that is the same in YAML."""
+    plain = isinstance(value, str) and value.isidentifier() and value.lower() not in ("true", "false", "null")
+    return str(value) if plain else yaml_text(value)
 
 
 def axis(text: str) -> Axis:
