@@ -27,7 +27,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_tables_exist() -> None:
-    assert table_names() == ["loas_32nm", "loas_constant_power", "sata_32nm", "spikesim_65nm"]
+    assert table_names() == ["imc_32nm", "loas_32nm", "loas_constant_power", "sata_32nm", "spikesim_65nm"]
 
 
 @pytest.mark.parametrize("name", table_names())
