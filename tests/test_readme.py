@@ -13,7 +13,7 @@ from tests.machines import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
-    "\n".join(line[4:] for line in block.splitlines())
+    "\n".join(line[4:] for line in block.splitlines()).strip()
     for block in re.findall(r"(?:^(?:    .*)?\n)+", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL), re.MULTILINE)
     if block.strip()
 ]
@@ -51,7 +51,7 @@ def run(clone, command, *arguments):
 
 
 def elsewhere(block):
-    return [start for start in ELSEWHERE if block.strip().startswith(start)]
+    return [start for start in ELSEWHERE if block.startswith(start)]
 
 
 def test_all_examples_are_known():
