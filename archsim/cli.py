@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -814,6 +815,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP) if arguments is None else ():
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
+    lost: list[int] = []
+    if arguments is None:
+        sys.unraisablehook = partial(_send_again, lost)
     command = typer.main.get_command(app)
     if "_ARCHSIM_COMPLETE" in os.environ and arguments is None:
         command(prog_name="archsim")  # the shell asks how a word may go on
@@ -840,6 +844,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exception(error)
+        if lost and not isinstance(error, ArchsimError):
+            typer.echo("archsim: interrupted", err=True)
+            return 128 + lost[-1]
         return _report_error(error)
     return 0
 
@@ -847,6 +854,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _end(number: int, frame: object) -> NoReturn:
     """End as a signal would have it, but tidily."""
     raise SystemExit(128 + number)
+
+
+def _send_again(lost: list[int], unraisable: sys.UnraisableHookArgs) -> None:
+    """A signal that came while C code called Python, as LLVM does when it compiles, is lost there: send it again soon.
+
+    Its number is added to ``lost``, in case what was going on fails before.
+    """
+    error = unraisable.exc_value
+    if isinstance(error, KeyboardInterrupt):
+        lost.append(signal.SIGINT)
+    elif isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128:
+        lost.append(error.code - 128)
+    else:
+        sys.__unraisablehook__(unraisable)
+        return
+    again = threading.Timer(0.05, os.kill, (os.getpid(), lost[-1]))
+    again.daemon = True
+    again.start()
 
 
 def _report_error(error: Exception) -> int:

@@ -622,3 +622,33 @@ def test_a_picture_of_somebody_else_is_not_replaced(tmp_path, capsys):
     assert picture.read_bytes().endswith(b"my own picture")
     picture.unlink()
     assert archsim(*arguments) == archsim(*arguments) == 0  # its own ones are
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_c_calls_python_is_not_lost(number, code):
+    """As in LLVM's callbacks during a compilation, where an exception cannot go anywhere."""
+    program = f"""
+import ctypes, os, sys, time
+from archsim import simulate
+from archsim.cli import main
+
+@ctypes.CFUNCTYPE(None)
+def callback():
+    os.kill(os.getpid(), {int(number)})
+    time.sleep(0.01)
+
+def run(*_, **__):
+    callback()
+    for _ in range(100):
+        time.sleep(0.01)
+    raise RuntimeError("went on")
+
+simulate.run = run
+sys.argv = ["archsim", "run", {str(LOAS)!r}, {str(VGG9)!r}]
+sys.exit(main())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "bug" not in done.stderr
