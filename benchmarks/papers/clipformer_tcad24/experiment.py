@@ -29,8 +29,9 @@ WRITTEN = {"scores": "K", "mix": "V"}
 OFF = (0, 1)
 SETTINGS = (OFF, (2, 0.5), (2, 0.25), (2, 1))
 """(alpha, beta); (2, 0.25) is ClipFormer's for strong noise."""
-NOISES = ((0, 0.1), (1, 0.1), (2, 0.1), (3, 0.1), (4, 0.1), (5, 0.1), (3, 0.2), (5, 0.2))
-"""(gamma, sigma): the paper's gamma with a sigma that is not known, so that it is swept. Only the product matters."""
+NOISES = tuple((gamma, 0.2) for gamma in range(6))
+"""(gamma, sigma): the paper's gamma with a sigma that is not known. Only the product matters: sigma 0.1 at gamma 2 and 4
+is sigma 0.2 at gamma 1 and 2."""
 STRETCHES = (1, 2, 4, 8)
 """By what K and V are divided before they are written: the range is so many times what they need."""
 SIGNAL_IMAGES = 4
@@ -40,6 +41,8 @@ def overrides(alpha: float, beta: float, gamma: float, sigma: float, seed: int =
     """The settings of a machine with writes of these and no other effects."""
     return [
         *("analog.cells.wires.r_row_ohm=0", "analog.cells.wires.r_col_ohm=0"),
+        # Without wires and with lossless converters, sizes change nothing but the time that this takes.
+        *("analog.rows=49", "analog.columns=392"),
         *("analog.adc.bits=lossless", "analog.digital_gain=none", "analog.adaptation=none", "analog.batch_images=50"),
         f"analog.dynamic={{alpha: {alpha}, beta: {beta}}}",
         f"analog.cells.device.write_noise={{gamma: {gamma}, sigma: {sigma}}}",
