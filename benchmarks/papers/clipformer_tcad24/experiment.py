@@ -30,7 +30,7 @@ OFF = (0, 1)
 SETTINGS = (OFF, (2, 0.5), (2, 0.25), (2, 1))
 """(alpha, beta); (2, 0.25) is ClipFormer's for strong noise."""
 NOISES = tuple((gamma, 0.2) for gamma in range(6))
-"""(gamma, sigma): the paper's gamma with a sigma that is not known. Only the product matters: sigma 0.1 at gamma 2 and 4
+"""(gamma, sigma): the paper's gamma with a sigma that is not known. Only the product matters: sigma 0.1 at gamma 2, 4
 is sigma 0.2 at gamma 1 and 2."""
 STRETCHES = (1, 2, 4, 8)
 """By what K and V are divided before they are written: the range is so many times what they need."""
