@@ -338,8 +338,8 @@ def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]
     differing = [layer.layer for layer in report.layers if layer.mismatches]
     unknown = [layer.layer for layer in report.layers if layer.mismatches is None]
     layers = len(report.layers)
+    told = "".join(f"; {name} {value}" for name, value in report.findings.items() if name != "exact")
     if differing and not report.exact:
-        told = "".join(f"; {name} {value}" for name, value in report.findings.items() if name != "exact")
         wrong = report.summary()["mismatches"]
         _note(f"{prefix}{wrong} outputs differ from the trace's, as conversions are lossy{told}")
         return []
@@ -354,7 +354,7 @@ def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]
         _note(f"{prefix}not verified: the trace stores no outputs")
     else:
         rest = f"; the trace stores no outputs of {', '.join(unknown)}" if unknown else ""
-        _note(f"{prefix}{layers - len(unknown)} of {layers} layers verified bit for bit{rest}")
+        _note(f"{prefix}{layers - len(unknown)} of {layers} layers verified bit for bit{rest}{told}")
     return []
 
 

@@ -39,7 +39,10 @@ def accelerator_for(
 ) -> Accelerator:
     """The machine of the file ``hardware``; UsageError if it cannot run the trace ``loaded`` from ``trace``."""
     accelerator = load_accelerator(hardware, overrides)
-    problems = accelerator.problems(loaded)
+    try:
+        problems = accelerator.problems(accelerator.seen(loaded))
+    except UsageError as error:
+        problems = error.problems
     if problems:
         raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
     return accelerator
@@ -78,6 +81,7 @@ def run(
     overrides = (*overrides, *(f"{name.replace('__', '.')}={_yaml(value)}" for name, value in settings.items()))
     loaded = load_trace(trace)
     accelerator = accelerator_for(hardware, trace, loaded, overrides)
+    loaded = accelerator.seen(loaded)
     table = load_prices(accelerator)
     inventory = accelerator.inventory()
     area = area_rows(inventory, table)

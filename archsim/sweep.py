@@ -35,7 +35,9 @@ IDENTITY = ("hardware_sha256", "trace_sha256", "archsim_version")
 MEASURES = (
     *("accelerator", "workload", "images", "cycles", "latency_s", "energy_pj", "area_mm2", "utilization"),
     *("dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "sram_write_bytes", "mismatches"),
+    *("edap_j_s_mm2", "accuracy"),
 )
+LARGER_IS_BETTER = ("accuracy",)
 MAX_POINTS = 1_000_000
 FIRST_COLUMN = b"point,"
 
@@ -161,8 +163,9 @@ def run(
     """Run all points whose rows are not in the CSV at ``path`` yet; yields rows done and rows in all, then ends.
 
     ``jobs`` processes on this machine, or the workers of the Dask scheduler at the address ``cluster``. ``pareto``:
-    columns of MEASURES to minimise; a last column says which points are not beaten in all of them by another point of
-    the same trace. UsageError if ``path`` holds something else than rows of this sweep.
+    columns of MEASURES to minimise, or to maximise if they are of LARGER_IS_BETTER; a last column says which points are
+    not beaten in all of them by another point of the same trace. UsageError if ``path`` holds something else than rows
+    of this sweep.
     """
     unknown = [name for name in pareto if name not in MEASURES[3:]]
     if unknown:
@@ -215,7 +218,7 @@ def run_point(sweep: Sweep, point: Point) -> dict[str, Any]:
     except MemoryError as error:
         return {"error": f"not enough memory: {error or 'no reason given'}"}
     summary = report.summary()
-    return {name: summary[name] for name in MEASURES}
+    return {name: summary.get(name) for name in MEASURES}  # not every machine finds an accuracy
 
 
 # ------------------------------------------------------------------------------------------------------------- the file
@@ -297,10 +300,17 @@ def _digest(path: Path) -> str:
 
 
 def _mark_front(rows: Sequence[dict[str, Any]], measures: Sequence[str]) -> None:
-    """``pareto``: no other point of the same trace is at least as good in all ``measures`` and better in one."""
+    """``pareto``: no other point of the same trace is at least as good in all ``measures`` and better in one.
+
+    A point that has not all of them is no part of it.
+    """
     for _, group in itertools.groupby(rows, key=lambda row: row["trace"]):
-        done = [row for row in group if not row.get("error")]
-        values = {row["point"]: tuple(float(row[name]) for name in measures) for row in done}
+        done = [row for row in group if all(row.get(name) not in (None, "") for name in measures)]
+        signs = [-1 if name in LARGER_IS_BETTER else 1 for name in measures]
+        values = {
+            row["point"]: tuple(sign * float(row[name]) for sign, name in zip(signs, measures, strict=True))
+            for row in done
+        }
         for row in done:
             own = values[row["point"]]
             beaten = any(other != own and all(map(float.__le__, other, own)) for other in values.values())

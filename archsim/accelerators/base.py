@@ -263,6 +263,10 @@ class Accelerator(ABC):
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """Bytes that must be read from DRAM at least once."""
 
+    def seen(self, trace: Trace) -> Trace:
+        """The part of ``trace`` that this machine runs; UsageError if it has no such part."""
+        return trace
+
     def refuses(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""
         return ()

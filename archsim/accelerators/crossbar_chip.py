@@ -11,7 +11,9 @@ output needs have come over the network (:mod:`archsim.accelerators.pipeline`).
 
 Agents of a layer: for every tile a *driver*, a *converter*, an *adder* and, in the module, a *neuron* agent; for every
 feed a *mover* that waits for rows and sends them to all its tiles along one path; for every link of a flow a *hop*
-(:mod:`archsim.hardware.interconnect.noc`). They meet at these FIFOs:
+(:mod:`archsim.hardware.interconnect.noc`). A layer that no array computes has a *digital* agent in its module instead
+of all tiles; a product of two matrices has for every tile a *writer*, which puts the second one into its arrays and is
+to the driver like one more feed: a row a map, freed when the map's last row has been read. They meet at these FIFOs:
 
     mover -- row --> hops -- row --> drivers -- position --> converters --> adders -- sums --> hops -- sums --> neurons
     mover <-- credit (a row of the buffer) -- drivers <-- slot -- adders <-- credit -- neurons -- row done --> movers
@@ -20,7 +22,8 @@ feed a *mover* that waits for rows and sends them to all its tiles along one pat
 
     drive + read + rounds x conversion + shift-add + ceil(log2 arrays of a PE) + ceil(log2 PEs of a tile)    cycles
 
-with *rounds* the columns that one converter has to convert. A module serves one packet of sums at a time. A channel
+with *rounds* the columns that one converter has to convert. Inputs of several bits take that many slots one after the
+other, and are sent when the last one is added. A module serves one packet of sums at a time. A channel
 block too large for a tile is cut into *parts*; their adders send their sums to the first part's. An event-driven chip
 skips arrays without a spike in their rows, and a position's conversions if that leaves none.
 """
@@ -152,7 +155,8 @@ class ChipScheduler(ScheduledLayers):
 
 class Arrays(NamedTuple):
     """What the chip must know of its crossbar arrays: ``rows``, the neurons whose columns fit one (``outputs``), the
-    ``conversions`` and ``cells`` of one of them, and how many conversions share a converter (``shared``).
+    ``conversions`` and ``cells`` of one of them, and how many conversions share a converter (``shared``). A row has
+    ``references`` cells beside those of its neurons.
 
     ``joined``: the arrays of a PE have one set of converters, their currents are joined. A row takes ``driver_bits``
     bits of an input at once.
@@ -162,6 +166,7 @@ class Arrays(NamedTuple):
     outputs: int
     conversions: int
     cells: int
+    references: int
     shared: int
     conversion_cycles: int
     driver_bits: int
@@ -182,8 +187,8 @@ class ChipConfig(MachineConfig):
     scheduler: ChipScheduler = Field(description="order of the work")
 
     @abstractmethod
-    def arrays(self, kind: Kind) -> Arrays:
-        """The arrays that hold weights, or matrices that are written as the network runs."""
+    def arrays(self, stage: Stage) -> Arrays:
+        """The arrays that hold a layer's weights, or its matrices that are written as the network runs."""
 
     @property
     @abstractmethod
@@ -254,7 +259,7 @@ def map_layer(config: ChipConfig, stage: Stage) -> Mapping:
     """Arrays, PEs and tiles of a layer; none of a layer that a digital unit computes."""
     if not stage.on_arrays:
         return Mapping(0, 0, 1, 0, 0, 1, ())
-    arrays_are = config.arrays(stage.kind)
+    arrays_are = config.arrays(stage)
     held, tile_pes = config.pe.arrays, config.tile.pes
     arrays = -(-stage.channels // arrays_are.rows) * stage.kernel[0] * stage.kernel[1]
     pes = -(-arrays // held)
@@ -278,7 +283,7 @@ def activity(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -
     Without skipping everything is. With it, an array is active if one of its rows carries a spike, or a bit of those
     that are driven.
     """
-    arrays_are, held = config.arrays(stage.kind), config.pe.arrays
+    arrays_are, held = config.arrays(stage), config.pe.arrays
     rows = arrays_are.rows
     if layer.feature_map is not None:
         words = layer.feature_map.words
@@ -311,7 +316,7 @@ def activity(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -
 
 def row_reads(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -> int:
     """How often a row of an array is driven: in every column block, for every spike or driven part of an input."""
-    arrays, words = config.arrays(stage.kind), layer.inputs
+    arrays, words = config.arrays(stage), layer.inputs
     dense = packed_time.decode(words, layer.k)
     mask = (1 << arrays.driver_bits) - 1 if stage.bits > 1 else 1
     steps = range(0, stage.bits, arrays.driver_bits) if stage.bits > 1 else range(stage.timesteps)
@@ -320,14 +325,14 @@ def row_reads(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) 
 
 def rounds(config: ChipConfig, stage: Stage, mapping: Mapping) -> int:
     """Columns that a converter of the layer has to convert, one after the other."""
-    arrays = config.arrays(stage.kind)
+    arrays = config.arrays(stage)
     return min(arrays.shared, min(mapping.block_outputs, stage.outputs) * arrays.conversions)
 
 
 def conversion_cycles(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -> int:
     """Cycles of the conversions of the layer's busiest tile."""
     busiest = max(np.count_nonzero(part) for part in activity(config, stage, mapping, layer))
-    return int(busiest) * rounds(config, stage, mapping) * config.arrays(stage.kind).conversion_cycles
+    return int(busiest) * rounds(config, stage, mapping) * config.arrays(stage).conversion_cycles
 
 
 def lower_bound(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) -> int:
@@ -342,7 +347,7 @@ def _writes(config: ChipConfig, stage: Stage, mapping: Mapping) -> Iterator[tupl
     """Of every tile of a product of matrices: rows to write, one after the other, cycles of one, and the first row."""
     if stage.kind != "matmul":
         return
-    span = config.tile.pes * config.pe.arrays * config.arrays(stage.kind).rows
+    span = config.tile.pes * config.pe.arrays * config.arrays(stage).rows
     for share in mapping.shares:
         first = share.part * span
         yield min(span, stage.channels - first), config.write_cycles(share.copies), first
@@ -354,9 +359,12 @@ def input_bytes(stage: Stage) -> int:
     return sum(maps * feed.rows * feed.bits for feed in (*stage.feeds, *stage.written) if feed.source == DRAM) // 8
 
 
-def written_rows(stage: Stage) -> int:
-    """Rows of the matrix to write that a tile's buffer holds: all if they are columns of arrays, else two."""
-    return max((feed.rows for feed in stage.written), default=0) if stage.transposed else 2
+def written_rows(config: ChipConfig, stage: Stage) -> int:
+    """Rows of the matrix to write that a tile's buffer holds: all if they are columns of arrays, or if rows of several
+    tiles pass by; else two."""
+    if stage.transposed or map_layer(config, stage).parts > 1:
+        return max((feed.rows for feed in stage.written), default=0)
+    return 2
 
 
 def buffer_rows(config: ChipConfig, stage: Stage) -> tuple[int, int, int]:
@@ -369,11 +377,11 @@ def buffer_rows(config: ChipConfig, stage: Stage) -> tuple[int, int, int]:
     for feed in stage.feeds:
         freed = np.concatenate(([0], stage.window_begin(feed.rows)[:-1]))
         needed = max(needed, int((stage.window_end(feed.rows) - freed).max()))
-    return max(config.tile.buffer_bits - _written_bits(stage), 0) // bits, needed, bits
+    return max(config.tile.buffer_bits - _written_bits(config, stage), 0) // bits, needed, bits
 
 
-def _written_bits(stage: Stage) -> int:
-    return written_rows(stage) * sum(feed.bits for feed in stage.written)
+def _written_bits(config: ChipConfig, stage: Stage) -> int:
+    return written_rows(config, stage) * sum(feed.bits for feed in stage.written)
 
 
 def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
@@ -393,7 +401,8 @@ def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
         if held < needed:
             problems.append(
                 f"tile.buffer_bits: {config.tile.buffer_bits} bits hold {held} rows of the input of {stage.name}, it "
-                f"needs {needed}; --set tile.buffer_bits={needed * bits + _written_bits(stage)} builds a chip that can"
+                f"needs {needed}; --set tile.buffer_bits={needed * bits + _written_bits(config, stage)} builds a chip "
+                "that can"
             )
     places = [
         places_of(config, stage, share.outputs)
@@ -718,7 +727,7 @@ class _Layout:
     def _arrays(self, number: int, share: TileShare, feeds: list[tuple[int, int]], plan: int) -> tuple[int, int]:
         """Driver and converter of a tile: FIFO of its slots, port of what is converted."""
         config, wiring, stage, mapping = self.config, self.wiring, self.stages[number], self.mappings[number]
-        arrays = config.arrays(stage.kind)
+        arrays = config.arrays(stage)
         rows, steps = self._rows(stage)
         planes = arrays.planes(stage.bits)
         slots = config.pe.in_flight
@@ -767,6 +776,7 @@ class _Layout:
         A row of the arrays is written when what it holds has come: a row of the matrix, or an element of every row.
         """
         config, wiring, stage, mapping = self.config, self.wiring, self.stages[number], self.mappings[number]
+        arrays = config.arrays(stage)
         steps, cycles, first = list(_writes(config, stage, mapping))[mapping.shares.index(share)]
         free, free_port = wiring.fifo(1, 1)
         written, written_port = wiring.fifo(1)
@@ -786,7 +796,7 @@ class _Layout:
             FIRST: first_feed,
             COUNT: len(stage.written),
             CYCLES: cycles,
-            WIDTH: share.outputs * config.arrays(stage.kind).cells,
+            WIDTH: share.outputs * arrays.cells + share.copies * arrays.references,
         }
         wiring.agent(WRITER, number, writer)
         begin, finish = np.ones(stage.out_height, np.int64), np.zeros(stage.out_height, np.int64)
@@ -820,7 +830,7 @@ class _Layout:
             CYCLES: config.pe.shift_add_cycles + depth,
             FLITS: config.noc.flits(share.outputs * config.neuron.sum_bits),
             WIDTH: share.outputs,
-            PLANES: config.arrays(self.stages[number].kind).planes(self.stages[number].bits),
+            PLANES: config.arrays(self.stages[number]).planes(self.stages[number].bits),
         }
         wiring.agent(ADDER, number, adder)
         return arrival, room
@@ -832,7 +842,7 @@ class _Layout:
         room = buffer_rows(config, stage)[0] if stage.on_arrays else config.digital_rows
         found: list[list[tuple[int, int]]] = [[] for _ in where]
         for index, feed in enumerate((*stage.feeds, *stage.written)):
-            held = room if index < len(stage.feeds) else written_rows(stage)
+            held = room if index < len(stage.feeds) else written_rows(config, stage)
             rows = self._maps(stage) * feed.rows
             bits = feed.bits * (stage.timesteps if self.inner else 1)
             source = number if feed.source == DRAM else feed.source

@@ -159,7 +159,7 @@ class CrossbarMachine(Accelerator):
         kinds = np.array([built.wiring.agents[agent][agents.KIND] for agent in own])
         config, mapping, memory = self.config, built.mappings[number], self.config.memory
         counts = outcome.counts[own].sum(0)
-        held = config.arrays(stage.kind).cells if stage.kind == "weights" else 0  # others have no weights
+        held = config.arrays(stage).cells if stage.kind == "weights" else 0  # others have no weights
         traffic = outcome.traffic[number * len(self.tensors) :][: len(self.tensors)]
         times = outcome.times[own]
         times[:, STALL] -= span.begin  # every agent waited for the layer's first event in its first operation
@@ -246,9 +246,9 @@ def _units(
             yield UnitTime(name, instance, row[BUSY], row[STALL], row[IDLE])
 
 
-def classes(logits: NDArray[Any]) -> NDArray[np.int64]:
-    """The class of each image by logits [T, I, classes], added over time."""
-    found: NDArray[np.int64] = logits.sum(0).argmax(1)
+def classes(logits: NDArray[Any], images: int) -> NDArray[np.int64]:
+    """The class of each image by logits [T, I, classes], or [I, classes] where they do not change, added over time."""
+    found: NDArray[np.int64] = logits.reshape(-1, images, logits.shape[-1]).sum(0).argmax(1)
     return found
 
 
@@ -263,7 +263,7 @@ def accuracies(trace: Trace, made: NDArray[Any]) -> dict[str, Any]:
 
     ``agreement`` is the share of images whose class is the exact network's; accuracies need the images' labels.
     """
-    exact, lossy = classes(trace.tensor(trace.operations[-1].output)), classes(made)
+    exact, lossy = (classes(logits, trace.images) for logits in (trace.tensor(trace.operations[-1].output), made))
     found: dict[str, Any] = {"agreement": float((lossy == exact).mean())}
     labels = trace.provenance.get("details", {}).get("labels")
     if isinstance(labels, list) and len(labels) == trace.images:

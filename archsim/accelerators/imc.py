@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,14 +44,17 @@ from pydantic import Field, model_validator
 from archsim.accelerators import crossbar_agents as agents
 from archsim.accelerators import crossbar_chip as chip
 from archsim.accelerators.base import WEIGHTED, Computed, FeatureMap, Layer, MachineConfig, layer_of
-from archsim.accelerators.crossbar_machine import CrossbarMachine
-from archsim.accelerators.pipeline import Kind, Stage, value_bits
+from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, reads_out
+from archsim.accelerators.pipeline import Stage, is_signed, stages_of, value_bits
 from archsim.compress import bitmask, packed_time
-from archsim.hardware.analog.product import ProductConfig
+from archsim.hardware.analog.cache import default_folder
+from archsim.hardware.analog.crossbar_array import cut_rows
+from archsim.hardware.analog.network import AnalogNetwork
+from archsim.hardware.analog.product import Product, ProductConfig
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.trace import Operation, Trace
-from archsim.trace.resimulation import resimulate
+from archsim.trace.resimulation import finish, predict, resimulate
 
 MAX_INPUT_BITS = 16
 """Of an input of an array: words are stored in 16 bits."""
@@ -63,7 +66,7 @@ class TimingBlock(Block):
 
     drive_cycles: int = Field(ge=0, le=10_000, description="cycles to drive the rows")
     settle_cycles: int = Field(ge=1, le=10_000, description="cycles until the columns' currents are held")
-    conversion_cycles: int | Literal["sar"] = Field(
+    conversion_cycles: Annotated[int, Field(ge=1, le=10_000)] | Literal["sar"] = Field(
         description="cycles of a conversion; sar: a cycle a bit of the converter and one to sample"
     )
 
@@ -83,6 +86,14 @@ class DigitalBlock(Block):
     row_buffer: int = Field(ge=1, le=64, description="rows of each of its inputs that a unit has room for")
 
 
+class ImcScheduler(chip.ChipScheduler):
+    """Order of the work, and how much of it."""
+
+    first_timesteps: Annotated[int, Field(ge=1, le=16)] | Literal["all"] = Field(
+        description="timesteps after which a spiking network stops: those of the trace, or the first ones"
+    )
+
+
 class ImcConfig(chip.ChipConfig):
     """A chip of analog crossbar arrays."""
 
@@ -91,15 +102,16 @@ class ImcConfig(chip.ChipConfig):
     timing: TimingBlock = Field(description="how long a read takes")
     write: WriteBlock = Field(description="drivers that write matrices at run time")
     digital: DigitalBlock = Field(description="digital units of the neuron modules")
+    scheduler: ImcScheduler = Field(description="order of the work")
+    evaluation_images: int = Field(
+        ge=1, le=1_000_000, description="images of the trace's evaluation set that accuracy is found with, at most"
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         problems = self.module_problems()
         if not self.analog.weights_per_array(self.pe.weight_bits):
             problems["analog.columns"] = f"must hold a weight of {self.pe.weight_bits} bits"
-        cycles = self.timing.conversion_cycles
-        if cycles != "sar" and not 1 <= cycles <= 10_000:
-            problems["timing.conversion_cycles"] = "must be 1 to 10000, or 'sar'"
         if problems:
             raise CrossFieldError(problems)
         return self
@@ -113,15 +125,26 @@ class ImcConfig(chip.ChipConfig):
         most = analog.rows * ((1 << analog.driver_bits) - 1) * ((1 << analog.cells.device.bits) - 1)
         return (2 * most if analog.signed == "differential" else most).bit_length()
 
-    def arrays(self, kind: Kind) -> chip.Arrays:
+    def weight_bits(self, stage: Stage) -> int:
+        """Bits of what arrays hold of a layer: weights, or a matrix's values after the transform, with their sign."""
+        if stage.kind != "matmul":
+            return self.pe.weight_bits
+        largest = (1 << stage.magnitude_bits) - 1
+        top = largest + stage.written_sign
+        kept = self.analog.dynamic.transformed(np.array(largest), top, self.analog.cells.device)
+        return max(2, 1 + int(kept).bit_length())
+
+    def arrays(self, stage: Stage) -> chip.Arrays:
         """A conversion a slice; a weight has two cells a slice, or one and its share of the references."""
         analog, cycles = self.analog, self.timing.conversion_cycles
-        slices = analog.slices(self.pe.weight_bits)
+        bits = self.weight_bits(stage)
+        slices, pairs = analog.slices(bits), analog.signed == "differential"
         return chip.Arrays(
             rows=analog.rows,
-            outputs=analog.weights_per_array(self.pe.weight_bits),
+            outputs=analog.weights_per_array(bits),
             conversions=slices,
-            cells=slices * (2 if analog.signed == "differential" else 1),
+            cells=2 * slices if pairs else slices,
+            references=0 if pairs else slices,
             shared=analog.adc.columns,
             conversion_cycles=self.adc_bits + 1 if cycles == "sar" else cycles,
             driver_bits=analog.driver_bits,
@@ -163,6 +186,10 @@ class Imc(CrossbarMachine):
     name: ClassVar[str] = "imc"
     Config: ClassVar[type[MachineConfig]] = ImcConfig
     config: ImcConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._made: AnalogNetwork | None = None
 
     @property
     def exact(self) -> bool:
@@ -208,6 +235,11 @@ class Imc(CrossbarMachine):
 
     # What it runs.
 
+    def seen(self, trace: Trace) -> Trace:
+        """The first timesteps of the trace."""
+        first = self.config.scheduler.first_timesteps
+        return trace if first == "all" else trace.select(timesteps=first)
+
     def simulates(self, trace: Trace, operation: Operation) -> bool:
         """Layers with weights that read spikes or, without neurons, integers; products of matrices of integers; what
         digital units compute. The direct encoder of a spiking network runs elsewhere, as for all machines."""
@@ -229,20 +261,19 @@ class Imc(CrossbarMachine):
     def refuses(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip; weights that cells, inputs that drivers cannot take."""
         problems = list(super().refuses(trace))
-        analog, lowest = self.config.analog, -(1 << (self.config.pe.weight_bits - 1))
-        layers = self.layers(trace)
-        if analog.signed == "differential":
-            full = [layer.name for layer in layers if layer.op in WEIGHTED and np.any(layer.weight == lowest)]
-            if full:
-                problems.append(
-                    f"analog.signed: differential holds weights from {lowest + 1} on, {', '.join(full)} has {lowest}; "
-                    "allowed: offset_column"
-                )
-        signed = [layer.name for layer in layers if on_arrays(layer) and _signed(trace, layer)]
+        analog, layers = self.config.analog, self.layers(trace)
+        lowest, _ = analog.weight_range(self.config.pe.weight_bits)
+        full = [layer.name for layer in layers if layer.op in WEIGHTED and np.any(_weight(layer) < lowest)]
+        if full:
+            problems.append(
+                f"analog.signed: {analog.signed} holds weights from {lowest} on, {', '.join(full)} has lower ones; "
+                "allowed: offset_column"
+            )
+        signed = [layer.name for layer in layers if on_arrays(layer) and is_signed(trace, layer.inputs[0])]
         if signed and analog.driver_bits > 1:
             problems.append(
-                f"analog.driver_bits: inputs below zero are driven bit by bit, {', '.join(signed)} has some, got "
-                f"{analog.driver_bits}; allowed: 1"
+                f"analog.driver_bits: inputs with a sign are driven bit by bit, those of {', '.join(signed)} have one, "
+                f"got {analog.driver_bits}; allowed: 1"
             )
         for path, most, place in (("analog", MAX_INPUT_BITS, 0), ("pe.weight_bits", self.config.pe.weight_bits, 1)):
             read = {
@@ -288,22 +319,71 @@ class Imc(CrossbarMachine):
 
     def computed(self, trace: Trace, operation: Operation, layer: Layer, verify: bool) -> Computed:
         """Digital units compute exactly, and so do arrays without any effect."""
-        if operation.op in WEIGHTED:
+        if self.exact and operation.op in WEIGHTED:
             return self.compute(layer, verify)
-        mismatches = resimulate(trace, operation)[1] if verify else None
-        matches = _written_matches(trace, operation) if operation.op == "matmul" else 0
-        return Computed(np.zeros(0, np.int64), mismatches, {"matches": matches, "sum_overflows": 0})
+        matches = 0
+        if operation.op == "matmul":
+            matches = _written_matches(trace, operation)
+        elif on_arrays(operation):
+            words, weight = packed_time.decode(layer.inputs, layer.k), bitmask.decode(layer.weights, layer.k).T
+            matches = sum(_matches(values, weight) for values in _steps(layer, words))
+        events = {"matches": matches, "sum_overflows": 0}
+        mismatches = None
+        if verify and trace.stored(operation.output):
+            if self.exact or not on_arrays(operation):
+                mismatches = resimulate(trace, operation)[1]
+            else:
+                currents = self._currents(trace, operation)
+                events["sum_overflows"] = self.overflows(currents)
+                stored = trace.operand(operation.output)
+                made = finish(operation, currents).reshape(stored.shape)
+                mismatches = int(np.count_nonzero(made != stored))
+        return Computed(np.zeros(0, np.int64), mismatches, events)
+
+    def _currents(self, trace: Trace, operation: Operation) -> NDArray[np.int64]:
+        """What arrays make of the trace's own inputs, batch by batch."""
+        network, size = self._network(trace), self.config.analog.batch_images
+        operands = [trace.operand(name) for name in operation.inputs]
+        axes = [operand.ndim - len(shape) - 1 for operand, shape in zip(operands, operation.input_shapes, strict=True)]
+        found = []
+        for batch, first in enumerate(range(0, trace.images, size)):
+            chosen = range(first, min(first + size, trace.images))
+            parts = [np.take(operand, chosen, axis) for operand, axis in zip(operands, axes, strict=True)]
+            found.append(network.currents(operation, parts, batch))
+        return np.concatenate(found, axis=1)
+
+    def _network(self, trace: Trace) -> AnalogNetwork:
+        """The whole network on arrays, calibrated."""
+        if self._made is None or self._made.trace is not trace:
+            self._made = AnalogNetwork(
+                trace,
+                self.config.analog,
+                weight_bits=self.config.pe.weight_bits,
+                on_arrays=[operation.name for operation in self.layers(trace) if on_arrays(operation)],
+                folder=default_folder(),
+            )
+            self._made.calibrate()
+        return self._made
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
-        """Column sums, array by array, as the converters see them, shifted and added; counts sums wider than a word of
-        the network."""
-        words = packed_time.decode(layer.inputs, layer.k)[first : first + len(sums)]
-        weight = bitmask.decode(layer.weights, layer.k).astype(np.float64).T
+        """Sums of a layer by itself, calibrated on its own inputs; counts sums wider than a word of the network."""
+        words, weight = packed_time.decode(layer.inputs, layer.k), bitmask.decode(layer.weights, layer.k)
+        analog, kernel = self.config.analog, (1, 1) if layer.feature_map is None else layer.feature_map.kernel
+        group = cut_rows(layer.k // math.prod(kernel), kernel, analog.rows)
+        product = None
+        if not self.exact:
+            bits, negative = (1, False) if layer.operand == "spike" else (layer.word_bits, bool((words >> 15).any()))
+            product = Product(
+                weight, group, analog, weight_bits=self.config.pe.weight_bits, input_bits=bits, signed_inputs=negative,
+                layer=0, folder=default_folder(),
+            )  # fmt: skip
+            if analog.calibrates:
+                product.calibrate(np.concatenate(_steps(layer, words)))
         matches = 0
-        for t in range(sums.shape[2]):
-            values = (words >> t & 1) if layer.operand == "spike" else words.astype(np.int16)
-            sums[:, :, t] = np.rint(values.astype(np.float64) @ weight)
-            matches += _matches(values, weight)
+        for t, values in enumerate(_steps(layer, words[first : first + len(sums)])):
+            made = values.astype(np.float64) @ weight.T if product is None else product.multiply(values, t)
+            sums[:, :, t] = np.floor(made + 0.5)
+            matches += _matches(values, weight.T)
         return {"matches": matches, "sum_overflows": self.overflows(sums)}
 
     def count_actions(
@@ -330,8 +410,41 @@ class Imc(CrossbarMachine):
         }
 
     def findings(self, trace: Trace) -> Mapping[str, Any]:
-        """What decides results, how long cells last, and what arrays do to the network's accuracy."""
-        return self.config.analog.findings()
+        """What decides results, how long written cells last, and what arrays do to the network's accuracy."""
+        found: dict[str, Any] = {**({} if self.exact else {"exact": False}), **self.config.analog.findings()}
+        cells = sum(
+            stage.channels * (stage.outputs * arrays.cells + mapping.blocks * arrays.references)
+            for stage in stages_of(trace, self.layers(trace))
+            if stage.kind == "matmul"
+            for arrays, mapping in [(self.config.arrays(stage), chip.map_layer(self.config, stage))]
+        )
+        if cells:
+            found["cell_writes_per_image"] = cells
+            endurance = self.config.analog.cells.device.write.endurance
+            found["images_to_wear_out"] = endurance  # every cell is written once an image; None: never
+        return found | self._accuracies(trace)
+
+    def _accuracies(self, trace: Trace) -> dict[str, Any]:
+        """Over the trace's evaluation images, or over the traced ones where it has none."""
+        evaluation = trace.evaluation
+        if evaluation is None:
+            if not reads_out(trace):
+                return {}
+            last = trace.operations[-1].output
+            names = (trace.pixels, *trace.constants)
+            if self.exact:
+                return accuracies(trace, trace.tensor(last))
+            return accuracies(trace, self._network(trace).run({name: trace.operand(name) for name in names})[last])
+        count = min(self.config.evaluation_images, len(evaluation))
+        images, labels = evaluation.images[:count], evaluation.labels[:count]
+        exact = predict(trace, images)
+        made = exact if self.exact else self._network(trace).predict(images)
+        return {
+            "evaluated_images": count,
+            "agreement": float((made == exact).mean()),
+            "accuracy": float((made == labels).mean()),
+            "exact_accuracy": float((exact == labels).mean()),
+        }
 
 
 def on_arrays(operation: Operation) -> bool:
@@ -339,10 +452,17 @@ def on_arrays(operation: Operation) -> bool:
     return operation.op in (*WEIGHTED, "matmul")
 
 
-def _signed(trace: Trace, operation: Operation) -> bool:
-    """Whether an operation's streamed inputs are below zero."""
-    name = operation.inputs[0]
-    return trace.kind(name) == "int" and int(trace.tensor(name).min()) < 0
+def _weight(operation: Operation) -> NDArray[np.int8]:
+    weight = operation.weight
+    assert weight is not None, "convolutions and linear layers have weights"
+    return weight
+
+
+def _steps(layer: Layer, words: NDArray[np.uint16]) -> list[NDArray[Any]]:
+    """``words`` [m, k] as inputs of a layer: spikes of every timestep, or integers."""
+    if layer.operand == "spike":
+        return [(words >> t & 1).astype(np.uint8) for t in range(layer.timesteps)]
+    return [words.astype(np.int16)]
 
 
 def _matches(values: NDArray[Any], weight: NDArray[Any]) -> int:

@@ -60,7 +60,8 @@ class Stage:
     ``leaves``: no layer of the pipeline reads the output.
 
     A product of matrices has the second one, a row of whose map holds ``row_width`` rows of the matrix, as ``written``
-    feeds; ``transposed``: its rows are the columns that the first one's rows are multiplied with.
+    feeds; ``transposed``: its rows are the columns that the first one's rows are multiplied with. Its values have
+    ``magnitude_bits`` bits and, if ``written_sign``, a sign.
     """
 
     name: str
@@ -86,6 +87,8 @@ class Stage:
     written: tuple[Feed, ...] = ()
     row_width: int = 1
     transposed: bool = False
+    magnitude_bits: int = 0
+    written_sign: bool = False
 
     @property
     def on_arrays(self) -> bool:
@@ -193,6 +196,8 @@ def _stage(
     channels, height, width = (math.prod(shape), 1, 1) if flat or len(shape) == 1 else shape
     out_height, out_width = (1, 1) if len(operation.output_shape) == 1 else operation.output_shape[1:]
     sums = operation.neuron is None and operation.requantiser is None and joins is None
+    written = operation.inputs[1] if operation.op == "matmul" else None
+    sign = written is not None and is_signed(trace, written)
     fires = operation.op in WEIGHTED and operation.requantiser is None and not (sums and trace.stored(operation.output))
     return Stage(
         name=operation.name,
@@ -214,8 +219,10 @@ def _stage(
         bits=value_bits(trace, operation.inputs[0]),
         out_bits=1 if fires else _out_bits(operation),
         written=feeds[1],
-        row_width=operation.input_shapes[1][2] if operation.op == "matmul" else 1,
+        row_width=operation.input_shapes[1][2] if written is not None else 1,
         transposed=operation.transpose,
+        magnitude_bits=value_bits(trace, written) - sign if written is not None else 0,
+        written_sign=sign,
     )
 
 
@@ -223,6 +230,11 @@ _KINDS: Mapping[str, Kind] = {
     "conv2d": "weights", "linear": "weights", "matmul": "matmul", "softmax": "softmax", "layer_norm": "layer_norm",
     "add": "add",
 }  # fmt: skip
+
+
+def is_signed(trace: Trace, name: str) -> bool:
+    """Whether values of tensor ``name`` may be below zero."""
+    return trace.kind(name) == "int" and trace.tensor(name).dtype.kind == "i"
 
 
 def value_bits(trace: Trace, name: str) -> int:

@@ -23,7 +23,7 @@ from archsim.accelerators import crossbar_agents as agents
 from archsim.accelerators import crossbar_chip as chip
 from archsim.accelerators.base import Layer, MachineConfig
 from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, reads_out
-from archsim.accelerators.pipeline import Kind
+from archsim.accelerators.pipeline import Stage
 from archsim.compress import bitmask, packed_time
 from archsim.hardware.analog.adc import AdcConfig
 from archsim.hardware.analog.crossbar_array import CrossbarArrayConfig, cut_rows, product, program_cells
@@ -62,7 +62,7 @@ class SpikeSimConfig(chip.ChipConfig):
         """The largest sum that a converter can see."""
         return self.array.full_scale * (self.pe.arrays if self.adc.per == "pe" else 1)
 
-    def arrays(self, kind: Kind) -> chip.Arrays:
+    def arrays(self, stage: Stage) -> chip.Arrays:
         """Every column of a weight is converted by itself; rows are driven or not."""
         columns = self.columns_per_weight
         return chip.Arrays(
@@ -70,6 +70,7 @@ class SpikeSimConfig(chip.ChipConfig):
             outputs=self.array.columns // columns,
             conversions=columns,
             cells=columns,
+            references=0,
             shared=self.adc.columns,
             conversion_cycles=self.adc.conversion_cycles,
             driver_bits=1,

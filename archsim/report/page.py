@@ -85,9 +85,10 @@ def page(report: Report, sources: Sources, figures: Iterable[Path]) -> str:
 def _described(report: Report, summary: Mapping[str, Any]) -> str:
     timesteps = max(layer.timesteps for layer in report.layers)
     images = summary["images"]
+    told = "".join(f", {name} {value}" for name, value in report.findings.items() if name != "exact")
     return (
         f"{len(report.layers)} layers, T = {timesteps}, {images} image{'s' * (images != 1)} as one batch, "
-        f"{summary['clock_mhz']:g} MHz, engine {summary['engine']}"
+        f"{summary['clock_mhz']:g} MHz, engine {summary['engine']}{told}"
     )
 
 

@@ -139,6 +139,7 @@ class Report:
         compute_cycles = sum(computing) if self._in_sequence() else max(computing)
         latency_s = self._seconds(cycles)
         energy_pj = math.fsum(row["energy_pj"] for row in self._energy_rows())
+        area_mm2 = math.fsum(row.area_mm2 for row in self.area)
         compared = [layer.mismatches for layer in self.layers if layer.mismatches is not None]
         return {
             "accelerator": self.accelerator,
@@ -169,7 +170,8 @@ class Report:
             **self._energy_by_timestep(),
             "energy_by_unit_pj": self._energy_by("unit"),
             **{f"energy_by_{name}_pj": self._energy_by(name) for name, v in self._variants().items() if len(v) > 1},
-            "area_mm2": math.fsum(row.area_mm2 for row in self.area),
+            "area_mm2": area_mm2,
+            "edap_j_s_mm2": energy_pj * 1e-12 * latency_s * area_mm2,
             "sram_size_kib": self.sram_size_kib,
             **{name: sum(_traffic_sums(layer)[name] for layer in self.layers) for name in TRAFFIC_SUMS},
             "events": self._events(),

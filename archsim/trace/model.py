@@ -368,13 +368,29 @@ class Trace:
         """The real value of one unit of the tensor ``name``; 1 for spikes."""
         return getattr(self.meta.tensors[name], "scale", 1.0)
 
-    def select(self, layers: Iterable[str] | None = None, images: Iterable[int] | None = None) -> Trace:
-        """The same trace with only these operations (in the order of the trace) and these images (by number).
+    def select(
+        self, layers: Iterable[str] | None = None, images: Iterable[int] | None = None, timesteps: int | None = None
+    ) -> Trace:
+        """The same trace with only these operations (in the order of the trace) and these images (by number), and as
+        if it had stopped after the first ``timesteps``.
 
         A choice of layers is no whole network, and has no image sets.
 
-        ``sha256`` and ``path`` stay those of the whole trace. An unknown layer or image is a ``UsageError``.
+        ``sha256`` and ``path`` stay those of the whole trace. An unknown layer or image is a ``UsageError``, and so are
+        timesteps that the trace does not have, or of a trace whose spikes depend on later ones: neurons that are masked
+        for firing once, spike times.
         """
+        steps = self.timesteps if timesteps is None else timesteps
+        if not 1 <= steps <= self.timesteps:
+            raise UsageError(f"got {steps} timesteps; {self.network} has {self.timesteps}")
+        if steps < self.timesteps:
+            masked = [op.name for op in self.operations if op.neuron is not None and op.neuron.mask_fire_once]
+            late = masked or [name for name in self.tensors if self.kind(name) == "spike_time"]
+            if late:
+                raise UsageError(
+                    f"{self.network} cannot stop after {steps} of {self.timesteps} timesteps: {late[0]} depends on "
+                    "later ones"
+                )
         names = None if layers is None else {self.operation(name).name for name in layers}
         chosen = list(range(self.images)) if images is None else list(images)
         outside = [image for image in chosen if not 0 <= image < self.images]
@@ -388,12 +404,15 @@ class Trace:
         meta = self.meta.model_copy(
             update={
                 "images": len(chosen),
+                "timesteps": steps,
                 "operations": tuple(records),
                 "tensors": {name: tensor for name, tensor in self.meta.tensors.items() if name in used},
                 **({} if names is None else {f"{name}_images": None for name in graph.IMAGE_SETS}),
             }
         )
-        arrays = self.arrays if images is None else _Chosen(self.meta, self._graph, self.arrays, chosen)
+        arrays = self.arrays
+        if images is not None or steps < self.timesteps:
+            arrays = _Chosen(self.meta, self._graph, self.arrays, chosen, steps)
         return Trace.from_checked(meta, graph.resolve(meta, _HERE), arrays, self.sha256, self.path)
 
     def _operation(self, record: schema.OperationRecord) -> Operation:
@@ -437,28 +456,35 @@ def _mask(arrays: Mapping[str, NDArray[Any]], operation: str, shape: tuple[int, 
 
 
 class _Chosen(Mapping[str, NDArray[Any]]):
-    """The arrays of a trace with only some of its images."""
+    """The arrays of a trace with only some of its images and the first timesteps."""
 
     def __init__(
-        self, meta: schema.Meta, resolved: graph.Graph, arrays: Mapping[str, NDArray[Any]], images: list[int]
+        self,
+        meta: schema.Meta,
+        resolved: graph.Graph,
+        arrays: Mapping[str, NDArray[Any]],
+        images: list[int],
+        timesteps: int,
     ) -> None:
         self._meta = meta
         self._graph = resolved
         self._arrays = arrays
         self._images = images
+        self._timesteps = timesteps
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         role, _, tensor = name.partition(".")
         stored = self._arrays[name]
         if role == "gradient":
             shape = graph.gradient_shape(self._meta, self._graph.geometry[tensor])
-            return content.pack(content.unpack(stored, shape)[:, self._images])
+            return content.pack(content.unpack(stored, shape)[: self._timesteps, self._images])
         if role != "tensor":
             return stored
         record = self._meta.tensors[tensor]
         if record.packed_bits:
-            return content.encode(record, content.decode(self._meta, tensor, stored)[:, self._images])
-        return stored[:, self._images] if record.per_timestep else stored[self._images]
+            decoded = content.decode(self._meta, tensor, stored)[: self._timesteps, self._images]
+            return content.encode(record, decoded)
+        return stored[: self._timesteps, self._images] if record.per_timestep else stored[self._images]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)

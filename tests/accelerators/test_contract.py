@@ -110,7 +110,16 @@ def test_a_wrong_output_is_found(hardware):
 # In LoAS's Table IV their area is contained in that of other rows; DRAM is off the chip.
 WITHOUT_AREA = {"compressor", "scheduler", "cache_tag", "crossbar_switch", "broadcast", "dram"}
 # Built, priced and not used by any of the traces below: why.
+OF_TRANSFORMERS = {
+    "lif.add": "sums of several layers are added before they fire in residual networks only",
+    "lif.requantise": "of networks without spikes",
+    "digital": "of transformers",
+    "write_driver": "of transformers",
+}
 UNUSED = {
+    "imc_cnn": OF_TRANSFORMERS,
+    "imc_vit": OF_TRANSFORMERS,
+    "imc_ideal": OF_TRANSFORMERS,
     "prosperity": {"broadcast": "loaders read through the switch, and nothing else comes from a bank"},
     "gamma": {"broadcast": "every element reads for itself"},
     "gamma_snn": {"broadcast": "every element reads for itself"},

@@ -14,8 +14,8 @@ from tests.analog.test_product import LOSSLESS, NO_WIRES
 NOISY = {"kind": "rram", "programming": {"relative": 0.2}, "read": {"relative": 0.2}}
 
 
-def config(device=None, wires=NO_WIRES, noise="frozen", adc=None, seed=3, **said):
-    cells = {"noise": noise, "seed": seed, "time_s": 0.0, "device": device or {"kind": "rram"}, "wires": wires}
+def config(device=None, wires=NO_WIRES, noise="frozen", adc=None, seed=3, time_s=0.0, **said):
+    cells = {"noise": noise, "seed": seed, "time_s": time_s, "device": device or {"kind": "rram"}, "wires": wires}
     fields = {"rows": 8, "columns": 20, "signed": "differential", "driver_bits": 1, "digital_gain": "none"}
     fields |= {"adaptation": "none", "batch_images": 2, "dynamic": {"alpha": 0.0, "beta": 1.0}}
     return ProductConfig.model_validate({**fields, **said, "cells": cells, "adc": {**LOSSLESS, **(adc or {})}})
@@ -91,6 +91,12 @@ def test_number_of_images_at_a_time_decides_nothing(noise):
         # Written matrices are programmed anew for every image, whatever the noise of reads.
         again = name == "spikes" and noise == "frozen"
         assert np.array_equal(parts[0], parts[1]) == again
+
+
+def test_number_of_processes_decides_nothing():
+    one = network("attention", config(NOISY, noise="per_read", adc={"noise_lsb": 0.3}))
+    images = np.random.default_rng(0).integers(0, 256, (7, 1, 3, 4), dtype=np.uint8)
+    assert np.array_equal(one.predict(images, jobs=2), one.predict(images))
 
 
 def test_a_written_matrix_is_drawn_for_every_image():

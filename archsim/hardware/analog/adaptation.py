@@ -220,7 +220,7 @@ def _before_neuron(neuron: Neuron, outer: Float, currents: NDArray[np.int64]) ->
     leak = 2.0**-neuron.leak_shift
     leak = 1 - leak if neuron.leak_subtracts and neuron.leak_shift else leak
     after_spike = {"hard": 0.0, "soft": 1.0}.get(neuron.reset, leak)
-    threshold = _channels(neuron.threshold.astype(np.float64), currents)[0]
+    threshold = _channels(neuron.threshold.astype(np.float64), currents)
     steps = list(potentials(neuron, currents))
     if neuron.mask_fire_once:
         outer = outer * (sum(fired.astype(np.int64) for _, fired in steps) != 1)

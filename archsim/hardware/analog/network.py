@@ -131,12 +131,19 @@ class AnalogNetwork:
                 self._layers[operation.name].calibrate(inputs)
             if adaptation == "none":
                 continue
-            if operation.name in self._layers:
-                unbiased = currents if operation.bias is None else currents - _channels(operation.bias, currents)
-                moments = self._match(operation, unbiased, made)
-                unit = unit_of(operation, Moments(unbiased), Moments(exact[operation.output]))
-                trained[operation.name] = Trained(self.corrections[operation.name], moments, unit)
-            made[operation.output] = self._calibrated_output(operation, made)
+            if operation.name not in self._layers:
+                made[operation.output] = self._made(
+                    operation, compute(operation, [made[name] for name in operation.inputs], self.trace.timesteps)
+                )
+                continue
+            unbiased = currents if operation.bias is None else currents - _channels(operation.bias, currents)
+            sums = [self.sums(operation, some, number) for number, some in self._calibration_batches(operation, made)]
+            moments = Moments(*sums)
+            self.corrections[operation.name] = match(Moments(unbiased), moments)
+            unit = unit_of(operation, Moments(unbiased), Moments(exact[operation.output]))
+            trained[operation.name] = Trained(self.corrections[operation.name], moments, unit)
+            corrected = np.concatenate([self._corrected(operation, some) for some in sums], 1)
+            made[operation.output] = self._made(operation, finish(operation, corrected))
         if adaptation == "fine_tuned" and chosen is not None:
             logits = exact[self.trace.operations[-1].output].sum(0)
             self._fine_tune(chosen, trained, max(float(logits.std()), 1.0))
@@ -225,24 +232,6 @@ class AnalogNetwork:
         last = self.run(images, first_batch)[self.trace.operations[-1].output]
         classes: NDArray[np.int64] = last.sum(0).reshape(last.shape[1], -1).argmax(1)
         return classes
-
-    def _match(self, operation: Operation, exact: NDArray[np.int64], made: Mapping[str, NDArray[Any]]) -> Moments:
-        """Correct ``operation`` by statistics; returns those of its sums."""
-        moments = Moments()
-        for number, inputs in self._calibration_batches(operation, made):
-            moments.add(self.sums(operation, inputs, number))
-        self.corrections[operation.name] = match(Moments(exact), moments)
-        return moments
-
-    def _calibrated_output(self, operation: Operation, made: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """What ``operation`` makes of all images of the calibration."""
-        parts = []
-        for number, inputs in self._calibration_batches(operation, made):
-            if operation.name in self._layers:
-                parts.append(finish(operation, self.currents(operation, inputs, number)))
-            else:
-                parts.append(compute(operation, inputs, self.trace.timesteps))
-        return self._made(operation, np.concatenate(parts, 1))
 
     def _calibration_batches(
         self, operation: Operation, made: Mapping[str, NDArray[Any]]

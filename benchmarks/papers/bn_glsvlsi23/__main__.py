@@ -1,0 +1,151 @@
+"""Batch-norm adaptation on crossbar arrays (GLSVLSI 2023, arXiv 2305.18416), in small form on a trained spiking VGG9.
+
+    python benchmarks/papers/bn_glsvlsi23 [TRACE] [-o DIR] [--only TABLE ...] [--adaptations NAME ...]
+                                          [--images N] [--calibration N] [--jobs N]
+
+Accuracy without adaptation, with statistics, and fine-tuned, under wires, noise by when it is drawn, drift, variation,
+and by device: ``accuracy.csv`` with a row for each, a figure for each table, and ``tables.md``. Rows that are in
+``accuracy.csv`` already, of the same trace and as many images, are not run again. The binomial standard error of N
+images is in every row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE))
+
+from conditions import TABLES  # noqa: E402
+from measuring import Row, first, measure  # noqa: E402
+
+from archsim import ArchsimError, load_trace  # noqa: E402
+from archsim.errors import UsageError, nearest  # noqa: E402
+from archsim.processes import results  # noqa: E402
+from archsim.report import files, plots  # noqa: E402
+from archsim.trace import Trace  # noqa: E402
+from archsim.trace.resimulation import accuracy  # noqa: E402
+
+ADAPTATIONS = ("none", "statistics", "fine_tuned")
+COLUMNS = (
+    "table", "condition", "adaptation", "accuracy", "exact_accuracy", "standard_error", "images", "calibration_images",
+    "noise", "noise_seed", "network", "trace_sha256", "set",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="bn_glsvlsi23", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    trace = HERE.parents[2] / "workloads" / "vgg9_evaluation.npz"
+    parser.add_argument("trace", nargs="?", type=Path, default=trace, help="a trace with image sets")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", default=Path("results/bn_glsvlsi23"))
+    parser.add_argument("--only", nargs="+", metavar="TABLE", default=list(TABLES), help=f"of {', '.join(TABLES)}")
+    parser.add_argument("--adaptations", nargs="+", metavar="NAME", default=list(ADAPTATIONS))
+    parser.add_argument("--images", type=int, default=1000, help="of the evaluation set")
+    parser.add_argument("--calibration", type=int, default=256, help="images of the calibration set")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    arguments = parser.parse_args()
+    try:
+        write(arguments)
+    except ArchsimError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def write(arguments: argparse.Namespace) -> None:
+    for option, allowed in (("only", TABLES), ("adaptations", ADAPTATIONS)):
+        for name in getattr(arguments, option):
+            if name not in allowed:
+                raise UsageError(f"--{option}: got {name!r}; allowed: {', '.join(allowed)}{nearest(name, allowed)}")
+    trace = load_trace(arguments.trace)
+    if trace.calibration is None or trace.evaluation is None:
+        raise UsageError(f"{arguments.trace}: has no image sets, which adaptation and accuracy need")
+    images = min(arguments.images, len(trace.evaluation))
+    calibration = min(arguments.calibration, len(trace.calibration))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    target = arguments.output / "accuracy.csv"
+    rows = known(target, trace, images, calibration)
+    done = {(row["table"], row["condition"], row["adaptation"]) for row in rows}
+    exact = accuracy(trace, first(trace.evaluation, images))
+    # Adaptations one after the other, so that an interrupted run has the cheap ones of every condition.
+    work = [
+        (table, condition, adaptation)
+        for adaptation in arguments.adaptations
+        for table in dict.fromkeys(arguments.only)
+        for condition in TABLES[table]
+        if (table, condition, adaptation) not in done
+    ]
+    run = partial(measure, arguments.trace, images, calibration)
+    for place, row in results(run, work, arguments.jobs):
+        if row is None:
+            raise UsageError(f"{work[place]}: its process was killed")
+        rows.append(row | {"exact_accuracy": exact})
+        rows.sort(key=order)
+        files.write_texts(arguments.output, {"accuracy.csv": files.csv_text(rows, COLUMNS)})
+        print(*work[place], row["accuracy"], file=sys.stderr, flush=True)
+    table = pd.DataFrame(rows)
+    for name, some in table.groupby("table", sort=False):
+        wide = some.pivot(index="condition", columns="adaptation", values="accuracy")
+        wide = wide.reindex(index=list(dict.fromkeys(some["condition"])), columns=[
+            one for one in ADAPTATIONS if one in wide.columns
+        ])  # fmt: skip
+        plots.save(arguments.output / str(name), partial(draw, wide, exact), (7.0, 3.0))
+    files.write_texts(arguments.output, {"tables.md": markdown(table, trace, exact, images, calibration)})
+
+
+def known(target: Path, trace: Trace, images: int, calibration: int) -> list[Row]:
+    """Rows of an earlier run with the same trace and as many images."""
+    if not target.exists():
+        return []
+    with target.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    wanted = {"trace_sha256": trace.sha256, "images": str(images), "calibration_images": str(calibration)}
+    return [
+        row | {key: float(row[key]) for key in ("accuracy", "exact_accuracy", "standard_error")}
+        for row in rows
+        if all(row[key] == value for key, value in wanted.items())
+    ]
+
+
+def order(row: Row) -> tuple[int, int, int]:
+    """Place of a row: as the tables have it."""
+    table = row["table"]
+    return list(TABLES).index(table), list(TABLES[table]).index(row["condition"]), ADAPTATIONS.index(row["adaptation"])
+
+
+def draw(wide: pd.DataFrame, exact: float, axes: Any) -> None:
+    plots.grouped(axes, wide, values=True)
+    axes.axhline(exact, color="black", linewidth=0.8, linestyle="--")
+    axes.set_ylim(0, 1.15)
+    axes.set_ylabel("accuracy (dashed: exact network)")
+    axes.legend(ncols=3, fontsize=7)
+
+
+def markdown(table: pd.DataFrame, trace: Trace, exact: float, images: int, calibration: int) -> str:
+    lines = [
+        f"# Batch-norm adaptation on crossbar arrays: {trace.network}, {images} images, {calibration} of calibration",
+        "",
+        f"Exact network: {exact:.3f}, standard error {math.sqrt(exact * (1 - exact) / images):.3f}. In percent.",
+        "",
+    ]
+    for name, some in table.groupby("table", sort=False):
+        lines += [f"## {name}", "", f"| condition | {' | '.join(ADAPTATIONS)} |", "| --- | --- | --- | --- |"]
+        for condition in dict.fromkeys(some["condition"]):
+            found = some[some["condition"] == condition].set_index("adaptation")["accuracy"]
+            cells = [f"{100 * found[one]:.1f}" if one in found else "" for one in ADAPTATIONS]
+            lines.append(f"| {condition} | {' | '.join(cells)} |")
+        lines += ["", f"![{name}]({name}.png)", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
