@@ -158,6 +158,16 @@ def test_the_front(trace, tmp_path):
     assert set(expected) == {True, False}
 
 
+def test_more_accuracy_is_better_and_a_point_without_it_is_no_part_of_the_front():
+    points = [(1.0, 0.9), (2.0, 0.95), (3.0, 0.9), (0.5, None), (2.0, 0.8)]
+    found = [
+        {"point": number, "trace": "t", "latency_s": latency, "accuracy": accuracy}
+        for number, (latency, accuracy) in enumerate(points)
+    ]
+    sweeps._mark_front(found, ("latency_s", "accuracy"))
+    assert [row.get("pareto") for row in found] == ["true", "true", "false", None, "false"]
+
+
 def test_figures_of_a_sweep(trace, tmp_path, capsys):
     """What speed costs, and what each setting with several values does; a failed point is left out."""
     output = tmp_path / "sweep.csv"
