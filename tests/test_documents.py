@@ -53,7 +53,7 @@ def test_the_writer_of_recorded_spikes(tmp_path, monkeypatch):
 
 def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     section = README.partition("## From Python")[2].partition("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL) if "archsim.run(" in block]
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     told = capsys.readouterr().out
