@@ -44,7 +44,7 @@ def test_every_entry_says_where_it_comes_from(name: str) -> None:
             assert "CACTI" in entry.source, path
         if entry.node_nm is None:
             # Of no node: DRAM, and what the machine hands over (V^2 G t of its cells).
-                assert path.startswith("dram.") or entry.unit == "pJ/pJ", path
+            assert path.startswith("dram.") or entry.unit == "pJ/pJ", path
 
 
 def test_a_table_of_the_user(tmp_path: Path) -> None:
