@@ -372,6 +372,8 @@ def trace_info(trace: TraceFile) -> None:
         "network": loaded.network,
         "timesteps": loaded.timesteps,
         "images": loaded.images,
+        "calibration_images": loaded.meta.calibration_images,
+        "evaluation_images": loaded.meta.evaluation_images,
         "sha256": loaded.sha256,
         **_flat(loaded.provenance),
     }

@@ -9,7 +9,7 @@ from archsim import sweep
 from archsim.report import comparison
 from archsim.report.report import COLUMNS
 from archsim.simulate import load_accelerator, run
-from archsim.trace import import_spikes, save_trace
+from archsim.trace import import_spikes, load_trace, save_trace
 from tests.machines import LOAS, MACHINES, ROOT, fitting, layers
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,3 +60,15 @@ def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert told.startswith("<Report: vgg9 on loas, ")
     assert "verified bit for bit" in told
     assert (tmp_path / "results" / "mine" / "summary.json").exists()
+
+
+def test_every_trace_has_its_table():
+    """workloads/README.md names every trace with its own hash and accuracy."""
+    text = (ROOT / "workloads" / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "workloads").glob("*.npz"):
+        if "_masked" in path.name:
+            continue  # variants, described in a sentence
+        table = text.partition(f"### {path.name}\n")[2].partition("\n### ")[0]
+        trace = load_trace(path)
+        assert f"| sha256 | {trace.sha256} |" in table, path.name
+        assert f"| accuracy | {trace.provenance['accuracy']:.4f} |" in table, path.name

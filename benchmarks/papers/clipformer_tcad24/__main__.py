@@ -1,6 +1,6 @@
 """ClipFormer (TCAD 2024) tried on small vision transformers: does limiting K and V help against noisy writes?
 
-    python benchmarks/papers/clipformer_tcad24 [-o DIR] [--only NAME ...] [--images N] [--draws N] [--jobs N]
+    python benchmarks/papers/clipformer_tcad24 [-o DIR] [--only NAME ...] [--traces NAME ...] [--images N] [--draws N]
 
 Writes a CSV for each table and figures. Points that a CSV of the folder holds already are not computed again, so that
 a run that was killed goes on. What was measured, and what follows, is in ``README.md``.
@@ -30,9 +30,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", default=Path("results/clipformer_tcad24"))
     parser.add_argument("--only", nargs="+", metavar="NAME", default=list(experiment.TABLES),
                         choices=list(experiment.TABLES), help="these tables (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--traces", nargs="+", metavar="NAME", default=list(experiment.TRACES),
+                        choices=experiment.TRACES, help="these networks (default: %(default)s)")  # fmt: skip
     parser.add_argument("--images", type=int, default=1000, help="test images of a point of accuracy")
     parser.add_argument("--draws", type=int, default=1, help="draws of the noise of a point of accuracy")
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     try:

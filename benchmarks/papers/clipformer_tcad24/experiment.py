@@ -29,9 +29,10 @@ WRITTEN = {"scores": "K", "mix": "V"}
 OFF = (0, 1)
 SETTINGS = (OFF, (2, 0.5), (2, 0.25), (2, 1))
 """(alpha, beta); (2, 0.25) is ClipFormer's for strong noise."""
-NOISES = ((0, 0.1), (1, 0.1), (2, 0.1), (3, 0.1), (4, 0.1), (5, 0.1), (3, 0.2), (5, 0.2))
-"""(gamma, sigma): the paper's gamma with a sigma that is not known, so that it is swept. Only the product matters."""
-STRETCHES = (1, 2, 4, 8)
+GAMMAS = range(6)
+SIGMAS = (1.0, 0.2)
+"""Gamma is the paper's; sigma is not known, so that it is swept. Only their product matters."""
+STRETCHES = (1, 2, 4)
 """By what K and V are divided before they are written: the range is so many times what they need."""
 SIGNAL_IMAGES = 4
 
@@ -40,6 +41,8 @@ def overrides(alpha: float, beta: float, gamma: float, sigma: float, seed: int =
     """The settings of a machine with writes of these and no other effects."""
     return [
         *("analog.cells.wires.r_row_ohm=0", "analog.cells.wires.r_col_ohm=0"),
+        # Without wires and with lossless converters, sizes change nothing but the time that this takes.
+        *("analog.rows=49", "analog.columns=392"),
         *("analog.adc.bits=lossless", "analog.digital_gain=none", "analog.adaptation=none", "analog.batch_images=50"),
         f"analog.dynamic={{alpha: {alpha}, beta: {beta}}}",
         f"analog.cells.device.write_noise={{gamma: {gamma}, sigma: {sigma}}}",
@@ -51,10 +54,13 @@ def overrides(alpha: float, beta: float, gamma: float, sigma: float, seed: int =
 def network(trace: Trace, **settings: Any) -> AnalogNetwork:
     """The products of attention of ``trace`` on arrays."""
     machine = load_accelerator(HARDWARE, overrides(**settings))
-    products = [operation.name for operation in trace.operations if operation.op == "matmul"]
     return AnalogNetwork(
-        trace, machine.config.analog, weight_bits=machine.config.pe.weight_bits, on_arrays=products
-    )  # fmt: skip
+        trace, machine.config.analog, weight_bits=machine.config.pe.weight_bits, on_arrays=_products(trace)
+    )
+
+
+def _products(trace: Trace) -> list[str]:
+    return [operation.name for operation in trace.operations if operation.op == "matmul"]
 
 
 def trace_file(name: str) -> Path:
@@ -84,7 +90,7 @@ def exact(name: str) -> dict[str, NDArray[Any]]:
 
 def value_points(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """K and V of every encoder."""
-    for trace in TRACES:
+    for trace in arguments.traces:
         encoders = {op.name.partition(".")[0] for op in loaded(trace) if op.op == "matmul"}
         for encoder in sorted(encoders):
             for operand in WRITTEN.values():
@@ -109,10 +115,10 @@ def values(trace: str, encoder: str, operand: str) -> dict[str, Any]:
 
 def signal_points(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Slices of two bits, and a cell for a whole magnitude; strengths; ranges; settings of the transform."""
-    for trace in TRACES:
+    for trace in arguments.traces:
         for cell_bits in (2, 7):
             for stretch in STRETCHES:
-                for gamma, sigma in ((1, 0.1), (3, 0.1), (5, 0.1), (5, 0.2)):
+                for gamma, sigma in ((1, 0.2), (5, 0.2), (2, 1.0), (5, 1.0)):
                     for alpha, beta in SETTINGS:
                         yield {"trace": trace, "cell_bits": cell_bits, "stretch": stretch, "gamma": gamma,
                                "sigma": sigma, "alpha": alpha, "beta": beta}  # fmt: skip
@@ -145,13 +151,14 @@ def signal(
 
 def accuracy_points(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Both networks under every noise, without the transform and with it."""
-    for alpha, beta in SETTINGS:
-        for gamma, sigma in NOISES:
-            for trace in TRACES:
-                yield {
-                    "trace": trace, "gamma": gamma, "sigma": sigma, "alpha": alpha, "beta": beta,
-                    "images": arguments.images, "draws": arguments.draws,
-                }  # fmt: skip
+    for sigma in SIGMAS:
+        for alpha, beta in SETTINGS:
+            for gamma in GAMMAS:
+                for trace in arguments.traces:
+                    yield {
+                        "trace": trace, "gamma": gamma, "sigma": sigma, "alpha": alpha, "beta": beta,
+                        "images": arguments.images, "draws": arguments.draws,
+                    }  # fmt: skip
 
 
 def accuracy(
@@ -171,14 +178,17 @@ def accuracy(
 def cost_points(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What the transform costs or saves."""
     for alpha, beta in SETTINGS:
-        yield {"trace": TRACES[0], "alpha": alpha, "beta": beta}
+        yield {"trace": arguments.traces[0], "alpha": alpha, "beta": beta}
 
 
 def cost(trace: str, alpha: float, beta: float) -> dict[str, Any]:
     """Arrays and writes of attention, and the whole machine as it is shipped: cycles, energy and area."""
-    arrays = network(loaded(trace), alpha=alpha, beta=beta, gamma=0, sigma=0)
-    report = run(HARDWARE, trace_file(trace), overrides=[f"analog.dynamic={{alpha: {alpha}, beta: {beta}}}"])
-    summary = report.summary()
+    transform = [f"analog.dynamic={{alpha: {alpha}, beta: {beta}}}"]
+    config = load_accelerator(HARDWARE, transform).config
+    arrays = AnalogNetwork(
+        loaded(trace), config.analog, weight_bits=config.pe.weight_bits, on_arrays=_products(loaded(trace))
+    )
+    summary = run(HARDWARE, trace_file(trace), overrides=transform, verify=False).summary()
     return {
         "dynamic_arrays": sum(arrays.arrays.values()),
         "cell_writes_per_image": sum(writes.cells for writes in arrays.writes.values()),
