@@ -7,7 +7,7 @@ from archsim.errors import UsageError
 from archsim.hardware.analog.network import AnalogNetwork
 from archsim.hardware.analog.product import ProductConfig
 from archsim.trace import Trace
-from archsim.trace.resimulation import run_images
+from archsim.trace.resimulation import currents_of, run_images
 from tests import small_traces
 from tests.analog.test_product import LOSSLESS, NO_WIRES
 
@@ -107,6 +107,26 @@ def test_a_written_matrix_is_drawn_for_every_image():
     found = one.currents(operation, twice, 0)
     assert not np.array_equal(found[:, 0], found[:, 1])
     assert np.array_equal(found, one.currents(operation, twice, 0))
+
+
+def test_what_an_image_writes():
+    """Key: 4 channels by 6 positions; value: 6 by 4; a differential pair of 4 slices, 8 x 20 cells: 2 weights."""
+    one = network("attention", config({"kind": "rram", "write": {"pulses": 5}}))
+    assert one.writes == {"scores": (1, 3, 4 * 6 * 8, 5), "mix": (1, 2, 6 * 4 * 8, 5)}
+    assert one.arrays["scores"] == 3
+    clipped = network("attention", config(dynamic={"alpha": 0.0, "beta": 0.25}))
+    assert clipped.writes["scores"].cells == 4 * 6 * 6
+    timed = network("every operation", config())
+    assert timed.writes["scores"].matrices == 3
+
+
+def test_a_clipped_matrix_is_what_the_products_are_made_with():
+    one = network("attention", config(dynamic={"alpha": 2.0, "beta": 0.25}), on_arrays=("scores",))
+    operation = one.trace.operation("scores")
+    query, key = (one.trace.operand(name).astype(np.int64) for name in operation.inputs)
+    written = one.config.dynamic.transformed(np.abs(key), 128, one.config.cells.device) * np.sign(key)
+    expected = currents_of(operation, [query, written], 1)
+    assert np.array_equal(one.currents(operation, [query, key], 0), expected)
 
 
 def test_only_what_is_on_arrays_is_disturbed():

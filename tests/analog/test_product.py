@@ -53,6 +53,60 @@ def test_without_effects_it_is_the_integer_product(signed, bits, driver_bits, in
         assert np.array_equal(found, inputs @ weight.T)
 
 
+@pytest.mark.parametrize("signed", ["differential", "offset_column"])
+@pytest.mark.parametrize("input_bits", [2, 5, 8, 12])
+def test_inputs_in_twos_complement(signed, input_bits):
+    """The top bit's cycle counts negative, whatever the bytes that inputs come in."""
+    weight, _ = layer(input_bits)
+    low = -(1 << input_bits - 1)
+    inputs = np.random.default_rng(1).integers(low, -low, (9, 45))
+    inputs[0, :2] = low, -low - 1
+    one = Product(
+        weight, GROUP, config(signed=signed), weight_bits=8, input_bits=input_bits, signed_inputs=True, layer=0
+    )
+    found = one.multiply(inputs.astype(np.int8) if input_bits <= 8 else inputs, 0)
+    assert np.array_equal(found, inputs @ weight.T)
+    with pytest.raises(ValueError, match=f"allowed: {low} to {-low - 1}"):
+        one.multiply(np.full((1, 45), -low), 0)
+    with pytest.raises(ValueError, match="drivers of 1 bit, got 2"):
+        Product(weight, GROUP, config(driver_bits=2), weight_bits=8, input_bits=4, signed_inputs=True, layer=0)
+
+
+@pytest.mark.parametrize("signed", ["differential", "offset_column"])
+@pytest.mark.parametrize("wires", [NO_WIRES, WIRES])
+def test_noise_of_reads_is_that_of_columns_drawn_one_by_one(signed, wires):
+    """Variance and, behind a shared reference, covariance of products, against cells of every column by themselves.
+
+    Converters of 20 bits; y = factors (I_plus - I_minus), each column's current varying by itself.
+    """
+    weight, inputs = layer(2, n=4, input_bits=4)
+    device = {**IDEAL, "read": {"relative": 0.2}}
+    one = Product(
+        weight, GROUP, config(device, wires, noise="per_read", signed=signed, adc={"bits": 20}), weight_bits=8,
+        input_bits=4, layer=0,
+    )  # fmt: skip
+    reads = 4000
+    found = one.multiply(np.repeat(inputs[:1], reads, 0), 0)
+    expected = np.zeros((4, 4))
+    for group in one._groups:
+        for cycle in range(4):
+            driven = inputs[0, group.rows] >> cycle & 1
+            for part in group.parts:
+                variance = part.tile.variance()[: len(group.rows)] / one.config.cells.device.g_level**2
+                columns = driven @ variance
+                # How much of every column's current is in every product.
+                share = np.zeros((4, len(columns)))
+                for j, (plus, minus) in enumerate(zip(part.plus, part.minus, strict=True)):
+                    n, s = divmod(part.at.start + j, one.slices)
+                    share[n, plus] += float(one.factor[s]) * 2**cycle
+                    share[n, minus] -= float(one.factor[s]) * 2**cycle
+                expected += share * columns @ share.T
+    scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
+    np.testing.assert_allclose(np.cov(found.T) / scale, expected / scale, atol=0.08)
+    if signed == "offset_column":
+        assert np.abs(expected / scale - np.eye(4)).max() > 0.2
+
+
 @pytest.mark.parametrize("kind", ["rram", "sram"])
 def test_shipped_devices_without_noise_are_exact(kind):
     weight, inputs = layer()
@@ -234,6 +288,25 @@ def test_wires_take_what_they_were_measured_to_take():
     spikes = draw.integers(0, 2, (200, 64))
     found = spikes @ effective_conductance(cells, r_driver=1000.0, r_row=5.0, r_col=10.0, r_sense=1000.0)
     assert (found / (spikes @ cells)).mean() == pytest.approx(0.199, abs=0.005)
+
+
+def test_what_is_written_at_run_time():
+    """ClipFormer's transform on conductances: on/off 100, top 128, steps of 128 / 99 of G_off."""
+    device = config().cells.device
+    magnitude = np.arange(129)
+    same = config().dynamic.transformed(magnitude, 128, device)
+    assert np.array_equal(same, magnitude)
+    clip = config(dynamic={"alpha": 2.0, "beta": 0.25})
+    found = clip.dynamic.transformed(magnitude, 128, device)
+    g_off, g_on = 1e-7, 1e-5
+    meant = g_off + (g_on - g_off) * magnitude / 128
+    changed = np.minimum(np.maximum(meant - 2 * g_off, g_off), 0.25 * g_on)
+    assert np.array_equal(found, np.floor((changed - g_off) / (g_on - g_off) * 128 + 0.5))
+    # 31 takes five bits: three slices of two bits instead of four.
+    assert found.max() == 31
+    assert clip.slices(1 + 5) == 3 < clip.slices(8) == 4
+    assert config().exact
+    assert not clip.exact
 
 
 def test_counts():

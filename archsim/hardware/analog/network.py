@@ -115,14 +115,18 @@ class AnalogNetwork:
         """
         chosen = images or self.trace.calibration
         adaptation = self.config.adaptation
+        self.corrections = {}
         if adaptation == "fine_tuned" and chosen is None:
             raise UsageError("adaptation: fine_tuned needs images with labels, and the trace has no calibration")
+        if adaptation == "none" and not self.config.calibrates:
+            return
+        if adaptation == "none" and chosen is not None:
+            chosen = ImageSet(chosen.images[:CALIBRATION_IMAGES], chosen.labels[:CALIBRATION_IMAGES])
         names = (self.trace.pixels, *self.trace.constants)
         traced = {name: self.trace.operand(name) for name in names} if chosen is None else {}
         exact = given(self.trace, chosen.images) if chosen else traced
         made = dict(exact)
         trained: dict[str, Trained] = {}
-        self.corrections = {}
         for operation in self.trace.operations:
             inputs = [exact[name] for name in operation.inputs]
             currents = currents_of(operation, inputs, self.trace.timesteps)
