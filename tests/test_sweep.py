@@ -137,6 +137,22 @@ def test_rows_say_what_silence_saves(trace, tmp_path):
     assert [row["sparsity"] for row in rows(tmp_path / "loas.csv")] == [""]
 
 
+def test_a_figure_of_accuracy(trace, tmp_path, capsys):
+    """Drawn where points have an accuracy: what it costs in energy, delay and area."""
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, "--set", "pe.count=2,4") == 0
+    lines = list(csv.reader(output.read_text().splitlines()))
+    place = lines[0].index("accuracy")
+    for line, accuracy in zip(lines[1:], ("0.5", "0.75"), strict=True):
+        line[place] = accuracy
+    output.write_text("".join(",".join(line) + "\n" for line in lines))
+    capsys.readouterr()
+    assert main(["plot", str(output)]) == 0
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert "sweep_accuracy.svg" in names
+    assert "accuracy [%]" in (tmp_path / "sweep_accuracy.svg").read_text()
+
+
 def test_a_point_that_fails_is_a_row(trace, tmp_path, capsys):
     output = tmp_path / "sweep.csv"
     assert sweep(trace, output, "--set", "pe.count=4,0,8", "--set", "timesteps=4,2") == 2

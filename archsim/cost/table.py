@@ -22,7 +22,7 @@ where the CACTI figure is that of the component (``capacity_bytes``, ``width_bit
 technology, divided by that of ``relative_to`` if given. ``per`` may also name a length that
 :mod:`archsim.cost.pricing` derives from the die area. ``unit`` is the unit of ``value``: pJ..., mW... or mm2..., or
 ``1`` where ``value`` is a plain factor of a CACTI figure. Every entry carries its ``source``, the ``node_nm`` it holds
-for (null off chip) and how far to trust it (:data:`Confidence`).
+for (null off chip, and where a memory device decides) and how far to trust it (:data:`Confidence`).
 """
 
 from __future__ import annotations

@@ -80,6 +80,8 @@ def plot(path: str | Path) -> list[Path]:
         settings = _settings(tables["sweep"])
         what = f"{Path(str(tables['sweep'].iloc[0]['hardware'])).stem}, {len(tables['sweep'])} points"
         figures = {path.with_name(f"{path.stem}_tradeoff"): _TRADEOFF}
+        if "accuracy" in tables["sweep"] and tables["sweep"]["accuracy"].notna().any():
+            figures[path.with_name(f"{path.stem}_accuracy")] = _ACCURACY
         if settings:
             figures[path.with_name(f"{path.stem}_sensitivity")] = _SENSITIVITY._replace(panels=len(settings))
     else:
@@ -321,6 +323,25 @@ def _draw_tradeoff(axes: Axes, tables: Tables) -> None:
     axes.legend(frameon=False, fontsize=8, title="joined: no point is better in both", title_fontsize=8)
 
 
+def _draw_accuracy(axes: Axes, tables: Tables) -> None:
+    """Every point by energy-delay-area product and accuracy; those that no other of the same trace beats are joined."""
+    table = tables["sweep"].dropna(subset="accuracy")
+    for place, (trace, points) in enumerate(table.groupby("trace", sort=False)):
+        fill, marker = _FILLS[place % len(_FILLS)][0], "os^Dv<>P"[place % 8]
+        known = pd.DataFrame({"x": points["edap_j_s_mm2"], "y": points["accuracy"] * 100})
+        axes.scatter(known["x"], known["y"], s=22, marker=marker, facecolor="white", edgecolor=fill, linewidth=0.9)
+        front = known.sort_values(["x", "y"], ascending=[True, False], kind="stable")
+        front = front[front["y"] > front["y"].cummax().shift(fill_value=-np.inf)]
+        axes.plot(
+            front["x"], front["y"], color=fill, marker=marker, markersize=5, linewidth=1, label=Path(str(trace)).stem
+        )
+    axes.set(xlabel="energy x delay x area [J s mm2] (log)", ylabel="accuracy [%]", xscale="log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.legend(frameon=False, fontsize=8, title="joined: no point is better in both", title_fontsize=8)
+
+
 def _draw_sensitivity(panels: Any, tables: Tables) -> None:
     """Geometric means over all other settings and traces, relative to the first value of a setting."""
     table = tables["sweep"]
@@ -362,6 +383,7 @@ _RUN_FIGURES: Mapping[str, _Figure] = dict(
     )
 )
 _TRADEOFF = _Figure("What speed costs", _draw_tradeoff)
+_ACCURACY = _Figure("What accuracy costs", _draw_accuracy)
 _SENSITIVITY = _Figure("What each setting does, all others averaged", _draw_sensitivity)
 _COMPARISON = _Figure("Faster, and with less energy?", _draw_comparison)
 
