@@ -1,6 +1,6 @@
 """Has anything changed? Integers of each shipped machine on a small trace, compared exactly.
 
-Spiking machines run the trained VGG9, machines for ANNs a synthetic layer.
+Spiking machines run the trained VGG9, the one for transformers a trained one, machines for ANNs a synthetic layer.
 
 A moved number belongs into CHANGELOG.md under "Results changed". To write the files anew:
 ``python -m tests.test_golden``.
@@ -17,12 +17,13 @@ from archsim.trace import save_trace
 from tests.machines import MACHINES, ROOT, ann
 
 TRACE = ROOT / "workloads" / "vgg9_dual_sparse.npz"
+OWN_TRACES = {"imc_vit": ROOT / "workloads" / "vit.npz"}
 MOVED = [(level, direction) for level in ("sram", "dram") for direction in ("read", "write")]
 
 
 def table(machine, folder):
     """A row a layer under its header: cycles, bytes moved, and how often every unit did what."""
-    trace = TRACE
+    trace = OWN_TRACES.get(machine.stem, TRACE)
     if load_accelerator(machine).operand == "int":
         trace = Path(folder) / "ann.npz"
         save_trace(ann(0, m=40, n=33, k=500), trace)
