@@ -124,7 +124,8 @@ def predict(trace: Trace, images: NDArray[np.uint8], batch: int = 50) -> NDArray
         run_images(trace, images[start : start + batch])[last].sum(0).reshape(len(images[start : start + batch]), -1)
         for start in range(0, len(images), batch)
     ]
-    return np.concatenate(found).argmax(1).astype(np.int64)
+    classes: NDArray[np.int64] = np.concatenate(found).argmax(1)
+    return classes
 
 
 def accuracy(trace: Trace, images: ImageSet) -> float:
