@@ -163,10 +163,20 @@ def sweep(
     import pandas as pd
 
     given = [traces] if isinstance(traces, str | Path) else traces
+    problems = []
+    if combine not in ("grid", "zip"):
+        problems.append(f"sweep: combine: got {combine!r}; allowed: grid, zip{nearest(str(combine), ('grid', 'zip'))}")
+    if jobs is not None and jobs < 1:
+        problems.append(f"sweep: jobs must be at least 1, got {jobs}")
+    for name, values in {"layers": layers or (), "pareto": pareto, **settings}.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            known = ("combine", "sample", "seed", "pareto", "jobs", "cluster", "path", "engine", "layers", "verify")
+            hint = nearest(name, known) if name not in known else ""
+            problems.append(f"sweep: {name} must be a list of values, got {values!r}{hint}")
+    if problems:
+        raise UsageError(problems)
     axes = []
     for name, values in settings.items():
-        if isinstance(values, str) or not isinstance(values, Iterable):
-            raise UsageError(f"sweep: {name} must be a list of values, got {values!r}")
         axes.append(axis(f"{name.replace('__', '.')}={','.join(map(_setting_text, values))}"))
     plan = Sweep(
         Path(hardware), tuple(Path(trace) for trace in given), tuple(axes), combine, sample, seed, engine,

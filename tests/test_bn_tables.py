@@ -1,5 +1,6 @@
 """The tables of batch-norm adaptation: every condition is a configuration of its own, as small as can be run."""
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,16 @@ def test_what_cannot_be_run(arguments, problem):
     found = run(*arguments)
     assert found.returncode == 2
     assert problem in found.stderr
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "results").glob("*.csv")), ids=lambda path: path.stem)
+def test_the_page_has_the_numbers_of_its_results(path):
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    with path.open(newline="", encoding="utf-8") as file:
+        found = {}
+        for row in csv.DictReader(file):
+            cells = found.setdefault(f"| {row['table']} | {row['condition']} |", {})
+            cells[row["adaptation"]] = f"{100 * float(row['accuracy']):.3g}"
+    for begin, cells in found.items():
+        line = f"{begin} {' | '.join(cells[name] for name in ('none', 'statistics', 'fine_tuned') if name in cells)} |"
+        assert line in text, line

@@ -15,6 +15,7 @@ import argparse
 import csv
 import math
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from typing import Any
 import pandas as pd
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE))
+sys.path += [str(HERE), str(HERE.parent)]
 
+from command_line import command, count  # noqa: E402
 from conditions import TABLES  # noqa: E402
 from measuring import Row, first, measure  # noqa: E402
 
-from archsim import ArchsimError, load_trace  # noqa: E402
+from archsim import load_trace  # noqa: E402
 from archsim.errors import UsageError, nearest  # noqa: E402
 from archsim.processes import results  # noqa: E402
 from archsim.report import files, plots  # noqa: E402
@@ -41,7 +43,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="bn_glsvlsi23", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -50,15 +52,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", default=Path("results/bn_glsvlsi23"))
     parser.add_argument("--only", nargs="+", metavar="TABLE", default=list(TABLES), help=f"of {', '.join(TABLES)}")
     parser.add_argument("--adaptations", nargs="+", metavar="NAME", default=list(ADAPTATIONS))
-    parser.add_argument("--images", type=int, default=1000, help="of the evaluation set")
-    parser.add_argument("--calibration", type=int, default=256, help="images of the calibration set")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
-    arguments = parser.parse_args()
-    try:
-        write(arguments)
-    except ArchsimError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
+    parser.add_argument("--images", type=count, default=1000, help="of the evaluation set")
+    parser.add_argument("--calibration", type=count, default=256, help="images of the calibration set")
+    parser.add_argument("--jobs", type=count, default=1, help="processes")
+    write(parser.parse_args(arguments))
 
 
 def write(arguments: argparse.Namespace) -> None:
@@ -107,7 +104,10 @@ def known(target: Path, trace: Trace, images: int, calibration: int) -> list[Row
     if not target.exists():
         return []
     with target.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        table = csv.DictReader(file)
+        if tuple(table.fieldnames or ()) != COLUMNS:
+            raise UsageError(f"{target}: is not of this command; move it away or choose another folder with -o")
+        rows = [row for row in table if row["condition"] in TABLES.get(row["table"], ())]
     wanted = {"trace_sha256": trace.sha256, "images": str(images), "calibration_images": str(calibration)}
     return [
         row | {key: float(row[key]) for key in ("accuracy", "exact_accuracy", "standard_error")}
@@ -148,4 +148,4 @@ def markdown(table: pd.DataFrame, trace: Trace, exact: float, images: int, calib
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

@@ -11,19 +11,20 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).parent))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import experiment
 import figures
+from command_line import command, count
 
-from archsim import ArchsimError
+from archsim.errors import UsageError
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="clipformer_tcad24", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -32,24 +33,23 @@ def main() -> None:
                         choices=list(experiment.TABLES), help="these tables (default: %(default)s)")  # fmt: skip
     parser.add_argument("--traces", nargs="+", metavar="NAME", default=list(experiment.TRACES),
                         choices=experiment.TRACES, help="these networks (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--images", type=int, default=1000, help="test images of a point of accuracy")
-    parser.add_argument("--draws", type=int, default=1, help="draws of the noise of a point of accuracy")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    try:
-        for name in arguments.only:
-            points, measure = experiment.TABLES[name]
-            fill(arguments.output / f"{name}.csv", points(arguments), measure)
-        figures.draw(arguments.output)
-    except ArchsimError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(2) from None
+    parser.add_argument("--images", type=count, default=1000, help="test images of a point of accuracy")
+    parser.add_argument("--draws", type=count, default=1, help="draws of the noise of a point of accuracy")
+    chosen = parser.parse_args(arguments)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    for name in chosen.only:
+        points, measure = experiment.TABLES[name]
+        fill(chosen.output / f"{name}.csv", points(chosen), measure)
+    figures.draw(chosen.output)
 
 
 def fill(path: Path, points: Iterable[dict[str, Any]], measure: Callable[..., dict[str, Any]]) -> None:
     """Measure every point that the CSV ``path`` does not hold, and append it there."""
     rows = read(path)
     points = list(points)
+    foreign = [name for name in points[0] if rows and name not in rows[0]]
+    if foreign:
+        raise UsageError(f"{path}: is not of this command; move it away or choose another folder with -o")
     for number, point in enumerate(points, 1):
         key = {name: str(value) for name, value in point.items()}
         if any(all(row.get(name) == value for name, value in key.items()) for row in rows):
@@ -74,4 +74,4 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))
