@@ -58,6 +58,10 @@ def test_a_table_is_written_and_continued(tmp_path):
     [
         (("--only", "divices"), "got 'divices'; allowed: parasitics, noise, drift, variation, devices"),
         ((FOLDER.parents[2] / "workloads" / "vgg9_dual_sparse.npz", "--images", 4), "has no image sets"),
+        (("--images", "-5"), "--images: must be a whole number of at least 1, got '-5'"),
+        (("--jobs", "0"), "--jobs: must be a whole number of at least 1, got '0'"),
+        (("-o", FOLDER / "README.md"), "README.md: File exists"),
+        (("-o", FOLDER / ".." / "clipformer_tcad24" / "results"), "accuracy.csv: is not of this command"),
     ],
 )
 def test_what_cannot_be_run(arguments, problem):

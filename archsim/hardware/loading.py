@@ -522,7 +522,7 @@ class _Translator:
         """Note each error of ``error`` in the document; members of a union become one line joined by "or"."""
         choices: dict[KeyPath, list[str]] = {}
         for details in error.errors(include_url=False):
-            path = self._path(details["loc"])
+            path = self._path(details["loc"], details["type"])
             if self._is_refused(path):
                 continue
             match details["type"]:
@@ -540,14 +540,16 @@ class _Translator:
             words, _, hint = " or ".join(dict.fromkeys(messages)).partition(" (did")
             self.document.problem(self.document.where(path), path, words + got + (f" (did{hint}" if hint else ""))
 
-    def _path(self, location: tuple[int | str, ...]) -> KeyPath:
+    def _path(self, location: tuple[int | str, ...], kind: str) -> KeyPath:
         """The path in the file: pydantic's location without the names of union members that it inserts."""
+        is_about_key = kind in ("missing", "extra_forbidden")
         path: list[int | str] = []
         value: Any = self.document.data
         for i, part in enumerate(location):
             is_last = i == len(location) - 1
             inside = isinstance(value, dict) if isinstance(part, str) else isinstance(value, tuple)
-            if not inside or (isinstance(part, str) and part not in value and not is_last):
+            absent = isinstance(part, str) and inside and part not in value
+            if not inside or (absent and not (is_last and is_about_key)):
                 continue
             path.append(part)
             value = self.document.value(tuple(path))

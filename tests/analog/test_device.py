@@ -176,6 +176,7 @@ def test_a_block_can_be_taken_away(tmp_path):
         ("  kind: rram\n  stuck: {on: 0.6, off: 0.5}\n", "must not add up to more than 1"),
         ("  kind: rram\n  read: {sigma: 0.1}\n", "read.sigma: unknown key"),
         ("  kind: rram\n  write_noise: {gamma: 3.0}\n", "write_noise.sigma: missing"),
+        ("  kind: pcm\n  drift: {mean: {least: 0.5}}\n", "drift.mean.least: must not be above most, 0.1"),
     ],
 )
 def test_what_a_machine_may_not_say(tmp_path, text, problem):

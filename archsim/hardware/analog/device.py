@@ -74,6 +74,12 @@ class Line(Block):
     least: float = Field(ge=0, description="lower bound")
     most: float = Field(ge=0, description="upper bound")
 
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.least > self.most:
+            raise CrossFieldError({"least": f"must not be above most, {self.most:g}"})
+        return self
+
     def at(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """The value for every x > 0."""
         return np.clip(self.slope * np.log(x) + self.offset, self.least, self.most)

@@ -68,7 +68,7 @@ class DynamicConfig(Block):
 
         G <- max(G - alpha G_off, G_off),      G <- min(G, beta G_on),      |v| rounded to the nearest, halves up.
 
-    alpha 0 and beta 1 leave values as they are; alpha 2 and beta 0.25 are ClipFormer's for strong noise.
+    alpha 0 and beta 1 leave values as they are; alpha 2 and beta 0.25 are ClipFormer's for strong noise, by notes.
     """
 
     alpha: float = Field(ge=0, le=1e6, description="what is subtracted [G_off]; 0: nothing")

@@ -111,6 +111,7 @@ def problems(load, tmp_path):
         (GOOD + "memory: {bandwidth_gb_s: .nan}\n", "must be a finite number, got nan"),
         (GOOD + "memory: {bandwidth_gb_s: 1e999}\n", "must be a finite number, got inf"),
         (GOOD + "memory: {bandwidth_gb_s: 0}\n", "hw.yaml:3:26 memory.bandwidth_gb_s: must be more than 0, got 0"),
+        (GOOD + "memory: {window: {a: 1}}\n", "memory.window: must be an integer or must be 'auto', got a block"),
         (GOOD + "memory: {window: 1.5}\n", "memory.window: must be an integer or must be 'auto', got 1.5"),
         (GOOD + "memory: {span: [1, 2, 3]}\n", "memory.span: must have at most 2 items, got [1, 2, 3]"),
         (GOOD + "memory: {span: 1}\n", "memory.span: must be a list, such as [1, 2], got 1"),
