@@ -38,7 +38,8 @@ from typing import Any, Literal, Self
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler  # not in pydantic itself in 2.10
 
 from archsim.hardware.loading import CORE_SCHEMA, Block, CrossFieldError
 
