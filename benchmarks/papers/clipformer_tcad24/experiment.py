@@ -28,7 +28,9 @@ HARDWARE = ROOT / "hwconfigs" / "imc_vit.yaml"
 WRITTEN = {"scores": "K", "mix": "V"}
 OFF = (0, 1)
 SETTINGS = (OFF, (2, 0.5), (2, 0.25), (2, 1))
-"""(alpha, beta); (2, 0.25) is ClipFormer's for strong noise."""
+"""(alpha, beta); (2, 0.25) is ClipFormer's for strong noise, by notes."""
+APART = ((0, 0.5), (0, 0.25), (4, 0.5))
+"""More of them, for accuracy alone: the limit without the shift, and a larger shift."""
 GAMMAS = range(6)
 SIGMAS = (1.0, 0.2)
 """Gamma is the paper's; sigma is not known, so that it is swept. Only their product matters."""
@@ -152,7 +154,7 @@ def signal(
 def accuracy_points(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Both networks under every noise, without the transform and with it."""
     for sigma in SIGMAS:
-        for alpha, beta in SETTINGS:
+        for alpha, beta in SETTINGS + APART:
             for gamma in GAMMAS:
                 for trace in arguments.traces:
                     yield {
