@@ -209,7 +209,8 @@ def compare(
         files.write_texts(partial.parent, {partial.name: files.csv_text(rows, comparison.COLUMNS)})
     figures = plots.plot(table)  # before anything is printed, whose reader may leave
     # Who reads it at a terminal has just typed the trace and the overrides.
-    known = {"trace", "overrides"} | (set() if any(row["sparsity"] for row in rows) else {"sparsity"})
+    known = {"trace", "overrides"}
+    known |= {name for name in comparison.SOMETIMES if not any(row[name] for row in rows)}
     columns = [name for name in comparison.COLUMNS if name not in known or not sys.stdout.isatty()]
     _print_table(columns, [row.values() for row in _ordered(rows, columns)], repeat=2)
     for note in comparison.notes(reports):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 KEYS = ("point", "hardware", "trace")
 IDENTITY = ("hardware_sha256", "trace_sha256", "archsim_version")
 """What a row of an earlier sweep must have in common with this one to be kept."""
-LABELS = ("accelerator", "workload", "sparsity")
+LABELS = ("accelerator", "workload", "sparsity", "noise", "digital_gain", "adaptation")
 NUMBERS = (
     *("images", "cycles", "latency_s", "energy_pj", "area_mm2", "utilization"),
     *("dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "sram_write_bytes", "mismatches"),

@@ -8,8 +8,10 @@ from typing import Any
 from archsim.errors import UsageError
 from archsim.report.report import Report
 
+SOMETIMES = ("sparsity", "noise")
+"""Columns of machines that have the choice, empty for others."""
 COLUMNS = (
-    *("machine", "accelerator", "sparsity", "cycles", "latency_s", "speedup", "energy_pj", "energy_gain"),
+    *("machine", "accelerator", *SOMETIMES, "cycles", "latency_s", "speedup", "energy_pj", "energy_gain"),
     *(
         "energy_delay_pj_s",
         "energy_delay_gain",
@@ -39,7 +41,7 @@ def rows(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
     return [
         {
             "machine": machine,
-            "sparsity": None,  # of machines that have the choice
+            **dict.fromkeys(SOMETIMES),
             **{column: summary[column] for column in COLUMNS if column in summary},
             "speedup": _ratio(first["latency_s"], summary["latency_s"]),
             "energy_gain": _ratio(first["energy_pj"], summary["energy_pj"]),
