@@ -15,6 +15,7 @@ import csv
 import fcntl
 import functools
 import hashlib
+import inspect
 import itertools
 import math
 import os
@@ -170,8 +171,8 @@ def sweep(
         problems.append(f"sweep: jobs must be at least 1, got {jobs}")
     for name, values in {"layers": layers or (), "pareto": pareto, **settings}.items():
         if isinstance(values, str) or not isinstance(values, Iterable):
-            known = ("combine", "sample", "seed", "pareto", "jobs", "cluster", "path", "engine", "layers", "verify")
-            hint = nearest(name, known) if name not in known else ""
+            known = inspect.signature(sweep).parameters
+            hint = "" if name in known else nearest(name, known)
             problems.append(f"sweep: {name} must be a list of values, got {values!r}{hint}")
     if problems:
         raise UsageError(problems)

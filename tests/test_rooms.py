@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "trace": {"trace"},
     "export": {"export", "trace"},
     "compress": {"compress"},
-    "hardware": {"hardware", "compress", "trace"},
+    "hardware": {"hardware", "compress"},
     "engine": {"engine", "hardware", "compress"},
     "accelerators": {"accelerators", "engine", "hardware", "compress", "trace"},
     "cost": {"cost", "hardware"},

@@ -396,3 +396,14 @@ def test_all_that_is_wrong_with_a_call(trace):
         "sweep: pareto must be a list of values, got 'cycles'",
         "sweep: sampel must be a list of values, got 4 (did you mean 'sample'?)",
     )
+
+
+def test_rows_say_when_noise_is_drawn(monkeypatch):
+    """And what is corrected: as the summary has it, which decides an accuracy."""
+    said = {"noise": "per_batch", "digital_gain": "none", "adaptation": "statistics", "accuracy": 0.5}
+    report = type("Report", (), {"summary": lambda _: said})()
+    monkeypatch.setattr("archsim.simulate.run", lambda *_, **__: report)
+    plan = sweeps.Sweep(LOAS, (LOAS,), ())
+    row = sweeps.run_point(plan, sweeps.Point(0, LOAS, LOAS, {}))
+    assert {name: row[name] for name in said} == said
+    assert row["sparsity"] is None

@@ -178,7 +178,11 @@ class Arrays(NamedTuple):
 
 
 class ChipConfig(MachineConfig):
-    """A chip of crossbar arrays; a machine adds what its arrays are and says :meth:`arrays`."""
+    """A chip of crossbar arrays; a machine adds what its arrays are and says :meth:`arrays`.
+
+    One that runs products of two tensors, or what digital units compute, also says how long a write and a unit take;
+    of others nobody asks, as no such stage is laid out on them.
+    """
 
     pe: PeBlock = Field(description="processing elements")
     tile: TileBlock = Field(description="tiles")

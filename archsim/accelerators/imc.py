@@ -43,13 +43,13 @@ from pydantic import Field, model_validator
 
 from archsim.accelerators import crossbar_agents as agents
 from archsim.accelerators import crossbar_chip as chip
+from archsim.accelerators.analog_network import AnalogNetwork
 from archsim.accelerators.base import WEIGHTED, Computed, FeatureMap, Layer, MachineConfig, layer_of
 from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, reads_out
 from archsim.accelerators.pipeline import Stage, is_signed, stages_of, value_bits
 from archsim.compress import bitmask, packed_time
 from archsim.hardware.analog.cache import default_folder
 from archsim.hardware.analog.crossbar_array import cut_rows
-from archsim.hardware.analog.network import AnalogNetwork
 from archsim.hardware.analog.product import Product, ProductConfig
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError

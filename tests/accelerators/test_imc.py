@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from archsim.accelerators.analog_network import AnalogNetwork
 from archsim.accelerators.base import layer_of
 from archsim.accelerators.crossbar_chip import map_layer
 from archsim.accelerators.pipeline import stages_of
 from archsim.cli import main
 from archsim.errors import ConfigError, UsageError
 from archsim.hardware.analog.bookkeeping import DEIT_S, DEIT_S_ENCODERS, Grid
-from archsim.hardware.analog.network import AnalogNetwork
 from archsim.hardware.analog.timing import ReadTiming
 from archsim.simulate import load_accelerator, run
 from archsim.trace import ImageSet, Operation, Requantiser, save_trace

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from archsim.errors import UsageError
-from archsim.hardware.analog.adaptation import (
+from archsim.accelerators.analog_network import AnalogNetwork
+from archsim.accelerators.batch_norm_adaptation import (
     Correction,
     Moments,
     Trained,
@@ -13,7 +13,7 @@ from archsim.hardware.analog.adaptation import (
     match,
     rate_of,
 )
-from archsim.hardware.analog.network import AnalogNetwork
+from archsim.errors import UsageError
 from archsim.trace import ImageSet, Neuron, Operation, Requantiser, Trace
 from archsim.trace.resimulation import accuracy, currents_of, run_images
 from tests import small_traces

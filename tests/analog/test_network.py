@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from archsim.accelerators.analog_network import AnalogNetwork
 from archsim.errors import UsageError
-from archsim.hardware.analog.network import AnalogNetwork
 from archsim.hardware.analog.product import ProductConfig
 from archsim.trace import Trace
 from archsim.trace.resimulation import currents_of, run_images

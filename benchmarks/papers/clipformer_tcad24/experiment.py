@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim import run
-from archsim.hardware.analog.network import AnalogNetwork
+from archsim.accelerators.analog_network import AnalogNetwork
 from archsim.simulate import load_accelerator
 from archsim.trace import ImageSet, Trace, load_trace
 from archsim.trace.resimulation import currents_of, run_images

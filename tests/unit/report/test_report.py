@@ -290,6 +290,11 @@ def test_a_comparison_says_what_silence_saves():
     assert "sparsity" not in both.summary()
 
 
+def test_a_comparison_says_when_noise_is_drawn():
+    noisy = report(layer(), exact=False, findings={"exact": False, "noise": "per_read"})
+    assert [row["noise"] for row in comparison.rows({"noisy": noisy, "exact": report(layer())})] == ["per_read", None]
+
+
 def test_different_layers_are_not_compared():
     """Both are named, with the layers that only one of them ran."""
     with pytest.raises(UsageError) as caught:

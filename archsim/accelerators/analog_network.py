@@ -12,7 +12,8 @@ two's complement where they may be negative. Inputs that are the same at every t
 
 The second operand of a product of two tensors is written into arrays at run time: its columns are the weights of a
 :class:`Product` of their own for every image (and timestep, if it changes), written anew, so that programming and write
-noise are drawn for every one. Before that goes the transform of :class:`~product.DynamicConfig`.
+noise are drawn for every one. Before that goes the transform of
+:class:`~archsim.hardware.analog.product.DynamicConfig`.
 
 Images are read in batches of ``config.batch_images``, batches are numbered, and everything drawn depends on the number
 of the batch (or of the image, for what is written) and on the names of operations only: not on how many images are read
@@ -31,8 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.errors import UsageError, nearest
-from archsim.hardware.analog.adaptation import (
+from archsim.accelerators.batch_norm_adaptation import (
     EPOCHS,
     Correction,
     Moments,
@@ -43,6 +43,7 @@ from archsim.hardware.analog.adaptation import (
     rate_of,
     unit_of,
 )
+from archsim.errors import UsageError, nearest
 from archsim.hardware.analog.crossbar_array import cut_rows
 from archsim.hardware.analog.product import CALIBRATION, Product, ProductConfig, calibrate_together
 from archsim.processes import LOST, results
