@@ -1,12 +1,12 @@
 """Batch-norm adaptation on crossbar arrays (GLSVLSI 2023, arXiv 2305.18416), in small form on a trained spiking VGG9.
 
     python benchmarks/papers/bn_glsvlsi23 [TRACE] [-o DIR] [--only TABLE ...] [--adaptations NAME ...]
-                                          [--images N] [--calibration N] [--jobs N]
+                                          [--images N] [--calibration N] [--draws N] [--jobs N]
 
 Accuracy without adaptation, with statistics, and fine-tuned, under wires, noise by when it is drawn, drift, variation,
-and by device: ``accuracy.csv`` with a row for each, a figure for each table, and ``tables.md``. Rows that are in
-``accuracy.csv`` already, of the same trace and as many images, are not run again. The binomial standard error of N
-images is in every row.
+on/off ratios, and by device. ``accuracy.csv`` has a row for each draw of the devices, with the binomial standard error
+of N images; ``tables.md`` and a figure for each table have the mean of the draws and their standard deviation. Rows
+that are in ``accuracy.csv`` already, of the same trace and as many images, are not run again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ sys.path += [str(HERE), str(HERE.parent)]
 
 from command_line import command, count  # noqa: E402
 from conditions import TABLES  # noqa: E402
-from measuring import Row, first, measure  # noqa: E402
+from measuring import Row, first, measure, seeds  # noqa: E402
 
 from archsim import load_trace  # noqa: E402
 from archsim.errors import UsageError, nearest  # noqa: E402
@@ -38,8 +38,8 @@ from archsim.trace.resimulation import accuracy  # noqa: E402
 
 ADAPTATIONS = ("none", "statistics", "fine_tuned")
 COLUMNS = (
-    "table", "condition", "adaptation", "accuracy", "exact_accuracy", "standard_error", "images", "calibration_images",
-    "noise", "noise_seed", "network", "trace_sha256", "set",
+    "table", "condition", "adaptation", "noise_seed", "accuracy", "exact_accuracy", "standard_error", "images",
+    "calibration_images", "noise", "network", "trace_sha256", "set",
 )  # fmt: skip
 
 
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--adaptations", nargs="+", metavar="NAME", default=list(ADAPTATIONS))
     parser.add_argument("--images", type=count, default=1000, help="of the evaluation set")
     parser.add_argument("--calibration", type=count, default=256, help="images of the calibration set")
+    parser.add_argument("--draws", type=count, default=5, help="of the devices, where anything is drawn")
     parser.add_argument("--jobs", type=count, default=1, help="processes")
     write(parser.parse_args(arguments))
 
@@ -71,16 +72,17 @@ def write(arguments: argparse.Namespace) -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     target = arguments.output / "accuracy.csv"
     rows = known(target, trace, images, calibration)
-    done = {(row["table"], row["condition"], row["adaptation"]) for row in rows}
+    done = {work_of(row) for row in rows}
     exact = accuracy(trace, first(trace.evaluation, images))
     # Adaptations one after the other, so that an interrupted run has the cheap ones of every condition.
     work = [
-        (table, condition, adaptation)
+        (table, condition, adaptation, seed)
         for adaptation in arguments.adaptations
         for table in dict.fromkeys(arguments.only)
         for condition in TABLES[table]
-        if (table, condition, adaptation) not in done
+        for seed in seeds(table, condition, arguments.draws)
     ]
+    work = [one for one in work if one not in done]
     run = partial(measure, arguments.trace, images, calibration)
     for place, row in results(run, work, arguments.jobs):
         if row is None:
@@ -91,11 +93,7 @@ def write(arguments: argparse.Namespace) -> None:
         print(*work[place], row["accuracy"], file=sys.stderr, flush=True)
     table = pd.DataFrame(rows)
     for name, some in table.groupby("table", sort=False):
-        wide = some.pivot(index="condition", columns="adaptation", values="accuracy")
-        wide = wide.reindex(index=list(dict.fromkeys(some["condition"])), columns=[
-            one for one in ADAPTATIONS if one in wide.columns
-        ])  # fmt: skip
-        plots.save(arguments.output / str(name), partial(draw, wide, exact), (7.0, 3.0))
+        plots.save(arguments.output / str(name), partial(draw, some, exact), (7.0, 3.0))
     files.write_texts(arguments.output, {"tables.md": markdown(table, trace, exact, images, calibration)})
 
 
@@ -110,23 +108,41 @@ def known(target: Path, trace: Trace, images: int, calibration: int) -> list[Row
         rows = [row for row in table if row["condition"] in TABLES.get(row["table"], ())]
     wanted = {"trace_sha256": trace.sha256, "images": str(images), "calibration_images": str(calibration)}
     return [
-        row | {key: float(row[key]) for key in ("accuracy", "exact_accuracy", "standard_error")}
+        row
+        | {key: float(row[key]) for key in ("accuracy", "exact_accuracy", "standard_error")}
+        | {"noise_seed": int(row["noise_seed"])}
         for row in rows
         if all(row[key] == value for key, value in wanted.items())
     ]
 
 
-def order(row: Row) -> tuple[int, int, int]:
+def work_of(row: Row) -> tuple[str, str, str, int]:
+    return row["table"], row["condition"], row["adaptation"], row["noise_seed"]
+
+
+def order(row: Row) -> tuple[int, int, int, int]:
     """Place of a row: as the tables have it."""
-    table = row["table"]
-    return list(TABLES).index(table), list(TABLES[table]).index(row["condition"]), ADAPTATIONS.index(row["adaptation"])
+    table, condition, adaptation, seed = work_of(row)
+    return list(TABLES).index(table), list(TABLES[table]).index(condition), ADAPTATIONS.index(adaptation), seed
 
 
-def draw(wide: pd.DataFrame, exact: float, axes: Any) -> None:
+def by_adaptation(rows: pd.DataFrame, statistic: str) -> pd.DataFrame:
+    """``statistic`` of the draws, a row a condition and a column an adaptation, as the tables have them."""
+    wide = rows.pivot_table(index="condition", columns="adaptation", values="accuracy", aggfunc=statistic, sort=False)
+    return wide.reindex(columns=[one for one in ADAPTATIONS if one in set(rows["adaptation"])])
+
+
+def draw(rows: pd.DataFrame, exact: float, axes: Any) -> None:
+    """Means as bars, every draw as a dot."""
+    wide = by_adaptation(rows, "mean")
     plots.grouped(axes, wide, values=True)
+    for bars, adaptation in zip(axes.containers, wide.columns, strict=True):
+        for bar, condition in zip(bars, wide.index, strict=True):
+            found = rows[(rows["condition"] == condition) & (rows["adaptation"] == adaptation)]["accuracy"]
+            axes.plot([bar.get_x() + bar.get_width() / 2] * len(found), found, "k.", markersize=2)
     axes.axhline(exact, color="black", linewidth=0.8, linestyle="--")
-    axes.set_ylim(0, 1.15)
-    axes.set_ylabel("accuracy (dashed: exact network)")
+    axes.set_ylim(0, 1.2)
+    axes.set_ylabel("accuracy (dashed: exact)")
     axes.legend(ncols=3, fontsize=7)
 
 
@@ -134,17 +150,26 @@ def markdown(table: pd.DataFrame, trace: Trace, exact: float, images: int, calib
     lines = [
         f"# Batch-norm adaptation on crossbar arrays: {trace.network}, {images} images, {calibration} of calibration",
         "",
-        f"Exact network: {exact:.3f}, standard error {math.sqrt(exact * (1 - exact) / images):.3f}. In percent.",
+        f"Exact network: {exact:.3f}, standard error {math.sqrt(exact * (1 - exact) / images):.3f}. "
+        "In percent, mean and standard deviation of the draws.",
         "",
     ]
     for name, some in table.groupby("table", sort=False):
-        lines += [f"## {name}", "", f"| condition | {' | '.join(ADAPTATIONS)} |", "| --- | --- | --- | --- |"]
+        lines += [f"## {name}", "", f"| condition | draws | {' | '.join(ADAPTATIONS)} |"]
+        lines.append("| --- | --- | --- | --- | --- |")
         for condition in dict.fromkeys(some["condition"]):
-            found = some[some["condition"] == condition].set_index("adaptation")["accuracy"]
-            cells = [f"{100 * found[one]:.1f}" if one in found else "" for one in ADAPTATIONS]
-            lines.append(f"| {condition} | {' | '.join(cells)} |")
+            found = some[some["condition"] == condition]
+            cells = [shown(found[found["adaptation"] == one]["accuracy"]) for one in ADAPTATIONS]
+            lines.append(f"| {condition} | {found['noise_seed'].nunique()} | {' | '.join(cells)} |")
         lines += ["", f"![{name}]({name}.png)", ""]
     return "\n".join(lines)
+
+
+def shown(accuracies: pd.Series) -> str:
+    """The mean of draws in percent and, of more than one, their standard deviation."""
+    if len(accuracies) < 2:
+        return "".join(f"{100 * one:.1f}" for one in accuracies)
+    return f"{100 * accuracies.mean():.1f} ± {100 * accuracies.std():.1f}"
 
 
 if __name__ == "__main__":

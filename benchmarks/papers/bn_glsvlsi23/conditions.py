@@ -12,6 +12,10 @@ POWER_LAW = (
 """nu 0.05, 30 % spread from cell to cell."""
 
 
+RATIOS = {"RRAM": 10, "PCM-i": 40, "PCM-ii": 80}
+"""On/off ratios of the paper's devices, by notes; that of its FeFET is not known. They have 4 bits a cell."""
+
+
 def variation(sigma: float) -> str:
     return f"cells.device.programming.relative={sigma}"
 
@@ -31,6 +35,13 @@ TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "variation": {
         **{f"on/off 100, sigma {sigma}": (variation(sigma),) for sigma in (0.1, 0.2, 0.35, 0.5)},
         **{f"on/off 10, sigma {sigma}": (*ON_OFF_10, variation(sigma)) for sigma in (0.1, 0.2, 0.35)},
+    },
+    "ratios": {
+        f"{name}, on/off {ratio}": (
+            *("cells.device.r_on_ohm=20e3", f"cells.device.r_off_ohm={20e3 * ratio:g}", "cells.device.bits=4"),
+            variation(0.2),
+        )
+        for name, ratio in RATIOS.items()
     },
     "devices": {kind: (f"cells.device.kind={kind}",) for kind in ("rram", "pcm", "fefet")},
 }

@@ -1,4 +1,4 @@
-"""One row: a network under one condition with one adaptation."""
+"""One row: a network under one condition with one adaptation and one draw of the devices."""
 
 from __future__ import annotations
 
@@ -20,22 +20,31 @@ WEIGHT_BITS = 8
 Row = dict[str, Any]
 
 
-def measure(path: Path, images: int, calibration: int, work: tuple[str, str, str]) -> Row:
-    """One row: the network of the trace under one condition with one adaptation."""
-    table, condition, adaptation = work
+def arrays(table: str, condition: str, *changes: str) -> ProductConfig:
+    """The arrays of a condition, with ``changes`` besides."""
+    return load_block(ARRAYS, ProductConfig, "arrays", [*TABLES[table][condition], *changes])
+
+
+def seeds(table: str, condition: str, draws: int) -> range:
+    """Seeds of a condition: ``draws`` of them, or one where nothing is drawn."""
+    return range(1 if arrays(table, condition).cells.device.ideal else draws)
+
+
+def measure(path: Path, images: int, calibration: int, work: tuple[str, str, str, int]) -> Row:
+    """The row of ``work``: table, condition, adaptation and seed."""
+    table, condition, adaptation, seed = work
     trace = load_trace(path)
     assert trace.calibration is not None and trace.evaluation is not None, "sets were looked for"
-    changes = [*TABLES[table][condition], f"adaptation={adaptation}"]
-    config = load_block(ARRAYS, ProductConfig, "arrays", changes)
+    config = arrays(table, condition, f"adaptation={adaptation}", f"cells.seed={seed}")
     layers = [operation.name for operation in trace.operations if operation.weight_shape is not None]
     network = AnalogNetwork(trace, config, weight_bits=WEIGHT_BITS, on_arrays=layers, folder=default_folder())
     network.calibrate(first(trace.calibration, calibration))
     found = network.accuracy(first(trace.evaluation, images))
     return {
-        "table": table, "condition": condition, "adaptation": adaptation, "accuracy": found,
+        "table": table, "condition": condition, "adaptation": adaptation, "noise_seed": seed, "accuracy": found,
         "standard_error": round(math.sqrt(found * (1 - found) / images), 4), "images": images,
-        "calibration_images": calibration, "noise": config.cells.noise, "noise_seed": config.cells.seed,
-        "network": trace.network, "trace_sha256": trace.sha256, "set": " ".join(changes),
+        "calibration_images": calibration, "noise": config.cells.noise, "network": trace.network,
+        "trace_sha256": trace.sha256, "set": " ".join(TABLES[table][condition]),
     }  # fmt: skip
 
 
