@@ -6,7 +6,8 @@
 Accuracy without adaptation, with statistics, and fine-tuned, under wires, noise by when it is drawn, drift, variation,
 on/off ratios, and by device. ``accuracy.csv`` has a row for each draw of the devices, with the binomial standard error
 of N images; ``tables.md`` and a figure for each table have the mean of the draws and their standard deviation. Rows
-that are in ``accuracy.csv`` already, of the same trace and as many images, are not run again.
+that are in ``accuracy.csv`` already, of the same trace and as many images, are not run again. With the table of noise
+goes, for a spiking network, ``firing.csv``: how many neurons fire, layer by layer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ sys.path += [str(HERE), str(HERE.parent)]
 
 from command_line import command, count  # noqa: E402
 from conditions import TABLES  # noqa: E402
-from measuring import Row, first, measure, seeds  # noqa: E402
+from measuring import Row, firing_rates, first, measure, seeds  # noqa: E402
 
 from archsim import load_trace  # noqa: E402
 from archsim.errors import UsageError, nearest  # noqa: E402
@@ -41,6 +42,11 @@ COLUMNS = (
     "table", "condition", "adaptation", "noise_seed", "accuracy", "exact_accuracy", "standard_error", "images",
     "calibration_images", "noise", "network", "trace_sha256", "set",
 )  # fmt: skip
+FIRING_COLUMNS = (
+    "condition", "adaptation", "noise_seed", "layer", "exact_rate", "rate", "images", "calibration_images", "network",
+    "trace_sha256",
+)  # fmt: skip
+FIRING_IMAGES = 25
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,6 +101,11 @@ def write(arguments: argparse.Namespace) -> None:
     for name, some in table.groupby("table", sort=False):
         plots.save(arguments.output / str(name), partial(draw, some, exact), (7.0, 3.0))
     files.write_texts(arguments.output, {"tables.md": markdown(table, trace, exact, images, calibration)})
+    if "noise" in arguments.only and any(operation.neuron for operation in trace.operations):
+        run_firing = partial(firing_rates, arguments.trace, min(FIRING_IMAGES, images), calibration)
+        both = [name for name in arguments.adaptations if name != "fine_tuned"]
+        rates = [row for noise in TABLES["noise"] for name in both for row in run_firing(("noise", noise, name, 0))]
+        files.write_texts(arguments.output, {"firing.csv": files.csv_text(rates, FIRING_COLUMNS)})
 
 
 def known(target: Path, trace: Trace, images: int, calibration: int) -> list[Row]:
