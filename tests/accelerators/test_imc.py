@@ -340,7 +340,7 @@ def with_images(trace):
 def test_every_layer_is_compared_on_the_traces_inputs():
     """With converters of two bits currents differ, and outputs with them; digital layers stay exact."""
     trace = stored_in_bytes(transformer())
-    layers = {layer.layer: layer for layer in simulated(trace, "analog.adc.bits=2", "analog.adc.range=full")}
+    layers = {layer.layer: layer for layer in simulated(trace, "analog.adc.bits=2", "analog.adc.range=maximum")}
     wrong = {name for name, layer in layers.items() if layer.mismatches}
     assert {"patches", "o"} <= wrong
     assert not wrong & {"norm", "p0", "p1", "skip", "skip2"}

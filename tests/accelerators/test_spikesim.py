@@ -371,7 +371,7 @@ def test_four_bits_lose_and_say_so(tmp_path):
     net = residual()
     assert not any(check.mismatches for check in check_trace(net))
     save_trace(net, trace)
-    arguments = ["run", str(FOUR_BITS), str(trace), "-o", str(tmp_path / "out"), "--set", "adc.range=full"]
+    arguments = ["run", str(FOUR_BITS), str(trace), "-o", str(tmp_path / "out"), "--set", "adc.range=maximum"]
     assert main(arguments) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["mismatches"] > 0
@@ -383,7 +383,7 @@ def test_the_lossy_network_reads_what_it_made():
     """With 10 bits nothing is lost: the network that is run again is the trace's, tensor by tensor; not so with 4."""
     trace = residual()
     for bits, equal in ((10, True), (4, False)):
-        chip = machine(f"adc.bits={bits}", "adc.range=full", hardware=FOUR_BITS)
+        chip = machine(f"adc.bits={bits}", "adc.range=maximum", hardware=FOUR_BITS)
         made = chip._network(trace)
         same_everywhere = all(np.array_equal(made[name], trace.tensor(name)) for name in made)
         assert same_everywhere == equal
@@ -393,7 +393,9 @@ def test_the_lossy_network_reads_what_it_made():
 def test_what_a_converter_sees(per):
     """Sums of single arrays or of the arrays of a PE, against a twin that builds every column."""
     layer = layer_of(residual(), residual().operations[1])
-    chip = machine(f"adc.per={per}", "adc.bits=2", "adc.range=unit", "array.rows=2", "pe.arrays=4", "array.cell_bits=2")
+    chip = machine(
+        f"adc.per={per}", "adc.bits=2", "adc.range=granular", "array.rows=2", "pe.arrays=4", "array.cell_bits=2"
+    )
     group = cut_rows(4, (3, 3), 2) // (1 if per == "array" else 4)
     sums = np.zeros((layer.m, layer.n, 3), np.int64)
     chip.add_up(layer, 0, sums)

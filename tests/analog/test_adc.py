@@ -7,7 +7,7 @@ from archsim.hardware.analog.adc import AnalogAdcConfig, Quantiser, convert
 
 
 def adc(**said):
-    fields = {"bits": 4, "columns": 8, "range": "full", "percentile": 100.0, "offset_lsb": 0.0, "noise_lsb": 0.0}
+    fields = {"bits": 4, "columns": 8, "range": "maximum", "percentile": 100.0, "offset_lsb": 0.0, "noise_lsb": 0.0}
     return AnalogAdcConfig(**{**fields, **said})
 
 
@@ -16,7 +16,7 @@ BOUNDS = [(0, 960), (-960, 960), (-512, 448), (0, 15), (-1, 1), (-64, 0)]
 
 @pytest.mark.parametrize("bounds", BOUNDS)
 @pytest.mark.parametrize("bits", [2, 4, 8, "lossless"])
-@pytest.mark.parametrize("span", ["full", "calibrated", "unit"])
+@pytest.mark.parametrize("span", ["maximum", "calibrated", "granular"])
 def test_a_converter_is_monotone_and_idempotent(span, bits, bounds):
     low, high = bounds
     quantiser = adc(bits=bits, range=span).quantiser(low, high, np.array([0.7 * low, 0.8 * high]))
@@ -36,12 +36,12 @@ def test_a_converter_is_monotone_and_idempotent(span, bits, bounds):
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_ranges(bits, bounds):
     low, high = bounds
-    full = adc(bits=bits, range="full").quantiser(low, high, None)
+    full = adc(bits=bits, range="maximum").quantiser(low, high, None)
     assert full.first * full.step <= low and full.last * full.step >= high
     calibrated = adc(bits=bits, range="calibrated").quantiser(low, high, np.array([low / 8, high / 4]))
     assert calibrated.first * calibrated.step <= low / 8 and calibrated.last * calibrated.step >= high / 4
     assert calibrated.step < full.step / 2
-    assert adc(bits=bits, range="unit").quantiser(low, high, None).step == 1
+    assert adc(bits=bits, range="granular").quantiser(low, high, None).step == 1
 
 
 def test_percentiles_leave_outliers_out():

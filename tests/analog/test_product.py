@@ -12,7 +12,7 @@ IDEAL = {"kind": "rram", "bits": 2}
 NO_WIRES = {"r_driver_ohm": 0.0, "r_row_ohm": 0.0, "r_col_ohm": 0.0, "r_sense_ohm": 0.0}
 WIRES = {"r_driver_ohm": 1000.0, "r_row_ohm": 5.0, "r_col_ohm": 10.0, "r_sense_ohm": 1000.0}
 LOSSLESS = {
-    "bits": "lossless", "columns": 8, "range": "full", "percentile": 100.0, "offset_lsb": 0.0, "noise_lsb": 0.0,
+    "bits": "lossless", "columns": 8, "range": "maximum", "percentile": 100.0, "offset_lsb": 0.0, "noise_lsb": 0.0,
 }  # fmt: skip
 NO_FLICKER = {"read": {"flicker": None}}
 GROUP = cut_rows(5, (3, 3), 3)
@@ -139,7 +139,7 @@ def test_each_effect_alone_is_seen(effect):
 
 def test_what_decides_results_is_told():
     assert config(noise="per_read").findings() == {
-        "noise": "per_read", "noise_seed": 3, "device": "rram", "age_s": 0.0, "adc_range": "full",
+        "noise": "per_read", "noise_seed": 3, "device": "rram", "age_s": 0.0, "adc_range": "maximum",
         "digital_gain": "none", "adaptation": "none",
     }  # fmt: skip
 
@@ -197,7 +197,7 @@ def test_wires_against_cells_one_by_one(signed):
 def test_steps_against_cells_one_by_one(wires):
     """Three bits in steps of a level: -4 to 3, so that 3 inputs of 3 levels are clipped."""
     weight, inputs = layer(4)
-    found = product(weight, config(wires=wires, adc={"bits": 3, "range": "unit"})).multiply(inputs, 0)
+    found = product(weight, config(wires=wires, adc={"bits": 3, "range": "granular"})).multiply(inputs, 0)
     steps = lambda sums: np.clip(np.floor(sums + 0.5), -4, 3)  # noqa: E731
     np.testing.assert_allclose(found, slow(weight, inputs, "differential", 2, steps, effective(wires)), atol=1e-9)
     assert error(found, inputs, weight) > 0.01

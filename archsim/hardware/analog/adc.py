@@ -6,8 +6,9 @@ codes, which the digital side takes for the nearest integer:
 
     code = min(round(v (2^b - 1) / V), 2^b - 1),      value = round(code V / (2^b - 1)),      halves rounded up.
 
-V is the largest sum that an array can carry (``full``), the largest that the layer's recorded inputs cause
-(``calibrated``), or 2^b - 1 so that a code is a unit and larger sums are clipped (``unit``); never less than 2^b - 1.
+V is the largest sum that an array can carry (``maximum``), the largest that the layer's recorded inputs cause
+(``calibrated``), or 2^b - 1 so that a code is a unit and larger sums are clipped (``granular``); never less than
+2^b - 1.
 Where V = 2^b - 1 and no sum exceeds it the conversion is *lossless*: value = v. Calibration sees the images that are
 simulated afterwards, which flatters it.
 
@@ -45,7 +46,7 @@ class AdcConfig(Block):
     )
     columns: int = Field(ge=1, le=1024, description="columns that share a converter, one after the other")
     conversion_cycles: int = Field(ge=1, le=1024, description="cycles of one conversion")
-    range: Literal["full", "calibrated", "unit"] = Field(
+    range: Literal["maximum", "calibrated", "granular"] = Field(
         description="what the codes span: the largest possible sum, the largest recorded one, or 0 to 2^bits - 1"
     )
     per: Literal["array", "pe"] = Field(
@@ -62,7 +63,7 @@ class AdcConfig(Block):
 
     def span(self, full_scale: int, largest: int) -> int:
         """V, where sums can reach ``full_scale`` and the recorded ones reach ``largest``."""
-        spans = {"unit": 0, "full": full_scale, "calibrated": largest}
+        spans = {"granular": 0, "maximum": full_scale, "calibrated": largest}
         return max(spans[self.range], (1 << self.width(full_scale)) - 1)
 
 
@@ -80,7 +81,7 @@ class AnalogAdcConfig(Block):
         description="bits of a conversion; lossless: as many as steps of one level need"
     )
     columns: int = Field(ge=1, le=1024, description="conversions that share a converter, one after the other")
-    range: Literal["full", "calibrated", "unit"] = Field(
+    range: Literal["maximum", "calibrated", "granular"] = Field(
         description="what the codes span: what ideal cells can cause, what calibration saw, or steps of one level"
     )
     percentile: float = Field(
@@ -110,7 +111,7 @@ class AnalogAdcConfig(Block):
         below = 0 if low == 0 else min(max(round(codes * -low / (high - low)), 1), codes - (high > 0))
         above = codes - below
         step = max(-low / below if below else 0.0, high / above if above else 0.0)
-        return Quantiser(-below, above, step if step > 0 and self.range != "unit" else 1.0)
+        return Quantiser(-below, above, step if step > 0 and self.range != "granular" else 1.0)
 
 
 class Quantiser(NamedTuple):

@@ -10,7 +10,7 @@ SCHEMES = ("offset", "difference")
 
 
 def adc(**changes):
-    fields = {"bits": 4, "columns": 8, "conversion_cycles": 2, "range": "full", "per": "array"}
+    fields = {"bits": 4, "columns": 8, "conversion_cycles": 2, "range": "maximum", "per": "array"}
     return AdcConfig(**{**fields, **changes})
 
 
@@ -121,5 +121,5 @@ def test_what_is_lossless():
     assert full == 960
     assert adc(bits="lossless").width(full) == 10
     assert [adc(bits=bits).is_lossless(full) for bits in ("lossless", 9, 10, 11)] == [True, False, True, True]
-    assert [adc(range=name).span(full, 100) for name in ("full", "calibrated", "unit")] == [960, 100, 15]
+    assert [adc(range=name).span(full, 100) for name in ("maximum", "calibrated", "granular")] == [960, 100, 15]
     assert adc(range="calibrated").span(full, 3) == 15
