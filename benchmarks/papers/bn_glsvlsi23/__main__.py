@@ -47,6 +47,7 @@ FIRING_COLUMNS = (
     "trace_sha256",
 )  # fmt: skip
 FIRING_IMAGES = 25
+DOTS: Row = {"linestyle": "", "marker": "o", "markersize": 3.5, "color": "white", "markeredgecolor": "black"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -146,11 +147,11 @@ def by_adaptation(rows: pd.DataFrame, statistic: str) -> pd.DataFrame:
 def draw(rows: pd.DataFrame, exact: float, axes: Any) -> None:
     """Means as bars, every draw as a dot."""
     wide = by_adaptation(rows, "mean")
-    plots.grouped(axes, wide, values=True)
+    plots.grouped(axes, wide.rename(index=lambda label: label.replace(", ", "\n")))
     for bars, adaptation in zip(axes.containers, wide.columns, strict=True):
         for bar, condition in zip(bars, wide.index, strict=True):
             found = rows[(rows["condition"] == condition) & (rows["adaptation"] == adaptation)]["accuracy"]
-            axes.plot([bar.get_x() + bar.get_width() / 2] * len(found), found, "k.", markersize=2)
+            axes.plot([bar.get_x() + bar.get_width() / 2] * len(found), found, **DOTS)
     axes.axhline(exact, color="black", linewidth=0.8, linestyle="--")
     axes.set_ylim(0, 1.2)
     axes.set_ylabel("accuracy (dashed: exact)")
