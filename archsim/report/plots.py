@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import UsageError
 from archsim.report.comparison import COLUMNS as COMPARISON_COLUMNS
-from archsim.report.files import FIGURE_KINDS, FIGURE_MARK, FIGURES, RUN_FIGURES, result_file
+from archsim.report.files import ADAPTATION_FIGURE, FIGURE_KINDS, FIGURE_MARK, FIGURES, RUN_FIGURES, result_file
 from archsim.report.report import COLUMNS
 
 # Colour, hatch and its colour; in grey the plain ones are a dark, a middle and a light tone, the others hatched.
@@ -65,12 +65,18 @@ class _Figure(NamedTuple):
 
 
 def plot(path: str | Path) -> list[Path]:
-    """Figures of the results folder ``path`` (into its ``figures/``), or of the CSV of a comparison or a sweep.
+    """Figures of the results folder ``path``, of a run or of adaptations (into its ``figures/``), or of the CSV of a
+    comparison or a sweep.
 
     Returns the files written. UsageError when ``path`` is neither.
     """
     path = Path(path)
-    if path.is_dir():
+    if (path / "adaptation.csv").is_file():
+        tables = {"adaptation": _read(path / "adaptation.csv", _ADAPTATION_COLUMNS)}
+        what = _run_title(path / "summary.json")
+        (path / FIGURES).mkdir(exist_ok=True)
+        figures = {path / FIGURES / ADAPTATION_FIGURE: _ADAPTATION}
+    elif path.is_dir():
         tables = {name: _read(path / f"{name}.csv", COLUMNS[name]) for name in COLUMNS}
         what = _run_title(path / "summary.json")
         (path / FIGURES).mkdir(exist_ok=True)
@@ -214,6 +220,7 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     numbers = [
         c for c in columns if c.endswith(("cycles", "_pj", "bytes", "_mm2", "utilization", "_s", "speedup", "gain"))
     ]
+    numbers += [c for c in columns if c.endswith(("accuracy", "standard_error"))]
     wrong = [column for column in numbers if not pd.api.types.is_numeric_dtype(table[column])]
     if wrong:
         raise UsageError(f"{path}: column '{wrong[0]}' must hold numbers")
@@ -360,6 +367,26 @@ def _draw_sensitivity(panels: Any, tables: Tables) -> None:
     np.atleast_1d(panels)[0].legend(frameon=False, fontsize=8)
 
 
+def _draw_adaptation(axes: Axes, tables: Tables) -> None:
+    """Accuracies with their standard errors, and that of the exact network."""
+    table = tables["adaptation"]
+    heights, exact = table["accuracy"] * 100, 100 * float(table["exact_accuracy"].iloc[0])
+    for i, (height, error) in enumerate(zip(heights, table["standard_error"] * 100, strict=True)):
+        _bar(axes, np.array([i]), np.array([height]), i, width=0.6, yerr=error, capsize=3)
+        axes.text(
+            i,
+            max(height + error, exact * (abs(exact - height - error) < 6)) + 1.5,
+            f"{height:.1f}",
+            ha="center",
+            fontsize=8,
+        )
+    axes.axhline(exact, color="black", linewidth=0.9, linestyle="--", label=f"exact arithmetic, {exact:.1f}")
+    axes.set_xticks(np.arange(len(table)), [str(name).replace("_", " ") for name in table["adaptation"]])
+    axes.set(ylabel="accuracy [%]", ylim=(0, 108))
+    axes.set_xlabel("adaptation; whiskers: a standard error", fontsize=8)
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
+
+
 def _draw_comparison(axes: Axes, tables: Tables) -> None:
     compared = tables["comparison"]
     table = compared.set_index(_machines(compared))[["speedup", "energy_gain", "energy_delay_gain"]]
@@ -386,6 +413,8 @@ _TRADEOFF = _Figure("What speed costs", _draw_tradeoff)
 _ACCURACY = _Figure("What accuracy costs", _draw_accuracy)
 _SENSITIVITY = _Figure("What each setting does, all others averaged", _draw_sensitivity)
 _COMPARISON = _Figure("Faster, and with less energy?", _draw_comparison)
+_ADAPTATION = _Figure("What batch-norm adaptation gives back", _draw_adaptation)
+_ADAPTATION_COLUMNS = ("adaptation", "accuracy", "exact_accuracy", "standard_error")
 
 
 def stacked(axes: Axes, table: pd.DataFrame, totals: bool = False) -> None:
