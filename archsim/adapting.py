@@ -84,11 +84,11 @@ class AdaptationReport:
     def rows(self) -> list[dict[str, Any]]:
         """A row for each adaptation, with COLUMNS."""
         shared = self.summary()
-        return [
-            {column: shared[column] for column in COLUMNS if column in shared}
-            | {"adaptation": one.adaptation, "accuracy": one.accuracy, "standard_error": one.standard_error}
+        found = [
+            {"adaptation": one.adaptation, "accuracy": one.accuracy, "standard_error": one.standard_error, **shared}
             for one in self.adapted
         ]
+        return [{column: row[column] for column in COLUMNS} for row in found]
 
     def correction_rows(self) -> list[dict[str, Any]]:
         """A row for each channel of each layer on arrays, with CORRECTION_COLUMNS; none without adaptation."""
@@ -167,10 +167,13 @@ def adapt(
     calibration = calibration.first(calibration_images or len(calibration))
     chosen = [known for name in adaptations for known in ADAPTATIONS if known == name]
     found: list[Adapted] = []
-    for one in adapted(machine.network(loaded), chosen, calibration, evaluation, jobs):
-        found.append(one)
+    steps = adapted(machine.network(loaded), chosen, calibration, evaluation, jobs)
+    for name in chosen:
         if progress:
-            progress(one.adaptation, len(found), len(chosen))
+            progress(name, len(found), len(chosen))
+        found.append(next(steps))
+    if progress:
+        progress("", len(found), len(chosen))
     findings = machine.config.analog.findings()
     del findings["adaptation"]
     return AdaptationReport(
@@ -259,7 +262,7 @@ def _analog_machine(path: str | Path, overrides: Sequence[str]) -> Imc:
         able = [name for name, kind in registry().items() if issubclass(kind, Imc)]
         raise UsageError(
             f"{path}: {machine.name} has no analog arrays that could be adapted; accelerators that have: "
-            f"{', '.join(able)} (hardware files: imc_cnn, imc_vit)"
+            f"{', '.join(able)}; 'archsim list' names hardware files"
         )
     return machine
 

@@ -329,7 +329,7 @@ def adapt(
             )
         files.write_texts(partial, report.texts())
         plots.plot(partial)
-    _print_table(adapting.COLUMNS, [row.values() for row in _ordered(report.rows(), adapting.COLUMNS)])
+    _print_table(adapting.COLUMNS, [row.values() for row in report.rows()])
     _note(f"results in {folder}{os.sep}")
 
 

@@ -370,20 +370,16 @@ def _draw_sensitivity(panels: Any, tables: Tables) -> None:
 def _draw_adaptation(axes: Axes, tables: Tables) -> None:
     """Accuracies with their standard errors, and that of the exact network."""
     table = tables["adaptation"]
-    heights, exact = table["accuracy"] * 100, 100 * float(table["exact_accuracy"].iloc[0])
-    for i, (height, error) in enumerate(zip(heights, table["standard_error"] * 100, strict=True)):
+    exact = 100 * float(table["exact_accuracy"].iloc[0])
+    labels = []
+    columns = (table["adaptation"], 100 * table["accuracy"], 100 * table["standard_error"])
+    for i, (name, height, error) in enumerate(zip(*columns, strict=True)):
         _bar(axes, np.array([i]), np.array([height]), i, width=0.6, yerr=error, capsize=3)
-        axes.text(
-            i,
-            max(height + error, exact * (abs(exact - height - error) < 6)) + 1.5,
-            f"{height:.1f}",
-            ha="center",
-            fontsize=8,
-        )
-    axes.axhline(exact, color="black", linewidth=0.9, linestyle="--", label=f"exact arithmetic, {exact:.1f}")
-    axes.set_xticks(np.arange(len(table)), [str(name).replace("_", " ") for name in table["adaptation"]])
-    axes.set(ylabel="accuracy [%]", ylim=(0, 108))
-    axes.set_xlabel("adaptation; whiskers: a standard error", fontsize=8)
+        labels.append(f"{str(name).replace('_', ' ')}\n{height:.1f} ± {error:.1f}")
+    axes.axhline(exact, color="black", linewidth=0.9, linestyle="--", label=f"exact arithmetic: {exact:.1f}")
+    axes.set_xticks(np.arange(len(table)), labels)
+    axes.set_xlabel("adaptation, accuracy and its standard error [%]", fontsize=8)
+    axes.set(ylabel="accuracy [%]", xlim=(-0.6, len(table) - 0.4), ylim=(0, 105))
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
 
 
