@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,8 @@ MAX_TABLE_BYTES = 1 << 28
 MEASURED = {"latency_s": "latency", "energy_pj": "energy", "area_mm2": "area"}
 """Columns of a sweep that are drawn, and what they are called."""
 MOST_PANELS = 4
+_LETTERS_AN_INCH = 13
+"""Of a title."""
 _STYLE = {
     "svg.hashsalt": "archsim",  # stable identifiers
     "svg.fonttype": "none",
@@ -236,14 +239,16 @@ def save(
 ) -> list[Path]:
     """Write what ``draw`` draws as ``stem``.png and ``stem``.svg, ``size`` inches large; returns the files written.
 
-    ``draw`` gets the axes, an array of them if there are several ``panels``; ``title`` has two lines.
+    ``draw`` gets the axes, an array of them if there are several ``panels``; ``title`` has two lines, which go on in
+    the next where they are too long.
     """
     written = []
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=size, layout="constrained")  # no pyplot: no window, no state shared with the user's
         draw(figure.subplots(1, panels))
         if title:
-            figure.suptitle("\n".join(title), x=0.01, ha="left", fontsize=9)
+            lines = [textwrap.fill(line, int(_LETTERS_AN_INCH * size[0]), break_on_hyphens=False) for line in title]
+            figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9)
         mark = FIGURE_MARK.decode()
         for suffix, metadata in ((".png", {"Software": mark}), (".svg", {"Date": None, "Creator": mark})):
             target = stem.with_name(stem.name + suffix)
