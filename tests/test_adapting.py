@@ -141,7 +141,7 @@ def test_what_is_asked_for_first_does_not_matter(trace, varied):
 
 def test_processes_share_images_and_change_nothing(trace):
     """Not even where every batch draws its own noise."""
-    noise = ("analog.cells.noise=per_batch", NO_WIRES, "analog.cells.device.programming.relative=1")
+    noise = ("analog.cells.noise=per_batch", NO_WIRES, "analog.cells.device.read.relative=1")
     asked = {"overrides": (*SMALL, *noise), "adaptations": ["statistics"]}
     one, two = (adapt(IMC, trace, **asked, jobs=jobs) for jobs in (1, 2))
     assert two.rows() == one.rows()
