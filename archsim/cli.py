@@ -136,8 +136,7 @@ def run(
     from archsim.report.timeline import parse_window
 
     recorded = timeline if window is None else parse_window(window)
-    if _is_zip(hardware):
-        raise UsageError(f"{hardware}: is a trace; the order is HW TRACE")
+    _refuse_swapped(hardware)
     folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
     with files.results_folder(folder) as partial:
         report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded)
@@ -149,6 +148,11 @@ def run(
     _note(f"results in {folder}{os.sep}")
     if wrong:
         raise UsageError(wrong)
+
+
+def _refuse_swapped(hardware: Path) -> None:
+    if _is_zip(hardware):
+        raise UsageError(f"{hardware}: is a trace; the order is HW TRACE")
 
 
 def _page(hardware: Path, overrides: Sequence[str], report: Report, folder: Path) -> str:
@@ -282,6 +286,54 @@ def sweep(
 
 
 @app.command()
+def adapt(
+    hardware: Hardware,
+    trace: TraceFile,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Default: results/adapt__<hw>__<trace>/.")
+    ] = None,
+    overrides: Overrides = None,
+    adaptations: Annotated[
+        list[str] | None,
+        typer.Option("--adaptations", metavar="NAME,...", help="none, statistics, fine_tuned; default: all of them."),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Evaluation images; default: the machine's.")
+    ] = None,
+    calibration: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Calibration images; default: all of the trace.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that share the evaluation images.")] = 1,
+) -> None:
+    """Run TRACE on the analog arrays of HW with each batch-norm adaptation, and say what it gets right.
+
+    Writes a results folder with the accuracies, the gain and offset of every channel, and a figure. Nothing is timed.
+    """
+    from archsim import adapting
+    from archsim.report import files, plots
+
+    _refuse_swapped(hardware)
+    folder = output or Path("results") / f"adapt__{hardware.stem}__{trace.stem}"
+    with files.results_folder(folder) as partial:
+        _say_if_compiling(Engine.compiled)
+        with _progress() as progress:
+            report = adapting.adapt(
+                hardware,
+                trace,
+                overrides=overrides or (),
+                adaptations=_chosen(adaptations) or adapting.ADAPTATIONS,
+                images=images,
+                calibration_images=calibration,
+                jobs=jobs,
+                progress=progress,
+            )
+        files.write_texts(partial, report.texts())
+        plots.plot(partial)
+    _print_table(adapting.COLUMNS, [row.values() for row in report.rows()])
+    _note(f"results in {folder}{os.sep}")
+
+
+@app.command()
 def plot(
     paths: Annotated[
         list[Path],
@@ -327,9 +379,9 @@ def _simulate(
         )
 
 
-def _chosen(layers: Sequence[str] | None) -> list[str] | None:
-    """Names of layers, given with commas or one by one."""
-    return [layer.strip() for names in layers or () for layer in names.split(",")] or None
+def _chosen(given: Sequence[str] | None) -> list[str] | None:
+    """Names of layers or adaptations, given with commas or one by one."""
+    return [name.strip() for names in given or () for name in names.split(",")] or None
 
 
 def _say_if_compiling(engine: Engine) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +41,18 @@ def accelerator_for(
 ) -> Accelerator:
     """The machine of the file ``hardware``; UsageError if it cannot run the trace ``loaded`` from ``trace``."""
     accelerator = load_accelerator(hardware, overrides)
+    check_fit(accelerator, hardware, trace, loaded)
+    return accelerator
+
+
+def check_fit(accelerator: Accelerator, hardware: str | Path, trace: str | Path, loaded: Trace) -> None:
+    """UsageError if the ``accelerator`` of the file ``hardware`` cannot run the trace ``loaded`` from ``trace``."""
     try:
         problems = accelerator.problems(accelerator.seen(loaded))
     except UsageError as error:
         problems = error.problems
     if problems:
         raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
-    return accelerator
 
 
 def load_prices(accelerator: Accelerator) -> CostTable:
@@ -81,7 +86,7 @@ def run(
     from archsim.hardware.loading import resolved_yaml
     from archsim.trace import load_trace
 
-    overrides = (*overrides, *(f"{name.replace('__', '.')}={yaml_text(value)}" for name, value in settings.items()))
+    overrides = all_overrides(overrides, settings)
     loaded = load_trace(trace)
     accelerator = accelerator_for(hardware, trace, loaded, overrides)
     loaded = accelerator.seen(loaded)
@@ -121,7 +126,7 @@ def run(
         warnings=tuple(warnings),
         hardware=str(hardware),
         trace=str(trace),
-        overrides=tuple(overrides),
+        overrides=overrides,
         description=accelerator.config.description,
         fitted=accelerator.config.fitted,
         sram_size_kib=sum(
@@ -141,6 +146,11 @@ def _window(timeline: bool | tuple[int, int]) -> Window | None:
     if not 0 <= window.first < window.end <= WHOLE.end:
         raise UsageError(f"timeline: cycles (from, to) must be 0 <= from < to <= {WHOLE.end}, got {tuple(timeline)}")
     return window
+
+
+def all_overrides(overrides: Sequence[str], settings: Mapping[str, object]) -> tuple[str, ...]:
+    """``overrides`` and, as such, ``settings`` given by keyword: ``pe__count`` 32 is ``"pe.count=32"``."""
+    return (*overrides, *(f"{name.replace('__', '.')}={yaml_text(value)}" for name, value in settings.items()))
 
 
 def yaml_text(value: object) -> str:

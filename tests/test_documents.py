@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from archsim import sweeping
+from archsim import adapting, sweeping
 from archsim.report import comparison
 from archsim.report.report import COLUMNS
 from archsim.simulate import load_accelerator, run
@@ -27,6 +27,7 @@ def test_every_column_is_defined(defined, tmp_path):
     save_trace(fitting(load_accelerator(LOAS), 0), tmp_path / "trace.npz")
     summary = run(LOAS, tmp_path / "trace.npz").summary()
     columns = {column for name in COLUMNS for column in COLUMNS[name]}
+    columns |= {*adapting.COLUMNS, *adapting.CORRECTION_COLUMNS}
     columns |= {*sweeping.KEYS, *sweeping.MEASURES, *sweeping.IDENTITY, "pareto", "error"}
     missing = (columns | set(comparison.COLUMNS) | set(summary) | set(summary["events"])) - defined
     assert not missing

@@ -19,8 +19,10 @@ MAY_IMPORT = {
     "report": {"report", "engine", "cost", "hardware"},
     "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
     "sweeping": {"simulate", "hardware", "report"},
+    "adapting": {"simulate", "accelerators", "report", "hardware", "trace"},
     "cli": {
         *(
+            "adapting",
             "examples",
             "simulate",
             "sweeping",
@@ -35,7 +37,7 @@ MAY_IMPORT = {
         "jit",
     },
     "__main__": {"cli"},
-    "__init__": {"simulate", "sweeping", "report", "trace", "hardware", "accelerators"},
+    "__init__": {"adapting", "simulate", "sweeping", "report", "trace", "hardware", "accelerators"},
     "errors": set(),
     "examples": set(),
     "processes": set(),

@@ -45,7 +45,13 @@ from archsim.accelerators.batch_norm_adaptation import (
 )
 from archsim.errors import UsageError, nearest
 from archsim.hardware.analog.crossbar_array import cut_rows
-from archsim.hardware.analog.product import CALIBRATION, Product, ProductConfig, calibrate_together
+from archsim.hardware.analog.product import (
+    CALIBRATION,
+    AdaptationName,
+    Product,
+    ProductConfig,
+    calibrate_together,
+)
 from archsim.processes import LOST, results
 from archsim.trace import ImageSet, Operation, Trace
 from archsim.trace.content import first_spike_times, spikes_of_times
@@ -108,21 +114,22 @@ class AnalogNetwork:
                 except ValueError as error:
                     raise UsageError(f"{operation.name}: {error}") from error
 
-    def calibrate(self, images: ImageSet | None = None) -> None:
-        """Find the converters' ranges and digital gains, then the corrections of ``config.adaptation``.
+    def calibrate(self, images: ImageSet | None = None, adaptation: AdaptationName | None = None) -> None:
+        """Find the converters' ranges and digital gains, then the corrections of ``adaptation``.
 
-        ``images`` are the trace's calibration set where none are given, or the traced images where it has none.
-        Ranges and gains are those for the inputs of the exact network.
+        ``images`` are the trace's calibration set where none are given, or the traced images where it has none;
+        ``adaptation`` is the config's. Ranges and gains are those for the inputs of the exact network. Whatever was
+        found before is forgotten; cells stay as they are programmed.
         """
         chosen = images or self.trace.calibration
-        adaptation = self.config.adaptation
+        adaptation = adaptation or self.config.adaptation
         self.corrections = {}
         if adaptation == "fine_tuned" and chosen is None:
             raise UsageError("adaptation: fine_tuned needs images with labels, and the trace has no calibration")
         if adaptation == "none" and not self.config.calibrates:
             return
         if adaptation == "none" and chosen is not None:
-            chosen = ImageSet(chosen.images[:CALIBRATION_IMAGES], chosen.labels[:CALIBRATION_IMAGES])
+            chosen = chosen.first(CALIBRATION_IMAGES)
         names = (self.trace.pixels, *self.trace.constants)
         traced = {name: self.trace.operand(name) for name in names} if chosen is None else {}
         exact = given(self.trace, chosen.images) if chosen else traced

@@ -353,16 +353,20 @@ class Imc(CrossbarMachine):
             found.append(network.currents(operation, parts, batch))
         return np.concatenate(found, axis=1)
 
+    def network(self, trace: Trace) -> AnalogNetwork:
+        """The whole network on arrays that are programmed, not calibrated yet."""
+        return AnalogNetwork(
+            trace,
+            self.config.analog,
+            weight_bits=self.config.pe.weight_bits,
+            on_arrays=[operation.name for operation in self.layers(trace) if on_arrays(operation)],
+            folder=default_folder(),
+        )
+
     def _network(self, trace: Trace) -> AnalogNetwork:
         """The whole network on arrays, calibrated."""
         if self._made is None or self._made.trace is not trace:
-            self._made = AnalogNetwork(
-                trace,
-                self.config.analog,
-                weight_bits=self.config.pe.weight_bits,
-                on_arrays=[operation.name for operation in self.layers(trace) if on_arrays(operation)],
-                folder=default_folder(),
-            )
+            self._made = self.network(trace)
             self._made.calibrate()
         return self._made
 

@@ -26,12 +26,15 @@ RESULT_FILES = (
     "timesteps.csv",
     "area.csv",
     "units.csv",
+    "adaptation.csv",
+    "corrections.csv",
     "resolved.yaml",
     "timeline.json",
     "report.html",
 )
 FIGURES = "figures"
 RUN_FIGURES = ("latency", "energy", "traffic", "utilization", "utilization_map")
+ADAPTATION_FIGURE = "adaptation"
 FIGURE_KINDS = {".png": b"\x89PNG", ".svg": b"<?xml"}
 """The first bytes of a figure by its suffix."""
 FIGURE_MARK = b"made by archsim"
@@ -200,7 +203,7 @@ def _check_replaceable(target: Path, shown: str) -> None:
 
 def _is_ours(entry: Path) -> bool:
     if entry.name == FIGURES and entry.is_dir() and not entry.is_symlink():
-        ours = {name + suffix for name in RUN_FIGURES for suffix in FIGURE_KINDS}
+        ours = {name + suffix for name in (*RUN_FIGURES, ADAPTATION_FIGURE) for suffix in FIGURE_KINDS}
         return all(figure.is_file() and figure.name in ours for figure in entry.iterdir())
     return entry.name in RESULT_FILES and entry.is_file()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import UsageError
 from archsim.report.comparison import COLUMNS as COMPARISON_COLUMNS
-from archsim.report.files import FIGURE_KINDS, FIGURE_MARK, FIGURES, RUN_FIGURES, result_file
+from archsim.report.files import ADAPTATION_FIGURE, FIGURE_KINDS, FIGURE_MARK, FIGURES, RUN_FIGURES, result_file
 from archsim.report.report import COLUMNS
 
 # Colour, hatch and its colour; in grey the plain ones are a dark, a middle and a light tone, the others hatched.
@@ -42,6 +43,8 @@ MAX_TABLE_BYTES = 1 << 28
 MEASURED = {"latency_s": "latency", "energy_pj": "energy", "area_mm2": "area"}
 """Columns of a sweep that are drawn, and what they are called."""
 MOST_PANELS = 4
+_LETTERS_AN_INCH = 13
+"""Of a title."""
 _STYLE = {
     "svg.hashsalt": "archsim",  # stable identifiers
     "svg.fonttype": "none",
@@ -65,12 +68,18 @@ class _Figure(NamedTuple):
 
 
 def plot(path: str | Path) -> list[Path]:
-    """Figures of the results folder ``path`` (into its ``figures/``), or of the CSV of a comparison or a sweep.
+    """Figures of the results folder ``path``, of a run or of adaptations (into its ``figures/``), or of the CSV of a
+    comparison or a sweep.
 
     Returns the files written. UsageError when ``path`` is neither.
     """
     path = Path(path)
-    if path.is_dir():
+    if (path / "adaptation.csv").is_file():
+        tables = {"adaptation": _read(path / "adaptation.csv", _ADAPTATION_COLUMNS)}
+        what = _run_title(path / "summary.json")
+        (path / FIGURES).mkdir(exist_ok=True)
+        figures = {path / FIGURES / ADAPTATION_FIGURE: _ADAPTATION}
+    elif path.is_dir():
         tables = {name: _read(path / f"{name}.csv", COLUMNS[name]) for name in COLUMNS}
         what = _run_title(path / "summary.json")
         (path / FIGURES).mkdir(exist_ok=True)
@@ -214,6 +223,7 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     numbers = [
         c for c in columns if c.endswith(("cycles", "_pj", "bytes", "_mm2", "utilization", "_s", "speedup", "gain"))
     ]
+    numbers += [c for c in columns if c.endswith(("accuracy", "standard_error"))]
     wrong = [column for column in numbers if not pd.api.types.is_numeric_dtype(table[column])]
     if wrong:
         raise UsageError(f"{path}: column '{wrong[0]}' must hold numbers")
@@ -229,14 +239,16 @@ def save(
 ) -> list[Path]:
     """Write what ``draw`` draws as ``stem``.png and ``stem``.svg, ``size`` inches large; returns the files written.
 
-    ``draw`` gets the axes, an array of them if there are several ``panels``; ``title`` has two lines.
+    ``draw`` gets the axes, an array of them if there are several ``panels``; ``title`` has two lines, which go on in
+    the next where they are too long.
     """
     written = []
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=size, layout="constrained")  # no pyplot: no window, no state shared with the user's
         draw(figure.subplots(1, panels))
         if title:
-            figure.suptitle("\n".join(title), x=0.01, ha="left", fontsize=9)
+            lines = [textwrap.fill(line, int(_LETTERS_AN_INCH * size[0]), break_on_hyphens=False) for line in title]
+            figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9)
         mark = FIGURE_MARK.decode()
         for suffix, metadata in ((".png", {"Software": mark}), (".svg", {"Date": None, "Creator": mark})):
             target = stem.with_name(stem.name + suffix)
@@ -360,6 +372,22 @@ def _draw_sensitivity(panels: Any, tables: Tables) -> None:
     np.atleast_1d(panels)[0].legend(frameon=False, fontsize=8)
 
 
+def _draw_adaptation(axes: Axes, tables: Tables) -> None:
+    """Accuracies with their standard errors, and that of the exact network."""
+    table = tables["adaptation"]
+    exact = 100 * float(table["exact_accuracy"].iloc[0])
+    labels = []
+    columns = (table["adaptation"], 100 * table["accuracy"], 100 * table["standard_error"])
+    for i, (name, height, error) in enumerate(zip(*columns, strict=True)):
+        _bar(axes, np.array([i]), np.array([height]), i, width=0.6, yerr=error, capsize=3)
+        labels.append(f"{str(name).replace('_', ' ')}\n{height:.1f} ± {error:.1f}")
+    axes.axhline(exact, color="black", linewidth=0.9, linestyle="--", label=f"exact arithmetic: {exact:.1f}")
+    axes.set_xticks(np.arange(len(table)), labels)
+    axes.set_xlabel("adaptation, accuracy and its standard error [%]", fontsize=8)
+    axes.set(ylabel="accuracy [%]", xlim=(-0.6, len(table) - 0.4), ylim=(0, 105))
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
+
+
 def _draw_comparison(axes: Axes, tables: Tables) -> None:
     compared = tables["comparison"]
     table = compared.set_index(_machines(compared))[["speedup", "energy_gain", "energy_delay_gain"]]
@@ -386,6 +414,8 @@ _TRADEOFF = _Figure("What speed costs", _draw_tradeoff)
 _ACCURACY = _Figure("What accuracy costs", _draw_accuracy)
 _SENSITIVITY = _Figure("What each setting does, all others averaged", _draw_sensitivity)
 _COMPARISON = _Figure("Faster, and with less energy?", _draw_comparison)
+_ADAPTATION = _Figure("What batch-norm adaptation gives back", _draw_adaptation)
+_ADAPTATION_COLUMNS = ("adaptation", "accuracy", "exact_accuracy", "standard_error")
 
 
 def stacked(axes: Axes, table: pd.DataFrame, totals: bool = False) -> None:

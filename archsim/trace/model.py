@@ -100,6 +100,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def first(self, count: int) -> ImageSet:
+        """The first ``count`` of them, or all if there are fewer."""
+        return ImageSet(self.images[:count], self.labels[:count])
+
 
 class _Stored(Generic[ScalarT]):
     """An array attribute that is decoded when asked for: its value is an array, or a function that returns one."""

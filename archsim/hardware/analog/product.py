@@ -56,6 +56,8 @@ from archsim.hardware.loading import Block
 CALIBRATION = (1 << 32) - 1
 """Number of the batch that calibration reads."""
 
+AdaptationName = Literal["none", "statistics", "fine_tuned"]
+
 # Draws that are in memory at a time.
 _BLOCK_VALUES = 1 << 21
 
@@ -91,7 +93,7 @@ class ProductConfig(Block):
     signed: Literal["differential", "offset_column"] = Field(description="what is subtracted before a converter")
     driver_bits: int = Field(ge=1, le=8, description="bits of an input that a row takes at once")
     digital_gain: Literal["none", "global", "per_column"] = Field(description="what calibration corrects")
-    adaptation: Literal["none", "statistics", "fine_tuned"] = Field(
+    adaptation: AdaptationName = Field(
         description="gain and offset of every channel behind the arrays: none, from statistics, or trained with labels"
     )
     batch_images: int = Field(ge=1, le=1000, description="images of a batch, which share what is drawn per_batch")
