@@ -39,10 +39,13 @@ def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Acceler
 def accelerator_for(
     hardware: str | Path, trace: str | Path, loaded: Trace, overrides: Sequence[str] = ()
 ) -> Accelerator:
-    """The machine of the file ``hardware``; UsageError if it cannot run the trace ``loaded`` from ``trace``."""
+    """The machine of the file ``hardware``, built for the trace ``loaded`` from ``trace``; UsageError if it cannot run
+    it."""
     accelerator = load_accelerator(hardware, overrides)
     try:
-        problems = accelerator.problems(accelerator.seen(loaded))
+        seen = accelerator.seen(loaded)
+        accelerator = accelerator.built_for(seen)
+        problems = accelerator.problems(seen)
     except UsageError as error:
         problems = error.problems
     if problems:
@@ -130,7 +133,7 @@ def run(
             if component.kind in ("cache", "sram")
         ),
         exact=accelerator.exact,
-        findings=accelerator.findings(loaded) if verify else {},
+        findings={**accelerator.decided, **(accelerator.findings(loaded) if verify else {})},
     )
 
 
