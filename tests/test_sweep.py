@@ -400,7 +400,13 @@ def test_all_that_is_wrong_with_a_call(trace):
 
 def test_rows_say_when_noise_is_drawn(monkeypatch):
     """And what is corrected: as the summary has it, which decides an accuracy."""
-    said = {"noise": "per_batch", "digital_gain": "none", "adaptation": "statistics", "accuracy": 0.5}
+    said = {
+        "noise": "per_batch",
+        "digital_gain": "none",
+        "adaptation": "statistics",
+        "accuracy": 0.5,
+        "exact_accuracy": 0.75,
+    }
     report = type("Report", (), {"summary": lambda _: said})()
     monkeypatch.setattr("archsim.simulate.run", lambda *_, **__: report)
     plan = sweeps.Sweep(LOAS, (LOAS,), ())
