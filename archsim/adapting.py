@@ -24,7 +24,7 @@ from archsim.errors import ArchsimError, UsageError, nearest
 from archsim.hardware.analog.product import AdaptationName
 from archsim.hardware.loading import override_path, resolved_yaml
 from archsim.report import files
-from archsim.simulate import all_overrides, check_fit, load_accelerator
+from archsim.simulate import all_overrides, built_for, load_accelerator
 from archsim.trace import ImageSet, Trace, load_trace
 from archsim.trace.resimulation import predict
 
@@ -157,7 +157,7 @@ def adapt(
     if loaded is not None:
         problems += _missing_images(trace, loaded, images, calibration_images)
     if loaded is not None and machine is not None:
-        _collected(problems, check_fit, machine, hardware, trace, loaded)
+        machine = _collected(problems, built_for, machine, hardware, trace, loaded)
     if problems or loaded is None or machine is None:
         raise UsageError(problems)
     loaded = machine.seen(loaded)

@@ -214,7 +214,7 @@ def compare(
     figures = plots.plot(table)  # before anything is printed, whose reader may leave
     # Who reads it at a terminal has just typed the trace and the overrides.
     known = {"trace", "overrides"}
-    known |= {name for name in comparison.SOMETIMES if not any(row[name] for row in rows)}
+    known |= {name for name in comparison.SOMETIMES if all(row[name] is None for row in rows)}
     columns = [name for name in comparison.COLUMNS if name not in known or not sys.stdout.isatty()]
     _print_table(columns, [row.values() for row in _ordered(rows, columns)], repeat=2)
     for note in comparison.notes(reports):

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from archsim import processes
 from archsim.engine.recording import WHOLE, Window
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from archsim.cost import CostTable
     from archsim.engine.result import LayerResult
     from archsim.trace import Operation, Trace
+
+Machine = TypeVar("Machine", bound="Accelerator")
 
 
 def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Accelerator:
@@ -39,20 +41,23 @@ def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Acceler
 def accelerator_for(
     hardware: str | Path, trace: str | Path, loaded: Trace, overrides: Sequence[str] = ()
 ) -> Accelerator:
-    """The machine of the file ``hardware``; UsageError if it cannot run the trace ``loaded`` from ``trace``."""
-    accelerator = load_accelerator(hardware, overrides)
-    check_fit(accelerator, hardware, trace, loaded)
-    return accelerator
+    """The machine of the file ``hardware``, built for the trace ``loaded`` from ``trace``; UsageError if it cannot run
+    it."""
+    return built_for(load_accelerator(hardware, overrides), hardware, trace, loaded)
 
 
-def check_fit(accelerator: Accelerator, hardware: str | Path, trace: str | Path, loaded: Trace) -> None:
-    """UsageError if the ``accelerator`` of the file ``hardware`` cannot run the trace ``loaded`` from ``trace``."""
+def built_for(accelerator: Machine, hardware: str | Path, trace: str | Path, loaded: Trace) -> Machine:
+    """The ``accelerator`` of the file ``hardware``, built for the trace ``loaded`` from ``trace``; UsageError if it
+    cannot run it."""
     try:
-        problems = accelerator.problems(accelerator.seen(loaded))
+        seen = accelerator.seen(loaded)
+        accelerator = accelerator.built_for(seen)
+        problems = accelerator.problems(seen)
     except UsageError as error:
         problems = error.problems
     if problems:
         raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
+    return accelerator
 
 
 def load_prices(accelerator: Accelerator) -> CostTable:
@@ -135,7 +140,7 @@ def run(
             if component.kind in ("cache", "sram")
         ),
         exact=accelerator.exact,
-        findings=accelerator.findings(loaded) if verify else {},
+        findings={**accelerator.decided, **(accelerator.findings(loaded) if verify else {})},
     )
 
 

@@ -42,10 +42,10 @@ LABELS = ("accelerator", "workload", "sparsity", "noise", "digital_gain", "adapt
 NUMBERS = (
     *("images", "cycles", "latency_s", "energy_pj", "area_mm2", "utilization"),
     *("dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "sram_write_bytes", "mismatches"),
-    *("edap_j_s_mm2", "accuracy"),
+    *("edap_j_s_mm2", "accuracy", "exact_accuracy"),
 )
 MEASURES = (*LABELS, *NUMBERS)
-LARGER_IS_BETTER = ("accuracy",)
+LARGER_IS_BETTER = ("accuracy", "exact_accuracy")
 MAX_POINTS = 1_000_000
 FIRST_COLUMN = b"point,"
 

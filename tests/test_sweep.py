@@ -16,6 +16,7 @@ from archsim import processes
 from archsim import sweeping as sweeps
 from archsim.cli import main
 from archsim.errors import UsageError
+from archsim.report import plots
 from archsim.simulate import run
 from archsim.trace import save_trace
 from tests.machines import LOAS, ROOT, mlp
@@ -151,6 +152,16 @@ def test_a_figure_of_accuracy(trace, tmp_path, capsys):
     names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
     assert "sweep_accuracy.svg" in names
     assert "accuracy [%]" in (tmp_path / "sweep_accuracy.svg").read_text()
+
+
+def test_blocks_are_labelled_by_what_tells_them_apart():
+    devices = ["{kind: rram, bits: 1, programming: {relative: 0.1}}",
+               "{kind: rram, bits: 4, programming: {relative: 0.1}}", "{kind: pcm}"]  # fmt: skip
+    assert plots.value_labels(devices) == ["rram 1", "rram 4", "pcm"]
+    assert plots.value_labels(["8", "sar", "[1, 2]", "{a: "]) == ["8", "sar", "['1', '2']", "{a: "]
+    same = ["{a: 1}", "{a: 1, b: 2}", "{ a: 1}"]
+    assert plots.value_labels(same) == ["1", "1 2", "1"]
+    assert plots.value_labels(["{}"]) == ["{}"]
 
 
 def test_a_point_that_fails_is_a_row(trace, tmp_path, capsys):
@@ -400,7 +411,13 @@ def test_all_that_is_wrong_with_a_call(trace):
 
 def test_rows_say_when_noise_is_drawn(monkeypatch):
     """And what is corrected: as the summary has it, which decides an accuracy."""
-    said = {"noise": "per_batch", "digital_gain": "none", "adaptation": "statistics", "accuracy": 0.5}
+    said = {
+        "noise": "per_batch",
+        "digital_gain": "none",
+        "adaptation": "statistics",
+        "accuracy": 0.5,
+        "exact_accuracy": 0.75,
+    }
     report = type("Report", (), {"summary": lambda _: said})()
     monkeypatch.setattr("archsim.simulate.run", lambda *_, **__: report)
     plan = sweeps.Sweep(LOAS, (LOAS,), ())

@@ -223,6 +223,8 @@ class Accelerator(ABC):
 
     def __init__(self, config: Any) -> None:
         self.config = config
+        self.decided: Mapping[str, Any] = {}
+        """What the trace decided of this machine (:meth:`built_for`), for a run's summary."""
 
     # What a machine must say.
 
@@ -269,6 +271,10 @@ class Accelerator(ABC):
     def seen(self, trace: Trace) -> Trace:
         """The part of ``trace`` that this machine runs; UsageError if it has no such part."""
         return trace
+
+    def built_for(self, trace: Trace) -> Self:
+        """The machine that runs ``trace``: this one, unless its file leaves something to the trace."""
+        return self
 
     def refuses(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""

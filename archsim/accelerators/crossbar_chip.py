@@ -34,7 +34,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,7 @@ from archsim.accelerators.pipeline import DRAM, Kind, Stage
 from archsim.compress import packed_time
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig
-from archsim.hardware.interconnect.noc import Link, MeshConfig, multicast
+from archsim.hardware.interconnect.noc import MAX_ROWS, Link, MeshConfig, multicast
 from archsim.hardware.loading import Block
 from archsim.hardware.operation import OWN_PATH, SHARED
 
@@ -212,16 +212,36 @@ class ChipConfig(MachineConfig):
         """Rows of each of its inputs that a digital unit has room for."""
         raise NotImplementedError
 
+    def mesh_rows(self, tiles: int) -> int:
+        """Rows of the mesh: as the file says, or with ``fit`` as few as hold ``tiles`` tiles beside the modules."""
+        if self.noc.rows != "fit":
+            return self.noc.rows
+        return min(-(-(tiles + self.neuron.modules) // self.noc.columns), MAX_ROWS)
+
+    def built_for(self, stages: Sequence[Stage]) -> Self:
+        """The chip for these layers, its rows a number. If even the largest mesh is too small, :func:`misfits` says so.
+
+        Which tiles a layer needs does not depend on the mesh.
+        """
+        rows = self.mesh_rows(max(1, sum(len(map_layer(self, stage).shares) for stage in stages)))
+        return self.model_copy(update={"noc": self.noc.model_copy(update={"rows": rows})})
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of the mesh; where rows are not fitted to a network yet, of the smallest chip, with a tile."""
+        return self.mesh_rows(1) * self.noc.columns
+
     @property
     def tiles(self) -> int:
         """Tiles of the chip: the nodes that are no neuron module."""
-        return self.noc.rows * self.noc.columns - self.neuron.modules
+        return self.nodes - self.neuron.modules
 
     def module_problems(self) -> dict[str, str]:
         """What is wrong with the number of neuron modules, by path."""
-        if self.neuron.modules < self.noc.rows * self.noc.columns:
+        if self.neuron.modules < self.nodes:
             return {}
-        return {"neuron.modules": f"must leave nodes of the {self.noc.rows} x {self.noc.columns} mesh to tiles"}
+        mesh = f"{self.mesh_rows(1)} x {self.noc.columns}"
+        return {"neuron.modules": f"must leave nodes of the {mesh} mesh to tiles"}
 
 
 # --- Mapping ----------------------------------------------------------------------------------------------------------
@@ -581,8 +601,8 @@ class _Layout:
         self.inner = config.scheduler.timesteps == "inner"
         self.wiring = Wiring()
         self.mappings = tuple(map_layer(config, stage) for stage in stages)
-        nodes = config.noc.rows * config.noc.columns
-        self.module_nodes = [(2 * i + 1) * nodes // (2 * config.neuron.modules) for i in range(config.neuron.modules)]
+        nodes, modules = config.nodes, config.neuron.modules
+        self.module_nodes = [(2 * i + 1) * nodes // (2 * modules) for i in range(modules)]
         self.module_tokens = [self.wiring.fifo(1, 1, SHARED) for _ in self.module_nodes]
         self.module = self._assign(len(self.module_nodes))
         self.tiles = tuple(self._place())
@@ -620,7 +640,7 @@ class _Layout:
     def _place(self) -> Iterator[tuple[int, ...]]:
         """Each layer's tiles: the free nodes nearest to its module, in the order of the nodes."""
         noc = self.config.noc
-        free = {node: noc.place(node) for node in range(noc.rows * noc.columns) if node not in self.module_nodes}
+        free = {node: noc.place(node) for node in range(self.config.nodes) if node not in self.module_nodes}
         for mapping, module in zip(self.mappings, self.module, strict=True):
             row, column = noc.place(self.module_nodes[module])
             near = sorted(free, key=lambda node: (abs(free[node][0] - row) + abs(free[node][1] - column), node))

@@ -11,7 +11,7 @@ network. Cycles and energy are those of the inputs that the trace recorded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,14 @@ class CrossbarMachine(Accelerator):
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """One bit for each neuron and timestep."""
         return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
+
+    def built_for(self, trace: Trace) -> Self:
+        """With ``noc.rows: fit`` the chip with as few rows as hold the whole network, whichever layers are run."""
+        if self.config.noc.rows != "fit":
+            return self
+        built = type(self)(self.config.built_for(stages_of(trace, self.layers(trace))))
+        built.decided = {"fitted_noc_rows": built.config.noc.rows}
+        return built
 
     def refuses(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip."""

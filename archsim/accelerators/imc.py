@@ -229,7 +229,7 @@ class Imc(CrossbarMachine):
             Component("lif", "logic", lanes, {"block": "lif", "membrane_bits": config.neuron.membrane_bits}),
             Component("digital", "logic", config.neuron.modules * config.digital.lanes, {"block": "digital_lane"}),
             Component("membrane_sram", "sram", memory.banks, size),
-            Component("router", "router", config.noc.rows * config.noc.columns, {"flit_bits": config.noc.flit_bits}),
+            Component("router", "router", config.nodes, {"flit_bits": config.noc.flit_bits}),
             Component("dram", "dram", 1, {}),
         )
 

@@ -125,7 +125,7 @@ class SpikeSim(CrossbarMachine):
             Component("h_tree", "logic", config.tiles, {"block": "h_tree"}),
             Component("lif", "logic", config.neuron.modules * config.neuron.lanes, lanes),
             Component("membrane_sram", "sram", memory.banks, size),
-            Component("router", "router", config.noc.rows * config.noc.columns, {"flit_bits": config.noc.flit_bits}),
+            Component("router", "router", config.nodes, {"flit_bits": config.noc.flit_bits}),
             Component("dram", "dram", 1, {}),
         )
 

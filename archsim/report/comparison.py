@@ -8,8 +8,8 @@ from typing import Any
 from archsim.errors import UsageError
 from archsim.report.report import Report
 
-SOMETIMES = ("sparsity", "noise")
-"""Columns of machines that have the choice, empty for others."""
+SOMETIMES = ("sparsity", "noise", "accuracy", "exact_accuracy")
+"""Columns of machines that have the choice, or find out, empty for others."""
 COLUMNS = (
     *("machine", "accelerator", *SOMETIMES, "cycles", "latency_s", "speedup", "energy_pj", "energy_gain"),
     *(

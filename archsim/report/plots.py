@@ -6,6 +6,7 @@ The same input gives the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import textwrap
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 import pandas as pd
+import yaml
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
@@ -42,9 +44,14 @@ _FILLS = (
 MAX_TABLE_BYTES = 1 << 28
 MEASURED = {"latency_s": "latency", "energy_pj": "energy", "area_mm2": "area"}
 """Columns of a sweep that are drawn, and what they are called."""
-MOST_PANELS = 4
 _LETTERS_AN_INCH = 13
 """Of a title."""
+MOST_PANELS = 6
+PANEL_WIDTH = 1.75  # inches
+ROOM = 16
+"""Characters below a panel."""
+_LINES = (0, 4, 2, 1, 6, 7)
+"""Those of the fills that are dark enough for a line or a marker."""
 _STYLE = {
     "svg.hashsalt": "archsim",  # stable identifiers
     "svg.fonttype": "none",
@@ -65,6 +72,11 @@ class _Figure(NamedTuple):
     title: str
     draw: Callable[[Any, Tables], None]
     panels: int = 1
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Inches."""
+        return max(7.0, self.panels * PANEL_WIDTH), 3.6
 
 
 def plot(path: str | Path) -> list[Path]:
@@ -100,7 +112,7 @@ def plot(path: str | Path) -> list[Path]:
     return [
         file
         for stem, figure in figures.items()
-        for file in save(stem, partial(_on, figure.draw, tables), panels=figure.panels, title=(figure.title, what))
+        for file in save(stem, partial(_on, figure.draw, tables), figure.size, figure.panels, (figure.title, what))
     ]
 
 
@@ -336,22 +348,62 @@ def _draw_tradeoff(axes: Axes, tables: Tables) -> None:
 
 
 def _draw_accuracy(axes: Axes, tables: Tables) -> None:
-    """Every point by energy-delay-area product and accuracy; those that no other of the same trace beats are joined."""
+    """Every point by energy-delay-area product and accuracy, those that no other of the same trace beats joined.
+
+    Markers are the traces, or of a single one the values of the first setting.
+    """
     table = tables["sweep"].dropna(subset="accuracy")
-    for place, (trace, points) in enumerate(table.groupby("trace", sort=False)):
-        fill, marker = _FILLS[place % len(_FILLS)][0], "os^Dv<>P"[place % 8]
-        known = pd.DataFrame({"x": points["edap_j_s_mm2"], "y": points["accuracy"] * 100})
-        axes.scatter(known["x"], known["y"], s=22, marker=marker, facecolor="white", edgecolor=fill, linewidth=0.9)
-        front = known.sort_values(["x", "y"], ascending=[True, False], kind="stable")
+    table = table.assign(x=table["edap_j_s_mm2"], y=table["accuracy"] * 100)
+    best = []
+    for _, points in table.groupby("trace", sort=False):
+        front = points.sort_values(["x", "y"], ascending=[True, False], kind="stable")
         front = front[front["y"] > front["y"].cummax().shift(fill_value=-np.inf)]
-        axes.plot(
-            front["x"], front["y"], color=fill, marker=marker, markersize=5, linewidth=1, label=Path(str(trace)).stem
-        )
+        axes.plot(front["x"], front["y"], color="black", linewidth=0.8, zorder=1)
+        best += list(front.index)
+    settings = _settings(table)
+    by = settings[0] if settings and table["trace"].nunique() == 1 else "trace"
+    groups = dict(list(table.groupby(by, sort=False)))
+    names = [Path(str(value)).stem for value in groups] if by == "trace" else value_labels([str(v) for v in groups])
+    for place, (name, points) in enumerate(zip(names, groups.values(), strict=True)):
+        colour, marker = _FILLS[_LINES[place % len(_LINES)]][0], "os^Dv<>P"[place % 8]
+        inside = [colour if point in best else "white" for point in points.index]
+        axes.scatter(points["x"], points["y"], s=26, marker=marker, facecolor=inside, edgecolor=colour, linewidth=0.9)
+        axes.scatter([], [], s=26, marker=marker, facecolor=colour, edgecolor=colour, label=name)
     axes.set(xlabel="energy x delay x area [J s mm2] (log)", ylabel="accuracy [%]", xscale="log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
-    axes.legend(frameon=False, fontsize=8, title="joined: no point is better in both", title_fontsize=8)
+    title = f"{by}; filled and joined:\nno point is better in both"
+    axes.legend(
+        frameon=False, fontsize=8, title=title, title_fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5),
+        alignment="left",
+    )  # fmt: skip
+
+
+def value_labels(values: Sequence[str]) -> list[str]:
+    """Values of a setting as they are written, blocks by the entries that tell them apart: ``{kind: rram, bits: 1}``
+    is ``rram 1`` beside ``{kind: rram, bits: 2}``."""
+    blocks = [_entries(_parsed(value)) for value in values]
+    keys = list(dict.fromkeys(key for block in blocks for key in block))
+    for key in reversed(keys):
+        fewer = [name for name in keys if name != key]
+        left = {tuple(block.get(name) for name in fewer) for block in blocks}
+        if len(left) == len(blocks) and (None,) * len(fewer) not in left:
+            keys = fewer
+    told = [" ".join(block[name] for name in keys if name in block) for block in blocks]
+    return [label or value for label, value in zip(told, values, strict=True)]
+
+
+def _parsed(value: str) -> object:
+    with contextlib.suppress(yaml.YAMLError):
+        return yaml.load(value, yaml.BaseLoader)
+    return value
+
+
+def _entries(value: object, path: str = "") -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {path: str(value)}
+    return {place: text for key, below in value.items() for place, text in _entries(below, f"{path}.{key}").items()}
 
 
 def _draw_sensitivity(panels: Any, tables: Tables) -> None:
@@ -365,9 +417,11 @@ def _draw_sensitivity(panels: Any, tables: Tables) -> None:
         for place, (name, label) in enumerate(MEASURED.items()):
             style = {"color": _FILLS[(0, 4, 2)[place]][0], "marker": "os^"[place], "linestyle": ("-", "--", ":")[place]}
             axes.plot(np.arange(len(means)), means[name], label=label, markersize=5, linewidth=1.2, **style)
-        axes.set_xticks(np.arange(len(means)), [str(value) for value in means.index])
+        names = value_labels([str(value) for value in means.index])
+        axes.set_xticks(np.arange(len(means)), names, rotation=90 if sum(map(len, names)) > ROOM else 0)
         axes.axhline(1, color="black", linewidth=0.5)
-        axes.set_xlabel(setting)
+        block, _, name = setting.rpartition(".")
+        axes.set_xlabel(f"{block}.\n{name}" if len(setting) > ROOM else setting)
     np.atleast_1d(panels)[0].set_ylabel("relative to the first value")
     np.atleast_1d(panels)[0].legend(frameon=False, fontsize=8)
 

@@ -22,6 +22,7 @@ from tests.small_traces import build, lif, tiny
 from tests.unit.hardware import test_analog
 
 LOSSLESS = ROOT / "hwconfigs" / "spikesim_lossless.yaml"
+IDEAL = ROOT / "hwconfigs" / "imc_ideal.yaml"
 FOUR_BITS = ROOT / "hwconfigs" / "spikesim.yaml"
 VGG16 = ROOT / "workloads" / "vgg16_dual_sparse.npz"
 SMALL = ("noc.rows=1", "noc.columns=2", "neuron.modules=1")  # a tile beside a module: three links
@@ -459,6 +460,63 @@ def test_a_chip_that_cannot_hold_the_network_is_an_error_of_one_line(tmp_path, c
     lines = capsys.readouterr().err.strip().splitlines()
     assert code == 2
     assert len(lines) == 1 and "2 tiles" in lines[0] and "Traceback" not in lines[0]
+
+
+@pytest.mark.parametrize("hardware", [LOSSLESS, IDEAL], ids=lambda path: path.stem)
+def test_a_fitted_chip_is_the_one_with_its_rows_in_the_file(hardware, tmp_path):
+    """Same cycles, energy and area in both engines, whichever layers are run; what was built is told and loads."""
+    trace = tmp_path / "net.npz"
+    save_trace(residual(images=1), trace)
+    chip = ("noc.columns=3", "neuron.modules=2")
+    fitted = run(hardware, trace, overrides=[*chip, "noc.rows=fit"])
+    summary = fitted.summary()
+    assert summary["fitted_noc_rows"] == 3  # six tiles and two modules
+    (tmp_path / "built.yaml").write_text(fitted.texts()["resolved.yaml"])
+    assert load_accelerator(tmp_path / "built.yaml").config.noc.rows == 3
+    given = run(hardware, trace, overrides=[*chip, "noc.rows=3"])
+    assert "fitted_noc_rows" not in given.summary()
+    for name in ("layers", "energy", "area"):
+        assert fitted.rows(name) == given.rows(name)
+    slow = run(hardware, trace, overrides=[*chip, "noc.rows=fit"], engine="reference")
+    assert slow.rows("layers") == fitted.rows("layers")
+    alone = run(hardware, trace, overrides=[*chip, "noc.rows=fit"], layers=["a"], verify=False)
+    assert (alone.summary()["fitted_noc_rows"], alone.rows("area")) == (3, fitted.rows("area"))
+    assert run(hardware, trace, overrides=chip).summary()["area_mm2"] > summary["area_mm2"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_fitted_chip_has_no_row_too_many(seed):
+    draw = np.random.default_rng(seed)
+    trace = random_network(draw)
+    chip = [
+        setting for setting in random_chip(draw) if not setting.startswith(("noc.rows", "noc.columns", "tile.buffer_b"))
+    ]
+    chip += [f"noc.columns={draw.integers(1, 12)}", "tile.buffer_bits=1048576", "memory.cache.size_kib=65536"]
+    built = machine(*chip, "noc.rows=fit").built_for(trace)
+    rows, stages = built.config.noc.rows, stages_of(trace, built.layers(trace))
+    needed = sum(len(map_layer(built.config, stage).shares) for stage in stages)
+    if needed + built.config.neuron.modules > 64 * built.config.noc.columns:
+        assert rows == 64 and any(f"the layers need {needed} of" in problem for problem in built.problems(trace))
+        return
+    assert built.problems(trace) == [] and needed <= built.config.tiles
+    assert built.config == machine(*chip, f"noc.rows={rows}").config
+    try:
+        refused = machine(*chip, f"noc.rows={rows - 1}").problems(trace)
+    except ConfigError as error:  # no row, or no tile
+        refused = error.problems
+    assert any("noc.rows" in problem or "neuron.modules" in problem for problem in refused)
+
+
+@pytest.mark.parametrize("hardware", [FOUR_BITS, IDEAL], ids=lambda path: path.stem)
+def test_commands_that_know_no_network_show_the_smallest_chip(hardware, capsys):
+    for command in ("check", "explain"):
+        assert main([command, str(hardware), "--set", "noc.rows=fit"]) == 0
+    assert "noc.rows,fit" in capsys.readouterr().out.replace("\t", ",")
+    assert load_accelerator(hardware, ("noc.rows=fit",)).config.tiles == 8  # a row of twelve, less the modules
+    with pytest.raises(ConfigError, match=r"must leave nodes of the 64 x 1 mesh"):
+        load_accelerator(hardware, ("noc.rows=fit", "noc.columns=1", "neuron.modules=64"))
+    with pytest.raises(ConfigError, match="must be at least 1 or must be 'fit', got 0"):
+        load_accelerator(hardware, ("noc.rows=0",))
 
 
 def test_a_run_reports_the_pipeline(tmp_path):

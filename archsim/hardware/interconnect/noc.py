@@ -27,7 +27,7 @@ parameters are not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -36,12 +36,15 @@ from archsim.hardware.operation import COMPUTE, PAUSE, POP, POP_COUNT, PUSH, PUS
 from archsim.jit import inlined
 
 ARRIVE, CROSS, LEAVE = range(3)
+MAX_ROWS = 64
 
 
 class MeshConfig(Block):
     """The network between tiles and neuron modules."""
 
-    rows: int = Field(ge=1, le=64, description="rows of the mesh")
+    rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] | Literal["fit"] = Field(
+        description="rows of the mesh; fit: as few as hold the neuron modules and all tiles of the network"
+    )
     columns: int = Field(ge=1, le=64, description="columns of the mesh")
     flit_bits: int = Field(ge=1, le=4096, description="bits that a link carries in a cycle")
     router_cycles: int = Field(ge=1, le=64, description="cycles of a header in a router, arbitration included")
