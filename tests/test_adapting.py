@@ -105,6 +105,13 @@ def test_accuracies_are_those_of_runs(trace, varied):
     assert varied.exact_accuracy == accuracy(loaded, loaded.evaluation.first(70))
 
 
+def test_a_chip_that_is_fitted_to_the_network_has_the_same_arrays(trace):
+    chosen = {"adaptations": ["none"], "images": 20}
+    few, fit = (adapt(IMC, trace, overrides=(*SMALL, *VARIATION, *more), **chosen) for more in ((), ("noc.rows=fit",)))
+    assert worth(fit) == worth(few)
+    assert "rows: fit" not in fit.resolved.split("noc:")[1]
+
+
 def test_it_is_the_run_of_the_door(trace):
     """The public names, the machine's own number of images, settings by keyword."""
     settings = {"analog__cells__device__programming__relative": 0.7, "evaluation_images": 20}

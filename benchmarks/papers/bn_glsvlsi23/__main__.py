@@ -28,7 +28,7 @@ sys.path += [str(HERE), str(HERE.parent)]
 
 from command_line import command, count  # noqa: E402
 from conditions import TABLES  # noqa: E402
-from measuring import Row, firing_rates, first, measure, seeds  # noqa: E402
+from measuring import Row, firing_rates, measure, seeds  # noqa: E402
 
 from archsim import load_trace  # noqa: E402
 from archsim.errors import UsageError, nearest  # noqa: E402
@@ -80,7 +80,7 @@ def write(arguments: argparse.Namespace) -> None:
     target = arguments.output / "accuracy.csv"
     rows = known(target, trace, images, calibration)
     done = {work_of(row) for row in rows}
-    exact = accuracy(trace, first(trace.evaluation, images))
+    exact = accuracy(trace, trace.evaluation.first(images))
     # Adaptations one after the other, so that an interrupted run has the cheap ones of every condition.
     work = [
         (table, condition, adaptation, seed)

@@ -13,7 +13,7 @@ from archsim.accelerators.analog_network import AnalogNetwork
 from archsim.hardware.analog.cache import default_folder
 from archsim.hardware.analog.product import ProductConfig
 from archsim.hardware.loading import load_block
-from archsim.trace import ImageSet, Trace
+from archsim.trace import Trace
 from archsim.trace.resimulation import given, run_images
 
 ARRAYS = Path(__file__).resolve().parent / "arrays.yaml"
@@ -37,7 +37,7 @@ def measure(path: Path, images: int, calibration: int, work: tuple[str, str, str
     trace = load_trace(path)
     assert trace.calibration is not None and trace.evaluation is not None, "sets were looked for"
     network = adapted(trace, calibration, work)
-    found = network.accuracy(first(trace.evaluation, images))
+    found = network.accuracy(trace.evaluation.first(images))
     return {
         "table": table, "condition": condition, "adaptation": adaptation, "noise_seed": seed, "accuracy": found,
         "standard_error": round(math.sqrt(found * (1 - found) / images), 4), "images": images,
@@ -53,7 +53,7 @@ def adapted(trace: Trace, calibration: int, work: tuple[str, str, str, int]) -> 
     layers = [operation.name for operation in trace.operations if operation.weight_shape is not None]
     network = AnalogNetwork(trace, config, weight_bits=WEIGHT_BITS, on_arrays=layers, folder=default_folder())
     assert trace.calibration is not None, "sets were looked for"
-    network.calibrate(first(trace.calibration, calibration))
+    network.calibrate(trace.calibration.first(calibration))
     return network
 
 
@@ -61,7 +61,7 @@ def firing_rates(path: Path, images: int, calibration: int, work: tuple[str, str
     """A row for each layer with neurons: the share of neurons and timesteps that fire, exactly and on the arrays."""
     trace = load_trace(path)
     assert trace.evaluation is not None, "sets were looked for"
-    some = first(trace.evaluation, images).images
+    some = trace.evaluation.first(images).images
     exact = run_images(trace, some)
     found = adapted(trace, calibration, work).run_batch(given(trace, some), 0)
     _, condition, adaptation, seed = work
@@ -75,7 +75,3 @@ def firing_rates(path: Path, images: int, calibration: int, work: tuple[str, str
         for operation in trace.operations
         if operation.neuron is not None
     ]  # fmt: skip
-
-
-def first(images: ImageSet, count: int) -> ImageSet:
-    return ImageSet(images.images[:count], images.labels[:count])
