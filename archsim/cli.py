@@ -276,9 +276,11 @@ def sweep(
     _print_table(shown, [[row[name] for name in shown] for row in rows])
     _note(f"{len(rows)} points in {output}")
     wrong = [f"{output}: point {row['point']}: {row['error']}" for row in rows if row["error"]]
+    more = [f"{output}: and {len(wrong) - MOST_LINES} more points failed"] if len(wrong) > MOST_LINES else []
+    wrong = [*wrong[:MOST_LINES], *more]
+    wrong += [f"{output}: {problem}" for problem in sweeps.not_on_the_front(rows, minimised)]
     if wrong:
-        more = [f"{output}: and {len(wrong) - MOST_LINES} more points failed"] if len(wrong) > MOST_LINES else []
-        raise UsageError([*wrong[:MOST_LINES], *more])
+        raise UsageError(wrong)
 
 
 @app.command()

@@ -277,8 +277,16 @@ def accuracies(trace: Trace, made: NDArray[Any]) -> dict[str, Any]:
     """
     exact, lossy = (classes(logits, trace.images) for logits in (trace.tensor(trace.operations[-1].output), made))
     found: dict[str, Any] = {"agreement": float((lossy == exact).mean())}
-    labels = trace.provenance.get("details", {}).get("labels")
-    if isinstance(labels, list) and len(labels) == trace.images:
-        found["accuracy"] = float((lossy == np.array(labels)).mean())
-        found["exact_accuracy"] = float((exact == np.array(labels)).mean())
+    labels = labels_of(trace)
+    if labels is not None:
+        found["accuracy"] = float((lossy == labels).mean())
+        found["exact_accuracy"] = float((exact == labels).mean())
     return found
+
+
+def labels_of(trace: Trace) -> NDArray[np.int64] | None:
+    """The classes of the traced images, where the trace's details tell them all."""
+    labels = trace.provenance.get("details", {}).get("labels")
+    if not isinstance(labels, list) or len(labels) != trace.images or any(type(label) is not int for label in labels):
+        return None
+    return np.array(labels)
