@@ -24,23 +24,36 @@ multiplications; the order of additions does not depend on the machine, so equal
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from archsim.hardware.loading import Block
+from archsim.hardware.loading import Block, CrossFieldError
 from archsim.jit import kernel
+
+LEAST_OHM = 1e-6
+"""No wire from cell to cell has less: a cube of copper of 17 mm has it."""
 
 
 class WireConfig(Block):
-    """Resistances of a crossbar array's wires and of what stands at their ends."""
+    """Resistances of a crossbar array's wires and of what stands at their ends: none at all, or what may be built.
+
+    A wire of more than 1 Mohm from cell to cell would be none, nor would what drives or senses at 1 Gohm.
+    """
 
     r_driver_ohm: float = Field(ge=0, le=1e9, description="driver of a row [ohm]")
-    r_row_ohm: float = Field(ge=0, le=1e9, description="row wire from cell to cell [ohm]")
-    r_col_ohm: float = Field(ge=0, le=1e9, description="column wire from cell to cell [ohm]")
+    r_row_ohm: float = Field(ge=0, le=1e6, description="row wire from cell to cell [ohm]")
+    r_col_ohm: float = Field(ge=0, le=1e6, description="column wire from cell to cell [ohm]")
     r_sense_ohm: float = Field(ge=0, le=1e9, description="what senses a column's current [ohm]")
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        small = [name for name, ohm in self.model_dump().items() if 0 < ohm < LEAST_OHM]
+        if small:
+            raise CrossFieldError(dict.fromkeys(small, f"must be 0 or at least {LEAST_OHM:g}"))
+        return self
 
     @property
     def ohms(self) -> dict[str, float]:
