@@ -11,6 +11,7 @@ network. Cycles and energy are those of the inputs that the trace recorded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -147,11 +148,9 @@ class CrossbarMachine(Accelerator):
                 counts[first, agents.ROW_READS] = chip.row_reads(self.config, stage, built.mappings[number], layer)
         outcome = self._simulate(engine, program, counts, record)
         spans = [chip.span(program.state, np.flatnonzero(working == number)) for number in range(len(stages))]
-        # The run's cycles, shared out to the layers that overlap in proportion to their own.
-        shared = np.cumsum([span.cycles for span in spans])
-        shared = np.diff(shared * outcome.cycles // shared[-1], prepend=0)
+        elapsed = shared_out(outcome.cycles, [span.cycles for span in spans])
         return [
-            self._cut(number, layers[number], computed[number], built, outcome, span, int(shared[number]))
+            self._cut(number, layers[number], computed[number], built, outcome, span, elapsed[number])
             for number, span in enumerate(spans)
         ]
 
@@ -256,6 +255,12 @@ def _units(
         numbers = tiles[::-1] if kind in OF_A_TILE and len(rows) else range(len(rows))
         for instance, row in zip(numbers, rows.tolist(), strict=True):
             yield UnitTime(name, instance, row[BUSY], row[STALL], row[IDLE])
+
+
+def shared_out(cycles: int, spans: Sequence[int]) -> list[int]:
+    """A run's ``cycles`` shared out to layers that overlap, in proportion to their own ``spans``; they add up."""
+    ends = [int(end) * cycles // sum(spans) for end in accumulate(spans)]
+    return [end - begin for begin, end in pairwise([0, *ends])]
 
 
 def classes(logits: NDArray[Any], images: int) -> NDArray[np.int64]:
