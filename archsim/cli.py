@@ -681,20 +681,24 @@ def _as_written(value: object) -> str:
 @app.command("list")
 def list_() -> None:
     """List the accelerators, hardware files, traces, presets of synthetic traces and cost tables of archsim."""
-    from archsim.accelerators import registry
-    from archsim.accelerators.base import KINDS
+    from archsim.accelerators import networks, registry
     from archsim.cost import load_table, table_names
     from archsim.simulate import load_accelerator
     from archsim.trace.presets import PRESETS
 
-    machines = sorted(registry().items())
-    runners = {kind: ", ".join(name for name, machine in machines if machine.operand == kind) for kind in KINDS}
-    rows = [("accelerator", name, _first_line(accelerator)) for name, accelerator in machines]
-    for name, path in examples.machines().items():
-        rows.append(("hardware file", name, load_accelerator(path).config.description))
+    shipped = {name: load_accelerator(path) for name, path in examples.machines().items()}
+    runs: dict[str, list[str]] = {name: [] for name in sorted(registry())}
+    for machine in shipped.values():
+        runs[machine.name] += [kind for kind in networks.kinds(machine) if kind not in runs[machine.name]]
+    rows = []
+    for name, kinds in runs.items():
+        what = f" Runs {', '.join(kinds)}." if kinds else ""
+        rows.append(("accelerator", name, f"{_first_line(registry()[name])}{what}"))
+    rows += [("hardware file", name, machine.config.description) for name, machine in shipped.items()]
     rows += [("trace", name, path.name) for name, path in examples.traces().items()]
     for name, preset in PRESETS.items():
-        whose = f"; only for {runners[preset.operand]}" if preset.operand == "int" else ""
+        able = [machine for machine, kinds in runs.items() if networks.INTEGERS in kinds]
+        whose = f"; only for {', '.join(able)}" if preset.operand == "int" else ""
         rows.append(("synthetic trace", name, f"{preset.source}{whose}"))
     rows += [("cost table", name, load_table(name).title) for name in table_names()]
     if not sys.stdout.isatty():

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.errors import EngineError
 from archsim.jit import kernel
 
 SWEEPS = 20_000
@@ -35,7 +36,7 @@ def nonlinear_currents(
     """Currents [batch, M] in amperes of cells [N, M] in siemens, rows driven at ``voltage`` [batch, N] in volts.
 
     ``cubic`` is c in 1/V^2, resistances are in ohms: all zero, or ``r_row`` and ``r_col`` above zero. ValueError
-    otherwise and for voltages beyond the cells' range; ArithmeticError where :data:`SWEEPS` sweeps do not settle.
+    otherwise and for voltages beyond the cells' range; EngineError where :data:`SWEEPS` sweeps do not settle.
     """
     cells = np.ascontiguousarray(conductance, np.float64)
     driven = np.ascontiguousarray(voltage, np.float64)
@@ -52,7 +53,10 @@ def nonlinear_currents(
         top = np.abs(one).max()
         ends = 1 / (r_driver + r_row), 1 / r_row, 1 / r_col, 1 / (r_col + r_sense)
         if top and not relax(cells, one, cubic, *ends, MOVED * top, SWEEPS, nodes, scratch):
-            raise ArithmeticError(f"node voltages do not settle within {SWEEPS} sweeps")
+            raise EngineError(
+                f"cells that are not linear: node voltages do not settle within {SWEEPS} sweeps, as wires take nearly "
+                "all of the voltage; allowed: less resistance of rows and columns, or linear cells (cubic_per_v2 = 0)"
+            )
         currents[:] = nodes[1, -1] * ends[-1] if top else 0.0
     return found
 
