@@ -381,9 +381,9 @@ def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]
 
 @trace_app.command("info")
 def trace_info(trace: TraceFile) -> None:
-    """What a trace holds: the layers with their densities, and where it comes from."""
+    """What a trace holds: the operations with shapes and densities, and where it comes from."""
     from archsim.trace import load_trace
-    from archsim.trace.density import statistics, total
+    from archsim.trace.density import operations, total
 
     loaded = load_trace(trace)
     facts = {
@@ -397,18 +397,22 @@ def trace_info(trace: TraceFile) -> None:
     }
     _print_table(("fact", "value"), [(name, value) for name, value in facts.items() if value is not None])
     typer.echo()
-    layers = statistics(loaded)
-    columns = [
-        *("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density"),
-        *("input_density", "operand", "operand_bits"),
-        *(["gradient_density"] if any(layer.gradients is not None for layer in layers) else []),
-    ]
-    heads = columns
-    if sys.stdout.isatty():
-        columns.remove("operand_bits")  # so that the others fit 80 characters
-        spiking = any(layer.spikes is not None for layer in layers)
-        heads = columns if spiking else ["zero_ratio" if name == "silent_ratio" else name for name in columns]
-    _print_table(heads, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
+    layers = operations(loaded)
+    products, shapes, operands = ["layer", "op", "m", "n", "k"], ["inputs", "output"], ["operand", "operand_bits"]
+    densities = ["spike_density", "silent_ratio", "fire_once_ratio", "weight_density", "input_density"]
+    trained = ["gradient_density"] if any(layer.gradients is not None for layer in layers) else []
+    if not sys.stdout.isatty():
+        columns = [*products, *densities, *operands, *shapes, *trained]
+        _print_table(columns, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
+        return
+    columns = [*products, *shapes]  # all together do not fit 80 characters
+    _print_table(columns, [[layer.row()[column] for column in columns] for layer in layers])
+    typer.echo()
+    columns = ["layer", *densities, *operands, *trained]
+    spiking = any(layer.spikes is not None for layer in layers)
+    heads = columns if spiking else ["zero_ratio" if name == "silent_ratio" else name for name in columns]
+    weighted = [layer for layer in layers if layer.weights]
+    _print_table(heads, [[layer.row()[column] for column in columns] for layer in [*weighted, total(weighted)]])
 
 
 @trace_app.command("check")
