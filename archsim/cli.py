@@ -280,9 +280,11 @@ def sweep(
     _print_table(shown, [[row[name] for name in shown] for row in rows])
     _note(f"{len(rows)} points in {output}")
     wrong = [f"{output}: point {row['point']}: {row['error']}" for row in rows if row["error"]]
+    more = [f"{output}: and {len(wrong) - MOST_LINES} more points failed"] if len(wrong) > MOST_LINES else []
+    wrong = [*wrong[:MOST_LINES], *more]
+    wrong += [f"{output}: {problem}" for problem in sweeps.not_on_the_front(rows, minimised)]
     if wrong:
-        more = [f"{output}: and {len(wrong) - MOST_LINES} more points failed"] if len(wrong) > MOST_LINES else []
-        raise UsageError([*wrong[:MOST_LINES], *more])
+        raise UsageError(wrong)
 
 
 @app.command()
@@ -431,9 +433,9 @@ def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]
 
 @trace_app.command("info")
 def trace_info(trace: TraceFile) -> None:
-    """What a trace holds: the layers with their densities, and where it comes from."""
+    """What a trace holds: the operations with shapes and densities, and where it comes from."""
     from archsim.trace import load_trace
-    from archsim.trace.density import statistics, total
+    from archsim.trace.density import operations, total
 
     loaded = load_trace(trace)
     facts = {
@@ -447,18 +449,22 @@ def trace_info(trace: TraceFile) -> None:
     }
     _print_table(("fact", "value"), [(name, value) for name, value in facts.items() if value is not None])
     typer.echo()
-    layers = statistics(loaded)
-    columns = [
-        *("layer", "op", "m", "n", "k", "spike_density", "silent_ratio", "fire_once_ratio", "weight_density"),
-        *("input_density", "operand", "operand_bits"),
-        *(["gradient_density"] if any(layer.gradients is not None for layer in layers) else []),
-    ]
-    heads = columns
-    if sys.stdout.isatty():
-        columns.remove("operand_bits")  # so that the others fit 80 characters
-        spiking = any(layer.spikes is not None for layer in layers)
-        heads = columns if spiking else ["zero_ratio" if name == "silent_ratio" else name for name in columns]
-    _print_table(heads, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
+    layers = operations(loaded)
+    products, shapes, operands = ["layer", "op", "m", "n", "k"], ["inputs", "output"], ["operand", "operand_bits"]
+    densities = ["spike_density", "silent_ratio", "fire_once_ratio", "weight_density", "input_density"]
+    trained = ["gradient_density"] if any(layer.gradients is not None for layer in layers) else []
+    if not sys.stdout.isatty():
+        columns = [*products, *densities, *operands, *shapes, *trained]
+        _print_table(columns, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
+        return
+    columns = [*products, *shapes]  # all together do not fit 80 characters
+    _print_table(columns, [[layer.row()[column] for column in columns] for layer in layers])
+    typer.echo()
+    columns = ["layer", *densities, *operands, *trained]
+    spiking = any(layer.spikes is not None for layer in layers)
+    heads = columns if spiking else ["zero_ratio" if name == "silent_ratio" else name for name in columns]
+    weighted = [layer for layer in layers if layer.weights]
+    _print_table(heads, [[layer.row()[column] for column in columns] for layer in [*weighted, total(weighted)]])
 
 
 @trace_app.command("check")
@@ -731,20 +737,24 @@ def _as_written(value: object) -> str:
 @app.command("list")
 def list_() -> None:
     """List the accelerators, hardware files, traces, presets of synthetic traces and cost tables of archsim."""
-    from archsim.accelerators import registry
-    from archsim.accelerators.base import KINDS
+    from archsim.accelerators import networks, registry
     from archsim.cost import load_table, table_names
     from archsim.simulate import load_accelerator
     from archsim.trace.presets import PRESETS
 
-    machines = sorted(registry().items())
-    runners = {kind: ", ".join(name for name, machine in machines if machine.operand == kind) for kind in KINDS}
-    rows = [("accelerator", name, _first_line(accelerator)) for name, accelerator in machines]
-    for name, path in examples.machines().items():
-        rows.append(("hardware file", name, load_accelerator(path).config.description))
+    shipped = {name: load_accelerator(path) for name, path in examples.machines().items()}
+    runs: dict[str, list[str]] = {name: [] for name in sorted(registry())}
+    for machine in shipped.values():
+        runs[machine.name] += [kind for kind in networks.kinds(machine) if kind not in runs[machine.name]]
+    rows = []
+    for name, kinds in runs.items():
+        what = f" Runs {', '.join(kinds)}." if kinds else ""
+        rows.append(("accelerator", name, f"{_first_line(registry()[name])}{what}"))
+    rows += [("hardware file", name, machine.config.description) for name, machine in shipped.items()]
     rows += [("trace", name, path.name) for name, path in examples.traces().items()]
     for name, preset in PRESETS.items():
-        whose = f"; only for {runners[preset.operand]}" if preset.operand == "int" else ""
+        able = [machine for machine, kinds in runs.items() if networks.INTEGERS in kinds]
+        whose = f"; only for {', '.join(able)}" if preset.operand == "int" else ""
         rows.append(("synthetic trace", name, f"{preset.source}{whose}"))
     rows += [("cost table", name, load_table(name).title) for name in table_names()]
     if not sys.stdout.isatty():

@@ -28,7 +28,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import archsim
 from archsim import examples, processes
-from archsim.errors import ArchsimError, UsageError, nearest
+from archsim.errors import ArchsimError, TraceError, UsageError, nearest
 from archsim.report import files
 from archsim.simulate import yaml_text
 
@@ -46,7 +46,12 @@ NUMBERS = (
 )
 MEASURES = (*LABELS, *NUMBERS)
 LARGER_IS_BETTER = ("accuracy", "exact_accuracy")
+VERIFIED = ("mismatches", "accuracy", "exact_accuracy")
+"""What runs with verification find alone."""
+NEEDED = "it takes analog arrays, and a trace with an evaluation set or with labels of its images"
 MAX_POINTS = 1_000_000
+MOST_POINTS = 10
+"""Points that a message lists."""
 FIRST_COLUMN = b"point,"
 
 
@@ -242,13 +247,9 @@ def run(
     ``jobs`` processes on this machine, or the workers of the Dask scheduler at the address ``cluster``. ``pareto``:
     columns of NUMBERS to minimise, or to maximise if they are of LARGER_IS_BETTER; a last column says which points are
     not beaten in all of them by another point of the same trace. UsageError if ``path`` holds something else than rows
-    of this sweep.
+    of this sweep, and for a measure of ``pareto`` that no point can have.
     """
-    able = NUMBERS[1:]  # not the images, which are the trace's
-    unknown = [name for name in pareto if name not in able]
-    if unknown:
-        hint = nearest(unknown[0], able)
-        raise UsageError(f"--pareto: unknown column, got '{unknown[0]}'; allowed: {', '.join(able)}{hint}")
+    _check_measures(sweep, pareto)
     points = sweep.points()
     digests = {file: _digest(file) for file in (sweep.hardware, *sweep.traces)}
     names = columns(sweep, pareto)
@@ -268,6 +269,50 @@ def run(
             _mark_front(ordered, pareto)
         with files.result_file(path, FIRST_COLUMN) as complete:
             complete.write_text(files.csv_text(ordered, names), encoding="utf-8", newline="\n")
+
+
+def _check_measures(sweep: Sweep, measures: Sequence[str]) -> None:
+    """UsageError for a measure of the front that is unknown, or that no point of a trace can have."""
+    able = NUMBERS[1:]  # not the images, which are the trace's
+    unknown = [name for name in measures if name not in able]
+    if unknown:
+        hint = nearest(unknown[0], able)
+        raise UsageError(f"--pareto: unknown column, got '{unknown[0]}'; allowed: {', '.join(able)}{hint}")
+    told = [name for name in VERIFIED if name in measures]
+    if not told:
+        return
+    there = f"allowed: {', '.join(name for name in able if name not in VERIFIED)}"
+    if not sweep.verify:
+        raise UsageError(f"--pareto {told[0]}: is found by verifying only, got --no-verify; {there}")
+    if "accuracy" in told:
+        without = [path for path in dict.fromkeys(sweep.traces) if not _finds_accuracy(sweep.hardware, path)]
+        if without:
+            raise UsageError(
+                [f"--pareto accuracy: {sweep.hardware} finds none of {path}; {NEEDED}; {there}" for path in without]
+            )
+
+
+def _finds_accuracy(hardware: Path, path: Path) -> bool:
+    """Whether any point can have an accuracy; a trace that cannot be read says so in every row."""
+    from archsim.simulate import load_accelerator
+    from archsim.trace import load_trace
+
+    machine = load_accelerator(hardware)
+    try:
+        return machine.finds_accuracy(load_trace(path))
+    except TraceError:
+        return True
+
+
+def not_on_the_front(rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> list[str]:
+    """What to tell of points of ``rows`` that ran and lack one of ``measures``."""
+    found = []
+    for name in measures:
+        without = [str(row["point"]) for row in rows if not row["error"] and row[name] is None]
+        if without:
+            listed = ", ".join([*without[:MOST_POINTS], *(["..."] if len(without) > MOST_POINTS else [])])
+            found.append(f"--pareto {name}: {len(without)} points found none and are not on the front: {listed}")
+    return found
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -18,8 +18,9 @@ from archsim.cli import main
 from archsim.errors import UsageError
 from archsim.report import plots
 from archsim.simulate import run
-from archsim.trace import save_trace
+from archsim.trace import Trace, save_trace
 from tests.machines import LOAS, ROOT, mlp
+from tests.small_traces import contents, tiny
 
 SETTINGS = ("--set", "pe.count=2,4,8", "--set", "memory.cache.size_kib=64,128")
 
@@ -193,6 +194,46 @@ def test_more_accuracy_is_better_and_a_point_without_it_is_no_part_of_the_front(
     ]
     sweeps._mark_front(found, ("latency_s", "accuracy"))
     assert [row.get("pareto") for row in found] == ["true", "true", "false", None, "false"]
+
+
+@pytest.mark.parametrize(
+    ("hardware", "options", "message"),
+    [
+        ("loas", ("accuracy",), "--pareto accuracy: loas finds none of {trace}; it takes analog arrays, and a trace "),
+        ("imc_ideal", ("latency_s,accuracy",), "--pareto accuracy: imc_ideal finds none of {trace}; it takes analog "),
+        ("imc_ideal", ("accuracy", "--no-verify"), "--pareto accuracy: is found by verifying only, got --no-verify"),
+        ("loas", ("mismatches", "--no-verify"), "--pareto mismatches: is found by verifying only, got --no-verify"),
+    ],
+)
+def test_a_measure_that_no_point_can_have_is_refused_before_anything_runs(
+    hardware, options, message, trace, tmp_path, capsys
+):
+    output = tmp_path / "sweep.csv"
+    assert main(["sweep", hardware, str(trace), "-o", str(output), "--pareto", *options]) == 2
+    said = capsys.readouterr().err
+    assert message.format(trace=trace) in said
+    assert "; allowed: cycles, latency_s, energy_pj, area_mm2, " in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_measure_that_some_points_turn_out_to_lack(tmp_path, capsys):
+    """Lossless converters lose nothing, and no accuracy is asked for; the rows stay."""
+    made = tiny()
+    save_trace(
+        Trace(
+            network="small", timesteps=4, operations=list(made.operations), tensors=contents(made),
+            provenance={"kind": "synthetic", "weights": "synthetic", "details": {"labels": [0, 3]}},
+        ),
+        tmp_path / "labelled.npz",
+    )  # fmt: skip
+    output = tmp_path / "sweep.csv"
+    assert main(["sweep", "spikesim", str(tmp_path / "labelled.npz"), "-o", str(output), "--jobs", "1",
+                 "--set", "adc.bits=4,lossless", "--pareto", "accuracy,cycles"]) == 2  # fmt: skip
+    assert [(bool(row["accuracy"]), row["pareto"], row["error"]) for row in rows(output)] == [
+        (True, "true", ""), (False, "", ""),
+    ]  # fmt: skip
+    said = capsys.readouterr().err
+    assert f"{output}: --pareto accuracy: 1 points found none and are not on the front: 1" in said
 
 
 def test_figures_of_a_sweep(trace, tmp_path, capsys):

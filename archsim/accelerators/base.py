@@ -308,6 +308,11 @@ class Accelerator(ABC):
         """What a run of ``trace`` on this machine tells beside cycles and energy, for its summary."""
         return {}
 
+    @classmethod
+    def finds_accuracy(cls, trace: Trace) -> bool:
+        """Whether findings of ``trace`` can have an accuracy, in any configuration of this machine."""
+        return False
+
     # What follows.
 
     @property

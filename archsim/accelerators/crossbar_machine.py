@@ -11,6 +11,7 @@ network. Cycles and energy are those of the inputs that the trace recorded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -155,11 +156,9 @@ class CrossbarMachine(Accelerator):
                 counts[first, agents.ROW_READS] = chip.row_reads(self.config, stage, built.mappings[number], layer)
         outcome = self._simulate(engine, program, counts, record)
         spans = [chip.span(program.state, np.flatnonzero(working == number)) for number in range(len(stages))]
-        # The run's cycles, shared out to the layers that overlap in proportion to their own.
-        shared = np.cumsum([span.cycles for span in spans])
-        shared = np.diff(shared * outcome.cycles // shared[-1], prepend=0)
+        elapsed = shared_out(outcome.cycles, [span.cycles for span in spans])
         return [
-            self._cut(number, layers[number], computed[number], built, outcome, span, int(shared[number]))
+            self._cut(number, layers[number], computed[number], built, outcome, span, elapsed[number])
             for number, span in enumerate(spans)
         ]
 
@@ -266,6 +265,12 @@ def _units(
             yield UnitTime(name, instance, row[BUSY], row[STALL], row[IDLE])
 
 
+def shared_out(cycles: int, spans: Sequence[int]) -> list[int]:
+    """A run's ``cycles`` shared out to layers that overlap, in proportion to their own ``spans``; they add up."""
+    ends = [int(end) * cycles // sum(spans) for end in accumulate(spans)]
+    return [end - begin for begin, end in pairwise([0, *ends])]
+
+
 def classes(logits: NDArray[Any], images: int) -> NDArray[np.int64]:
     """The class of each image by logits [T, I, classes], or [I, classes] where they do not change, added over time."""
     found: NDArray[np.int64] = logits.reshape(-1, images, logits.shape[-1]).sum(0).argmax(1)
@@ -285,8 +290,16 @@ def accuracies(trace: Trace, made: NDArray[Any]) -> dict[str, Any]:
     """
     exact, lossy = (classes(logits, trace.images) for logits in (trace.tensor(trace.operations[-1].output), made))
     found: dict[str, Any] = {"agreement": float((lossy == exact).mean())}
-    labels = trace.provenance.get("details", {}).get("labels")
-    if isinstance(labels, list) and len(labels) == trace.images:
-        found["accuracy"] = float((lossy == np.array(labels)).mean())
-        found["exact_accuracy"] = float((exact == np.array(labels)).mean())
+    labels = labels_of(trace)
+    if labels is not None:
+        found["accuracy"] = float((lossy == labels).mean())
+        found["exact_accuracy"] = float((exact == labels).mean())
     return found
+
+
+def labels_of(trace: Trace) -> NDArray[np.int64] | None:
+    """The classes of the traced images, where the trace's details tell them all."""
+    labels = trace.provenance.get("details", {}).get("labels")
+    if not isinstance(labels, list) or len(labels) != trace.images or any(type(label) is not int for label in labels):
+        return None
+    return np.array(labels)

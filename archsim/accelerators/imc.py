@@ -45,7 +45,7 @@ from archsim.accelerators import crossbar_agents as agents
 from archsim.accelerators import crossbar_chip as chip
 from archsim.accelerators.analog_network import AnalogNetwork
 from archsim.accelerators.base import WEIGHTED, Computed, FeatureMap, Layer, MachineConfig, layer_of
-from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, reads_out
+from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
 from archsim.accelerators.pipeline import Stage, is_signed, stages_of, value_bits
 from archsim.compress import bitmask, packed_time
 from archsim.hardware.analog.cache import default_folder
@@ -428,6 +428,11 @@ class Imc(CrossbarMachine):
             endurance = self.config.analog.cells.device.write.endurance
             found["images_to_wear_out"] = endurance  # every cell is written once an image; None: never
         return found | self._accuracies(trace)
+
+    @classmethod
+    def finds_accuracy(cls, trace: Trace) -> bool:
+        """With an evaluation set, or labels of the traced images."""
+        return trace.evaluation is not None or (reads_out(trace) and labels_of(trace) is not None)
 
     def _accuracies(self, trace: Trace) -> dict[str, Any]:
         """Over the trace's evaluation images, or over the traced ones where it has none."""

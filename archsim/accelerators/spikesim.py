@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from archsim.accelerators import crossbar_agents as agents
 from archsim.accelerators import crossbar_chip as chip
 from archsim.accelerators.base import Layer, MachineConfig
-from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, reads_out
+from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
 from archsim.accelerators.pipeline import Stage
 from archsim.compress import bitmask, packed_time
 from archsim.hardware.analog.adc import AdcConfig
@@ -189,6 +189,11 @@ class SpikeSim(CrossbarMachine):
         if self.exact or not reads_out(trace):
             return {} if self.exact else {"exact": False}
         return {"exact": False, **accuracies(trace, self._network(trace)[trace.operations[-1].output])}
+
+    @classmethod
+    def finds_accuracy(cls, trace: Trace) -> bool:
+        """With labels of the traced images, and lossy converters."""
+        return reads_out(trace) and labels_of(trace) is not None
 
     def _network(self, trace: Trace) -> dict[str, NDArray[Any]]:
         """All tensors of the network as this machine makes them, each layer reading those of the layers before it."""

@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from archsim.trace.model import Operation, Trace
 
+WEIGHTED = ("conv2d", "linear")
+
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """One layer, or a total, which has no M, N and K.
+    """One operation, or a total, which has no M, N and K; nor have operations that multiply no matrices.
 
-    ``operand`` is the kind of the input and ``operand_bits`` the width of its values. ``words`` = M K,
+    ``inputs`` and ``output`` are shapes, [C, H, W] or [F]. ``operand`` is the kind of the inputs, all of them where
+    they differ, and ``operand_bits`` the width of the widest. ``words`` = M K, 0 without weights,
     ``active_words`` of them are not silent. Of inputs that are spikes, ``spikes`` counts those in all timesteps and
     ``fire_once_words`` the words with exactly one (None for integers). ``input_density`` is the share of spikes, or of
     integers that are not zero, in the feature map itself, without padding. Of a step of training, ``gradients`` is how
@@ -42,6 +45,8 @@ class LayerStatistics:
     spikes: int | None = None
     fire_once_words: int | None = None
     input_density: float | None = None
+    inputs: tuple[tuple[int, ...], ...] = ()
+    output: tuple[int, ...] = ()
     operand: str = ""
     operand_bits: int | None = None
     potentials: int | None = None
@@ -73,14 +78,22 @@ class LayerStatistics:
         return None if self.gradients is None or not self.potentials else self.gradients / self.potentials
 
     def row(self) -> dict[str, Any]:
-        """All of it as one flat dictionary, ratios included."""
+        """All of it as one flat dictionary, ratios included, shapes as text: ``64x7x7``."""
         ratios = ("spike_density", "silent_ratio", "fire_once_ratio", "weight_density", "gradient_density")
-        return asdict(self) | {name: getattr(self, name) for name in ratios}
+        shapes = {"inputs": ", ".join(map(_text, self.inputs)), "output": _text(self.output)}
+        return asdict(self) | {name: getattr(self, name) for name in ratios} | shapes
 
 
 def statistics(trace: Trace) -> list[LayerStatistics]:
     """One entry per convolution and linear layer of ``trace``, in order."""
-    return [_layer(trace, operation) for operation in trace.operations if operation.op in ("conv2d", "linear")]
+    return [_layer(trace, operation) for operation in trace.operations if operation.op in WEIGHTED]
+
+
+def operations(trace: Trace) -> list[LayerStatistics]:
+    """One entry per operation of ``trace``, in order: those without weights have shapes and operands alone."""
+    return [
+        (_layer if operation.op in WEIGHTED else _without_weights)(trace, operation) for operation in trace.operations
+    ]
 
 
 def total(layers: Iterable[LayerStatistics]) -> LayerStatistics:
@@ -127,6 +140,21 @@ def covers(operation: Operation) -> NDArray[np.int64]:
     return np.multiply.outer(*axes).astype(np.int64)
 
 
+def _text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _without_weights(trace: Trace, operation: Operation) -> LayerStatistics:
+    product = operation.op == "matmul"
+    m, n, k = (operation.m, operation.n, operation.k) if product else (None, None, None)
+    kinds = dict.fromkeys(trace.kind(name) for name in operation.inputs)
+    return LayerStatistics(
+        layer=operation.name, op=operation.op, m=m, n=n, k=k, timesteps=trace.timesteps, words=0, active_words=0,
+        weights=0, weight_nonzeros=0, inputs=operation.input_shapes, output=operation.output_shape,
+        operand=", ".join(kinds), operand_bits=max(map(trace.bits, operation.inputs)),
+    )  # fmt: skip
+
+
 def _layer(trace: Trace, operation: Operation) -> LayerStatistics:
     (name,) = operation.inputs
     present = trace.operand(name) != 0
@@ -145,6 +173,7 @@ def _layer(trace: Trace, operation: Operation) -> LayerStatistics:
     return LayerStatistics(
         layer=operation.name, op=operation.op, m=m, n=n, k=k, timesteps=trace.timesteps, words=m * k,
         active_words=int(((times > 0) * rows).sum()), weights=weight.size,
-        weight_nonzeros=int(np.count_nonzero(weight)), input_density=float(present.mean()), operand=trace.kind(name),
+        weight_nonzeros=int(np.count_nonzero(weight)), input_density=float(present.mean()),
+        inputs=operation.input_shapes, output=operation.output_shape, operand=trace.kind(name),
         operand_bits=trace.bits(name), **counts,
     )  # fmt: skip

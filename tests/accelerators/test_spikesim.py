@@ -7,6 +7,7 @@ import pytest
 
 from archsim.accelerators.base import layer_of
 from archsim.accelerators.crossbar_chip import map_layer, misfits
+from archsim.accelerators.crossbar_machine import shared_out
 from archsim.accelerators.pipeline import alone, stages_of
 from archsim.cli import main
 from archsim.compress import bitmask
@@ -538,3 +539,13 @@ def test_a_run_reports_the_pipeline(tmp_path):
 def test_vgg16_is_computed_exactly():
     summary = run(LOSSLESS, VGG16).summary()
     assert (summary["mismatches"], summary["layers_verified"]) == (0, 13)
+
+
+def test_a_long_run_is_shared_out_to_its_layers():
+    """Half an hour of writes at 1 GHz: the products of cycles and spans have more than 64 bits."""
+    spans = [6_000_000_123, 1, 2_999_999_999_999]
+    found = shared_out(2_000_000_000_003, spans)
+    assert sum(found) == 2_000_000_000_003 and min(found) >= 0
+    for share, span in zip(found, spans, strict=True):
+        assert abs(share - span * 2_000_000_000_003 / sum(spans)) <= 1
+    assert shared_out(7, [1, 1, 1]) == [2, 2, 3]

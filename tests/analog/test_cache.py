@@ -1,5 +1,11 @@
 """Effective matrices on disk: found again, told apart, made anew when damaged."""
 
+import errno
+import hashlib
+import os
+import threading
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -47,7 +53,7 @@ def test_other_content_is_another_matrix(tmp_path, made):
     assert len(list(tmp_path.iterdir())) == 5
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "longer", "headless"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "longer", "headless", "of nothing"])
 def test_a_damaged_file_is_made_anew(tmp_path, made, damage):
     cells = draw_cells(4, 5)
     whole = cached_effective_conductance(cells, CONFIG, tmp_path)
@@ -56,6 +62,7 @@ def test_a_damaged_file_is_made_anew(tmp_path, made, damage):
     damaged = {
         "flip": content[:60] + bytes([content[60] ^ 1]) + content[61:], "cut": content[:-8], "empty": b"",
         "longer": content + b"\0" * 8, "headless": content[32:],
+        "of nothing": hashlib.sha256(b"").digest(),
     }[damage]  # fmt: skip
     path.write_bytes(damaged)
     assert np.array_equal(cached_effective_conductance(cells, CONFIG, tmp_path), whole)
@@ -101,3 +108,51 @@ def test_where_nothing_can_be_written_matrices_are_made(tmp_path, made):
 def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.default_folder() == tmp_path / "archsim-arrays"
+
+
+@pytest.mark.parametrize("obstacle", ["file", "directory", "full disk"])
+def test_what_cannot_be_written_is_made_every_time_and_leaves_nothing(tmp_path, made, monkeypatch, obstacle):
+    """A file where the folder should be, a directory where the file should be, a disk that is full half-way."""
+    cells, folder = draw_cells(4, 5), tmp_path / "cache"
+    if obstacle == "file":
+        folder.write_text("mine")
+    elif obstacle == "directory":
+        cached_effective_conductance(cells, CONFIG, folder)
+        (path,) = folder.iterdir()
+        path.unlink()
+        path.mkdir()
+    else:
+        folder.mkdir()
+
+        def full(self, target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(Path, "replace", full)
+    before = sorted(tmp_path.rglob("*"))
+    expected = wires.effective_conductance(cells, **CONFIG.ohms)
+    for _ in range(2):
+        assert np.array_equal(cached_effective_conductance(cells, CONFIG, folder), expected)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_many_write_the_same(tmp_path):
+    """At the same time: everybody finds what they would have made, and one file is left."""
+    cells = draw_cells(6, 5)
+    expected = wires.effective_conductance(cells, **CONFIG.ohms)
+    wrong = []
+
+    def work():
+        for _ in range(20):
+            for path in tmp_path.iterdir():
+                path.unlink(missing_ok=True)
+            if not np.array_equal(cached_effective_conductance(cells, CONFIG, tmp_path), expected):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    cached_effective_conductance(cells, CONFIG, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1

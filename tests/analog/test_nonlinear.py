@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import root
 
+from archsim.errors import EngineError
 from archsim.hardware.analog import effective_conductance
 from archsim.hardware.analog.nonlinear import nonlinear_currents
 from tests.analog.circuits import WIRES, draw_cells, ngspice
@@ -74,3 +75,10 @@ def test_what_is_refused():
         nonlinear_currents(cells, voltage, cubic=0.5, **WIRES[0])
     with pytest.raises(ValueError, match="r_row and r_col above 0"):
         nonlinear_currents(cells, voltage, cubic=CUBIC, **{**WIRES[0], "r_row": 0.0})
+
+
+def test_wires_that_take_everything():
+    """Cells of 1 ohm behind wires of 1 Mohm."""
+    with pytest.raises(EngineError, match=r"do not settle within 20000 sweeps.*; allowed: less resistance"):
+        nonlinear_currents(np.ones((16, 32)), np.ones((1, 16)) / 2, cubic=CUBIC, r_driver=0.0, r_row=1e6, r_col=1e6,
+                           r_sense=0.0)  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import tempfile
 from functools import cache
@@ -64,7 +65,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
         os.utime(path)
     except OSError:
         return None
-    if hashlib.sha256(content[32:]).digest() != content[:32]:
+    if len(content) != 32 + 8 * math.prod(shape) or hashlib.sha256(content[32:]).digest() != content[:32]:
         return None
     return np.frombuffer(content, np.float64, offset=32).reshape(shape).copy()
 
@@ -73,15 +74,23 @@ def _write(path: Path, matrices: NDArray[np.float64]) -> None:
     """Put a whole file in place, so that no other process reads a part of one."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = matrices.tobytes()
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(hashlib.sha256(content).digest() + content)
-    Path(file.name).replace(path)
+    file = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115 (closed below, before it moves)
+    try:
+        with file:
+            file.write(hashlib.sha256(content).digest() + content)
+        Path(file.name).replace(path)
+    except BaseException:  # a full disk, Ctrl-C: nobody would find what is left
+        Path(file.name).unlink(missing_ok=True)
+        raise
     if path.name.startswith(LOOKS):
         _make_room(path.parent)
 
 
 def _make_room(folder: Path) -> None:
-    known = [(path, path.stat()) for path in folder.glob(f"*{SUFFIX}")]
+    known = []
+    for path in folder.glob(f"*{SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # another process makes room, too
+            known.append((path, path.stat()))
     taken = sum(status.st_size for _, status in known)
     for path, status in sorted(known, key=lambda entry: entry[1].st_mtime):
         if taken <= LIMIT_BYTES:

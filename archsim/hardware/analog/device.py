@@ -24,6 +24,16 @@ otherwise, field by field::
       kind: pcm
       read: {relative: 0.1}
 
+Values have the bounds of what could be a memory cell, with room for any that was built, and so that whatever is
+computed of them is finite:
+
+    r_on         1 ohm, less than an electrode has, to 1e12 ohm, which at 1 V is below the leakage of a transistor
+    r_off        above r_on by 1 % at least, closer levels are no levels; to 1e15 ohm, an insulator
+    deviations   no more than ten times G_on or the conductance itself; over the whole range of G not below zero
+    exponents    to 1: amorphous phase-change memory has 0.1; t_0 from 1 ns, no pulse is shorter; t to 1e10 s, 300 years
+    voltages     from 1 mV, far below the noise of what senses or drives them; c V^2 < 1/3, a current rises with V
+    writes       to 1 s a cell, all pulses together
+
 Sources: stuck cells, MNSIM 2.0; relative noises, notes on TReX and GLSVLSI 2023; write noise, notes on TxSim and
 ClipFormer; phase-change memory, aihwkit 1.2.0 (inference/noise/pcm.py). The order of effects is ours.
 """
@@ -33,7 +43,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import yaml
@@ -45,6 +55,12 @@ from archsim.hardware.loading import CORE_SCHEMA, Block, CrossFieldError
 
 Siemens = NDArray[np.float64]
 
+MOST_BITS = 8
+"""Of a cell."""
+MOST_DEVIATION = 10
+LEAST_RATIO = 1.01
+MOST_WRITE_NS = 10**9
+
 TINY = 1e-7
 """The least x that a statistic by ln x is asked for: cells at zero have no logarithm (aihwkit's value)."""
 
@@ -52,10 +68,23 @@ TINY = 1e-7
 class Programming(Block):
     """How far a programmed conductance is from the one that was meant."""
 
-    relative: float = Field(ge=0, le=10, description="sigma / mean of the programmed conductance")
-    by_state: tuple[float, ...] = Field(
+    relative: float = Field(ge=0, le=MOST_DEVIATION, description="sigma / mean of the programmed conductance")
+    by_state: tuple[Annotated[float, Field(ge=-100, le=100)], ...] = Field(
         max_length=8, description="coefficients c_0, c_1, ... of sigma / G_on as a polynomial in G / G_on; [] for none"
     )
+
+    @model_validator(mode="after")
+    def _is_a_deviation(self) -> Self:
+        deviation = self.deviation(np.linspace(0, 1, 1 << MOST_BITS))
+        if not 0 <= deviation.min() <= deviation.max() <= MOST_DEVIATION:
+            got = f"{deviation.min():.3g} to {deviation.max():.3g}"
+            allowed = f"must be 0 to {MOST_DEVIATION} for every G / G_on from 0 to 1"
+            raise CrossFieldError({"by_state": f"sigma / G_on {allowed}, got {got}"})
+        return self
+
+    def deviation(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """sigma / G_on by the state alone, for x = G / G_on."""
+        return np.asarray(np.polynomial.polynomial.polyval(x, self.by_state or (0.0,)), np.float64)
 
 
 class WriteNoise(Block):
@@ -70,10 +99,10 @@ class WriteNoise(Block):
 class Line(Block):
     """A value by ln x, within bounds: slope ln x + offset."""
 
-    slope: float = Field(description="change by a factor e in x")
-    offset: float = Field(description="value at x = 1")
-    least: float = Field(ge=0, description="lower bound")
-    most: float = Field(ge=0, description="upper bound")
+    slope: float = Field(ge=-10, le=10, description="change by a factor e in x")
+    offset: float = Field(ge=-10, le=10, description="value at x = 1")
+    least: float = Field(ge=0, le=1, description="lower bound")
+    most: float = Field(ge=0, le=1, description="upper bound")
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -89,7 +118,7 @@ class Line(Block):
 class Drift(Block):
     """A power law of time, the exponent drawn for every cell."""
 
-    t0_s: float = Field(gt=0, le=1e6, description="reference time after programming [s]")
+    t0_s: float = Field(ge=1e-9, le=1e6, description="reference time after programming [s]")
     mean: Line = Field(description="mean of the exponent nu")
     spread: Line = Field(description="standard deviation of the exponent from cell to cell")
 
@@ -106,10 +135,17 @@ class Flicker(Block):
 class Read(Block):
     """Noise of a read."""
 
-    relative: float = Field(ge=0, le=10, description="sigma / mean of the conductance")
+    relative: float = Field(ge=0, le=MOST_DEVIATION, description="sigma / mean of the conductance")
     flicker: Flicker | None = Field(description="1/f noise")
-    voltage_v: float = Field(gt=0, le=10, description="voltage of a driven row [V]")
+    voltage_v: float = Field(ge=1e-3, le=10, description="voltage of a driven row [V]")
     cubic_per_v2: float = Field(ge=0, le=10, description="c of a cell's current G (V - c V^3); 0: a linear cell")
+
+    @model_validator(mode="after")
+    def _current_rises(self) -> Self:
+        if 3 * self.cubic_per_v2 * self.voltage_v**2 >= 1:
+            most = 1 / (3 * self.voltage_v**2)
+            raise CrossFieldError({"cubic_per_v2": f"must be below {most:.3g}, so that currents rise up to voltage_v"})
+        return self
 
 
 class Stuck(Block):
@@ -122,10 +158,17 @@ class Stuck(Block):
 class Write(Block):
     """What it takes to write a cell."""
 
-    voltage_v: float = Field(gt=0, le=100, description="voltage of a pulse [V]")
+    voltage_v: float = Field(ge=1e-3, le=100, description="voltage of a pulse [V]")
     pulse_ns: int = Field(ge=1, le=10**9, description="duration of a pulse [ns]")
     pulses: int = Field(ge=1, le=10**6, description="pulses to program a cell, write-verify included")
-    endurance: int | None = Field(ge=1, description="writes that a cell survives; null: no limit")
+    endurance: int | None = Field(ge=1, le=10**18, description="writes that a cell survives; null: no limit")
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        longest = MOST_WRITE_NS // self.pulse_ns
+        if self.pulses > longest:
+            raise CrossFieldError({"pulses": f"must be at most {longest}, a second in all with pulse_ns"})
+        return self
 
 
 class DeviceConfig(Block):
@@ -134,9 +177,9 @@ class DeviceConfig(Block):
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["kind"]))
 
     kind: Literal["rram", "pcm", "fefet", "sram"] = Field(description="device file that says what is not said here")
-    r_on_ohm: float = Field(gt=0, le=1e15, description="resistance of the highest level [ohm]")
-    r_off_ohm: float = Field(gt=0, le=1e15, description="resistance of level 0 [ohm]")
-    bits: int = Field(ge=1, le=8, description="bits of a cell's level")
+    r_on_ohm: float = Field(ge=1, le=1e12, description="resistance of the highest level [ohm]")
+    r_off_ohm: float = Field(ge=1, le=1e15, description="resistance of level 0 [ohm]")
+    bits: int = Field(ge=1, le=MOST_BITS, description="bits of a cell's level")
     stuck: Stuck
     programming: Programming
     write_noise: WriteNoise | None = Field(description="state-dependent write noise; null: none")
@@ -156,8 +199,8 @@ class DeviceConfig(Block):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         problems = {}
-        if self.r_off_ohm <= self.r_on_ohm:
-            problems["r_off_ohm"] = f"must be above r_on_ohm, {self.r_on_ohm:g}"
+        if self.r_off_ohm < LEAST_RATIO * self.r_on_ohm:
+            problems["r_off_ohm"] = f"must be above r_on_ohm, {self.r_on_ohm:g}, by a factor of {LEAST_RATIO} at least"
         if self.stuck.off + self.stuck.on > 1:
             problems["stuck"] = f"shares must not add up to more than 1, got {self.stuck.off:g} + {self.stuck.on:g}"
         if problems:
@@ -268,7 +311,7 @@ def program(meant: Siemens, device: DeviceConfig, draw: np.random.Generator) -> 
     if programming.relative:
         found = found * (1 + programming.relative * draw.standard_normal(meant.shape))
     if programming.by_state:
-        deviation = np.polynomial.polynomial.polyval(meant / device.g_on, programming.by_state)
+        deviation = programming.deviation(meant / device.g_on)
         found = found + device.g_on * deviation * draw.standard_normal(meant.shape)
     found = np.maximum(found, 0)
     if noise is not None:

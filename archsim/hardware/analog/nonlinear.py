@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.errors import EngineError
 from archsim.jit import kernel
 
 SWEEPS = 20_000
+HEARD = 100
+"""Sweeps between two chances of a signal to be heard."""
 MOVED = 1e-13
 """Nodes that move less than this share of the highest voltage stand."""
 
@@ -35,7 +38,7 @@ def nonlinear_currents(
     """Currents [batch, M] in amperes of cells [N, M] in siemens, rows driven at ``voltage`` [batch, N] in volts.
 
     ``cubic`` is c in 1/V^2, resistances are in ohms: all zero, or ``r_row`` and ``r_col`` above zero. ValueError
-    otherwise and for voltages beyond the cells' range; ArithmeticError where :data:`SWEEPS` sweeps do not settle.
+    otherwise and for voltages beyond the cells' range; EngineError where :data:`SWEEPS` sweeps do not settle.
     """
     cells = np.ascontiguousarray(conductance, np.float64)
     driven = np.ascontiguousarray(voltage, np.float64)
@@ -51,8 +54,14 @@ def nonlinear_currents(
     for one, currents in zip(driven, found, strict=True):
         top = np.abs(one).max()
         ends = 1 / (r_driver + r_row), 1 / r_row, 1 / r_col, 1 / (r_col + r_sense)
-        if top and not relax(cells, one, cubic, *ends, MOVED * top, SWEEPS, nodes, scratch):
-            raise ArithmeticError(f"node voltages do not settle within {SWEEPS} sweeps")
+        nodes[0], nodes[1] = one[:, np.newaxis], 0.0
+        # Some sweeps at a time, so that Ctrl-C is heard in between.
+        times = range(SWEEPS // HEARD)
+        if top and not any(relax(cells, one, cubic, *ends, MOVED * top, HEARD, nodes, scratch) for _ in times):
+            raise EngineError(
+                f"cells that are not linear: node voltages do not settle within {SWEEPS} sweeps, as wires take nearly "
+                "all of the voltage; allowed: less resistance of rows and columns, or linear cells (cubic_per_v2 = 0)"
+            )
         currents[:] = nodes[1, -1] * ends[-1] if top else 0.0
     return found
 
@@ -60,12 +69,8 @@ def nonlinear_currents(
 @kernel
 def relax(cells: Any, driven: Any, cubic: float, g_driver: float, g_row: float, g_col: float, g_sense: float,
           tolerance: float, sweeps: int, nodes: Any, scratch: Any) -> bool:  # fmt: skip
-    """Leave the nodes' voltages in ``nodes`` [2, N, M], those of rows first; whether they settled."""
+    """Move the nodes' voltages ``nodes`` [2, N, M], those of rows first, towards balance; whether they settled."""
     rows, columns = cells.shape
-    for i in range(rows):
-        for j in range(columns):
-            nodes[0, i, j] = driven[i]
-            nodes[1, i, j] = 0.0
     for _ in range(sweeps):
         moved = 0.0
         for side in range(2):

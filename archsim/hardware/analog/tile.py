@@ -21,18 +21,18 @@ from __future__ import annotations
 
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.hardware.analog import device as cell
 from archsim.hardware.analog.cache import cached_effective_conductance
 from archsim.hardware.analog.device import DeviceConfig, Siemens
 from archsim.hardware.analog.nonlinear import nonlinear_currents
 from archsim.hardware.analog.wires import WireConfig
-from archsim.hardware.loading import Block
+from archsim.hardware.loading import Block, CrossFieldError
 
 Noise = Literal["frozen", "per_batch", "per_read"]
 
@@ -42,9 +42,20 @@ class CellsConfig(Block):
 
     noise: Noise = Field(description="when the noise of reads is drawn: for a tile, for a batch of inputs, for a read")
     seed: int = Field(ge=0, lt=1 << 63, description="seed of everything that is drawn")
-    time_s: float = Field(ge=0, le=1e12, description="age of the cells beyond the drift's reference time [s]")
+    time_s: float = Field(ge=0, le=1e10, description="age of the cells beyond the drift's reference time [s]")
     device: DeviceConfig = Field(description="memory device, kind and what differs from its file")
     wires: WireConfig
+
+    @model_validator(mode="after")
+    def _can_be_solved(self) -> Self:
+        """Wires of cells that are not linear have segments of some resistance, or nothing has any."""
+        ohms = self.wires.model_dump()
+        if self.device.read.cubic_per_v2 and any(ohms.values()):
+            without = [name for name in ("r_row_ohm", "r_col_ohm") if not ohms[name]]
+            allowed = "must be above 0 beside cells that are not linear, unless all resistances are 0"
+            if without:
+                raise CrossFieldError({f"wires.{name}": allowed for name in without})
+        return self
 
 
 class Purpose(IntEnum):

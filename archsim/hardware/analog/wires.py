@@ -24,23 +24,36 @@ multiplications; the order of additions does not depend on the machine, so equal
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from archsim.hardware.loading import Block
+from archsim.hardware.loading import Block, CrossFieldError
 from archsim.jit import kernel
+
+LEAST_OHM = 1e-6
+"""No wire from cell to cell has less: a cube of copper of 17 mm has it."""
 
 
 class WireConfig(Block):
-    """Resistances of a crossbar array's wires and of what stands at their ends."""
+    """Resistances of a crossbar array's wires and of what stands at their ends: none at all, or what may be built.
+
+    A wire of more than 1 Mohm from cell to cell would be none, nor would what drives or senses at 1 Gohm.
+    """
 
     r_driver_ohm: float = Field(ge=0, le=1e9, description="driver of a row [ohm]")
-    r_row_ohm: float = Field(ge=0, le=1e9, description="row wire from cell to cell [ohm]")
-    r_col_ohm: float = Field(ge=0, le=1e9, description="column wire from cell to cell [ohm]")
+    r_row_ohm: float = Field(ge=0, le=1e6, description="row wire from cell to cell [ohm]")
+    r_col_ohm: float = Field(ge=0, le=1e6, description="column wire from cell to cell [ohm]")
     r_sense_ohm: float = Field(ge=0, le=1e9, description="what senses a column's current [ohm]")
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        small = [name for name, ohm in self.model_dump().items() if 0 < ohm < LEAST_OHM]
+        if small:
+            raise CrossFieldError(dict.fromkeys(small, f"must be 0 or at least {LEAST_OHM:g}"))
+        return self
 
     @property
     def ohms(self) -> dict[str, float]:
@@ -71,55 +84,59 @@ def effective_conductance(
     flat, result = cells.reshape(-1, rows, columns), effective.reshape(-1, rows, columns)
     scratch = np.empty((rows + columns, rows)), np.empty((5, rows))
     for array, found in zip(flat, result, strict=True):
-        eliminate(array, float(r_driver), float(r_row), float(r_col), float(r_sense), *scratch)
+        scratch[0][:] = 0.0
+        # A large array takes minutes: column by column, so that Ctrl-C is heard in between.
+        for column in reversed(range(columns)):
+            eliminate(array, column, float(r_driver), float(r_row), float(r_col), float(r_sense), *scratch)
         found[:] = scratch[0][rows:].T
     return effective
 
 
 @kernel
-def eliminate(cells: Any, r_driver: float, r_row: float, r_col: float, r_sense: float, seen: Any, ladder: Any) -> None:
-    """Leave C, transposed E, in rows N on of ``seen`` [N + M, N]; rows below N are A's lower triangle.
+def eliminate(
+    cells: Any, j: int, r_driver: float, r_row: float, r_col: float, r_sense: float, seen: Any, ladder: Any
+) -> None:
+    """Add column ``j`` to what lies right of it in ``seen`` [N + M, N], zero before the last column.
 
-    ``ladder`` [5, N] is scratch.
+    Behind column 0, C, transposed E, is in rows N on of ``seen``; rows below N are A's lower triangle. ``ladder``
+    [5, N] is scratch.
     """
     rows, columns = cells.shape
     above, passed, up, below, own = ladder[0], ladder[1], ladder[2], ladder[3], ladder[4]
-    seen[:] = 0.0
-    for j in range(columns - 1, -1, -1):
-        # The column as a ladder. above[i]: admittance at node i of all cells above it; up[i]: with its own;
-        # passed[i]: share of the current from above that gets from node i to the next; below[i]: resistance from
-        # node i down to ground.
-        behind = 0.0
+    # The column as a ladder. above[i]: admittance at node i of all cells above it; up[i]: with its own;
+    # passed[i]: share of the current from above that gets from node i to the next; below[i]: resistance from
+    # node i down to ground.
+    behind = 0.0
+    for i in range(rows):
+        above[i] = behind
+        up[i] = behind + cells[i, j]
+        passed[i] = 1.0 / (1.0 + (r_col if i < rows - 1 else r_col + r_sense) * up[i])
+        behind = up[i] * passed[i]
+    below[rows - 1] = r_col + r_sense
+    for i in range(rows - 2, -1, -1):
+        below[i] = r_col + below[i + 1] / (1.0 + cells[i + 1, j] * below[i + 1])
+    # Its admittance: row i at 1 V raises node i to ``voltage``, and node k above it to passed[k] of node k + 1.
+    for i in range(rows):
+        voltage = cells[i, j] * below[i] / (1.0 + up[i] * below[i])
+        seen[i, i] += cells[i, j] * (1.0 + above[i] * below[i]) / (1.0 + up[i] * below[i])
+        for k in range(i - 1, -1, -1):
+            voltage *= passed[k]
+            seen[i, k] -= voltage * cells[k, j]
+    reaching = 1.0
+    for i in range(rows - 1, -1, -1):
+        reaching *= passed[i]
+        seen[rows + j, i] = cells[i, j] * reaching
+    # A resistance in series with each row.
+    resistance = r_row if j > 0 else r_driver + r_row
+    for k in range(rows):
         for i in range(rows):
-            above[i] = behind
-            up[i] = behind + cells[i, j]
-            passed[i] = 1.0 / (1.0 + (r_col if i < rows - 1 else r_col + r_sense) * up[i])
-            behind = up[i] * passed[i]
-        below[rows - 1] = r_col + r_sense
-        for i in range(rows - 2, -1, -1):
-            below[i] = r_col + below[i + 1] / (1.0 + cells[i + 1, j] * below[i + 1])
-        # Its admittance: row i at 1 V raises node i to ``voltage``, and node k above it to passed[k] of node k + 1.
+            own[i] = seen[k, i] if i < k else seen[i, k]
+        factor = resistance / (1.0 + resistance * own[k])
         for i in range(rows):
-            voltage = cells[i, j] * below[i] / (1.0 + up[i] * below[i])
-            seen[i, i] += cells[i, j] * (1.0 + above[i] * below[i]) / (1.0 + up[i] * below[i])
-            for k in range(i - 1, -1, -1):
-                voltage *= passed[k]
-                seen[i, k] -= voltage * cells[k, j]
-        reaching = 1.0
-        for i in range(rows - 1, -1, -1):
-            reaching *= passed[i]
-            seen[rows + j, i] = cells[i, j] * reaching
-        # A resistance in series with each row.
-        resistance = r_row if j > 0 else r_driver + r_row
-        for k in range(rows):
-            for i in range(rows):
-                own[i] = seen[k, i] if i < k else seen[i, k]
-            factor = resistance / (1.0 + resistance * own[k])
-            for i in range(rows):
-                cut_off = factor * own[i]
-                for port in range(i + 1):
-                    seen[i, port] -= cut_off * own[port]
-            for i in range(rows + j, rows + columns):
-                cut_off = factor * seen[i, k]
-                for port in range(rows):
-                    seen[i, port] -= cut_off * own[port]
+            cut_off = factor * own[i]
+            for port in range(i + 1):
+                seen[i, port] -= cut_off * own[port]
+        for i in range(rows + j, rows + columns):
+            cut_off = factor * seen[i, k]
+            for port in range(rows):
+                seen[i, port] -= cut_off * own[port]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archsim.trace import Operation, Trace, statistics, total
+from archsim.cli import main
+from archsim.trace import Operation, Trace, save_trace, statistics, total
+from archsim.trace.density import operations
 from archsim.trace.resimulation import im2col
-from tests.small_traces import LABELS, every_kind, tiny
+from tests.small_traces import LABELS, attention, every_kind, every_operation, tiny
 from tests.twins import trace as twin
 
 SHAPES = [
@@ -99,3 +101,33 @@ def test_layers_of_a_network():
     assert both.words == second.words + last.words
     assert both.weights == second.weights + last.weights
     assert both.silent_ratio == pytest.approx(1 - (second.active_words + last.active_words) / both.words)
+
+
+def test_all_operations_have_shapes():
+    """Products of matrices M, N and K too; densities are those of layers with weights, and of their total."""
+    trace = attention()
+    found = operations(trace)
+    assert [one.layer for one in found] == [operation.name for operation in trace.operations]
+    assert [one for one in found if one.weights] == statistics(trace)
+    assert total(found) == total(statistics(trace))
+    rows = {one.layer: one.row() for one in found}
+    shown = ("op", "m", "n", "k", "inputs", "output", "operand", "operand_bits", "silent_ratio")
+    assert [rows["scores"][name] for name in shown] == [
+        "matmul", 2 * 6, 6, 4, "4x3x2, 4x3x2", "6x3x2", "int", 64, None,
+    ]  # fmt: skip
+    assert [rows["shares"][name] for name in shown[:6]] == ["softmax", None, None, None, "6x3x2", "6x3x2"]
+    assert [rows["fc"][name] for name in shown[:6]] == ["linear", 2, 3, 30, "5x3x2", "3"]
+    assert {one.layer: one.operand for one in operations(every_operation())}["sum"] == "spike, int"
+
+
+def test_info_names_every_operation(tmp_path, capsys):
+    path = tmp_path / "attention.npz"
+    save_trace(attention(), path)
+    assert main(["trace", "info", str(path)]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert ["calibration_images", "3"] in rows and ["evaluation_images", "5"] in rows
+    first = next(place for place, row in enumerate(rows) if row[0] == "layer")
+    shapes = {row[0]: (row[1], *row[-2:]) for row in rows[first + 1 :]}
+    assert shapes["norm"] == ("layer_norm", "4x3x2", "4x3x2")
+    assert shapes["embed"] == ("add", "4x3x2, 4x3x2", "4x3x2")
+    assert len({len(row) for row in rows[first:]}) == 1

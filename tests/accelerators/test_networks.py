@@ -1,0 +1,33 @@
+"""What machines say that they run, against what they say of traces."""
+
+import pytest
+
+from archsim.accelerators.networks import INTEGERS, SPIKES, TRANSFORMERS, kinds
+from archsim.cli import main
+from archsim.simulate import load_accelerator
+from tests.analog.test_network import attention
+from tests.machines import MACHINES, ann, mlp
+
+TRACES = {SPIKES: mlp(0, timesteps=4), INTEGERS: ann(0), TRANSFORMERS: attention()}
+
+
+@pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
+def test_a_machine_runs_what_it_says(path):
+    machine = load_accelerator(path, ("timesteps=4",))
+    able = {
+        kind
+        for kind, trace in TRACES.items()
+        if not machine.problems(trace) and len(machine.layers(trace)) == len(trace.operations)
+    }
+    assert set(kinds(machine)) == able
+    assert able
+
+
+def test_the_list_says_who_runs_what(capsys):
+    assert main(["list"]) == 0
+    rows = {tuple(line.split("\t")[:2]): line.split("\t")[2] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert rows["accelerator", "imc"].endswith(" Runs spiking networks, CNNs of 8 bits, transformers of 8 bits.")
+    assert rows["accelerator", "systolic"].endswith(" Runs spiking networks.")
+    assert rows["accelerator", "gamma"].endswith(" Runs CNNs of 8 bits.")
+    assert rows["synthetic trace", "vgg16_ann"].endswith("; only for gamma, imc, sparten")
+    assert "only for" not in rows["synthetic trace", "vgg16"]
