@@ -70,6 +70,12 @@ class DynamicConfig(Block):
 
         G <- max(G - alpha G_off, G_off),      G <- min(G, beta G_on),      |v| rounded to the nearest, halves up.
 
+    Values are transformed, then mapped. In a differential pair G is what the cell with the magnitude would hold if it
+    held all of it. With an offset column it is nothing that is written: the cells hold v + 2^(b-1), b the bits that are
+    left, so that |v| is limited and shrinks about the middle of their range, where write noise is strongest. The same
+    limits on what they hold would cut off positive values, beta 0.5 all of them, and the shift would cancel against the
+    reference.
+
     alpha 0 and beta 1 leave values as they are; alpha 2 and beta 0.25 are ClipFormer's for strong noise, by notes.
     """
 

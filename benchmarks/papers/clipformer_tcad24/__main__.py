@@ -34,12 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--traces", nargs="+", metavar="NAME", default=list(experiment.TRACES),
                         choices=experiment.TRACES, help="these networks (default: %(default)s)")  # fmt: skip
     parser.add_argument("--images", type=count, default=1000, help="test images of a point of accuracy")
-    parser.add_argument("--draws", type=count, default=1, help="draws of the noise of a point of accuracy")
+    parser.add_argument("--draws", type=count, default=1, help="draws of the noise of what carries the conclusions")
     chosen = parser.parse_args(arguments)
     chosen.output.mkdir(parents=True, exist_ok=True)
     for name in chosen.only:
         points, measure = experiment.TABLES[name]
         fill(chosen.output / f"{name}.csv", points(chosen), measure)
+    found = experiment.summary(read(chosen.output / "draws.csv"))
+    if found:
+        write(chosen.output / "accuracy.csv", found)
     figures.draw(chosen.output)
 
 
@@ -56,13 +59,18 @@ def fill(path: Path, points: Iterable[dict[str, Any]], measure: Callable[..., di
             continue
         row = {**point, **measure(**point)}
         rows.append({name: str(value) for name, value in row.items()})
-        temporary = path.with_suffix(".part")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(path)
+        write(path, rows)
         print(f"{path.stem}: {number} of {len(points)}: {row}", file=sys.stderr, flush=True)
+
+
+def write(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Make ``rows`` the CSV ``path``, at once."""
+    temporary = path.with_suffix(".part")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -10,30 +10,46 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+LEAST_STRENGTHS = 4
+"""Settings with fewer are in the tables only."""
+
 
 def draw(folder: Path) -> None:
-    """Accuracy over the strength of the noise, one panel a network and one line a setting."""
+    """Accuracy over the strength of the noise: a row of panels a mapping, a column a network, a line a setting."""
     path = folder / "accuracy.csv"
     if not path.exists():
         return
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    traces = list(dict.fromkeys(row["trace"] for row in rows))
-    figure, panels = plt.subplots(1, len(traces), figsize=(4.5 * len(traces), 3.5), sharey=True, squeeze=False)
-    for panel, trace in zip(panels[0], traces, strict=True):
-        mine = [row for row in rows if row["trace"] == trace]
-        for alpha, beta in dict.fromkeys((row["alpha"], row["beta"]) for row in mine):
-            line = sorted(
-                (float(row["gamma"]) * float(row["sigma"]), float(row["accuracy"]), float(row["standard_error"]))
-                for row in mine
-                if (row["alpha"], row["beta"]) == (alpha, beta)
-            )
-            strength, share, error = zip(*line, strict=True)
-            panel.errorbar(strength, share, error, marker="o", markersize=3, label=f"alpha {alpha}, beta {beta}")
-        panel.set_title(trace)
+        found = list(csv.DictReader(file))
+    rows = [row for row in found if row["behind"] == "none"]
+    without = {row["trace"]: 100 * float(row["accuracy"]) for row in found if row["behind"] == "zero"}
+    traces, mappings = (sorted({row[name] for row in rows}) for name in ("trace", "signed"))
+    figure, panels = plt.subplots(
+        len(mappings), len(traces), figsize=(4.5 * len(traces), 3.2 * len(mappings)), sharex=True, sharey=True,
+        squeeze=False,
+    )  # fmt: skip
+    settings = sorted({(row["alpha"], row["beta"]) for row in rows}, key=lambda one: (one != ("0", "1"), one))
+    for line_of_panels, signed in zip(panels, mappings, strict=True):
+        for panel, trace in zip(line_of_panels, traces, strict=True):
+            for number, (alpha, beta) in enumerate(settings):
+                line = sorted(
+                    (float(row["gamma_sigma"]), 100 * float(row["accuracy"]), 100 * float(row["standard_error"]))
+                    for row in rows
+                    if (row["trace"], row["signed"], row["alpha"], row["beta"]) == (trace, signed, alpha, beta)
+                )
+                if len(line) >= LEAST_STRENGTHS:
+                    label = "no limits" if (alpha, beta) == ("0", "1") else f"alpha {alpha}, beta {beta}"
+                    panel.errorbar(
+                        *zip(*line, strict=True), marker="o", markersize=3, capsize=2, color=f"C{number}", label=label
+                    )
+            if trace in without:
+                panel.axhline(without[trace], color="black", linestyle=":", linewidth=1, label="no attention")
+            panel.set_title(f"{trace}, {signed}", fontsize=10)
+            panel.grid(alpha=0.3)
+    for panel in panels[-1]:
         panel.set_xlabel("gamma sigma")
-        panel.grid(alpha=0.3)
-    panels[0][0].set_ylabel("accuracy")
+    for panel in panels[:, 0]:
+        panel.set_ylabel("accuracy [%]")
     panels[0][0].legend(fontsize=8)
     figure.tight_layout()
     for suffix in ("png", "svg"):
