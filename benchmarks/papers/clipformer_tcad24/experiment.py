@@ -104,7 +104,7 @@ def evaluation(trace: Trace, images: int) -> ImageSet:
     """The first test images of ``trace``."""
     found = trace.evaluation
     assert found is not None, "these traces have image sets"
-    return ImageSet(found.images[:images], found.labels[:images])
+    return found.first(images)
 
 
 @cache
