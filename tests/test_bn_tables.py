@@ -99,7 +99,7 @@ def test_what_cannot_be_run(arguments, problem):
     assert problem in found.stderr
 
 
-@pytest.mark.parametrize("path", sorted((FOLDER / "results").glob("*.csv")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((FOLDER / "results").glob("*_images.csv")), ids=lambda path: path.stem)
 def test_the_page_has_the_numbers_of_its_results(path):
     """A line a condition: the draws, then mean and deviation of their accuracies for each adaptation."""
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -116,4 +116,17 @@ def test_the_page_has_the_numbers_of_its_results(path):
             if (found := cells.get(name))
         ]
         line = f"| {' | '.join([*names, str(draws), *shown])} |"
+        assert line in text, line
+
+
+def test_the_page_has_the_firing_rates_of_its_results():
+    """A line a layer: exact, and for each time at which noise is drawn without and with statistics."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    with (FOLDER / "results" / "vgg9_firing.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for layer in dict.fromkeys(row["layer"] for row in rows):
+        mine = [row for row in rows if row["layer"] == layer]
+        rates = {(row["condition"], row["adaptation"]): f"{100 * float(row['rate']):.1f}" for row in mine}
+        cells = [f"{rates[noise, 'none']} to {rates[noise, 'statistics']}" for noise in TABLES["noise"]]
+        line = f"| {layer} | {100 * float(mine[0]['exact_rate']):.1f} | {' | '.join(cells)} |"
         assert line in text, line
