@@ -419,9 +419,9 @@ def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]
             f" trace's, in {', '.join(differing)}; they do not follow from its inputs and weights"
         ]
     if not verify:
-        _note(f"{prefix}not verified: --no-verify")
+        _note(f"{prefix}not verified: --no-verify{told}")
     elif len(unknown) == layers:
-        _note(f"{prefix}not verified: the trace stores no outputs")
+        _note(f"{prefix}not verified: the trace stores no outputs{told}")
     else:
         rest = f"; the trace stores no outputs of {', '.join(unknown)}" if unknown else ""
         _note(f"{prefix}{layers - len(unknown)} of {layers} layers verified bit for bit{rest}{told}")

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from archsim.hardware.analog.bookkeeping import DEIT_S, DEIT_S_ENCODERS, Grid
 from tests.machines import ROOT
 
 FOLDER = ROOT / "benchmarks" / "papers" / "clipformer_tcad24"
@@ -194,3 +195,12 @@ def test_the_best_gain_of_a_product(experiment):
     operands = [experiment.exact("vit")[name][:, :1] for name in operation.inputs]
     assert noisy.sums(operation, operands, 0).any()
     assert not noisy.currents(operation, operands, 0).any()
+
+
+def test_the_page_has_the_counts_of_deit_s():
+    page, grid = (FOLDER / "README.md").read_text(encoding="utf-8"), Grid(64, 64, 2)
+    static = DEIT_S_ENCODERS * DEIT_S.static_arrays(grid, 8)
+    for bits in (8, 6):
+        cells = DEIT_S_ENCODERS * DEIT_S.cell_writes(grid, bits)
+        line = f"| {bits} | {static:,} | {DEIT_S.dynamic_arrays(grid, bits)} | {cells:,} |"
+        assert line in page, line

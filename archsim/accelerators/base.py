@@ -224,7 +224,7 @@ class Accelerator(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
         self.decided: Mapping[str, Any] = {}
-        """What the trace decided of this machine (:meth:`built_for`), for a run's summary."""
+        """For every run's summary: what decides its results, and what the trace decided of it (:meth:`built_for`)."""
 
     # What a machine must say.
 

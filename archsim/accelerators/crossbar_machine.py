@@ -76,7 +76,7 @@ class CrossbarMachine(Accelerator):
         if self.config.noc.rows != "fit":
             return self
         built = type(self)(self.config.built_for(stages_of(trace, self.layers(trace))))
-        built.decided = {"fitted_noc_rows": built.config.noc.rows}
+        built.decided = {**built.decided, "fitted_noc_rows": built.config.noc.rows}
         return built
 
     def refuses(self, trace: Trace) -> Sequence[str]:
@@ -192,6 +192,7 @@ class CrossbarMachine(Accelerator):
             n=layer.n,
             k=layer.k,
             timesteps=layer.timesteps,
+            variant=self.variant(layer),
             cycles=cycles,
             compute_cycles=int(busy.max()),
             stall_cycles=cycles - int(busy.max()),

@@ -1,5 +1,6 @@
 """imc: inputs bit by bit, matrices that are written at run time, digital units, what arrays do to a network."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -320,9 +321,26 @@ def test_a_lossy_transformer_tells_what_it_is_worth(tmp_path, capsys):
     )
     page = next(out.glob("*.html")).read_text()
     assert "noise frozen" in told and "noise frozen" in page
+    assert "as this machine may lose precision" in page
     report = run(IDEAL, tmp_path / "vit.npz", overrides=["evaluation_images=4"])
     assert report.summary()["verified"] and report.findings["accuracy"] == report.findings["exact_accuracy"]
     assert report.findings["noise"] == "frozen"
+
+
+def test_every_report_says_when_noise_is_drawn(tmp_path, capsys):
+    """Every table too, and without verification as well, as it is a word about the cells and not about outputs."""
+    save_trace(stored_in_bytes(transformer(images=1)), tmp_path / "vit.npz")
+    out = tmp_path / "out"
+    settings = ("--set", "analog.cells.noise=per_read", "--set", "noc.rows=fit")
+    assert main(["run", str(VIT), str(tmp_path / "vit.npz"), "-o", str(out), "--report", "--no-verify", *settings]) == 0
+    assert "noise per_read" in capsys.readouterr().err
+    assert "noise per_read" in next(out.glob("*.html")).read_text()
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["noise"], summary["noise_seed"], summary["verified"]) == ("per_read", 1, None)
+    assert summary["fitted_noc_rows"] >= 1
+    for table in out.glob("*.csv"):
+        with table.open(newline="") as file:
+            assert {row["noise"] for row in csv.DictReader(file)} == {"per_read"}, table.name
 
 
 def with_images(trace):
