@@ -399,18 +399,20 @@ class _Dynamic:
     def sums(self, operands: Sequence[NDArray[Any]], batch: int) -> NDArray[np.float64]:
         steps, images = max(len(operands[0]), len(operands[1])), operands[0].shape[1]
         found = np.empty((steps, images, *self._operation.output_shape))
-        for product, rows, image, at in self._cases(operands, batch):
+        for product, rows, image, at, number in self._cases(operands, batch):
             if self._calibrated is not None:
                 product.calibrate_like(self._calibrated)
-            sums = product.multiply(rows, batch * self._config.batch_images + image)
+            # What an image's reads share stays from timestep to timestep, what each has of its own does not.
+            sums = product.multiply(rows, batch * self._config.batch_images + image, number)
             sums = sums.reshape(-1, len(rows) // (at.stop - at.start), self._operation.n).transpose(0, 2, 1)
             found[at, image] = sums.reshape(-1, *self._operation.output_shape)
         return found
 
     def _cases(
         self, operands: Sequence[NDArray[Any]], batch: int
-    ) -> Iterator[tuple[Product, NDArray[Any], int, slice]]:
-        """Every matrix that is written with its inputs [reads, k], its image and its timesteps."""
+    ) -> Iterator[tuple[Product, NDArray[Any], int, slice, int]]:
+        """Every matrix that is written with its inputs [reads, k], its image, its timesteps and the number of the
+        write."""
         first, second = operands
         steps = max(len(first), len(second))
         for image in range(first.shape[1]):
@@ -421,7 +423,7 @@ class _Dynamic:
                 matrix = self._written.taken(second[t, image]).reshape(second.shape[2], -1).astype(np.int64)
                 matrix = matrix.T if self._operation.transpose else matrix
                 number = (batch * self._config.batch_images + image) * self._timesteps + t
-                yield self._product(matrix, number), rows.reshape(-1, rows.shape[-1]), image, at
+                yield self._product(matrix, number), rows.reshape(-1, rows.shape[-1]), image, at, number
 
     def _product(self, matrix: NDArray[np.int64], written: int) -> Product:
         config = self._config

@@ -109,6 +109,27 @@ def test_a_written_matrix_is_drawn_for_every_image():
     assert np.array_equal(found, one.currents(operation, twice, 0))
 
 
+@pytest.mark.parametrize(
+    ("noise", "adc", "alike"),
+    [("per_read", {}, False), ("per_batch", {}, True), ("per_batch", {"noise_lsb": 0.5}, False)],
+)
+@pytest.mark.parametrize("cubic", [0.0, 0.25])
+def test_reads_of_written_matrices_from_timestep_to_timestep(noise, adc, alike, cubic):
+    """The same matrix and inputs at every timestep: reads differ by what each has of its own, not by what they share.
+
+    Images always differ, and the same numbers always give the same.
+    """
+    device = {"kind": "rram", "read": {"relative": 0.2, "cubic_per_v2": cubic}}
+    one = network("every operation", config(device, noise=noise, adc=adc), on_arrays=("scores",))
+    operation = one.trace.operation("scores")
+    operands = [np.repeat(np.repeat(one.trace.operand(name)[:1, :1], 2, 1), 3, 0) for name in operation.inputs]
+    sums = one.sums(operation, operands, 1)
+    different = {values.tobytes() for values in sums.reshape(6, -1)}
+    assert len(different) == (2 if alike else 6)
+    assert np.array_equal(sums, one.sums(operation, operands, 1))
+    assert np.array_equal(sums[:, :1], one.sums(operation, [values[:, :1] for values in operands], 1))
+
+
 def test_what_an_image_writes():
     """Key: 4 channels by 6 positions; value: 6 by 4; a differential pair of 4 slices, 8 x 20 cells: 2 weights."""
     one = network("attention", config({"kind": "rram", "write": {"pulses": 5}}))

@@ -136,11 +136,12 @@ class Tile:
         found: NDArray[np.float64] = (self.deviation * self._share()) ** 2
         return found
 
-    def read(self, driven: NDArray[np.float64], batch: int) -> Siemens:
-        """Currents [reads, M] by the read voltage, in siemens, of reads number ``batch``.
+    def read(self, driven: NDArray[np.float64], batch: int, reads: int | None = None) -> Siemens:
+        """Currents [reads, M] by the read voltage, in siemens.
 
-        ``driven`` [reads, N] is the voltage of every row by the read voltage, 0 to 1. The same reads of the same
-        number find the same; other reads must have another number.
+        ``driven`` [reads, N] is the voltage of every row by the read voltage, 0 to 1. ``batch`` numbers what these
+        reads share, ``reads`` (``batch`` if it is not given) what each has of its own. The same reads of the same
+        numbers find the same; other reads must have other numbers.
         """
         read, wires = self.config.device.read, self.config.wires
         if self.linear:
@@ -151,7 +152,7 @@ class Tile:
             found = nonlinear_currents(cells, voltage, cubic=read.cubic_per_v2, **wires.ohms) / read.voltage_v
         variance = self.variance()
         if variance is not None:
-            draw = self._draw(Purpose.READ, batch)
+            draw = self._draw(Purpose.READ, batch if reads is None else reads)
             found = found + np.sqrt(driven**2 @ variance) * draw.standard_normal(found.shape)
         return found
 
