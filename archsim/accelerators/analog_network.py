@@ -360,9 +360,9 @@ class _Dynamic:
     def __init__(
         self, trace: Trace, operation: Operation, config: ProductConfig, weight_bits: int, folder: Path | None
     ) -> None:
+        self._trace = trace
         self._operation = operation
         self._config = config
-        self._timesteps = trace.timesteps
         self._inputs, self._written = (_Inputs(trace, name) for name in operation.inputs)
         magnitude = self._written.bits - self._written.signed
         if magnitude >= weight_bits:
@@ -382,7 +382,7 @@ class _Dynamic:
 
     @property
     def writes(self) -> Writes:
-        matrices = self._timesteps if self._written.timed else 1
+        matrices = matrices_per_image(self._trace, self._operation)
         cells = self._blank.programmed_cells()
         return Writes(matrices, matrices * self.arrays, matrices * cells, self._config.cells.device.write.pulses)
 
@@ -422,7 +422,7 @@ class _Dynamic:
                 rows = self._inputs.taken(values).reshape(len(values), values.shape[1], -1).transpose(0, 2, 1)
                 matrix = self._written.taken(second[t, image]).reshape(second.shape[2], -1).astype(np.int64)
                 matrix = matrix.T if self._operation.transpose else matrix
-                number = (batch * self._config.batch_images + image) * self._timesteps + t
+                number = (batch * self._config.batch_images + image) * self._trace.timesteps + t
                 yield self._product(matrix, number), rows.reshape(-1, rows.shape[-1]), image, at, number
 
     def _product(self, matrix: NDArray[np.int64], written: int) -> Product:
@@ -450,7 +450,6 @@ class _Inputs:
         tensor = trace.meta.tensors[name]
         self.bits = 1 if tensor.kind in ("spike", "spike_time") else trace.bits(name)
         self.signed = tensor.kind == "signed_spike" or getattr(tensor, "dtype", "uint8").startswith("int")
-        self.timed = getattr(tensor, "per_timestep", True)
 
     def taken(self, values: NDArray[Any]) -> NDArray[Any]:
         if values.dtype == np.bool_:
@@ -460,6 +459,12 @@ class _Inputs:
             np.int64 if self.bits > 8 else np.int8 if self.signed else np.uint8
         )
         return found
+
+
+def matrices_per_image(trace: Trace, operation: Operation) -> int:
+    """How often an image writes each cell of a product's arrays: they hold its matrices one after the other, one a
+    timestep where the matrix changes."""
+    return trace.timesteps if getattr(trace.meta.tensors[operation.inputs[1]], "per_timestep", True) else 1
 
 
 def _number(operation: Operation) -> int:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from archsim.accelerators.analog_network import AnalogNetwork
+from archsim.accelerators.analog_network import AnalogNetwork, matrices_per_image
 from archsim.errors import UsageError
 from archsim.hardware.analog.product import ProductConfig
 from archsim.trace import Trace
@@ -139,6 +139,16 @@ def test_what_an_image_writes():
     assert clipped.writes["scores"].cells == 4 * 6 * 6
     timed = network("every operation", config())
     assert timed.writes["scores"].matrices == 3
+
+
+@pytest.mark.parametrize(("name", "matrices"), [("attention", 1), ("every operation", 3)])
+def test_a_cell_is_written_once_a_matrix(name, matrices):
+    """A matrix that changes every timestep wears its cells as often; pulses are of one write."""
+    one = network(name, config({"kind": "rram", "write": {"pulses": 5, "endurance": 100}}))
+    for operation in one.trace.operations:
+        if operation.op == "matmul":
+            assert matrices_per_image(one.trace, operation) == one.writes[operation.name].matrices == matrices
+    assert one.config.cells.device.lifetime(matrices) == 100 // matrices
 
 
 def test_a_clipped_matrix_is_what_the_products_are_made_with():
