@@ -78,7 +78,8 @@ def test_variance_of_write_noise(gamma, share):
     """gamma^2 sigma^2 (G - G_off) (G_on - G): none at the ends."""
     rram = device(write_noise={"gamma": gamma, "sigma": 0.02})
     meant = np.full(CELLS, rram.g_off + share * (rram.g_on - rram.g_off))
-    found = cell.program(meant, rram, draw(3))
+    assert np.array_equal(cell.program(meant, rram, draw(3)), meant)
+    found = cell.disturb(meant, rram, draw(3))
     expected = (gamma * 0.02) ** 2 * (meant[0] - rram.g_off) * (rram.g_on - meant[0])
     assert found.mean() == pytest.approx(meant[0], rel=0.01)
     assert found.var() == pytest.approx(expected, rel=0.02, abs=1e-25)

@@ -160,6 +160,19 @@ def test_a_clipped_matrix_is_what_the_products_are_made_with():
     assert np.array_equal(one.currents(operation, [query, key], 0), expected)
 
 
+def test_write_noise_disturbs_only_what_is_written():
+    one = network("attention", config({"kind": "rram", "write_noise": {"gamma": 3.0, "sigma": 0.5}}))
+    made = inputs(one.trace) | {operation.output: one.trace.operand(operation.output) for operation in one.trace}
+    disturbed = set()
+    for name in one.on_arrays:
+        operation = one.trace.operation(name)
+        operands = [made[name] for name in operation.inputs]
+        exact = currents_of(operation, operands, 1)
+        if not np.array_equal(one.currents(operation, operands, 0), exact):
+            disturbed.add(name)
+    assert disturbed == {"scores", "mix"}
+
+
 def test_only_what_is_on_arrays_is_disturbed():
     one = network("spikes", config(NOISY), on_arrays=("fc",))
     made = one.run_batch(inputs(one.trace), 0)

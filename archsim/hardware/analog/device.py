@@ -8,7 +8,8 @@ and is read at another one. The effects, in their order, x = G / G_on, z a fresh
 
     stuck        with probability ``off`` the cell is programmed to G_off whatever was meant, with ``on`` to G_on
     programming  G (1 + sigma z), or G + G_on (c_0 + c_1 x + c_2 x^2 + ...) z
-    write noise  G + gamma sigma sqrt((G - G_off) (G_on - G)) z: none at either end
+    write noise  G + gamma sigma sqrt((G - G_off) (G_on - G)) z: none at either end; only of cells that are written as
+                 the network runs (ClipFormer: whenever K or V is written), not of weights that stay
     drift        G ((t + t_0) / t_0)^-nu, t seconds after t_0 seconds after programming; nu = |mean + spread z| of each
                  cell, mean and spread by the ln of x as programmed was meant, within bounds
     read noise   G (1 + sigma z), and 1/f noise G Q sqrt(ln((t + t_0 + t_r) / (2 t_r))) z of a read of t_r seconds,
@@ -35,8 +36,8 @@ computed of them is finite:
     writes       to 1 s a cell, all pulses together
 
 Sources: stuck cells, MNSIM 2.0; relative noises, notes on TReX and GLSVLSI 2023; write noise, notes on TxSim and
-ClipFormer; phase-change memory, aihwkit 1.2.0 (inference/noise/pcm.py). The order of effects is a choice; what it does to
-stuck cells, which vary, drift and are read like all others, is in ``DEVIATIONS.md``.
+ClipFormer; phase-change memory, aihwkit 1.2.0 (inference/noise/pcm.py). The order of effects is a choice; what it does
+to stuck cells, which vary, drift and are read like all others, is in ``DEVIATIONS.md``.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Programming(Block):
 
 
 class WriteNoise(Block):
-    """State-dependent noise of a write. Neither has a usual value, so none is assumed."""
+    """State-dependent noise of a write at run time. Neither has a usual value, so none is assumed."""
 
     gamma: float = Field(ge=0, le=100, description="strength")
     sigma: float = Field(
@@ -183,7 +184,7 @@ class DeviceConfig(Block):
     bits: int = Field(ge=1, le=MOST_BITS, description="bits of a cell's level")
     stuck: Stuck
     programming: Programming
-    write_noise: WriteNoise | None = Field(description="state-dependent write noise; null: none")
+    write_noise: WriteNoise | None = Field(description="state-dependent noise of writes at run time; null: none")
     drift: Drift | None = Field(description="null: none")
     read: Read
     write: Write
@@ -306,18 +307,24 @@ def stick(meant: Siemens, device: DeviceConfig, draw: np.random.Generator) -> Si
 
 
 def program(meant: Siemens, device: DeviceConfig, draw: np.random.Generator) -> Siemens:
-    """Programming variation, then write noise."""
-    programming, noise = device.programming, device.write_noise
+    """Programming variation."""
+    programming = device.programming
     found = meant
     if programming.relative:
         found = found * (1 + programming.relative * draw.standard_normal(meant.shape))
     if programming.by_state:
         deviation = programming.deviation(meant / device.g_on)
         found = found + device.g_on * deviation * draw.standard_normal(meant.shape)
-    found = np.maximum(found, 0)
-    if noise is not None:
-        room = np.maximum((found - device.g_off) * (device.g_on - found), 0)
-        found = found + noise.gamma * noise.sigma * np.sqrt(room) * draw.standard_normal(meant.shape)
+    return np.maximum(found, 0)
+
+
+def disturb(programmed: Siemens, device: DeviceConfig, draw: np.random.Generator) -> Siemens:
+    """Write noise of cells that are written as the network runs."""
+    noise = device.write_noise
+    if noise is None:
+        return programmed
+    room = np.maximum((programmed - device.g_off) * (device.g_on - programmed), 0)
+    found = programmed + noise.gamma * noise.sigma * np.sqrt(room) * draw.standard_normal(programmed.shape)
     return np.maximum(found, 0)
 
 

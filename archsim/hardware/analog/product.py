@@ -183,9 +183,9 @@ class Product:
 
     ``group`` int64 [k] says which inputs share an array's rows (``cut_rows``). Conversions of an array are ordered
     weight by weight, slice by slice, lowest first. Inputs are 0 to 2^input_bits - 1 or, ``signed_inputs``, in two's
-    complement. ``written`` numbers the writes of arrays whose weights change. ValueError for weights that do not fit
-    ``weight_bits``, more inputs in a group than rows, arrays with fewer columns than a weight needs, and signed inputs
-    with drivers of more than a bit.
+    complement. ``written`` numbers the writes of arrays whose weights change as the network runs; None: weights stay.
+    ValueError for weights that do not fit ``weight_bits``, more inputs in a group than rows, arrays with fewer columns
+    than a weight needs, and signed inputs with drivers of more than a bit.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Product:
         input_bits: int,
         layer: int,
         signed_inputs: bool = False,
-        written: int = 0,
+        written: int | None = None,
         folder: Path | None = None,
     ) -> None:
         self.config = config
@@ -279,8 +279,9 @@ class Product:
         )
 
     def _program(
-        self, weight: NDArray[np.int64], group: NDArray[np.int64], per_array: int, written: int, folder: Path | None
-    ) -> Iterator[_Group]:
+        self, weight: NDArray[np.int64], group: NDArray[np.int64], per_array: int, written: int | None,
+        folder: Path | None,
+    ) -> Iterator[_Group]:  # fmt: skip
         config, adc = self.config, self.config.adc
         number = 0
         for one in np.unique(group):

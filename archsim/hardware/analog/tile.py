@@ -80,7 +80,8 @@ class Tile:
 
     ``conductance`` [N, M] in siemens is what a read finds on average, ``deviation`` how far one is off. Effective
     matrices that last are kept in ``folder``, if one is given. ``written`` numbers the writes of an array whose content
-    changes: the same cells stick, all else is drawn anew. ValueError for levels that the device does not have.
+    changes as the network runs: the same cells stick, all else is drawn anew, and there is write noise; None for an
+    array that is programmed once. ValueError for levels that the device does not have.
     """
 
     def __init__(
@@ -90,18 +91,21 @@ class Tile:
         *,
         layer: int,
         tile: int,
-        written: int = 0,
+        written: int | None = None,
         folder: Path | None = None,
     ) -> None:
         self.config = config
         self._place = layer, tile
         device, time_s = config.device, config.time_s
         meant = cell.stick(cell.target(level, device), device, self._draw(Purpose.STUCK))
-        programmed = cell.program(meant, device, self._draw(Purpose.PROGRAM, written))
-        drifted = cell.drift(programmed, meant, device, time_s, self._draw(Purpose.DRIFT, written))
+        number, draw = written or 0, self._draw(Purpose.PROGRAM, written or 0)
+        programmed = cell.program(meant, device, draw)
+        if written is not None:
+            programmed = cell.disturb(programmed, device, draw)
+        drifted = cell.drift(programmed, meant, device, time_s, self._draw(Purpose.DRIFT, number))
         self.deviation = cell.read_deviation(drifted, programmed, device, time_s)
         if config.noise == "frozen":
-            drifted = cell.read(drifted, self.deviation, self._draw(Purpose.FROZEN_READ, written))
+            drifted = cell.read(drifted, self.deviation, self._draw(Purpose.FROZEN_READ, number))
             self.deviation = np.zeros_like(drifted)
         self.conductance = drifted
         self._noisy = bool(self.deviation.any())
