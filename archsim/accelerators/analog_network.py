@@ -360,9 +360,9 @@ class _Dynamic:
     def __init__(
         self, trace: Trace, operation: Operation, config: ProductConfig, weight_bits: int, folder: Path | None
     ) -> None:
+        self._trace = trace
         self._operation = operation
         self._config = config
-        self._timesteps = trace.timesteps
         self._inputs, self._written = (_Inputs(trace, name) for name in operation.inputs)
         magnitude = self._written.bits - self._written.signed
         if magnitude >= weight_bits:
@@ -382,7 +382,7 @@ class _Dynamic:
 
     @property
     def writes(self) -> Writes:
-        matrices = self._timesteps if self._written.timed else 1
+        matrices = matrices_per_image(self._trace, self._operation)
         cells = self._blank.programmed_cells()
         return Writes(matrices, matrices * self.arrays, matrices * cells, self._config.cells.device.write.pulses)
 
@@ -399,18 +399,20 @@ class _Dynamic:
     def sums(self, operands: Sequence[NDArray[Any]], batch: int) -> NDArray[np.float64]:
         steps, images = max(len(operands[0]), len(operands[1])), operands[0].shape[1]
         found = np.empty((steps, images, *self._operation.output_shape))
-        for product, rows, image, at in self._cases(operands, batch):
+        for product, rows, image, at, number in self._cases(operands, batch):
             if self._calibrated is not None:
                 product.calibrate_like(self._calibrated)
-            sums = product.multiply(rows, batch * self._config.batch_images + image)
+            # What an image's reads share stays from timestep to timestep, what each has of its own does not.
+            sums = product.multiply(rows, batch * self._config.batch_images + image, number)
             sums = sums.reshape(-1, len(rows) // (at.stop - at.start), self._operation.n).transpose(0, 2, 1)
             found[at, image] = sums.reshape(-1, *self._operation.output_shape)
         return found
 
     def _cases(
         self, operands: Sequence[NDArray[Any]], batch: int
-    ) -> Iterator[tuple[Product, NDArray[Any], int, slice]]:
-        """Every matrix that is written with its inputs [reads, k], its image and its timesteps."""
+    ) -> Iterator[tuple[Product, NDArray[Any], int, slice, int]]:
+        """Every matrix that is written with its inputs [reads, k], its image, its timesteps and the number of the
+        write."""
         first, second = operands
         steps = max(len(first), len(second))
         for image in range(first.shape[1]):
@@ -420,8 +422,8 @@ class _Dynamic:
                 rows = self._inputs.taken(values).reshape(len(values), values.shape[1], -1).transpose(0, 2, 1)
                 matrix = self._written.taken(second[t, image]).reshape(second.shape[2], -1).astype(np.int64)
                 matrix = matrix.T if self._operation.transpose else matrix
-                number = (batch * self._config.batch_images + image) * self._timesteps + t
-                yield self._product(matrix, number), rows.reshape(-1, rows.shape[-1]), image, at
+                number = (batch * self._config.batch_images + image) * self._trace.timesteps + t
+                yield self._product(matrix, number), rows.reshape(-1, rows.shape[-1]), image, at, number
 
     def _product(self, matrix: NDArray[np.int64], written: int) -> Product:
         config = self._config
@@ -448,7 +450,6 @@ class _Inputs:
         tensor = trace.meta.tensors[name]
         self.bits = 1 if tensor.kind in ("spike", "spike_time") else trace.bits(name)
         self.signed = tensor.kind == "signed_spike" or getattr(tensor, "dtype", "uint8").startswith("int")
-        self.timed = getattr(tensor, "per_timestep", True)
 
     def taken(self, values: NDArray[Any]) -> NDArray[Any]:
         if values.dtype == np.bool_:
@@ -458,6 +459,12 @@ class _Inputs:
             np.int64 if self.bits > 8 else np.int8 if self.signed else np.uint8
         )
         return found
+
+
+def matrices_per_image(trace: Trace, operation: Operation) -> int:
+    """How often an image writes each cell of a product's arrays: they hold its matrices one after the other, one a
+    timestep where the matrix changes."""
+    return trace.timesteps if getattr(trace.meta.tensors[operation.inputs[1]], "per_timestep", True) else 1
 
 
 def _number(operation: Operation) -> int:

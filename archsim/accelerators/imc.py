@@ -43,7 +43,7 @@ from pydantic import Field, model_validator
 
 from archsim.accelerators import crossbar_agents as agents
 from archsim.accelerators import crossbar_chip as chip
-from archsim.accelerators.analog_network import AnalogNetwork
+from archsim.accelerators.analog_network import AnalogNetwork, matrices_per_image
 from archsim.accelerators.base import WEIGHTED, Computed, FeatureMap, Layer, MachineConfig, layer_of
 from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
 from archsim.accelerators.pipeline import Stage, is_signed, stages_of, value_bits
@@ -209,10 +209,8 @@ class Imc(CrossbarMachine):
             "block": f"{device.kind}_array", "rows": analog.rows, "columns": analog.columns,
             "cell_read_pj": device.read.voltage_v**2 * middle * config.settle_s * 1e12,
         }  # fmt: skip
-        pulse = device.write
         writers: Parameters = {
-            "block": "write_driver", "columns": analog.columns,
-            "pulse_pj": pulse.voltage_v**2 * middle * pulse.pulse_ns * 1e3,
+            "block": "write_driver", "columns": analog.columns, "pulse_pj": device.pulse_pj(middle),
         }  # fmt: skip
         size: Parameters = {
             "capacity_bytes": memory.size_kib * 1024 // memory.banks, "width_bits": memory.width_bits, "ports": "1rw",
@@ -422,17 +420,21 @@ class Imc(CrossbarMachine):
     def findings(self, trace: Trace) -> Mapping[str, Any]:
         """How long written cells last, and what arrays do to the network's accuracy."""
         found: dict[str, Any] = {} if self.exact else {"exact": False}
-        cells = sum(
-            stage.channels * (stage.outputs * arrays.cells + mapping.blocks * arrays.references)
-            for stage in stages_of(trace, self.layers(trace))
-            if stage.kind == "matmul"
-            for arrays, mapping in [(self.config.arrays(stage), chip.map_layer(self.config, stage))]
-        )
-        if cells:
-            found["cell_writes_per_image"] = cells
-            endurance = self.config.analog.cells.device.write.endurance
-            found["images_to_wear_out"] = endurance  # every cell is written once an image; None: never
+        layers = self.layers(trace)
+        matrices = {op.name: matrices_per_image(trace, op) for op in layers if op.op == "matmul"}
+        if matrices:
+            found["cell_writes_per_image"] = sum(
+                matrices[stage.name] * self._written_cells(stage)
+                for stage in stages_of(trace, layers)
+                if stage.name in matrices
+            )
+            found["images_to_wear_out"] = self.config.analog.cells.device.lifetime(max(matrices.values()))
         return found | self._accuracies(trace)
+
+    def _written_cells(self, stage: Stage) -> int:
+        """Cells of arrays that hold a matrix which is written at run time."""
+        arrays, mapping = self.config.arrays(stage), chip.map_layer(self.config, stage)
+        return stage.channels * (stage.outputs * arrays.cells + mapping.blocks * arrays.references)
 
     @classmethod
     def finds_accuracy(cls, trace: Trace) -> bool:

@@ -343,6 +343,17 @@ def test_every_report_says_when_noise_is_drawn(tmp_path, capsys):
             assert {row["noise"] for row in csv.DictReader(file)} == {"per_read"}, table.name
 
 
+@pytest.mark.parametrize("often", [1, 3])
+def test_the_most_written_cell_decides_when_a_chip_is_worn_out(often, monkeypatch):
+    """Matrices that follow each other in the same arrays write all their cells again."""
+    monkeypatch.setattr("archsim.accelerators.imc.matrices_per_image", lambda trace, operation: often)
+    chip = machine("analog.cells.device.write.endurance=100", "analog.cells.device.write.pulses=7")
+    found = chip.findings(matmul(True))
+    assert found["images_to_wear_out"] == 100 // often
+    assert found["cell_writes_per_image"] == often * 2 * 4 * 15
+    assert machine("analog.cells.device.kind=sram").findings(matmul(True))["images_to_wear_out"] is None
+
+
 def with_images(trace):
     """The same trace with an evaluation set."""
     from archsim.trace import Trace

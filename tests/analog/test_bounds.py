@@ -84,7 +84,7 @@ def test_conductances_and_matrices_are_numbers(said):
     for array in found:
         assert np.isfinite(array).all()
     assert (one.conductance >= 0).all() and (one.matrix(0) >= 0).all()
-    energies = config.device.write_pj(one.conductance), config.device.g_on, config.device.g_level
+    energies = config.device.pulse_pj(config.device.g_on), config.device.g_on, config.device.g_level
     assert np.isfinite(energies).all() and config.device.g_level > 0
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from archsim.accelerators.analog_network import AnalogNetwork
+from archsim.accelerators.analog_network import AnalogNetwork, matrices_per_image
 from archsim.errors import UsageError
 from archsim.hardware.analog.product import ProductConfig
 from archsim.trace import Trace
@@ -109,6 +109,27 @@ def test_a_written_matrix_is_drawn_for_every_image():
     assert np.array_equal(found, one.currents(operation, twice, 0))
 
 
+@pytest.mark.parametrize(
+    ("noise", "adc", "alike"),
+    [("per_read", {}, False), ("per_batch", {}, True), ("per_batch", {"noise_lsb": 0.5}, False)],
+)
+@pytest.mark.parametrize("cubic", [0.0, 0.25])
+def test_reads_of_written_matrices_from_timestep_to_timestep(noise, adc, alike, cubic):
+    """The same matrix and inputs at every timestep: reads differ by what each has of its own, not by what they share.
+
+    Images always differ, and the same numbers always give the same.
+    """
+    device = {"kind": "rram", "read": {"relative": 0.2, "cubic_per_v2": cubic}}
+    one = network("every operation", config(device, noise=noise, adc=adc), on_arrays=("scores",))
+    operation = one.trace.operation("scores")
+    operands = [np.repeat(np.repeat(one.trace.operand(name)[:1, :1], 2, 1), 3, 0) for name in operation.inputs]
+    sums = one.sums(operation, operands, 1)
+    different = {values.tobytes() for values in sums.reshape(6, -1)}
+    assert len(different) == (2 if alike else 6)
+    assert np.array_equal(sums, one.sums(operation, operands, 1))
+    assert np.array_equal(sums[:, :1], one.sums(operation, [values[:, :1] for values in operands], 1))
+
+
 def test_what_an_image_writes():
     """Key: 4 channels by 6 positions; value: 6 by 4; a differential pair of 4 slices, 8 x 20 cells: 2 weights."""
     one = network("attention", config({"kind": "rram", "write": {"pulses": 5}}))
@@ -120,6 +141,16 @@ def test_what_an_image_writes():
     assert timed.writes["scores"].matrices == 3
 
 
+@pytest.mark.parametrize(("name", "matrices"), [("attention", 1), ("every operation", 3)])
+def test_a_cell_is_written_once_a_matrix(name, matrices):
+    """A matrix that changes every timestep wears its cells as often; pulses are of one write."""
+    one = network(name, config({"kind": "rram", "write": {"pulses": 5, "endurance": 100}}))
+    for operation in one.trace.operations:
+        if operation.op == "matmul":
+            assert matrices_per_image(one.trace, operation) == one.writes[operation.name].matrices == matrices
+    assert one.config.cells.device.lifetime(matrices) == 100 // matrices
+
+
 def test_a_clipped_matrix_is_what_the_products_are_made_with():
     one = network("attention", config(dynamic={"alpha": 2.0, "beta": 0.25}), on_arrays=("scores",))
     operation = one.trace.operation("scores")
@@ -127,6 +158,19 @@ def test_a_clipped_matrix_is_what_the_products_are_made_with():
     written = one.config.dynamic.transformed(np.abs(key), 128, one.config.cells.device) * np.sign(key)
     expected = currents_of(operation, [query, written], 1)
     assert np.array_equal(one.currents(operation, [query, key], 0), expected)
+
+
+def test_write_noise_disturbs_only_what_is_written():
+    one = network("attention", config({"kind": "rram", "write_noise": {"gamma": 3.0, "sigma": 0.5}}))
+    made = inputs(one.trace) | {operation.output: one.trace.operand(operation.output) for operation in one.trace}
+    disturbed = set()
+    for name in one.on_arrays:
+        operation = one.trace.operation(name)
+        operands = [made[name] for name in operation.inputs]
+        exact = currents_of(operation, operands, 1)
+        if not np.array_equal(one.currents(operation, operands, 0), exact):
+            disturbed.add(name)
+    assert disturbed == {"scores", "mix"}
 
 
 def test_only_what_is_on_arrays_is_disturbed():

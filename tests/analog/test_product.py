@@ -6,7 +6,7 @@ import pytest
 
 from archsim.hardware.analog import effective_conductance
 from archsim.hardware.analog.crossbar_array import cut_rows
-from archsim.hardware.analog.product import Product, ProductConfig
+from archsim.hardware.analog.product import Product, ProductConfig, _Numbers
 
 IDEAL = {"kind": "rram", "bits": 2}
 NO_WIRES = {"r_driver_ohm": 0.0, "r_row_ohm": 0.0, "r_col_ohm": 0.0, "r_sense_ohm": 0.0}
@@ -30,8 +30,8 @@ def layer(seed=0, n=7, input_bits=1, batch=9, lowest=-127):
     return draw.integers(lowest, 128, (n, 45)), draw.integers(0, 1 << input_bits, (batch, 45))
 
 
-def product(weight, config, input_bits=1, number=0):
-    return Product(weight, GROUP, config, weight_bits=8, input_bits=input_bits, layer=number)
+def product(weight, config, input_bits=1, number=0, written=None):
+    return Product(weight, GROUP, config, weight_bits=8, input_bits=input_bits, layer=number, written=written)
 
 
 @pytest.mark.parametrize("signed", ["differential", "offset_column"])
@@ -132,7 +132,10 @@ def test_each_effect_alone_is_seen(effect):
     one = config(**{**effect, "device": {**IDEAL, **effect.get("device", {})}}, age=3e7)
     weight, inputs = layer()
     assert not one.exact
-    assert not np.array_equal(product(weight, one).multiply(inputs, 0), inputs @ weight.T)
+    assert not np.array_equal(product(weight, one, written=0).multiply(inputs, 0), inputs @ weight.T)
+    # Weights that stay have no write noise.
+    stays = np.array_equal(product(weight, one).multiply(inputs, 0), inputs @ weight.T)
+    assert stays == ("write_noise" in effect.get("device", {}))
     assert config(age=3e7).exact
     assert np.array_equal(product(weight, config(age=3e7)).multiply(inputs, 0), inputs @ weight.T)
 
@@ -247,7 +250,7 @@ def test_a_global_gain_is_the_best_of_all():
     def squared(gain):
         total = 0.0
         for group in one._groups:
-            seen = one._seen(group, inputs, 0, unit)[:, 0]
+            seen = one._seen(group, inputs, _Numbers(0, 0), unit)[:, 0]
             read = np.stack([one._quantisers[j % one.slices].read(seen[:, j]) for j in range(len(unit))], 1)
             total += ((gain * read - inputs[:, group.rows] @ group.ideal) ** 2).sum()
         return total

@@ -105,6 +105,19 @@ def test_order_of_effects():
     assert found.std() / found.mean() == pytest.approx(0.1, rel=0.02)
 
 
+def test_write_noise_is_of_arrays_that_are_written_as_the_network_runs():
+    """Programming is drawn as before: the noise of a write comes on top of it."""
+    level = np.ones((6, 5), int)
+    noisy, quiet = (
+        config(programming={"relative": 0.1}, write_noise=noise) for noise in ({"gamma": 3.0, "sigma": 0.1}, None)
+    )
+    stays, written = (
+        [Tile(level, one, layer=0, tile=0, written=write).conductance for one in (noisy, quiet)] for write in (None, 0)
+    )
+    assert np.array_equal(*stays) and np.array_equal(stays[1], written[1])
+    assert not np.isclose(*written).any()
+
+
 def test_cells_that_are_not_linear():
     """Without wires: G (1 - c v^2) at the read voltage, and a tile with wires carries less."""
     read = {"cubic_per_v2": 0.25, "voltage_v": 0.5}

@@ -6,9 +6,10 @@ A cell of ``bits`` bits holds a level l, meant as the conductance
 
 and is read at another one. The effects, in their order, x = G / G_on, z a fresh draw from N(0, 1) for every cell:
 
-    stuck        with probability ``off`` the cell is at G_off for good, with ``on`` at G_on
+    stuck        with probability ``off`` the cell is programmed to G_off whatever was meant, with ``on`` to G_on
     programming  G (1 + sigma z), or G + G_on (c_0 + c_1 x + c_2 x^2 + ...) z
-    write noise  G + gamma sigma sqrt((G - G_off) (G_on - G)) z: none at either end
+    write noise  G + gamma sigma sqrt((G - G_off) (G_on - G)) z: none at either end; only of cells that are written as
+                 the network runs (ClipFormer: whenever K or V is written), not of weights that stay
     drift        G ((t + t_0) / t_0)^-nu, t seconds after t_0 seconds after programming; nu = |mean + spread z| of each
                  cell, mean and spread by the ln of x as programmed was meant, within bounds
     read noise   G (1 + sigma z), and 1/f noise G Q sqrt(ln((t + t_0 + t_r) / (2 t_r))) z of a read of t_r seconds,
@@ -35,7 +36,8 @@ computed of them is finite:
     writes       to 1 s a cell, all pulses together
 
 Sources: stuck cells, MNSIM 2.0; relative noises, notes on TReX and GLSVLSI 2023; write noise, notes on TxSim and
-ClipFormer; phase-change memory, aihwkit 1.2.0 (inference/noise/pcm.py). The order of effects is ours.
+ClipFormer; phase-change memory, aihwkit 1.2.0 (inference/noise/pcm.py). The order of effects is a choice; what it does
+to stuck cells, which vary, drift and are read like all others, is in ``DEVIATIONS.md``.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ class Programming(Block):
 
 
 class WriteNoise(Block):
-    """State-dependent noise of a write. Neither has a usual value, so none is assumed."""
+    """State-dependent noise of a write at run time. Neither has a usual value, so none is assumed."""
 
     gamma: float = Field(ge=0, le=100, description="strength")
     sigma: float = Field(
@@ -182,7 +184,7 @@ class DeviceConfig(Block):
     bits: int = Field(ge=1, le=MOST_BITS, description="bits of a cell's level")
     stuck: Stuck
     programming: Programming
-    write_noise: WriteNoise | None = Field(description="state-dependent write noise; null: none")
+    write_noise: WriteNoise | None = Field(description="state-dependent noise of writes at run time; null: none")
     drift: Drift | None = Field(description="null: none")
     read: Read
     write: Write
@@ -234,14 +236,14 @@ class DeviceConfig(Block):
         """Time to write ``rows`` rows, one after the other, all cells of a row at once [ns]."""
         return rows * self.write.pulse_ns * self.write.pulses
 
-    def write_pj(self, conductance: Siemens) -> float:
-        """Energy to write cells to ``conductance``: V^2 G t for every pulse [pJ]."""
-        write = self.write
-        return float(write.voltage_v**2 * conductance.sum() * write.pulse_ns * write.pulses * 1e3)
+    def pulse_pj(self, conductance: float) -> float:
+        """Energy of a pulse that writes a cell to ``conductance``: V^2 G t [pJ]."""
+        return self.write.voltage_v**2 * conductance * self.write.pulse_ns * 1e3
 
-    def lifetime(self, writes: int) -> float:
-        """How often a job can be done that writes a cell ``writes`` times."""
-        return float("inf") if self.write.endurance is None or not writes else self.write.endurance / writes
+    def lifetime(self, writes: int) -> int | None:
+        """How often a job can be done that writes a cell ``writes`` > 0 times, all pulses of a write counted as one;
+        None for ever."""
+        return None if self.write.endurance is None else self.write.endurance // writes
 
 
 DEVICES = ("rram", "pcm", "fefet", "sram")
@@ -296,7 +298,7 @@ def target(level: NDArray[Any], device: DeviceConfig) -> Siemens:
 
 
 def stick(meant: Siemens, device: DeviceConfig, draw: np.random.Generator) -> Siemens:
-    """Stuck cells at the end where they stick."""
+    """What cells are programmed to: those that are stuck, to the end where they stick."""
     if device.stuck.off == device.stuck.on == 0:
         return meant
     luck = draw.random(meant.shape)
@@ -305,18 +307,24 @@ def stick(meant: Siemens, device: DeviceConfig, draw: np.random.Generator) -> Si
 
 
 def program(meant: Siemens, device: DeviceConfig, draw: np.random.Generator) -> Siemens:
-    """Programming variation, then write noise."""
-    programming, noise = device.programming, device.write_noise
+    """Programming variation."""
+    programming = device.programming
     found = meant
     if programming.relative:
         found = found * (1 + programming.relative * draw.standard_normal(meant.shape))
     if programming.by_state:
         deviation = programming.deviation(meant / device.g_on)
         found = found + device.g_on * deviation * draw.standard_normal(meant.shape)
-    found = np.maximum(found, 0)
-    if noise is not None:
-        room = np.maximum((found - device.g_off) * (device.g_on - found), 0)
-        found = found + noise.gamma * noise.sigma * np.sqrt(room) * draw.standard_normal(meant.shape)
+    return np.maximum(found, 0)
+
+
+def disturb(programmed: Siemens, device: DeviceConfig, draw: np.random.Generator) -> Siemens:
+    """Write noise of cells that are written as the network runs."""
+    noise = device.write_noise
+    if noise is None:
+        return programmed
+    room = np.maximum((programmed - device.g_off) * (device.g_on - programmed), 0)
+    found = programmed + noise.gamma * noise.sigma * np.sqrt(room) * draw.standard_normal(programmed.shape)
     return np.maximum(found, 0)
 
 

@@ -148,6 +148,13 @@ class ProductConfig(Block):
         return max(self.columns - slices, 0) // slices
 
 
+class _Numbers(NamedTuple):
+    """What reads are drawn by: the number of what a batch shares, and of what each of its reads has of its own."""
+
+    batch: int
+    reads: int
+
+
 class _Part(NamedTuple):
     """What one array holds: columns ``plus`` and ``minus`` of conversions ``at`` of its group."""
 
@@ -176,9 +183,9 @@ class Product:
 
     ``group`` int64 [k] says which inputs share an array's rows (``cut_rows``). Conversions of an array are ordered
     weight by weight, slice by slice, lowest first. Inputs are 0 to 2^input_bits - 1 or, ``signed_inputs``, in two's
-    complement. ``written`` numbers the writes of arrays whose weights change. ValueError for weights that do not fit
-    ``weight_bits``, more inputs in a group than rows, arrays with fewer columns than a weight needs, and signed inputs
-    with drivers of more than a bit.
+    complement. ``written`` numbers the writes of arrays whose weights change as the network runs; None: weights stay.
+    ValueError for weights that do not fit ``weight_bits``, more inputs in a group than rows, arrays with fewer columns
+    than a weight needs, and signed inputs with drivers of more than a bit.
     """
 
     def __init__(
@@ -191,7 +198,7 @@ class Product:
         input_bits: int,
         layer: int,
         signed_inputs: bool = False,
-        written: int = 0,
+        written: int | None = None,
         folder: Path | None = None,
     ) -> None:
         self.config = config
@@ -235,12 +242,14 @@ class Product:
         """Set the converters' ranges and gains as those of ``other``, whose weights stood in the same arrays."""
         self._quantisers, self._gains = other._quantisers, other._gains
 
-    def multiply(self, inputs: NDArray[Any], batch: int) -> NDArray[np.float64]:
+    def multiply(self, inputs: NDArray[Any], batch: int, reads: int | None = None) -> NDArray[np.float64]:
         """Products [batch, n] of integer ``inputs`` [batch, k].
 
-        ``batch`` numbers the inputs: the same ones with the same number give the same products, whatever was read
-        before. ValueError for inputs outside, and where calibration is due.
+        ``batch`` numbers what these reads share (``per_batch``), ``reads`` what each has of its own (``per_read`` and
+        converters); it is ``batch`` unless a batch is read in several calls. The same inputs with the same numbers give
+        the same products, whatever was read before. ValueError for inputs outside, and where calibration is due.
         """
+        numbers = _Numbers(batch, batch if reads is None else reads)
         if not (self._quantisers and self._gains):
             raise ValueError("calibrated ranges and digital gains need a calibration first")
         taken = self._taken(inputs)
@@ -250,7 +259,7 @@ class Product:
         )
         for group, gain in zip(self._groups, self._gains, strict=True):
             worth = step * gain * np.tile(self.factor, self.n).astype(np.float64)
-            self._read(group, taken, batch, Columns(first, last, group.offset, worth), step, found)
+            self._read(group, taken, numbers, Columns(first, last, group.offset, worth), step, found)
         return found
 
     @property
@@ -270,8 +279,9 @@ class Product:
         )
 
     def _program(
-        self, weight: NDArray[np.int64], group: NDArray[np.int64], per_array: int, written: int, folder: Path | None
-    ) -> Iterator[_Group]:
+        self, weight: NDArray[np.int64], group: NDArray[np.int64], per_array: int, written: int | None,
+        folder: Path | None,
+    ) -> Iterator[_Group]:  # fmt: skip
         config, adc = self.config, self.config.adc
         number = 0
         for one in np.unique(group):
@@ -347,9 +357,9 @@ class Product:
             )  # fmt: skip
         return Disturbance(variance / step**2 if variances else variance, shared, reference, converter)
 
-    def _draws(self, group: _Group, noise: Disturbance, batch: int) -> Callable[[int], NDArray[np.float32]]:
+    def _draws(self, group: _Group, noise: Disturbance, numbers: _Numbers) -> Callable[[int], NDArray[np.float32]]:
         """A function that returns the next so many reads' draws [reads, conversions + references]."""
-        drawers = [generator(self.config.cells.seed, self.layer, part.number, Purpose.CONVERSION, batch)
+        drawers = [generator(self.config.cells.seed, self.layer, part.number, Purpose.CONVERSION, numbers.reads)
                    for part in group.parts]  # fmt: skip
         conversions, references = len(group.offset), noise.shared.shape[1]
         each = references // len(drawers)
@@ -365,20 +375,20 @@ class Product:
 
         return draw
 
-    def _matrix(self, group: _Group, batch: int) -> NDArray[np.float64]:
+    def _matrix(self, group: _Group, numbers: _Numbers) -> NDArray[np.float64]:
         """What a driver step adds to a conversion [rows, conversions], in levels."""
-        by_part = [(part.tile.matrix(batch), part) for part in group.parts]
+        by_part = [(part.tile.matrix(numbers.batch), part) for part in group.parts]
         found = np.concatenate([matrix[:, part.plus] - matrix[:, part.minus] for matrix, part in by_part], 1)
         return found[: len(group.rows)] / self.config.cells.device.g_level
 
-    def _blocks(self, group: _Group, noise: Disturbance, inputs: NDArray[Any], batch: int) -> Iterator[_Block]:
+    def _blocks(self, group: _Group, noise: Disturbance, inputs: NDArray[Any], numbers: _Numbers) -> Iterator[_Block]:
         """Inputs with the draws of their reads, as many at once as memory allows; all where there are no draws."""
         width = len(group.offset) + noise.shared.shape[1]
         noisy = noise.variance.size or noise.converter
         if not noisy:
             yield slice(0, len(inputs)), np.empty((0, width), np.float32)
             return
-        draw = self._draws(group, noise, batch)
+        draw = self._draws(group, noise, numbers)
         step = max(1, _BLOCK_VALUES // (self.cycles * width))
         for first in range(0, len(inputs), step):
             at = slice(first, min(first + step, len(inputs)))
@@ -387,31 +397,33 @@ class Product:
                 reads = driven_reads(inputs[at], group.rows, self.config.driver_bits, self.cycles)
             yield at, draw(reads)
 
-    def _read(self, group: _Group, inputs: NDArray[Any], batch: int, columns: Columns, step: NDArray[np.float64],
+    def _read(self, group: _Group, inputs: NDArray[Any], numbers: _Numbers, columns: Columns, step: NDArray[np.float64],
               found: NDArray[np.float64]) -> None:  # fmt: skip
         """Add what is read of ``inputs`` to ``found``."""
         if not group.parts[0].tile.linear:
-            seen = self._seen(group, inputs, batch, step)
+            seen = self._seen(group, inputs, numbers, step)
             convert_recorded(seen, columns, self._cycle_worth, self.slices, found)
             return
         noise = self._noise(group, step)
-        matrix = self._matrix(group, batch) / step
-        for at, normal in self._blocks(group, noise, inputs, batch):
+        matrix = self._matrix(group, numbers) / step
+        for at, normal in self._blocks(group, noise, inputs, numbers):
             read(
                 inputs[at], group.rows, self.config.driver_bits, self._cycle_worth, matrix, noise, normal, columns,
                 self.slices, _scratch(noise, len(step)), found[at],
             )  # fmt: skip
 
-    def _seen(self, group: _Group, inputs: NDArray[Any], batch: int, step: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _seen(
+        self, group: _Group, inputs: NDArray[Any], numbers: _Numbers, step: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """What goes into the converters, in codes [inputs, cycles, conversions], but for their offsets."""
         seen = np.empty((len(inputs), self.cycles, len(step)))
         noise = self._noise(group, step)
         linear = group.parts[0].tile.linear
         if linear:
-            matrix = self._matrix(group, batch) / step
+            matrix = self._matrix(group, numbers) / step
         else:
-            whole = self._currents(group, inputs, batch) / step
-        for at, normal in self._blocks(group, noise, inputs, batch):
+            whole = self._currents(group, inputs, numbers) / step
+        for at, normal in self._blocks(group, noise, inputs, numbers):
             if linear:
                 record(
                     inputs[at], group.rows, self.config.driver_bits, self.cycles, matrix, noise, normal,
@@ -425,12 +437,12 @@ class Product:
                 )
         return seen
 
-    def _currents(self, group: _Group, inputs: NDArray[Any], batch: int) -> NDArray[np.float64]:
+    def _currents(self, group: _Group, inputs: NDArray[Any], numbers: _Numbers) -> NDArray[np.float64]:
         """Differences of columns of cells that are not linear [inputs, cycles, conversions], in levels."""
         steps = self._driven(group, inputs)
         driven = np.zeros((steps.size // len(group.rows), self.config.rows))
         driven[:, : len(group.rows)] = steps.reshape(-1, len(group.rows)) / self._driver_top
-        by_part = [(part.tile.read(driven, batch), part) for part in group.parts]
+        by_part = [(part.tile.read(driven, numbers.batch, numbers.reads), part) for part in group.parts]
         found = np.concatenate([read[:, part.plus] - read[:, part.minus] for read, part in by_part], 1)
         found *= self._driver_top / self.config.cells.device.g_level
         return found.reshape(len(inputs), self.cycles, -1)
@@ -452,11 +464,11 @@ def calibrate_together(products: Sequence[Product], inputs: Sequence[NDArray[Any
     """
     config, first = products[0].config, products[0]
     taken = [product._taken(one) for product, one in zip(products, inputs, strict=True)]
-    places = range(len(first._groups))
+    places, numbers = range(len(first._groups)), _Numbers(CALIBRATION, CALIBRATION)
     unit = np.ones(first.n * first.slices)
     seen = [
         np.concatenate([
-            product._seen(product._groups[g], one, CALIBRATION, unit).reshape(-1, len(unit))
+            product._seen(product._groups[g], one, numbers, unit).reshape(-1, len(unit))
             for product, one in zip(products, taken, strict=True)
         ])
         for g in places

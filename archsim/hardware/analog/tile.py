@@ -80,7 +80,8 @@ class Tile:
 
     ``conductance`` [N, M] in siemens is what a read finds on average, ``deviation`` how far one is off. Effective
     matrices that last are kept in ``folder``, if one is given. ``written`` numbers the writes of an array whose content
-    changes: the same cells stick, all else is drawn anew. ValueError for levels that the device does not have.
+    changes as the network runs: the same cells stick, all else is drawn anew, and there is write noise; None for an
+    array that is programmed once. ValueError for levels that the device does not have.
     """
 
     def __init__(
@@ -90,18 +91,21 @@ class Tile:
         *,
         layer: int,
         tile: int,
-        written: int = 0,
+        written: int | None = None,
         folder: Path | None = None,
     ) -> None:
         self.config = config
         self._place = layer, tile
         device, time_s = config.device, config.time_s
         meant = cell.stick(cell.target(level, device), device, self._draw(Purpose.STUCK))
-        programmed = cell.program(meant, device, self._draw(Purpose.PROGRAM, written))
-        drifted = cell.drift(programmed, meant, device, time_s, self._draw(Purpose.DRIFT, written))
+        number, draw = written or 0, self._draw(Purpose.PROGRAM, written or 0)
+        programmed = cell.program(meant, device, draw)
+        if written is not None:
+            programmed = cell.disturb(programmed, device, draw)
+        drifted = cell.drift(programmed, meant, device, time_s, self._draw(Purpose.DRIFT, number))
         self.deviation = cell.read_deviation(drifted, programmed, device, time_s)
         if config.noise == "frozen":
-            drifted = cell.read(drifted, self.deviation, self._draw(Purpose.FROZEN_READ, written))
+            drifted = cell.read(drifted, self.deviation, self._draw(Purpose.FROZEN_READ, number))
             self.deviation = np.zeros_like(drifted)
         self.conductance = drifted
         self._noisy = bool(self.deviation.any())
@@ -136,11 +140,12 @@ class Tile:
         found: NDArray[np.float64] = (self.deviation * self._share()) ** 2
         return found
 
-    def read(self, driven: NDArray[np.float64], batch: int) -> Siemens:
-        """Currents [reads, M] by the read voltage, in siemens, of reads number ``batch``.
+    def read(self, driven: NDArray[np.float64], batch: int, reads: int | None = None) -> Siemens:
+        """Currents [reads, M] by the read voltage, in siemens.
 
-        ``driven`` [reads, N] is the voltage of every row by the read voltage, 0 to 1. The same reads of the same
-        number find the same; other reads must have another number.
+        ``driven`` [reads, N] is the voltage of every row by the read voltage, 0 to 1. ``batch`` numbers what these
+        reads share, ``reads`` (``batch`` if it is not given) what each has of its own. The same reads of the same
+        numbers find the same; other reads must have other numbers.
         """
         read, wires = self.config.device.read, self.config.wires
         if self.linear:
@@ -151,7 +156,7 @@ class Tile:
             found = nonlinear_currents(cells, voltage, cubic=read.cubic_per_v2, **wires.ohms) / read.voltage_v
         variance = self.variance()
         if variance is not None:
-            draw = self._draw(Purpose.READ, batch)
+            draw = self._draw(Purpose.READ, batch if reads is None else reads)
             found = found + np.sqrt(driven**2 @ variance) * draw.standard_normal(found.shape)
         return found
 
