@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from archsim import processes
 from archsim.engine.recording import WHOLE, Window
-from archsim.errors import UsageError, nearest
+from archsim.errors import TraceError, UsageError, nearest
 from archsim.report.report import Report
 from archsim.report.timeline import check_size
 
@@ -58,6 +58,18 @@ def built_for(accelerator: Machine, hardware: str | Path, trace: str | Path, loa
     if problems:
         raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
     return accelerator
+
+
+def finds_accuracy(hardware: str | Path, trace: str | Path) -> bool:
+    """Whether runs of ``trace`` on machines of the file ``hardware`` can find an accuracy; also where the trace cannot
+    be read, which every run says itself."""
+    from archsim.trace import load_trace
+
+    accelerator = load_accelerator(hardware)
+    try:
+        return accelerator.finds_accuracy(load_trace(trace))
+    except TraceError:
+        return True
 
 
 def load_prices(accelerator: Accelerator) -> CostTable:

@@ -28,7 +28,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import archsim
 from archsim import examples, processes
-from archsim.errors import ArchsimError, TraceError, UsageError, nearest
+from archsim.errors import ArchsimError, UsageError, nearest
 from archsim.report import files
 from archsim.simulate import yaml_text
 
@@ -284,24 +284,18 @@ def _check_measures(sweep: Sweep, measures: Sequence[str]) -> None:
     there = f"allowed: {', '.join(name for name in able if name not in VERIFIED)}"
     if not sweep.verify:
         raise UsageError(f"--pareto {told[0]}: is found by verifying only, got --no-verify; {there}")
-    if "accuracy" in told:
-        without = [path for path in dict.fromkeys(sweep.traces) if not _finds_accuracy(sweep.hardware, path)]
+    accuracies = [name for name in told if name.endswith("accuracy")]
+    if accuracies:
+        from archsim.simulate import finds_accuracy
+
+        without = [path for path in dict.fromkeys(sweep.traces) if not finds_accuracy(sweep.hardware, path)]
         if without:
             raise UsageError(
-                [f"--pareto accuracy: {sweep.hardware} finds none of {path}; {NEEDED}; {there}" for path in without]
+                [
+                    f"--pareto {accuracies[0]}: {sweep.hardware} finds none of {path}; {NEEDED}; {there}"
+                    for path in without
+                ]
             )
-
-
-def _finds_accuracy(hardware: Path, path: Path) -> bool:
-    """Whether any point can have an accuracy; a trace that cannot be read says so in every row."""
-    from archsim.simulate import load_accelerator
-    from archsim.trace import load_trace
-
-    machine = load_accelerator(hardware)
-    try:
-        return machine.finds_accuracy(load_trace(path))
-    except TraceError:
-        return True
 
 
 def not_on_the_front(rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> list[str]:

@@ -33,8 +33,10 @@ nonlinear_currents(np.ones((400, 400)), np.ones((1, 400)) / 2, **wires)
 def test_a_large_array_is_left(what):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-c", what], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    )
+        [sys.executable, "-c", what], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+        # Whoever started the tests may have had it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"compiled\n"

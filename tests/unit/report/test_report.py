@@ -133,7 +133,7 @@ def test_files_read_back_equal(tmp_path):
     original.write(tmp_path / "results" / "toy__tiny")
     folder = tmp_path / "results" / "toy__tiny"
     assert sorted(file.name for file in folder.iterdir()) == sorted(
-        set(files.RESULT_FILES) - {"timeline.json", "timesteps.csv", "report.html"}
+        set(files.RESULT_FILES) - {"timeline.json", "timesteps.csv", "report.html", "adaptation.csv", "corrections.csv"}
     )
     assert json.loads((folder / "summary.json").read_text()) == original.summary()
     for name, columns in COLUMNS.items():
