@@ -9,15 +9,19 @@ kohm: milliseconds of both, best of ``--repeat`` on one core, their ratio, and t
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from archsim.hardware.analog import effective_conductance
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.analog.circuits import nodal
 
 WIRES = {"r_driver": 1000.0, "r_row": 5.0, "r_col": 10.0, "r_sense": 1000.0}
 
@@ -32,7 +36,7 @@ def main() -> None:
         cells = np.random.default_rng(size).uniform(1 / 200e3, 1 / 20e3, (size, size))
         effective_conductance(cells, **WIRES)  # compiled before it is timed
         ours, found = best(lambda cells=cells: effective_conductance(cells, **WIRES), arguments.repeat)
-        theirs, wanted = best(lambda cells=cells: factorised(cells, **WIRES), max(1, arguments.repeat // 5))
+        theirs, wanted = best(lambda cells=cells: nodal(cells, **WIRES), max(1, arguments.repeat // 5))
         difference = float(np.max(np.abs(found - wanted) / wanted))
         print(f"{size}, {ours:.2f}, {theirs:.2f}, {theirs / ours:.1f}, {difference:.1e}", flush=True)
 
@@ -45,27 +49,6 @@ def best(work: Callable[[], NDArray[np.float64]], repeat: int) -> tuple[float, N
         found = work()
         shortest = min(shortest, perf_counter() - began)
     return 1e3 * shortest, found
-
-
-def factorised(
-    cells: NDArray[np.float64], *, r_driver: float, r_row: float, r_col: float, r_sense: float
-) -> NDArray[np.float64]:
-    """The effective matrix from the current balance of all 2 N N nodes, rows first."""
-    size = len(cells)
-    along = sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(size, size)).tolil()
-    along[0, 0] = along[-1, -1] = 1.0
-    driven, sensed = np.zeros((2, size))
-    driven[0], sensed[-1] = 1 / (r_driver + r_row), 1 / (r_col + r_sense)
-    each = sparse.eye_array(size)
-    row_wires = sparse.kron(each, along / r_row + sparse.diags_array(driven))
-    column_wires = sparse.kron(along / r_col + sparse.diags_array(sensed), each)
-    held = sparse.diags_array(cells.ravel())
-    nodes = sparse.block_array([[row_wires + held, -held], [-held, column_wires + held]], format="csc")
-    injected = np.zeros((2 * size * size, size))
-    injected[np.arange(size) * size, np.arange(size)] = driven[0]
-    voltage = splu(nodes).solve(injected)
-    found: NDArray[np.float64] = voltage[-size:].T * sensed[-1]
-    return found
 
 
 if __name__ == "__main__":

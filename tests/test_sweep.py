@@ -200,6 +200,7 @@ def test_more_accuracy_is_better_and_a_point_without_it_is_no_part_of_the_front(
     ("hardware", "options", "message"),
     [
         ("loas", ("accuracy",), "--pareto accuracy: loas finds none of {trace}; it takes analog arrays, and a trace "),
+        ("loas", ("exact_accuracy",), "--pareto exact_accuracy: loas finds none of {trace}; it takes analog arrays"),
         ("imc_ideal", ("latency_s,accuracy",), "--pareto accuracy: imc_ideal finds none of {trace}; it takes analog "),
         ("imc_ideal", ("accuracy", "--no-verify"), "--pareto accuracy: is found by verifying only, got --no-verify"),
         ("loas", ("mismatches", "--no-verify"), "--pareto mismatches: is found by verifying only, got --no-verify"),

@@ -109,7 +109,7 @@ from archsim.accelerators.pipeline import DRAM, Kind, Stage
 from archsim.compress import packed_time
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig
-from archsim.hardware.interconnect.noc import MAX_ROWS, Link, MeshConfig, multicast
+from archsim.hardware.interconnect.noc import MAX_SIDE, Link, MeshConfig, multicast
 from archsim.hardware.loading import Block
 from archsim.hardware.operation import OWN_PATH, SHARED
 
@@ -216,7 +216,7 @@ class ChipConfig(MachineConfig):
         """Rows of the mesh: as the file says, or with ``fit`` as few as hold ``tiles`` tiles beside the modules."""
         if self.noc.rows != "fit":
             return self.noc.rows
-        return min(-(-(tiles + self.neuron.modules) // self.noc.columns), MAX_ROWS)
+        return min(-(-(tiles + self.neuron.modules) // self.noc.columns), MAX_SIDE)
 
     def built_for(self, stages: Sequence[Stage]) -> Self:
         """The chip for these layers, its rows a number. If even the largest mesh is too small, :func:`misfits` says so.

@@ -161,7 +161,7 @@ class Write(Block):
     """What it takes to write a cell."""
 
     voltage_v: float = Field(ge=1e-3, le=100, description="voltage of a pulse [V]")
-    pulse_ns: int = Field(ge=1, le=10**9, description="duration of a pulse [ns]")
+    pulse_ns: int = Field(ge=1, le=MOST_WRITE_NS, description="duration of a pulse [ns]")
     pulses: int = Field(ge=1, le=10**6, description="pulses to program a cell, write-verify included")
     endurance: int | None = Field(ge=1, le=10**18, description="writes that a cell survives; null: no limit")
 

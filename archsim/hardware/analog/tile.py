@@ -98,7 +98,8 @@ class Tile:
         self._place = layer, tile
         device, time_s = config.device, config.time_s
         meant = cell.stick(cell.target(level, device), device, self._draw(Purpose.STUCK))
-        number, draw = written or 0, self._draw(Purpose.PROGRAM, written or 0)
+        number = written or 0
+        draw = self._draw(Purpose.PROGRAM, number)
         programmed = cell.program(meant, device, draw)
         if written is not None:
             programmed = cell.disturb(programmed, device, draw)

@@ -36,16 +36,16 @@ from archsim.hardware.operation import COMPUTE, PAUSE, POP, POP_COUNT, PUSH, PUS
 from archsim.jit import inlined
 
 ARRIVE, CROSS, LEAVE = range(3)
-MAX_ROWS = 64
+MAX_SIDE = 64
 
 
 class MeshConfig(Block):
     """The network between tiles and neuron modules."""
 
-    rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] | Literal["fit"] = Field(
+    rows: Annotated[int, Field(ge=1, le=MAX_SIDE)] | Literal["fit"] = Field(
         description="rows of the mesh; fit: as few as hold the neuron modules and all tiles of the network"
     )
-    columns: int = Field(ge=1, le=64, description="columns of the mesh")
+    columns: int = Field(ge=1, le=MAX_SIDE, description="columns of the mesh")
     flit_bits: int = Field(ge=1, le=4096, description="bits that a link carries in a cycle")
     router_cycles: int = Field(ge=1, le=64, description="cycles of a header in a router, arbitration included")
 
