@@ -622,15 +622,12 @@ def _import_nir(
     approximate_leak: bool,
 ) -> None:
     from archsim.export import from_nir
-    from archsim.export.nir_graph import read_inputs
 
     if inputs is None:
         raise UsageError("trace import: a NIR graph needs --inputs, an array [T, I, ...] or [I, ...]")
 
     def make() -> Trace:
-        exported = from_nir(
-            file, read_inputs(inputs), timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak
-        )
+        exported = from_nir(file, inputs, timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak)
         typer.echo(exported, err=True)
         return exported.trace
 

@@ -205,12 +205,18 @@ def _not_spreadable(network: Network, pool: Node, reader: Node) -> str:
 
 
 def run(network: Network) -> None:
-    """Compute the network on its inputs in float64 and keep every output, [T, I, ...], in ``recorded``."""
+    """Compute the network on its inputs in float64 and keep every output, [T, I, ...], in ``recorded``.
+
+    Raises ``UsageError`` where sums are beyond all numbers.
+    """
     inputs = network.inputs
     timed = inputs if inputs.ndim in (3, 5) else np.broadcast_to(inputs, (network.timesteps, *inputs.shape))
     for node in network.nodes.values():
         given = [network.recorded[source] for source in node.inputs]
-        network.recorded[node.name] = timed if node.op == "input" else _output(node, given)
+        with np.errstate(over="ignore", invalid="ignore"):
+            network.recorded[node.name] = timed if node.op == "input" else _output(node, given)
+        if not np.isfinite(network.recorded[node.name]).all():
+            raise UsageError(f"{node.name}: sums that are not finite")
 
 
 def _output(node: Node, given: list[Real]) -> Real:
@@ -243,5 +249,7 @@ def _output(node: Node, given: list[Real]) -> Real:
     if node.op == "sum_pool":
         summed: Real = windows.sum((-2, -1)) * node.weight
         return summed
-    sums: Real = np.einsum("tichwyx,ncyx->tinhw", windows, node.weight, optimize=True)
+    # Each timestep by itself, as the product needs all windows side by side.
+    products = [np.einsum("ichwyx,ncyx->inhw", now, node.weight, optimize=True) for now in windows]
+    sums: Real = np.stack(products)
     return sums if node.bias is None else sums + per_channel(node.bias, node.shape)

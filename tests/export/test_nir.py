@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from archsim.cli import app
 from archsim.errors import TraceError, UsageError
 from archsim.export import from_nir
-from archsim.export.nir_graph import read_graph, read_inputs
+from archsim.export.nir_file import read_graph, read_inputs
 from archsim.trace import check_trace, load_trace
 from tests.export.frameworks import need, verified
 
