@@ -5,6 +5,7 @@ Shapes leave out time and images: [C, H, W] or [F]. Words as in ``archsim.trace.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import UsageError, nearest
+from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.schema import MAX_TIMESTEPS
 
 Shape = tuple[int, ...]
@@ -195,9 +197,16 @@ def _not_spreadable(network: Network, pool: Node, reader: Node) -> str:
         return f"before {reader.name} ({reader.op})"
     if any(pool.padding):
         return f"with padding {list(pool.padding)}"
+    weight = reader.weight
+    assert weight is not None
+    channels, *sides = network.nodes[pool.inputs[0]].shape
+    windows = pool.shape[1:] if reader.op == "linear" else weight.shape[2:]
+    spread = [(count - 1) * step + width for count, step, width in zip(windows, pool.stride, pool.kernel, strict=True)]
+    values = len(weight) * channels * math.prod(sides if reader.op == "linear" else spread)
+    if values > MAX_ELEMENTS:
+        return f"that takes {values:,} weights in {reader.name}; allowed: at most {MAX_ELEMENTS:,}"
     if reader.op == "linear" or not any(reader.padding):
         return ""
-    sides = network.nodes[pool.inputs[0]].shape[1:]
     uneven = any(
         stride != kernel or side % kernel for side, kernel, stride in zip(sides, pool.kernel, pool.stride, strict=True)
     )
@@ -205,18 +214,12 @@ def _not_spreadable(network: Network, pool: Node, reader: Node) -> str:
 
 
 def run(network: Network) -> None:
-    """Compute the network on its inputs in float64 and keep every output, [T, I, ...], in ``recorded``.
-
-    Raises ``UsageError`` where sums are beyond all numbers.
-    """
+    """Compute the network on its inputs in float64 and keep every output, [T, I, ...], in ``recorded``."""
     inputs = network.inputs
     timed = inputs if inputs.ndim in (3, 5) else np.broadcast_to(inputs, (network.timesteps, *inputs.shape))
     for node in network.nodes.values():
         given = [network.recorded[source] for source in node.inputs]
-        with np.errstate(over="ignore", invalid="ignore"):
-            network.recorded[node.name] = timed if node.op == "input" else _output(node, given)
-        if not np.isfinite(network.recorded[node.name]).all():
-            raise UsageError(f"{node.name}: sums that are not finite")
+        network.recorded[node.name] = timed if node.op == "input" else _output(node, given)
 
 
 def _output(node: Node, given: list[Real]) -> Real:

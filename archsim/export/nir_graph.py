@@ -26,7 +26,7 @@ from archsim.errors import UsageError, nearest
 from archsim.export.network import Network, Node, Real, Shape, SpikingNeuron, check_timesteps, run
 from archsim.export.nir_file import read_graph, read_inputs, shown
 from archsim.export.quantisation import SAME_DECAY, Exported, export, leak_problems, nearest_leak
-from archsim.export.torch_modules import Inexpressible, pool_fields, ungrouped
+from archsim.export.torch_modules import Inexpressible, ungrouped
 from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.schema import MAX_PROBLEMS
 
@@ -98,7 +98,11 @@ def from_nir(
         rest = {key: node for key, node in reader.found.items() if key not in other}
         raise UsageError([*reader.problems, *other.values(), *leak_problems(rest, approximate_leak)])
     network = Network(timesteps, values, reader.found, notes=reader.notes())
-    run(network)
+    with np.errstate(over="ignore", invalid="ignore"):
+        run(network)
+    beyond = [name for name, values in network.recorded.items() if not np.isfinite(values).all()]
+    if beyond:
+        raise UsageError(f"{beyond[0]}: sums beyond all numbers")
     network.notes.extend(reader.silent(network))
     try:
         return export(
@@ -426,9 +430,10 @@ class _Reader:
                     raise Inexpressible(f"padding {list(padding)}; allowed: 0, as a trace sums only in weights")
                 sides = _sides(shape, kernel, stride, padding)
                 self._check_unrolled(shape[0] * math.prod(kernel) * math.prod(sides))
-                fields = pool_fields("sum_pool", shape, kernel, stride, padding)
-                factor = 1.0 if kind == "SumPool2d" else 1 / (kernel[0] * kernel[1])
-                return Node(name, "sum_pool", (source,), (shape[0], *sides), **(fields | {"weight": np.array(factor)}))
+                factor = np.array(1.0 if kind == "SumPool2d" else 1 / math.prod(kernel))
+                return Node(
+                    name, "sum_pool", (source,), (shape[0], *sides), factor, kernel=kernel, stride=stride
+                )  # fmt: skip
             case "Scale":
                 scales = _spread(_real(node, "scale"), shape, nir_shape)
                 return Node(name, "affine", (source,), shape, weight=_by_channel(scales, "scales"))

@@ -230,10 +230,9 @@ def _read_header(file: IO[bytes]) -> tuple[np.dtype[np.generic], tuple[int, ...]
     read = np.lib.format.read_array_header_1_0 if start[6] == 1 else np.lib.format.read_array_header_2_0
     try:
         with warnings.catch_warnings():
-            # numpy warns of headers that Python 2 wrote, and reads them.
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("error")  # such as of a header that Python 2 wrote
             shape, fortran, dtype = read(io.BytesIO(raw), max_header_size=_MAX_HEADER)
-    except (SyntaxError, TypeError, MemoryError, RecursionError, tokenize.TokenError) as error:
+    except (SyntaxError, TypeError, MemoryError, RecursionError, tokenize.TokenError, Warning) as error:
         raise ValueError(f"its .npy header cannot be read: {error}") from None
     if dtype.hasobject:
         raise ValueError("holds pickled Python objects, which are never loaded")
