@@ -49,7 +49,7 @@ LIBRARY_HOMES = {
     "pandas": {"report/report.py", "report/plots.py", "report/files.py", "report/comparison.py", "sweeping.py"},
     "torch": {"export/torch_tracing.py"},
     "nir": set(),
-    "h5py": {"export/nir_file.py"},
+    "h5py": {"export/hdf5.py"},
     "snntorch": set(),
     "spikingjelly": set(),
     "typer": {"cli.py"},
