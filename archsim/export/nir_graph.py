@@ -48,8 +48,6 @@ _ANY = ("type", "metadata")
 # Timesteps in seconds for which tools write graphs.
 _USUAL_DT = (1.0, 1e-3, 1e-4)
 MAX_NODES = 2_000
-# Of an input, a weight, or a parameter: sums of products of such numbers are far from what 64 bits can hold.
-_LARGEST = 1e30
 # Of a layer whose weights are not in the file as they are, but with zeros between groups.
 MAX_UNGROUPED = 1 << 26
 
@@ -100,17 +98,22 @@ def from_nir(
     network = Network(timesteps, values, reader.found, notes=reader.notes())
     with np.errstate(over="ignore", invalid="ignore"):
         run(network)
-    beyond = [name for name, values in network.recorded.items() if not np.isfinite(values).all()]
-    if beyond:
-        raise UsageError(f"{beyond[0]}: sums beyond all numbers")
-    network.notes.extend(reader.silent(network))
+    for node, output in network.recorded.items():
+        if not np.isfinite(output).all():
+            raise UsageError(f"{node}: sums beyond all numbers")
+    doubts = reader.other_gains() | reader.silent(network)
+    network.notes.extend(doubts.values())
     try:
-        return export(
-            network, name=name, weight_bits=weight_bits, input_bits=input_bits, input_scale=input_scale,
-            approximate_leak=approximate_leak, provenance={"source": f"NIR, dt = {dt:g} s", **(provenance or {})},
-        )  # fmt: skip
+        with np.errstate(over="raise", invalid="raise"):
+            return export(
+                network, name=name, weight_bits=weight_bits, input_bits=input_bits, input_scale=input_scale,
+                approximate_leak=approximate_leak, provenance={"source": f"NIR, dt = {dt:g} s", **(provenance or {})},
+            )  # fmt: skip
+    except FloatingPointError:
+        text = "weights, biases, thresholds and inputs that are too far apart to have integers"
+        raise UsageError([text, *doubts.values()]) from None
     except UsageError as error:
-        raise UsageError([*error.problems, *reader.other_gains()]) from None
+        raise UsageError([*error.problems, *doubts.values()]) from None
 
 
 def _record(graph: Any) -> dict[str, Any]:
@@ -139,8 +142,6 @@ def _values(inputs: Any) -> Real:
         values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise UsageError("inputs: got a value that is not finite; allowed: finite numbers")
-    if np.abs(values).max() > _LARGEST:
-        raise UsageError(f"inputs: got {np.abs(values).max():g}; allowed: up to {_LARGEST:g}")
     return values
 
 
@@ -164,8 +165,8 @@ class _Reader:
 
     def read(self) -> None:
         """Fill ``found`` with the nodes of the network, and ``problems`` with all that a trace cannot express."""
-        if self.record.get("type") != "NIRGraph":
-            self.problems.append(f"the graph is {shown(self.record.get('type'))}; allowed: NIRGraph")
+        if _kind(self.record) != "NIRGraph":
+            self.problems.append(f"the graph is {_kind(self.record) or 'of no type'}; allowed: NIRGraph")
             return
         inputs, _ = self._collect(self.record, ())
         if len(inputs) != 1:
@@ -229,19 +230,19 @@ class _Reader:
                 problems[name] = f"{name} ({kind}): {tau}, a decay of {decay:.6g} a timestep, which is no shift{hint}"
         return problems
 
-    def other_gains(self) -> list[str]:
+    def other_gains(self) -> dict[str, str]:
         """The neurons without leak that add just what they read at another usual timestep, but not at ``dt``."""
-        lines = []
+        lines = {}
         for name, (kind, of) in self.neurons.items():
             better = [dt for dt in self._other_dt() if kind == "IF" and _same(of["r"] * dt, 1)]
             if better and not _same(of["r"] * self.dt, 1):
                 at = f"with timesteps of dt = {self.dt:g} s an input of 1 adds {of['r'].flat[0] * self.dt:g}"
-                lines.append(f"{name} (IF): {at} to the potential, with dt = {better[0]:g} s 1{_option(better[0])}")
+                lines[name] = f"{name} (IF): {at} to the potential, with dt = {better[0]:g} s 1{_option(better[0])}"
         return lines
 
-    def silent(self, network: Network) -> list[str]:
+    def silent(self, network: Network) -> dict[str, str]:
         """The neurons that never fire at ``dt``, but do at another usual timestep."""
-        lines = []
+        lines = {}
         for name, (kind, of) in self.neurons.items():
             if network.recorded[name].any():
                 continue
@@ -251,7 +252,7 @@ class _Reader:
             better = [dt for dt in possible if _spiking(kind, of, dt).fire(currents).any()]
             if better:
                 at = f"never fires with timesteps of dt = {self.dt:g} s"
-                lines.append(f"{name} ({kind}): {at}; with dt = {better[0]:g} s it does{_option(better[0])}")
+                lines[name] = f"{name} ({kind}): {at}; with dt = {better[0]:g} s it does{_option(better[0])}"
         return lines
 
     def _stated_dt(self) -> float | None:
@@ -284,9 +285,9 @@ class _Reader:
         ends: dict[str, tuple[list[Key], list[Key]]] = {}
         for name, node in _named(nodes):
             key = (*path, name)
-            if isinstance(node, dict) and node.get("type") == "NIRGraph":
+            if _kind(node) == "NIRGraph":
                 ends[name] = self._collect(node, key)
-            elif isinstance(node, dict) and isinstance(node.get("type"), str):
+            elif _kind(node):
                 self.nodes[key] = node
                 ends[name] = ([key], [key])
             else:
@@ -523,6 +524,12 @@ def _named(nodes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", node
 
 
+def _kind(node: Any) -> str:
+    """The kind of a node; nothing if it is none."""
+    kind = node.get("type") if isinstance(node, dict) else None
+    return kind if isinstance(kind, str) else ""
+
+
 def _option(dt: float) -> str:
     return f" (from_nir: dt={dt!r}; on the command line: --dt {dt:g})"
 
@@ -542,7 +549,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else shown(value)
 
 
-def _numbers(node: Mapping[str, Any], field: str) -> NDArray[Any]:
+def _real(node: Mapping[str, Any], field: str) -> Real:
     """A field that must hold finite numbers."""
     try:
         array = np.asarray(node[field])
@@ -550,24 +557,17 @@ def _numbers(node: Mapping[str, Any], field: str) -> NDArray[Any]:
     except (ValueError, TypeError, RuntimeError, OverflowError):
         array = np.array(None)
     if array.dtype.kind not in "biuf":
-        raise Inexpressible(
-            f"{field}: got {'text or objects' if array.dtype.kind in 'USO' else shown(array.dtype)}; allowed: numbers"
-        )
-    if not np.isfinite(array).all():
-        raise Inexpressible(f"{field}: got a value that is not finite")
-    return array
-
-
-def _real(node: Mapping[str, Any], field: str) -> Real:
+        got = "text or objects" if array.dtype.kind in "USO" else shown(array.dtype)
+        raise Inexpressible(f"{field}: got {got}; allowed: numbers")
     with np.errstate(over="ignore"):
-        array = _numbers(node, field).astype(np.float64)
-    if array.size and np.abs(array).max() > _LARGEST:
-        raise Inexpressible(f"{field}: got {np.abs(array).max():g}; allowed: up to {_LARGEST:g}")
-    return array
+        numbers: Real = array.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise Inexpressible(f"{field}: got a value that is not finite")
+    return numbers
 
 
 def _wholes(node: Mapping[str, Any], field: str, least: int) -> list[int]:
-    array = _numbers(node, field).reshape(-1)
+    array = _real(node, field).reshape(-1)
     if array.size > 8 or (array != np.round(array)).any() or (array < least).any() or (array > MAX_ELEMENTS).any():
         raise Inexpressible(f"{field}: got {shown(array.tolist()[:8])}; allowed: whole numbers from {least}")
     return [int(value) for value in array]

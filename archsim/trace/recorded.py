@@ -82,9 +82,8 @@ def import_spikes(
     problems = [*archive.expect(specs), *_contradictions(recorded, where)]
     weights = sum(layer.k * layer.n for layer in recorded.layers)
     if weights > max_weights:
-        problems.append(
-            f"{where}: asks for {weights:,} random weights; allowed: {max_weights:,}, raised by max_weights"
-        )
+        raised = "--max-weights raises it"
+        problems.append(f"{where}: asks for {weights:,} random weights; allowed: {max_weights:,}; {raised}")
     if problems:
         raise TraceError(problems)
 
