@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from archsim.errors import UsageError, nearest
 from archsim.export.network import Network, Node, Real, Shape, SpikingNeuron, check_timesteps, run
