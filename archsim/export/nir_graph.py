@@ -248,7 +248,7 @@ class _Reader:
             currents = network.recorded[self.found[name].inputs[0]]
             # At a timestep beyond tau there is no such neuron.
             possible = [dt for dt in self._other_dt() if kind == "IF" or dt <= of["tau"].flat[0]]
-            better = [dt for dt in possible if _spiking(kind, of, dt).fire(currents).any()]
+            better = [dt for dt in possible if _fires(kind, of, dt, currents)]
             if better:
                 at = f"never fires with timesteps of dt = {self.dt:g} s"
                 lines[name] = f"{name} ({kind}): {at}; with dt = {better[0]:g} s it does{_option(better[0])}"
@@ -257,10 +257,10 @@ class _Reader:
     def _stated_dt(self) -> float | None:
         metadata = self.record.get("metadata")
         try:
-            stated = float(metadata["dt"]) if isinstance(metadata, dict) else math.nan
-        except (KeyError, TypeError, ValueError):
+            stated = _real(metadata, "dt") if isinstance(metadata, dict) and "dt" in metadata else np.zeros(0)
+        except Inexpressible:
             return None
-        return stated if 0 < stated < math.inf else None
+        return stated.item() if stated.size == 1 and stated.item() > 0 else None
 
     def _other_dt(self) -> list[float]:
         stated = self._stated_dt()
@@ -512,6 +512,13 @@ def _spiking(kind: str, of: Mapping[str, Real], dt: float) -> SpikingNeuron:
     if not np.isfinite(threshold).all():
         raise Inexpressible("thresholds beyond all numbers, in units of what the neuron reads")
     return SpikingNeuron(decay, threshold)
+
+
+def _fires(kind: str, of: Mapping[str, Real], dt: float, currents: Real) -> bool:
+    try:
+        return bool(_spiking(kind, of, dt).fire(currents).any())
+    except Inexpressible:
+        return False
 
 
 def _named(nodes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -237,7 +237,7 @@ def test_refusals_name_the_timestep_and_not_another_remedy():
 
 def test_a_timestep_that_the_graph_states():
     given = one_layer(nir.LIF(np.full(4, 0.02), np.ones(4), np.zeros(4), np.full(4, 0.1)))
-    given.metadata = {"dt": 0.01}
+    given.metadata = {"dt": np.array([0.01])}
     with pytest.raises(UsageError, match=r"with dt = 0.01 s the decay is 0.5 \(from_nir: dt=0.01;"):
         from_nir(given, random_spikes(4, 9, 6))
     assert not any("states" in note for note in from_nir(given, random_spikes(4, 9, 6), dt=0.01).notes)
