@@ -202,7 +202,7 @@ class Bad(nn.Module):
         spikes = self.cell2(self.stem(x))
         self.after_relu(self.relu(self.stem(x)))
         self.after_norm(self.norm(spikes))
-        self.scaled(spikes * 0.5)
+        self.scaled(spikes * spikes)
         self.slow(self.slow_in(x))
         return self.last(spikes)
 
@@ -214,7 +214,7 @@ def test_everything_that_is_wrong_is_said_at_once():
     for line in (
         "grown (Conv2d): dilation (2, 2)",
         "after_relu: reads the output of relu (ReLU), which a trace does not have",
-        "scaled: reads the output of torch's mul(), which a trace does not have",
+        "scaled: reads a product or quotient of two tensors (SEW's AND",
         "slow: a decay of 0.3 a timestep is no shift; allowed: 1, 2^-l and 1 - 2^-l, nearest 0.25",
         "last (Linear): works on the last axis of [2, 8, 8]; allowed: after a Flatten",
     ):
