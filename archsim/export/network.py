@@ -155,7 +155,7 @@ def _fold_affine(network: Network, node: Node) -> list[str]:
             network.recorded[source.name] = network.recorded.pop(node.name)
         network.remove(node.name, instead=source.name)
         return []
-    unable = [reader.name for reader in readers if reader.op not in ("conv2d", "linear")]
+    unable = [reader.name for reader in readers if reader.op not in ("affine", "conv2d", "linear")]
     padded = [reader.name for reader in readers if any(reader.padding)] if shift.any() else []
     if unable or padded or not readers:
         why = f"is read by {', '.join(unable)}" if unable else f"shifts what {', '.join(padded)} pads with zeros"
@@ -166,11 +166,15 @@ def _fold_affine(network: Network, node: Node) -> list[str]:
         ]
     for reader in readers:
         assert reader.weight is not None
-        by_channel = reader.weight.reshape(len(reader.weight), len(node.weight), -1)
-        bias = (by_channel * shift[:, None]).sum((1, 2)) + (0.0 if reader.bias is None else reader.bias)
-        weight = (by_channel * node.weight[:, None]).reshape(reader.weight.shape)
-        unbiased = reader.bias is None and not shift.any()
-        network.nodes[reader.name] = replace(reader, weight=weight, bias=None if unbiased else bias)
+        bias = np.zeros(len(reader.weight)) if reader.bias is None else reader.bias
+        if reader.op == "affine":
+            new = replace(reader, weight=reader.weight * node.weight, bias=reader.weight * shift + bias)
+        else:
+            by_channel = reader.weight.reshape(len(reader.weight), len(node.weight), -1)
+            weight = (by_channel * node.weight[:, None]).reshape(reader.weight.shape)
+            added = (by_channel * shift[:, None]).sum((1, 2)) + bias
+            new = replace(reader, weight=weight, bias=added if shift.any() else reader.bias)
+        network.nodes[reader.name] = new
     network.remove(node.name, instead=source.name)
     return []
 

@@ -241,7 +241,7 @@ class _Tracer:
 
     def follow(self, tensor: Any, place: _Place) -> Any:
         """``tensor`` is at ``place`` from now on."""
-        if place.node is not None and (tensor.is_complex() or tensor.layout != _torch().strided):
+        if place.node is not None and not _is_plain(tensor):
             place = _Place(None, None, f"{place.node} as numbers or in a layout that a trace does not have")
         self.places[tensor] = (place, None if place.node is None else _fingerprint(_array(tensor)))
         return tensor
@@ -538,7 +538,9 @@ class _Tracer:
                 return nothing
             first = size * max(operand.place.time or 0, 0)
             numbers[id(operand.tensor)] = torch.arange(first, first + steps * size).reshape(operand.shape)
-        instead = numbers[id(data)] if isinstance(data, torch.Tensor) else [numbers[id(item)] for item in tensors]
+        # Copies, as the function may work in place.
+        copies = [numbers[id(item)].clone() for item in tensors]
+        instead = copies[0] if isinstance(data, torch.Tensor) else copies
         keywords = {key: instead if value is data else value for key, value in options.items()}
         moved = function(*((instead, *arguments[1:]) if arguments else ()), **keywords)
         places = []
@@ -745,8 +747,13 @@ def _fingerprint(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array + 0.0))
 
 
+def _is_plain(tensor: Any) -> bool:
+    """Is it an array of real numbers?"""
+    return bool(tensor.layout == _torch().strided and not tensor.is_complex() and not tensor.is_quantized)
+
+
 def _same_values(first: Any, second: Any) -> bool:
-    return bool(np.array_equal(_array(first).reshape(-1), _array(second).reshape(-1)))
+    return _is_plain(second) and bool(np.array_equal(_array(first).reshape(-1), _array(second).reshape(-1)))
 
 
 def _magnitude(node: Node) -> Node:
