@@ -31,11 +31,10 @@ DROPOUTS = (
 )  # fmt: skip
 # The operation, and whether the operands are swapped.
 ARITHMETIC = {
-    "add": ("add", False), "iadd": ("add", False), "radd": ("add", False),
-    "sub": ("sub", False), "subtract": ("sub", False), "isub": ("sub", False), "rsub": ("sub", True),
-    "mul": ("mul", False), "multiply": ("mul", False), "imul": ("mul", False), "rmul": ("mul", False),
-    "div": ("div", False), "divide": ("div", False), "true_divide": ("div", False), "truediv": ("div", False),
-    "idiv": ("div", False), "itruediv": ("div", False),
+    "add": ("add", False),
+    "sub": ("sub", False), "subtract": ("sub", False), "rsub": ("sub", True),
+    "mul": ("mul", False), "multiply": ("mul", False),
+    "div": ("div", False), "divide": ("div", False), "true_divide": ("div", False),
     "neg": ("neg", False), "negative": ("neg", False),
 }  # fmt: skip
 # The operation, and the names of its options in their order, behind the input.

@@ -1,7 +1,7 @@
-"""Every functional, operator and in-place form of what torch does between modules: exact or refused, never another network.
+"""Every function, operator and in-place form of what torch does between modules: exact or refused, never silent.
 
-Each form is a statement on the tensor ``y``, in front of a layer or neuron. What the tracer makes of the model is run in
-double precision and must fire as the model does without the tracer, spike for spike.
+Each form is a statement on the tensor ``y``, in front of a layer or neuron. What the tracer makes of the model is run
+in double precision and must fire as the model does without the tracer, spike for spike.
 """
 
 from __future__ import annotations
@@ -41,118 +41,361 @@ class Cell(nn.Module):
 
 OWN = {Cell: lambda cell: SpikingNeuron(0.5, 0.5, "soft_before_leak")}
 
-# Statements on y, with z of the same shape beside it, constants c (one a channel) and e (one a value). Then E (exact) or
-# R (refused) where y are currents of a convolution, spikes of its neurons, and currents of a linear layer; - where torch
-# itself refuses, or the statement says the same as another one.
-FORMS = {
-    # Constants.
-    "y = y * 0.5": "EEE", "y = 0.5 * y": "EEE", "y *= 0.5": "EEE", "y = y.mul(0.5)": "EEE", "y.mul_(0.5)": "EEE",
-    "y = torch.mul(y, 0.5)": "EEE", "y = torch.multiply(input=y, other=0.5)": "EEE", "y.multiply_(0.5)": "EEE",
-    "torch.mul(y, 0.5, out=y)": "EEE", "y = torch.mul(y, 0.5, out=torch.empty_like(y))": "EEE",
-    "y = y * torch.tensor(0.5)": "EEE", "y = y * np.float64(0.5)": "EEE", "y = torch.mul(torch.tensor(0.5), y)": "EEE",
-    "y = y / 2": "EEE", "y /= 2": "EEE", "y = y.div(2)": "EEE", "y.div_(2)": "EEE", "y = torch.divide(y, 2)": "EEE",
-    "y = torch.true_divide(y, 2)": "EEE", "y = y.div(2, rounding_mode='floor')": "RRR", "y = y // 0.3": "RRR",
-    "y = 0.1 / (y + 3)": "RRR", "y = y / 0.0": "RRR",
-    "y = -y": "EEE", "y.neg_()": "EEE", "y = torch.negative(y)": "EEE", "y = torch.neg(y, out=y)": "EEE",
-    "y = y + 0.2": "EEE", "y = 0.2 + y": "EEE", "y += 0.2": "EEE", "y.add_(0.2)": "EEE", "y = y.add(0.1, alpha=2)": "EEE",
-    "y = torch.add(y, 0.2)": "EEE", "torch.add(y, 0.2, out=y)": "EEE", "y = torch.add(torch.tensor(0.2), y, alpha=2)": "EEE",
-    "y = y - 0.2": "EEE", "y -= 0.2": "EEE", "y.sub_(0.1, alpha=2)": "EEE", "y = torch.subtract(y, 0.2)": "EEE",
-    "y = 0.2 - y": "EEE", "y = torch.rsub(y, 0.4, alpha=2)": "EEE",
-    "y = y * c": "EEE", "y *= c": "EEE", "y = c * y": "EEE", "y = y + c": "EEE", "y += c": "EEE", "y = c - y": "EEE",
-    "y = y / c": "EEE", "y = (y - c) / c": "EEE",
-    "y = y * e": "RRE", "y = y + e": "RRE", "y *= e": "RRE", "y = y + torch.ones(1, 1, 1, 1, 1)": "RR-",
-    "y = sum([y, z])": "EEE", "y = 1 * y + 0": "EEE", "y = y * True": "EEE", 
-    # Two tensors.
-    "y = y + z": "EEE", "y += z": "EEE", "y = y.add(z)": "EEE", "y.add_(z)": "EEE", "y = torch.add(y, z)": "EEE",
-    "y = torch.add(y, z, alpha=2)": "ERE", "y.add_(z, alpha=2)": "ERE", "torch.add(y, z, out=y)": "EEE",
-    "y = torch.add(input=y, other=z, alpha=-1)": "ERE",
-    "y = y - z": "ERE", "y -= z": "ERE", "y = torch.sub(y, z)": "ERE", "y = torch.sub(y, z, alpha=2)": "ERE",
-    "y = torch.rsub(y, z)": "ERE", "y = y + z.mean(0, keepdim=True)": "RRR", "y = y + z[:1]": "RRR", "y = y + z.flip(0)": "RRR",
-    "y = y * z": "RRR", "y *= z": "RRR", "y = y * (1 - z)": "RRR", "y = y / (z + 9)": "RRR", "y = torch.maximum(y, z)": "RRR",
-    "y = torch.where(z > 0, y, z)": "RRR", "y = torch.lerp(y, z, 0.5)": "RRR", "y = torch.addcmul(y, z, z)": "RRR",
-    "y = torch.stack([y, z]).sum(0)": "RRR", "y = torch.logical_and(y, z).double()": "RRR", "y.copy_(z)": "RRR",
-    "y.data = z": "RRR", "y.data = y * 0.5": "RRR", "y.set_(z.clone())": "RRR", "y.swap = z": "EEE",
-    "y = torch.einsum('i...,i...->i...', y, z)": "RRR", "y = torch.atan2(y, z)": "RRR",
-    # In place, by other ways.
-    "y.data.mul_(0.5)": "RRR", "y.detach().mul_(0.5)": "RRR", "y = y.detach().mul_(0.5)": "EEE",
-    "y[...] = 0.5": "RRR", "y[0] = 0.5": "RRR", "y[:, 0] *= 0.5": "RRR", "y[0].mul_(0.5)": "RRR", "y[:].neg_()": "RRR",
-    "y.view(-1)[3:].zero_()": "RRR", "y.flatten()[:9] += 1": "RRR", "y.reshape(-1).mul_(0.5)": "RRR",
-    "v = y.view_as(y); y.mul_(0.5); y = v": "RRR", "v = y.unbind(0)[1]; v.fill_(1)": "RRR", "y.clamp_(0, 0.4)": "RRR",
-    "y.relu_()": "RRR", "torch.relu_(y)": "RRR", "F.relu(y, inplace=True)": "RRR", "F.relu_(y)": "RRR", "y.abs_()": "RRR",
-    "y.zero_()": "RRR", "y.fill_(0.7)": "RRR", "y.sigmoid_()": "RRR", "y.masked_fill_(z > 0, 0)": "RRR", "y.pow_(2)": "RRR",
-    "torch._foreach_mul_([y], 0.5)": "RRR", "torch._foreach_add_([y], [z])": "RRR", "(y,) = torch._foreach_add([y], 1)": "RRR",
-    "y.numpy()[:] *= 0.5": "RRR", "np.multiply(y.numpy(), 0.5, out=y.numpy())": "RRR", "y.apply_(lambda v: v / 2)": "RRR",
-    "torch.from_dlpack(y).mul_(0.5)": "RRR", "nn.init.ones_(y)": "RRR", "y.index_fill_(0, torch.tensor([0]), 0.9)": "RRR",
-    "F.dropout(y, 0.5, True, True)": "RRR", "y.requires_grad_(False)": "EEE", "torch.ops.aten.mul_(y, 0.5)": "EEE",
-    "torch.ops.aten.mul_.Scalar(y, 0.5)": "RRR", "y.squeeze_(-1)": "EEE", "y.unsqueeze_(0).squeeze_(0)": "EEE",
-    "y.transpose_(0, 1)": "RR-", "y.transpose_(0, 1).transpose_(0, 1)": "RRR", "y.exponential_()": "RRR", "y.t_().t_()": "--R",
-    # Values that move.
-    "y = y.clone()": "EEE", "y = y.contiguous()": "EEE", "y = y.detach()": "EEE", "y = y.data": "EEE", "y = y[:]": "EEE",
-    "y = y.view(y.shape)": "EEE", "y = y.view_as(z)": "EEE", "y = y.reshape(IMAGES, -1).reshape(z.shape)": "EEE",
-    "y = y.reshape_as(z)": "EEE", "y = torch.reshape(y, z.shape)": "EEE", "y = torch.flatten(y, 0).view(z.shape)": "EEE",
-    "y = torch.ravel(y).view(z.shape)": "EEE", "y = y.flatten(1).unflatten(1, z.shape[1:])": "EEE", "y = y[:, :, None, ...].squeeze(2)": "EE-",
-    "y = y.unsqueeze(0).squeeze(0)": "EEE", "y = torch.squeeze(torch.unsqueeze(y, 1), dim=1)": "EEE",
-    "y = y.expand(z.shape)": "EEE", "y = y.expand_as(z)": "EEE", "y = y.broadcast_to(z.shape)": "EEE", "y = y.tile(1)": "EEE",
-    "y = y.repeat(*[1] * y.ndim)": "EEE", "y = y.repeat_interleave(1, 0)": "EEE", "y = y.narrow(0, 0, IMAGES)": "EEE",
-    "y = torch.cat(y.split(2))": "RRR", "(y,) = y.chunk(1)": "EEE", "(y,) = torch.tensor_split(y, 1)": "EEE",
-    "(y,) = y.split(IMAGES)": "EEE", "(y,) = y.vsplit(1)": "EEE", "(y,) = y.hsplit(1)": "EEE", "(y,) = torch.dsplit(y, 1)": "EE-",
-    "(y,) = y[None].unbind(0)": "EEE", "y = y[None].select(0, 0)": "EEE", "y = y[None][0]": "EEE",
-    "y = torch.stack([y])[0]": "EEE", "y = torch.stack(list(y))": "RRR", "y = torch.index_select(y, 0, torch.arange(IMAGES))": "EEE",
-    "y = y.take(torch.arange(y.numel())).view(z.shape)": "EEE", "y = y.permute(*range(y.ndim))": "EEE", "y = y.permute(0, 1, 3, 2)": "RR-",
-    "y = y.transpose(0, 0)": "EEE", "y = y.transpose(2, 3)": "RR-", "y = torch.swapaxes(y, 0, 0)": "EEE", "y = y.swapdims(2, 3)": "RR-",
-    "y = y.movedim(1, 1)": "EEE", "y = torch.moveaxis(y, 1, 2).moveaxis(2, 1)": "RR-", "y = torch.movedim(y, 2, 3)": "RR-",
-    "y = y.mT.mT": "RR-", "y = y.mT": "RR-", "y = y.t().t()": "--R", "y = y.T.T": "--R", "y = y.rot90(4, (0, 1))": "EEE",
-    "y = y.rot90(1, (2, 3))": "RR-", "y = y.flip(1)": "RRR", "y = y.fliplr()": "RRR", "y = torch.flipud(y)": "RRR", "y = y.roll(1, 1)": "RRR",
-    "y = torch.roll(y, 0)": "EEE", "y = y[torch.tensor([1, 0, 2, 3])]": "RRR", "y = y[:, ::2]": "-R-", "y = y[:2]": "RRR",
-    "y = y[:, :3]": "-R-", "y = y[y > -9].view(z.shape)": "RRR", "y = y.gather(0, torch.zeros(z.shape, dtype=int))": "RRR",
-    "y = torch.cat([y, z], 1)": "-E-", "y = torch.cat([y], 1)": "EEE", "y = torch.concat((y, z), axis=1)": "-E-",
-    "y = torch.concatenate([y, z], dim=1)": "-E-", "y = torch.cat([y, y], 1)": "-E-", "y = torch.cat(tensors=[z, y], dim=-3)": "-E-",
-    "y = torch.cat([y, z], 2)": "-R-", "y = torch.cat([y, z * 0 + 1], 1)": "-R-", "y = torch.cat([y, torch.zeros_like(y)], 1)": "-R-",
-    "y = torch.cat([y.flatten(1), z.flatten(1)], 1)": "-R-", "y = torch.hstack([y, z])": "-R-",
-    "y = F.pad(y, (1, 1, 1, 1))": "-R-", "y = F.pad(y, (0, 0))": "RRR", "y = nn.ZeroPad2d(1)(y)": "-R-",
-    "y = F.pixel_shuffle(y, 2)": "-R-", "y = F.interpolate(y, scale_factor=2)": "-R-", "y = F.unfold(y, 2)": "-R-",
-    "y = y.repeat(1, 2, 1, 1)": "-R-", "y = y.as_strided(y.shape, y.stride())": "RRR", "y = y.view(torch.int64).double()": "RRR",
-    "y = torch.diagonal(y, 0, 2, 3)": "-R-", "y = torch.broadcast_tensors(y, z)[0]": "RRR", "y = torch.tril(y)": "RRR",
-    # Types.
-    "y = y.double()": "EEE", "y = y.to(torch.float64)": "EEE", "y = y.cpu()": "EEE", "y = y.to('cpu')": "EEE", "y = y.type(torch.float64)": "EEE",
-    "y = y.type_as(z)": "EEE", "y = +y": "EEE", "y = y.float().double()": "RER", "y = y.half().double()": "RER",
-    "y = y.bfloat16().double()": "RER", "y = y.bool().double()": "RER", "y = y.int().double()": "RER", "y = y.long().double()": "RER",
-    "y = y.short().double()": "RER", "y = y.byte().double()": "RER", "y = y.to(torch.complex128).real": "RRR", "y = y.round()": "RRR",
-    # Dropout.
-    "y = F.dropout(y, 0.5)": "RRR", "y = F.dropout(y, 0.5, training=False)": "EEE", "y = F.dropout(y, 0.5, self.training)": "EEE",
-    "y = F.dropout(y, 0.0)": "EEE", 
-    "y = torch.dropout(y, 0.5, True)": "RRR", "y = torch.dropout(y, 0.5, train=False)": "EEE", "y = torch.dropout_(y, 0.5, True)": "RRR",
-    "y = F.dropout1d(y.flatten(1), 0.5, False).view(z.shape)": "EEE", "y = F.dropout1d(y.flatten(1), 0.5).view(z.shape)": "RRR",
-    "y = F.dropout2d(y, 0.5)": "RR-", "y = F.dropout2d(y, 0.5, False)": "EE-", "y = F.dropout3d(y, 0.5, False)": "EE-",
-    "y = F.alpha_dropout(y, 0.5)": "EEE", "y = F.alpha_dropout(y, 0.5, True)": "RRR", "y = F.feature_alpha_dropout(y, 0.5, False)": "EE-",
-    "y = torch.feature_dropout(y, 0.5, True)": "RR-", "y = torch.feature_dropout(y, 0.5, False)": "EE-", "y = F.rrelu(y, training=True)": "RRR",
-    "y = torch.bernoulli(y.clamp(0, 1))": "RRR", "y = y + torch.randn_like(y)": "RRR", "y = F.gumbel_softmax(y)": "RRR",
-    # Pools.
-    "y = F.max_pool2d(y, 2)": "-E-", "y = F.max_pool2d(y, 2, 2)": "-E-", "y = F.max_pool2d(y, (2,), [1])": "-E-", "y = F.max_pool2d(y, 3, 2, 1)": "-E-",
-    "y = F.max_pool2d(y, 3, 1, 1)": "EE-", "y = torch.max_pool2d(y, 2, 1, 0, 1, False)": "-E-", "y = F.max_pool2d(y, 2, dilation=2)": "-R-",
-    "y = F.max_pool2d(y, 3, 2, 0, 1, True)": "-R-", "y = F.max_pool2d(y, 2, 2, ceil_mode=True)": "-E-", "y, _ = F.max_pool2d(y, 2, return_indices=True)": "-R-",
-    "y = F.max_pool2d(input=y, kernel_size=2)": "-E-", "y = F.avg_pool2d(y, 2)": "-E-", "y = F.avg_pool2d(y, 2, 1)": "-E-",
-    "y = F.avg_pool2d(y, 3, 2, 0, True)": "-R-", "y = F.avg_pool2d(y, 2, 2, 0, True)": "-E-", "y = F.avg_pool2d(y, 2, divisor_override=3)": "-E-",
-    "y = F.avg_pool2d(y, 2, 2, 0, False, True, 1)": "-E-", "y = F.avg_pool2d(y, 2, 2, 1)": "-R-", "y = F.avg_pool2d(y, 2, 2, 1, False, False)": "-R-",
-    "y = F.avg_pool2d(y, 2, count_include_pad=False)": "-E-", "y = F.adaptive_avg_pool2d(y, 1)": "-E-", "y = F.adaptive_avg_pool2d(y, (2, 4))": "-R-",
-    "y = F.adaptive_avg_pool2d(y, (None, 2))": "-E-", "y = F.adaptive_max_pool2d(y, 2)": "-E-", "y = F.adaptive_max_pool2d(y, output_size=(3, None))": "-E-",
-    "y, _ = F.adaptive_max_pool2d(y, 2, True)": "-R-", "y = F.lp_pool2d(y, 2, 2)": "-R-", "y = F.max_pool1d(y.flatten(1), 2)": "-RR",
-    "y = F.avg_pool1d(y.flatten(2), 2)": "-R-", "y = F.fractional_max_pool2d(y, 2, output_size=3)": "-R-", "y = y.amax(3)": "-R-",
-    "y = nn.AvgPool2d(2, divisor_override=1)(y)": "-E-", "y = nn.LPPool2d(2, 2)(y)": "-R-",
-    # All else.
-    "y = y.relu()": "RRR", "y = F.relu(y)": "RRR", "y = y.clamp(min=0)": "RRR", "y = y.abs()": "RRR", "y = y ** 2": "RRR", "y = y.square()": "RRR",
-    "y = (y > 0).double()": "RRR", "y = torch.ge(y, 0.1).double()": "RRR", "y = y.sign()": "RRR", "y = torch.heaviside(y, z)": "RRR",
-    "y = F.softmax(y, 1)": "RRR", "y = F.gelu(y)": "RRR", "y = F.threshold(y, 0.3, 0.0)": "RRR", "y = y.exp()": "RRR", "y = y.sin()": "RRR",
-    "y = y.cumsum(0)": "RRR", "y = y - y.mean()": "RRR", "y = y.sum(1, keepdim=True).expand_as(z)": "RRR", "y = y.mean((2, 3))": "-R-",
-    "y = y.sort(0)[0]": "RRR", "y = y.nan_to_num(0.0)": "RRR", "y = y @ torch.eye(y.shape[-1])": "RRR", "y = y.matmul(torch.eye(y.shape[-1]))": "RRR",
-    "y = torch.einsum('i...->i...', y)": "RRR", "y = F.linear(y, torch.eye(y.shape[-1]))": "RRR", "y = F.conv2d(y, torch.ones(4, 4, 1, 1))": "RR-",
-    "y = F.batch_norm(y, c.flatten(), c.flatten().abs())": "RRR", "y = F.layer_norm(y, y.shape[1:])": "RRR", "y = F.instance_norm(y)": "RR-",
-    "y = F.group_norm(y, 1)": "RRR", "y = F.normalize(y)": "RRR", "y = y.masked_fill(z > 0, 0)": "RRR", "y = y.index_add(0, torch.tensor([0]), y[:1])": "RRR",
-    "y = torch.func.vmap(lambda v: v * 2)(y)": "RRR", "y = Doubled.apply(y)": "EEE", "y = torch.tensor(y.tolist())": "RRR",
-    "y = torch.from_numpy(y.numpy() * 0.5)": "RRR", "y = copy.deepcopy(y)": "RRR", "y = torch.fft.ifft(torch.fft.fft(y)).real": "RRR",
-    "y = torch.full_like(y, 0.3)": "RRR", "y = y.new_ones(y.shape)": "RRR", "y = torch.zeros(z.shape); y[:] = z": "RRR",
-    "y = y * (self.calls * 0.1 + 0.5)": "RRR", "y = y if self.calls % 2 else -y": "RRR", "y = F.relu(y) if self.calls == T else y": "RRR",
-}  # fmt: skip
+
+def statements(table):
+    """What becomes of them, E (exact) or R (refused), by statement."""
+    lines = [line for line in table.strip().splitlines() if not line.startswith("#")]
+    return {form: outcome for outcome, form in (line.split(maxsplit=1) for line in lines)}
+
+
+# Statements on y, with z of the same shape beside it, constants c (one a channel) and e (one a value): what becomes of
+# them where y are currents of a convolution, spikes of its neurons, and currents of a linear layer; - where torch
+# itself refuses, or where it is as beside.
+FORMS = statements("""
+# Constants.
+EEE y = y * 0.5
+EEE y = 0.5 * y
+EEE y *= 0.5
+EEE y = y.mul(0.5)
+EEE y.mul_(0.5)
+EEE y = torch.mul(y, 0.5)
+EEE y = torch.multiply(input=y, other=0.5)
+EEE y.multiply_(0.5)
+EEE torch.mul(y, 0.5, out=y)
+EEE y = torch.mul(y, 0.5, out=torch.empty_like(y))
+EEE y = y * torch.tensor(0.5)
+EEE y = y * np.float64(0.5)
+EEE y = torch.mul(torch.tensor(0.5), y)
+EEE y = y / 2
+EEE y /= 2
+EEE y = y.div(2)
+EEE y.div_(2)
+EEE y = torch.divide(y, 2)
+EEE y = torch.true_divide(y, 2)
+RRR y = y.div(2, rounding_mode='floor')
+RRR y = y // 0.3
+RRR y = 0.1 / (y + 3)
+RRR y = y / 0.0
+EEE y = -y
+EEE y.neg_()
+EEE y = torch.negative(y)
+EEE y = torch.neg(y, out=y)
+EEE y = y + 0.2
+EEE y = 0.2 + y
+EEE y += 0.2
+EEE y.add_(0.2)
+EEE y = y.add(0.1, alpha=2)
+EEE y = torch.add(y, 0.2)
+EEE torch.add(y, 0.2, out=y)
+EEE y = torch.add(torch.tensor(0.2), y, alpha=2)
+EEE y = y - 0.2
+EEE y -= 0.2
+EEE y.sub_(0.1, alpha=2)
+EEE y = torch.subtract(y, 0.2)
+EEE y = 0.2 - y
+EEE y = torch.rsub(y, 0.4, alpha=2)
+EEE y = y * c
+EEE y *= c
+EEE y = c * y
+EEE y = y + c
+EEE y += c
+EEE y = c - y
+EEE y = y / c
+EEE y = (y - c) / c
+RRE y = y * e
+RRE y = y + e
+RRE y *= e
+RR- y = y + torch.ones(1, 1, 1, 1, 1)
+EEE y = sum([y, z])
+EEE y = 1 * y + 0
+EEE y = y * True
+# Two tensors.
+EEE y = y + z
+EEE y += z
+EEE y = y.add(z)
+EEE y.add_(z)
+EEE y = torch.add(y, z)
+ERE y = torch.add(y, z, alpha=2)
+ERE y.add_(z, alpha=2)
+EEE torch.add(y, z, out=y)
+ERE y = torch.add(input=y, other=z, alpha=-1)
+ERE y = y - z
+ERE y -= z
+ERE y = torch.sub(y, z)
+ERE y = torch.sub(y, z, alpha=2)
+ERE y = torch.rsub(y, z)
+RRR y = y + z.mean(0, keepdim=True)
+RRR y = y + z[:1]
+RRR y = y + z.flip(0)
+RRR y = y * z
+RRR y *= z
+RRR y = y * (1 - z)
+RRR y = y / (z + 9)
+RRR y = torch.maximum(y, z)
+RRR y = torch.where(z > 0, y, z)
+RRR y = torch.lerp(y, z, 0.5)
+RRR y = torch.addcmul(y, z, z)
+RRR y = torch.stack([y, z]).sum(0)
+RRR y = torch.logical_and(y, z).double()
+RRR y.copy_(z)
+RRR y.data = z
+RRR y.data = y * 0.5
+RRR y.set_(z.clone())
+EEE y.swap = z
+RRR y = torch.einsum('i...,i...->i...', y, z)
+RRR y = torch.atan2(y, z)
+# In place, by other ways.
+RRR y.data.mul_(0.5)
+RRR y.detach().mul_(0.5)
+EEE y = y.detach().mul_(0.5)
+RRR y[...] = 0.5
+RRR y[0] = 0.5
+RRR y[:, 0] *= 0.5
+RRR y[0].mul_(0.5)
+RRR y[:].neg_()
+RRR y.view(-1)[3:].zero_()
+RRR y.flatten()[:9] += 1
+RRR y.reshape(-1).mul_(0.5)
+RRR v = y.view_as(y); y.mul_(0.5); y = v
+RRR v = y.unbind(0)[1]; v.fill_(1)
+RRR y.clamp_(0, 0.4)
+RRR y.relu_()
+RRR torch.relu_(y)
+RRR F.relu(y, inplace=True)
+RRR F.relu_(y)
+RRR y.abs_()
+RRR y.zero_()
+RRR y.fill_(0.7)
+RRR y.sigmoid_()
+RRR y.masked_fill_(z > 0, 0)
+RRR y.pow_(2)
+RRR torch._foreach_mul_([y], 0.5)
+RRR torch._foreach_add_([y], [z])
+RRR (y,) = torch._foreach_add([y], 1)
+RRR y.numpy()[:] *= 0.5
+RRR np.multiply(y.numpy(), 0.5, out=y.numpy())
+RRR y.apply_(lambda v: v / 2)
+RRR torch.from_dlpack(y).mul_(0.5)
+RRR nn.init.ones_(y)
+RRR y.index_fill_(0, torch.tensor([0]), 0.9)
+RRR F.dropout(y, 0.5, True, True)
+EEE y.requires_grad_(False)
+EEE torch.ops.aten.mul_(y, 0.5)
+RRR torch.ops.aten.mul_.Scalar(y, 0.5)
+EEE y.squeeze_(-1)
+EEE y.unsqueeze_(0).squeeze_(0)
+RR- y.transpose_(0, 1)
+RRR y.transpose_(0, 1).transpose_(0, 1)
+RRR y.exponential_()
+--R y.t_().t_()
+# Values that move.
+EEE y = y.clone()
+EEE y = y.contiguous()
+EEE y = y.detach()
+EEE y = y.data
+EEE y = y[:]
+EEE y = y.view(y.shape)
+EEE y = y.view_as(z)
+EEE y = y.reshape(IMAGES, -1).reshape(z.shape)
+EEE y = y.reshape_as(z)
+EEE y = torch.reshape(y, z.shape)
+EEE y = torch.flatten(y, 0).view(z.shape)
+EEE y = torch.ravel(y).view(z.shape)
+EEE y = y.flatten(1).unflatten(1, z.shape[1:])
+EE- y = y[:, :, None, ...].squeeze(2)
+EEE y = y.unsqueeze(0).squeeze(0)
+EEE y = torch.squeeze(torch.unsqueeze(y, 1), dim=1)
+EEE y = y.expand(z.shape)
+EEE y = y.expand_as(z)
+EEE y = y.broadcast_to(z.shape)
+EEE y = y.tile(1)
+EEE y = y.repeat(*[1] * y.ndim)
+EEE y = y.repeat_interleave(1, 0)
+EEE y = y.narrow(0, 0, IMAGES)
+RRR y = torch.cat(y.split(2))
+EEE (y,) = y.chunk(1)
+EEE (y,) = torch.tensor_split(y, 1)
+EEE (y,) = y.split(IMAGES)
+EEE (y,) = y.vsplit(1)
+EEE (y,) = y.hsplit(1)
+EE- (y,) = torch.dsplit(y, 1)
+EEE (y,) = y[None].unbind(0)
+EEE y = y[None].select(0, 0)
+EEE y = y[None][0]
+EEE y = torch.stack([y])[0]
+RRR y = torch.stack(list(y))
+EEE y = torch.index_select(y, 0, torch.arange(IMAGES))
+EEE y = y.take(torch.arange(y.numel())).view(z.shape)
+EEE y = y.permute(*range(y.ndim))
+RR- y = y.permute(0, 1, 3, 2)
+EEE y = y.transpose(0, 0)
+RR- y = y.transpose(2, 3)
+EEE y = torch.swapaxes(y, 0, 0)
+RR- y = y.swapdims(2, 3)
+EEE y = y.movedim(1, 1)
+RR- y = torch.moveaxis(y, 1, 2).moveaxis(2, 1)
+RR- y = torch.movedim(y, 2, 3)
+RR- y = y.mT.mT
+RR- y = y.mT
+--R y = y.t().t()
+--R y = y.T.T
+EEE y = y.rot90(4, (0, 1))
+RR- y = y.rot90(1, (2, 3))
+RRR y = y.flip(1)
+RRR y = y.fliplr()
+RRR y = torch.flipud(y)
+RRR y = y.roll(1, 1)
+EEE y = torch.roll(y, 0)
+RRR y = y[torch.tensor([1, 0, 2, 3])]
+-R- y = y[:, ::2]
+RRR y = y[:2]
+-R- y = y[:, :3]
+RRR y = y[y > -9].view(z.shape)
+RRR y = y.gather(0, torch.zeros(z.shape, dtype=int))
+-E- y = torch.cat([y, z], 1)
+EEE y = torch.cat([y], 1)
+-E- y = torch.concat((y, z), axis=1)
+-E- y = torch.concatenate([y, z], dim=1)
+-E- y = torch.cat([y, y], 1)
+-E- y = torch.cat(tensors=[z, y], dim=-3)
+-R- y = torch.cat([y, z], 2)
+-R- y = torch.cat([y, z * 0 + 1], 1)
+-R- y = torch.cat([y, torch.zeros_like(y)], 1)
+-R- y = torch.cat([y.flatten(1), z.flatten(1)], 1)
+-R- y = torch.hstack([y, z])
+-R- y = F.pad(y, (1, 1, 1, 1))
+RRR y = F.pad(y, (0, 0))
+-R- y = nn.ZeroPad2d(1)(y)
+-R- y = F.pixel_shuffle(y, 2)
+-R- y = F.interpolate(y, scale_factor=2)
+-R- y = F.unfold(y, 2)
+-R- y = y.repeat(1, 2, 1, 1)
+RRR y = y.as_strided(y.shape, y.stride())
+RRR y = y.view(torch.int64).double()
+-R- y = torch.diagonal(y, 0, 2, 3)
+RRR y = torch.broadcast_tensors(y, z)[0]
+RRR y = torch.tril(y)
+# Types.
+EEE y = y.double()
+EEE y = y.to(torch.float64)
+EEE y = y.cpu()
+EEE y = y.to('cpu')
+EEE y = y.type(torch.float64)
+EEE y = y.type_as(z)
+EEE y = +y
+RER y = y.float().double()
+RER y = y.half().double()
+RER y = y.bfloat16().double()
+RER y = y.bool().double()
+RER y = y.int().double()
+RER y = y.long().double()
+RER y = y.short().double()
+RER y = y.byte().double()
+RRR y = y.to(torch.complex128).real
+RRR y = y.round()
+# Dropout.
+RRR y = F.dropout(y, 0.5)
+EEE y = F.dropout(y, 0.5, training=False)
+EEE y = F.dropout(y, 0.5, self.training)
+EEE y = F.dropout(y, 0.0)
+RRR y = torch.dropout(y, 0.5, True)
+EEE y = torch.dropout(y, 0.5, train=False)
+RRR y = torch.dropout_(y, 0.5, True)
+EEE y = F.dropout1d(y.flatten(1), 0.5, False).view(z.shape)
+RRR y = F.dropout1d(y.flatten(1), 0.5).view(z.shape)
+RR- y = F.dropout2d(y, 0.5)
+EE- y = F.dropout2d(y, 0.5, False)
+EE- y = F.dropout3d(y, 0.5, False)
+EEE y = F.alpha_dropout(y, 0.5)
+RRR y = F.alpha_dropout(y, 0.5, True)
+EE- y = F.feature_alpha_dropout(y, 0.5, False)
+RR- y = torch.feature_dropout(y, 0.5, True)
+EE- y = torch.feature_dropout(y, 0.5, False)
+RRR y = F.rrelu(y, training=True)
+RRR y = torch.bernoulli(y.clamp(0, 1))
+RRR y = y + torch.randn_like(y)
+RRR y = F.gumbel_softmax(y)
+# Pools.
+-E- y = F.max_pool2d(y, 2)
+-E- y = F.max_pool2d(y, 2, 2)
+-E- y = F.max_pool2d(y, (2,), [1])
+-E- y = F.max_pool2d(y, 3, 2, 1)
+EE- y = F.max_pool2d(y, 3, 1, 1)
+-E- y = torch.max_pool2d(y, 2, 1, 0, 1, False)
+-R- y = F.max_pool2d(y, 2, dilation=2)
+-R- y = F.max_pool2d(y, 3, 2, 0, 1, True)
+-E- y = F.max_pool2d(y, 2, 2, ceil_mode=True)
+-R- y, _ = F.max_pool2d(y, 2, return_indices=True)
+-E- y = F.max_pool2d(input=y, kernel_size=2)
+-E- y = F.avg_pool2d(y, 2)
+-E- y = F.avg_pool2d(y, 2, 1)
+-R- y = F.avg_pool2d(y, 3, 2, 0, True)
+-E- y = F.avg_pool2d(y, 2, 2, 0, True)
+-E- y = F.avg_pool2d(y, 2, divisor_override=3)
+-E- y = F.avg_pool2d(y, 2, 2, 0, False, True, 1)
+-R- y = F.avg_pool2d(y, 2, 2, 1)
+-R- y = F.avg_pool2d(y, 2, 2, 1, False, False)
+-E- y = F.avg_pool2d(y, 2, count_include_pad=False)
+-E- y = F.adaptive_avg_pool2d(y, 1)
+-R- y = F.adaptive_avg_pool2d(y, (2, 4))
+-E- y = F.adaptive_avg_pool2d(y, (None, 2))
+-E- y = F.adaptive_max_pool2d(y, 2)
+-E- y = F.adaptive_max_pool2d(y, output_size=(3, None))
+-R- y, _ = F.adaptive_max_pool2d(y, 2, True)
+-R- y = F.lp_pool2d(y, 2, 2)
+-RR y = F.max_pool1d(y.flatten(1), 2)
+-R- y = F.avg_pool1d(y.flatten(2), 2)
+-R- y = F.fractional_max_pool2d(y, 2, output_size=3)
+-R- y = y.amax(3)
+-E- y = nn.AvgPool2d(2, divisor_override=1)(y)
+-R- y = nn.LPPool2d(2, 2)(y)
+# All else.
+RRR y = y.relu()
+RRR y = F.relu(y)
+RRR y = y.clamp(min=0)
+RRR y = y.abs()
+RRR y = y ** 2
+RRR y = y.square()
+RRR y = (y > 0).double()
+RRR y = torch.ge(y, 0.1).double()
+RRR y = y.sign()
+RRR y = torch.heaviside(y, z)
+RRR y = F.softmax(y, 1)
+RRR y = F.gelu(y)
+RRR y = F.threshold(y, 0.3, 0.0)
+RRR y = y.exp()
+RRR y = y.sin()
+RRR y = y.cumsum(0)
+RRR y = y - y.mean()
+RRR y = y.sum(1, keepdim=True).expand_as(z)
+-R- y = y.mean((2, 3))
+RRR y = y.sort(0)[0]
+RRR y = y.nan_to_num(0.0)
+RRR y = y @ torch.eye(y.shape[-1])
+RRR y = y.matmul(torch.eye(y.shape[-1]))
+RRR y = torch.einsum('i...->i...', y)
+RRR y = F.linear(y, torch.eye(y.shape[-1]))
+RR- y = F.conv2d(y, torch.ones(4, 4, 1, 1))
+RRR y = F.batch_norm(y, c.flatten(), c.flatten().abs())
+RRR y = F.layer_norm(y, y.shape[1:])
+RR- y = F.instance_norm(y)
+RRR y = F.group_norm(y, 1)
+RRR y = F.normalize(y)
+RRR y = y.masked_fill(z > 0, 0)
+RRR y = y.index_add(0, torch.tensor([0]), y[:1])
+RRR y = torch.func.vmap(lambda v: v * 2)(y)
+EEE y = Doubled.apply(y)
+RRR y = torch.tensor(y.tolist())
+RRR y = torch.from_numpy(y.numpy() * 0.5)
+RRR y = copy.deepcopy(y)
+RRR y = torch.fft.ifft(torch.fft.fft(y)).real
+RRR y = torch.full_like(y, 0.3)
+RRR y = y.new_ones(y.shape)
+RRR y = torch.zeros(z.shape); y[:] = z
+RRR y = y * (self.calls * 0.1 + 0.5)
+RRR y = y if self.calls % 2 else -y
+RRR y = F.relu(y) if self.calls == T else y
+""")
 PLACES = ("currents", "spikes", "vectors")
 
 
@@ -199,11 +442,11 @@ class Statement(nn.Module):
             y, z = self.cell(y), self.cell_beside(z)
         values = np.random.default_rng(5).uniform(0.2, 1.0, y.shape[1:])
         names = {
-            "self": self, "y": y, "z": z, "e": torch.tensor(values), "torch": torch, "nn": nn, "F": nn.functional, "np": np,
-            "c": torch.tensor(values[:, :1, :1] if values.ndim == 3 else values), "copy": copy, "IMAGES": IMAGES, "T": T,
-            "Doubled": Doubled,
+            "self": self, "y": y, "z": z, "e": torch.tensor(values), "torch": torch, "nn": nn, "F": nn.functional,
+            "c": torch.tensor(values[:, :1, :1] if values.ndim == 3 else values), "np": np, "copy": copy,
+            "IMAGES": IMAGES, "T": T, "Doubled": Doubled,
         }  # fmt: skip
-        exec(self.code, names)  # noqa: S102 - a statement of the table above
+        exec(self.code, names)
         return names["y"] if self.place == "spikes" else self.cell(names["y"])
 
     def forward(self, x):
@@ -308,38 +551,92 @@ def test_statements_in_any_order(monkeypatch):
 
 
 # Statements that take currents y [T, I, F] apart into `steps`, and that put spikes `outs` together into s [T, I, F].
-TAKEN_APART = {
-    "steps = y": "E", "steps = list(y)": "E", "steps = y.unbind(0)": "E", "steps = torch.unbind(y, dim=-3)": "E",
-    "steps = [y[t] for t in range(T)]": "E", "steps = [y[t - T] for t in range(T)]": "E", "steps = [y[t, :, :] for t in range(T)]": "E",
-    "steps = [y.select(0, t) for t in range(T)]": "E", "steps = [torch.select(y, 0, t).clone() for t in range(T)]": "E",
-    "steps = [y.narrow(0, t, 1)[0] for t in range(T)]": "E", "steps = y.chunk(T)": "E", "steps = torch.split(y, 1)": "E",
-    "steps = y.tensor_split(T)": "E", "steps = y.flatten(0, 1).split(len(y[0]))": "E", "steps = y.view(T, -1).view(y.shape)": "E",
-    "steps = y[torch.arange(T)]": "E", "steps = [y[t : t + 1] for t in range(T)]": "E", "y *= 0.5; steps = y": "E",
-    "steps = [step * 0.5 for step in y]": "E", "steps = [step.mul_(0.5) for step in y]": "E", "steps = (y + 0.1).unbind()": "E",
-    "steps = [y[t] + z[t] for t in range(T)]": "E", "steps = (y + z).unbind()": "E", "steps = [y[t] + z[0] for t in range(T)]": "R",
-    "steps = [y[t] + z[t - 1] for t in range(T)]": "R", "steps = y.flip(0)": "R", "steps = list(y)[::-1]": "R", "steps = y.roll(1, 0)": "R",
-    "steps = y[[1, 0, 2]]": "R", "steps = [y[0]] * T": "R", "steps = y[:1].expand_as(y)": "R", "steps = y.transpose(0, 1)": "R",
-    "steps = y.transpose(0, 1).unbind(1)": "R", "steps = y.cumsum(0)": "R", "y[1] *= 0.5; steps = y": "R", "steps = y; y[0].zero_()": "R",
-    "steps = y.unbind(0); y.data *= 2": "R", "steps = [y[t] * (t + 1) for t in range(T)]": "R", "steps = y.swapaxes(0, 1)": "R",
-    "steps = y.mean(0, keepdim=True).expand_as(y)": "R", "steps = torch.stack([y[0], y[2], y[1]])": "R", "steps = y[::1]": "E",
-}  # fmt: skip
-PUT_TOGETHER = {
-    "s = torch.stack(outs)": "E", "s = torch.stack(tuple(outs), dim=0)": "E", "s = torch.cat([out[None] for out in outs])": "E",
-    "s = torch.cat(outs).view(y.shape)": "E", "s = torch.stack(outs)[:]": "E", "s = torch.concat(tensors=outs).reshape(y.shape)": "E",
-    "s = torch.stack(outs, 1)": "R", "s = torch.stack(outs, 1).transpose(0, 1)": "R", "s = torch.stack(outs[::-1])": "R",
-    "s = torch.stack(outs).flip(0)": "R", "s = torch.stack([outs[0]] * T)": "R", "s = torch.stack([outs[0], outs[0], *outs[:1]])": "R",
-    "s = torch.stack([torch.zeros_like(outs[0]), *outs[:-1]])": "R", "s = torch.stack(outs); s[1] = 0": "R", "s = torch.stack(outs).cumsum(0)": "R",
-    "s = torch.zeros(y.shape)\nfor t in range(T): s[t] = outs[t]": "R", "s = torch.stack(outs) * 0.5": "E", "s = torch.vstack(outs).view(y.shape)": "R",
-    "s = sum(outs).expand(y.shape)": "R", "s = torch.stack([out.data for out in outs])": "E", "outs[0].zero_(); s = torch.stack(outs)": "R",
-}  # fmt: skip
+TAKEN_APART = statements("""
+E steps = y
+E steps = list(y)
+E steps = y.unbind(0)
+E steps = torch.unbind(y, dim=-3)
+E steps = [y[t] for t in range(T)]
+E steps = [y[t - T] for t in range(T)]
+E steps = [y[t, :, :] for t in range(T)]
+E steps = [y.select(0, t) for t in range(T)]
+E steps = [torch.select(y, 0, t).clone() for t in range(T)]
+E steps = [y.narrow(0, t, 1)[0] for t in range(T)]
+E steps = y.chunk(T)
+E steps = torch.split(y, 1)
+E steps = y.tensor_split(T)
+E steps = y.flatten(0, 1).split(len(y[0]))
+E steps = y.view(T, -1).view(y.shape)
+E steps = y[torch.arange(T)]
+E steps = [y[t : t + 1] for t in range(T)]
+E y *= 0.5; steps = y
+E steps = [step * 0.5 for step in y]
+E steps = [step.mul_(0.5) for step in y]
+E steps = (y + 0.1).unbind()
+E steps = [y[t] + z[t] for t in range(T)]
+E steps = (y + z).unbind()
+R steps = [y[t] + z[0] for t in range(T)]
+R steps = [y[t] + z[t - 1] for t in range(T)]
+R steps = y.flip(0)
+R steps = list(y)[::-1]
+R steps = y.roll(1, 0)
+R steps = y[[1, 0, 2]]
+R steps = [y[0]] * T
+R steps = y[:1].expand_as(y)
+R steps = y.transpose(0, 1)
+R steps = y.transpose(0, 1).unbind(1)
+R steps = y.cumsum(0)
+R y[1] *= 0.5; steps = y
+R steps = y; y[0].zero_()
+R steps = y.unbind(0); y.data *= 2
+R steps = [y[t] * (t + 1) for t in range(T)]
+R steps = y.swapaxes(0, 1)
+R steps = y.mean(0, keepdim=True).expand_as(y)
+R steps = torch.stack([y[0], y[2], y[1]])
+E steps = y[::1]
+""")
+PUT_TOGETHER = statements("""
+E s = torch.stack(outs)
+E s = torch.stack(tuple(outs), dim=0)
+E s = torch.cat([out[None] for out in outs])
+E s = torch.cat(outs).view(y.shape)
+E s = torch.stack(outs)[:]
+E s = torch.concat(tensors=outs).reshape(y.shape)
+R s = torch.stack(outs, 1)
+R s = torch.stack(outs, 1).transpose(0, 1)
+R s = torch.stack(outs[::-1])
+R s = torch.stack(outs).flip(0)
+R s = torch.stack([outs[0]] * T)
+R s = torch.stack([outs[0], outs[0], *outs[:1]])
+R s = torch.stack([torch.zeros_like(outs[0]), *outs[:-1]])
+R s = torch.stack(outs); s[1] = 0
+R s = torch.stack(outs).cumsum(0)
+R s = torch.zeros(y.shape); [s.__setitem__(t, out) for t, out in enumerate(outs)]
+E s = torch.stack(outs) * 0.5
+R s = torch.vstack(outs).view(y.shape)
+R s = sum(outs).expand(y.shape)
+E s = torch.stack([out.data for out in outs])
+R outs[0].zero_(); s = torch.stack(outs)
+""")
 # Statements that show the same currents y [I, F] at all timesteps.
-REPEATED = {
-    "steps = [y] * T": "E", "steps = y.unsqueeze(0).repeat(T, 1, 1)": "E", "steps = y.expand(T, -1, -1)": "E", "steps = torch.stack([y] * T)": "E",
-    "steps = y.broadcast_to(T, *y.shape)": "E", "steps = y.tile(T, 1).view(T, *y.shape)": "E", "steps = torch.cat([y] * T).view(T, *y.shape)": "E",
-    "steps = y.repeat_interleave(T, 0).view(T, *y.shape)": "R", "steps = y.unsqueeze(1).repeat(1, T, 1)": "R", "steps = y[None].repeat_interleave(T, 0)": "E",
-    "steps = [y * 0.5 for t in range(T)]": "E", "steps = [y * (t + 1) for t in range(T)]": "R", "steps = [y.mul_(0.5) for t in range(T)]": "E",
-    "steps = [y.mul_(0.5).clone() for t in range(T)]": "R", "steps = torch.stack([y, y.clone(), y + 0])": "E", "steps = [y, y, y.flip(0)]": "R",
-}  # fmt: skip
+REPEATED = statements("""
+E steps = [y] * T
+E steps = y.unsqueeze(0).repeat(T, 1, 1)
+E steps = y.expand(T, -1, -1)
+E steps = torch.stack([y] * T)
+E steps = y.broadcast_to(T, *y.shape)
+E steps = y.tile(T, 1).view(T, *y.shape)
+E steps = torch.cat([y] * T).view(T, *y.shape)
+R steps = y.repeat_interleave(T, 0).view(T, *y.shape)
+R steps = y.unsqueeze(1).repeat(1, T, 1)
+E steps = y[None].repeat_interleave(T, 0)
+E steps = [y * 0.5 for t in range(T)]
+R steps = [y * (t + 1) for t in range(T)]
+E steps = [y.mul_(0.5) for t in range(T)]
+R steps = [y.mul_(0.5).clone() for t in range(T)]
+E steps = torch.stack([y, y.clone(), y + 0])
+R steps = [y, y, y.flip(0)]
+""")
 
 
 class Sequence(nn.Module):
@@ -405,7 +702,8 @@ def test_every_function_that_is_known_has_a_statement():
         for form in TAKEN_APART:
             Sequence(form, "s = torch.stack(outs)")(torch.ones(T, T, 8))
     known = {*MOVES, *JOINS, *KEEPS, *DROPOUTS, *ARITHMETIC, *POOLS}
-    assert known - seen == set()
+    # Only machines that have it can show it.
+    assert known - seen <= {"cuda"}
 
 
 @pytest.mark.parametrize(
