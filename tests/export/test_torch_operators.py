@@ -686,6 +686,105 @@ def test_time_exact_or_refused(taken, put, static, outcome, monkeypatch):
             assert np.array_equal(network.recorded[name].reshape(-1), expected[name].reshape(-1))
 
 
+# Modules between neurons and a linear layer.
+MODULES = statements("""
+E nn.Identity()
+E nn.Dropout(0.5)
+E nn.Dropout(0.5, inplace=True)
+E nn.Dropout2d(0.5)
+E nn.Dropout3d(0.5)
+E nn.AlphaDropout(0.5)
+E nn.FeatureAlphaDropout(0.5)
+E nn.Flatten(1, 2)
+E nn.Unflatten(1, (2, 2))
+E nn.MaxPool2d(2)
+E nn.MaxPool2d(3, 2, 1)
+E nn.MaxPool2d((2, 3), stride=(2, 1))
+R nn.MaxPool2d(2, dilation=2)
+R nn.MaxPool2d(3, 2, ceil_mode=True)
+E nn.MaxPool2d(2, ceil_mode=True)
+E nn.AvgPool2d(2)
+E nn.AvgPool2d(2, divisor_override=1)
+E nn.AvgPool2d((2, 3), divisor_override=7)
+E nn.AvgPool2d(2, 1)
+R nn.AvgPool2d(3, 2, 0, True)
+R nn.AvgPool2d(2, 2, 1)
+R nn.AvgPool2d(2, 2, 1, count_include_pad=False)
+E nn.AvgPool2d(2, count_include_pad=False)
+E nn.AdaptiveAvgPool2d(1)
+E nn.AdaptiveAvgPool2d((None, 2))
+R nn.AdaptiveAvgPool2d(4)
+E nn.AdaptiveMaxPool2d(2)
+R nn.AdaptiveMaxPool2d(4)
+R nn.LPPool2d(2, 2)
+R nn.FractionalMaxPool2d(2, output_size=3)
+E nn.BatchNorm2d(4)
+E nn.BatchNorm2d(4, affine=False)
+R nn.BatchNorm2d(4, track_running_stats=False)
+R nn.InstanceNorm2d(4)
+R nn.GroupNorm(2, 4)
+R nn.ZeroPad2d(1)
+R nn.ReLU()
+R nn.ReLU(inplace=True)
+R nn.RReLU()
+R nn.Hardtanh(inplace=True)
+R nn.Softmax(1)
+R nn.Upsample(scale_factor=2)
+R nn.PixelShuffle(2)
+R nn.ChannelShuffle(2)
+R nn.ConvTranspose2d(4, 4, 2)
+R nn.Conv2d(4, 4, 3, dilation=2)
+R nn.Conv2d(4, 4, 3, padding="same")
+R nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
+R nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))
+E nn.LazyConv2d(4, 3)
+E Doubling()
+R Shuffling()
+""")
+
+
+class Doubling(nn.Module):
+    """A module of the user's own that is followed."""
+
+    def forward(self, x):
+        return x * 2
+
+
+class Shuffling(nn.Module):
+    """One that is not."""
+
+    def forward(self, x):
+        return x.flip(1)
+
+
+@pytest.mark.parametrize(("module", "outcome"), MODULES.items())
+def test_modules_exact_or_refused(module, outcome, monkeypatch):
+    torch.manual_seed(0)
+    made = eval(module, {**globals(), "nn": nn})
+    if isinstance(made, nn.BatchNorm2d) and made.running_mean is not None:
+        made.running_mean.uniform_(), made.running_var.uniform_(0.5, 1)
+    sample = made(torch.rand(2, 4, 6, 6))
+    last = nn.Linear(sample.flatten(1).shape[1], 5)
+    last.weight.data.normal_()
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), Cell(), made, nn.Flatten(), last, Cell())
+    model[0].weight.data.normal_()
+    model.reset = lambda: (model[1].reset(), model[5].reset())
+    inputs = torch.rand(T, IMAGES, 2, 6, 6)
+    try:
+        networks = traced(model, inputs, monkeypatch)
+    except UsageError as error:
+        assert outcome == "R", error
+        assert all(problem[0] in "234" and "not" in problem or "allowed" in problem for problem in error.problems)
+        return
+    assert outcome == "E", "another network is exported, or the table is wrong"
+    expected = spikes_of(model, inputs)
+    for network in networks:
+        run(network)
+        for name in ("1", "5"):
+            assert np.array_equal(network.recorded[name], expected[name])
+    assert 0 < expected["5"].mean() < 1
+
+
 def test_every_function_that_is_known_has_a_statement():
     from torch.overrides import TorchFunctionMode
 
