@@ -15,7 +15,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import zlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -241,8 +242,6 @@ class _Tracer:
 
     def follow(self, tensor: Any, place: _Place) -> Any:
         """``tensor`` is at ``place`` from now on."""
-        if place.node is not None and not _is_plain(tensor):
-            place = _Place(None, None, f"{place.node} as numbers or in a layout that a trace does not have")
         self.places[tensor] = (place, None if place.node is None else _fingerprint(_array(tensor)))
         return tensor
 
@@ -356,7 +355,8 @@ class _Tracer:
         times = [operand.place.time for operand in operands if operand.place.time is not None]
         place = _Place(node.name, times[0] if times else None)
         self.ran.setdefault(node.name, set()).add(place.time)
-        if self._check_size(node.name, result, node, place):
+        fits = [self._check_size(operand.place.node or "", operand.values, operand.place) for operand in operands]
+        if self._check_size(node.name, result, place) and all(fits):
             self._check_values(node, operands, result)
         if len(shape) == 1 and op in ("linear", "affine"):
             for t, part in self._by_time(_array(result), place.time, shape):
@@ -378,9 +378,10 @@ class _Tracer:
             self.nodes[free] = Node(free, op, inputs, shape, **fields)
         return self.nodes[self.uses[use]]
 
-    def _check_size(self, name: str, tensor: Any, node: Node, place: _Place) -> bool:
+    def _check_size(self, name: str, tensor: Any, place: _Place) -> bool:
+        """Has it the values of all inputs?"""
         steps = self.timesteps if place.time == ALL else 1
-        expected = steps * self.images * int(np.prod(node.shape))
+        expected = steps * self.images * int(np.prod(self.nodes[place.node or ""].shape))
         if tensor.numel() != expected:
             self.problem(
                 f"{name}: gives {tensor.numel()} values, {list(tensor.shape)}; expected: {expected} for all inputs"
@@ -427,7 +428,7 @@ class _Tracer:
             self.problem(f"{name}: reads {source.name} of timestep {place.time} at its own timestep {time}")
         elif len(known.spikes) >= self.timesteps:
             self.problem(f"{name}: runs more than T = {self.timesteps} times")
-        elif self._check_size(name, results[0], node, place):
+        elif self._check_size(name, results[0], place):
             assert node.neuron is not None
             currents = self._by_time(_array(operand.values), time, node.shape)
             spikes = self._by_time(_array(results[0]), time, node.shape)
@@ -461,7 +462,10 @@ class _Tracer:
         tensor = _torch().Tensor
         name = plain_name(function)
         results = [item for item in _flat(output) if isinstance(item, tensor)]
-        # Of a tensor that gives its shape only, the result holds nothing.
+        data = arguments[0] if arguments else options.get("input", options.get("tensors"))
+        # Of a tensor that gives its shape or type only, the result holds nothing.
+        if name in KEEPS or name.endswith("_as"):
+            operands = [operand for operand in operands if operand.tensor is data]
         if not operands or name.endswith("_like") or name.startswith("new_"):
             return
         if name == "setitem":
@@ -471,7 +475,7 @@ class _Tracer:
         places: list[_Place | None] = [None] * len(results)
         if broken is None:
             options = {key: value for key, value in options.items() if key != "out"}
-            places = self._function_places(function, arguments, options, operands, results)
+            places = self._function_places(function, data, arguments, options, operands, results)
         for result, place in zip(results, places, strict=True):
             whole = result.numel() >= operands[0].values.numel()
             if broken is not None:
@@ -483,19 +487,17 @@ class _Tracer:
                 )  # fmt: skip
                 place = _Place(None, None, why)
             elif place is None:
-                followed = sum(1 for item in _flat(arguments) if isinstance(item, tensor) and item in self.places)
-                place = _Place(None, None, told(name, followed))
+                place = _Place(None, None, told(name, len(operands)))
             self.follow(result, place)
 
     def _function_places(
-        self, function: Any, arguments: tuple[Any, ...], options: Mapping[str, Any], operands: list[_Operand],
-        results: list[Any],
+        self, function: Any, data: Any, arguments: tuple[Any, ...], options: Mapping[str, Any],
+        operands: list[_Operand], results: list[Any],
     ) -> list[_Place | None]:  # fmt: skip
         """What the results hold; None is nothing that a trace knows."""
         name = plain_name(function)
         nothing: list[_Place | None] = [None] * len(results)
         first = operands[0]
-        data = arguments[0] if arguments else options.get("input", options.get("tensors"))
         if name in MOVES or name in JOINS:
             moved = self._moved(function, data, arguments, options, operands, results)
             joined = name in JOINS and moved == [None]
@@ -524,10 +526,9 @@ class _Tracer:
         nothing: list[_Place | None] = [None] * len(results)
         tensors = [item for item in _flat(data) if isinstance(item, torch.Tensor)]
         moving = [operand for operand in operands if any(operand.tensor is item for item in tensors)]
-        elsewhere = len(moving) < len(operands) and not plain_name(function).endswith("_as")
         timed = {operand.place.time is not None for operand in moving}
         nodes = {operand.place.node for operand in moving}
-        if len(moving) != len(tensors) or elsewhere or len(timed) != 1 or len(nodes) != 1:
+        if not len(operands) == len(moving) == len(tensors) or len(timed) != 1 or len(nodes) != 1:
             return nothing
         (node,) = nodes
         size = self.images * int(np.prod(self.nodes[node or ""].shape))
@@ -593,6 +594,8 @@ class _Tracer:
         terms = [given.pop("input", None), *([given.pop("other", None)] if operation != "neg" else [])]
         if given or rounding or len(arguments) > len(terms):
             return [None]
+        if not all(any(operand.tensor is term for term in terms) for operand in operands):
+            return [None]
         terms = terms[::-1] if swapped else terms
         # The last term is the one that alpha scales.
         factors = [1.0, *([-alpha if operation == "sub" else alpha] if len(terms) > 1 else [])]
@@ -600,10 +603,10 @@ class _Tracer:
             if operation not in ("add", "sub") or self._differ(operands):
                 return [None]
             left, right = (next(item for item in operands if item.tensor is term) for term in terms)
-            (scaled,) = self._scaled(right, "scaled", factors[1], 0.0, factors[1] * right.values)
-            if scaled is None:
-                return [None]
-            right = right if scaled == right.place else replace(right, place=scaled, values=factors[1] * right.values)
+            if factors[1] != 1:
+                values = factors[1] * right.values
+                (place,) = self._scaled(right, operation, factors[1], 0.0, values)
+                right = replace(right, place=place or right.place, values=values)
             return self._combined("add", [left, right], self.nodes[left.place.node or ""].shape, result)
         (operand,) = operands
         own = next(index for index, term in enumerate(terms) if term is operand.tensor)
@@ -670,11 +673,16 @@ class _Tracer:
                 got = f"runs {len(record.spikes)} times; allowed: T = {self.timesteps}"
                 problems.append(f"{name}: {got}; loop=True for a model that loops over time itself")
             recorded[node.name] = np.stack(record.spikes) if record.spikes else np.empty(0)
-        used = _used(self.nodes)
+        partly = {
+            name: times
+            for name, times in self.ran.items()
+            if not times & {None, ALL} and len(times) != self.timesteps
+        }  # fmt: skip
+        used = _used(self.nodes, partly)
         problems += [
             f"{name}: runs at timestep {', '.join(map(str, times))} alone; allowed: at all {self.timesteps}"
-            for name, times in self.ran.items()
-            if name in used and not times & {None, ALL} and len(times) != self.timesteps
+            for name, times in partly.items()
+            if name in used
         ]
         if problems:
             raise UsageError([*problems, *leak_problems(self.nodes, approximate_leak)])
@@ -704,26 +712,24 @@ def _neuron_problems(node: Node, record: _Recorded) -> list[str]:
     ]
 
 
-def _used(nodes: Mapping[str, Node]) -> dict[str, Node]:
+def _used(nodes: Mapping[str, Node], partly: Container[str]) -> dict[str, Node]:
     """The nodes up to the last layers and neurons: what only the model's own read-out uses stays out, but for scaling
-    that the last layer takes into its weights.
+    at all timesteps (not ``partly``) that the last layer can take into its weights.
     """
     kept = dict(nodes)
     while True:
-        readers: dict[str, int] = {}
-        for node in kept.values():
-            for source in node.inputs:
-                readers[source] = readers.get(source, 0) + 1
-        idle = [node for node in kept.values() if node.name not in readers and node.op in _PASSED_ON]
-        idle = [
-            node
-            for node in idle
-            if node.op != "affine" or kept[node.inputs[0]].op not in ("conv2d", "linear") or readers[node.inputs[0]] > 1
+        readers = Counter(source for node in kept.values() for source in node.inputs)
+        idle = [node.name for node in kept.values() if not readers[node.name] and node.op in _PASSED_ON]
+        taken = [
+            name
+            for name in idle
+            if kept[name].op == "affine" and name not in partly
+            if kept[kept[name].inputs[0]].op in ("conv2d", "linear") and readers[kept[name].inputs[0]] == 1
         ]
-        if not idle:
+        if idle == taken:
             return {name: replace(node) for name, node in kept.items()}
-        for node in idle:
-            del kept[node.name]
+        for name in set(idle).difference(taken):
+            del kept[name]
 
 
 def _flat(items: Any) -> Iterator[Any]:
@@ -747,13 +753,9 @@ def _fingerprint(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array + 0.0))
 
 
-def _is_plain(tensor: Any) -> bool:
-    """Is it an array of real numbers?"""
-    return bool(tensor.layout == _torch().strided and not tensor.is_complex() and not tensor.is_quantized)
-
-
 def _same_values(first: Any, second: Any) -> bool:
-    return _is_plain(second) and bool(np.array_equal(_array(first).reshape(-1), _array(second).reshape(-1)))
+    """Do they hold the same real numbers in the same order?"""
+    return not second.is_complex() and bool(np.array_equal(_array(first).reshape(-1), _array(second).reshape(-1)))
 
 
 def _magnitude(node: Node) -> Node:

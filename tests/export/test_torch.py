@@ -340,6 +340,30 @@ class Late(nn.Module):
         return self.fc(spikes) if self.calls == 3 else spikes
 
 
+class ReadOut(nn.Module):
+    """What it makes of its outputs stays out, though it looks like nodes."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell, self.fc, self.seen = nn.Linear(4, 4), Cell(), nn.Linear(4, 3), []
+
+    def forward(self, x):
+        spikes = self.cell(self.a(x))
+        self.seen.append(self.fc(spikes))
+        if len(self.seen) == 3:
+            return self.seen[2] * 2 + self.seen[0], (self.seen[1] - 1) / 3, spikes * 0.5
+        return self.fc.weight * 2
+
+
+def test_what_a_model_does_with_its_outputs(tmp_path):
+    model = scaled(ReadOut())
+    inputs = np.random.default_rng(0).random((9, 4))
+    exported = from_torch(model, inputs, 3, neurons=OWN)
+    plain = from_torch(nn.Sequential(model.a, model.cell, model.fc), inputs, 3, neurons=OWN)
+    assert [operation.name for operation in verified(exported, tmp_path)] == ["a", "fc"]
+    assert np.array_equal(exported.trace.tensor("fc"), plain.trace.tensor("2"))
+
+
 class Reshaped(nn.Module):
     def __init__(self):
         super().__init__()

@@ -282,6 +282,9 @@ EEE y = y.cpu()
 EEE y = y.to('cpu')
 EEE y = y.type(torch.float64)
 EEE y = y.type_as(z)
+EEE y = y * torch.tensor(0.5, dtype=torch.float32).to(y)
+EEE y = y + torch.ones(1).type_as(z)
+RRR y = y + torch.ones(z.numel()).view_as(y) * e
 EEE y = +y
 RER y = y.float().double()
 RER y = y.half().double()
