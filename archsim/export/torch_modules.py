@@ -174,8 +174,7 @@ def _refused(module: Any) -> SpikingNeuron:
         reason += ": it fires by a weighted sum over timesteps, without a potential that resets"
     elif "NonSpiking" in type(module).__name__:
         reason += ": it gives potentials instead of spikes"
-    allowed = "integrate-and-fire, leaky or not"
-    raise Inexpressible(f"{reason}; allowed: {allowed}{remedy(module)}")
+    raise Inexpressible(f"{reason}; allowed: integrate-and-fire, leaky or not{remedy(module)}")
 
 
 def _integrate_and_fire(module: Any) -> SpikingNeuron:

@@ -190,6 +190,7 @@ class _Tracer:
         self.images = values.shape[1] if timed else values.shape[0]
         self.own = neurons
         self.problems: list[str] = []
+        self.notes: list[str] = []
         shape = tuple(values.shape[2:] if timed else values.shape[1:])
         self.nodes: dict[str, Node] = {INPUT: Node(INPUT, "input", (), shape)}
         self.uses: dict[tuple[Any, ...], str] = {}
@@ -291,9 +292,12 @@ class _Tracer:
         if not self.is_known(module):
             if operands and all(operand.place.node is not None for operand in operands):
                 why = f"the output of {name} ({type(module).__name__}{remedy(module)})"
-                for result in results:
-                    if (self.place(result) or _Place(None)).node is None:
-                        self.follow(result, _Place(None, None, why))
+                lost = [result for result in results if (self.place(result) or _Place(None)).node is None]
+                for result in lost:
+                    self.follow(result, _Place(None, None, why))
+                note = f"{name} ({type(module).__name__}) is not understood and stays out{remedy(module)}"
+                if lost and remedy(module) and note not in self.notes:
+                    self.notes.append(note)
             return
         kind = class_name(module)
         places = [_Place(None)] * len(results)
@@ -664,6 +668,7 @@ class _Tracer:
         problems = list(self.problems)
         if not self.recorded and not problems:
             problems.append("the model has no spiking neurons that archsim knows; `neurons` describes a model's own")
+            problems.extend(self.notes)
         recorded: dict[str, np.ndarray] = {}
         for name, record in self.recorded.items():
             node = self.nodes[self.uses[(name, ())]]
@@ -690,7 +695,7 @@ class _Tracer:
             if name in used:
                 ordered = [parts[t] for t in sorted(parts)]
                 recorded[name] = np.stack(ordered) if len(ordered) > 1 or self.timesteps == 1 else ordered[0]
-        return Network(self.timesteps, self.values.cpu().double().numpy(), used, recorded)
+        return Network(self.timesteps, self.values.cpu().double().numpy(), used, recorded, self.notes)
 
 
 def _neuron_problems(node: Node, record: _Recorded) -> list[str]:

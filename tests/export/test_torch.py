@@ -364,6 +364,21 @@ def test_what_a_model_does_with_its_outputs(tmp_path):
     assert np.array_equal(exported.trace.tensor("fc"), plain.trace.tensor("2"))
 
 
+def test_a_last_neuron_that_is_not_known():
+    """It stays out, and that is said; where there is no other, that is an error."""
+    inputs = np.random.default_rng(0).random((9, 4))
+    model = scaled(nn.Sequential(nn.Linear(4, 4), Cell(), nn.Linear(4, 3), Wrong()))
+    notes = from_torch(model, inputs, 3, neurons=OWN).notes
+    assert (
+        "3 (Wrong) is not understood and stays out; a spiking neuron of the model's own is described by `neur"
+        in notes[0]
+    )
+    with pytest.raises(UsageError) as caught:
+        from_torch(nn.Sequential(nn.Linear(4, 4), LIFCell()), inputs, 3)
+    assert "no spiking neurons that archsim knows" in caught.value.problems[0]
+    assert "1 (LIFCell) is not understood and stays out; norse's neurons" in caught.value.problems[1]
+
+
 class Reshaped(nn.Module):
     def __init__(self):
         super().__init__()
