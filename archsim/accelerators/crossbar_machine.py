@@ -233,8 +233,10 @@ class CrossbarMachine(Accelerator):
         )
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
-        """Products with all weights of a row that is driven, zero or not: by a spike, or by an integer that is not zero,
-        which counts once in however many parts it is driven."""
+        """Products with all weights of a row that is driven, zero or not.
+
+        By a spike, or by an integer that is not zero, which counts once in however many parts it is driven.
+        """
         words = layer.inputs.words
         driven = int(np.bitwise_count(words).sum()) if layer.operand == "spike" else int(np.count_nonzero(words))
         return driven * layer.n
