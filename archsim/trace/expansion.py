@@ -1,0 +1,78 @@
+"""Layers that a trace holds larger than the model has them.
+
+A trace sums in weights only: an average pool in front of a layer is spread into the layer's weights, and a classifier
+behind a global average pool of 7 x 7 positions becomes a matrix 49 times as large. An exporter writes that down, in the
+provenance, as ``details["expanded_layers"][layer] = {"factor": 49, "why": "..."}``. Where nobody did, weights tell:
+they are equal in every window of such a pool.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from archsim.trace.model import Operation, Trace
+
+RECORD = "expanded_layers"
+
+
+class Expansion(NamedTuple):
+    """A layer is ``factor`` times as large as in the model; ``why`` is what follows "as", a clause."""
+
+    factor: float
+    why: str
+
+
+def expansion(trace: Trace, operation: Operation) -> Expansion | None:
+    """How much larger ``operation`` is in ``trace`` than in the model, as recorded or by its weights; None if not."""
+    recorded = trace.provenance.get("details", {}).get(RECORD)
+    told = recorded.get(operation.name) if isinstance(recorded, dict) else None
+    if isinstance(told, dict):  # whoever wrote the trace may have written anything
+        factor = told.get("factor")
+        if isinstance(factor, int | float) and not isinstance(factor, bool) and factor > 1:
+            return Expansion(factor, str(told.get("why", "an operation was written as a larger one")))
+    return _spread_pool(operation)
+
+
+def _spread_pool(operation: Operation) -> Expansion | None:
+    """The average pool that the weights of ``operation`` hold."""
+    if operation.op == "linear" and len(operation.input_shapes[0]) == 3:
+        _, *sides = operation.input_shapes[0]
+        most = tuple(sides)
+    elif operation.op == "conv2d":
+        # A convolution behind a pool takes as many times its stride and its padding.
+        sides = list(operation.kernel)
+        steps = zip(sides, operation.stride, operation.padding, strict=True)
+        most = tuple(math.gcd(*step) for step in steps)
+    else:
+        return None
+    weight = operation.weight if math.prod(most) > 1 else None
+    if weight is None or not weight.any():
+        return None
+    weight = weight.reshape(len(weight), -1, *sides)
+    window = tuple(_equal(weight, axis, side) for axis, side in zip((2, 3), most, strict=True))
+    factor = math.prod(window)
+    if factor == 1:
+        return None
+    size = " x ".join(map(str, window))
+    if operation.op == "linear" and list(window) == list(sides):
+        why = f"a global average pool was spread into its weights, which are equal at all {size} positions of a channel"
+    else:
+        why = f"an average pool of {size} was spread into its weights, which are equal in each such window"
+    return Expansion(factor, why)
+
+
+def _equal(weight: NDArray[Any], axis: int, most: int) -> int:
+    """The longest run, a divisor of ``most``, that divides ``axis`` of ``weight`` into parts of equal weights."""
+    for length in range(most, 1, -1):
+        if most % length == 0 and all(_parts_equal(part, axis, length) for part in (weight[:1], weight)):
+            return length
+    return 1
+
+
+def _parts_equal(weight: NDArray[Any], axis: int, length: int) -> bool:
+    shape = weight.shape
+    parts = weight.reshape(*shape[:axis], shape[axis] // length, length, *shape[axis + 1 :])
+    return bool((parts == parts.take([0], axis + 1)).all())
