@@ -582,7 +582,8 @@ def _without_weights(trace: Trace, operation: Operation) -> str:
     if operation.op == "matmul":
         return "is a product of two activations"
     if operation.op == "pool":
-        return f"pools {origin(trace, operation.inputs[0])}, on the way of no layer that is simulated"
+        elsewhere = ", which are made elsewhere" * (trace.kind(operation.inputs[0]) != "int")
+        return f"pools {origin(trace, operation.inputs[0])}{elsewhere}"
     if operation.op != "add":
         return f"is a {operation.op.replace('_', ' ')}"
     if operation.neuron is None:

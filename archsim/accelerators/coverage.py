@@ -49,7 +49,8 @@ def coverage(
         else:
             reason = machine.leaves_out(trace, operation)
         asked = operation is skipped if chosen is None else operation.name not in chosen
-        left_out.append(LeftOut(operation.name, reason, weights[operation.name] / total, asked))
+        share = weights[operation.name] / total
+        left_out.append(LeftOut(operation.name, reason, share, operation.op in LAYERS, asked))
     return Coverage(
         share=sum(weights[name] for name in handled) / total,
         synaptic_operations=done,

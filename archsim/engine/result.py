@@ -93,11 +93,12 @@ class LayerResult:
 
 class LeftOut(NamedTuple):
     """An operation of the network that was not simulated, the ``reason`` as what follows its name, and its ``share`` of
-    the network's synaptic operations. ``asked``: whether the user asked to leave it out."""
+    the network's synaptic operations. ``is_layer``: see Coverage. ``asked``: whether the user asked to leave it out."""
 
     layer: str
     reason: str
     share: float
+    is_layer: bool
     asked: bool
 
 

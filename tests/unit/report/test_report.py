@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from archsim.engine.result import LayerResult, Traffic, UnitTime
+from archsim.engine.result import Coverage, LayerResult, LeftOut, Traffic, UnitTime
 from archsim.errors import UsageError
 from archsim.report import comparison, files, plots, timeline
 from archsim.report.invariants import InvariantError
@@ -72,6 +72,7 @@ def report(*layers: LayerResult, **changes: object) -> Report:
         "images": 2,
         "layers": layers,
         "energy": tuple([Energy("pe", "add", 77, 0.1), Energy("sram", "leakage", 1, 0.2)] for _ in layers),
+        "covered": Coverage(1.0, 1540, len(layers), len(layers)),
         "area": [Area("pe", 16, 0.25, "LoAS Table IV"), Area("sram", 1, 0.5, "CACTI 7")],
     }
     return Report(**{**values, **changes})  # type: ignore[arg-type]
