@@ -310,17 +310,17 @@ def test_a_trace_of_any_name_is_checked(good, tmp_path, capsys):
 def test_chosen_layers_that_are_not_simulated_are_named(tmp_path, capsys):
     save_trace(tiny(), tmp_path / "tiny.npz")
     assert archsim("run", LOAS, tmp_path / "tiny.npz", "--layers", "conv1,conv2,pool", "-o", tmp_path / "out") == 0
-    assert errors(capsys, "warning")[:2] == [
-        "not simulated: conv1 reads pixels; the direct encoder is not simulated (DEVIATIONS, point 15)",
-        "not simulated: pool has no weights",
-    ]
+    (warning,) = errors(capsys, "warning")[:1]
+    assert warning.startswith("left out: 1 of 3 layers, ")
+    assert "conv1 (" in warning
+    assert warning.endswith(" reads pixels 0 to 252 (direct encoder): see left_out in the summary")
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["run", LOAS.with_name("sparten.yaml"), VGG9], "sparten runs ANN traces (integers, T = 1), this one is of a"),
-        (["run", LOAS, VGG9, "--layers", "conv1"], f"{LOAS} cannot run {VGG9}: conv1 reads pixels; the direct encoder"),
+        (["run", LOAS, VGG9, "--layers", "conv1"], f"{LOAS} cannot run {VGG9}: conv1 reads pixels 0 to 255 (direct encoder)"),
         (["run", LOAS, VGG9, "--layers", "conv9"], "loas runs conv2, conv3, conv4, conv5, conv6, conv7, conv8, fc"),
         (["run", VGG9, LOAS], "is a trace; the order is HW TRACE"),
         (["explain", VGG9], "is a zip file, as a trace is; expected a hardware file"),
@@ -345,7 +345,9 @@ def test_an_ann_on_a_machine_for_spikes(tmp_path, capsys):
     shape = ["--shape", "2,3,16", "--activation-density", 0.5, "--weight-density", 0.5]
     assert archsim("trace", "synth", *shape, "-o", trace) == 0
     assert archsim("run", LOAS, trace) == 2
-    assert "layer0 reads integers; loas runs layers that read spikes" in errors(capsys)[0]
+    said = errors(capsys)[0]
+    assert "layer0 reads integers 0 to " in said
+    assert "; loas runs layers that read spikes" in said
     assert archsim("run", LOAS.with_name("sparten.yaml"), trace) == 0
 
 
@@ -355,7 +357,8 @@ def test_what_was_done_is_said_in_a_pipe_too(tmp_path, capsys):
     save_trace(tiny(), trace)
     assert archsim("run", LOAS, trace, "-o", out, "--set", "pe.correction_accumulator_bits=2") == 0
     written = capsys.readouterr()
-    assert "2 of 2 layers verified bit for bit\n" in written.err
+    assert "2 of 3 layers simulated, " in written.err
+    assert " % of the operations; those verified bit for bit\n" in written.err
     assert f"results in {out}{os.sep}\n" in written.err
     counted = json.loads((out / "summary.json").read_text())["events"]["correction_accumulator_overflows"]
     assert counted > 0
