@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from archsim.trace import Operation, Trace
 
 Machine = TypeVar("Machine", bound="Accelerator")
+MOST_QUOTED = 200
+"""Letters of a trace's own words in a warning."""
 
 
 def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Accelerator:
@@ -57,7 +59,7 @@ def built_for(
         accelerator = accelerator.built_for(seen)
         problems = [*accelerator.problems(seen), *(accelerator.holes(seen) if whole else ())]
     except UsageError as error:
-        problems = error.problems
+        problems = list(error.problems)
     if problems:
         raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
     return accelerator
@@ -234,9 +236,10 @@ def _expanded(trace: Trace, operations: Sequence[Operation]) -> Iterator[str]:
 
     for operation in operations:
         if found := expansion(trace, operation):
+            why = found.why[:MOST_QUOTED]
             yield (
                 f"{operation.name}: {operation.k:,} x {operation.n:,} here, {found.factor:,g} times as large as in the "
-                f"model ({found.why}); its cycles and traffic are overstated"
+                f"model ({why}); its cycles and traffic are overstated"
             )
 
 

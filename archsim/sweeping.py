@@ -337,7 +337,7 @@ def run_point(sweep: Sweep, point: Point) -> dict[str, Any]:
         return {"error": f"not enough memory: {error or 'no reason given'}"}
     summary = report.summary()
     # Not every machine has a choice of sparsity or finds an accuracy.
-    left_out = " ".join(one["layer"] for one in report.left_out)
+    left_out = " ".join(one["layer"] for one in summary["left_out"])
     return {name: summary.get(name) for name in MEASURES} | {"left_out": left_out}
 
 

@@ -364,9 +364,7 @@ class Accelerator(ABC):
         """The operations of ``trace`` that this machine simulates, in order."""
         skipped = self.skipped(trace)
         return [
-            operation
-            for operation in trace.operations
-            if operation is not skipped and self.simulates(trace, operation)
+            operation for operation in trace.operations if operation is not skipped and self.simulates(trace, operation)
         ]
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:

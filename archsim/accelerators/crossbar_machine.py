@@ -94,8 +94,8 @@ class CrossbarMachine(Accelerator):
             return ()
         return [
             *found,
-            f"{self.name} runs {self.runs}, all at once, and builds no pipeline with a hole; --layers chooses some, which "
-            "then read from DRAM what others make",
+            f"{self.name} runs {self.runs}, all at once, and builds no pipeline with a hole; --layers chooses some, "
+            "which then read from DRAM what others make",
         ]
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:

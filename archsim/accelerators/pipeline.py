@@ -212,9 +212,7 @@ def holes(trace: Trace, operations: Sequence[Operation]) -> list[Operation]:
     return [
         operation
         for operation in trace.operations
-        if operation.name not in own | inside
-        and operation.output in ahead
-        and not behind.isdisjoint(operation.inputs)
+        if operation.name not in own | inside and operation.output in ahead and not behind.isdisjoint(operation.inputs)
     ]
 
 

@@ -121,7 +121,7 @@ def _an_image(name: str, summary: Mapping[str, Any]) -> str:
 def _tables(report: Report, sources: Sources) -> list[Table]:
     left_out = [tuple(one.values()) for one in report.left_out]
     tables = [
-        _table("Left out", "Operations of the network that were not simulated, and their share of its synaptic operations.",
+        _table("Left out", "What of the network was not simulated, and its share of all synaptic operations.",
                ("layer", "reason", "share"), left_out, shown=True),
         _table("Layers", "A row a layer.", report.columns("layers"), _cells(report, "layers"), shown=True),
         _table("Energy", "Actions times price; leakage is drawn always.", report.columns("energy"),

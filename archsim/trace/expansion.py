@@ -1,9 +1,9 @@
 """Layers that a trace holds larger than the model has them.
 
 A trace sums in weights only: an average pool in front of a layer is spread into the layer's weights, and a classifier
-behind a global average pool of 7 x 7 positions becomes a matrix 49 times as large. An exporter writes that down, in the
-provenance, as ``details["expanded_layers"][layer] = {"factor": 49, "why": "..."}``. Where nobody did, weights tell:
-they are equal in every window of such a pool.
+behind a global average pool of 7 x 7 positions becomes a matrix 49 times as large. An exporter writes that down in the
+details of the provenance: ``expanded_layers`` has the factor, ``expanded_layers_why`` the reason, both by layer. Where
+nobody did, weights tell: they are equal in every window of such a pool.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from numpy.typing import NDArray
 
 from archsim.trace.model import Operation, Trace
 
-RECORD = "expanded_layers"
-
 
 class Expansion(NamedTuple):
-    """A layer is ``factor`` times as large as in the model; ``why`` is what follows "as", a clause."""
+    """A layer is ``factor`` times as large as in the model, and ``why``."""
 
-    factor: float
+    factor: int
     why: str
 
 
 def expansion(trace: Trace, operation: Operation) -> Expansion | None:
     """How much larger ``operation`` is in ``trace`` than in the model, as recorded or by its weights; None if not."""
-    recorded = trace.provenance.get("details", {}).get(RECORD)
-    told = recorded.get(operation.name) if isinstance(recorded, dict) else None
-    if isinstance(told, dict):  # whoever wrote the trace may have written anything
-        factor = told.get("factor")
-        if isinstance(factor, int | float) and not isinstance(factor, bool) and factor > 1:
-            return Expansion(factor, str(told.get("why", "an operation was written as a larger one")))
+    factor = _detail(trace, "expanded_layers", operation.name)
+    if type(factor) is int and factor > 1:
+        why = _detail(trace, "expanded_layers_why", operation.name)
+        return Expansion(factor, why if isinstance(why, str) else "says the trace")
     return _spread_pool(operation)
+
+
+def _detail(trace: Trace, key: str, layer: str) -> object:
+    """What the details say of a layer; whoever wrote the trace may have written anything."""
+    by_layer = trace.provenance.get("details", {}).get(key)
+    return by_layer.get(layer) if isinstance(by_layer, dict) else None
 
 
 def _spread_pool(operation: Operation) -> Expansion | None:

@@ -137,7 +137,9 @@ def test_all_that_is_left_out_is_named_with_its_share(network, machine):
         name: reason.format(**ranges(trace)) for name, reason in expected.items()
     }
     assert [one.layer for one in found.left_out] == [o.name for o in trace if o.name in expected]
-    assert [one.share for one in found.left_out] == [work[o.name] / sum(work.values()) for o in trace if o.name in expected]
+    assert [one.share for one in found.left_out] == [
+        work[o.name] / sum(work.values()) for o in trace if o.name in expected
+    ]
     assert found.synaptic_operations == sum(work[operation.name] for operation in layers)
     assert found.share == found.synaptic_operations / sum(work.values())
     assert (found.share == 1.0) is (not any(work[name] for name in expected))

@@ -80,7 +80,10 @@ def test_the_state_is_said():
 
 
 def test_what_is_left_out_is_a_table():
-    left_out = (LeftOut("encoder", "reads pixels 0 to 9", 0.25, True, False), LeftOut("s", "is a sum", 0.0, False, False))
+    left_out = (
+        LeftOut("encoder", "reads pixels 0 to 9", 0.25, True, False),
+        LeftOut("s", "is a sum", 0.0, False, False),
+    )
     text = page(report(layer(), covered=Coverage(0.75, 10, 1, 2, left_out)), SOURCES, [])
     assert Reader(text).tables[0] == [
         [(None, "encoder"), (None, "reads pixels 0 to 9"), ("0.25", "25.0")],

@@ -311,7 +311,7 @@ def test_a_comparison_says_when_noise_is_drawn():
 
 
 def test_different_layers_are_told_apart():
-    """A warning names both machines, the layers that only one of them ran and both coverages; a column marks the row."""
+    """A warning names both machines, layers that only one of them ran and both coverages; a column marks the row."""
     part = Coverage(0.75, 10, 2, 3, (LeftOut("conv2", "reads pixels", 0.25, True, False),))
     reports = {
         "loas": report(layer("conv2"), layer("fc")),

@@ -12,7 +12,9 @@ IF = Neuron("if", np.full(2, 4))
 
 def one_to_one(name, source, **more):
     """A convolution of two channels, weights 1 and -2."""
-    return Operation(name, "conv2d", (source,), name, weight=np.array([[1, -2], [0, 3]], np.int8)[..., None, None], **more)
+    return Operation(
+        name, "conv2d", (source,), name, weight=np.array([[1, -2], [0, 3]], np.int8)[..., None, None], **more
+    )
 
 
 def test_by_who_wrote_it():
