@@ -1,7 +1,7 @@
 """What the values of a tensor are, in words: by who wrote them and, of integers, how far they range.
 
-Such as *spikes of conv1*, *pixels 0 to 255*, *event counts 0 to 7*, *signed events*, *sums of spikes 0 to 2*, *full sums of
-conv1 (integers -312 to 480)*, *pooled event counts 0 to 3*.
+Such as *spikes of conv1*, *pixels 0 to 255*, *event counts 0 to 7*, *signed events*, *sums of spikes 0 to 2*, *full
+sums of conv1 (integers -312 to 480)*, *pooled event counts 0 to 3*.
 """
 
 from __future__ import annotations
