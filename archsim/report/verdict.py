@@ -37,7 +37,7 @@ def verdict(report: Report) -> Verdict:
             f"{listed(differing)}; they do not follow from its inputs and weights",
         )
     if differing:
-        found = f"; {wrong:,} outputs differ from the trace's, as conversions are lossy"
+        found = f"; {wrong:,} outputs differ from the trace's, as this machine may lose precision"
     elif not report.verify:
         found = "; not verified: --no-verify"
     elif len(unknown) == len(results):

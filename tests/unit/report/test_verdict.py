@@ -35,8 +35,8 @@ WHOLE = Coverage(1.0, 10, 21, 21)
         ),
         (
             (0, 1200), {"covered": PART, "exact": False}, "open",
-            "9 of 21 layers simulated, 45 % of the operations; 1,200 outputs differ from the trace's, as conversions "
-            "are lossy",
+            "9 of 21 layers simulated, 45 % of the operations; 1,200 outputs differ from the trace's, as this machine "
+            "may lose precision",
         ),
     ],
 )  # fmt: skip
