@@ -395,6 +395,32 @@ def test_a_sweep_prints_what_it_writes(tmp_path, capsys):
     assert all(float(row["latency_s"]) > 0 for row in rows)
 
 
+def test_whatever_leaves_something_out_says_so(tmp_path, capsys):
+    """Runs, comparisons (and where machines leave out different things) and sweeps; not where layers are chosen."""
+    trace, table = tmp_path / "tiny.npz", tmp_path / "table.csv"
+    save_trace(tiny(), trace)
+    training = LOAS.with_name("sata_training.yaml")
+    assert archsim("compare", LOAS, training, "--trace", trace, "-o", table) == 0
+    said = errors(capsys, "warning")
+    assert any(line.startswith("loas: left out: 1 of 3 layers, ") for line in said)
+    assert any(line.startswith("sata_training: left out: 1 of 3 layers, ") for line in said)
+    (different,) = [line for line in said if "different parts of the network" in line]
+    assert different.startswith("loas and sata_training simulate different layers (conv2, fc against conv2.forward, ")
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["same_layers"], row["left_out"]) for row in rows] == [("True", "conv1"), ("False", "conv1")]
+    assert 0 < float(rows[0]["coverage"]) < 1
+    points = tmp_path / "points.csv"
+    assert archsim("sweep", LOAS, trace, "--set", "pe.count=8,16", "--jobs", 1, "-o", points) == 0
+    assert errors(capsys, "warning") == [
+        "2 of 2 points leave out a part of the network: see the columns coverage and left_out"
+    ]
+    with points.open(newline="") as file:
+        assert [row["left_out"] for row in csv.DictReader(file)] == ["conv1", "conv1"]
+    assert archsim("sweep", LOAS, trace, "--layers", "fc", "--jobs", 1, "-o", tmp_path / "fc.csv") == 0
+    assert errors(capsys, "warning") == []
+
+
 def test_the_summary_says_what_was_run(tmp_path, capsys):
     trace = tmp_path / "tiny.npz"
     save_trace(tiny(), trace)
