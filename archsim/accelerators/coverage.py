@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from archsim.accelerators.base import LAYERS
 from archsim.engine.result import Coverage, LeftOut
-from archsim.trace.work import synaptic_operations
+from archsim.trace.work import WORKING, synaptic_operations
 
 if TYPE_CHECKING:
     from archsim.accelerators.base import Accelerator
@@ -34,7 +33,7 @@ def coverage(
     possible = {operation.name for operation in able} | machine.fused(trace, able)
     handled = {operation.name for operation in simulated} | machine.fused(trace, simulated)
     read = {name for operation in trace.operations if operation.name in handled for name in operation.inputs}
-    layers = [operation.name for operation in trace.operations if operation.op in LAYERS]
+    layers = [operation.name for operation in trace.operations if operation.op in WORKING]
     work = {operation.name: synaptic_operations(trace, operation) for operation in trace.operations}
     done = sum(work[name] for name in handled)
     weights = work if any(work.values()) else {name: int(name in (layers or work)) for name in work}
@@ -50,7 +49,7 @@ def coverage(
             reason = machine.leaves_out(trace, operation)
         asked = operation is skipped if chosen is None else operation.name not in chosen
         share = weights[operation.name] / total
-        left_out.append(LeftOut(operation.name, reason, share, operation.op in LAYERS, asked))
+        left_out.append(LeftOut(operation.name, reason, share, operation.op in WORKING, asked))
     return Coverage(
         share=sum(weights[name] for name in handled) / total,
         synaptic_operations=done,

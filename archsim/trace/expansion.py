@@ -3,7 +3,7 @@
 A trace sums in weights only: an average pool in front of a layer is spread into the layer's weights, and a classifier
 behind a global average pool of 7 x 7 positions becomes a matrix 49 times as large. An exporter writes that down in the
 details of the provenance: ``expanded_layers`` has the factor, ``expanded_layers_why`` the reason, both by layer. Where
-nobody did, weights tell: they are equal in every window of such a pool.
+nobody did, weights tell: they are equal in every window of such a pool, or zero outside of the groups of a convolution.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from archsim.trace.model import Operation, Trace
+from archsim.trace.work import groups_of
 
 
 class Expansion(NamedTuple):
@@ -29,7 +30,7 @@ def expansion(trace: Trace, operation: Operation) -> Expansion | None:
     if type(factor) is int and factor > 1:
         why = _detail(trace, "expanded_layers_why", operation.name)
         return Expansion(factor, why if isinstance(why, str) else "says the trace")
-    return _spread_pool(operation)
+    return _spread_pool(operation) or _groups(operation)
 
 
 def _detail(trace: Trace, key: str, layer: str) -> object:
@@ -64,6 +65,14 @@ def _spread_pool(operation: Operation) -> Expansion | None:
     else:
         why = f"an average pool of {size} was spread into its weights, which are equal in each such window"
     return Expansion(factor, why)
+
+
+def _groups(operation: Operation) -> Expansion | None:
+    """The groups of a convolution, which a trace stores as a dense one."""
+    weight = operation.weight if operation.op == "conv2d" else None
+    groups = 1 if weight is None else groups_of(weight)
+    why = f"its weights are those of {groups} groups; the trace stores it as a dense layer"
+    return Expansion(groups, why) if groups > 1 else None
 
 
 def _equal(weight: NDArray[Any], axis: int, most: int) -> int:

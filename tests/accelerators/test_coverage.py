@@ -221,6 +221,7 @@ def test_a_run_says_what_it_leaves_out(tmp_path):
     ]  # fmt: skip
     assert summary["synaptic_operations"] == sum(work.values()) - work["c"]
     assert summary["pj_per_synaptic_operation"] == summary["energy_pj"] / summary["synaptic_operations"]
+    assert summary["synaptic_operations"] == sum(layer.synaptic_operations for layer in report.layers)
     assert summary["images_per_s"] == 2 / summary["latency_s"]
     assert [warning for warning in report.warnings if "left out" in warning] == [
         f"left out: 1 of 4 layers, {100 * share:.3g} % of the operations, and 1 operation without weights: "
