@@ -179,7 +179,13 @@ def compare(
     ],
     trace: Annotated[Path, typer.Option("--trace", metavar="TRACE", help="Trace file (.npz).")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: results/compare__<trace>.csv.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="Default: results/compare__<trace>/. A name that ends in .csv: the table alone.",
+        ),
     ] = None,
     engine: Engines = Engine.compiled,
     overrides: Overrides = None,
@@ -194,11 +200,12 @@ def compare(
     names = _machine_names(hardware)
     loaded = load_trace(trace)
     _each(hardware, lambda path: simulate.accelerator_for(path, trace, loaded, overrides or ()))
-    table = output or Path("results") / f"compare__{trace.stem}.csv"
-    if table.suffix in files.FIGURE_KINDS:
-        raise UsageError(f"{table}: is the name of a figure; the comparison is a table, name it .csv")
-    header = files.csv_text((), comparison.COLUMNS).encode()
-    with files.result_file(table, header) as partial:
+    place = output or Path("results") / f"compare__{trace.stem}"
+    if place.suffix in files.FIGURE_KINDS:
+        raise UsageError(f"{place}: is the name of a figure; the comparison is a table, name it .csv")
+    alone = place.suffix == ".csv"
+    start = files.COMPARISON_START
+    with files.result_file(place, start) if alone else files.results_folder(place) as partial:
         _say_if_compiling(engine)
         reports = {}
         with _progress() as progress:
@@ -210,8 +217,10 @@ def compare(
                 if progress:
                     progress(name, len(reports), len(names))
         rows = comparison.rows(reports)
-        files.write_texts(partial.parent, {partial.name: files.csv_text(rows, comparison.COLUMNS)})
-    figures = plots.plot(table)  # before anything is printed, whose reader may leave
+        table = partial if alone else partial / files.COMPARISON
+        files.write_texts(table.parent, {table.name: files.csv_text(rows, comparison.COLUMNS)})
+        if not alone:
+            plots.plot(partial)
     # Who reads it at a terminal has just typed the trace and the overrides.
     known = {"trace", "overrides"}
     known |= {name for name in comparison.SOMETIMES if all(row[name] is None for row in rows)}
@@ -219,8 +228,7 @@ def compare(
     _print_table(columns, [row.values() for row in _ordered(rows, columns)], repeat=2)
     for note in comparison.notes(reports):
         _note(f"note: {note}")
-    for figure in figures:
-        _note(f"figure in {figure}")
+    _note(f"comparison in {place}{'' if alone else os.sep}")
     wrong = [line for name, report in reports.items() for line in _print_verified(report, verify, f"{name}: ")]
     if wrong:
         raise UsageError(wrong)
