@@ -638,7 +638,7 @@ def test_a_signal_while_c_calls_python_is_not_lost(number, code):
     program = f"""
 import ctypes, os, sys, time
 from archsim import simulate
-from archsim.cli import main
+from archsim.__main__ import main
 
 @ctypes.CFUNCTYPE(None)
 def callback():
