@@ -38,6 +38,13 @@ def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Acceler
     return machines[config.accelerator](config)
 
 
+def compiles_first(hardware: str | Path) -> bool:
+    """Whether a run of the machine ``hardware`` begins with compiling its kernels; ConfigError if it is wrong."""
+    from archsim import jit
+
+    return jit.must_compile(type(load_accelerator(hardware)).loop)
+
+
 def accelerator_for(
     hardware: str | Path, trace: str | Path, loaded: Trace, overrides: Sequence[str] = ()
 ) -> Accelerator:
