@@ -227,8 +227,8 @@ def compare(
     if place.suffix in files.FIGURE_KINDS:
         raise UsageError(f"{place}: is the name of a figure; the comparison is a table, name it .csv")
     alone = place.suffix == ".csv"
-    start = files.COMPARISON_START
-    with files.result_file(place, start) if alone else files.results_folder(place) as partial:
+    header = files.csv_text((), comparison.COLUMNS).encode()
+    with files.result_file(place, header) if alone else files.results_folder(place) as partial:
         _say_if_compiling(engine, hardware)
         reports = {}
         with _progress() as progress:
