@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zipfile
@@ -35,6 +36,8 @@ def save_trace(trace: Trace, path: str | os.PathLike[str]) -> None:
     record["sha256"] = digest.hexdigest()
     text = json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False)
     try:
+        if not path.parent.is_dir():  # a folder is not made for a mistyped path
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         with (
             atomic.replacing(path) as partial,
             zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
