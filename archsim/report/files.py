@@ -169,6 +169,27 @@ def _check_file(target: Path, shown: str, kind: bytes, mark: bytes = b"") -> Non
 
 def _check_replaceable(target: Path, shown: str) -> None:
     """UsageError unless ``target`` is free, empty or a results folder with nothing but archsim's own files."""
+    while True:
+        looked_at = _identity(target)
+        try:
+            _check_folder(target, shown)
+            return
+        except UsageError:
+            if _identity(target) == looked_at:
+                raise
+            # Another run has replaced it meanwhile; what was found belongs to two folders.
+
+
+def _identity(target: Path) -> tuple[int, int] | None:
+    """What tells the folder that stands there now from one that takes its place."""
+    try:
+        status = target.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _check_folder(target: Path, shown: str) -> None:
     with _usage_error(f"{shown}: cannot be written"):
         if not target.exists():
             return
