@@ -289,8 +289,10 @@ def program(a, m, x):
     ("for i in range(2, 1):\n    yield op()\nfor w in range(u, u + 2):\n    yield op(compute=w)", [5, 6, 0]),
     ("if m.size == 4:\n    yield op(compute=1)\nelse:\n    u += 1\n    yield op(compute=u)\nyield op(compute=u)",
      [6, 6, 0]),
-    ("while u > 3:\n    u -= 1\n    if u == 4:\n        yield op(compute=u)\n    elif u == 3:\n        yield op(compute=8)",
+    ("while u > 3:\n    u -= 1\n    if u == 4:\n        yield op(compute=u)\n    elif u:\n        yield op(compute=8)",
      [4, 8, 0]),
+    ("t = 0\nwhile t < 2:\n    t += 1\n    if t == 2:\n        yield op(compute=u)\n    else:\n        yield op()",
+     [0, 5, 0]),  # only the next turn needs u
 ])  # fmt: skip
 def test_by_hand(body, computed, tmp_path):
     text = "from archsim.hardware.agent import op\ndef program(a, m, x):\n    u = 5\n"
