@@ -37,8 +37,10 @@ from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
 
+from archsim.engine.compiled import run
 from archsim.hardware import agent as handle
 from archsim.hardware import operation
+from archsim.jit import inlined, kernel
 
 AgentFunction = Callable[..., handle.Operations]
 
@@ -559,6 +561,30 @@ def lower(agents: Sequence[AgentFunction]) -> Lowered:
         exec(compile(module, source.function.__code__.co_filename, "exec"), space)
         functions[name], trees[name] = space[name], tree
     return Lowered(functions, trees, kept)
+
+
+def loop_of(lowered: Lowered, home: str) -> Any:
+    """The compiled loop of a machine with these agents, a kernel as :mod:`archsim.engine.compiled` takes it.
+
+    ``m.agents`` must tell, for every kind of agent by its name, the number behind its last one. ``home`` is the module
+    that the kernels belong to.
+    """
+    lines, before = ["def step(agent, now, m, state, x, o, counts):"], "0"
+    for name in lowered.functions:
+        lines += [
+            f"    if agent < m.agents.{name}:",
+            f"        {name}(agent, agent - {before}, now, m, state, x, o, counts)",
+            "        return",
+        ]
+        before = f"m.agents.{name}"
+    lines += ["def loop(m, x, machine):", "    return run(step, m, x, machine)"]
+    space: dict[str, Any] = {"__name__": home, "run": run}
+    for name, function in lowered.functions.items():
+        function.__module__ = home
+        space[name] = inlined(function)
+    exec(compile("\n".join(lines), f"<agents of {home}>", "exec"), space)
+    space["step"] = inlined(space["step"])
+    return kernel(space["loop"])
 
 
 def _with_lines(tree: ast.FunctionDef) -> str:

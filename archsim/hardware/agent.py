@@ -20,7 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.hardware import operation
-from archsim.hardware.operation import BEATS, HEADER, REQUEST_FIELDS, REQUESTS, START, VALUE, add_range, add_request
+from archsim.hardware.memory.placement import LineSpec, Tensor
+from archsim.hardware.operation import (
+    BEATS,
+    CACHED_READ,
+    HEADER,
+    REQUEST_FIELDS,
+    REQUESTS,
+    START,
+    STREAM_WRITE,
+    VALUE,
+    add_range,
+    add_request,
+)
 from archsim.jit import inlined
 
 NONE = -1
@@ -72,7 +84,27 @@ def beats(o: Any, agent: int) -> int:
     return total
 
 
-CALLS: Mapping[str, Callable[..., Any]] = {"request": add_request, "lines": add_range, "beats": beats}
+@inlined
+def read(o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, end: int, epoch: int) -> int:
+    """Ask for the lines of bytes ``first`` to ``end`` of a fiber, through the cache; returns how many."""
+    return add_range(
+        o, agent, tensor.line[fiber], tensor.stride, first, end, memory.line_shift, memory.beat_shift, CACHED_READ,
+        tensor.row, epoch,
+    )  # fmt: skip
+
+
+@inlined
+def write(o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, end: int) -> int:
+    """Ask for bytes ``first`` to ``end`` of a fiber to be written to DRAM; returns how many lines."""
+    return add_range(
+        o, agent, tensor.line[fiber], tensor.stride, first, end, memory.line_shift, memory.beat_shift, STREAM_WRITE,
+        tensor.row, 0,
+    )  # fmt: skip
+
+
+CALLS: Mapping[str, Callable[..., Any]] = {
+    "request": add_request, "lines": add_range, "read": read, "write": write, "beats": beats,
+}  # fmt: skip
 """What a handle can be asked to do; a kernel gets the operations and the agent's number first."""
 
 
@@ -106,15 +138,17 @@ class Agent:
         """Ask for one line of memory in the next operation."""
         _plain(add_request)(self._o, self.number, line, beats, useful_bytes, mode, tensor, epoch)
 
-    def lines(
-        self, line: int, stride: int, first: int, end: int, line_shift: int, beat_shift: int, mode: int, tensor: int,
-        epoch: int,
-    ) -> int:  # fmt: skip
-        """Ask for every line that bytes ``first`` to ``end`` of a fiber touch; returns how many."""
-        found: int = _plain(add_range)(
-            self._o, self.number, line, stride, first, end, line_shift, beat_shift, mode, tensor, epoch
-        )
-        return found
+    def lines(self, *given: int) -> int:
+        """Ask for every line that a range of bytes touches; arguments and result of ``add_range``."""
+        return int(_plain(add_range)(self._o, self.number, *given))
+
+    def read(self, memory: LineSpec, tensor: Tensor, fiber: int, first: int, end: int, epoch: int) -> int:
+        """Ask for the lines of bytes ``first`` to ``end`` of a fiber, through the cache; returns how many."""
+        return int(_plain(read)(self._o, self.number, memory, tensor, fiber, first, end, epoch))
+
+    def write(self, memory: LineSpec, tensor: Tensor, fiber: int, first: int, end: int) -> int:
+        """Ask for bytes ``first`` to ``end`` of a fiber to be written to DRAM; returns how many lines."""
+        return int(_plain(write)(self._o, self.number, memory, tensor, fiber, first, end))
 
     def beats(self) -> int:
         """Beats of all requests of the next operation so far."""
