@@ -13,9 +13,8 @@ ports, their reading ends. ``m.agents`` tells a lowered step which agent it is a
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from archsim.hardware import operation
 from archsim.hardware.agent import Coroutines, Operations
@@ -97,16 +96,3 @@ class Diagram:
     def coroutines(self, kept: int) -> Coroutines:
         """The agents for the reference engine; ``kept`` as of :class:`archsim.engine.lowering.Lowered`."""
         return Coroutines([(kind.agents, kind.function) for kind in self.kinds], kept)
-
-
-def machine_of(name: str, home: type, parts: dict[str, Any]) -> Any:
-    """What agents see as ``m``: ``parts`` as a named tuple, whose class is kept as ``home.name``.
-
-    numba tells types by their class, and a cached kernel names its class by where it is found.
-    """
-    maker: Any = home.__dict__.get(name)
-    if maker is None or maker._fields != tuple(parts):
-        maker = namedtuple(name, parts)
-        maker.__module__, maker.__qualname__ = home.__module__, f"{home.__qualname__}.{name}"
-        setattr(home, name, maker)
-    return maker(**parts)

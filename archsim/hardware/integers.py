@@ -8,6 +8,7 @@ an agent, and nobody writes a list of fields twice.
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from archsim.hardware.loading import Block
@@ -28,13 +29,23 @@ def integers(block: Block, kind: type[Block] | None = None) -> Any:
 
 
 def _tuple_of(kind: type[Block]) -> Any:
-    """The named tuple of a Block's class, made once and found as its attribute ``Integers`` by numba's cache."""
-    if "Integers" not in kind.__dict__:
-        names = [name for name, field in kind.model_fields.items() if _counts(field.annotation)]
-        made: Any = namedtuple("Integers", names)
-        made.__module__, made.__qualname__ = kind.__module__, f"{kind.__qualname__}.Integers"
-        kind.Integers = made  # type: ignore[attr-defined]
-    return kind.__dict__["Integers"]
+    return tuple_class(
+        kind, "Integers", [name for name, field in kind.model_fields.items() if _counts(field.annotation)]
+    )
+
+
+def tuple_class(home: type, name: str, fields: Sequence[str]) -> Any:
+    """A class of named tuples with these fields, made once and kept as ``home.name``.
+
+    numba tells types by their class, and a kernel on disk names its class by where it is found.
+    """
+    known = home.__dict__.get(name)
+    if known is None or known._fields != tuple(fields):
+        make: Any = namedtuple  # mypy knows only those whose fields stand in the source
+        known = make(name, fields, module=home.__module__)
+        known.__qualname__ = f"{home.__qualname__}.{name}"
+        setattr(home, name, known)
+    return known
 
 
 def _counts(annotation: Any) -> bool:
