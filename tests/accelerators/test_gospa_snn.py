@@ -242,7 +242,7 @@ def test_partial_sums_in_the_cache_are_real_accesses_and_cost_time():
     words = 35 * 21 * 4
     assert ("psum_bank", "read") not in shared.actions
     for result in (shared, spread):
-        assert bytes_of(result, "sram", "read", "psum") == 2 * (result.matches + 2 * words)
+        assert bytes_of(result, "sram", "read", "psum") == 2 * (result.performed_operations + 2 * words)
         assert result.cycles > own.cycles
     assert spread.compute_cycles < shared.compute_cycles
     assert spread.events["bank_wait_cycles"] > shared.events["bank_wait_cycles"]
@@ -311,7 +311,7 @@ def test_the_fitted_machine_meets_the_reference_numbers(network):
         row = rows[layer.name]
         moved = sum(t.bytes for t in result.traffic if t.level == "dram" and not t.tensor.startswith("output"))
         overflows = layer.m * layer.n * layer.timesteps * 2 > 65536
-        assert result.matches == row["accumulations"]
+        assert result.performed_operations == row["accumulations"]
         assert moved == pytest.approx(row["gospa_snn_f40_dram_bytes"], rel=0.02)
         assert result.cycles == pytest.approx(row["gospa_snn_f40_cycles"], rel=0.2 if overflows else 0.1)
         assert (bytes_of(result, "dram", "read", "psum") > 0) == overflows

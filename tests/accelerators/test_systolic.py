@@ -45,7 +45,7 @@ def test_ideal_memory_is_the_closed_form(dataflow, shape, array):
     assert result.compute_cycles == expected
     assert result.cycles == expected + AROUND
     assert result.mismatches == 0
-    assert result.matches == m * n * k * timesteps
+    assert result.performed_operations == m * n * k * timesteps
     assert result.actions["lif", "update"] == m * n * timesteps
 
 
