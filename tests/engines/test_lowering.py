@@ -153,7 +153,7 @@ def program(a, m, x):
     ("u = 'text'", "integers only, got 'text'"),
     ("u = (w := 3)", "no assignment inside an expression"),
     ("u = max(*x.table)", "no * arguments"),
-    ("u = a.nothing", "a has no 'nothing'; allowed: me, now, value, start, count, kept, request, lines, read, write, beats"),
+    ("u = a.nothing", "a has no 'nothing'; allowed: me, now, value, start, count, kept, request, lines"),
     ("u = yield op()", "a yield is a statement of its own"),
     ("u = 1 + (yield op())", "a yield is a statement of its own"),
     ("if (yield op()):\n        pass", "a yield is a statement of its own"),
