@@ -20,6 +20,8 @@ again by the number of the ``yield`` at which the agent stands, ``pc``. Locals t
 liveness analysis finds them) live in the agent's row of ``state``, from column 1 on, and are put there where they are
 assigned. Code positions stay those of the agent's source, so an error inside a kernel names the agent's own line.
 
+A plain function that is given the handle first, ``request_row(a, m, x, row)``, is lowered too, and may return a value.
+
 **What an agent may say.** Assignments to local names, ``a.count[...] += n`` and ``a.kept[...] = n``; calls; ``if``,
 ``while``, ``for`` over ``range`` with one or two arguments where a ``yield`` is inside; ``break``, ``continue``,
 ``return`` without a value (the end of an agent). Locals are int64: no floats, no true division, and no array across a
@@ -45,6 +47,7 @@ from archsim.jit import inlined, kernel
 AgentFunction = Callable[..., handle.Operations]
 
 _PARAMETERS = ("a", "m", "x")
+_WITH_HANDLE = ("agent", "me", "now", "state", "o", "counts")
 _LOWERED = ("agent", "me", "now", "m", "state", "x", "o", "counts", "pc")
 _VALUES = {"me": "me", "now": "now", "value": "o[agent, VALUE]", "start": "o[agent, START]"}
 _HANDLE = (*_VALUES, "count", "kept", *handle.CALLS)
@@ -85,8 +88,11 @@ class _Source:
         return LoweringError(f"{self.function.__code__.co_filename}:{line}: {self.function.__name__}: {rule}")
 
 
-def _source(function: AgentFunction) -> _Source:
-    """The function's tree, at the lines of its file; refuses what no agent and no part may say."""
+def _source(function: Callable[..., Any], *, returns: bool = False) -> _Source:
+    """The function's tree, at the lines of its file; refuses what no agent and no part may say.
+
+    Only a function that ``returns`` may return a value.
+    """
     assert isinstance(function, FunctionType)
     lines, first = inspect.getsourcelines(function)
     tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
@@ -100,21 +106,21 @@ def _source(function: AgentFunction) -> _Source:
         raise source.refuse(tree, "no names of an enclosing function")
     if ast.get_docstring(tree) is not None:
         tree.body = tree.body[1:]
-    _check(source, tree.body)
+    _check(source, tree.body, returns)
     return source
 
 
-def _check(source: _Source, body: Sequence[ast.stmt]) -> None:
+def _check(source: _Source, body: Sequence[ast.stmt], returns: bool) -> None:
     for statement in body:
         if not isinstance(statement, _PLAIN):
             raise source.refuse(statement, f"no '{type(statement).__name__.lower()}' in an agent")
-        if isinstance(statement, ast.Return) and statement.value is not None:
+        if isinstance(statement, ast.Return) and statement.value is not None and not returns:
             raise source.refuse(statement, "an agent returns nothing")
         if isinstance(statement, ast.Assign | ast.AugAssign):
             _check_targets(source, statement)
         _check_expressions(source, statement)
         for part in _parts(statement):
-            _check(source, part)
+            _check(source, part, returns)
         if _yields(statement):
             _check_yielding(source, statement)
 
@@ -136,7 +142,12 @@ def _check_expressions(source: _Source, statement: ast.stmt) -> None:
     for expression in ast.iter_child_nodes(statement):
         if isinstance(expression, ast.stmt):
             continue
+        handles = {id(node) for node in ast.walk(expression) if isinstance(node, ast.Name) and node.id == "a"}
         for node in ast.walk(expression):
+            if isinstance(node, ast.Attribute):
+                handles.discard(id(node.value))
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                handles.discard(id(node.args[0]))
             for kind, rule in _FORBIDDEN.items():
                 if isinstance(node, kind):
                     raise source.refuse(statement, rule)
@@ -144,6 +155,10 @@ def _check_expressions(source: _Source, statement: ast.stmt) -> None:
                 raise source.refuse(statement, f"integers only, got {node.value!r}")
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "a" and node.attr not in _HANDLE:
                 raise source.refuse(statement, f"a has no '{node.attr}'; allowed: {', '.join(_HANDLE)}")
+            if isinstance(node, ast.Call) and node.args and ast.unparse(node.args[0]) == "a" and node.keywords:
+                raise source.refuse(statement, "what is given to a function besides a has no names")
+        if handles:
+            raise source.refuse(statement, "a is given to functions only, before all else")
 
 
 def _check_yielding(source: _Source, statement: ast.stmt) -> None:
@@ -158,8 +173,6 @@ def _check_yielding(source: _Source, statement: ast.stmt) -> None:
     elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.YieldFrom):
         if not isinstance(statement.value.value, ast.Call) or not isinstance(statement.value.value.func, ast.Name):
             raise source.refuse(statement, "yields from part(...), called by its name")
-        if statement.value.value.keywords:
-            raise source.refuse(statement, "a part's arguments are given in order, without names")
     elif not isinstance(statement, ast.If | ast.While | ast.For) or any(
         _yields(expression) for expression in ast.iter_child_nodes(statement) if isinstance(expression, ast.expr)
     ):
@@ -223,12 +236,14 @@ class _Inliner(ast.NodeTransformer):
 class _Handle(ast.NodeTransformer):
     """``a.now``, ``a.count[i]``, ``a.lines(...)``: what the handle stands for in a lowered agent."""
 
-    def __init__(self, kept: int) -> None:
+    def __init__(self, kept: int, space: dict[str, Any], known: dict[FunctionType, FunctionType]) -> None:
         self.kept = kept
+        self.space = space
+        self.known = known
         self.called: set[str] = set()
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """A call of the handle becomes a kernel's that gets the agent's operation."""
+        """A call of the handle becomes a kernel's that gets the agent's operation, one with it a lowered function's."""
         if isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "a":
             node.args = [self.visit(argument) for argument in node.args]
             name = node.func.attr
@@ -236,6 +251,16 @@ class _Handle(ast.NodeTransformer):
             function = ast.copy_location(ast.Name(f"a__{name}", ast.Load()), node)
             given = [ast.copy_location(ast.Name(word, ast.Load()), node) for word in ("o", "agent")]
             return ast.copy_location(ast.Call(function, [*given, *node.args], node.keywords), node)
+        if isinstance(node.func, ast.Name) and node.args and ast.unparse(node.args[0]) == "a":
+            function_of_handle = self.space[node.func.id]
+            lowered = _lower_function(function_of_handle, self.kept, self.known)
+            name = f"with_a__{node.func.id}"
+            self.space[name] = lowered
+            rest = [self.visit(argument) for argument in node.args[1:]]
+            given = [ast.copy_location(ast.Name(word, ast.Load()), node) for word in _WITH_HANDLE]
+            return ast.copy_location(
+                ast.Call(ast.copy_location(ast.Name(name, ast.Load()), node), [*given, *rest], []), node
+            )
         return self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
@@ -546,21 +571,42 @@ class Lowered:
 
 def lower(agents: Sequence[AgentFunction]) -> Lowered:
     """The agents as functions for the compiled loop. Raises LoweringError for what cannot be lowered."""
-    sources = [_source(agent) for agent in agents]
     # The columns behind which all agents keep their own numbers are those of the agent with most locals.
     kept = 1 + max((len(_Lowering(_source(agent), 0).columns) for agent in agents), default=0)
-    functions, trees = {}, {}
-    for source in sources:
-        lowering = _Lowering(source, kept)
-        name = source.function.__name__
-        translated = _Handle(kept)
-        tree = ast.fix_missing_locations(translated.visit(lowering.function(name)))
-        space = lowering.space | {word: getattr(operation, word) for word in ("END", "VALUE", "START")}
-        space |= {f"a__{call}": handle.CALLS[call] for call in translated.called}
-        module = ast.Module([tree], type_ignores=[])
-        exec(compile(module, source.function.__code__.co_filename, "exec"), space)
-        functions[name], trees[name] = space[name], tree
+    functions, trees, known = {}, {}, dict[FunctionType, FunctionType]()
+    for agent in agents:
+        lowering = _Lowering(_source(agent), kept)
+        name = lowering.source.function.__name__
+        functions[name], trees[name] = _executed(lowering.function(name), lowering.source, kept, lowering.space, known)
     return Lowered(functions, trees, kept)
+
+
+def _lower_function(function: Any, kept: int, known: dict[FunctionType, FunctionType]) -> FunctionType:
+    """A plain function of the handle, as a kernel of what the handle stands for."""
+    if function not in known:
+        known[function] = function
+        source = _source(function, returns=True)
+        names = [argument.arg for argument in source.tree.args.args]
+        if names[:1] != ["a"] or _yields(source.tree):
+            raise source.refuse(source.tree, "a function that is given a is 'f(a, ...)', without a yield")
+        tree = source.tree
+        tree.args.args = [ast.copy_location(ast.arg(word), tree) for word in (*_WITH_HANDLE, *names[1:])]
+        tree.returns = None
+        made, _ = _executed(tree, source, kept, dict(function.__globals__), known)
+        known[function] = inlined(made)
+    return known[function]
+
+
+def _executed(
+    tree: ast.FunctionDef, source: _Source, kept: int, space: dict[str, Any], known: dict[FunctionType, FunctionType]
+) -> tuple[FunctionType, ast.FunctionDef]:
+    """The function that ``tree`` describes, with the handle's parts in the place of the handle, and that tree."""
+    translated = _Handle(kept, space, known)
+    done = ast.fix_missing_locations(translated.visit(tree))
+    space |= {word: getattr(operation, word) for word in ("END", "VALUE", "START")}
+    space |= {f"a__{call}": handle.CALLS[call] for call in translated.called}
+    exec(compile(ast.Module([done], type_ignores=[]), source.function.__code__.co_filename, "exec"), space)
+    return space[tree.name], done
 
 
 def loop_of(lowered: Lowered, home: str) -> Any:

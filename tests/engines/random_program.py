@@ -19,11 +19,13 @@ class Program:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.loops = 0
+        self.functions: list[str] = []
+        self.functions = [self.function(number) for number in range(2)]
         self.parts = [self.part(number) for number in range(self.random.randrange(3))]
         body = self.block(3, in_loop=False, names=LOCALS)
         start = "".join(f"    {name} = {self.random.randrange(5)}\n" for name in LOCALS)
         last = f"    {self.operation(LOCALS)}\n"
-        self.text = f"{HEAD}\n\n{''.join(self.parts)}def program(a, m, x):\n{start}{body}{last}"
+        self.text = f"{HEAD}\n\n{''.join(self.functions + self.parts)}def program(a, m, x):\n{start}{body}{last}"
 
     def part(self, number: int) -> str:
         names = ("p", "q", *self.random.sample(LOCALS, 1))
@@ -33,7 +35,24 @@ class Program:
         last = f"    {self.operation(names)}\n"
         return f"def part{number}(a, m, x, p, q):\n{start}{body}{last}\n\n"
 
+    def function(self, number: int) -> str:
+        """A plain function of the handle; the second may call the first."""
+        self.functions = []
+        names = ("p", "u")
+        lines = [f"u = p + {self.random.randrange(3)}"]
+        for _ in range(self.random.randrange(3)):
+            lines += self.statement(0, in_loop=False, names=names, calls=False)
+        lines = [line for line in lines if not line.startswith("yield")]
+        if self.random.random() < 0.5:
+            lines += [f"if {self.condition(names)}:", f"    return {self.expression(names)}"]
+        if number:
+            lines += ["u += function0(a, m, x, p)"]
+        lines += [f"return {self.expression(names)}"]
+        return f"def function{number}(a, m, x, p):\n" + "".join(f"    {line}\n" for line in lines) + "\n\n"
+
     def expression(self, names: tuple[str, ...]) -> str:
+        if self.functions and self.random.random() < 0.1:
+            return f"function{self.random.randrange(2)}(a, m, x, {self.random.choice(names)}) % 11"
         pick = self.random.randrange(9)
         name, other = self.random.choice(names), self.random.choice(names)
         return (

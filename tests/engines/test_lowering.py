@@ -170,7 +170,10 @@ def program(a, m, x):
     ("yield from plain_function(a, m, x)", "'plain_function' is no generator function of this module"),
     ("yield from nowhere(a, m, x)", "'nowhere' is no generator function of this module"),
     ("yield from helper(a, m)", "'helper' takes a, m, x"),
-    ("yield from helper(a, m, x=x)", "a part's arguments are given in order, without names"),
+    ("yield from helper(a, m, x=x)", "what is given to a function besides a has no names"),
+    ("u = abs(m, a)", "a is given to functions only, before all else"),
+    ("u = a", "a is given to functions only, before all else"),
+    ("u = plain_function(a, m, x=x)", "what is given to a function besides a has no names"),
     ("yield from x.helper()", "yields from part(...), called by its name"),
 ])  # fmt: skip
 def test_what_is_refused(line, rule, tmp_path):
