@@ -62,7 +62,7 @@ def test_hand_traced_example():
     """The example of the docstring of archsim.accelerators.gamma_snn: 17 cycles."""
     trace = linear(np.ones((1, 1, 2), bool), np.full((1, 2), 5, np.int8))
     result = simulate(trace, "memory.ideal=true", "scheduler.prefetch_tasks=0", hardware=GAMMA_SNN)[0]
-    assert (result.cycles, result.compute_cycles, result.matches, result.mismatches) == (17, 10, 2, 0)
+    assert (result.cycles, result.compute_cycles, result.performed_operations, result.mismatches) == (17, 10, 2, 0)
 
 
 def test_a_pass_begins_when_the_heads_of_all_its_inputs_are_there():

@@ -39,6 +39,7 @@ def test_hand_traced_example():
     assert layer_matches(layer)[:, :, 0].tolist() == [[1, 0], [2, 1]]
     result = simulate(trace, "memory.ideal=true")[0]
     assert (result.cycles, result.matches, result.mismatches) == (19, 4, 0)
+    assert result.actions["tppe", "pseudo_add"] == 4
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -76,7 +77,7 @@ def test_any_shape_is_computed_exactly_and_engines_agree(shape):
         fast = simulate(trace, *overrides, record=True)[0]
         slow = simulate(trace, *overrides, engine="reference", record=True)[0]
         assert fast.mismatches == slow.mismatches == 0
-        assert fast.matches == layer_matches(layers(trace)[0]).sum()
+        assert fast.matches == fast.actions["tppe", "pseudo_add"] == layer_matches(layers(trace)[0]).sum()
         same(fast, slow)
         assert fast.cycles >= fast.lower_bound_cycles
 

@@ -139,7 +139,7 @@ def test_hand_traced_example():
         tensors={"in": np.ones((2, 1, 1), bool), "out": np.ones((2, 1, 1), bool)},
     )  # fmt: skip
     result = prosperity(trace, "memory.ideal=true")[0]
-    assert (result.cycles, result.compute_cycles, result.matches, result.mismatches) == (17, 2, 2, 0)
+    assert (result.cycles, result.compute_cycles, result.performed_operations, result.mismatches) == (17, 2, 2, 0)
 
 
 def pipeline(trace, every_row, rows=256, held=16, tables=2, output_tiles=2, pes=128):

@@ -52,7 +52,7 @@ def test_hand_traced_example():
             options = (*array, f"scheduler.sparsity={sparsity}")
             result = simulate(two_positions(), *options, hardware=SATA, engine=engine)[0]
             assert (result.cycles, result.compute_cycles) == cycles
-            assert (result.matches, result.mismatches) == (2, 0)
+            assert (result.performed_operations, result.mismatches) == (2, 0)
             elements = [unit for unit in result.units if unit.unit == "pe"]
             assert [(unit.busy_cycles, unit.instance) for unit in elements] == [(1, 0), (1, 1)]
 

@@ -57,7 +57,7 @@ def test_hand_traced_example():
         network="one", timesteps=2, operations=[operation], tensors={"in": spikes, "out": sums}, provenance=LABELS
     )
     result = simulate(trace, "pe.rows=2", "pe.columns=2", "memory.ideal=true", hardware=STELLAR)[0]
-    assert (result.cycles, result.compute_cycles, result.matches, result.mismatches) == (8, 5, 6, 0)
+    assert (result.cycles, result.compute_cycles, result.performed_operations, result.mismatches) == (8, 5, 6, 0)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
