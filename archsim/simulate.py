@@ -20,8 +20,8 @@ from archsim.report.report import Report
 from archsim.report.timeline import check_size
 
 if TYPE_CHECKING:
-    from archsim.accelerators.base import Accelerator, EngineName, Progress
     from archsim.cost import CostTable
+    from archsim.dataflow.base import Accelerator, EngineName, Progress
     from archsim.engine.result import LayerResult
     from archsim.trace import Operation, Trace
 

@@ -44,8 +44,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
 from archsim.compress import bitmask, packed_time
+from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
 from archsim.dataflow.machine import BURST_LINES, DrawnMachine
 from archsim.dataflow.parts import store
 from archsim.hardware.agent import NONE, Agent, Operations, op

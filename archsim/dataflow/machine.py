@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.accelerators.base import Accelerator, EngineName, Layer, Program, Unit
+from archsim.dataflow.base import Accelerator, EngineName, Layer, Program, Unit
 from archsim.engine.lowering import Lowered, loop_of, lower
 from archsim.hardware.agent import Operations
 from archsim.hardware.diagram import Diagram
