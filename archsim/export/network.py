@@ -5,6 +5,7 @@ Shapes leave out time and images: [C, H, W] or [F]. Words as in ``archsim.trace.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import UsageError, nearest
+from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.schema import MAX_TIMESTEPS
 
 Shape = tuple[int, ...]
@@ -221,9 +223,16 @@ def _not_spreadable(network: Network, pool: Node, reader: Node) -> str:
         return f"before {reader.name} ({reader.op})"
     if any(pool.padding):
         return f"with padding {list(pool.padding)}"
+    weight = reader.weight
+    assert weight is not None
+    channels, *sides = network.nodes[pool.inputs[0]].shape
+    windows = pool.shape[1:] if reader.op == "linear" else weight.shape[2:]
+    spread = [(count - 1) * step + width for count, step, width in zip(windows, pool.stride, pool.kernel, strict=True)]
+    values = len(weight) * channels * math.prod(sides if reader.op == "linear" else spread)
+    if values > MAX_ELEMENTS:
+        return f"that takes {values:,} weights in {reader.name}; allowed: at most {MAX_ELEMENTS:,}"
     if reader.op == "linear" or not any(reader.padding):
         return ""
-    sides = network.nodes[pool.inputs[0]].shape[1:]
     uneven = any(
         stride != kernel or side % kernel for side, kernel, stride in zip(sides, pool.kernel, pool.stride, strict=True)
     )
@@ -270,5 +279,7 @@ def evaluate(node: Node, given: list[Real]) -> Real:
     if node.op == "sum_pool":
         summed: Real = windows.sum((-2, -1)) * node.weight
         return summed
-    sums: Real = np.einsum("tichwyx,ncyx->tinhw", windows, node.weight, optimize=True)
+    # Each timestep by itself, as the product needs all windows side by side.
+    products = [np.einsum("ichwyx,ncyx->inhw", now, node.weight, optimize=True) for now in windows]
+    sums: Real = np.stack(products)
     return sums if node.bias is None else sums + per_channel(node.bias, node.shape)
