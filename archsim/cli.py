@@ -144,7 +144,7 @@ def run(
         if page:
             files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
     _print_layers(report)
-    wrong = _print_verified(report, verify)
+    wrong = _print_verdict(report)
     _note(f"results in {folder}{os.sep}")
     if wrong:
         raise UsageError(wrong)
@@ -193,7 +193,7 @@ def compare(
 
     names = _machine_names(hardware)
     loaded = load_trace(trace)
-    _each(hardware, lambda path: simulate.accelerator_for(path, trace, loaded, overrides or ()))
+    _each(hardware, lambda path: simulate.accelerator_for(path, trace, loaded, overrides or (), whole=layers is None))
     table = output or Path("results") / f"compare__{trace.stem}.csv"
     if table.suffix in files.FIGURE_KINDS:
         raise UsageError(f"{table}: is the name of a figure; the comparison is a table, name it .csv")
@@ -212,16 +212,18 @@ def compare(
         rows = comparison.rows(reports)
         files.write_texts(partial.parent, {partial.name: files.csv_text(rows, comparison.COLUMNS)})
     figures = plots.plot(table)  # before anything is printed, whose reader may leave
-    # Who reads it at a terminal has just typed the trace and the overrides.
-    known = {"trace", "overrides"}
+    # Who reads it at a terminal has just typed the trace and the overrides; warnings name what is left out.
+    known = {"trace", "overrides", "left_out"}
     known |= {name for name in comparison.SOMETIMES if all(row[name] is None for row in rows)}
     columns = [name for name in comparison.COLUMNS if name not in known or not sys.stdout.isatty()]
     _print_table(columns, [row.values() for row in _ordered(rows, columns)], repeat=2)
+    for doubt in comparison.doubts(reports):
+        _warn(doubt)
     for note in comparison.notes(reports):
         _note(f"note: {note}")
     for figure in figures:
         _note(f"figure in {figure}")
-    wrong = [line for name, report in reports.items() for line in _print_verified(report, verify, f"{name}: ")]
+    wrong = [line for name, report in reports.items() for line in _print_verdict(report, f"{name}: ")]
     if wrong:
         raise UsageError(wrong)
 
@@ -276,9 +278,13 @@ def sweep(
             if progress:
                 progress("points", done, total)
     rows = sweeps.read(output)
-    shown = [name for name in rows[0] if name not in ("hardware", *sweeps.IDENTITY)]
+    unseen = ("hardware", *sweeps.IDENTITY, *(("left_out",) if sys.stdout.isatty() else ()))
+    shown = [name for name in rows[0] if name not in unseen]
     _print_table(shown, [[row[name] for name in shown] for row in rows])
     _note(f"{len(rows)} points in {output}")
+    lacking = sum(bool(row["left_out"]) for row in rows)
+    if lacking and layers is None:
+        _warn(f"{lacking} of {len(rows)} points leave out a part of the network: see the columns coverage and left_out")
     wrong = [f"{output}: point {row['point']}: {row['error']}" for row in rows if row["error"]]
     more = [f"{output}: and {len(wrong) - MOST_LINES} more points failed"] if len(wrong) > MOST_LINES else []
     wrong = [*wrong[:MOST_LINES], *more]
@@ -401,30 +407,17 @@ def _print_layers(report: Report) -> None:
     _print_table(("layer", *shared), [*rows, ("total", *(total[column] for column in shared))])
 
 
-def _print_verified(report: Report, verify: bool, prefix: str = "") -> list[str]:
-    """Warnings of a run, and whether its outputs are the trace's; returns what is wrong with the trace."""
+def _print_verdict(report: Report, prefix: str = "") -> list[str]:
+    """Warnings of a run and the verdict on it; returns what is wrong with the trace."""
+    from archsim.report.verdict import verdict
+
     for warning in report.warnings:
         _warn(f"{prefix}{warning}")
-    differing = [layer.layer for layer in report.layers if layer.mismatches]
-    unknown = [layer.layer for layer in report.layers if layer.mismatches is None]
-    layers = len(report.layers)
+    state, text = verdict(report)
+    if state == "bad":
+        return [f"{prefix}{text}"]
     told = "".join(f"; {name} {value}" for name, value in report.findings.items() if name != "exact")
-    if differing and not report.exact:
-        wrong = report.summary()["mismatches"]
-        _note(f"{prefix}{wrong} outputs differ from the trace's, as conversions are lossy{told}")
-        return []
-    if differing:
-        return [
-            f"{prefix}{len(differing)} of {layers} layers: {report.summary()['mismatches']} outputs differ from the"
-            f" trace's, in {', '.join(differing)}; they do not follow from its inputs and weights"
-        ]
-    if not verify:
-        _note(f"{prefix}not verified: --no-verify{told}")
-    elif len(unknown) == layers:
-        _note(f"{prefix}not verified: the trace stores no outputs{told}")
-    else:
-        rest = f"; the trace stores no outputs of {', '.join(unknown)}" if unknown else ""
-        _note(f"{prefix}{layers - len(unknown)} of {layers} layers verified bit for bit{rest}{told}")
+    _note(f"{prefix}{text}{told}")
     return []
 
 

@@ -310,17 +310,17 @@ def test_a_trace_of_any_name_is_checked(good, tmp_path, capsys):
 def test_chosen_layers_that_are_not_simulated_are_named(tmp_path, capsys):
     save_trace(tiny(), tmp_path / "tiny.npz")
     assert archsim("run", LOAS, tmp_path / "tiny.npz", "--layers", "conv1,conv2,pool", "-o", tmp_path / "out") == 0
-    assert errors(capsys, "warning")[:2] == [
-        "not simulated: conv1 reads pixels; the direct encoder is not simulated (DEVIATIONS, point 15)",
-        "not simulated: pool has no weights",
-    ]
+    (warning,) = errors(capsys, "warning")[:1]
+    assert warning.startswith("left out: 1 of 3 layers, ")
+    assert "conv1 (" in warning
+    assert warning.endswith(" reads pixels 0 to 252 (direct encoder): see left_out in the summary")
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["run", LOAS.with_name("sparten.yaml"), VGG9], "sparten runs ANN traces (integers, T = 1), this one is of a"),
-        (["run", LOAS, VGG9, "--layers", "conv1"], f"{LOAS} cannot run {VGG9}: conv1 reads pixels; the direct encoder"),
+        (["run", LOAS, VGG9, "--layers", "conv1"], f"{LOAS} cannot run {VGG9}: conv1 reads pixels 0 to 255 (direct"),
         (["run", LOAS, VGG9, "--layers", "conv9"], "loas runs conv2, conv3, conv4, conv5, conv6, conv7, conv8, fc"),
         (["run", VGG9, LOAS], "is a trace; the order is HW TRACE"),
         (["explain", VGG9], "is a zip file, as a trace is; expected a hardware file"),
@@ -345,7 +345,9 @@ def test_an_ann_on_a_machine_for_spikes(tmp_path, capsys):
     shape = ["--shape", "2,3,16", "--activation-density", 0.5, "--weight-density", 0.5]
     assert archsim("trace", "synth", *shape, "-o", trace) == 0
     assert archsim("run", LOAS, trace) == 2
-    assert "layer0 reads integers; loas runs layers that read spikes" in errors(capsys)[0]
+    said = errors(capsys)[0]
+    assert "layer0 reads integers 0 to " in said
+    assert "; loas runs layers that read spikes" in said
     assert archsim("run", LOAS.with_name("sparten.yaml"), trace) == 0
 
 
@@ -355,7 +357,8 @@ def test_what_was_done_is_said_in_a_pipe_too(tmp_path, capsys):
     save_trace(tiny(), trace)
     assert archsim("run", LOAS, trace, "-o", out, "--set", "pe.correction_accumulator_bits=2") == 0
     written = capsys.readouterr()
-    assert "2 of 2 layers verified bit for bit\n" in written.err
+    assert "2 of 3 layers simulated, " in written.err
+    assert " % of the operations; those verified bit for bit\n" in written.err
     assert f"results in {out}{os.sep}\n" in written.err
     counted = json.loads((out / "summary.json").read_text())["events"]["correction_accumulator_overflows"]
     assert counted > 0
@@ -390,6 +393,32 @@ def test_a_sweep_prints_what_it_writes(tmp_path, capsys):
         {name: row[name] for name in head} for row in rows
     ]
     assert all(float(row["latency_s"]) > 0 for row in rows)
+
+
+def test_whatever_leaves_something_out_says_so(tmp_path, capsys):
+    """Runs, comparisons (and where machines leave out different things) and sweeps; not where layers are chosen."""
+    trace, table = tmp_path / "tiny.npz", tmp_path / "table.csv"
+    save_trace(tiny(), trace)
+    training = LOAS.with_name("sata_training.yaml")
+    assert archsim("compare", LOAS, training, "--trace", trace, "-o", table) == 0
+    said = errors(capsys, "warning")
+    assert any(line.startswith("loas: left out: 1 of 3 layers, ") for line in said)
+    assert any(line.startswith("sata_training: left out: 1 of 3 layers, ") for line in said)
+    (different,) = [line for line in said if "different parts of the network" in line]
+    assert different.startswith("loas and sata_training simulate different layers (conv2, fc against conv2.forward, ")
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["same_layers"], row["left_out"]) for row in rows] == [("True", "conv1"), ("False", "conv1")]
+    assert 0 < float(rows[0]["coverage"]) < 1
+    points = tmp_path / "points.csv"
+    assert archsim("sweep", LOAS, trace, "--set", "pe.count=8,16", "--jobs", 1, "-o", points) == 0
+    assert errors(capsys, "warning") == [
+        "2 of 2 points leave out a part of the network: see the columns coverage and left_out"
+    ]
+    with points.open(newline="") as file:
+        assert [row["left_out"] for row in csv.DictReader(file)] == ["conv1", "conv1"]
+    assert archsim("sweep", LOAS, trace, "--layers", "fc", "--jobs", 1, "-o", tmp_path / "fc.csv") == 0
+    assert errors(capsys, "warning") == []
 
 
 def test_the_summary_says_what_was_run(tmp_path, capsys):

@@ -263,11 +263,18 @@ class Imc(CrossbarMachine):
             return operation.requantiser is not None
         return operation.op in ("softmax", "layer_norm")
 
+    @property
+    def runs(self) -> str:
+        """Of spiking networks what all machines run, of others all that is made of integers."""
+        return "layers that read spikes, or at T = 1 integers"
+
     def leaves_out(self, trace: Trace, operation: Operation) -> str:
         """Why ``operation`` is not simulated."""
-        if operation.op in WEIGHTED or operation.op in ("pool", "concat"):
-            return super().leaves_out(trace, operation)
-        return f"{operation.name}: {self.name} computes {operation.op} of integers with a requantiser only"
+        reason = super().leaves_out(trace, operation)
+        digital = operation.op in ("matmul", "softmax", "layer_norm") or (
+            operation.op == "add" and operation.neuron is None
+        )
+        return f"{reason}, which {self.name} computes at T = 1 with integers and a requantiser only" * digital or reason
 
     def refuses(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip; weights that cells, inputs that drivers cannot take."""

@@ -30,7 +30,7 @@ from archsim.dataflow.base import (
     layer_of,
     traffic_rows,
 )
-from archsim.dataflow.pipeline import Stage, alone, stages_of
+from archsim.dataflow.pipeline import Stage, alone, fused, holes, stages_of
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, UnitTime
@@ -82,6 +82,21 @@ class CrossbarMachine(Accelerator):
     def refuses(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip."""
         return chip.misfits(self.config, stages_of(trace, self.layers(trace)))
+
+    def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
+        """What happens between layers of the pipeline."""
+        return fused(trace, layers)
+
+    def holes(self, trace: Trace) -> Sequence[str]:
+        """Operations between its layers that the chip does not run: it holds all layers at once."""
+        found = [f"{hole.name} {self.leaves_out(trace, hole)}" for hole in holes(trace, self.layers(trace))]
+        if not found:
+            return ()
+        return [
+            *found,
+            f"{self.name} runs {self.runs}, all at once, and builds no pipeline with a hole; --layers chooses some, "
+            "which then read from DRAM what others make",
+        ]
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """A chip with this layer alone."""

@@ -162,7 +162,8 @@ def _draw_networks(table: pd.DataFrame, measure: str, axes: Axes) -> None:
 
 
 def _machines(compared: pd.DataFrame) -> pd.Series[str]:
-    return compared["machine"].str.cat(compared["fitted"].map({True: " (fitted)", False: ""}))
+    names = compared["machine"].str.cat(compared["fitted"].map({True: " (fitted)", False: ""}))
+    return names.str.cat(compared["same_layers"].map({True: "", False: " (other layers)"}))
 
 
 def _is_sweep(path: Path) -> bool:
