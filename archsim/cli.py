@@ -762,8 +762,9 @@ def _as_written(value: object) -> str:
 @app.command("list")
 def list_() -> None:
     """List the accelerators, hardware files, traces, presets of synthetic traces and cost tables of archsim."""
-    from archsim.accelerators import networks, registry
+    from archsim.accelerators import registry
     from archsim.cost import load_table, table_names
+    from archsim.dataflow import networks
     from archsim.simulate import load_accelerator
     from archsim.trace.presets import PRESETS
 

@@ -21,8 +21,8 @@ from archsim.report.timeline import check_size
 from archsim.report.verdict import left_out
 
 if TYPE_CHECKING:
-    from archsim.accelerators.base import Accelerator, EngineName, Progress
     from archsim.cost import CostTable
+    from archsim.dataflow.base import Accelerator, EngineName, Progress
     from archsim.engine.result import LayerResult
     from archsim.trace import Operation, Trace
 
@@ -111,8 +111,8 @@ def run(
     cycles (from, to) of it. Raises ConfigError, TraceError or UsageError for what is wrong with the input, all
     problems of a file at once.
     """
-    from archsim.accelerators.coverage import coverage
     from archsim.cost import area_rows, energy_rows, slow_memories
+    from archsim.dataflow.coverage import coverage
     from archsim.hardware.loading import resolved_yaml
     from archsim.trace import load_trace
 

@@ -1,6 +1,6 @@
 """imc: networks with and without spikes, transformers among them, on analog crossbar arrays, all layers at once.
 
-Agents, mapping and network are those of :mod:`archsim.accelerators.crossbar_chip`; arrays and converters, with all that
+Agents, mapping and network are those of :mod:`archsim.dataflow.crossbar_chip`; arrays and converters, with all that
 they do to a product, those of :mod:`archsim.hardware.analog.product`. A conversion is that of a pair of columns, or of
 a column and its reference.
 
@@ -41,13 +41,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.accelerators import crossbar_agents as agents
-from archsim.accelerators import crossbar_chip as chip
-from archsim.accelerators.analog_network import AnalogNetwork, matrices_per_image
-from archsim.accelerators.base import WEIGHTED, Computed, FeatureMap, Layer, MachineConfig, layer_of
-from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
-from archsim.accelerators.pipeline import Stage, is_signed, stages_of, value_bits
+from archsim.analog_network.network import AnalogNetwork, matrices_per_image
 from archsim.compress import bitmask, packed_time
+from archsim.dataflow import crossbar_agents as agents
+from archsim.dataflow import crossbar_chip as chip
+from archsim.dataflow.base import WEIGHTED, Computed, FeatureMap, Layer, MachineConfig, layer_of
+from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
+from archsim.dataflow.pipeline import Stage, is_signed, stages_of, value_bits
 from archsim.hardware.analog.cache import default_folder
 from archsim.hardware.analog.crossbar_array import cut_rows
 from archsim.hardware.analog.product import Product, ProductConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from archsim.accelerators.base import layer_of
+from archsim.dataflow.base import layer_of
 from archsim.simulate import load_accelerator, run
 from archsim.trace import Operation, save_trace
 from tests.accelerators.test_prosperity import slow_work

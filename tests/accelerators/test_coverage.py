@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from archsim.accelerators.coverage import coverage
-from archsim.accelerators.pipeline import holes
+from archsim.dataflow.coverage import coverage
+from archsim.dataflow.pipeline import holes
 from archsim.errors import UsageError
 from archsim.report.verdict import verdict
 from archsim.simulate import load_accelerator, run

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.accelerators.batch_norm_adaptation import (
+from archsim.analog_network.batch_norm import (
     EPOCHS,
     Correction,
     Moments,

@@ -18,7 +18,7 @@ from archsim.engine.result import Coverage, LeftOut
 from archsim.trace.work import WORKING, synaptic_operations
 
 if TYPE_CHECKING:
-    from archsim.accelerators.base import Accelerator
+    from archsim.dataflow.base import Accelerator
     from archsim.trace import Operation, Trace
 
 

@@ -17,6 +17,7 @@ from archsim.engine.recording import Window, window_of
 from archsim.engine.result import LayerResult, Traffic, UnitTime
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import fire, rule_of
+from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.system import MemoryConfig
@@ -209,6 +210,7 @@ class Program(NamedTuple):
     state: NDArray[np.int64]
     units: tuple[Unit, ...]
     copies: int = 1
+    diagram: Diagram | None = None
 
 
 class Accelerator(ABC):
@@ -531,10 +533,14 @@ class Accelerator(ABC):
         if engine == "reference":
             from archsim.engine import reference
 
-            return reference.simulate(type(self).step, *rest, record)
+            return reference.simulate(self._step(engine, program), *rest, record)
         from archsim.engine import compiled
 
-        return compiled.simulate(type(self).loop, *rest, record)
+        return compiled.simulate(self._step(engine, program), *rest, record)
+
+    def _step(self, engine: EngineName, program: Program) -> Any:
+        """What an engine asks for the agents' operations: a step, or the compiled loop around it."""
+        return type(self).loop if engine == "compiled" else type(self).step
 
     def _result(self, layer: Layer, program: Program, outcome: Outcome, computed: Computed) -> LayerResult:
         memory, times, cycles = self.config.memory, outcome.times, outcome.cycles
