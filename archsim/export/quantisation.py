@@ -13,7 +13,7 @@ nothing, but at most ``FRACTION_BITS``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import TraceError, UsageError
 from archsim.export.network import Network, Node, Real, fold, per_channel
+from archsim.export.thresholds import Range, repeated, units
 from archsim.trace.model import Neuron, Operation, Trace
 from archsim.trace.resimulation import compute
 from archsim.trace.schema import MAX_LEAK_SHIFT
@@ -32,6 +33,8 @@ FRACTION_BITS = 16
 LARGEST_THRESHOLD = 1 << 20
 # How far a decay may be from a shift and count as equal: float32 has 24 bits.
 SAME_DECAY = 1e-6
+# How far a threshold may be from its integers and count as exact.
+ROUNDED = 1e-6
 
 
 @dataclass(frozen=True)
@@ -256,14 +259,11 @@ class _Quantiser:
         nodes = self.network.nodes
         members = [nodes[name] for name, first in self.groups.items() if first == leader]
         largest = np.max([self._largest_weight(node) for node in members if node.weight is not None], axis=0)
-        neurons = [
-            (reader, node) for node in members for reader in self.network.readers(node.name) if reader.op == "neuron"
-        ]
+        neurons = [found for node in members for found in self._neurons_behind(node.name)]
         if not neurons:
             return np.full(len(largest), float(largest.max() or 1) / self.largest)
-        reader, node = neurons[0]
-        assert reader.neuron is not None
-        threshold = self._thresholds(reader, node.shape)
+        reader, first = neurons[0]
+        threshold = self._thresholds(reader)[first : first + len(largest)]
         with np.errstate(divide="ignore"):
             units = np.floor(threshold * self.largest / largest * (1 + 1e-12))
         # A channel without weights still compares its bias with its threshold.
@@ -277,6 +277,17 @@ class _Quantiser:
             units = np.maximum(units, 1)
         scale: Real = threshold / units
         return scale
+
+    def _neurons_behind(self, name: str, first: int = 0) -> Iterator[tuple[Node, int]]:
+        """The neurons that read the node ``name``, and at which of their channels it begins."""
+        for reader in self.network.readers(name):
+            if reader.op == "neuron":
+                yield reader, first
+            if reader.op == "concat":
+                before = reader.inputs[: reader.inputs.index(name)]
+                yield from self._neurons_behind(
+                    reader.name, first + sum(self.network.nodes[source].shape[0] for source in before)
+                )
 
     def _largest_weight(self, node: Node) -> Real:
         weight = self._effective_weight(node)
@@ -322,9 +333,10 @@ class _Quantiser:
                     self.scales[name] = parts[0]
         return self.scales[name]
 
-    def _thresholds(self, reader: Node, shape: tuple[int, ...]) -> Real:
+    def _thresholds(self, reader: Node) -> Real:
         """Real thresholds [C] of a neuron node."""
         assert reader.neuron is not None
+        shape = self.network.nodes[reader.inputs[0]].shape
         full = np.broadcast_to(per_channel(reader.neuron.threshold, shape), shape)
         columns = full.reshape(shape[0], -1)
         if (columns != columns[:, :1]).any():
@@ -348,27 +360,66 @@ class _Quantiser:
         for node in network.nodes.values():
             if node.op == "input" or node.name in fused:
                 continue
-            neuron, summed = None, node
-            if node.op == "neuron":
-                neuron = self._neuron(node)
-                summed = network.nodes[node.inputs[0]]
-                if summed.name not in fused:
-                    summed = Node(node.name, "add", node.inputs, node.shape)
+            if node.op != "neuron":
+                found.append(self._operation(node, node.name, None))
+                continue
+            summed = network.nodes[node.inputs[0]]
+            if summed.name not in fused:
+                summed = Node(node.name, "add", node.inputs, node.shape)
+            neuron, copies = self._neuron(node, len(summed.inputs))
+            if copies > 1:
+                parts, inputs = repeated(summed.name, summed.inputs, copies)
+                found += parts
+                summed = replace(summed, inputs=inputs)
             found.append(self._operation(summed, node.name, neuron))
         return found
 
-    def _neuron(self, node: Node) -> Neuron:
+    def _neuron(self, node: Node, summands: int) -> tuple[Neuron, int]:
+        """The neurons of a node, and how many times what they read, ``summands`` tensors, is added up."""
         assert node.neuron is not None
-        _, shift, subtracts = nearest_leak(node.neuron.decay)
-        source = self.network.nodes[node.inputs[0]]
+        decay, shift, subtracts = nearest_leak(node.neuron.decay)
+        source, timesteps = self.network.nodes[node.inputs[0]], self.network.timesteps
         scale = np.broadcast_to(self.scale(source.name), source.shape[0])
-        threshold = np.round(self._thresholds(node, source.shape) / scale)
+        real = self._thresholds(node) / scale
+        # The quotient of two rounded numbers may miss the integer that it is.
+        real = np.where(scale == 1, real, np.float32(real))
+        ranges = self._ranges(source.name)
+        found = units(replace(node.neuron, decay=decay), real, ranges, timesteps, summands)
+        if found.copies > 1:
+            self.notes.append(
+                f"{node.name}: reads integers without weights, which are added up {found.copies} times, so that the"
+                f" threshold {real[0]:.6g} becomes the integer {found.threshold[0]}"
+            )
+        if found.rounded > ROUNDED:
+            self.notes.append(f"{node.name}: thresholds are rounded, by at most {100 * found.rounded:.2g} %")
+        most = FRACTION_BITS
+        reads = [reads for reads in ranges if reads is not None]
+        if len(reads) == len(ranges):
+            reach = max(max(-low, high) for low, high in reads) * found.copies + int(found.threshold.max())
+            most = 62 - (timesteps * reach).bit_length()
         reset = node.neuron.reset if shift or node.neuron.reset == "hard" else "soft"
-        return Neuron(
-            "lif" if shift else "if", np.maximum(threshold, 1).astype(np.int64), shift,
-            min(shift * (self.network.timesteps - 1), FRACTION_BITS), reset, leak_subtracts=subtracts,
-            fires_at_threshold=node.neuron.fires_at_threshold,
+        neuron = Neuron(
+            "lif" if shift else "if", found.threshold, shift, min(shift * (timesteps - 1), most), reset,
+            leak_subtracts=subtracts, fires_at_threshold=found.fires_at_threshold,
         )  # fmt: skip
+        return neuron, found.copies
+
+    def _ranges(self, name: str) -> list[Range | None]:
+        """The least and the largest integer of each channel of a node; None where it holds weighted sums."""
+        node = self.network.nodes[name]
+        if node.op in ("conv2d", "linear"):
+            return [None] * node.shape[0]
+        if node.op == "neuron":
+            return [(0, 1)] * node.shape[0]
+        if node.op == "input":
+            whole = np.round(self.network.inputs / self.scales[name])
+            return [(int(whole.min()), int(whole.max()))] * node.shape[0]
+        parts = [self._ranges(source) for source in node.inputs]
+        if node.op == "concat":
+            return [reads for part in parts for reads in part]
+        if node.op == "add":
+            return [_total(reads) for reads in zip(*parts, strict=True)]
+        return parts[0]
 
     def _operation(self, node: Node, output: str, neuron: Neuron | None) -> Operation:
         op = {"max_pool": "pool"}.get(node.op, node.op)
@@ -405,6 +456,13 @@ class _Quantiser:
                 error = self.weight_errors.get(operation.name)
                 rows.append(LayerError(operation.name, operation.op, error, float_density, density, differing))
         return tuple(rows)
+
+
+def _total(reads: Sequence[Range | None]) -> Range | None:
+    known = [part for part in reads if part is not None]
+    if len(known) < len(reads):
+        return None
+    return sum(low for low, _ in known), sum(high for _, high in known)
 
 
 def _run(
