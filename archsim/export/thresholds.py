@@ -33,7 +33,7 @@ MAX_OPERANDS = 64
 MOST_COPIES = 1 << 24
 ROUNDED_COPIES = 1 << 12
 # Ratios that are followed, of each threshold; T = 16 has 2^16 histories of spikes.
-MOST_RATIOS = 1 << 20
+MOST_RATIOS = 1 << 17
 # Sums and thresholds are int32.
 _LARGEST = (1 << 31) - 1
 
@@ -120,22 +120,29 @@ def _cell(neuron: SpikingNeuron, threshold: float, reads: Range, timesteps: int)
     # A ratio's A and B are the parts of a complex number: both leak alike.
     levels = np.arange(min(reads[0], 0), max(reads[1], 0) + 1).astype(np.complex128)
     states = np.zeros(1, np.complex128)
-    below, above = 0.0, math.inf
+    below, above = Fraction(0), None
     for _ in range(timesteps):
         if len(states) * len(levels) > MOST_RATIOS:
             return _lattice_cell(neuron, threshold, timesteps)
         states = np.unique(np.add.outer(states, levels))
         ratios = states.real / (1 + states.imag)
         fired = ratios >= threshold if neuron.fires_at_threshold else ratios > threshold
-        below = max(below, float(ratios[~fired].max(initial=0.0)))
-        above = min(above, float(ratios[fired].min(initial=math.inf)))
+        if not fired.all():
+            below = max(below, _exact(states[~fired][ratios[~fired].argmax()]))
+        if fired.any():
+            least = _exact(states[fired][ratios[fired].argmin()])
+            above = least if above is None else min(above, least)
         after = {
             "hard": np.zeros_like(states),
             "soft_before_leak": neuron.decay * (states + 1j),
             "soft_after_leak": neuron.decay * states + 1j,
         }[neuron.reset]
         states = np.where(fired, after, neuron.decay * states)
-    return Fraction(below), None if math.isinf(above) else Fraction(above)
+    return below, above
+
+
+def _exact(state: np.complex128) -> Fraction:
+    return Fraction(float(state.real)) / (1 + Fraction(float(state.imag)))
 
 
 def _lattice_cell(neuron: SpikingNeuron, threshold: float, timesteps: int) -> Cell:
