@@ -599,15 +599,22 @@ def trace_import(
     approximate_leak: Annotated[
         bool, typer.Option("--approximate-leak", help="For nir: take the nearest leak that a trace has.")
     ] = False,
+    accept_differences: Annotated[
+        bool, typer.Option("--accept-differences", help="For nir: take layers whose spikes are not the graph's.")
+    ] = False,
 ) -> None:
     """Convert recorded spikes, or a NIR graph with its inputs, into a trace."""
     from archsim.trace.recorded import import_spikes
 
     if format is Format.nir:
-        _import_nir(file, output, inputs, timesteps, dt, weight_bits, approximate_leak=approximate_leak)
+        _import_nir(
+            file, output, inputs, timesteps, dt, weight_bits,
+            approximate_leak=approximate_leak, accept_differences=accept_differences,
+        )  # fmt: skip
         return
-    if inputs is not None or timesteps is not None or approximate_leak:
-        raise UsageError("trace import: --inputs, --timesteps and --approximate-leak go with --format nir")
+    if inputs is not None or timesteps is not None or approximate_leak or accept_differences:
+        options = "--inputs, --timesteps, --approximate-leak and --accept-differences"
+        raise UsageError(f"trace import: {options} go with --format nir")
     _save(lambda: import_spikes(file, weight_sparsity=weight_sparsity, seed=seed), output, inputs=[file])
 
 
@@ -620,6 +627,7 @@ def _import_nir(
     bits: int,
     *,
     approximate_leak: bool,
+    accept_differences: bool,
 ) -> None:
     from archsim.export import from_nir
     from archsim.export.nir_graph import read_inputs
@@ -629,8 +637,9 @@ def _import_nir(
 
     def make() -> Trace:
         exported = from_nir(
-            file, read_inputs(inputs), timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak
-        )
+            file, read_inputs(inputs), timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak,
+            accept_differences=accept_differences,
+        )  # fmt: skip
         typer.echo(exported, err=True)
         return exported.trace
 
