@@ -34,8 +34,8 @@ FRACTION_BITS = 16
 LARGEST_THRESHOLD = 1 << 20
 # How far a decay may be from a shift and count as equal: float32 has 24 bits.
 SAME_DECAY = 1e-6
-# How far a threshold may be from its integers and count as exact.
-ROUNDED = 1e-6
+# How far a threshold may be from its integers, relative to it, and count as exact: what float64 makes of a quotient.
+ROUNDED = 1e-9
 # Shares of a layer's spikes that differ from the model's. Trained networks in 8 bits stay below about a tenth.
 WARNED = 0.05
 REFUSED = 0.20

@@ -31,7 +31,7 @@ from archsim.trace.model import Operation
 # The schema's limit for the inputs of an operation.
 MAX_OPERANDS = 64
 MOST_COPIES = 1 << 24
-ROUNDED_COPIES = 1 << 12
+ROUNDED_COPIES = 1 << 18
 # Ratios that are followed, of each threshold; T = 16 has 2^16 histories of spikes.
 MOST_RATIOS = 1 << 17
 # Sums and thresholds are int32.
@@ -72,7 +72,7 @@ def units(
     # Sums of weights are compared as the model compares them, and are in their smallest unit already.
     for copies in _candidates(summands, most) if cells else ():
         for at_threshold in (own,) if weighted else (own, not own):
-            found = {kind: _between(cell, copies, at_threshold) for kind, cell in cells.items()}
+            found = {kind: _between(cell, kind[0], copies, at_threshold) for kind, cell in cells.items()}
             if None not in found.values():
                 return _units(channels, found, copies, at_threshold)
     copies = 1 << min(most, ROUNDED_COPIES).bit_length() - 1 if cells else 1
@@ -105,14 +105,15 @@ def _candidates(summands: int, most: int) -> Iterator[int]:
         copies *= 2
 
 
-def _between(cell: Cell, copies: int, at_threshold: bool) -> int | None:
-    """The least integer h with h / ``copies`` inside the cell; None where there is none."""
+def _between(cell: Cell, threshold: float, copies: int, at_threshold: bool) -> int | None:
+    """The integer h with h / ``copies`` inside the cell that is nearest to the threshold; None where there is none."""
     low, high = cell[0] * copies, None if cell[1] is None else cell[1] * copies
-    if at_threshold:
-        above = math.floor(low) + 1
-        return above if high is None or above <= high else None
-    least = max(math.ceil(low), 1)
-    return least if high is None or least < high else None
+    least = math.floor(low) + 1 if at_threshold else max(math.ceil(low), 1)
+    nearest = max(round(threshold * copies), least)
+    if high is None:
+        return min(nearest, _LARGEST)
+    most = math.floor(high) if at_threshold else math.ceil(high) - 1
+    return min(nearest, most) if least <= most else None
 
 
 def _cell(neuron: SpikingNeuron, threshold: float, reads: Range, timesteps: int) -> Cell:
