@@ -13,7 +13,6 @@ nothing, but at most ``FRACTION_BITS``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import TraceError, UsageError
+from archsim.export.comparison import LayerError, compared, refusals, table, warnings
+from archsim.export.expansion import expanded
 from archsim.export.network import Network, Node, Real, fold, per_channel
 from archsim.export.thresholds import Range, repeated, units
 from archsim.trace.model import Neuron, Operation, Trace
@@ -36,34 +37,6 @@ LARGEST_THRESHOLD = 1 << 20
 SAME_DECAY = 1e-6
 # How far a threshold may be from its integers, relative to it, and count as exact: what float64 makes of a quotient.
 ROUNDED = 1e-9
-# Shares of a layer's spikes that differ from the model's. Trained networks in 8 bits stay below about a tenth.
-WARNED = 0.05
-REFUSED = 0.20
-
-
-@dataclass(frozen=True)
-class LayerError:
-    """How a layer of the trace differs from the float model's, on the inputs of the export.
-
-    ``weight_error`` is the root mean square of what rounding did to the weights, over that of the weights. Of neurons,
-    ``differing`` is the share of all outputs, silent ones too, that are not the float model's; ``lost`` the share of
-    the model's spikes that the trace does not have, ``gained`` the share of the trace's that the model does not have.
-    In a sparse layer few outputs differ even where no spike is right.
-
-    ``difference`` is what is judged: the largest of the three, n outputs counting as n - sqrt(n), so that a few spikes
-    of a small run, which chance may turn, are not taken for a rule. A layer is warned of above ``WARNED`` and refused
-    above ``REFUSED``.
-    """
-
-    layer: str
-    op: str
-    weight_error: float | None
-    float_density: float | None
-    density: float | None
-    differing: float | None
-    lost: float | None = None
-    gained: float | None = None
-    difference: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +55,7 @@ class Exported:
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"warning: {warning}" for warning in self.warnings]
-        titles = ("layer", "op", "weight error", "density", "in float", "differing", "lost", "gained")
-        lines.append("{:24} {:8} {:>12} {:>8} {:>8} {:>9} {:>8} {:>8}".format(*titles))
-        for row in self.layers:
-            shares = (row.weight_error, row.density, row.float_density, row.differing, row.lost, row.gained)
-            cells = ["" if share is None else _percent(share) for share in shares]
-            lines.append("{:24} {:8} {:>12} {:>8} {:>8} {:>9} {:>8} {:>8}".format(row.layer, row.op, *cells))
+        lines = [*(f"warning: {warning}" for warning in self.warnings), *table(self.layers)]
         if self.class_agreement is not None:
             lines.append(
                 f"same class as the float model: {100 * self.class_agreement:.2f} % of {self.trace.images} inputs"
@@ -109,8 +76,8 @@ def export(
 ) -> Exported:
     """Quantise ``network``, run it on its inputs and compare; ``UsageError`` with all that a trace cannot hold.
 
-    A layer whose spikes are others than the model's (``LayerError.difference`` above ``REFUSED``) is refused too, but
-    not with ``accept_differences``.
+    A layer whose spikes are others than the model's (``LayerError``) is refused too, but not with
+    ``accept_differences``.
     """
     if not 2 <= weight_bits <= 8:
         raise UsageError(f"weight_bits: got {weight_bits}; allowed: 2 to 8")
@@ -134,17 +101,16 @@ def export(
     if quantiser.problems:
         raise UsageError(quantiser.problems)
     source = _input_of(network).name
-    tensors = _run(operations, {source: inputs}, network.timesteps, {source: kind} if kind else {})
-    layers = quantiser.errors(operations, tensors)
-    differing = [_difference(row) for row in layers if row.difference is not None and row.difference > REFUSED]
-    if differing and not accept_differences:
-        raise UsageError(
-            [f"{text}; allowed: {_percent(REFUSED)}, or any with accept_differences" for text in differing]
-        )
+    kinds = {source: kind} if kind else {}
+    tensors = _run(operations, {source: inputs}, network.timesteps, kinds)
+    alone = _run(operations, {source: inputs}, network.timesteps, kinds, network.recorded)
+    layers = quantiser.errors(operations, tensors, alone)
+    if not accept_differences and (refused := refusals(layers)):
+        raise UsageError(refused)
     agreement = _class_agreement(network, operations, tensors)
-    expanded = _expanded(network, shapes)
-    notes = (*network.notes, *quantiser.notes, *(f"{name}: {why}" for name, (_, why) in expanded.items()))
-    warnings = (*_silent(layers), *_differences(layers))
+    larger = expanded(network, shapes)
+    notes = (*network.notes, *quantiser.notes, *(f"{name}: {why}" for name, (_, why) in larger.items()))
+    warned = warnings(layers)
     details: dict[str, Any] = {
         "spikes_that_differ_from_the_float_model": {
             row.layer: round(row.differing, 6) for row in layers if row.differing is not None
@@ -153,49 +119,18 @@ def export(
         "same_class_as_the_float_model": agreement,
         "scales": "one per output channel, folded into its threshold",
         **({"notes": list(notes)} if notes else {}),
-        **({"warnings": list(warnings)} if warnings else {}),
+        **({"warnings": warned} if warned else {}),
     }
-    if expanded:
-        details["expanded_layers"] = {name: factor for name, (factor, _) in expanded.items()}
-        details["expanded_layers_why"] = {name: why for name, (_, why) in expanded.items()}
+    if larger:
+        details["expanded_layers"] = {name: factor for name, (factor, _) in larger.items()}
+        details["expanded_layers_why"] = {name: why for name, (_, why) in larger.items()}
     labels = {"kind": "trained", "weights": "trained", **provenance}
     labels["details"] = {**labels.get("details", {}), **details}
     trace = Trace(
         network=name, timesteps=network.timesteps, operations=operations, tensors=tensors, provenance=labels,
-        kinds={source: kind} if kind else {}, scales={} if inputs.dtype == np.bool_ or kind else {source: scale},
+        kinds=kinds, scales={} if inputs.dtype == np.bool_ or kind else {source: scale},
     )  # fmt: skip
-    return Exported(trace, layers, agreement, notes, warnings)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-def _difference(row: LayerError) -> str:
-    assert row.differing is not None
-    assert row.lost is not None
-    assert row.gained is not None
-    return (
-        f"{row.layer}: the trace lacks {_percent(row.lost)} of the model's spikes, {_percent(row.gained)} of its own"
-        f" are not the model's, {_percent(row.differing)} of all outputs differ"
-    )
-
-
-def _differences(layers: Sequence[LayerError]) -> list[str]:
-    return [_difference(row) for row in layers if row.difference is not None and row.difference > WARNED]
-
-
-def _silent(layers: Sequence[LayerError]) -> list[str]:
-    """What to say of layers that never fire."""
-    firing = [row for row in layers if row.density is not None]
-    silent = [row for row in firing if not row.density]
-    if silent and len(silent) == len(firing):
-        fires = any(row.float_density for row in silent)
-        return [f"no layer ever fires on these inputs, {'unlike' if fires else 'as'} in the model"]
-    return [
-        f"{row.layer}: never fires on these inputs, {'unlike' if row.float_density else 'as'} in the model"
-        for row in silent
-    ]
+    return Exported(trace, layers, agreement, notes, tuple(warned))
 
 
 def nearest_leak(decay: float) -> tuple[float, int, bool]:
@@ -509,66 +444,22 @@ class _Quantiser:
             weight_scale=float(np.max(self.scale(node.name))) if uniform else 1.0, bias=bias, neuron=neuron,
         )  # fmt: skip
 
-    def errors(self, operations: list[Operation], tensors: Mapping[str, NDArray[Any]]) -> tuple[LayerError, ...]:
+    def errors(
+        self, operations: list[Operation], tensors: Mapping[str, NDArray[Any]], alone: Mapping[str, NDArray[Any]]
+    ) -> tuple[LayerError, ...]:
         """One row an operation that has weights or neurons."""
         rows = []
         for operation in operations:
-            real, integer = self.network.recorded.get(operation.output), tensors[operation.output]
             if operation.neuron is None and operation.weight is None:
                 continue
-            row = LayerError(
-                operation.name, operation.op, self.weight_errors.get(operation.name), None,
-                None if operation.neuron is None else float(integer.mean()), None,
-            )  # fmt: skip
-            rows.append(row if operation.neuron is None or real is None else _compared(row, real != 0, integer))
+            real, integer = self.network.recorded.get(operation.output), tensors[operation.output]
+            density = None if operation.neuron is None else float(integer.mean())
+            error = self.weight_errors.get(operation.name)
+            row = LayerError(operation.name, operation.op, error, None, density, None)
+            if operation.neuron is not None and real is not None:
+                row = compared(row, real != 0, integer, alone[operation.output])
+            rows.append(row)
         return tuple(rows)
-
-
-def _compared(row: LayerError, real: NDArray[np.bool_], integer: NDArray[np.bool_]) -> LayerError:
-    """``row`` with what the spikes ``real`` of the model and ``integer`` of the trace have in common."""
-    lost, gained = int((real & ~integer).sum()), int((integer & ~real).sum())
-    counts = ((lost + gained, real.size), (lost, int(real.sum())), (gained, int(integer.sum())))
-    differing, of_model, of_trace = (count / max(total, 1) for count, total in counts)
-    return replace(
-        row, float_density=float(real.mean()), differing=differing, lost=of_model, gained=of_trace,
-        difference=max((count - count**0.5) / max(total, 1) for count, total in counts),
-    )  # fmt: skip
-
-
-def _expanded(network: Network, before: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, str]]:
-    """Layers with more weights than they need, for want of sums and groups in a trace: how many times as many, and why.
-
-    ``before`` are the shapes of the weights before sum pools went into them.
-    """
-    found = {}
-    for node in network.nodes.values():
-        if node.weight is None:
-            continue
-        shape = before.get(node.name, node.weight.shape)
-        pooled = node.weight.size // math.prod(shape)
-        # A linear layer of the model is dense whatever its weights are.
-        groups = _groups_of(node.weight) if node.op == "conv2d" or node.name not in before else 1
-        reasons = []
-        if pooled > 1:
-            sizes = [" x ".join(f"{size:,}" for size in sides) for sides in (shape, node.weight.shape)]
-            reasons.append(f"{sizes[0]} weights become {sizes[1]}, {pooled} times as many, as a trace cannot sum")
-        if groups > 1:
-            reasons.append(f"its {groups} groups are stored as one, with {groups} times as many weights")
-        if reasons:
-            found[node.name] = (pooled * groups, f"{'; '.join(reasons)}; machines overstate it")
-    return found
-
-
-def _groups_of(weight: Real) -> int:
-    """In how many groups the weights [N, C, ...] of a layer fall: blocks on the diagonal, zeros beside."""
-    connected = (weight != 0).reshape(*weight.shape[:2], -1).any(2)
-    (outputs, channels), (rows, columns) = connected.shape, np.nonzero(connected)
-    most = math.gcd(outputs, channels) if len(rows) else 1
-    return next(
-        count
-        for count in range(most, 0, -1)
-        if most % count == 0 and (rows // (outputs // count) == columns // (channels // count)).all()
-    )
 
 
 def _total(reads: Sequence[Range | None]) -> Range | None:
@@ -579,10 +470,14 @@ def _total(reads: Sequence[Range | None]) -> Range | None:
 
 
 def _run(
-    operations: list[Operation], tensors: Mapping[str, NDArray[Any]], timesteps: int, kinds: Mapping[str, str]
-) -> dict[str, NDArray[Any]]:
-    """All tensors of the integer network, by the rules that verify a trace."""
-    known = dict(tensors)
+    operations: list[Operation], tensors: Mapping[str, NDArray[Any]], timesteps: int, kinds: Mapping[str, str],
+    model: Mapping[str, NDArray[Any]] | None = None,
+) -> dict[str, NDArray[Any]]:  # fmt: skip
+    """All tensors of the integer network, by the rules that verify a trace.
+
+    With outputs of the ``model``, every neuron's spikes are followed by the model's: who reads it reads those.
+    """
+    known, found = dict(tensors), dict(tensors)
     for operation in operations:
         inputs = {name: known[name] for name in operation.inputs}
         try:
@@ -603,8 +498,10 @@ def _run(
             if np.abs(output).max() >= 1 << 31:
                 raise UsageError(f"{operation.name}: sums reach {int(np.abs(output).max()):,}; allowed: 32 bits")
             output = output.astype(np.int32)
-        known[operation.output] = output
-    return known
+        known[operation.output] = found[operation.output] = output
+        if operation.neuron is not None and model is not None and operation.output in model:
+            known[operation.output] = model[operation.output] != 0
+    return found
 
 
 def _class_agreement(
