@@ -32,8 +32,8 @@ class LayerError:
 
     What is judged is the largest of the three, with n outputs counting as n - sqrt(n), so that a few spikes of a small
     run, which chance may turn, are not taken for a rule: ``difference`` in the trace, and ``alone`` where the layer
-    reads the model's own spikes. A layer is warned of if ``difference`` is above ``WARNED``. It is refused if ``alone``
-    is above ``REFUSED``, or ``differing``, by the same count.
+    reads the model's own spikes. A layer is warned of if one of them is above ``WARNED``, and refused if ``alone`` is
+    above ``REFUSED``.
     """
 
     layer: str
@@ -46,13 +46,12 @@ class LayerError:
     gained: float | None = None
     difference: float | None = None
     alone: float | None = None
-    refused: bool = False
 
     def __str__(self) -> str:
         shares = [_percent(share or 0) for share in (self.lost, self.gained, self.differing, self.alone)]
         return (
             f"{self.layer}: the trace lacks {shares[0]} of the model's spikes, {shares[1]} of its own are not the"
-            f" model's, {shares[2]} of all outputs differ; on the model's own spikes {shares[3]} beyond chance"
+            f" model's, {shares[2]} of all outputs differ; of itself, on the model's spikes, {shares[3]} differ"
         )
 
 
@@ -63,11 +62,9 @@ def compared(row: LayerError, model: Spikes, trace: Spikes, alone: Spikes) -> La
     """
     counts = _counts(model, trace)
     differing, lost, gained = (count / max(total, 1) for count, total in counts)
-    judged = _judged(counts)
-    itself = max(_judged(_counts(model, alone)))
     return replace(
-        row, float_density=float(model.mean()), differing=differing, lost=lost, gained=gained, difference=max(judged),
-        alone=itself, refused=max(itself, judged[0]) > REFUSED,
+        row, float_density=float(model.mean()), differing=differing, lost=lost, gained=gained,
+        difference=_largest(counts), alone=_largest(_counts(model, alone)),
     )  # fmt: skip
 
 
@@ -77,13 +74,18 @@ def _counts(model: Spikes, other: Spikes) -> tuple[tuple[int, int], ...]:
     return (lost + gained, model.size), (lost, int(model.sum())), (gained, int(other.sum()))
 
 
-def _judged(counts: Sequence[tuple[int, int]]) -> list[float]:
-    return [(count - count**0.5) / max(total, 1) for count, total in counts]
+def _largest(counts: Sequence[tuple[int, int]]) -> float:
+    """The largest share, less what chance may do."""
+    return max((count - count**0.5) / max(total, 1) for count, total in counts)
 
 
 def refusals(layers: Sequence[LayerError]) -> list[str]:
     """A line for each layer that is another one than the model's."""
-    return [f"{row}; allowed: {_percent(REFUSED)}, or any with accept_differences" for row in layers if row.refused]
+    return [
+        f"{row}; allowed: {_percent(REFUSED)}, or any with accept_differences"
+        for row in layers
+        if (row.alone or 0) > REFUSED
+    ]
 
 
 def warnings(layers: Sequence[LayerError]) -> list[str]:
@@ -94,7 +96,7 @@ def warnings(layers: Sequence[LayerError]) -> list[str]:
         found = [f"no layer ever fires on these inputs, {_as_in_the_model(silent)}"]
     else:
         found = [f"{row.layer}: never fires on these inputs, {_as_in_the_model([row])}" for row in silent]
-    return found + [str(row) for row in layers if row.difference is not None and row.difference > WARNED]
+    return found + [str(row) for row in layers if max(row.difference or 0, row.alone or 0) > WARNED]
 
 
 def _as_in_the_model(silent: Sequence[LayerError]) -> str:
