@@ -10,6 +10,7 @@ Shares are of spikes. In a sparse layer few of all outputs differ even where no 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -76,7 +77,7 @@ def _counts(model: Spikes, other: Spikes) -> tuple[tuple[int, int], ...]:
 
 def _largest(counts: Sequence[tuple[int, int]]) -> float:
     """The largest share, less what chance may do."""
-    return max((count - count**0.5) / max(total, 1) for count, total in counts)
+    return max((count - math.sqrt(count)) / max(total, 1) for count, total in counts)
 
 
 def refusals(layers: Sequence[LayerError]) -> list[str]:

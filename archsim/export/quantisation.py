@@ -2,17 +2,23 @@
 
 Weights of an output channel c are ``round(w / s[c])`` and fit ``weight_bits``. A neuron only compares, so s[c] is free:
 with r its threshold and w its largest weight, ``h = floor(r (2^(bits-1) - 1) / w)`` is its integer threshold and
-``s[c] = r / h`` the scale, which makes the threshold exact and costs hardware nothing. What is added must have one
-scale, so the branches of a sum share theirs; a branch of spikes is brought to it by a 1x1 convolution with one weight a
-channel. Layers without neurons (the read-out) have one scale for all channels, so that the largest integer is the
+``s[c] = r / h`` the scale, which makes the threshold exact and costs hardware nothing. Where several neurons read one
+sum, that holds for the first; the others' thresholds are rounded, which is noted. Neurons that read spikes or other
+integers without weights have no such scale: ``thresholds``.
+
+What is added must have one scale, so the branches of a sum share theirs; a branch of spikes is brought to it by a 1x1
+convolution with one weight a channel. A branch that multiplies sums, not spikes (a membrane shortcut), has products so
+small that the common scale may leave nothing of its weights: it keeps its own, and a requantiser brings its sums to the
+common one. Layers without neurons (the read-out) have one scale for all channels, so that the largest integer is the
 largest real number. Biases are rounded in units of s[c].
 
 A decay d becomes a shift: d = 1, 2^-l or 1 - 2^-l, l = 1 to 8. Potentials keep ``l (T - 1)`` fraction bits, which loses
-nothing, but at most ``FRACTION_BITS``.
+nothing, but behind weights at most ``FRACTION_BITS``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,9 +31,9 @@ from archsim.export.comparison import LayerError, compared, refusals, table, war
 from archsim.export.expansion import expanded
 from archsim.export.network import Network, Node, Real, fold, per_channel
 from archsim.export.thresholds import Range, repeated, units
-from archsim.trace.model import Neuron, Operation, Trace
+from archsim.trace.model import Neuron, Operation, Requantiser, Trace
 from archsim.trace.resimulation import compute
-from archsim.trace.schema import MAX_LEAK_SHIFT
+from archsim.trace.schema import MAX_LEAK_SHIFT, MAX_SHIFT
 
 # A fraction bit is 2^-16 of a weight's unit, itself a hundredth of the threshold and less.
 FRACTION_BITS = 16
@@ -35,6 +41,10 @@ FRACTION_BITS = 16
 LARGEST_THRESHOLD = 1 << 20
 # How far a decay may be from a shift and count as equal: float32 has 24 bits.
 SAME_DECAY = 1e-6
+# How many times smaller than the others the products of weights and sums may be and still share the others' unit, which
+# leaves them three bits less. Products of weights and spikes always share it.
+COARSE = 8
+REQUANTISED_BITS = 16
 # How far a threshold may be from its integers, relative to it, and count as exact: what float64 makes of a quotient.
 ROUNDED = 1e-9
 
@@ -235,6 +245,8 @@ class _Quantiser:
             if node.neuron is not None and not _is_shift(node.neuron.decay)
         ]
         self.scales: dict[str, Real] = {}
+        # Of layers whose weights have another scale than their sums.
+        self.apart: dict[str, Real] = {}
         self.weight_errors: dict[str, float] = {}
         self._open: set[str] = set()
         self.groups = self._groups()
@@ -260,7 +272,23 @@ class _Quantiser:
         """The scale [C] of a group of weighted sums: that of the first neuron that reads one, or one for all."""
         nodes = self.network.nodes
         members = [nodes[name] for name, first in self.groups.items() if first == leader]
-        largest = np.max([self._largest_weight(node) for node in members if node.weight is not None], axis=0)
+        sizes = {node.name: self._largest_weight(node) for node in members if node.weight is not None}
+        most = max(float(size.max()) for size in sizes.values())
+        apart = {
+            name: size for name, size in sizes.items()
+            if size.max() * COARSE < most and _weighted(self.network, nodes[name].inputs[0])
+        }  # fmt: skip
+        largest = np.max([size for name, size in sizes.items() if name not in apart], axis=0)
+        scale = self._scale_of(members, largest)
+        for name, size in apart.items():
+            self.apart[name] = np.where(size > 0, size / self.largest, scale)
+            self.notes.append(
+                f"{name}: its products, of weights and sums, are brought to the unit of the sum behind by a requantiser"
+            )
+        return scale
+
+    def _scale_of(self, members: Sequence[Node], largest: Real) -> Real:
+        """The scale [C] of weighted sums whose weights reach ``largest`` [C]."""
         neurons = [found for node in members for found in self._neurons_behind(node.name)]
         if not neurons:
             return np.full(len(largest), float(largest.max() or 1) / self.largest)
@@ -425,9 +453,12 @@ class _Quantiser:
 
     def _operation(self, node: Node, output: str, neuron: Neuron | None) -> Operation:
         op = {"max_pool": "pool"}.get(node.op, node.op)
-        weight = bias = None
+        weight = bias = requantiser = None
         if node.weight is not None:
             scale = np.broadcast_to(self.scale(node.name), len(node.weight))
+            if node.name in self.apart:
+                requantiser = _requantiser(self.apart[node.name] / scale)
+                scale = self.apart[node.name]
             column = scale.reshape(-1, *(1,) * (node.weight.ndim - 1))
             real = self._effective_weight(node)
             weight = np.clip(np.round(real / column), -self.largest, self.largest)
@@ -438,10 +469,11 @@ class _Quantiser:
             if node.bias is not None and node.bias.any():
                 bias = np.round(node.bias / scale).astype(np.int64)
         uniform = node.weight is not None and neuron is None
+        unit = self.apart.get(node.name, self.scale(node.name)) if uniform else 1.0
         return Operation(
             node.name, op, node.inputs, output, node.kernel, node.stride, node.padding,
             weight=None if weight is None else weight.astype(np.int8), weight_bits=self.bits,
-            weight_scale=float(np.max(self.scale(node.name))) if uniform else 1.0, bias=bias, neuron=neuron,
+            weight_scale=float(np.max(unit)), bias=bias, neuron=neuron, requantiser=requantiser,
         )  # fmt: skip
 
     def errors(
@@ -460,6 +492,13 @@ class _Quantiser:
                 row = compared(row, real != 0, integer, alone[operation.output])
             rows.append(row)
         return tuple(rows)
+
+
+def _requantiser(factor: Real) -> Requantiser:
+    """What multiplies sums by ``factor`` [C], with factors of 24 bits."""
+    shift = min(max(24 - math.ceil(math.log2(float(factor.max()))), 0), MAX_SHIFT)
+    multiplier = np.maximum(np.round(np.ldexp(factor, shift)), 1).astype(np.int64)
+    return Requantiser(multiplier, shift, REQUANTISED_BITS)
 
 
 def _total(reads: Sequence[Range | None]) -> Range | None:
@@ -495,6 +534,8 @@ def _run(
         if output.dtype != np.bool_:
             static = operation.neuron is None and all(array.ndim in (2, 4) for array in inputs.values())
             output = output[0] if static else np.ascontiguousarray(output)
+            if operation.requantiser is not None and np.abs(output).max() >= (1 << (REQUANTISED_BITS - 1)) - 1:
+                raise UsageError(f"{operation.name}: requantised sums leave {REQUANTISED_BITS} bits")
             if np.abs(output).max() >= 1 << 31:
                 raise UsageError(f"{operation.name}: sums reach {int(np.abs(output).max()):,}; allowed: 32 bits")
             output = output.astype(np.int32)

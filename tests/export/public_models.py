@@ -19,7 +19,11 @@ torch = need("torch")
 snn = need("snntorch")
 functional = need("spikingjelly.activation_based.functional")
 neuron = need("spikingjelly.activation_based.neuron")
-UNTRAINED = {"weights": "synthetic", "recipe": "initial weights; batch-norms and gains set so that layers fire"}
+UNTRAINED = {
+    "kind": "synthetic",
+    "weights": "synthetic",
+    "recipe": "untrained: initial weights, some times a factor, and settled batch-norms, so that all layers fire",
+}
 
 
 @contextlib.contextmanager
@@ -46,7 +50,7 @@ parametric_lif_net = need("spikingjelly.activation_based.model.parametric_lif_ne
 
 
 def _settled(model, inputs):
-    """``model`` after a few batches in training mode, for batch-norms that fit what comes; they then lift it a little."""
+    """``model`` after three batches in training mode: batch-norms that fit what comes, and lift it a little."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             # The average of all batches.
@@ -99,6 +103,9 @@ def dvs_gesture_net():
     """DVSGestureNet of SpikingJelly at T = 16, with an eighth of its channels."""
     model = parametric_lif_net.DVSGestureNet(channels=16, spiking_neuron=neuron.ParametricLIFNode)
     functional.set_step_mode(model, "m")
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight.data *= 10
     _settled(model, _events(16, 2, 128))
     return model, _events(16, 1, 128, seed=1), {"T": 16}
 

@@ -358,3 +358,35 @@ def test_neurons_that_share_weighted_sums():
     notes = export(network, name="n", provenance=LABELS).notes
     (note,) = [note for note in notes if "rounded" in note]
     assert note.startswith("other: thresholds are rounded, by at most ")
+
+
+def test_a_shortcut_of_sums_keeps_its_weights():
+    """A convolution of spikes and one of sums, whose unit is a hundredth, are added: both use the bits of weights."""
+    generator = np.random.default_rng(1)
+
+    def convolution(name, source, inputs, outputs):
+        weight = generator.normal(0, 0.4, (outputs, inputs, 3, 3))
+        bias = generator.normal(size=outputs)
+        return Node(name, "conv2d", (source,), (outputs, 6, 6), weight, bias, (3, 3), (1, 1), (1, 1))
+
+    network = chain(
+        (generator.random((4, 6, 3, 6, 6)) < 0.4).astype(float), 4, convolution("stem", "input", 3, 5),
+        Node("lif1", "neuron", ("stem",), (5, 6, 6), neuron=SpikingNeuron(0.5, 1.0)),
+        convolution("branch", "lif1", 5, 4), convolution("shortcut", "stem", 5, 4),
+        Node("sum", "add", ("branch", "shortcut"), (4, 6, 6)),
+        Node("lif2", "neuron", ("sum",), (4, 6, 6), neuron=SpikingNeuron(0.5, 1.0)),
+    )  # fmt: skip
+    run(network)
+    exported = export(network, name="n", provenance=LABELS)
+    rows = {row.layer: row for row in exported.layers}
+    assert max(rows[name].weight_error for name in ("stem", "branch", "shortcut")) < 0.01
+    assert rows["sum"].alone < 0.01
+    shortcut = exported.trace.operation("shortcut")
+    assert shortcut.requantiser.bits == 16
+    assert any(note.startswith("shortcut: its products") for note in exported.notes)
+    assert {check.mismatches for check in check_trace(exported.trace)} == {0}
+    # What it writes is the real sum, in the unit of the sum behind: that of its threshold.
+    real = network.recorded["shortcut"]
+    unit = 1.0 / exported.trace.operation("sum").neuron.threshold
+    written = exported.trace.tensor("shortcut") * unit.reshape(-1, 1, 1)
+    assert np.abs(written - real).max() < unit.max() + 0.02 * np.abs(real).max()
