@@ -157,7 +157,10 @@ def test_sums_of_spikes_and_maxima():
 @pytest.mark.parametrize("fires_at_threshold", [False, True])
 @pytest.mark.parametrize("threshold", ["51/255", "1/2", "100/255", "3/4", "7123/10000"])
 def test_pixels(threshold, fires_at_threshold):
-    """Pixels in units of 1/255 shown three times: by hand in fractions, of which some meet the threshold."""
+    """Pixels in units of 1/255 shown three times: by hand in fractions, of which some meet the threshold.
+
+    The model's own threshold has the precision of float32.
+    """
     pixels = np.arange(256)
     limit = Fraction(threshold)
     expected = np.zeros((3, 256), bool)
@@ -167,7 +170,7 @@ def test_pixels(threshold, fires_at_threshold):
             potential = potential / 2 + Fraction(int(pixel), 255)
             expected[t, pixel] = potential >= limit if fires_at_threshold else potential > limit
             potential *= not expected[t, pixel]
-    neuron = SpikingNeuron(0.5, float(limit), "hard", fires_at_threshold)
+    neuron = SpikingNeuron(0.5, float(np.float32(limit)), "hard", fires_at_threshold)
     result, _ = exported((pixels / 255)[:, np.newaxis], neuron, timesteps=3)
     assert result.trace.kind("input") == "int"
     assert np.array_equal(result.trace.tensor("lif")[:, :, 0], expected)
