@@ -199,7 +199,7 @@ def compare(
         raise UsageError(f"{table}: is the name of a figure; the comparison is a table, name it .csv")
     header = files.csv_text((), comparison.COLUMNS).encode()
     with files.result_file(table, header) as partial:
-        _say_if_compiling(engine)
+        _say_if_compiling(engine, hardware)
         reports = {}
         with _progress() as progress:
             runs = simulate.run_each(
@@ -269,7 +269,7 @@ def sweep(
         verify,
     )
     minimised = [name.strip() for name in (pareto or "").split(",") if name.strip()]
-    _say_if_compiling(engine)
+    _say_if_compiling(engine, [hardware])
     with _progress() as progress:
         steps = sweeps.run(plan, output, jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=minimised)
         for done, total in steps:
@@ -317,7 +317,7 @@ def adapt(
     _refuse_swapped(hardware)
     folder = output or Path("results") / f"adapt__{hardware.stem}__{trace.stem}"
     with files.results_folder(folder) as partial:
-        _say_if_compiling(Engine.compiled)
+        _say_if_compiling(Engine.compiled, [hardware])
         with _progress() as progress:
             report = adapting.adapt(
                 hardware,
@@ -367,7 +367,7 @@ def _simulate(
 ) -> Report:
     from archsim import simulate
 
-    _say_if_compiling(engine)
+    _say_if_compiling(engine, [hardware])
     with _progress() as progress:
         return simulate.run(
             hardware,
@@ -386,10 +386,10 @@ def _chosen(given: Sequence[str] | None) -> list[str] | None:
     return [name.strip() for names in given or () for name in names.split(",")] or None
 
 
-def _say_if_compiling(engine: Engine) -> None:
-    from archsim import jit
+def _say_if_compiling(engine: Engine, hardware: Sequence[Path]) -> None:
+    from archsim import simulate
 
-    if engine is Engine.compiled and jit.cache_is_cold():
+    if engine is Engine.compiled and any(simulate.compiles_first(path) for path in hardware):
         _note("compiling kernels (first run only)")
 
 
