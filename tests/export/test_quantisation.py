@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import archsim
+from archsim.cli import app
 from archsim.errors import UsageError
 from archsim.export.network import Network, Node, SpikingNeuron, fold, run
 from archsim.export.quantisation import export, nearest_leak
-from archsim.trace import check_trace, save_trace
+from archsim.trace import check_trace, load_trace, save_trace
+from tests.export.frameworks import need
 
 HARDWARE = Path(__file__).parents[2] / "hwconfigs"
 LABELS = {"kind": "trained", "weights": "trained"}
@@ -390,3 +393,24 @@ def test_a_shortcut_of_sums_keeps_its_weights():
     unit = 1.0 / exported.trace.operation("sum").neuron.threshold
     written = exported.trace.tensor("shortcut") * unit.reshape(-1, 1, 1)
     assert np.abs(written - real).max() < unit.max() + 0.02 * np.abs(real).max()
+
+
+def test_the_guard_on_the_command_line(tmp_path):
+    """Weights of two bits are another layer: refused, or written with warnings on stderr."""
+    nir = need("nir")
+    generator = np.random.default_rng(0)
+    cells = [nir.IF(np.full(size, 1e4), np.ones(size), np.zeros(size)) for size in (20, 5)]
+    weights = [generator.normal(0, 0.2, shape) for shape in ((20, 12), (5, 20))]
+    graph = nir.NIRGraph.from_list(nir.Linear(weights[0]), cells[0], nir.Linear(weights[1]), cells[1])
+    nir.write(tmp_path / "net.nir", graph)
+    np.save(tmp_path / "spikes.npy", generator.random((4, 100, 12)) < 0.3)
+    command = ["trace", "import", str(tmp_path / "net.nir"), "--format", "nir", "--weight-bits", "2"]
+    command += ["--inputs", str(tmp_path / "spikes.npy"), "-o", str(tmp_path / "net.npz")]
+    refused = CliRunner().invoke(app, command)
+    assert isinstance(refused.exception, UsageError)
+    assert refused.exception.problems[0].startswith("linear: the trace lacks ")
+    assert not (tmp_path / "net.npz").exists()
+    accepted = CliRunner().invoke(app, [*command, "--accept-differences"])
+    assert accepted.exit_code == 0
+    assert accepted.stderr.startswith("warning: linear: the trace lacks ")
+    assert load_trace(tmp_path / "net.npz").provenance["details"]["warnings"][0].startswith("linear: the trace lacks ")
