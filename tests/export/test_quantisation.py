@@ -120,7 +120,7 @@ def test_a_shortcut_of_spikes_gets_the_scale_of_the_branch():
 
 
 def test_a_machine_computes_an_exported_network(tmp_path):
-    """Every kind of leak and reset, residual sums and a pool, on LoAS: 0 mismatches."""
+    """Every kind of leak and reset, residual sums, a pool, neurons on spikes, on LoAS: 0 mismatches."""
     generator = np.random.default_rng(5)
 
     def convolution(name, source, inputs, outputs):
@@ -137,10 +137,13 @@ def test_a_machine_computes_an_exported_network(tmp_path):
         convolution("c", "lif2", 5, 5), Node("sum", "add", ("c", "lif1"), (5, 6, 6)),
         cell("lif3", "sum", 5, 1.0, 1.0, "soft_after_leak"),
         Node("pool", "max_pool", ("lif3",), (5, 3, 3), None, None, (2, 2), (2, 2)),
-        Node("fc", "linear", ("pool",), (4,), generator.normal(size=(4, 45))),
+        Node("lif4", "neuron", ("pool",), (5, 3, 3), neuron=SpikingNeuron(0.5, 0.7, fires_at_threshold=True)),
+        Node("lif5", "neuron", ("lif4",), (5, 3, 3), neuron=SpikingNeuron(0.75, 1.3, "soft_before_leak")),
+        Node("fc", "linear", ("lif5",), (4,), generator.normal(size=(4, 45))),
     )  # fmt: skip
     run(network)
     exported = export(network, name="n", provenance=LABELS)
+    assert len(exported.trace.operation("lif5").inputs) > 1
     # The weights are not trained: what differs in a layer differs more in the next.
     assert max(row.differing for row in exported.layers if row.differing is not None) < 0.1
     assert all(row.density > 0.02 for row in exported.layers if row.density is not None)
