@@ -626,15 +626,22 @@ def trace_import(
     approximate_leak: Annotated[
         bool, typer.Option("--approximate-leak", help="For nir: take the nearest leak that a trace has.")
     ] = False,
+    accept_differences: Annotated[
+        bool, typer.Option("--accept-differences", help="For nir: take layers whose spikes are not the graph's.")
+    ] = False,
 ) -> None:
     """Convert recorded spikes, or a NIR graph with its inputs, into a trace."""
     from archsim.trace.recorded import MAX_WEIGHTS, import_spikes
 
     if format is Format.nir:
-        _import_nir(file, output, inputs, timesteps, dt, weight_bits, approximate_leak=approximate_leak)
+        _import_nir(
+            file, output, inputs, timesteps, dt, weight_bits,
+            approximate_leak=approximate_leak, accept_differences=accept_differences,
+        )  # fmt: skip
         return
-    if inputs is not None or timesteps is not None or approximate_leak:
-        raise UsageError("trace import: --inputs, --timesteps and --approximate-leak go with --format nir")
+    if inputs is not None or timesteps is not None or approximate_leak or accept_differences:
+        options = "--inputs, --timesteps, --approximate-leak and --accept-differences"
+        raise UsageError(f"trace import: {options} go with --format nir")
     most = MAX_WEIGHTS if max_weights is None else max_weights
     _save(lambda: import_spikes(file, weight_sparsity, seed, most), output, inputs=[file])
 
@@ -648,6 +655,7 @@ def _import_nir(
     bits: int,
     *,
     approximate_leak: bool,
+    accept_differences: bool,
 ) -> None:
     from archsim.export import from_nir
 
@@ -655,7 +663,10 @@ def _import_nir(
         raise UsageError("trace import: a NIR graph needs --inputs, an array [T, I, ...] or [I, ...]")
 
     def make() -> Trace:
-        exported = from_nir(file, inputs, timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak)
+        exported = from_nir(
+            file, inputs, timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak,
+            accept_differences=accept_differences,
+        )  # fmt: skip
         typer.echo(exported, err=True)
         return exported.trace
 
