@@ -18,7 +18,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-
 MOST_CHARACTERS = 1_000
 """Of a problem; what is longer is clipped."""
 MOST_PROBLEMS = 50
