@@ -24,7 +24,7 @@ import typer
 
 import archsim
 from archsim import examples
-from archsim.errors import ArchsimError, UsageError, nearest
+from archsim.errors import ArchsimError, UsageError, nearest, printable
 
 if TYPE_CHECKING:
     from archsim.report.report import Report
@@ -352,7 +352,7 @@ def plot(
     from archsim.report import plots
 
     for file in plots.plot(paths[0]) if len(paths) == 1 else plots.plot_networks(paths):
-        typer.echo(file)
+        typer.echo(_one_line(file))
 
 
 def _simulate(
@@ -631,7 +631,8 @@ def _import_nir(
         exported = from_nir(
             file, read_inputs(inputs), timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak
         )
-        typer.echo(exported, err=True)
+        for line in str(exported).splitlines():
+            _note(line)
         return exported.trace
 
     _save(make, output, inputs=[file, inputs])
@@ -643,7 +644,7 @@ def _save(make: Callable[[], Trace], path: Path, inputs: Sequence[Path] = ()) ->
 
     with result_file(path, b"PK", inputs) as partial:
         save_trace(make(), partial)
-    typer.echo(path)
+    typer.echo(_one_line(path))
 
 
 # ------------------------------------------------------------------------------------------------------------- looking
@@ -785,7 +786,7 @@ def _machine_names(paths: Sequence[Path]) -> list[str]:
     """What to call each machine of a comparison: the stem of its file, or its path where stems are equal."""
     stems = [path.stem for path in paths]
     names = [_one_line(stem if stems.count(stem) == 1 else str(path)) for stem, path in zip(stems, paths, strict=True)]
-    files = [examples.find(path).resolve() for path in paths]
+    files = [os.path.realpath(examples.find(path)) for path in paths]
     twice = [name for name, file in zip(names, files, strict=True) if files.count(file) > 1]
     if twice:
         raise UsageError(f"compare: '{twice[-1]}' is given twice")
@@ -851,7 +852,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
         task = bar.add_task("reading", total=None)
 
         def show(step: str, done: int, total: int) -> None:
-            bar.update(task, description=step, completed=done, total=total)
+            bar.update(task, description=printable(step, 60), completed=done, total=total)
 
         yield show
 
@@ -865,9 +866,9 @@ def _warn(message: str) -> None:
     typer.echo(f"archsim: warning: {_one_line(message)}", err=True)
 
 
-def _one_line(text: str) -> str:
-    """``text`` with control characters, such as line breaks in a file name, written out."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def _one_line(text: object) -> str:
+    """``text`` with control characters, such as line breaks in a file name, written out, and not without end."""
+    return printable(text, 10_000)
 
 
 # ---------------------------------------------------------------------------------------------------------------- main
@@ -942,7 +943,7 @@ def _send_again(lost: list[int], unraisable: sys.UnraisableHookArgs) -> None:
 def _report_error(error: Exception) -> int:
     """Print the lines that say what went wrong; the exit code."""
     if isinstance(error, ArchsimError):
-        problems: Sequence[str] = error.lines()
+        problems: Sequence[str] = error.problems
     elif isinstance(error, USAGE_ERROR):
         problems = [_command_line_problem(error)]
     elif isinstance(error, MemoryError):
@@ -950,13 +951,13 @@ def _report_error(error: Exception) -> int:
     elif isinstance(error, OSError):
         problems = [f"{error.filename or 'input or output'}: {error.strerror or error}"]
     else:
-        what = _one_line(f"{type(error).__name__}: {error}")
+        what = printable(f"{type(error).__name__}: {error}")
         line = f"this is a bug in archsim ({what}); run with --debug and report the traceback"
         typer.echo(f"archsim: error: {line}", err=True)
         return 1
     with contextlib.suppress(BrokenPipeError):  # the exit code still says it
-        for problem in problems:
-            typer.echo(f"archsim: error: {_one_line(problem)}", err=True)
+        for line in ArchsimError(problems).lines():
+            typer.echo(f"archsim: error: {line}", err=True)
     return 2
 
 
