@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from archsim.errors import ConfigError
 from archsim.hardware.loading import (
+    MAX_VALUES,
     Block,
     CrossFieldError,
     field_rows,
@@ -168,6 +169,18 @@ def test_all_mistakes_at_once_in_the_order_of_the_file(problems):
     content = "accelerator: toy\nclock_mhz: 0\nmemory:\n  ideal: no\n  cache: *c\n" + "\n" * 7 + "nota: 1\n"
     assert [line.split(":")[1] for line in problems(content, "note=3")[:-1]] == ["2", "4", "5", "13"]
     assert problems(content, "note=3")[-1].startswith("--set note=3")
+
+
+def test_a_small_file_of_very_many_values_is_not_read_to_its_end(problems):
+    """Blocks, keys and values are counted: accelerator, toy and the block are 3, a, 2 each its key and its list."""
+    wide = f"accelerator: toy\na: [{', '.join(['1'] * (MAX_VALUES - 5))}]\n"
+    assert "more than" not in problems(wide)[0]
+    wide = wide.replace("]", ", 1]")
+    assert problems(wide) == [f"hw.yaml:2:{len(wide.splitlines()[1]) - 1}: more than 5,000 keys and values"]
+
+
+def test_refused_items_of_a_list_are_not_also_missed(problems):
+    assert problems(GOOD + "memory: {span: [a, 1]}\n") == ["hw.yaml:3:17 memory.span.0: must be an integer, got 'a'"]
 
 
 def test_very_many_mistakes_are_summarised(problems):
