@@ -536,7 +536,7 @@ FILES = {
     "header of code": (
         _header(b"{'descr': __import__('os'), 'fortran_order': False, 'shape': (5,)}"), "threshold.conv2': is damaged"),
     "header of Python 2": (
-        _header(b"{'descr': '<i4', 'fortran_order': False, 'shape': (5L,), }"), "its .npy header cannot be read: Reading"),
+        _header(b"{'descr': '<i4', 'fortran_order': False, 'shape': (5L,), }"), "header cannot be read: Reading"),
     "header of parentheses": (_header(b"(" * 2000), "threshold.conv2': is damaged"),
     "header too long": (
         _members("threshold.conv2", b"\x93NUMPY\x01\x00\xff\xff" + bytes(138)), "its .npy header takes"),
