@@ -199,7 +199,7 @@ def compare(
         raise UsageError(f"{table}: is the name of a figure; the comparison is a table, name it .csv")
     header = files.csv_text((), comparison.COLUMNS).encode()
     with files.result_file(table, header) as partial:
-        _say_if_compiling(engine)
+        _say_if_compiling(engine, hardware)
         reports = {}
         with _progress() as progress:
             runs = simulate.run_each(
@@ -269,7 +269,7 @@ def sweep(
         verify,
     )
     minimised = [name.strip() for name in (pareto or "").split(",") if name.strip()]
-    _say_if_compiling(engine)
+    _say_if_compiling(engine, [hardware])
     with _progress() as progress:
         steps = sweeps.run(plan, output, jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=minimised)
         for done, total in steps:
@@ -317,7 +317,7 @@ def adapt(
     _refuse_swapped(hardware)
     folder = output or Path("results") / f"adapt__{hardware.stem}__{trace.stem}"
     with files.results_folder(folder) as partial:
-        _say_if_compiling(Engine.compiled)
+        _say_if_compiling(Engine.compiled, [hardware])
         with _progress() as progress:
             report = adapting.adapt(
                 hardware,
@@ -367,7 +367,7 @@ def _simulate(
 ) -> Report:
     from archsim import simulate
 
-    _say_if_compiling(engine)
+    _say_if_compiling(engine, [hardware])
     with _progress() as progress:
         return simulate.run(
             hardware,
@@ -386,10 +386,10 @@ def _chosen(given: Sequence[str] | None) -> list[str] | None:
     return [name.strip() for names in given or () for name in names.split(",")] or None
 
 
-def _say_if_compiling(engine: Engine) -> None:
-    from archsim import jit
+def _say_if_compiling(engine: Engine, hardware: Sequence[Path]) -> None:
+    from archsim import simulate
 
-    if engine is Engine.compiled and jit.cache_is_cold():
+    if engine is Engine.compiled and any(simulate.compiles_first(path) for path in hardware):
         _note("compiling kernels (first run only)")
 
 
@@ -589,26 +589,30 @@ def trace_import(
         float | None, typer.Option("--weight-sparsity", metavar="S", help="Share of zero weights; default: the file's.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+    max_weights: Annotated[
+        int | None, typer.Option(metavar="N", help="Random weights that a file may ask for; default: 2^25.")
+    ] = None,
     inputs: Annotated[
         Path | None,
         typer.Option(metavar="ARRAY", help="For nir: inputs [T, I, ...] or [I, ...], a .npy or an .npz of one array."),
     ] = None,
     timesteps: Annotated[int | None, typer.Option(help="For nir: T, where the inputs have no time.")] = None,
-    dt: Annotated[float, typer.Option(help="For nir: seconds of a timestep.")] = 1e-4,
+    dt: Annotated[float, typer.Option(help="For nir: seconds of a timestep; 1 if it counts them.")] = 1e-4,
     weight_bits: Annotated[int, typer.Option(help="For nir: width of the integer weights.")] = 8,
     approximate_leak: Annotated[
         bool, typer.Option("--approximate-leak", help="For nir: take the nearest leak that a trace has.")
     ] = False,
 ) -> None:
     """Convert recorded spikes, or a NIR graph with its inputs, into a trace."""
-    from archsim.trace.recorded import import_spikes
+    from archsim.trace.recorded import MAX_WEIGHTS, import_spikes
 
     if format is Format.nir:
         _import_nir(file, output, inputs, timesteps, dt, weight_bits, approximate_leak=approximate_leak)
         return
     if inputs is not None or timesteps is not None or approximate_leak:
         raise UsageError("trace import: --inputs, --timesteps and --approximate-leak go with --format nir")
-    _save(lambda: import_spikes(file, weight_sparsity=weight_sparsity, seed=seed), output, inputs=[file])
+    most = MAX_WEIGHTS if max_weights is None else max_weights
+    _save(lambda: import_spikes(file, weight_sparsity, seed, most), output, inputs=[file])
 
 
 def _import_nir(
@@ -622,15 +626,12 @@ def _import_nir(
     approximate_leak: bool,
 ) -> None:
     from archsim.export import from_nir
-    from archsim.export.nir_graph import read_inputs
 
     if inputs is None:
         raise UsageError("trace import: a NIR graph needs --inputs, an array [T, I, ...] or [I, ...]")
 
     def make() -> Trace:
-        exported = from_nir(
-            file, read_inputs(inputs), timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak
-        )
+        exported = from_nir(file, inputs, timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak)
         for line in str(exported).splitlines():
             _note(line)
         return exported.trace

@@ -38,6 +38,13 @@ def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Acceler
     return machines[config.accelerator](config)
 
 
+def compiles_first(hardware: str | Path) -> bool:
+    """Whether a run of the machine ``hardware`` begins with compiling its kernels; ConfigError if it is wrong."""
+    from archsim import jit
+
+    return jit.must_compile(type(load_accelerator(hardware)).loop)
+
+
 def accelerator_for(
     hardware: str | Path, trace: str | Path, loaded: Trace, overrides: Sequence[str] = ()
 ) -> Accelerator:
@@ -122,6 +129,7 @@ def run(
         *slow_memories(inventory, table, accelerator.clock_mhz),
         *(f"not simulated: {accelerator.leaves_out(loaded, loaded.operation(name))}" for name in left_out),
         *_fit(accelerator, overrides),
+        *_groups(chosen),
         *_doubts(accelerator, results),
     ]
     return Report(
@@ -221,6 +229,18 @@ def _fit(accelerator: Accelerator, overrides: Sequence[str]) -> Iterator[str]:
         yield "this machine is fitted: its constants reproduce published results and do not describe a chip"
         if overrides:
             yield f"{', '.join(overrides)}: the fit holds for the file as it is, not with other settings"
+
+
+def _groups(operations: Sequence[Operation]) -> Iterator[str]:
+    """Which layers a machine could run with less work than the trace lets it."""
+    from archsim.trace.work import groups_of
+
+    for operation in operations:
+        if operation.op == "conv2d" and operation.weight is not None and (groups := groups_of(operation.weight)) > 1:
+            yield (
+                f"{operation.name}: its weights are those of {groups} groups; the trace stores it as a dense layer, "
+                f"{groups} times the work of a grouped one"
+            )
 
 
 def _doubts(accelerator: Accelerator, results: Sequence[LayerResult]) -> Iterator[str]:

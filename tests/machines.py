@@ -136,10 +136,10 @@ def barrier_cycles(per_neuron, pes=16):
 
 def same(fast, slow):
     """All that two engines must agree on; completion times too where both were recorded."""
-    assert (fast.cycles, fast.actions, fast.traffic, fast.units, fast.events, fast.matches) == (
-        slow.cycles, slow.actions, slow.traffic, slow.units, slow.events, slow.matches
+    assert (fast.cycles, fast.actions, fast.traffic, fast.units, fast.events, fast.performed_operations) == (
+        slow.cycles, slow.actions, slow.traffic, slow.units, slow.events, slow.performed_operations
     )  # fmt: skip
-    assert fast.timestep_counts == slow.timestep_counts
+    assert (fast.utilization, fast.timestep_counts) == (slow.utilization, slow.timestep_counts)
     if slow.completions is not None:
         for agent in np.unique(slow.completions[:, 0]):
             np.testing.assert_array_equal(

@@ -22,7 +22,7 @@ MOVED = [(level, direction) for level in ("sram", "dram") for direction in ("rea
 
 
 def table(machine, folder):
-    """A row a layer under its header: cycles, bytes moved, and how often every unit did what."""
+    """A row a layer under its header: cycles, work, bytes moved, and how often every unit did what."""
     trace = OWN_TRACES.get(machine.stem, TRACE)
     if load_accelerator(machine).operand == "int":
         trace = Path(folder) / "ann.npz"
@@ -30,14 +30,15 @@ def table(machine, folder):
     layers = run(machine, trace).layers
     actions = sorted({action for layer in layers for action in layer.actions})
     found = [
-        ["layer", "cycles", "compute_cycles", "matches"]
+        ["layer", "cycles", "compute_cycles", "matches", "synaptic_operations", "performed_operations"]
         + [f"{level}_{direction}_bytes" for level, direction in MOVED]
         + [f"{unit}.{action}" for unit, action in actions]
     ]
     for layer in layers:
         moved = [sum(row.bytes for row in layer.traffic if (row.level, row.direction) == way) for way in MOVED]
         counts = [layer.actions.get(action, 0) for action in actions]
-        numbers = (layer.cycles, layer.compute_cycles, layer.matches, *moved, *counts)
+        work = (layer.matches, layer.synaptic_operations, layer.performed_operations)
+        numbers = (layer.cycles, layer.compute_cycles, *work, *moved, *counts)
         found.append([layer.layer, *(str(number) for number in numbers)])
     return found
 

@@ -23,6 +23,7 @@ from archsim.hardware.memory.system import MemoryConfig
 from archsim.trace import Neuron, Operation, Requantiser, Trace
 from archsim.trace.graph import integer_range
 from archsim.trace.resimulation import requantise
+from archsim.trace.work import matches, synaptic_operations
 
 EngineName = Literal["compiled", "reference"]
 Progress = Callable[[str, int, int], None]
@@ -88,7 +89,7 @@ class Layer:
     ends in full sums (the read-out) or where no neuron was recorded. ``expected`` is what the trace says comes out,
     None if it does not: packed words uint16 [M, N] behind a neuron, else full sums int64 [M, N, T], or what
     ``requantiser`` makes of them. ``pooled``: a pooling layer reads the output. ``feature_map`` is None for a linear
-    layer.
+    layer. ``matches`` and ``synaptic_operations`` are those of :mod:`archsim.trace.work`.
     """
 
     name: str
@@ -104,6 +105,8 @@ class Layer:
     bias: NDArray[np.int64]
     neuron: Neuron | None
     expected: NDArray[Any] | None
+    matches: int
+    synaptic_operations: int
     pooled: bool = False
     feature_map: FeatureMap | None = None
     requantiser: Requantiser | None = None
@@ -157,6 +160,8 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         bias=np.zeros(n, np.int64) if operation.bias is None else operation.bias.astype(np.int64),
         neuron=operation.neuron,
         expected=expected,
+        matches=matches(trace, operation),
+        synaptic_operations=synaptic_operations(trace, operation),
         pooled=any(other.op == "pool" for other in readers),
         feature_map=feature_map,
         requantiser=operation.requantiser,
@@ -193,8 +198,9 @@ class Unit(NamedTuple):
 class Program(NamedTuple):
     """One layer laid out on one machine, ready for either engine; ``state`` int64 [agents, columns].
 
-    ``units[0]`` are the processing elements: their busy cycles make the utilization. The traffic table has the
-    machine's tensors ``copies`` times, where it tells apart for whom they are moved.
+    ``units[0]`` are the agents that compute, an element each or all of an array: the busiest one makes the layer's
+    compute cycles. The traffic table has the machine's tensors ``copies`` times, where it tells apart for whom they are
+    moved.
     """
 
     spec: Any
@@ -256,12 +262,21 @@ class Accelerator(ABC):
     def sum_bits(self) -> int:
         """Bits of a full sum; those of a read-out leave the machine in whole bytes."""
 
+    @property
     @abstractmethod
-    def matches(self, counts: NDArray[np.int64]) -> int:
-        """Pairs of an input (packed word, spike or activation) and a non-zero weight that were multiplied or added."""
+    def processing_elements(self) -> int:
+        """Elements that are built: the smallest places that make a product or an addition, or take a step of a join, in
+        a cycle."""
 
     @abstractmethod
-    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
+        """Synaptic operations as the elements perform them: products with a weight or additions of one, zero or not.
+
+        Additions of partial sums are none, nor is what gating saves.
+        """
+
+    @abstractmethod
+    def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """Cycles that no schedule of the processing elements can beat, memory apart."""
 
     @abstractmethod
@@ -284,6 +299,17 @@ class Accelerator(ABC):
         """What the memory system did, by (unit, action), from the engine's traffic table."""
         built = {part.unit for part in self.inventory()}
         return memory_actions(traffic, self.config.memory.line_bytes, built)
+
+    def working_cycles(
+        self, layer: Layer, program: Program, counts: NDArray[np.int64], times: NDArray[np.int64]
+    ) -> int:
+        """Cycles of all elements in which they work on operands of the layer.
+
+        An agent that is one element works while it is busy, be it on a step of a join that finds nothing. A machine
+        whose agents stand for many elements says what these do.
+        """
+        elements = program.units[0]
+        return int(times[elements.first : elements.first + elements.simulated, BUSY].sum())
 
     def unit_times(self, program: Program, times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
         """Busy, stall and idle cycles of every unit, from the engine's ``times`` of the agents."""
@@ -486,11 +512,10 @@ class Accelerator(ABC):
         by_copy = outcome.traffic.reshape(program.copies, len(self.tensors), -1)
         traffic = by_copy.sum(0)
         counts = outcome.counts.sum(0)
-        matches = self.matches(counts)
         elements = program.units[0]
         busy = times[elements.first : elements.first + elements.simulated, BUSY]
         compulsory = 0 if memory.ideal else self.compulsory_bytes(layer, program)
-        bound = self.lower_bound(layer, program, matches)
+        bound = self.lower_bound(layer, program, counts)
         if not memory.ideal:
             dram = memory.resolve(self.clock_mhz).dram
             lines = compulsory // memory.line_bytes
@@ -505,8 +530,10 @@ class Accelerator(ABC):
             cycles=cycles,
             compute_cycles=int(busy.max()),
             stall_cycles=cycles - int(busy.max()),
-            utilization=float(busy.sum() / (cycles * elements.built)),
-            matches=matches,
+            utilization=self.working_cycles(layer, program, counts, times) / (cycles * self.processing_elements),
+            matches=layer.matches,
+            synaptic_operations=layer.synaptic_operations,
+            performed_operations=self.performed_operations(layer, counts, computed.events),
             actions={
                 **self.count_actions(layer, counts, computed.events),
                 **self.memory_actions(traffic),

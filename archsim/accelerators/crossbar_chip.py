@@ -199,12 +199,21 @@ class ChipConfig(MachineConfig):
     def read_cycles(self) -> int:
         """Cycles to drive rows and to let columns settle."""
 
+    @property
+    def built_arrays(self) -> int:
+        """Crossbar arrays of the chip."""
+        return self.tiles * self.tile.pes * self.pe.arrays
+
     def write_cycles(self, arrays: int) -> int:
         """Cycles to write a row of each of ``arrays`` arrays of a tile."""
         raise NotImplementedError
 
     def digital_cycles(self, stage: Stage) -> int:
         """Cycles that a digital unit of a module takes for a row of its output."""
+        raise NotImplementedError
+
+    def digital_values(self, stage: Stage) -> int:
+        """Values that the lanes of a digital unit work on for a row of its output."""
         raise NotImplementedError
 
     @property
@@ -345,6 +354,19 @@ def row_reads(config: ChipConfig, stage: Stage, mapping: Mapping, layer: Layer) 
     mask = (1 << arrays.driver_bits) - 1 if stage.bits > 1 else 1
     steps = range(0, stage.bits, arrays.driver_bits) if stage.bits > 1 else range(stage.timesteps)
     return mapping.blocks * sum(int(np.count_nonzero(dense >> step & mask)) for step in steps)
+
+
+def working_cycles(config: ChipConfig, stage: Stage, mapping: Mapping, driven: int) -> int:
+    """Cycles of all cells in which their row is driven and their column read, of ``driven`` rows of arrays.
+
+    Of a layer that a digital unit computes: cycles of all lanes in which they have a value.
+    """
+    if not stage.on_arrays:
+        return stage.images * stage.timesteps * stage.out_height * config.digital_values(stage)
+    arrays = config.arrays(stage)
+    # A row of the layer is driven in every block, each of which has some of the neurons and references of its own.
+    cells = stage.outputs * arrays.cells + mapping.blocks * arrays.references
+    return driven // mapping.blocks * cells * config.read_cycles
 
 
 def rounds(config: ChipConfig, stage: Stage, mapping: Mapping) -> int:

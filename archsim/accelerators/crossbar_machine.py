@@ -10,7 +10,7 @@ network. Cycles and energy are those of the inputs that the trace recorded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Self
 
@@ -148,11 +148,10 @@ class CrossbarMachine(Accelerator):
         program = self._programmed(built)
         working = np.array(built.wiring.stages)
         counts = np.zeros((len(working), self.actions), np.int64)
-        for number, (stage, layer, one) in enumerate(zip(stages, layers, computed, strict=True)):
-            # The agents know neither weights nor single rows: what is multiplied is known from the function.
-            first = np.flatnonzero(working == number)[0]
-            counts[first, agents.MATCHES] = one.events.pop("matches")
+        for number, (stage, layer) in enumerate(zip(stages, layers, strict=True)):
             if stage.on_arrays:
+                # The agents do not know single rows.
+                first = np.flatnonzero(working == number)[0]
                 counts[first, agents.ROW_READS] = chip.row_reads(self.config, stage, built.mappings[number], layer)
         outcome = self._simulate(engine, program, counts, record)
         spans = [chip.span(program.state, np.flatnonzero(working == number)) for number in range(len(stages))]
@@ -182,7 +181,7 @@ class CrossbarMachine(Accelerator):
         times = outcome.times[own]
         times[:, STALL] -= span.begin  # every agent waited for the layer's first event in its first operation
         times[:, IDLE] = cycles - times[:, BUSY] - times[:, STALL]
-        elements = config.tiles if stage.on_arrays else config.neuron.modules
+        worked = chip.working_cycles(config, stage, mapping, int(counts[agents.ROW_READS]))
         busy = times[kinds == (agents.CONVERTER if stage.on_arrays else agents.DIGITAL), BUSY]
         completions = outcome.completions[np.isin(outcome.completions[:, 0], own)] - (0, span.begin)
         return LayerResult(
@@ -196,8 +195,10 @@ class CrossbarMachine(Accelerator):
             cycles=cycles,
             compute_cycles=int(busy.max()),
             stall_cycles=cycles - int(busy.max()),
-            utilization=float(busy.sum() / (cycles * elements)),
-            matches=self.matches(counts),
+            utilization=worked / (cycles * self.processing_elements),
+            matches=layer.matches,
+            synaptic_operations=layer.synaptic_operations,
+            performed_operations=self.performed_operations(layer, counts, computed.events),
             actions={
                 **self.count_actions(layer, counts, computed.events),
                 ("membrane_sram", "read"): int(traffic[:, op.SRAM_READS].sum()),
@@ -231,11 +232,16 @@ class CrossbarMachine(Accelerator):
             start_cycle=span.begin,
         )
 
-    def matches(self, counts: NDArray[np.int64]) -> int:
-        """Pairs of a non-zero input and a non-zero weight."""
-        return int(counts[agents.MATCHES])
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
+        """Products with all weights of a row that is driven, zero or not.
 
-    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
+        By a spike, or by an integer that is not zero, which counts once in however many parts it is driven.
+        """
+        words = layer.inputs.words
+        driven = int(np.bitwise_count(words).sum()) if layer.operand == "spike" else int(np.count_nonzero(words))
+        return driven * layer.n
+
+    def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """The conversions of the layer's busiest tile."""
         stage = alone(layer)
         return chip.lower_bound(self.config, stage, chip.map_layer(self.config, stage), layer)

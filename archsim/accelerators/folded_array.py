@@ -827,14 +827,26 @@ class ArrayMachine(Accelerator):
             ("broadcast", "transfer"): int(counts[MOVED_BEATS]),
         }
 
-    def matches(self, counts: NDArray[np.int64]) -> int:
-        """Additions: of a weight and an input that enters, at every timestep."""
+    @property
+    def processing_elements(self) -> int:
+        """Places of the array."""
+        places: int = self.config.pe.rows * self.config.pe.columns
+        return places
+
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
+        """Additions in the places: of all inputs at every timestep, or of the spikes alone where not all inputs enter;
+        weights of zero are added."""
         return int(counts[ADDS])
 
-    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
+    def working_cycles(
+        self, layer: Layer, program: Program, counts: NDArray[np.int64], times: NDArray[np.int64]
+    ) -> int:
+        """A place works in the cycles in which it adds."""
+        return int(counts[ADDS])
+
+    def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """All places add in every cycle."""
-        places: int = self.config.pe.rows * self.config.pe.columns
-        return -(-matches // places)
+        return -(-int(counts[ADDS]) // self.processing_elements)
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """Lines of the inputs, and of the weights of those that enter."""

@@ -955,11 +955,16 @@ class GospaSnn(Accelerator):
             ("broadcast", "transfer"): int(counts[BROADCAST_BEATS]),
         }  # fmt: skip
 
-    def matches(self, counts: NDArray[np.int64]) -> int:
+    @property
+    def processing_elements(self) -> int:
+        """Elements; one works while it walks through the row of B for a spike."""
+        return self.config.pe.count
+
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
         """Accumulations: a spike and a non-zero weight."""
         return int(counts[ACCUMULATIONS])
 
-    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
+    def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """All spikes spread evenly over the processing elements, those at an empty row of B left out."""
         x = program.operands
         spikes = np.diff(x.a_start, axis=1).sum(0)

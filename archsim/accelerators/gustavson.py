@@ -33,7 +33,7 @@ read once, rows of B many times, so they belong to the epoch before and yield to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -826,16 +826,22 @@ class Gustavson(Accelerator):
             ("scheduler", "step"): int(counts[DISPATCHED]),
         }
 
-    def matches(self, counts: NDArray[np.int64]) -> int:
-        """Pairs of a spike or activation and a weight that is not zero."""
+    @property
+    def processing_elements(self) -> int:
+        """Elements with a merger, or a dense row of sums; one works in all cycles of a merge."""
+        return self.config.pe.count
+
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
+        """Weights of the rows of B that are merged, each for a spike or an activation; partial sums that are merged
+        again are none."""
         return int(counts[MATCHES])
 
-    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
+    def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """All passes spread evenly over the elements."""
         spec, x = program.spec, program.operands
         last = x.first_pass[1:] - 1
         partial = int(x.out.sum() - x.out[last].sum())
-        work = matches + partial + spec.overhead * int(x.end[last].sum()) + spec.latency * len(x.end)
+        work = int(counts[MATCHES]) + partial + spec.overhead * int(x.end[last].sum()) + spec.latency * len(x.end)
         bound: int = -(-work // self.config.pe.count)
         return bound
 

@@ -66,6 +66,7 @@ from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.trace import Operation, Trace
 from archsim.trace.resimulation import finish, predict, resimulate
+from archsim.trace.work import matches, synaptic_operations
 
 MAX_INPUT_BITS = 16
 """Of an input of an array: words are stored in 16 bits."""
@@ -185,6 +186,10 @@ class ImcConfig(chip.ChipConfig):
         root = unit.root_cycles if stage.kind == "layer_norm" else 0
         return stage.out_width * (3 * -(-stage.outputs // unit.lanes) + root + unit.divide_cycles)
 
+    def digital_values(self, stage: Stage) -> int:
+        """A lane takes one a cycle; softmax and layer norm go through a row's values three times."""
+        return stage.outputs * stage.out_width * (1 if stage.kind == "add" else 3)
+
     @property
     def digital_rows(self) -> int:
         """Rows of each of its inputs that a digital unit has room for."""
@@ -212,7 +217,7 @@ class Imc(CrossbarMachine):
         """Tiles with all that is in them, neuron modules, the network."""
         config, memory = self.config, self.config.memory.cache
         analog, device, tile = config.analog, config.analog.cells.device, config.tile
-        arrays = config.tiles * tile.pes * config.pe.arrays
+        arrays = config.built_arrays
         conversions = analog.weights_per_array(config.pe.weight_bits) * analog.slices(config.pe.weight_bits)
         converters = arrays * -(-conversions // analog.adc.columns)
         middle = (device.g_on + device.g_off) / 2
@@ -242,6 +247,13 @@ class Imc(CrossbarMachine):
             Component("router", "router", config.nodes, {"flit_bits": config.noc.flit_bits}),
             Component("dram", "dram", 1, {}),
         )
+
+    @property
+    def processing_elements(self) -> int:
+        """Cells of all arrays, references among them, and lanes of the digital units. A cell works while its row is
+        driven and its column settles."""
+        config, analog = self.config, self.config.analog
+        return config.built_arrays * analog.rows * analog.columns + config.neuron.modules * config.digital.lanes
 
     # What it runs.
 
@@ -321,6 +333,8 @@ class Imc(CrossbarMachine):
             bias=np.zeros(operation.n, np.int64),
             neuron=None,
             expected=None,
+            matches=matches(trace, operation),
+            synaptic_operations=synaptic_operations(trace, operation),
             feature_map=feature_map,
             requantiser=operation.requantiser,
         )
@@ -346,13 +360,7 @@ class Imc(CrossbarMachine):
         """Digital units compute exactly, and so do arrays without any effect."""
         if self.exact and operation.op in WEIGHTED:
             return self.compute(layer, verify)
-        matches = 0
-        if operation.op == "matmul":
-            matches = _written_matches(trace, operation)
-        elif on_arrays(operation):
-            words, weight = packed_time.decode(layer.inputs, layer.k), bitmask.decode(layer.weights, layer.k).T
-            matches = sum(_matches(values, weight) for values in _steps(layer, words))
-        events = {"matches": matches, "sum_overflows": 0, "membrane_overflows": 0}
+        events = {"sum_overflows": 0, "membrane_overflows": 0}
         mismatches = None
         if verify and trace.stored(operation.output):
             if self.exact or not on_arrays(operation):
@@ -410,12 +418,10 @@ class Imc(CrossbarMachine):
             )  # fmt: skip
             if analog.calibrates:
                 product.calibrate(np.concatenate(_steps(layer, words)))
-        matches = 0
         for t, values in enumerate(_steps(layer, words[first : first + len(sums)])):
             made = values.astype(np.float64) @ weight.T if product is None else product.multiply(values, t)
             sums[:, :, t] = np.floor(made + 0.5)
-            matches += _matches(values, weight.T)
-        return {"matches": matches, **self.overflows(layer, sums, layer.bias)}
+        return self.overflows(layer, sums, layer.bias)
 
     def count_actions(
         self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
@@ -507,22 +513,3 @@ def _steps(layer: Layer, words: NDArray[np.uint16]) -> list[NDArray[Any]]:
     if layer.operand == "spike":
         return [(words >> t & 1).astype(np.uint8) for t in range(layer.timesteps)]
     return [words.astype(np.int16)]
-
-
-def _matches(values: NDArray[Any], weight: NDArray[Any]) -> int:
-    """Pairs of a non-zero input of ``values`` [m, k] and a non-zero weight of [k, n]."""
-    return int(np.count_nonzero(values, axis=0) @ np.count_nonzero(weight, axis=1))
-
-
-def _written_matches(trace: Trace, operation: Operation) -> int:
-    """Pairs of non-zero elements that a product of matrices multiplies, in all images."""
-    first, second = (_matrices(trace.tensor(name)) for name in operation.inputs)
-    if operation.transpose:
-        second = second.transpose(0, 2, 1)
-    return sum(_matches(one, other) for one, other in zip(first, second, strict=True))
-
-
-def _matrices(stored: NDArray[Any]) -> NDArray[Any]:
-    """Maps [I, C, H, W], with or without a time axis of one step, as matrices [I, positions, C]."""
-    maps = stored.reshape(stored.shape[-4:])
-    return maps.reshape(*maps.shape[:2], -1).transpose(0, 2, 1)

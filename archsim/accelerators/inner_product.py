@@ -28,6 +28,7 @@ kernel, which they share with other rows: the fiber of an input position, all it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -898,14 +899,19 @@ class InnerProduct(Accelerator):
         """Bytes of the bitmask of a compressed output row; the full sums of a read-out have none."""
         return 0 if layer.writes_sums else -(-layer.n // 8)
 
-    def matches(self, counts: NDArray[np.int64]) -> int:
-        """Pairs of a word or spike of A and a non-zero weight."""
+    @property
+    def processing_elements(self) -> int:
+        """Elements with an inner-join unit; one works in all cycles of a join."""
+        return self.config.pe.count
+
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
+        """A product or an addition for every match that a join finds: in one timestep, or in all."""
         return int(counts[MATCHES])
 
-    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
+    def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """All joins spread evenly over the processing elements."""
         joins, overhead = layer.m * layer.n * program.spec.chunks * program.spec.passes, program.spec.overhead
-        work: int = max(joins * max(1, overhead), joins * overhead + matches)
+        work: int = max(joins * max(1, overhead), joins * overhead + int(counts[MATCHES]))
         return -(-work // self.config.pe.count)
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:

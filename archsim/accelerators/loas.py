@@ -212,6 +212,13 @@ class LoAS(InnerProduct):
     def _timesteps_at_once(self, layer: Layer) -> int:
         return layer.timesteps if self.config.scheduler.timesteps == "parallel" else 1
 
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
+        """Additions of a weight: with speculation one for every match of every pass, for all its timesteps at once, and
+        one for every timestep of it that is corrected; without, one for every timestep that spikes."""
+        if not self.config.pe.speculation:
+            return events["additions"]
+        return int(counts[MATCHES]) + events["correction_additions"]
+
     def count_actions(
         self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:

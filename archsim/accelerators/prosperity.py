@@ -279,8 +279,8 @@ INPUT, WEIGHT, OUTPUT = range(3)
 TENSORS = ("input", "weight", "output")
 
 # Actions that the agents count.
-MATCHED, ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, ISSUED, SUM_READS, WEIGHT_BYTES, UPDATES = range(9)
-ACTIONS = 9
+ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, ISSUED, SUM_READS, WEIGHT_BYTES, UPDATES = range(8)
+ACTIONS = 8
 
 
 class Spec(NamedTuple):
@@ -387,7 +387,6 @@ def processor(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any,
         next_output_tile(spec, state, agent)
         return
     columns = width(spec, column_tile)
-    counts[agent, MATCHED] += x.work[row_tile, k_tile, SPIKES] * columns
     counts[agent, ADDED] += x.work[row_tile, k_tile, LEFT] * columns
     counts[agent, WEIGHT_ROWS] += x.work[row_tile, k_tile, LEFT]
     counts[agent, ISSUED] += x.work[row_tile, k_tile, OCCUPIED]
@@ -689,11 +688,23 @@ class Prosperity(Accelerator):
             ("scheduler", "step"): issued,
         }
 
-    def matches(self, counts: NDArray[np.int64]) -> int:
-        """Pairs of a spike and a weight, zero or not, added or reused."""
-        return int(counts[MATCHED])
+    @property
+    def processing_elements(self) -> int:
+        """Lanes, an output channel each."""
+        return self.config.pe.count
 
-    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
+        """Additions of the weights, zero or not, of the spikes that no prefix has."""
+        return int(counts[ADDED])
+
+    def working_cycles(
+        self, layer: Layer, program: Program, counts: NDArray[np.int64], times: NDArray[np.int64]
+    ) -> int:
+        """A lane works in the cycles in which it adds: not where the tile has no channel for it, not where a sum is
+        reused as it is."""
+        return int(counts[ADDED])
+
+    def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """All tiles added up one after the other."""
         return int(program.operands.work[:, :, CYCLES].sum()) * int(program.spec.column_tiles)
 

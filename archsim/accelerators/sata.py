@@ -356,13 +356,17 @@ class Sata(Accelerator):
     ) -> Sequence[training.Stage]:
         """All stages of the training of ``layer``, whose gradients [M, N] are not zero at these timesteps."""
         geometry = Geometry.of(layer, self.config.pe.rows)
+        weights = bitmask.decode(layer.weights, layer.k)
+        backward = training.backward_work(geometry, gradients, weights)
+        update = training.update_work(dense_words(layer, 0, layer.m), gradients, layer.timesteps)
         sizes: dict[training.StageName, dict[str, int]] = {
             "forward": {},
-            "potential_gradient": {"k": 1},
+            "potential_gradient": {"k": 1, "matches": 0, "synaptic_operations": 0},
             "backward": {
                 "m": geometry.input_positions, "n": geometry.channels, "k": layer.n * math.prod(geometry.kernel),
+                **backward,
             },
-            "update": {"m": layer.k, "k": layer.m},
+            "update": {"m": layer.k, "k": layer.m, **update},
         }  # fmt: skip
         if layer.neuron is None:
             del sizes["potential_gradient"]
@@ -617,13 +621,30 @@ class Sata(Accelerator):
         ]
         return tuple(rows)
 
-    def matches(self, counts: NDArray[np.int64]) -> int:
-        """Additions: of a weight and a spike, of a gradient and a spike; multiplications, gradients of potentials."""
-        return int(counts[array.ADDS])
+    @property
+    def processing_elements(self) -> int:
+        """PEs of the array."""
+        return self.config.pe.rows * self.config.pe.columns
 
-    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
+        """Additions of a weight, zero or not, for a spike; of training also products of a gradient and a weight,
+        additions of a gradient for a spike, and none where the gradients of potentials are found."""
+        return 0 if self._finds_gradients(layer) else int(counts[array.ADDS])
+
+    def working_cycles(
+        self, layer: Layer, program: Program, counts: NDArray[np.int64], times: NDArray[np.int64]
+    ) -> int:
+        """A PE works in the cycles in which it adds, multiplies, or finds the gradient of a potential; gated, it does
+        not."""
+        return layer.m * layer.n * layer.timesteps if self._finds_gradients(layer) else int(counts[array.ADDS])
+
+    @staticmethod
+    def _finds_gradients(layer: Layer) -> bool:
+        return isinstance(layer, training.Stage) and layer.stage == "potential_gradient"
+
+    def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """All PEs add in every cycle."""
-        return -(-matches // (self.config.pe.rows * self.config.pe.columns))
+        return -(-int(counts[array.ADDS]) // self.processing_elements)
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """Every weight, potential, gradient, and the spikes that any position sees, once, as the stage needs them."""

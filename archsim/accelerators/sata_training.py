@@ -213,6 +213,28 @@ def unrolled_gradients(shape: Geometry, gradients: NDArray[Any]) -> NDArray[Any]
     return words
 
 
+def backward_work(shape: Geometry, gradients: NDArray[np.uint16], weights: NDArray[Any]) -> dict[str, int]:
+    """Matches and synaptic operations of the stage ``backward``.
+
+    Pairs of a gradient [M, N] and a weight [N, K], neither of them zero, that lead to an input that is there.
+    """
+    positions, taps = shape.positions(), shape.kernel_places(1, 1)
+    y, x = (positions[:, None, axis] + taps[:, axis] for axis in (1, 2))
+    inside = ((y >= 0) & (y < shape.height) & (x >= 0) & (x < shape.width)).astype(np.int64)
+    led = np.count_nonzero(weights.reshape(len(weights), -1, len(taps)), axis=1)
+    return {
+        "matches": int(((inside.T @ (gradients > 0)) * led.T).sum()),
+        "synaptic_operations": int(((inside.T @ np.bitwise_count(gradients).astype(np.int64)) * led.T).sum()),
+    }
+
+
+def update_work(spikes: NDArray[np.uint16], gradients: NDArray[np.uint16], timesteps: int) -> dict[str, int]:
+    """The same of the stage ``update``: pairs of a spike [M, K] and a gradient [M, N] of one position."""
+    found = {"matches": int(np.count_nonzero(spikes, axis=1) @ np.count_nonzero(gradients, axis=1))}
+    at = [(array.bits_at(spikes, t).sum(1), array.bits_at(gradients, t).sum(1)) for t in range(timesteps)]
+    return found | {"synaptic_operations": sum(int(s @ g) for s, g in at)}
+
+
 @njit
 def propagate_back(rows: Any, weights: Any, bits: int, errors: Any) -> int:
     """Errors int64 [T, input positions, C] of unrolled gradients ``rows`` [T, input positions, K], step by step.

@@ -98,8 +98,8 @@ class SpikeSim(CrossbarMachine):
     def inventory(self) -> Sequence[Component]:
         """Tiles with all that is in them, neuron modules, the network."""
         config = self.config
-        array, adc, pe, tile, memory = config.array, config.adc, config.pe, config.tile, config.memory.cache
-        arrays = config.tiles * tile.pes * pe.arrays
+        array, adc, tile, memory = config.array, config.adc, config.tile, config.memory.cache
+        arrays = config.built_arrays
         sets = arrays if adc.per == "array" else config.tiles * tile.pes
         shared = array.columns // adc.columns
         size: dict[str, int | float | str] = {
@@ -146,6 +146,12 @@ class SpikeSim(CrossbarMachine):
             ("router", "flit"): int(counts[agents.FLIT_HOPS]),
         }
 
+    @property
+    def processing_elements(self) -> int:
+        """Cells of all arrays; one works while its row is driven by a spike and its column is read."""
+        array = self.config.array
+        return self.config.built_arrays * array.rows * array.columns
+
     # What it computes.
 
     def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
@@ -155,8 +161,8 @@ class SpikeSim(CrossbarMachine):
         weight = bitmask.decode(layer.weights, layer.k)
         found = layer.feature_map
         kernel = (1, 1) if found is None else found.kernel
-        matches = self._products(words[first : first + len(sums)], words, weight, kernel, sums)
-        return {"matches": matches, **self.overflows(layer, sums, layer.bias)}
+        self._products(words[first : first + len(sums)], words, weight, kernel, sums)
+        return self.overflows(layer, sums, layer.bias)
 
     def _products(
         self,
@@ -165,11 +171,8 @@ class SpikeSim(CrossbarMachine):
         weight: NDArray[Any],
         kernel: tuple[int, int],
         sums: NDArray[np.int64],
-    ) -> int:
-        """Products of ``words`` and ``weight`` into ``sums``; converters are calibrated on ``recorded`` words.
-
-        Returns how many pairs of a spike and a non-zero weight there are.
-        """
+    ) -> None:
+        """Products of ``words`` and ``weight`` into ``sums``; converters are calibrated on ``recorded`` words."""
         config = self.config
         array, adc = config.array, config.adc
         group = cut_rows(weight.shape[1] // (kernel[0] * kernel[1]), kernel, array.rows)
@@ -180,9 +183,8 @@ class SpikeSim(CrossbarMachine):
         largest = 0
         if adc.range == "calibrated" and not self.exact:
             everything = np.zeros((len(recorded), *sums.shape[1:]), np.int64)
-            largest, _ = product(recorded, group, cells, config.full_scale, config.full_scale, everything)
-        _, matches = product(words, group, cells, adc.span(config.full_scale, largest), top, sums)
-        return matches
+            largest = product(recorded, group, cells, config.full_scale, config.full_scale, everything)
+        product(words, group, cells, adc.span(config.full_scale, largest), top, sums)
 
     def findings(self, trace: Trace) -> Mapping[str, Any]:
         """What lossy converters do to the network."""

@@ -619,11 +619,23 @@ class SpinalFlow(Accelerator):
             ("broadcast", "transfer"): int(counts[LIST_BEATS]),
         }
 
-    def matches(self, counts: NDArray[np.int64]) -> int:
-        """Pairs of a spike and a weight, zero or not."""
+    @property
+    def processing_elements(self) -> int:
+        """Output neurons of a position at a time."""
+        return self.config.pe.count
+
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
+        """Additions of the weights of a spike, zero or not."""
         return int(counts[ADDITIONS])
 
-    def lower_bound(self, layer: Layer, program: Program, matches: int) -> int:
+    def working_cycles(
+        self, layer: Layer, program: Program, counts: NDArray[np.int64], times: NDArray[np.int64]
+    ) -> int:
+        """An element works in the cycles in which it adds: not where the tile has no channel for it, not while neurons
+        leak and fire."""
+        return int(counts[ADDITIONS])
+
+    def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """One spike a cycle and all tick boundaries, in every tile."""
         spec = program.spec
         cycles: int = spec.tiles * (int(program.operands.first[-1]) + spec.m * spec.timesteps * spec.boundary)

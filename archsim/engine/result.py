@@ -41,11 +41,22 @@ class UnitTime:
 class LayerResult:
     """One layer on one machine. Times are integer cycles of the base clock.
 
-    ``compute_cycles`` are the cycles in which the busiest processing element computes; the rest of ``cycles``, waiting
-    for memory and for slower elements, are ``stall_cycles``. ``utilization`` is the busy share of all processing
-    elements. No schedule can be faster than ``lower_bound_cycles``; ``compulsory_read_bytes`` must come from DRAM at
-    least once.
-    ``matches`` counts pairs of a non-zero weight and a non-silent input. ``actions`` counts what the units did, by
+    ``compute_cycles`` are the cycles in which the busiest agent that computes does so; the rest of ``cycles``, waiting
+    for memory and for slower ones, are ``stall_cycles``. No schedule can be faster than ``lower_bound_cycles``;
+    ``compulsory_read_bytes`` must come from DRAM at least once.
+
+    A *processing element* is the smallest place of a machine that makes a product or an addition, or takes a step of a
+    join, in a cycle; every machine says which that are (``Accelerator.processing_elements``). ``utilization`` is the
+    share of their cycles in which they work on operands of the layer,
+
+        sum over elements of cycles in which it works  /  (elements that are built x cycles)
+
+    so that an element without an output or an input, of a fold that does not fill an array or of a layer with few
+    channels, is idle, however busy the array is.
+
+    ``matches`` and ``synaptic_operations`` are those of :mod:`archsim.trace.work`: they follow from the trace alone.
+    ``performed_operations`` are synaptic operations as the machine performs them: more where it multiplies zeros, fewer
+    where it reuses sums. ``actions`` counts what the units did, by
     (unit, action). ``mismatches`` is the number of outputs that differ from the trace, None where the trace holds
     none to compare with. ``variant`` are columns of every table that tell results apart: an option of the machine, a
     stage of training. ``timestep_counts`` splits actions that belong to single timesteps. ``completions`` is, when
@@ -68,6 +79,8 @@ class LayerResult:
     stall_cycles: int
     utilization: float
     matches: int
+    synaptic_operations: int
+    performed_operations: int
     actions: Mapping[tuple[str, str], int]
     traffic: tuple[Traffic, ...]
     units: tuple[UnitTime, ...]

@@ -5,6 +5,7 @@ Shapes leave out time and images: [C, H, W] or [F]. Words as in ``archsim.trace.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import UsageError, nearest
+from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.schema import MAX_TIMESTEPS
 
 Shape = tuple[int, ...]
@@ -45,26 +47,30 @@ class SpikingNeuron:
 
     def fire(self, currents: Real) -> NDArray[np.bool_]:
         """Spikes [T, I, C, ...] of ``currents`` of that shape."""
-        threshold = per_channel(self.threshold, currents.shape[2:])
         decayed = np.zeros(currents.shape[1:])
         spikes = np.empty(currents.shape, np.bool_)
         for t, current in enumerate(currents):
-            total = current + decayed
-            spikes[t] = total >= threshold if self.fires_at_threshold else total > threshold
-            after = {
-                "hard": np.zeros_like(total),
-                "soft_before_leak": self.decay * (total - threshold),
-                "soft_after_leak": self.decay * total - threshold,
-            }[self.reset]
-            decayed = np.where(spikes[t], after, self.decay * total)
+            spikes[t], decayed = self.step(current, decayed)
         return spikes
+
+    def step(self, current: Real, decayed: Real) -> tuple[NDArray[np.bool_], Real]:
+        """Spikes [I, C, ...] of a timestep, and what the potential leaves for the next, as ``decayed`` for this one."""
+        threshold = per_channel(self.threshold, current.shape[1:])
+        total = current + decayed
+        spikes = total >= threshold if self.fires_at_threshold else total > threshold
+        after = {
+            "hard": np.zeros_like(total),
+            "soft_before_leak": self.decay * (total - threshold),
+            "soft_after_leak": self.decay * total - threshold,
+        }[self.reset]
+        return spikes, np.where(spikes, after, self.decay * total)
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
     """One step of the network: ``op`` is ``input``, ``conv2d``, ``linear``, ``affine`` (``weight x + bias``, a number a
-    channel: batch-norm), ``max_pool``, ``sum_pool`` (times ``weight``, a number: averages), ``add``, ``concat`` or
-    ``neuron``.
+    channel: batch-norm, scaling), ``max_pool``, ``sum_pool`` (times ``weight``, a number: averages), ``add``,
+    ``concat`` or ``neuron``.
     """
 
     name: str
@@ -124,33 +130,55 @@ def check_timesteps(timesteps: int) -> None:
 def fold(network: Network) -> list[str]:
     """Take batch-norms and sum pools into the weights around them, exactly; returns what cannot be done.
 
-    An affine node goes into the convolution or linear layer before it, a sum pool into those behind it: the weights
-    of a linear layer spread over the window, and a convolution behind a pool is a larger convolution with a larger
-    stride.
+    An affine node goes into the convolution or linear layer before it, or else into those behind it; a sum pool into
+    those behind it: the weights of a linear layer spread over the window, and a convolution behind a pool is a larger
+    convolution with a larger stride.
     """
     problems = []
     for name in list(network.nodes):
-        node = network.nodes[name]
-        if node.op == "affine":
-            source = network.nodes[node.inputs[0]]
-            if source.op not in ("conv2d", "linear") or len(network.readers(source.name)) > 1:
-                problems.append(
-                    f"{node.name}: a batch-norm behind {source.name} ({source.op}); a trace has none, and it can be"
-                    " folded only into a convolution or linear layer that nothing else reads"
-                )
-                continue
-            assert source.weight is not None
-            assert node.weight is not None
-            gain = node.weight.reshape(-1, *(1,) * (source.weight.ndim - 1))
-            bias = np.zeros(len(node.weight)) if source.bias is None else source.bias
-            shift = np.zeros(len(node.weight)) if node.bias is None else node.bias
-            folded = replace(source, weight=source.weight * gain, bias=bias * node.weight + shift)
-            network.nodes[source.name] = folded
-            network.remove(node.name, instead=source.name)
+        if network.nodes[name].op == "affine":
+            problems.extend(_fold_affine(network, network.nodes[name]))
     for node in list(network.nodes.values()):
         if node.op == "sum_pool":
             problems.extend(_spread(network, node))
     return problems
+
+
+def _fold_affine(network: Network, node: Node) -> list[str]:
+    """Take an affine node into the layer before it, or into all layers that read it."""
+    assert node.weight is not None
+    source, readers = network.nodes[node.inputs[0]], network.readers(node.name)
+    shift = np.zeros(len(node.weight)) if node.bias is None else node.bias
+    if source.weight is not None and source.op in ("conv2d", "linear") and len(network.readers(source.name)) == 1:
+        gain = node.weight.reshape(-1, *(1,) * (source.weight.ndim - 1))
+        bias = 0.0 if source.bias is None else source.bias * node.weight
+        network.nodes[source.name] = replace(source, weight=source.weight * gain, bias=bias + shift)
+        if node.name in network.recorded:
+            network.recorded[source.name] = network.recorded.pop(node.name)
+        network.remove(node.name, instead=source.name)
+        return []
+    unable = [reader.name for reader in readers if reader.op not in ("affine", "conv2d", "linear")]
+    padded = [reader.name for reader in readers if any(reader.padding)] if shift.any() else []
+    if unable or padded or not readers:
+        why = f"is read by {', '.join(unable)}" if unable else f"shifts what {', '.join(padded)} pads with zeros"
+        return [
+            f"{node.name}: a batch-norm or scaling behind {source.name} ({source.op})"
+            f" {why if readers else 'is read by no layer'}; a trace has none, and it can be folded only into"
+            " convolutions and linear layers, into the one before it if nothing else reads that"
+        ]
+    for reader in readers:
+        assert reader.weight is not None
+        bias = np.zeros(len(reader.weight)) if reader.bias is None else reader.bias
+        if reader.op == "affine":
+            new = replace(reader, weight=reader.weight * node.weight, bias=reader.weight * shift + bias)
+        else:
+            by_channel = reader.weight.reshape(len(reader.weight), len(node.weight), -1)
+            weight = (by_channel * node.weight[:, None]).reshape(reader.weight.shape)
+            added = (by_channel * shift[:, None]).sum((1, 2)) + bias
+            new = replace(reader, weight=weight, bias=added if shift.any() else reader.bias)
+        network.nodes[reader.name] = new
+    network.remove(node.name, instead=source.name)
+    return []
 
 
 def _spread(network: Network, pool: Node) -> list[str]:
@@ -195,9 +223,16 @@ def _not_spreadable(network: Network, pool: Node, reader: Node) -> str:
         return f"before {reader.name} ({reader.op})"
     if any(pool.padding):
         return f"with padding {list(pool.padding)}"
+    weight = reader.weight
+    assert weight is not None
+    channels, *sides = network.nodes[pool.inputs[0]].shape
+    windows = pool.shape[1:] if reader.op == "linear" else weight.shape[2:]
+    spread = [(count - 1) * step + width for count, step, width in zip(windows, pool.stride, pool.kernel, strict=True)]
+    values = len(weight) * channels * math.prod(sides if reader.op == "linear" else spread)
+    if values > MAX_ELEMENTS:
+        return f"that takes {values:,} weights in {reader.name}; allowed: at most {MAX_ELEMENTS:,}"
     if reader.op == "linear" or not any(reader.padding):
         return ""
-    sides = network.nodes[pool.inputs[0]].shape[1:]
     uneven = any(
         stride != kernel or side % kernel for side, kernel, stride in zip(sides, pool.kernel, pool.stride, strict=True)
     )
@@ -210,10 +245,11 @@ def run(network: Network) -> None:
     timed = inputs if inputs.ndim in (3, 5) else np.broadcast_to(inputs, (network.timesteps, *inputs.shape))
     for node in network.nodes.values():
         given = [network.recorded[source] for source in node.inputs]
-        network.recorded[node.name] = timed if node.op == "input" else _output(node, given)
+        network.recorded[node.name] = timed if node.op == "input" else evaluate(node, given)
 
 
-def _output(node: Node, given: list[Real]) -> Real:
+def evaluate(node: Node, given: list[Real]) -> Real:
+    """The output [T, I, ...] of a node that is no input, of its inputs ``given`` [T, I, ...]."""
     first = given[0]
     match node.op:
         case "add":
@@ -243,5 +279,7 @@ def _output(node: Node, given: list[Real]) -> Real:
     if node.op == "sum_pool":
         summed: Real = windows.sum((-2, -1)) * node.weight
         return summed
-    sums: Real = np.einsum("tichwyx,ncyx->tinhw", windows, node.weight, optimize=True)
+    # Each timestep by itself, as the product needs all windows side by side.
+    products = [np.einsum("ichwyx,ncyx->inhw", now, node.weight, optimize=True) for now in windows]
+    sums: Real = np.stack(products)
     return sums if node.bias is None else sums + per_channel(node.bias, node.shape)

@@ -24,15 +24,15 @@ LAYERS = {
     "MaxPool2d": "max_pool",
     "AvgPool2d": "sum_pool",
     "AdaptiveAvgPool2d": "sum_pool",
+    "AdaptiveMaxPool2d": "max_pool",
 }
-SAME = ("Identity", "Dropout", "Dropout1d", "Dropout2d", "Flatten")
+SAME = (
+    "AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout", "Flatten", "Identity",
+    "Unflatten",
+)  # fmt: skip
 LIBRARIES = ("torch", "spikingjelly", "snntorch")
-_SPIKING = {
-    ("spikingjelly", "BaseNode"),
-    ("spikingjelly", "SimpleBaseNode"),
-    ("spikingjelly", "NonSpikingBaseNode"),
-    ("snntorch", "SpikingNeuron"),
-}
+# Where the libraries keep their neurons.
+_NEURONS = ("spikingjelly.activation_based.neuron", "snntorch._neurons")
 
 NeuronRule = Callable[[Any], SpikingNeuron]
 
@@ -55,8 +55,15 @@ def neuron_rule(module: Any, own: Mapping[type, NeuronRule]) -> NeuronRule | Non
     rule = {"spikingjelly": _SPIKINGJELLY, "snntorch": _SNNTORCH}.get(library, {}).get(type(module).__name__)
     if rule is not None:
         return rule
-    families = {(base.__module__.split(".")[0], base.__name__) for base in type(module).__mro__}
-    return _refused if families & _SPIKING else None
+    return _refused if any(base.__module__.startswith(_NEURONS) for base in type(module).__mro__) else None
+
+
+def remedy(module: Any) -> str:
+    """What the user can do about a module that is none of those known, if it may be a neuron."""
+    library = type(module).__module__.split(".")[0]
+    if library == "norse":
+        return "; norse's neurons are described by `neurons=`, or go through NIR and from_nir"
+    return "" if library in LIBRARIES else "; a spiking neuron of the model's own is described by `neurons=`"
 
 
 def rest(module: Any) -> None:
@@ -102,40 +109,49 @@ def layer_fields(module: Any, op: str, input_shape: tuple[int, ...]) -> dict[str
                 gain = gain * _real(module.weight)
             shift = -_real(module.running_mean) * gain + (_real(module.bias) if module.affine else 0)
             return {"weight": gain, "bias": shift}
-    return pool_fields(
-        op, input_shape, getattr(module, "kernel_size", None), getattr(module, "stride", None),
-        getattr(module, "padding", 0), getattr(module, "dilation", 1), getattr(module, "ceil_mode", False),
-        getattr(module, "output_size", None),
+    options = (
+        "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices", "count_include_pad",
+        "divisor_override", "output_size",
     )  # fmt: skip
+    return pool_fields(op, input_shape, **{name: getattr(module, name) for name in options if hasattr(module, name)})
 
 
 def pool_fields(
-    op: str, input_shape: tuple[int, ...], kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-    ceil_mode: bool = False, output_size: Any = None,
+    op: str, input_shape: tuple[int, ...], kernel_size: Any = None, stride: Any = None, padding: Any = 0,
+    dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False, count_include_pad: bool = True,
+    divisor_override: int | None = None, output_size: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Fields of the ``Node`` of a pool; ``output_size`` is that of an adaptive one."""
-    if output_size is not None:
-        sides = pair(output_size)
-        if len(input_shape) != 3 or any(side % wanted for side, wanted in zip(input_shape[1:], sides, strict=True)):
-            raise Inexpressible(f"windows of different sizes, {list(input_shape)} to {list(sides)}")
-        kernel = (input_shape[1] // sides[0], input_shape[2] // sides[1])
+    """Fields of the ``Node`` of a pool with torch's options; without a ``kernel_size`` it is adaptive."""
+    sides = input_shape[1:]
+    if len(input_shape) != 3:
+        raise Inexpressible(f"pools {list(input_shape)}; allowed: [C, H, W]")
+    if return_indices:
+        raise Inexpressible("return_indices=True gives indices, too; allowed: False")
+    if kernel_size is None:
+        wanted = output_size if isinstance(output_size, list | tuple) else (output_size, output_size)
+        counts = [side if count is None else count for side, count in zip(sides, wanted, strict=True)]
+        if any(side % count for side, count in zip(sides, counts, strict=True)):
+            raise Inexpressible(f"windows of different sizes, {list(input_shape)} to {counts}")
+        kernel_size = (sides[0] // counts[0], sides[1] // counts[1])
     if pair(dilation) != (1, 1):
         raise Inexpressible(f"a pool with dilation {dilation}; allowed: 1")
-    kernel, padding = pair(kernel), pair(padding)
-    stride = pair(stride) if stride not in (None, []) else kernel
-    spare = [size + 2 * pad - width for size, pad, width in zip(input_shape[1:], padding, kernel, strict=True)]
-    if ceil_mode and any(side % step for side, step in zip(spare, stride, strict=True)):
+    kernel, around = pair(kernel_size), pair(padding)
+    steps = kernel if stride in (None, (), []) else pair(stride)
+    spare = [side + 2 * pad - width for side, pad, width in zip(sides, around, kernel, strict=True)]
+    if ceil_mode and any(side % step for side, step in zip(spare, steps, strict=True)):
         raise Inexpressible("ceil_mode with windows that stick out; allowed: windows inside the input")
-    fields = {"kernel": kernel, "stride": stride, "padding": padding}
-    return fields | {"weight": np.array(1 / (kernel[0] * kernel[1]))} if op == "sum_pool" else fields
+    fields = {"kernel": kernel, "stride": steps, "padding": around}
+    if op == "max_pool":
+        return fields
+    if divisor_override is None and any(around) and not count_include_pad:
+        raise Inexpressible("count_include_pad=False with padding, so that windows have different divisors")
+    return fields | {"weight": np.array(1 / (divisor_override or kernel[0] * kernel[1]))}
 
 
 def pair(value: Any) -> tuple[int, int]:
     """``value`` for rows and columns."""
-    if isinstance(value, int):
-        return value, value
-    rows, columns = value
-    return int(rows), int(columns)
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return int(values[0]), int(values[-1])
 
 
 def ungrouped(weight: np.ndarray, groups: int) -> np.ndarray:
@@ -153,7 +169,12 @@ def _real(tensor: Any) -> np.ndarray:
 
 
 def _refused(module: Any) -> SpikingNeuron:
-    raise Inexpressible("this kind of neuron has no counterpart in a trace; allowed: integrate-and-fire, leaky or not")
+    reason = "this kind of neuron has no counterpart in a trace"
+    if "PSN" in type(module).__name__:
+        reason += ": it fires by a weighted sum over timesteps, without a potential that resets"
+    elif "NonSpiking" in type(module).__name__:
+        reason += ": it gives potentials instead of spikes"
+    raise Inexpressible(f"{reason}; allowed: integrate-and-fire, leaky or not{remedy(module)}")
 
 
 def _integrate_and_fire(module: Any) -> SpikingNeuron:

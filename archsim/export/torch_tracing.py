@@ -4,22 +4,40 @@ Hooks on the modules say what ran; a ``TorchFunctionMode`` sees what happens bet
 ``torch.cat``, reshapes, slices in time), so that every tensor that came from the inputs is known by its node and its
 timestep. What is not understood is no error until a layer reads it: whatever a model does with its outputs stays out.
 
-Each neuron's recorded spikes are computed again from its recorded currents. Where they do not follow, the neuron does
-something else than was read, and the model is refused.
+Nothing is taken on trust. A tensor that is read must hold the values that it had when its node was made: in-place
+operations of any kind show there. What a node makes of those is computed again in double precision and compared with
+what the model's tensor holds, and a neuron's spikes are computed again from its currents. Where they do not follow, the
+model does something else than was read, and is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+import inspect
+import zlib
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from archsim.errors import UsageError
-from archsim.export.network import Network, Node, SpikingNeuron, check_timesteps
+from archsim.export.network import Network, Node, SpikingNeuron, check_timesteps, evaluate
 from archsim.export.quantisation import Exported, export, leak_problems
+from archsim.export.torch_functions import (
+    ARITHMETIC,
+    DROPOUTS,
+    JOINS,
+    KEEPS,
+    MOVES,
+    POOLS,
+    changes,
+    constant,
+    is_off,
+    plain_name,
+    told,
+)
 from archsim.export.torch_modules import (
     LAYERS,
     SAME,
@@ -30,19 +48,19 @@ from archsim.export.torch_modules import (
     layer_fields,
     neuron_rule,
     pool_fields,
+    remedy,
     rest,
 )
 
 INPUT = "input"
 # Spikes that rounding in float32 may turn.
 _TURNED = 1e-3
-_ADDITIONS = ("add", "__add__", "__radd__", "__iadd__", "add_")
-_CONCATENATIONS = ("cat", "concat", "concatenate")
-# Functions whose result holds the same values in the same order.
-_COPIES = (
-    "clone", "contiguous", "detach", "float", "double", "to", "cpu", "type", "type_as", "reshape", "view", "view_as",
-    "flatten", "unflatten", "squeeze", "unsqueeze", "dropout", "feature_dropout",
-)  # fmt: skip
+# By how many units in the last place of all that it adds up a sum of the model may be off.
+_ROUNDING = 1 << 10
+# Operations that pass on what layers and neurons give.
+_PASSED_ON = ("add", "affine", "concat", "sum_pool")
+# Numbers that a node is computed of at once.
+_AT_ONCE = 1 << 22
 
 
 def from_torch(
@@ -134,12 +152,27 @@ class _Place(NamedTuple):
 ALL = -1
 
 
+@dataclass(frozen=True)
+class _Operand:
+    """A tensor that a module or function reads, as it was before that ran: it may change it."""
+
+    tensor: Any
+    place: _Place
+    shape: tuple[int, ...]
+    values: Any
+
+
 @dataclass
 class _Recorded:
-    """Currents and spikes of a neuron, per timestep."""
+    """The spikes of a neuron, per timestep, and how many of them do not follow from its currents by its rule: from its
+    potential, and from the potential of a neuron that starts from rest at every timestep.
+    """
 
-    currents: list[np.ndarray]
-    spikes: list[np.ndarray]
+    spikes: list[np.ndarray] = field(default_factory=list)
+    decayed: Any = 0.0
+    turned: int = 0
+    turned_from_rest: int = 0
+    binary: bool = True
 
 
 class _Tracer:
@@ -148,6 +181,8 @@ class _Tracer:
     def __init__(
         self, model: Any, timesteps: int, values: Any, timed: bool, neurons: Mapping[type, NeuronRule]
     ) -> None:
+        from torch.utils.weak import WeakTensorKeyDictionary
+
         self.model = model
         self.timesteps = timesteps
         self.values = values
@@ -155,14 +190,17 @@ class _Tracer:
         self.images = values.shape[1] if timed else values.shape[0]
         self.own = neurons
         self.problems: list[str] = []
+        self.notes: list[str] = []
         shape = tuple(values.shape[2:] if timed else values.shape[1:])
         self.nodes: dict[str, Node] = {INPUT: Node(INPUT, "input", (), shape)}
         self.uses: dict[tuple[Any, ...], str] = {}
-        self.places: dict[int, _Place] = {}
-        self.alive: list[Any] = []
+        # Of each living tensor its place, and the fingerprint of the values that it had there.
+        self.places: Any = WeakTensorKeyDictionary()
         self.recorded: dict[str, _Recorded] = {}
         self.outputs: dict[str, dict[int, np.ndarray]] = {}
+        self.ran: dict[str, set[int | None]] = {}
         self.names = {module: path or type(module).__name__ for path, module in model.named_modules()}
+        self.entered: list[tuple[list[_Operand], SpikingNeuron | None]] = []
         self.depth = 0
 
     # ------------------------------------------------------------------------------------------------- running
@@ -174,109 +212,160 @@ class _Tracer:
         # The precision and the place of the model's own numbers.
         values = self.values.to(next(self.model.parameters(), torch.empty(0)))
         if loop:
-            self.call(self._follow(values.clone(), _Place(INPUT, ALL if self.timed else None)))
+            self.call(self.follow(values.clone(), _Place(INPUT, ALL if self.timed else None)))
         elif multi_step and loop is None:
             sequence = values.clone() if self.timed else values.unsqueeze(0).repeat(self.timesteps, *[1] * values.ndim)
-            self.call(self._follow(sequence, _Place(INPUT, ALL)))
+            self.call(self.follow(sequence, _Place(INPUT, ALL)))
         else:
-            shown = None if self.timed else self._follow(values.clone(), _Place(INPUT, None))
+            # A copy for each timestep: the model may write into it.
             for t in range(self.timesteps):
-                self.call(self._follow(values[t].clone(), _Place(INPUT, t)) if shown is None else shown)
+                shown, place = (values[t], _Place(INPUT, t)) if self.timed else (values, _Place(INPUT, None))
+                self.call(self.follow(shown.clone(), place))
                 looped = any(len(record.spikes) > 1 for record in self.recorded.values())
-                if t == 0 and loop is None and looped and shown is not None:
+                if t == 0 and loop is None and looped and not self.timed:
                     break
 
     def call(self, values: Any) -> None:
         """One call of the model."""
+        shape = list(values.shape)
         try:
             self.model(values)
         except UsageError:
             raise
         except Exception as error:
             text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            raise UsageError(
-                f"the model failed on inputs of the shape {list(values.shape)}, {text}; loop=True for a model that"
-                " loops over time itself"
-            ) from error
+            tuples = "; a neuron that gives its state, too, as snnTorch's without init_hidden=True, needs a `forward`"
+            failed = (
+                f"the model failed on inputs of the shape {shape}, {text}; loop=True for a model that"
+                f" loops over time itself{tuples if 'tuple' in text else ''}"
+            )
+            raise UsageError([*self.problems, failed]) from error
 
-    def _follow(self, tensor: Any, place: _Place) -> Any:
-        # The tensor is kept: the address of one that is gone may come back as another's.
-        self.places[id(tensor)] = place
-        self.alive.append(tensor)
+    def follow(self, tensor: Any, place: _Place) -> Any:
+        """``tensor`` is at ``place`` from now on."""
+        self.places[tensor] = (place, None if place.node is None else _fingerprint(_array(tensor)))
         return tensor
+
+    def operands(self, items: Any, kept: bool = False) -> list[_Operand]:
+        """The tensors among ``items`` that are followed, with a copy of their values if those must be ``kept``."""
+        found = []
+        for item in _flat(items):
+            if isinstance(item, _torch().Tensor) and item in self.places:
+                place, fingerprint = self.places[item]
+                if place.node is not None and _fingerprint(_array(item)) != fingerprint:
+                    place = _Place(None, None, f"{place.node} after something changed its values in place")
+                    self.follow(item, place)
+                found.append(_Operand(item, place, tuple(item.shape), item.detach().clone() if kept else item))
+        return found
 
     def place(self, tensor: Any) -> _Place | None:
         """What is known of a tensor."""
-        return self.places.get(id(tensor))
+        place: _Place | None = self.places.get(tensor, (None,))[0]
+        return place
 
     # ------------------------------------------------------------------------------------------------- modules
 
-    def module_ran(self, module: Any, arguments: tuple[Any, ...], output: Any) -> None:
+    def module_enters(self, module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+        """A module that is known, or has no modules inside, is about to run."""
+        given = inspect.signature(module.forward).bind(*arguments, **options).arguments.values()
+        tensors = [item for item in _flat(tuple(given)) if isinstance(item, _torch().Tensor)]
+        rule, neuron = neuron_rule(module, self.own), None
+        operands = self.operands(tensors[:1] if self.is_known(module) else tensors, kept=rule is not None)
+        if rule is not None:
+            try:
+                neuron = rule(module)
+                if not isinstance(neuron, SpikingNeuron):
+                    raise Inexpressible(f"`neurons` describes it by {type(neuron).__name__}; allowed: a SpikingNeuron")
+            except Inexpressible as reason:
+                self.problem(f"{self.names[module]} ({type(module).__name__}): {reason}")
+        self.entered.append((operands, neuron))
+
+    def is_known(self, module: Any) -> bool:
+        """Is it a layer, a neuron or a module without an effect?"""
+        return class_name(module) in (*LAYERS, *SAME) or neuron_rule(module, self.own) is not None
+
+    def module_ran(self, module: Any, output: Any) -> None:
         """A module that is known, or has no modules inside, has run."""
-        torch = _torch()
         name = self.names[module]
-        results = [item for item in _flat(output) if isinstance(item, torch.Tensor)]
-        source = next((item for item in arguments if isinstance(item, torch.Tensor)), None)
-        place = self.place(source) if source is not None else None
-        rule = neuron_rule(module, self.own)
+        operands, neuron = self.entered.pop()
+        results = [item for item in _flat(output) if isinstance(item, _torch().Tensor)]
+        if not self.is_known(module):
+            if operands and all(operand.place.node is not None for operand in operands):
+                why = f"the output of {name} ({type(module).__name__}{remedy(module)})"
+                lost = [result for result in results if (self.place(result) or _Place(None)).node is None]
+                for result in lost:
+                    self.follow(result, _Place(None, None, why))
+                note = f"{name} ({type(module).__name__}) is not understood and stays out{remedy(module)}"
+                if lost and remedy(module) and note not in self.notes:
+                    self.notes.append(note)
+            return
         kind = class_name(module)
-        op = LAYERS.get(kind)
-        if place is None:
-            if rule is not None or op is not None:
-                place = _Place(None, None, "")
-                self.problem(f"{name}: reads something that does not come from the inputs")
-            else:
-                return
-        if rule is None and op is None and kind not in SAME:
-            why = place.why if place.node is None else f"the output of {name} ({type(module).__name__})"
-            for result in results:
-                self._follow(result, _Place(None, None, why))
-            return
-        if place.node is None:
-            if place.why:
+        places = [_Place(None)] * len(results)
+        if not operands:
+            if kind not in SAME:
+                self.problem(
+                    f"{name}: reads something that does not come from the inputs by modules and functions of torch"
+                )
+        elif operands[0].place.node is None:
+            place = operands[0].place
+            if kind in SAME:
+                places = [place] * len(results)
+            elif place.why:
                 self.problem(f"{name}: reads {place.why}, which a trace does not have")
-            for result in results:
-                self._follow(result, _Place(None))
-            return
+        elif not results:
+            self.problem(f"{name} ({type(module).__name__}): gives no tensor")
+        else:
+            try:
+                if neuron is not None:
+                    places = self._neuron(name, neuron, operands[0], results)
+                elif neuron_rule(module, self.own) is None:
+                    places = self._layer(module, name, operands[0], results)
+            except Inexpressible as reason:
+                self.problem(f"{name} ({type(module).__name__}): {reason}")
+        if operands:
+            for result, place in zip(results, places, strict=True):
+                self.follow(result, place)
+
+    def _layer(self, module: Any, name: str, operand: _Operand, results: list[Any]) -> list[_Place]:
+        """What a layer makes of an operand that is a node's."""
+        kind = class_name(module)
         if kind in SAME:
-            self._follow(results[0], place)
-            return
-        try:
-            if rule is not None:
-                self._neuron(name, rule(module), place, source, results)
-            else:
-                assert op is not None
-                fields = layer_fields(module, op, self.nodes[place.node].shape)
-                self._layer(name, module, op, fields, place, results[0])
-        except Inexpressible as reason:
-            self.problem(f"{name} ({type(module).__name__}): {reason}")
-            for result in results:
-                self._follow(result, _Place(None))
+            if not _same_values(operand.values, results[0]):
+                raise Inexpressible("changes values in evaluation mode")
+            return [operand.place] * len(results)
+        op = LAYERS[kind]
+        source = self.nodes[operand.place.node or ""]
+        if len(results) != 1:
+            raise Inexpressible(f"gives {len(results)} tensors; allowed: 1")
+        if op != "linear" and operand.shape[-len(source.shape) :] != source.shape:
+            got = f"reads {source.name}, {list(source.shape)}, in the shape {list(operand.shape)}"
+            raise Inexpressible(f"{got}; allowed: as it was made")
+        fields = layer_fields(module, op, source.shape)
+        shape = {"linear": (results[0].shape[-1],), "affine": source.shape}.get(op, tuple(results[0].shape[-3:]))
+        return self._made(name, (id(module),), op, [operand], shape, fields, results[0])
 
     def problem(self, text: str) -> None:
         """Say it once, however often the module runs."""
         if text not in self.problems:
             self.problems.append(text)
 
-    def _layer(self, name: str, key: Any, op: str, fields: Mapping[str, Any], place: _Place, output: Any) -> None:
-        assert place.node is not None
-        node = self._node(name, (id(key), place.node), op, (place.node,), self._shape(op, place.node, output), fields)
-        self._check_size(name, output, node, place)
-        self._follow(output, _Place(node.name, place.time))
-        if op == "linear":
-            self._keep(node, place, output)
-
-    def _keep(self, node: Node, place: _Place, output: Any) -> None:
-        parts = self.outputs.setdefault(node.name, {})
-        for t, part in self._by_time(output, place.time, node.shape):
-            parts[t] = part
-
-    def _shape(self, op: str, source: str, output: Any) -> tuple[int, ...]:
-        if op == "linear":
-            return (output.shape[-1],)
-        if op == "affine":
-            return self.nodes[source].shape
-        return tuple(output.shape[-3:])
+    def _made(
+        self, name: str, use: tuple[Any, ...], op: str, operands: list[_Operand], shape: tuple[int, ...],
+        fields: Mapping[str, Any], result: Any,
+    ) -> list[_Place]:  # fmt: skip
+        """The place of what a layer or function gave: its node, if that computes these values."""
+        inputs = tuple(operand.place.node or "" for operand in operands)
+        node = self._node(name, (*use, inputs), op, inputs, shape, fields)
+        times = [operand.place.time for operand in operands if operand.place.time is not None]
+        place = _Place(node.name, times[0] if times else None)
+        self.ran.setdefault(node.name, set()).add(place.time)
+        fits = [self._check_size(operand.place.node or "", operand.values, operand.place) for operand in operands]
+        if self._check_size(node.name, result, place) and all(fits):
+            self._check_values(node, operands, result)
+        if len(shape) == 1 and op in ("linear", "affine"):
+            for t, part in self._by_time(_array(result), place.time, shape):
+                self.outputs.setdefault(node.name, {})[t] = part.copy()
+        return [place]
 
     def _node(
         self, name: str, use: tuple[Any, ...], op: str, inputs: tuple[str, ...], shape: tuple[int, ...],
@@ -293,42 +382,71 @@ class _Tracer:
             self.nodes[free] = Node(free, op, inputs, shape, **fields)
         return self.nodes[self.uses[use]]
 
-    def _check_size(self, name: str, tensor: Any, node: Node, place: _Place) -> None:
+    def _check_size(self, name: str, tensor: Any, place: _Place) -> bool:
+        """Has it the values of all inputs?"""
         steps = self.timesteps if place.time == ALL else 1
-        expected = steps * self.images * int(np.prod(node.shape))
+        expected = steps * self.images * int(np.prod(self.nodes[place.node or ""].shape))
         if tensor.numel() != expected:
             self.problem(
                 f"{name}: gives {tensor.numel()} values, {list(tensor.shape)}; expected: {expected} for all inputs"
             )
+        return bool(tensor.numel() == expected)
 
-    def _neuron(self, name: str, neuron: SpikingNeuron, place: _Place, source: Any, results: list[Any]) -> None:
-        assert place.node is not None
-        known = self.recorded.get(name)
-        if known is None:
-            self.recorded[name] = known = _Recorded([], [])
-            shape = self.nodes[place.node].shape
-            self._node(name, (name,), "neuron", (place.node,), shape, {"neuron": neuron})
-        node = self.nodes[self.uses[(name,)]]
+    def _check_values(self, node: Node, operands: list[_Operand], result: Any) -> None:
+        """Is the result what the node makes of the operands, but for rounding?"""
+        torch = _torch()
+        shapes = [self.nodes[name].shape for name in node.inputs]
+        given = [_array(operand.values).reshape(-1, *shape) for operand, shape in zip(operands, shapes, strict=True)]
+        got = _array(result).reshape(-1, *node.shape)
+        share = _ROUNDING * (torch.finfo(result.dtype).eps if result.is_floating_point() else 0.0)
+        window = 1 if node.weight is None or node.weight.ndim < 4 else int(np.prod(node.weight.shape[1:]))
+        step = max(1, _AT_ONCE // max(int(np.prod(node.shape[1:])) * window, 1))
+        for first in range(0, len(got), step):
+            part = slice(first, first + step)
+            inputs = [values[part][None] for values in given]
+            expected = evaluate(node, inputs)[0]
+            # Numbers that are not finite are said where the weights are.
+            finite = np.isfinite(expected) | np.isfinite(got[part])
+            wrong = np.abs(np.subtract(expected, got[part], where=finite, out=np.zeros_like(expected)))
+            if not (wrong <= share * np.abs(got[part]).max(where=finite, initial=0.0)).all():
+                # Where large terms cancel, rounding is in proportion to these.
+                size = evaluate(_magnitude(node), [np.abs(values) for values in inputs])[0]
+                if not (wrong <= share * size).all():
+                    self.problem(
+                        f"{node.name}: does not follow from {' and '.join(node.inputs)}; the model computes something"
+                        f" between them that was not understood (values differ by up to {wrong.max():.3g})"
+                    )
+                    return
+
+    def _neuron(self, name: str, neuron: SpikingNeuron, operand: _Operand, results: list[Any]) -> list[_Place]:
+        place = operand.place
+        source = self.nodes[place.node or ""]
+        if np.size(neuron.threshold) > 1 and operand.shape[-len(source.shape) :] != source.shape:
+            raise Inexpressible(f"reads {source.name} in another shape and has several thresholds; allowed: one")
+        known = self.recorded.setdefault(name, _Recorded())
+        node = self._node(name, (name, ()), "neuron", (source.name,), source.shape, {"neuron": neuron})
         time = ALL if place.time == ALL else len(known.spikes)
-        if node.inputs != (place.node,):
-            self.problem(f"{name}: has two inputs, {node.inputs[0]} and {place.node}, in one state; give each its own")
+        if node.inputs != (source.name,):
+            self.problem(f"{name}: has two inputs, {node.inputs[0]} and {source.name}, in one state; give each its own")
         elif place.time not in (None, time):
-            self.problem(f"{name}: reads {place.node} of timestep {place.time} at its own timestep {time}")
-        elif time != ALL and time >= self.timesteps:
+            self.problem(f"{name}: reads {source.name} of timestep {place.time} at its own timestep {time}")
+        elif len(known.spikes) >= self.timesteps:
             self.problem(f"{name}: runs more than T = {self.timesteps} times")
-        else:
-            self._check_size(name, results[0], node, place)
-            for _, part in self._by_time(source, ALL if time == ALL else time, node.shape):
-                known.currents.append(part)
-            for _, part in self._by_time(results[0], ALL if time == ALL else time, node.shape):
-                known.spikes.append(part)
-        self._follow(results[0], _Place(node.name, time))
-        for result in results[1:]:
-            self._follow(result, _Place(None, None, f"the membrane potential of {name}"))
+        elif self._check_size(name, results[0], place):
+            assert node.neuron is not None
+            currents = self._by_time(_array(operand.values), time, node.shape)
+            spikes = self._by_time(_array(results[0]), time, node.shape)
+            for (_, current), (_, spike) in zip(currents, spikes, strict=True):
+                expected, known.decayed = node.neuron.step(current, known.decayed)
+                known.turned += int((expected != spike).sum())
+                known.turned_from_rest += int((node.neuron.step(current, np.zeros(()))[0] != spike).sum())
+                known.binary = known.binary and bool(np.isin(spike, (0, 1)).all())
+                known.spikes.append(spike.astype(np.bool_))
+        state = _Place(None, None, f"the membrane potential of {name}")
+        return [_Place(node.name, time), *[state] * (len(results) - 1)]
 
-    def _by_time(self, tensor: Any, time: int | None, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
-        """Copies [I, ...] for each timestep; in-place operations may follow."""
-        array = tensor.detach().cpu().double().numpy().copy()
+    def _by_time(self, array: np.ndarray, time: int | None, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
+        """Values [I, ...] for each timestep."""
         if time == ALL:
             yield from enumerate(array.reshape(self.timesteps, self.images, *shape))
         else:
@@ -336,122 +454,212 @@ class _Tracer:
 
     # ----------------------------------------------------------------------------------------------- functions
 
-    def function_ran(self, name: str, arguments: tuple[Any, ...], options: Mapping[str, Any], output: Any) -> Any:
-        """A function of torch has run outside all known modules; returns its output."""
-        torch = _torch()
-        given = [item for item in _flat((arguments, tuple(options.values()))) if isinstance(item, torch.Tensor)]
-        known = [place for place in map(self.place, given) if place is not None]
-        # Of a tensor that gives its shape only, the result holds nothing.
-        if not known or name.endswith("_like") or name.startswith("new_"):
-            return output
-        if name == "__setitem__":
-            self._follow(given[0], _Place(None, None, "a tensor that is written piece by piece"))
-            return output
-        if name == "__iter__":
-            output = list(output)
-        results = [item for item in _flat(output) if isinstance(item, torch.Tensor)]
-        places = self._function_places(name, arguments, options, given, results) if len(known) == len(given) else None
-        if places is None:
-            broken = next((place for place in known if place.node is None), None)
-            why = broken.why if broken is not None else f"the output of torch's {name}()"
-            if name in ("__iter__", "unbind", "__getitem__", "select"):
-                why = "part of a tensor (time is taken apart with loop=True, for a model that loops over it)"
-            places = [_Place(None, None, why)] * len(results)
-        for result, place in zip(results, places, strict=True):
-            self._follow(result, place)
-        return iter(output) if name == "__iter__" else output
-
-    def _function_places(
-        self, name: str, arguments: tuple[Any, ...], options: Mapping[str, Any], given: list[Any], results: list[Any]
-    ) -> list[_Place] | None:
-        """What the results hold; None if that is nothing a trace knows."""
-        places = [place for place in map(self.place, given) if place is not None]
-        first = places[0]
-        if any(place.node is None for place in places):
-            # A copy of what cannot be expressed is that, too.
-            return [first] * len(results) if len(given) == 1 and name in _COPIES else None
-        if name in ("__iter__", "unbind"):
-            if first.time == ALL and len(results) == self.timesteps:
-                return [_Place(first.node, t) for t in range(self.timesteps)]
-            return None
-        if len(results) != 1:
-            return None
-        (result,) = results
-        if name in _ADDITIONS and len(given) == 2 and not options.get("alpha") and given[0].shape == given[1].shape:
-            return self._combined("add", places, self.nodes[first.node or ""].shape, result)
-        if name in _CONCATENATIONS and len(given) > 1:
-            return self._concatenated(arguments, options, given, places, result)
-        if name == "stack" and self._is_sequence(places) and result.shape[0] == self.timesteps:
-            return [_Place(first.node, ALL if first.time is not None else None)]
-        if len(given) != 1:
-            return None
-        if name in ("__getitem__", "select"):
-            index = arguments[-1] if name == "__getitem__" or tuple(arguments[1:2]) == (0,) else None
-            if first.time == ALL and isinstance(index, int) and given[0].shape[0] == self.timesteps:
-                return [_Place(first.node, index % self.timesteps)]
-            return [first] if given[0].numel() == result.numel() and _same_memory(given[0], result) else None
-        if name in ("repeat", "expand") and first.time is None:
-            whole = result.numel() == self.timesteps * given[0].numel() and result.shape[0] == self.timesteps
-            return [_Place(first.node, ALL)] if whole else None
-        if name in ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"):
-            return self._pooled(name, arguments, options, first, result)
-        if result.numel() == given[0].numel() and (name in _COPIES or _same_memory(given[0], result)):
-            return [first]
-        return None
-
-    def _is_sequence(self, places: list[_Place]) -> bool:
-        times = [place.time for place in places]
-        one = len({place.node for place in places}) == 1 and len(places) == self.timesteps
-        return one and (times == list(range(self.timesteps)) or all(time is None for time in times))
-
-    def _combined(self, op: str, places: list[_Place], shape: tuple[int, ...], result: Any) -> list[_Place] | None:
-        times = {place.time for place in places if place.time is not None}
-        if len(times) > 1 or (ALL in times and any(place.time is None for place in places)):
-            return None
-        inputs = tuple(place.node or "" for place in places)
-        count = sum(1 for node in self.nodes.values() if node.op == op) + 1
-        node = self._node(f"{op}{count}", (op, inputs), op, inputs, shape, {})
-        place = _Place(node.name, times.pop() if times else None)
-        self._check_size(node.name, result, node, place)
-        return [place]
-
-    def _concatenated(
+    def function_ran(
         self,
+        function: Any,
         arguments: tuple[Any, ...],
         options: Mapping[str, Any],
-        given: list[Any],
-        places: list[_Place],
-        result: Any,
-    ) -> list[_Place] | None:
-        shapes = [self.nodes[place.node or ""].shape for place in places]
-        axis = options.get("dim", options.get("axis", arguments[1] if len(arguments) > 1 else 0))
-        if any(len(shape) != len(shapes[0]) for shape in shapes) or axis % result.ndim != result.ndim - len(shapes[0]):
+        operands: list[_Operand],
+        output: Any,
+    ) -> None:
+        """A function of torch has run outside all known modules, on ``operands`` and perhaps other tensors."""
+        tensor = _torch().Tensor
+        name = plain_name(function)
+        results = [item for item in _flat(output) if isinstance(item, tensor)]
+        data = arguments[0] if arguments else options.get("input", options.get("tensors"))
+        # Of a tensor that gives its shape or type only, the result holds nothing.
+        if name in KEEPS or name.endswith("_as"):
+            operands = [operand for operand in operands if operand.tensor is data]
+        if not operands or name.endswith("_like") or name.startswith("new_"):
+            return
+        if name == "setitem":
+            self.follow(arguments[0], _Place(None, None, "a tensor that is written piece by piece"))
+            return
+        broken = next((operand.place for operand in operands if operand.place.node is None), None)
+        places: list[_Place | None] = [None] * len(results)
+        if broken is None:
+            options = {key: value for key, value in options.items() if key != "out"}
+            places = self._function_places(function, data, arguments, options, operands, results)
+        for result, place in zip(results, places, strict=True):
+            whole = result.numel() >= operands[0].values.numel()
+            if broken is not None:
+                place = broken
+            elif place is None and name in MOVES:
+                why = (
+                    f"values in another order or number (torch's {name}())" if whole else
+                    "part of a tensor (time is taken apart with loop=True, for a model that loops over it)"
+                )  # fmt: skip
+                place = _Place(None, None, why)
+            elif place is None:
+                place = _Place(None, None, told(name, len(operands)))
+            self.follow(result, place)
+
+    def _function_places(
+        self, function: Any, data: Any, arguments: tuple[Any, ...], options: Mapping[str, Any],
+        operands: list[_Operand], results: list[Any],
+    ) -> list[_Place | None]:  # fmt: skip
+        """What the results hold; None is nothing that a trace knows."""
+        name = plain_name(function)
+        nothing: list[_Place | None] = [None] * len(results)
+        first = operands[0]
+        if name in MOVES or name in JOINS:
+            moved = self._moved(function, data, arguments, options, operands, results)
+            joined = name in JOINS and moved == [None]
+            return self._joined(data, arguments, options, operands, results[0]) if joined else moved
+        if len(results) != 1:
+            return nothing
+        if name in ARITHMETIC:
+            return self._arithmetic(name, arguments, options, operands, results[0])
+        if data is not first.tensor:
+            return nothing
+        if name in KEEPS or (name in DROPOUTS and is_off(arguments, options)):
+            return [first.place] if _same_values(first.values, results[0]) else nothing
+        if name in POOLS:
+            return self._pooled(name, arguments, options, first, results[0])
+        return nothing
+
+    def _moved(
+        self, function: Any, data: Any, arguments: tuple[Any, ...], options: Mapping[str, Any],
+        operands: list[_Operand], results: list[Any],
+    ) -> list[_Place | None]:  # fmt: skip
+        """Where the values of ``data`` went: the function moves their numbers instead.
+
+        A value's number is its place in its node's tensor, plus that tensor's size times its timestep.
+        """
+        torch = _torch()
+        nothing: list[_Place | None] = [None] * len(results)
+        tensors = [item for item in _flat(data) if isinstance(item, torch.Tensor)]
+        moving = [operand for operand in operands if any(operand.tensor is item for item in tensors)]
+        timed = {operand.place.time is not None for operand in moving}
+        nodes = {operand.place.node for operand in moving}
+        if not len(operands) == len(moving) == len(tensors) or len(timed) != 1 or len(nodes) != 1:
+            return nothing
+        (node,) = nodes
+        size = self.images * int(np.prod(self.nodes[node or ""].shape))
+        numbers = {}
+        for operand in moving:
+            steps = self.timesteps if operand.place.time == ALL else 1
+            if operand.values.numel() != steps * size:
+                return nothing
+            first = size * max(operand.place.time or 0, 0)
+            numbers[id(operand.tensor)] = torch.arange(first, first + steps * size).reshape(operand.shape)
+        # Copies, as the function may work in place.
+        copies = [numbers[id(item)].clone() for item in tensors]
+        instead = copies[0] if isinstance(data, torch.Tensor) else copies
+        keywords = {key: instead if value is data else value for key, value in options.items()}
+        moved = function(*((instead, *arguments[1:]) if arguments else ()), **keywords)
+        places = []
+        for result, item in zip(results, _flat(moved), strict=True):
+            found = self._place_of(item.reshape(-1).numpy(), size, timed == {True})
+            same = len(moving) == 1 and torch.equal(item.reshape(-1), numbers[id(moving[0].tensor)].reshape(-1))
+            place = moving[0].place if same else None if found is None else _Place(node, found)
+            # A view of another type reads the bits as other values.
+            places.append(place if result.dtype == moving[0].values.dtype else None)
+        return places
+
+    def _place_of(self, numbers: np.ndarray, size: int, timed: bool) -> int | None:
+        """The timestep of values with these numbers, or ALL; None if they are not all of a timestep, in order."""
+        whole = np.arange(self.timesteps * size)
+        if np.array_equal(numbers, whole if timed else whole % size):
+            return ALL
+        if not timed or len(numbers) != size:
             return None
-        return self._combined("concat", places, (sum(shape[0] for shape in shapes), *shapes[0][1:]), result)
+        t = int(numbers[0]) // size
+        return t if np.array_equal(numbers, whole[t * size : (t + 1) * size]) else None
+
+    def _joined(
+        self, data: Any, arguments: tuple[Any, ...], options: Mapping[str, Any], operands: list[_Operand], result: Any
+    ) -> list[_Place | None]:
+        """Tensors side by side in their channels."""
+        shapes = [self.nodes[operand.place.node or ""].shape for operand in operands]
+        axis = options.get("dim", options.get("axis", arguments[1] if len(arguments) > 1 else 0))
+        as_made = all(
+            operand.shape[-len(shape) :] == shape and len(shape) == len(shapes[0])
+            for operand, shape in zip(operands, shapes, strict=True)
+        )
+        if len(operands) != len(list(_flat(data))) or not as_made or axis % result.ndim != result.ndim - len(shapes[0]):
+            return [None]
+        return self._combined("concat", operands, (sum(shape[0] for shape in shapes), *shapes[0][1:]), result)
+
+    def _combined(self, op: str, operands: list[_Operand], shape: tuple[int, ...], result: Any) -> list[_Place | None]:
+        times = {operand.place.time for operand in operands if operand.place.time is not None}
+        if len(times) > 1 or (ALL in times and any(operand.place.time is None for operand in operands)):
+            return [None]
+        count = sum(1 for node in self.nodes.values() if node.op == op) + 1
+        return [*self._made(f"{op}{count}", (op,), op, operands, shape, {}, result)]
+
+    def _arithmetic(
+        self, name: str, arguments: tuple[Any, ...], options: Mapping[str, Any], operands: list[_Operand], result: Any
+    ) -> list[_Place | None]:
+        """Sums of tensors, and tensors scaled or shifted by constants."""
+        given = {**dict(zip(("input", "other"), arguments, strict=False)), **options}
+        alpha, rounding = given.pop("alpha", 1), given.pop("rounding_mode", None)
+        operation, swapped = ARITHMETIC[name]
+        terms = [given.pop("input", None), *([given.pop("other", None)] if operation != "neg" else [])]
+        if given or rounding or len(arguments) > len(terms):
+            return [None]
+        if not all(any(operand.tensor is term for term in terms) for operand in operands):
+            return [None]
+        terms = terms[::-1] if swapped else terms
+        # The last term is the one that alpha scales.
+        factors = [1.0, *([-alpha if operation == "sub" else alpha] if len(terms) > 1 else [])]
+        if len(operands) == 2:
+            if operation not in ("add", "sub") or self._differ(operands):
+                return [None]
+            left, right = (next(item for item in operands if item.tensor is term) for term in terms)
+            if factors[1] != 1:
+                values = factors[1] * right.values
+                (place,) = self._scaled(right, operation, factors[1], 0.0, values)
+                right = replace(right, place=place or right.place, values=values)
+            return self._combined("add", [left, right], self.nodes[left.place.node or ""].shape, result)
+        (operand,) = operands
+        own = next(index for index, term in enumerate(terms) if term is operand.tensor)
+        shape = self.nodes[operand.place.node or ""].shape
+        if result.shape != operand.shape:
+            return [None]
+        other = constant(0.0 if operation == "neg" else terms[1 - own], operand.shape, shape)
+        if other is None or (operation == "div" and (own == 1 or not other.all())):
+            return [None]
+        match operation:
+            case "neg":
+                weight, bias = np.array(-1.0), other
+            case "mul":
+                weight, bias = other, np.array(0.0)
+            case "div":
+                weight, bias = 1 / other, np.array(0.0)
+            case _:
+                weight, bias = np.array(factors[own]), factors[1 - own] * other
+        return self._scaled(operand, operation, weight, bias, result)
+
+    def _differ(self, operands: list[_Operand]) -> bool:
+        """Are two tensors of different shapes, or in another shape than their nodes'?"""
+        first, second = (self.nodes[operand.place.node or ""].shape for operand in operands)
+        return operands[0].shape != operands[1].shape or first != second
+
+    def _scaled(self, operand: _Operand, operation: str, weight: Any, bias: Any, result: Any) -> list[_Place | None]:
+        """``weight x + bias``, numbers or one for each channel."""
+        source = self.nodes[operand.place.node or ""]
+        weight, bias = (np.array(np.broadcast_to(values, source.shape[:1]), np.float64) for values in (weight, bias))
+        if (weight == 1).all() and not bias.any():
+            return [operand.place] if _same_values(operand.values, result) else [None]
+        use = ("affine", weight.tobytes(), bias.tobytes())
+        fields = {"weight": weight, "bias": bias}
+        return [*self._made(f"{source.name}.{operation}", use, "affine", [operand], source.shape, fields, result)]
 
     def _pooled(
-        self, name: str, arguments: tuple[Any, ...], options: Mapping[str, Any], place: _Place, result: Any
-    ) -> list[_Place] | None:
-        assert place.node is not None
-        shape = self.nodes[place.node].shape
-        names = ("input", "kernel_size", "stride", "padding")
-        given = {**dict(zip(names, arguments, strict=False)), **options}
-        op = "max_pool" if name == "max_pool2d" else "sum_pool"
+        self, name: str, arguments: tuple[Any, ...], options: Mapping[str, Any], operand: _Operand, result: Any
+    ) -> list[_Place | None]:
+        source = self.nodes[operand.place.node or ""]
+        op, parameters = POOLS[name]
+        if operand.shape[-len(source.shape) :] != source.shape:
+            return [None]
         try:
-            if name == "adaptive_avg_pool2d":
-                fields = pool_fields(op, shape, None, output_size=given.get("output_size", given.get("kernel_size")))
-            else:
-                fields = pool_fields(
-                    op, shape, given["kernel_size"], given.get("stride"), given.get("padding", 0),
-                    given.get("dilation", 1), given.get("ceil_mode", False),
-                )  # fmt: skip
+            given = {**dict(zip(("input", *parameters), arguments, strict=False)), **options}
+            fields = pool_fields(op, source.shape, **{key: value for key, value in given.items() if key != "input"})
         except Inexpressible as reason:
-            self.problem(f"{name} of {place.node}: {reason}")
-            return [_Place(None)]
-        node = self._node(f"{place.node}.pool", (name, place.node, str(fields)), op, (place.node,),
-                          tuple(result.shape[-3:]), fields)  # fmt: skip
-        self._check_size(node.name, result, node, place)
-        return [_Place(node.name, place.time)]
+            return [_Place(None, None, f"the output of torch's {name}() ({reason})")]
+        use = (name, str(fields))
+        return [*self._made(f"{source.name}.pool", use, op, [operand], tuple(result.shape[-3:]), fields, result)]
 
     # ------------------------------------------------------------------------------------------------- results
 
@@ -460,45 +668,72 @@ class _Tracer:
         problems = list(self.problems)
         if not self.recorded and not problems:
             problems.append("the model has no spiking neurons that archsim knows; `neurons` describes a model's own")
+            problems.extend(self.notes)
         recorded: dict[str, np.ndarray] = {}
         for name, record in self.recorded.items():
-            node = self.nodes[self.uses[(name,)]]
-            assert node.neuron is not None
-            if len(record.spikes) != self.timesteps:
-                if not any(problem.startswith(f"{name}: ") for problem in problems):
-                    got = f"runs {len(record.spikes)} times; allowed: T = {self.timesteps}"
-                    problems.append(f"{name}: {got}; loop=True for a model that loops over time itself")
-                continue
-            spikes = np.stack(record.spikes)
-            if not np.isin(spikes, (0, 1)).all():
-                problems.append(f"{name}: gives other values than 0 and 1")
-                continue
-            expected = node.neuron.fire(np.stack(record.currents))
-            turned = float((expected != spikes).mean())
-            if turned > _TURNED:
-                problems.append(
-                    f"{name}: {100 * turned:.2f} % of its spikes do not follow from its inputs by the rule that was"
-                    f" read (decay {node.neuron.decay:.6g}, reset {node.neuron.reset})"
-                )
-            recorded[node.name] = spikes.astype(np.bool_)
+            node = self.nodes[self.uses[(name, ())]]
+            if len(record.spikes) == self.timesteps:
+                problems.extend(_neuron_problems(node, record))
+            elif not any(problem.startswith(f"{name}: ") for problem in problems):
+                got = f"runs {len(record.spikes)} times; allowed: T = {self.timesteps}"
+                problems.append(f"{name}: {got}; loop=True for a model that loops over time itself")
+            recorded[node.name] = np.stack(record.spikes) if record.spikes else np.empty(0)
+        partly = {
+            name: times
+            for name, times in self.ran.items()
+            if not times & {None, ALL} and len(times) != self.timesteps
+        }  # fmt: skip
+        used = _used(self.nodes, partly)
+        problems += [
+            f"{name}: runs at timestep {', '.join(map(str, times))} alone; allowed: at all {self.timesteps}"
+            for name, times in partly.items()
+            if name in used
+        ]
         if problems:
             raise UsageError([*problems, *leak_problems(self.nodes, approximate_leak)])
         for name, parts in self.outputs.items():
-            ordered = [parts[t] for t in sorted(parts)]
-            recorded[name] = np.stack(ordered) if len(ordered) > 1 or self.timesteps == 1 else ordered[0]
-        used = _used(self.nodes)
-        return Network(self.timesteps, self.values.cpu().double().numpy(), used, recorded)
+            if name in used:
+                ordered = [parts[t] for t in sorted(parts)]
+                recorded[name] = np.stack(ordered) if len(ordered) > 1 or self.timesteps == 1 else ordered[0]
+        return Network(self.timesteps, self.values.cpu().double().numpy(), used, recorded, self.notes)
 
 
-def _used(nodes: Mapping[str, Node]) -> dict[str, Node]:
-    """The nodes up to the last layers and neurons: sums and pools that only the model's own read-out uses stay out."""
+def _neuron_problems(node: Node, record: _Recorded) -> list[str]:
+    """What is wrong with the spikes of a neuron that ran at every timestep."""
+    assert node.neuron is not None
+    count = len(record.spikes) * record.spikes[0].size
+    if not record.binary:
+        return [f"{node.name}: gives other values than 0 and 1"]
+    if record.turned <= _TURNED * count:
+        return []
+    if record.turned_from_rest <= _TURNED * count:
+        return [
+            f"{node.name}: starts from rest at every timestep, as its state is made or reset inside of `forward`, which"
+            " runs once a timestep; make it outside (init_hidden=True), or loop over time in `forward`, with loop=True"
+        ]
+    return [
+        f"{node.name}: {100 * record.turned / count:.2f} % of its spikes do not follow from its inputs by the rule that"
+        f" was read (decay {node.neuron.decay:.6g}, reset {node.neuron.reset})"
+    ]
+
+
+def _used(nodes: Mapping[str, Node], partly: Container[str]) -> dict[str, Node]:
+    """The nodes up to the last layers and neurons: what only the model's own read-out uses stays out, but for scaling
+    at all timesteps (not ``partly``) that the last layer can take into its weights.
+    """
     kept = dict(nodes)
     while True:
-        read = {source for node in kept.values() for source in node.inputs}
-        idle = [name for name, node in kept.items() if name not in read and node.op in ("add", "concat", "sum_pool")]
-        if not idle:
+        readers = Counter(source for node in kept.values() for source in node.inputs)
+        idle = [node.name for node in kept.values() if not readers[node.name] and node.op in _PASSED_ON]
+        taken = [
+            name
+            for name in idle
+            if kept[name].op == "affine" and name not in partly
+            if kept[kept[name].inputs[0]].op in ("conv2d", "linear") and readers[kept[name].inputs[0]] == 1
+        ]
+        if idle == taken:
             return {name: replace(node) for name, node in kept.items()}
-        for name in idle:
+        for name in set(idle).difference(taken):
             del kept[name]
 
 
@@ -512,10 +747,26 @@ def _flat(items: Any) -> Iterator[Any]:
         yield items
 
 
-def _same_memory(given: Any, result: Any) -> bool:
-    """Is ``result`` the same values in the same order, seen in another shape?"""
-    same = given.is_contiguous() and result.is_contiguous() and given.data_ptr() == result.data_ptr()
-    return bool(same and given.dtype == result.dtype)
+def _array(tensor: Any) -> np.ndarray:
+    """The values of a tensor in double precision; they may be the tensor's own memory."""
+    array: np.ndarray = tensor.detach().cpu().double().numpy()
+    return array
+
+
+def _fingerprint(array: np.ndarray) -> int:
+    """A number that changes with the values; not with the sign of a zero."""
+    return zlib.crc32(np.ascontiguousarray(array + 0.0))
+
+
+def _same_values(first: Any, second: Any) -> bool:
+    """Do they hold the same real numbers in the same order?"""
+    return not second.is_complex() and bool(np.array_equal(_array(first).reshape(-1), _array(second).reshape(-1)))
+
+
+def _magnitude(node: Node) -> Node:
+    """The node that, of the magnitudes of its inputs, gives the sum of the magnitudes of all that it adds up."""
+    weight, bias = (None if values is None else np.abs(values) for values in (node.weight, node.bias))
+    return replace(node, weight=weight, bias=bias)
 
 
 @contextlib.contextmanager
@@ -538,29 +789,41 @@ def _evaluation(model: Any, own: Mapping[type, NeuronRule]) -> Iterator[None]:
 @contextlib.contextmanager
 def _watch(model: Any, tracer: _Tracer) -> Iterator[None]:
     """Tell ``tracer`` of every module and function that runs."""
+    import torch
     from torch.overrides import TorchFunctionMode
 
     class Functions(TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            output = function(*args, **(kwargs or {}))
+            options = kwargs or {}
             if tracer.depth:
-                return output
-            return tracer.function_ran(getattr(function, "__name__", "?"), args, kwargs or {}, output)
+                return function(*args, **options)
+            items = (args, {key: value for key, value in options.items() if key != "out"})
+            # Whoever asks for a tensor's shape changes no values.
+            asks = getattr(function, "__name__", "?") == "__get__"
+            operands = [] if asks else tracer.operands(items, kept=changes(function, options))
+            output = function(*args, **options)
+            if asks and isinstance(output, torch.Tensor):
+                operands = tracer.operands(items)
+            tracer.function_ran(function, args, options, operands, output)
+            return output
 
-    def enter(module: Any, arguments: Any) -> None:
-        tracer.depth += 1
+    def enter(module: Any, arguments: Any, options: Any) -> None:
+        if not tracer.depth:
+            tracer.module_enters(module, arguments, options)
+        tracer.depth += tracer.is_known(module)
 
-    def leave(module: Any, arguments: Any, options: Any, output: Any) -> None:
-        if tracer.depth == 1:
-            tracer.module_ran(module, (*arguments, *options.values()), output)
-        tracer.depth -= 1
+    def leave(module: Any, arguments: Any, output: Any) -> None:
+        tracer.depth -= tracer.is_known(module)
+        if not tracer.depth:
+            tracer.depth += 1
+            tracer.module_ran(module, output)
+            tracer.depth -= 1
 
     handles = []
     for module in model.modules():
-        known = class_name(module) in (*LAYERS, *SAME) or neuron_rule(module, tracer.own) is not None
-        if known or not any(True for _ in module.children()):
-            handles.append(module.register_forward_pre_hook(enter))
-            handles.append(module.register_forward_hook(leave, with_kwargs=True))
+        if tracer.is_known(module) or not any(True for _ in module.children()):
+            handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+            handles.append(module.register_forward_hook(leave))
     try:
         with Functions():
             yield

@@ -20,9 +20,9 @@ def check(report: Report) -> None:
 
     For each layer: ``0 <= utilization <= 1``; compute + stall = cycles, none negative; busy + stall + idle = cycles for
     each unit instance; cycles at least the machine's lower bound; bytes read from DRAM at least those that must be
-    read once; no negative count, and no more actions in the timesteps than in all. In all: the energy rows add up to
-    the summary, and every layer has its energy; where layers overlap, their shares of the run's cycles add up to the
-    end of the last one.
+    read once; no negative count, no more synaptic operations than matches in every timestep, and no more actions in the
+    timesteps than in all. In all: the energy rows add up to the summary, and every layer has its energy; where layers
+    overlap, their shares of the run's cycles add up to the end of the last one.
     """
     problems = [f"layer {layer.layer}: {problem}" for layer in report.layers for problem in _layer(layer)]
     problems += list(_traffic(report)) + list(_energy(report)) + list(_shares(report))
@@ -37,6 +37,12 @@ def _layer(layer: LayerResult) -> Iterator[str]:
         yield f"compute {layer.compute_cycles} + stall {layer.stall_cycles} is not {layer.cycles} cycles"
     if layer.cycles < layer.lower_bound_cycles:
         yield f"{layer.cycles} cycles are below the lower bound of {layer.lower_bound_cycles}"
+    if not 0 <= layer.synaptic_operations <= layer.matches * layer.timesteps:
+        yield (
+            f"{layer.synaptic_operations} synaptic operations of {layer.matches} matches in {layer.timesteps} timesteps"
+        )
+    if layer.performed_operations < 0:
+        yield f"{layer.performed_operations} operations performed"
     for unit in layer.units:
         parts = (unit.busy_cycles, unit.stall_cycles, unit.idle_cycles)
         if sum(parts) != layer.cycles or min(parts) < 0:

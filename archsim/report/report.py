@@ -23,7 +23,8 @@ TRAFFIC_SUMS = tuple(f"{level}_{direction}_bytes" for level in ("dram", "sram") 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "layers": (
         *("layer", "op", "m", "n", "k", "timesteps", "cycles", "compute_cycles", "stall_cycles"),
-        *("lower_bound_cycles", "latency_s", "utilization", "matches", "mismatches", "energy_pj", *TRAFFIC_SUMS),
+        *("lower_bound_cycles", "latency_s", "utilization", "matches", "synaptic_operations", "performed_operations"),
+        *("mismatches", "energy_pj", *TRAFFIC_SUMS),
     ),
     "traffic": ("layer", "level", "tensor", "direction", "bytes", "accesses"),
     "energy": ("layer", "unit", "action", "count", "energy_pj"),
@@ -165,6 +166,7 @@ class Report:
             "latency_s": latency_s,
             "utilization": sum(layer.utilization * layer.cycles for layer in self.layers) / cycles if cycles else 0.0,
             "matches": sum(layer.matches for layer in self.layers),
+            "performed_operations": sum(layer.performed_operations for layer in self.layers),
             "energy_pj": energy_pj,
             "leakage_pj": math.fsum(row["energy_pj"] for row in self._energy_rows() if row["action"] == "leakage"),
             "power_mw": energy_pj * 1e-9 / latency_s if cycles else 0.0,

@@ -8,6 +8,7 @@ exactly the promised number of bytes is inflated, with its CRC checked at the en
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import tokenize
@@ -17,7 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,6 +198,29 @@ class Archive(Mapping[str, NDArray[np.generic]]):
 def write_array(file: IO[bytes], array: NDArray[np.generic]) -> None:
     """``array`` as an ``.npy`` stream, C order."""
     np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def read_array(file: zipfile.ZipFile | IO[bytes], most: int) -> NDArray[Any]:
+    """The numbers in an ``.npy`` file, or the only array of an ``.npz`` file, if they take at most ``most`` bytes."""
+    if isinstance(file, zipfile.ZipFile):
+        members = file.infolist()
+        if len(members) != 1:
+            found = ", ".join(ascii(member.filename.removesuffix(".npy")[:40])[1:-1] for member in members[:8])
+            raise ValueError(f"got the arrays {found or 'none'}; allowed: one array")
+        with file.open(members[0]) as member:
+            return _numbers(member, members[0].file_size, most)
+    return _numbers(file, os.fstat(file.fileno()).st_size, most)
+
+
+def _numbers(file: IO[bytes], size: int, most: int) -> NDArray[Any]:
+    dtype, shape, fortran, header = _read_header(file)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"holds {str(dtype)[:40]}; allowed: numbers")
+    expected = math.prod(shape) * dtype.itemsize
+    if expected > most:
+        raise ValueError(f"takes {expected:,} bytes unpacked; allowed for its size: {most:,}; an .npy may hold more")
+    data = np.frombuffer(_read_rest(file, size - header, expected), dtype)
+    return data.reshape(shape, order="F" if fortran else "C")
 
 
 def _read_header(file: IO[bytes]) -> tuple[np.dtype[np.generic], tuple[int, ...], bool, int]:

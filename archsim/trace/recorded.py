@@ -23,6 +23,9 @@ from archsim.trace.graph import MAX_ELEMENTS, ArraySpec
 from archsim.trace.model import Operation, Trace
 from archsim.trace.schema import Dimension, Name, Record, Text
 
+# Random weights of a file, all its layers together: drawn in about a second, in 8 bytes each while they are.
+MAX_WEIGHTS = 1 << 25
+
 
 class _Layer(Record):
     name: Name
@@ -50,8 +53,16 @@ class _Spikes(Record):
     layers: Annotated[tuple[_Layer, ...], Strict(False), Field(min_length=1)]
 
 
-def import_spikes(path: str | os.PathLike[str], weight_sparsity: float | None = None, seed: int = 0) -> Trace:
+def import_spikes(
+    path: str | os.PathLike[str],
+    weight_sparsity: float | None = None,
+    seed: int = 0,
+    max_weights: int = MAX_WEIGHTS,
+) -> Trace:
     """The recorded spikes in ``path`` with synthetic weights of the given sparsity (by default the one in the file).
+
+    A few hundred bytes can ask for any number of weights, so a file that asks for more than ``max_weights`` is refused
+    before the first is drawn.
 
     The mask of the layer at position i is ``numpy.random.default_rng([seed, i]).random((K, N)) < 1 - weight_sparsity``,
     k in the order channel, kernel row, kernel column. Values are uniform in -127..127 without zero, from a generator of
@@ -69,6 +80,10 @@ def import_spikes(path: str | os.PathLike[str], weight_sparsity: float | None = 
         raise UsageError(f"seed: got {seed}; allowed: 0 and up")
     specs = {f"{layer.name}.spikes": _packed(layer) for layer in recorded.layers}
     problems = [*archive.expect(specs), *_contradictions(recorded, where)]
+    weights = sum(layer.k * layer.n for layer in recorded.layers)
+    if weights > max_weights:
+        raised = "--max-weights raises it"
+        problems.append(f"{where}: asks for {weights:,} random weights; allowed: {max_weights:,}; {raised}")
     if problems:
         raise TraceError(problems)
 

@@ -8,10 +8,18 @@ timestep. For a convolution or linear layer over T timesteps and I images
 with a the operand: a spike, a sum of spikes, an event count, a pixel. An operand that does not change in time is used
 anew at every timestep, as the network does. Products of two tensors count in the same way, with the second tensor for
 the weights. Entries of the padding are zero. Everything else (neurons, sums, pools, softmax, layer norm) has none.
+
+A *match* is such a pair whatever the timestep, the ones of the AND of two bitmasks:
+
+    matches = sum over i, outputs, window entries k of [a(t, i, k at y, x) != 0 at any t] [w(n, k) != 0]
+
+so that ``synaptic operations <= T matches``. Both tensors of a product of two are seen over all timesteps.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,31 +27,77 @@ from numpy.typing import NDArray
 
 from archsim.trace.model import Operation, Trace
 
+WORKING = ("conv2d", "linear", "matmul")
+"""Operations that have synaptic operations."""
+CHANCE_BITS = 16
+"""Weights are those of groups if random zeros would look so in less than one of 2^16 layers."""
+
 
 def synaptic_operations(trace: Trace, operation: Operation) -> int:
     """Synaptic operations of ``operation`` in all images and timesteps of ``trace``."""
+    operands = _operands(trace, operation)
+    shown = trace.timesteps // max((len(values) for values in operands), default=1)
+    return shown * _pairs(operation, operands)
+
+
+def matches(trace: Trace, operation: Operation) -> int:
+    """Matches of ``operation`` in all images of ``trace``."""
+    return _pairs(operation, [(values != 0).any(0)[None] for values in _operands(trace, operation)])
+
+
+def groups_of(weight: NDArray[Any]) -> int:
+    """Groups of the convolution that ``weight`` [N, C, kernel rows, kernel columns] is of; 1: a dense one.
+
+    A convolution in G groups is stored as a dense one whose weights are blocks of N/G x C/G on the diagonal. Of the
+    largest such G, more than half of the blocks must not be empty (a few channels may be pruned, but where only a few
+    are left, they are not groups), and weights of random sparsity, each in some block by a chance of 1/G, must be in
+    them by a chance of less than 2^-16.
+    """
+    n, channels = weight.shape[:2]
+    # Of any groups the first output reads no input of the second half, and the last one none of the first.
+    if weight[0, channels // 2 :].any() or weight[-1, : channels // 2].any():
+        return 1
+    for groups in range(math.gcd(n, channels), 1, -1):
+        if n % groups or channels % groups:
+            continue
+        weights = np.count_nonzero(weight.reshape(groups, n // groups, groups, -1), axis=(1, 3))
+        inside = np.diagonal(weights)
+        if (
+            inside.sum() == weights.sum()
+            and 2 * np.count_nonzero(inside) > groups
+            and inside.sum() * math.log2(groups) > CHANCE_BITS
+        ):
+            return groups
+    return 1
+
+
+def _operands(trace: Trace, operation: Operation) -> list[NDArray[Any]]:
+    """What is multiplied, [T, I, ...], or [1, I, ...] if it does not change in time."""
+    if operation.op not in WORKING:
+        return []
+    operands = []
+    for name in operation.inputs:
+        values = trace.operand(name)
+        operands.append(values if values.ndim > len(trace.meta.tensors[name].shape) + 1 else values[None])
+    return operands
+
+
+def _pairs(operation: Operation, operands: Sequence[NDArray[Any]]) -> int:
+    """Pairs that meet and of which neither is zero, of ``operands`` as they are stored."""
     match operation.op:
         case "conv2d":
-            return _convolution(operation, *_uses(trace, operation.inputs[0]))
+            return _convolution(operation, np.count_nonzero(operands[0], axis=(0, 1)))
         case "linear":
-            uses, factor = _uses(trace, operation.inputs[0])
-            weight = operation.weight
-            assert weight is not None
-            return factor * int(uses.reshape(-1) @ np.count_nonzero(weight, axis=0))
+            assert operation.weight is not None
+            uses = np.count_nonzero(operands[0], axis=(0, 1)).reshape(-1)
+            return int(uses @ np.count_nonzero(operation.weight, axis=0))
         case "matmul":
-            return _product(trace, operation)
+            return _product(operation, *operands)
     return 0
 
 
-def _uses(trace: Trace, name: str) -> tuple[NDArray[np.int64], int]:
-    """How often each place [C, H, W] or [F] of a tensor is not zero, in all that is stored, and how often that is
-    shown."""
-    values = trace.operand(name)
-    timed = values.ndim > len(trace.meta.tensors[name].shape) + 1
-    return np.count_nonzero(values, axis=(0, 1) if timed else 0).astype(np.int64), 1 if timed else trace.timesteps
-
-
-def _convolution(operation: Operation, uses: NDArray[np.int64], factor: int) -> int:
+def _convolution(operation: Operation, uses: NDArray[np.int64]) -> int:
+    """With ``uses`` [C, H, W], how often each place is not zero."""
     weight = operation.weight
     assert weight is not None
     (top, left), (down, right) = operation.padding, operation.stride
@@ -54,18 +108,11 @@ def _convolution(operation: Operation, uses: NDArray[np.int64], factor: int) -> 
         for x in range(kw):
             window = padded[:, y : y + down * (height - 1) + 1 : down, x : x + right * (width - 1) + 1 : right]
             total += int(window.sum((1, 2)) @ np.count_nonzero(weight[:, :, y, x], axis=0))
-    return factor * total
+    return total
 
 
-def _product(trace: Trace, operation: Operation) -> int:
+def _product(operation: Operation, first: NDArray[Any], second: NDArray[Any]) -> int:
     """Of the first matrix [C, H W] column by column of its C against the second, per timestep and image."""
-    first, second = (_by_timestep(trace, name) for name in operation.inputs)
     left = np.count_nonzero(first, axis=(3, 4))
     right = np.count_nonzero(second, axis=2 if not operation.transpose else (3, 4))
     return int((left * right.reshape(*right.shape[:2], -1)).sum())
-
-
-def _by_timestep(trace: Trace, name: str) -> NDArray[Any]:
-    """The tensor ``name`` as [T, I, C, H, W]."""
-    values = trace.operand(name)
-    return values if values.ndim == 5 else np.broadcast_to(values, (trace.timesteps, *values.shape))

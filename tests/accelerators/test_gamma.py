@@ -62,7 +62,7 @@ def test_hand_traced_example():
     """The example of the docstring of archsim.accelerators.gamma_snn: 17 cycles."""
     trace = linear(np.ones((1, 1, 2), bool), np.full((1, 2), 5, np.int8))
     result = simulate(trace, "memory.ideal=true", "scheduler.prefetch_tasks=0", hardware=GAMMA_SNN)[0]
-    assert (result.cycles, result.compute_cycles, result.matches, result.mismatches) == (17, 10, 2, 0)
+    assert (result.cycles, result.compute_cycles, result.performed_operations, result.mismatches) == (17, 10, 2, 0)
 
 
 def test_a_pass_begins_when_the_heads_of_all_its_inputs_are_there():
@@ -132,8 +132,8 @@ def test_what_is_merged_and_written_is_conserved(seed):
     partial = sum(one[2] for task in trees(layer, 8) for one in task[:-1])
     for memory in ("memory.ideal=true", "memory.ideal=false"):
         result = simulate(trace, "pe.radix=8", memory, hardware=GAMMA_SNN)[0]
-        assert result.matches == int(spikes @ weights)
-        assert result.actions["pe", "add"] == result.matches + partial
+        assert result.performed_operations == int(spikes @ weights)
+        assert result.actions["pe", "add"] == result.performed_operations + partial
         assert bytes_of(result, "sram", "psum", "write") == bytes_of(result, "sram", "psum", "read") == written
         assert bytes_of(result, "dram", "psum", "write") == bytes_of(result, "dram", "psum", "read") == 0
 

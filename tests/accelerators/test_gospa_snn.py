@@ -86,7 +86,7 @@ def test_hand_traced_example():
         tensors={"in": spikes, "out": sums}, provenance=LABELS,
     )  # fmt: skip
     result = run(trace, "memory.ideal=true", "pe.chunk_overhead_cycles=1")
-    assert (result.cycles, result.matches, result.mismatches, result.compute_cycles) == (15, 7, 0, 6)
+    assert (result.cycles, result.performed_operations, result.mismatches, result.compute_cycles) == (15, 7, 0, 6)
     # Four spikes of a chunk each; every row of B is a beat of bitmask and a beat of values, for 16 elements.
     assert result.actions["pe", "scan"] == 4
     assert result.actions["broadcast", "transfer"] == 2 * 2
@@ -168,7 +168,7 @@ def test_engines_agree_and_nothing_is_lost_with_every_option(options):
     fast, slow = run(trace, *options, record=True), run(trace, *options, engine="reference", record=True)
     same(fast, slow)
     accumulations = int((spikes.sum(0) * present.sum(1)).sum())
-    assert (fast.mismatches, fast.matches, fast.actions["pe", "add"]) == (0, accumulations, accumulations)
+    assert (fast.mismatches, fast.performed_operations, fast.actions["pe", "add"]) == (0, accumulations, accumulations)
     assert fast.actions["lif", "update"] == layer.m * layer.n * layer.timesteps
     assert fast.cycles >= fast.lower_bound_cycles >= accumulations // 16
 
@@ -242,7 +242,7 @@ def test_partial_sums_in_the_cache_are_real_accesses_and_cost_time():
     words = 35 * 21 * 4
     assert ("psum_bank", "read") not in shared.actions
     for result in (shared, spread):
-        assert bytes_of(result, "sram", "read", "psum") == 2 * (result.matches + 2 * words)
+        assert bytes_of(result, "sram", "read", "psum") == 2 * (result.performed_operations + 2 * words)
         assert result.cycles > own.cycles
     assert spread.compute_cycles < shared.compute_cycles
     assert spread.events["bank_wait_cycles"] > shared.events["bank_wait_cycles"]
@@ -311,7 +311,7 @@ def test_the_fitted_machine_meets_the_reference_numbers(network):
         row = rows[layer.name]
         moved = sum(t.bytes for t in result.traffic if t.level == "dram" and not t.tensor.startswith("output"))
         overflows = layer.m * layer.n * layer.timesteps * 2 > 65536
-        assert result.matches == row["accumulations"]
+        assert result.performed_operations == row["accumulations"]
         assert moved == pytest.approx(row["gospa_snn_f40_dram_bytes"], rel=0.02)
         assert result.cycles == pytest.approx(row["gospa_snn_f40_cycles"], rel=0.2 if overflows else 0.1)
         assert (bytes_of(result, "dram", "read", "psum") > 0) == overflows

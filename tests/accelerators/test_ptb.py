@@ -62,7 +62,7 @@ def test_hand_traced_example():
     for entering in ENTERING:
         result = simulate(trace, *array, f"scheduler.entering={entering}", hardware=PTB)[0]
         assert result.mismatches == 0
-        cycles[entering] = result.cycles, result.matches
+        cycles[entering] = result.cycles, result.performed_operations
     assert cycles == {"packed": (11, 2), "active": (13, 2), "all": (15, 12)}
 
 
@@ -159,7 +159,7 @@ def test_skipping_pays_and_packing_pays_more():
     results = [simulate(trace, f"scheduler.entering={entering}", hardware=PTB)[0] for entering in ENTERING]
     assert [result.mismatches for result in results] == [0, 0, 0]
     assert results[0].compute_cycles > results[1].compute_cycles > results[2].compute_cycles
-    assert results[1].matches == results[2].matches < results[0].matches
+    assert results[1].performed_operations == results[2].performed_operations < results[0].performed_operations
 
 
 @needs_recorded

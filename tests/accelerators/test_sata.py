@@ -52,7 +52,7 @@ def test_hand_traced_example():
             options = (*array, f"scheduler.sparsity={sparsity}")
             result = simulate(two_positions(), *options, hardware=SATA, engine=engine)[0]
             assert (result.cycles, result.compute_cycles) == cycles
-            assert (result.matches, result.mismatches) == (2, 0)
+            assert (result.performed_operations, result.mismatches) == (2, 0)
             elements = [unit for unit in result.units if unit.unit == "pe"]
             assert [(unit.busy_cycles, unit.instance) for unit in elements] == [(1, 0), (1, 1)]
 
@@ -159,7 +159,7 @@ def test_elements_are_busy_with_their_own_spikes(skips):
     expected = np.array([[spikes[r::4].sum() * len(range(c, 11, 3)) for c in range(3)] for r in range(4)])
     elements = [unit for unit in result.units if unit.unit == "pe"]
     assert [unit.busy_cycles for unit in elements] == expected.ravel().tolist()
-    assert result.matches == expected.sum() == result.actions["pe", "add"] == trace.tensor("in").sum() * 11
+    assert result.performed_operations == expected.sum() == result.actions["pe", "add"] == trace.tensor("in").sum() * 11
     assert all(unit.busy_cycles + unit.stall_cycles + unit.idle_cycles == result.cycles for unit in elements)
 
 
@@ -394,7 +394,7 @@ def test_every_table_says_what_silence_saves(tmp_path):
 def test_vgg9_skips_cycles_and_weights_at_the_same_additions():
     gating, skipping = (run(SATA, VGG9, overrides=o) for o in ((), (SKIPPING,)))
     assert gating.summary()["mismatches"] == skipping.summary()["mismatches"] == 0
-    assert gating.summary()["matches"] == skipping.summary()["matches"]
+    assert gating.summary()["performed_operations"] == skipping.summary()["performed_operations"]
     assert skipping.summary()["cycles"] < 0.8 * gating.summary()["cycles"]
     assert skipping.summary()["energy_pj"] < gating.summary()["energy_pj"]
 
@@ -403,7 +403,7 @@ def test_dense_matrix_is_what_the_array_adds():
     """Additions of a layer are the spikes of its unrolled rows times the filters."""
     trace = conv(8)
     words, _ = dense(layers(trace, SATA)[0])
-    assert simulate(trace, hardware=SATA)[0].matches == int(np.bitwise_count(words).sum()) * 9
+    assert simulate(trace, hardware=SATA)[0].performed_operations == int(np.bitwise_count(words).sum()) * 9
 
 
 @pytest.mark.parametrize("skips", [False, True])

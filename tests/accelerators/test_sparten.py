@@ -47,7 +47,7 @@ def test_hand_traced_example():
     )  # fmt: skip
     assert matches_by_timestep(trace)[:, :, :, 0].tolist() == [[[1, 0], [0, 0]], [[2, 2], [1, 0]]]
     result = simulate(trace, "memory.ideal=true", hardware=SNN)[0]
-    assert (result.cycles, result.matches) == (18, 6)
+    assert (result.cycles, result.performed_operations) == (18, 6)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -71,8 +71,8 @@ def test_ann_with_ideal_memory_is_the_closed_form_plus_fill_and_drain(overhead):
 
 def test_matches_are_those_of_plain_numpy():
     snn, dense = mlp(9, m=18, n=7, k=200), ann(9, m=18, n=7, k=200)
-    assert simulate(snn, hardware=SNN)[0].matches == matches_by_timestep(snn).sum()
-    assert simulate(dense, hardware=ANN)[0].matches == chunk_matches(
+    assert simulate(snn, hardware=SNN)[0].performed_operations == matches_by_timestep(snn).sum()
+    assert simulate(dense, hardware=ANN)[0].performed_operations == chunk_matches(
         dense.tensor("in"), dense.operations[0].weight
     ).sum()  # fmt: skip
 

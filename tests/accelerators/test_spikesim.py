@@ -274,7 +274,7 @@ def test_events_of_a_layer_by_numpy():
     weight = trace.operations[0].weight.reshape(9, -1)
     spikes = np.pad(trace.tensor("in"), ((0, 0), (0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(spikes, (3, 3), (3, 4)).transpose(0, 1, 3, 4, 2, 5, 6)
-    assert layer.matches == int((windows.reshape(4, found.m, -1) @ (weight != 0).T.astype(np.int64)).sum())
+    assert layer.synaptic_operations == int((windows.reshape(4, found.m, -1) @ (weight != 0).T.astype(np.int64)).sum())
     written = {row.tensor: row.bytes for row in layer.traffic if (row.level, row.direction) == ("dram", "write")}
     assert written["output"] == 4 * 2 * 6 * 128  # a row of 6 x 9 sums of 2 bytes is 108 bytes, two lines
 
@@ -289,7 +289,7 @@ def test_event_driven_arrays_skip_silent_rows():
     assert sparse.actions["adc", "convert"] == windows.sum() * 3 * 2
     assert sparse.compute_cycles == int(windows.any((2, 5, 6)).sum()) * 6 * 2
     assert sparse.cycles < dense.cycles
-    assert (sparse.mismatches, sparse.matches) == (0, dense.matches)
+    assert (sparse.mismatches, sparse.performed_operations) == (0, dense.performed_operations)
 
 
 def test_potentials_are_read_and_written_between_timesteps():

@@ -57,7 +57,7 @@ def test_hand_traced_example():
         network="one", timesteps=2, operations=[operation], tensors={"in": spikes, "out": sums}, provenance=LABELS
     )
     result = simulate(trace, "pe.rows=2", "pe.columns=2", "memory.ideal=true", hardware=STELLAR)[0]
-    assert (result.cycles, result.compute_cycles, result.matches, result.mismatches) == (8, 5, 6, 0)
+    assert (result.cycles, result.compute_cycles, result.performed_operations, result.mismatches) == (8, 5, 6, 0)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -87,7 +87,7 @@ def test_a_linear_layer_is_a_convolution_of_one_position():
     result = simulate(trace, "memory.ideal=true", hardware=STELLAR)[0]
     spikes = trace.tensor("in")[:, :, :, None, None]
     assert result.compute_cycles == slow_cycles(spikes, 1, 1, 0, 29, 12, 14, 64)
-    assert result.matches == trace.tensor("in").sum() * 29
+    assert result.performed_operations == trace.tensor("in").sum() * 29
     assert result.cycles == result.compute_cycles + 3
 
 
@@ -98,7 +98,7 @@ def test_every_spike_is_added_once_a_weight_and_none_twice():
     spikes_unrolled = int(np.bitwise_count(layer.inputs.words).sum())
     for hardware in (STELLAR, SIXTEEN_BY_FOUR):
         result = simulate(trace, hardware=hardware)[0]
-        assert result.matches == spikes_unrolled * layer.n == result.actions["pe", "add"]
+        assert result.performed_operations == spikes_unrolled * layer.n == result.actions["pe", "add"]
         assert result.actions["accumulator", "add"] == layer.m * layer.n * 4 * (3 - 1)
 
 

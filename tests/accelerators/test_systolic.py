@@ -30,7 +30,7 @@ def test_hand_traced_example():
     """The 2 x 2 example of the docstring of archsim.accelerators.systolic: one fold of 7 cycles, 10 in all."""
     trace = mlp(1, m=2, n=2, k=3, timesteps=1)
     result = simulate(trace, *size(2, 2), "memory.ideal=true", hardware=SYSTOLIC)[0]
-    assert (result.cycles, result.compute_cycles, result.matches, result.mismatches) == (10, 7, 12, 0)
+    assert (result.cycles, result.compute_cycles, result.performed_operations, result.mismatches) == (10, 7, 12, 0)
 
 
 @pytest.mark.parametrize("dataflow", DATAFLOWS)
@@ -45,7 +45,7 @@ def test_ideal_memory_is_the_closed_form(dataflow, shape, array):
     assert result.compute_cycles == expected
     assert result.cycles == expected + AROUND
     assert result.mismatches == 0
-    assert result.matches == m * n * k * timesteps
+    assert result.performed_operations == m * n * k * timesteps
     assert result.actions["lif", "update"] == m * n * timesteps
 
 

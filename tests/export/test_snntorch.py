@@ -141,3 +141,43 @@ def test_resets_that_lower_the_next_comparison():
     model = torch.nn.Sequential(layer, snn.Leaky(beta=1.0, reset_delay=False, init_hidden=True))
     with pytest.raises(UsageError, match=r"1: .* of its spikes do not follow from its inputs"):
         from_torch(model, np.array([[[1.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]]]), 4)
+
+
+class InForward(torch.nn.Module):
+    """States made in ``forward``, as in snnTorch's tutorials, with or without the loop over time."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.lif, self.kind = torch.nn.Linear(6, 8), snn.Leaky(beta=0.5, threshold=0.2), kind
+
+    def forward(self, x):
+        state = self.lif.init_leaky()
+        if self.kind == "one timestep":
+            return self.lif(self.fc(x), state)[0]
+        spikes = []
+        for t in range(4):
+            step = x[t] if self.kind == "steps" else x
+            spike, state = self.lif(mem=state, input_=self.fc(step))
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+
+def test_states_that_are_made_in_forward():
+    still = np.random.default_rng(0).random((20, 6)).astype(np.float32)
+    moving = np.broadcast_to(still, (4, 20, 6)).copy()
+    looped = from_torch(InForward("loop"), still, 4)
+    assert looped.trace.tensor("lif").any(1).any(1).all()
+    stepped = from_torch(InForward("steps"), moving, 4, loop=True)
+    assert np.array_equal(stepped.trace.tensor("lif"), looped.trace.tensor("lif"))
+    for inputs in (still, moving):
+        with pytest.raises(
+            UsageError, match="lif: starts from rest at every timestep, as its state is made or reset in"
+        ):
+            from_torch(InForward("one timestep"), inputs, 4)
+
+
+def test_a_neuron_that_gives_its_state_to_the_next_layer():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), snn.Leaky(beta=0.5), torch.nn.Linear(3, 3))
+    with pytest.raises(UsageError, match=r"the model failed .* not tuple; .* without init_hidden=True, needs a"):
+        from_torch(model, np.ones((2, 4)), 2)

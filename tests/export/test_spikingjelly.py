@@ -202,6 +202,78 @@ def test_neurons_that_a_trace_does_not_have():
     with pytest.raises(UsageError) as caught:
         from_torch(model, np.ones((2, 4)), 2)
     assert "1 (QIFNode): this kind of neuron has no counterpart" in caught.value.problems[0]
+    parallel = {
+        "PSN": {"T": 2},
+        "MaskedPSN": {"k": 2, "T": 2, "step_mode": "m"},
+        "SlidingPSN": {"k": 2, "step_mode": "m"},
+    }
+    for kind, options in parallel.items():
+        model = torch.nn.Sequential(layer.Linear(4, 3, step_mode="m"), getattr(neuron, kind)(**options))
+        with pytest.raises(UsageError, match=rf"1 \({kind}\): .* fires by a weighted sum over timesteps"):
+            from_torch(model, np.ones((2, 4)), 2)
+    # In single-step mode it fails by itself; what is wrong is said, too.
+    with pytest.raises(UsageError) as caught:
+        from_torch(torch.nn.Sequential(torch.nn.Linear(4, 3), neuron.PSN(T=2)), np.ones((5, 4)), 2)
+    assert caught.value.problems[0].startswith("1 (PSN): this kind of neuron")
     alone = torch.nn.Sequential(layer.Linear(4, 3), neuron.LIFNode(tau=3.0))
     with pytest.raises(UsageError, match=r"1: a decay of 0.666667 .*nearest 0.75"):
         from_torch(alone, np.ones((2, 4)), 2)
+
+
+@pytest.mark.parametrize("combined", ["ADD", "AND", "IAND"])
+def test_spikes_that_are_combined_as_in_sew(combined, tmp_path):
+    """A sum of spikes is exact; a product is refused in the user's words."""
+
+    class Sew(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv1, self.sn1, self.conv2, self.sn2 = conv(1), neuron.IFNode(), conv(4), neuron.IFNode()
+            self.conv3, self.sn3 = conv(4), neuron.IFNode()
+
+        def forward(self, x):
+            x = self.sn1(self.conv1(x))
+            y = self.sn2(self.conv2(x))
+            out = x + y if combined == "ADD" else x * y if combined == "AND" else x * (1.0 - y)
+            return self.sn3(self.conv3(out))
+
+    def conv(channels):
+        made = layer.Conv2d(channels, 4, 3, padding=1)
+        made.weight.data *= 3
+        return made
+
+    if combined == "ADD":
+        trace = verified(from_torch(Sew(), bars(5)[0], 4), tmp_path)
+        assert trace.operation("add1").inputs == ("sn1", "sn2")
+        assert trace.tensor("add1").max() == 2
+        return
+    with pytest.raises(UsageError, match=r"conv3: reads a product .* of two tensors \(SEW's AND and IAND are such"):
+        from_torch(Sew(), bars(5)[0], 4)
+
+
+def test_dropout_and_pools_of_spikingjelly(tmp_path):
+    torch.manual_seed(0)
+    layers = [
+        layer.Conv2d(1, 4, 3, padding=1), neuron.IFNode(), layer.Dropout2d(0.5),
+        layer.AvgPool2d(2, divisor_override=1), layer.Flatten(), layer.Dropout(0.5), layer.Linear(64, 5),
+        neuron.IFNode(),
+    ]  # fmt: skip
+    layers[0].weight.data *= 3
+    exported = from_torch(torch.nn.Sequential(*layers), bars(20)[0], 4, input_scale=1 / 255)
+    trace = verified(exported, tmp_path)
+    spread = layers[6].weight.detach().numpy().reshape(5, 4, 4, 4).repeat(2, 2).repeat(2, 3).reshape(5, -1)
+    scale = trace.operation("6").neuron.threshold[:, None]
+    assert np.allclose(trace.operation("6").weight / scale, spread, atol=0.5 / scale.min())
+    assert differing(exported)["6"] < 0.1
+    assert trace.tensor("7").any()
+
+
+def test_a_neuron_derived_from_one_of_spikingjelly():
+    class Sharper(neuron.LIFNode):
+        pass
+
+    model = torch.nn.Sequential(layer.Linear(4, 3), Sharper(tau=2.0))
+    with pytest.raises(
+        UsageError, match=r"1 \(Sharper\): .* a spiking neuron of the model's own is described by `neurons=`"
+    ):
+        from_torch(model, np.ones((2, 4)), 2)

@@ -202,7 +202,7 @@ class Bad(nn.Module):
         spikes = self.cell2(self.stem(x))
         self.after_relu(self.relu(self.stem(x)))
         self.after_norm(self.norm(spikes))
-        self.scaled(spikes * 0.5)
+        self.scaled(spikes * spikes)
         self.slow(self.slow_in(x))
         return self.last(spikes)
 
@@ -214,7 +214,7 @@ def test_everything_that_is_wrong_is_said_at_once():
     for line in (
         "grown (Conv2d): dilation (2, 2)",
         "after_relu: reads the output of relu (ReLU), which a trace does not have",
-        "scaled: reads the output of torch's mul(), which a trace does not have",
+        "scaled: reads a product or quotient of two tensors (SEW's AND",
         "slow: a decay of 0.3 a timestep is no shift; allowed: 1, 2^-l and 1 - 2^-l, nearest 0.25",
         "last (Linear): works on the last axis of [2, 8, 8]; allowed: after a Flatten",
     ):
@@ -325,3 +325,195 @@ def test_neurons_on_the_inputs(tmp_path):
     trace = verified(from_torch(model, bars(5)[0], 4, neurons=OWN, input_scale=1 / 255), tmp_path)
     assert [(operation.name, operation.op) for operation in trace] == [("0", "add"), ("2", "linear")]
     assert trace.operation("0").neuron.threshold.tolist() == [255]
+
+
+class Late(nn.Module):
+    """A read-out of the last timestep alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell, self.fc, self.calls = nn.Linear(4, 4), Cell(), nn.Linear(4, 3), 0
+
+    def forward(self, x):
+        self.calls += 1
+        spikes = self.cell(self.a(x))
+        return self.fc(spikes) if self.calls == 3 else spikes
+
+
+class ReadOut(nn.Module):
+    """What it makes of its outputs stays out, though it looks like nodes."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell, self.fc, self.seen = nn.Linear(4, 4), Cell(), nn.Linear(4, 3), []
+
+    def forward(self, x):
+        spikes = self.cell(self.a(x))
+        self.seen.append(self.fc(spikes))
+        if len(self.seen) == 3:
+            return self.seen[2] * 2 + self.seen[0], (self.seen[1] - 1) / 3, spikes * 0.5
+        return self.fc.weight * 2
+
+
+def test_what_a_model_does_with_its_outputs(tmp_path):
+    model = scaled(ReadOut())
+    inputs = np.random.default_rng(0).random((9, 4))
+    exported = from_torch(model, inputs, 3, neurons=OWN)
+    plain = from_torch(nn.Sequential(model.a, model.cell, model.fc), inputs, 3, neurons=OWN)
+    assert [operation.name for operation in verified(exported, tmp_path)] == ["a", "fc"]
+    assert np.array_equal(exported.trace.tensor("fc"), plain.trace.tensor("2"))
+
+
+def test_a_last_neuron_that_is_not_known():
+    """It stays out, and that is said; where there is no other, that is an error."""
+    inputs = np.random.default_rng(0).random((9, 4))
+    model = scaled(nn.Sequential(nn.Linear(4, 4), Cell(), nn.Linear(4, 3), Wrong()))
+    notes = from_torch(model, inputs, 3, neurons=OWN).notes
+    assert (
+        "3 (Wrong) is not understood and stays out; a spiking neuron of the model's own is described by `neur"
+        in notes[0]
+    )
+    with pytest.raises(UsageError) as caught:
+        from_torch(nn.Sequential(nn.Linear(4, 4), LIFCell()), inputs, 3)
+    assert "no spiking neurons that archsim knows" in caught.value.problems[0]
+    assert "1 (LIFCell) is not understood and stays out; norse's neurons" in caught.value.problems[1]
+
+
+class Reshaped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell, self.conv, self.last = nn.Linear(4, 18), Cell(), conv(2, 3), Cell()
+
+    def forward(self, x):
+        return self.last(self.conv(self.cell(self.a(x)).reshape(-1, 2, 3, 3)))
+
+
+class Drifting(nn.Module):
+    """Weights that change from timestep to timestep."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell = nn.Linear(4, 4), Cell()
+
+    def forward(self, x):
+        self.a.weight.data *= 0.9
+        return self.cell(self.a(x))
+
+
+class Estimating(nn.Module):
+    """A batch-norm that forward puts into training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.cell = nn.Linear(4, 4), nn.BatchNorm1d(4), Cell()
+
+    def forward(self, x):
+        self.norm.train()
+        return self.cell(self.norm(self.a(x)))
+
+
+class Written(nn.Module):
+    """A neuron written out in functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.potential = nn.Linear(4, 4), nn.Linear(4, 3), 0.0
+
+    def forward(self, x):
+        self.potential = 0.5 * self.potential + self.a(x)
+        spikes = (self.potential > 1).float()
+        self.potential = self.potential * (1 - spikes)
+        return self.b(spikes)
+
+
+class FromNumbers(nn.Module):
+    """Tensors that are lost on their way."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.cell = nn.Linear(4, 4), nn.Linear(4, 4), Cell()
+
+    def forward(self, x):
+        return self.cell(self.b(torch.tensor(self.a(x).tolist())))
+
+
+class LIFCell(Cell):
+    """Made to look like one of norse."""
+
+    def forward(self, current, state=None):
+        return super().forward(current), state
+
+
+LIFCell.__module__ = "norse.torch.module.lif"
+
+
+class Norse(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.lif, self.b, self.cell = nn.Linear(4, 4), LIFCell(), nn.Linear(4, 4), Cell()
+
+    def forward(self, x):
+        return self.cell(self.b(self.lif(self.a(x))[0]))
+
+
+def hooked():
+    """A hook that changes what a layer gives."""
+    model = nn.Sequential(nn.Linear(4, 4), Cell())
+    model[0].register_forward_hook(lambda module, given, output: output + 1)
+    return model
+
+
+class Leaving(Cell):
+    """Adds into its input, and gives that back as its spikes."""
+
+    def forward(self, current):
+        return current.copy_(super().forward(current))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Late(), "fc: runs at timestep 2 alone; allowed: at all 3"),
+        (Reshaped(), r"conv \(Conv2d\): reads cell, \[18\], in the shape \[5, 2, 3, 3\]; allowed: as it was made"),
+        (Drifting(), "a: does not follow from input; the model computes something between them that was not"),
+        (Estimating(), "norm: does not follow from a"),
+        (hooked(), r"0: does not follow from input; .* \(values differ by up to 1\)"),
+        (Written(), r"b: reads the output of torch's gt\(\) \(of a neuron\?"),
+        (FromNumbers(), "b: reads something that does not come from the inputs by modules and functions of torch"),
+        (Norse(), r"b: reads the output of lif \(LIFCell; norse's neurons are described by `neurons=`, or go"),
+    ],
+)  # fmt: skip
+def test_what_a_layer_gives_is_computed_again(model, reason):
+    with pytest.raises(UsageError, match=reason):
+        from_torch(scaled(model), np.random.default_rng(0).random((5, 4)), 3, neurons=OWN)
+
+
+def test_a_neuron_that_writes_into_its_input(tmp_path):
+    """Its currents are taken before it runs."""
+    inputs = np.random.default_rng(0).random((50, 4))
+    layers = scaled(nn.Sequential(nn.Linear(4, 9), Leaving(), nn.Linear(9, 3), Cell()))
+    exported = from_torch(layers, inputs, 3, neurons=OWN | {Leaving: OWN[Cell]})
+    plain = from_torch(nn.Sequential(layers[0], Cell(), layers[2], Cell()), inputs, 3, neurons=OWN)
+    assert verified(exported, tmp_path).sha256 == plain.trace.sha256
+    assert exported.trace.tensor("1").any()
+
+
+def test_a_description_that_is_no_neuron():
+    model = nn.Sequential(nn.Linear(4, 4), Cell())
+    with pytest.raises(UsageError, match=r"1 \(Cell\): `neurons` describes it by NoneType; allowed: a SpikingNeuron"):
+        from_torch(model, np.ones((2, 4)), 3, neurons={Cell: lambda cell: None})
+
+
+def test_a_batch_norm_behind_the_last_layer(tmp_path):
+    """It is taken into that, and the classes are those of the model."""
+    model = scaled(nn.Sequential(nn.Linear(6, 30), Cell(), nn.Linear(30, 4), nn.BatchNorm1d(4)))
+    model[3].weight.data = torch.tensor([3.0, -1.0, 0.5, 0.1])
+    inputs = np.random.default_rng(0).random((80, 6))
+    exported = from_torch(model, inputs, 3, neurons=OWN)
+    trace = verified(exported, tmp_path)
+    assert exported.class_agreement > 0.95
+    model.eval()
+    model[1].reset()
+    with torch.no_grad():
+        classes = sum(model(torch.tensor(inputs).float()) for _ in range(3)).argmax(1).numpy()
+    assert (trace.tensor("2").sum(0).argmax(1) == classes).mean() == exported.class_agreement

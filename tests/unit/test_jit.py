@@ -1,11 +1,37 @@
-"""The folder of compiled kernels: the user's own, and nothing else is ever removed."""
+"""The folder of compiled kernels is the user's own, and what is in it is checked before it is run."""
 
 import os
+import subprocess
+import sys
 import tempfile
+from typing import NamedTuple
 
+import numba
 import pytest
 
 from archsim import jit
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import a_unit
+from archsim.jit import kernel, must_compile
+
+@kernel
+def caller(x):
+    return a_unit.scaled(x) + a_unit.OFFSET
+
+cold = must_compile(caller)
+print(caller(2), "cold" if cold else "warm", sum(caller.stats.cache_hits.values()))
+"""
+UNIT = """
+from archsim.jit import kernel
+OFFSET = 1
+
+@kernel
+def scaled(x):
+    return 3 * x
+"""
 
 
 @pytest.fixture
@@ -15,22 +41,125 @@ def base(tmp_path, monkeypatch):
     return tmp_path / "base"
 
 
-def test_only_old_caches_are_removed(base):
-    root = jit._cache_folder().parent
-    mine = [base / "archsim" / "archsim" / "cli.py", root / "notes" / "a.txt", root / f"{7:016x}" / "a.txt"]
-    for path in mine:
-        path.parent.mkdir(parents=True)
-        path.write_text("mine")
-        os.utime(path.parent, (0, 0))
-    for i in range(9):
-        folder = root / f"{i + 100:016x}" / "compress"
-        folder.mkdir(parents=True)
-        (folder / "kernel.nbi").touch()
-        os.utime(folder.parent, (i, i))
-    jit._cache_folder()
-    assert all(path.read_text() == "mine" for path in mine)
-    kept = sorted(folder.name for folder in root.iterdir() if jit._is_cache(folder))
-    assert kept == sorted([jit._source_hash(), *(f"{i + 100:016x}" for i in (6, 7, 8))])
+class Program:
+    """A kernel that calls one of another file, run in a process of its own on one folder of kernels."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.write("a_unit.py", UNIT)
+        self.write("program.py", PROGRAM)
+
+    def write(self, name, text):
+        (self.folder / name).write_text(text)
+
+    def says(self):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "program.py"]
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        value, temperature, hits = done.stdout.split()
+        return int(value), temperature, int(hits)
+
+    def kernels(self):
+        return sorted((self.folder / "archsim-kernels").iterdir())
+
+
+@pytest.fixture
+def program(tmp_path):
+    return Program(tmp_path)
+
+
+def test_the_second_process_loads_what_the_first_compiled(program):
+    assert program.says() == (7, "cold", 0)
+    assert program.says() == (7, "warm", 1)
+    assert len(program.kernels()) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value"),
+    [("3 * x", "5 * x", 11), ("OFFSET = 1", "OFFSET = 2", 8), ("3 * x", "x * 3", 7), ("3 * x", "OFFSET * x", 3)],
+)
+def test_what_a_kernel_is_made_of_compiles_it_anew(program, before, after, value):
+    program.says()
+    program.write("a_unit.py", UNIT.replace(before, after))
+    assert program.says() == (value, "cold", 0)
+
+
+@pytest.mark.parametrize("more", ["\n\n# a remark", "\nOTHER = 5\n", "\ndef unrelated():\n    return 3\n"])
+def test_an_edit_elsewhere_compiles_nothing(program, more):
+    program.says()
+    program.write("a_unit.py", more + UNIT + more)
+    program.write("program.py", more + PROGRAM)
+    assert program.says() == (7, "warm", 1)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda content: b"", lambda content: content[:-1], lambda content: content[: len(content) // 2],
+    lambda content: bytes(len(content)), lambda content: content[:500] + bytes([content[500] ^ 1]) + content[501:],
+    lambda content: bytes([content[0] ^ 128]) + content[1:], lambda content: content + b"more",
+])  # fmt: skip
+def test_a_damaged_kernel_is_compiled_anew(program, damage):
+    program.says()
+    for path in program.kernels():
+        path.write_bytes(damage(path.read_bytes()))
+    assert program.says() == (7, "warm", 0)
+    assert program.says() == (7, "warm", 1)
+
+
+def test_a_folder_in_the_place_of_a_kernel(program):
+    program.says()
+    for path in program.kernels():
+        path.unlink()
+        path.mkdir()
+    assert program.says()[0] == 7
+
+
+def test_the_order_of_fields_counts():
+    """numba's types of the two are equal by name: two int64 of a tuple called Pair."""
+    kinds = [
+        NamedTuple("Pair", [("first", int), ("second", int)]),
+        NamedTuple("Pair", [("second", int), ("first", int)]),
+    ]
+    names = {jit._description(numba.typeof(kind(1, 2))) for kind in kinds}
+    assert len(names) == 2
+    assert len({jit.hash_of(maker) for maker in map(_constructor, kinds)}) == 2
+
+
+def _constructor(kind):
+    def make(x):
+        return kind(x, x)
+
+    return make
+
+
+def test_a_full_disk_is_only_a_cold_start(base, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jit, "CACHE_FOLDER", jit._cache_folder())
+    monkeypatch.setattr(jit.Path, "write_bytes", full)
+    doubled = jit.njit(lambda x: 2 * x)
+    assert doubled(4) == 8
+    assert list(jit.CACHE_FOLDER.iterdir()) == []
+
+
+def test_old_versions_go(base, monkeypatch):
+    folder = jit._cache_folder()
+    monkeypatch.setattr(jit, "CACHE_FOLDER", folder)
+    doubled = jit.njit(lambda x: 2 * x)
+    name = f"{doubled.py_func.__module__}.{doubled.py_func.__qualname__}"
+    for age in range(2 * jit.KEPT_VERSIONS):
+        path = folder / f"{name}-{age:016x}-{age:016x}"
+        path.touch()
+        os.utime(path, (1000 - age, 1000 - age))
+    mine = folder / "notes.txt"
+    mine.touch()
+    os.utime(mine, (0, 0))
+    assert doubled(4) == 8
+    left = {path.name for path in folder.iterdir()} - {mine.name}
+    assert len(left) == jit.KEPT_VERSIONS
+    assert mine.exists()
+    assert {f"{name}-{age:016x}-{age:016x}" for age in range(jit.KEPT_VERSIONS - 1)} < left
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770])
@@ -52,7 +181,7 @@ def test_a_folder_of_someone_else_is_not_used(base, tmp_path, monkeypatch):
     folder = jit._cache_folder()
     other = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: other)
-    assert jit._cache_folder().parent != folder.parent
+    assert jit._cache_folder() != folder
 
 
 def test_a_user_without_a_home(base, tmp_path, monkeypatch):
@@ -63,4 +192,4 @@ def test_a_user_without_a_home(base, tmp_path, monkeypatch):
         raise RuntimeError("could not determine home directory")
 
     monkeypatch.setattr(jit.Path, "home", no_home)
-    assert jit._cache_folder().parent.parent == tmp_path
+    assert jit._cache_folder().parent == tmp_path

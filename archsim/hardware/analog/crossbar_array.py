@@ -107,17 +107,16 @@ def cut_rows(channels: int, kernel: tuple[int, int], rows: int) -> NDArray[np.in
 
 @kernel
 def multiply(words: Any, order: Any, group_start: Any, cells: Any, span: int, top: int, scratch: Any, touched: Any,
-             sums: Any) -> tuple[int, int]:  # fmt: skip
+             sums: Any) -> int:  # fmt: skip
     """Add the products of packed spikes ``words`` uint16 [rows, K] and ``cells`` to ``sums`` int64 [rows, N, T].
 
     ``order`` int64 [K] lists the inputs group by group, group g at ``group_start[g]`` to ``group_start[g + 1]``.
     ``scratch`` int64 [N, columns of a weight + 1] is zero before and after, ``touched`` int64 [N]. Returns the largest
-    column sum and how many pairs of a spike and a non-zero weight there were.
+    column sum.
     """
     rows, _, timesteps = sums.shape
     columns = len(cells.factor)
     largest = 0
-    matches = 0
     for row in range(rows):
         for t in range(timesteps):
             for group in range(len(group_start) - 1):
@@ -128,7 +127,6 @@ def multiply(words: Any, order: Any, group_start: Any, cells: Any, span: int, to
                         continue
                     for j in range(cells.start[k], cells.start[k + 1]):
                         n = cells.output[j]
-                        matches += 1
                         sums[row, n, t] += cells.correction[j]
                         if scratch[n, columns] == 0:
                             scratch[n, columns] = 1
@@ -143,16 +141,15 @@ def multiply(words: Any, order: Any, group_start: Any, cells: Any, span: int, to
                         sums[row, n, t] += cells.factor[c] * convert(scratch[n, c], span, top)
                         scratch[n, c] = 0
                     scratch[n, columns] = 0
-    return largest, matches
+    return largest
 
 
 def product(
     words: NDArray[np.uint16], group: NDArray[np.int64], cells: Cells, span: int, top: int, sums: NDArray[np.int64]
-) -> tuple[int, int]:
+) -> int:
     """:func:`multiply` with the inputs' groups int64 [K] instead of their order."""
     order = np.argsort(group, kind="stable")
     first = np.searchsorted(group[order], np.arange(int(group.max()) + 2))
     scratch = np.zeros((sums.shape[1], len(cells.factor) + 1), np.int64)
     touched = np.zeros(sums.shape[1], np.int64)
-    largest, matches = multiply(words, order, first.astype(np.int64), cells, span, top, scratch, touched, sums)
-    return int(largest), int(matches)
+    return int(multiply(words, order, first.astype(np.int64), cells, span, top, scratch, touched, sums))

@@ -56,9 +56,8 @@ def test_lossless_converters_give_the_integer_product(scheme, weight_bits, cell_
     cells = program_cells(weight, weight_bits, cell_bits, scheme)
     most = 64 * ((1 << cell_bits) - 1)
     sums = np.zeros((len(words), len(weight), 3), np.int64)
-    largest, matches = product(words, group, cells, most, most, sums)
+    largest = product(words, group, cells, most, most, sums)
     np.testing.assert_array_equal(sums, np.einsum("rkt,nk->rnt", spikes_of(words, 3), weight))
-    assert matches == np.einsum("rkt,nk->", spikes_of(words, 3), (weight != 0).astype(np.int64))
     assert 0 < largest <= most
 
 

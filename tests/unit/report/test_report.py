@@ -44,6 +44,8 @@ def layer(name: str = "conv1", **changes: object) -> LayerResult:
         "stall_cycles": 40,
         "utilization": 0.5,
         "matches": 77,
+        "synaptic_operations": 200,
+        "performed_operations": 310,
         "actions": {("pe", "add"): 77},
         "traffic": (
             Traffic("dram", "input", "read", 640, 10),
@@ -175,6 +177,9 @@ def test_same_run_same_bytes(tmp_path):
     [
         ({"utilization": 1.01}, "utilization"),
         ({"utilization": math.nan}, "utilization"),
+        ({"synaptic_operations": 4 * 77 + 1}, "309 synaptic operations of 77 matches in 4 timesteps"),
+        ({"synaptic_operations": -1}, "-1 synaptic operations"),
+        ({"performed_operations": -1}, "-1 operations performed"),
         ({"cycles": 101}, "is not 101 cycles"),
         ({"compute_cycles": 101, "stall_cycles": -1}, "stall -1"),
         ({"lower_bound_cycles": 101}, "lower bound of 101"),

@@ -6,7 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from archsim.cli import app
 from archsim.errors import TraceError, UsageError
 from archsim.trace import check_trace, import_spikes, load_trace, save_trace, statistics, total
 from tests.machines import SPARSITY, needs_recorded, recorded, reference
@@ -113,6 +115,27 @@ def test_a_bad_recording(changes, says, tmp_path):
         import_spikes(tmp_path / "r.npz")
     assert says in str(caught.value)
     assert str(tmp_path / "r.npz") in str(caught.value)
+
+
+def test_weights_that_a_file_may_ask_for(tmp_path):
+    """72 and 42 of them; a file of 500 bytes that asks for 2^28 is refused before the first is drawn."""
+    path = tmp_path / "r.npz"
+    recording(path)
+    assert import_spikes(path, max_weights=114)
+    with pytest.raises(TraceError, match=r"meta: asks for 114 random weights; allowed: 113; --max-weights raises it"):
+        import_spikes(path, max_weights=113)
+    recording(path, layer1={"N": 1 << 20, "input_shape": [3, 256], "K": 256}, fc_spikes=np.zeros(96, np.uint8))
+    with pytest.raises(TraceError, match="asks for 268,435,528 random weights; allowed: 33,554,432"):
+        import_spikes(path)
+
+
+def test_the_limit_on_the_command_line(tmp_path):
+    recording(tmp_path / "r.npz")
+    command = ["trace", "import", str(tmp_path / "r.npz"), "--format", "spikes", "-o", str(tmp_path / "t.npz")]
+    result = CliRunner().invoke(app, [*command, "--max-weights", "113"])
+    assert isinstance(result.exception, TraceError)
+    assert not (tmp_path / "t.npz").exists()
+    assert CliRunner().invoke(app, [*command, "--max-weights", "114"]).exit_code == 0
 
 
 @pytest.mark.parametrize(("sparsity", "seed"), [(1.0, 0), (-0.1, 0), (float("nan"), 0), (0.5, -1)])
