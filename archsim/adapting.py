@@ -3,7 +3,7 @@
 Function only, nothing is timed. The arrays are programmed once and read by all adaptations: they meet the same cells,
 and where noise is drawn per batch or per read also the same draws. An accuracy is the one that :func:`archsim.run`
 finds with ``analog.adaptation`` set to its name; whatever the hardware file says there counts for nothing. Equations
-and sources are in :mod:`archsim.accelerators.batch_norm_adaptation`.
+and sources are in :mod:`archsim.analog_network.batch_norm`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, TypeVar, get_args
 
 import archsim
 from archsim.accelerators import registry
-from archsim.accelerators.analog_network import AnalogNetwork
-from archsim.accelerators.base import Progress
-from archsim.accelerators.batch_norm_adaptation import Correction
 from archsim.accelerators.imc import Imc
+from archsim.analog_network.batch_norm import Correction
+from archsim.analog_network.network import AnalogNetwork
+from archsim.dataflow.base import Progress
 from archsim.errors import ArchsimError, UsageError, nearest
 from archsim.hardware.analog.product import AdaptationName
 from archsim.hardware.loading import override_path, resolved_yaml

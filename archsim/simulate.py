@@ -18,14 +18,17 @@ from archsim.engine.recording import WHOLE, Window
 from archsim.errors import TraceError, UsageError, nearest
 from archsim.report.report import Report
 from archsim.report.timeline import check_size
+from archsim.report.verdict import left_out
 
 if TYPE_CHECKING:
-    from archsim.accelerators.base import Accelerator, EngineName, Progress
     from archsim.cost import CostTable
+    from archsim.dataflow.base import Accelerator, EngineName, Progress
     from archsim.engine.result import LayerResult
     from archsim.trace import Operation, Trace
 
 Machine = TypeVar("Machine", bound="Accelerator")
+MOST_QUOTED = 200
+"""Letters of a trace's own words in a warning."""
 
 
 def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Accelerator:
@@ -46,22 +49,24 @@ def compiles_first(hardware: str | Path) -> bool:
 
 
 def accelerator_for(
-    hardware: str | Path, trace: str | Path, loaded: Trace, overrides: Sequence[str] = ()
+    hardware: str | Path, trace: str | Path, loaded: Trace, overrides: Sequence[str] = (), *, whole: bool = True
 ) -> Accelerator:
     """The machine of the file ``hardware``, built for the trace ``loaded`` from ``trace``; UsageError if it cannot run
-    it."""
-    return built_for(load_accelerator(hardware, overrides), hardware, trace, loaded)
+    it: ``whole``, all layers that the machine is able to run, or some that the user chooses."""
+    return built_for(load_accelerator(hardware, overrides), hardware, trace, loaded, whole=whole)
 
 
-def built_for(accelerator: Machine, hardware: str | Path, trace: str | Path, loaded: Trace) -> Machine:
+def built_for(
+    accelerator: Machine, hardware: str | Path, trace: str | Path, loaded: Trace, *, whole: bool = False
+) -> Machine:
     """The ``accelerator`` of the file ``hardware``, built for the trace ``loaded`` from ``trace``; UsageError if it
-    cannot run it."""
+    cannot run it (:func:`accelerator_for`)."""
     try:
         seen = accelerator.seen(loaded)
         accelerator = accelerator.built_for(seen)
-        problems = accelerator.problems(seen)
+        problems = [*accelerator.problems(seen), *(accelerator.holes(seen) if whole else ())]
     except UsageError as error:
-        problems = error.problems
+        problems = list(error.problems)
     if problems:
         raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
     return accelerator
@@ -107,12 +112,13 @@ def run(
     problems of a file at once.
     """
     from archsim.cost import area_rows, energy_rows, slow_memories
+    from archsim.dataflow.coverage import coverage
     from archsim.hardware.loading import resolved_yaml
     from archsim.trace import load_trace
 
     overrides = all_overrides(overrides, settings)
     loaded = load_trace(trace)
-    accelerator = accelerator_for(hardware, trace, loaded, overrides)
+    accelerator = accelerator_for(hardware, trace, loaded, overrides, whole=layers is None)
     loaded = accelerator.seen(loaded)
     table = load_prices(accelerator)
     inventory = accelerator.inventory()
@@ -120,16 +126,22 @@ def run(
     able = accelerator.layers(loaded)
     chosen = able if layers is None else _chosen(accelerator, loaded, able, layers)
     if not chosen:
-        reasons = [accelerator.leaves_out(loaded, loaded.operation(name)) for name in layers or ()]
+        fused = accelerator.fused(loaded, able)
+        reasons = [
+            f"{name} happens on the way of other layers and is none itself"
+            if name in fused
+            else f"{name} {accelerator.leaves_out(loaded, loaded.operation(name))}"
+            for name in layers or ()
+        ]
         raise UsageError([f"{hardware} cannot run {trace}: {reason}" for reason in reasons or ["no layer is chosen"]])
+    covered = coverage(accelerator, loaded, chosen, layers)
     window = _window(timeline)
     results = tuple(_layers(accelerator, loaded, chosen, engine, verify, window, progress))
-    left_out = [name for name in dict.fromkeys(layers or ()) if name not in {operation.name for operation in chosen}]
     warnings = [
+        *left_out(covered),
+        *_expanded(loaded, chosen),
         *slow_memories(inventory, table, accelerator.clock_mhz),
-        *(f"not simulated: {accelerator.leaves_out(loaded, loaded.operation(name))}" for name in left_out),
         *_fit(accelerator, overrides),
-        *_groups(chosen),
         *_doubts(accelerator, results),
     ]
     return Report(
@@ -145,6 +157,8 @@ def run(
             energy_rows(result.actions, inventory, table, result.share, accelerator.clock_mhz) for result in results
         ),
         area=area,
+        covered=covered,
+        verify=verify,
         labels=loaded.provenance,
         compulsory_read_bytes={result.layer: result.compulsory_read_bytes for result in results},
         timeline=window,
@@ -223,24 +237,25 @@ def _chosen(accelerator: Accelerator, trace: Trace, able: Sequence[Operation], n
     return [operation for operation in able if operation.name in names]
 
 
+def _expanded(trace: Trace, operations: Sequence[Operation]) -> Iterator[str]:
+    """Which layers are larger than in the model, and so cost more than they would."""
+    from archsim.trace.expansion import expansion
+
+    for operation in operations:
+        if found := expansion(trace, operation):
+            why = found.why[:MOST_QUOTED]
+            yield (
+                f"{operation.name}: {operation.k:,} x {operation.n:,} here, {found.factor:,g} times as large as in the "
+                f"model ({why}); its cycles and traffic are overstated"
+            )
+
+
 def _fit(accelerator: Accelerator, overrides: Sequence[str]) -> Iterator[str]:
     """What a fitted machine must say of itself."""
     if accelerator.config.fitted:
         yield "this machine is fitted: its constants reproduce published results and do not describe a chip"
         if overrides:
             yield f"{', '.join(overrides)}: the fit holds for the file as it is, not with other settings"
-
-
-def _groups(operations: Sequence[Operation]) -> Iterator[str]:
-    """Which layers a machine could run with less work than the trace lets it."""
-    from archsim.trace.work import groups_of
-
-    for operation in operations:
-        if operation.op == "conv2d" and operation.weight is not None and (groups := groups_of(operation.weight)) > 1:
-            yield (
-                f"{operation.name}: its weights are those of {groups} groups; the trace stores it as a dense layer, "
-                f"{groups} times the work of a grouped one"
-            )
 
 
 def _doubts(accelerator: Accelerator, results: Sequence[LayerResult]) -> Iterator[str]:

@@ -38,14 +38,15 @@ if TYPE_CHECKING:
 KEYS = ("point", "hardware", "trace")
 IDENTITY = ("hardware_sha256", "trace_sha256", "archsim_version")
 """What a row of an earlier sweep must have in common with this one to be kept."""
-LABELS = ("accelerator", "workload", "sparsity", "noise", "digital_gain", "adaptation")
+LABELS = ("accelerator", "workload", "sparsity", "noise", "digital_gain", "adaptation", "left_out")
 NUMBERS = (
-    *("images", "cycles", "latency_s", "energy_pj", "area_mm2", "utilization"),
+    *("images", "synaptic_operations", "cycles", "latency_s", "energy_pj", "area_mm2", "utilization"),
     *("dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "sram_write_bytes", "mismatches"),
-    *("edap_j_s_mm2", "accuracy", "exact_accuracy"),
+    *("edap_j_s_mm2", "coverage", "energy_per_image_pj", "images_per_s", "pj_per_synaptic_operation"),
+    *("accuracy", "exact_accuracy"),
 )
 MEASURES = (*LABELS, *NUMBERS)
-LARGER_IS_BETTER = ("accuracy", "exact_accuracy")
+LARGER_IS_BETTER = ("coverage", "images_per_s", "accuracy", "exact_accuracy")
 VERIFIED = ("mismatches", "accuracy", "exact_accuracy")
 """What runs with verification find alone."""
 NEEDED = "it takes analog arrays, and a trace with an evaluation set or with labels of its images"
@@ -273,7 +274,7 @@ def run(
 
 def _check_measures(sweep: Sweep, measures: Sequence[str]) -> None:
     """UsageError for a measure of the front that is unknown, or that no point of a trace can have."""
-    able = NUMBERS[1:]  # not the images, which are the trace's
+    able = NUMBERS[2:]  # not the images and their work, which are the trace's
     unknown = [name for name in measures if name not in able]
     if unknown:
         hint = nearest(unknown[0], able)
@@ -336,7 +337,8 @@ def run_point(sweep: Sweep, point: Point) -> dict[str, Any]:
         return {"error": f"not enough memory: {error or 'no reason given'}"}
     summary = report.summary()
     # Not every machine has a choice of sparsity or finds an accuracy.
-    return {name: summary.get(name) for name in MEASURES}
+    left_out = " ".join(one["layer"] for one in summary["left_out"])
+    return {name: summary.get(name) for name in MEASURES} | {"left_out": left_out}
 
 
 # ------------------------------------------------------------------------------------------------------------- the file

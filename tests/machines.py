@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archsim.accelerators.base import layer_of
 from archsim.compress.bitmask import decode
 from archsim.compress.packed_time import decode as decode_words
+from archsim.dataflow.base import layer_of
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace, import_spikes
 

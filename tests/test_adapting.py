@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import archsim
-from archsim.accelerators.analog_network import AnalogNetwork
 from archsim.adapting import ADAPTATIONS, COLUMNS, CORRECTION_COLUMNS, adapt
+from archsim.analog_network.network import AnalogNetwork
 from archsim.cli import main
 from archsim.errors import ArchsimError, UsageError
 from archsim.report import plots

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from archsim.accelerators.crossbar_chip import map_layer
-from archsim.accelerators.pipeline import stages_of
+from archsim.dataflow.crossbar_chip import map_layer
+from archsim.dataflow.pipeline import stages_of
 from archsim.report.plots import value_labels
 from archsim.simulate import load_accelerator
 from archsim.trace import load_trace

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"errors", "examples", "jit", "processes", ""}
+GROUND = {"atomic", "errors", "examples", "jit", "processes", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -14,12 +14,14 @@ MAY_IMPORT = {
     "compress": {"compress"},
     "hardware": {"hardware", "compress"},
     "engine": {"engine", "hardware", "compress"},
-    "accelerators": {"accelerators", "engine", "hardware", "compress", "trace"},
+    "dataflow": {"dataflow", "engine", "hardware", "compress", "trace"},
+    "analog_network": {"analog_network", "dataflow", "hardware", "compress", "trace"},
+    "accelerators": {"accelerators", "analog_network", "dataflow", "engine", "hardware", "compress", "trace"},
     "cost": {"cost", "hardware"},
     "report": {"report", "engine", "cost", "hardware"},
-    "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
+    "simulate": {"accelerators", "dataflow", "engine", "report", "cost", "hardware", "trace"},
     "sweeping": {"simulate", "hardware", "report"},
-    "adapting": {"simulate", "accelerators", "report", "hardware", "trace"},
+    "adapting": {"simulate", "accelerators", "analog_network", "dataflow", "report", "hardware", "trace"},
     "cli": {
         *(
             "adapting",
@@ -27,6 +29,7 @@ MAY_IMPORT = {
             "simulate",
             "sweeping",
             "accelerators",
+            "dataflow",
             "engine",
             "report",
             "cost",
@@ -38,6 +41,7 @@ MAY_IMPORT = {
     },
     "__main__": {"cli"},
     "__init__": {"adapting", "simulate", "sweeping", "report", "trace", "hardware", "accelerators"},
+    "atomic": set(),
     "errors": set(),
     "examples": set(),
     "processes": set(),
@@ -87,6 +91,15 @@ def test_streets(path):
 def test_every_room_is_visited():
     rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
     assert rooms == set(MAY_IMPORT)
+
+
+def test_every_file_of_the_machines_is_a_machine():
+    """Dataflows, networks and shared agents have rooms of their own."""
+    from archsim.accelerators import registry
+
+    machines = {machine.__module__ for machine in registry().values()}
+    files = {f"archsim.accelerators.{path.stem}" for path in (PACKAGE / "accelerators").glob("*.py")}
+    assert files - {"archsim.accelerators.__init__"} == machines
 
 
 def test_engines_know_no_accelerator_and_no_unit():

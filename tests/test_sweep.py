@@ -460,9 +460,10 @@ def test_rows_say_when_noise_is_drawn(monkeypatch):
         "accuracy": 0.5,
         "exact_accuracy": 0.75,
     }
-    report = type("Report", (), {"summary": lambda _: said})()
+    report = type("Report", (), {"summary": lambda _: said | {"left_out": [{"layer": "a"}, {"layer": "b"}]}})()
     monkeypatch.setattr("archsim.simulate.run", lambda *_, **__: report)
     plan = sweeps.Sweep(LOAS, (LOAS,), ())
     row = sweeps.run_point(plan, sweeps.Point(0, LOAS, LOAS, {}))
     assert {name: row[name] for name in said} == said
     assert row["sparsity"] is None
+    assert row["left_out"] == "a b"

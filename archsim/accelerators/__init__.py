@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from archsim.accelerators.base import Accelerator
+    from archsim.dataflow.base import Accelerator
 
 
 @functools.cache
 def registry() -> Mapping[str, type[Accelerator]]:
     """All accelerators by name."""
-    from archsim.accelerators.base import Accelerator
+    from archsim.dataflow.base import Accelerator
 
     found: dict[str, type[Accelerator]] = {}
     for module_info in pkgutil.iter_modules(__path__):

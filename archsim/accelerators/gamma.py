@@ -1,7 +1,7 @@
 """Gamma (Zhang et al., ASPLOS 2021): row-wise product of sparse activations and sparse weights of an ANN.
 
 A row of the output is a combination of the rows of B that the activations of a row of A select, each multiplied by its
-activation as it leaves the merger. The agents are those of :mod:`archsim.accelerators.gustavson` with one timestep, as
+activation as it leaves the merger. The agents are those of :mod:`archsim.dataflow.gustavson` with one timestep, as
 LoAS (MICRO 2024, Fig. 18) sizes it: 16 elements and LoAS's memory system, not the 32 elements and 3 MB of the original.
 Activation functions and requantisation take no time of their own: an output unit passes a sum on in ``neuron.cycles``.
 
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Layer, MachineConfig
-from archsim.accelerators.gustavson import MATCHES, Gustavson, GustavsonConfig
+from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.gustavson import MATCHES, Gustavson, GustavsonConfig
 from archsim.hardware.inventory import Component
 
 

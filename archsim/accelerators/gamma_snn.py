@@ -3,7 +3,7 @@
 As LoAS (MICRO 2024, section V) builds it for comparison: sixteen elements without multipliers, each with a merger,
 LoAS's memory system as FiberCache, order m, k, t, n. A row of A is a list of spikes for each timestep, so a task is a
 row and timestep, and there are T rows of sums for each row of the output. The agents are those of
-:mod:`archsim.accelerators.gustavson`; a neuron unit fires one timestep of a neuron in ``neuron.cycles``.
+:mod:`archsim.dataflow.gustavson`; a neuron unit fires one timestep of a neuron in ``neuron.cycles``.
 
 Hand-traced example (M = N = 1, T = 1, K = 2, both weights and both inputs set, memory.ideal, overhead 1, R = 64, no
 prefetch): at 0 the scheduler takes a credit and hands the task out, done at 1; it is granted to the fetch stage at 1,
@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Layer, MachineConfig
-from archsim.accelerators.gustavson import UPDATES, Gustavson, GustavsonConfig
+from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.gustavson import UPDATES, Gustavson, GustavsonConfig
 from archsim.hardware.inventory import Component
 
 

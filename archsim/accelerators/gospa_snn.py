@@ -57,7 +57,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.accelerators.base import (
+from archsim.compress.bitmask import CHUNK_BITS
+from archsim.compress.by_position import by_position
+from archsim.dataflow.base import (
     Accelerator,
     EngineName,
     Layer,
@@ -67,8 +69,6 @@ from archsim.accelerators.base import (
     Unit,
     memory_components,
 )
-from archsim.compress.bitmask import CHUNK_BITS
-from archsim.compress.by_position import by_position
 from archsim.engine.compiled import run
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, Traffic

@@ -1,6 +1,6 @@
 """imc: networks with and without spikes, transformers among them, on analog crossbar arrays, all layers at once.
 
-Agents, mapping and network are those of :mod:`archsim.accelerators.crossbar_chip`; arrays and converters, with all that
+Agents, mapping and network are those of :mod:`archsim.dataflow.crossbar_chip`; arrays and converters, with all that
 they do to a product, those of :mod:`archsim.hardware.analog.product`. A conversion is that of a pair of columns, or of
 a column and its reference.
 
@@ -41,10 +41,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.accelerators import crossbar_agents as agents
-from archsim.accelerators import crossbar_chip as chip
-from archsim.accelerators.analog_network import AnalogNetwork, matrices_per_image
-from archsim.accelerators.base import (
+from archsim.analog_network.network import AnalogNetwork, matrices_per_image
+from archsim.compress import bitmask, packed_time
+from archsim.dataflow import crossbar_agents as agents
+from archsim.dataflow import crossbar_chip as chip
+from archsim.dataflow.base import (
     WEIGHTED,
     Computed,
     EngineName,
@@ -54,9 +55,8 @@ from archsim.accelerators.base import (
     Progress,
     layer_of,
 )
-from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
-from archsim.accelerators.pipeline import Stage, is_signed, stages_of, value_bits
-from archsim.compress import bitmask, packed_time
+from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
+from archsim.dataflow.pipeline import Stage, is_signed, stages_of, value_bits
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
 from archsim.hardware.analog.cache import default_folder
@@ -274,11 +274,18 @@ class Imc(CrossbarMachine):
             return operation.requantiser is not None
         return operation.op in ("softmax", "layer_norm")
 
+    @property
+    def runs(self) -> str:
+        """Of spiking networks what all machines run, of others all that is made of integers."""
+        return "layers that read spikes, or at T = 1 integers"
+
     def leaves_out(self, trace: Trace, operation: Operation) -> str:
         """Why ``operation`` is not simulated."""
-        if operation.op in WEIGHTED or operation.op in ("pool", "concat"):
-            return super().leaves_out(trace, operation)
-        return f"{operation.name}: {self.name} computes {operation.op} of integers with a requantiser only"
+        reason = super().leaves_out(trace, operation)
+        digital = operation.op in ("matmul", "softmax", "layer_norm") or (
+            operation.op == "add" and operation.neuron is None
+        )
+        return f"{reason}, which {self.name} computes at T = 1 with integers and a requantiser only" * digital or reason
 
     def refuses(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip; weights that cells, inputs that drivers cannot take."""

@@ -10,7 +10,7 @@ at once (FTP: loops m, n, k with t unrolled in space; output-stationary inner pr
                                              take it back from the timesteps at which the neuron was silent
                 P-LIF: all t of one neuron; compress; write the row when it is complete
 
-The agents of this nest are those of :mod:`archsim.accelerators.inner_product` with one pass and packed words.
+The agents of this nest are those of :mod:`archsim.dataflow.inner_product` with one pass and packed words.
 
 Hand-traced 2 x 2 example (M = N = 2, K = 1 chunk, memory.ideal, c0 = 2, laggy hidden, matches [[1, 0], [2, 1]]): at 0
 the fetcher takes a credit and streams fiber 0, the TPPEs load their bitmasks; at 1 the broadcaster has its token and
@@ -31,8 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.accelerators.base import Layer, MachineConfig, Program
-from archsim.accelerators.inner_product import (
+from archsim.compress.bitmask import CHUNK_BITS
+from archsim.dataflow.base import Layer, MachineConfig, Program
+from archsim.dataflow.inner_product import (
     INPUT,
     INPUT_FORMAT,
     JOINS,
@@ -54,7 +55,6 @@ from archsim.accelerators.inner_product import (
     rows_of,
     timestep_rows,
 )
-from archsim.compress.bitmask import CHUNK_BITS
 from archsim.hardware.compute import accumulator
 from archsim.hardware.compute.prefix_sum import LAGGY_MODES
 from archsim.hardware.inventory import Component

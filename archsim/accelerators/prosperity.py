@@ -52,7 +52,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.accelerators.base import (
+from archsim.compress import bitmask
+from archsim.compress.bitmask import lowest_one, popcount
+from archsim.dataflow.base import (
     Accelerator,
     Layer,
     MachineConfig,
@@ -61,8 +63,6 @@ from archsim.accelerators.base import (
     Unit,
     memory_components,
 )
-from archsim.compress import bitmask
-from archsim.compress.bitmask import lowest_one, popcount
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig

@@ -11,7 +11,7 @@ inputs enter (``scheduler.entering``):
              wait for a partner (the last ``pe.packing_reach``) with which it does not overlap
 
 A fold of L slots takes ``W L + (R + C - 2) + W R`` cycles; with W = 1 and all inputs that is the systolic array's
-K + 2R + C - 2. Loops and agents are those of :mod:`archsim.accelerators.folded_array`. The spikes of a fold, silent
+K + 2R + C - 2. Loops and agents are those of :mod:`archsim.dataflow.folded_array`. The spikes of a fold, silent
 ones included, are read from the cache to find out which enter; weights of inputs that do not enter are not read.
 Finding and packing take no cycles of their own.
 
@@ -28,8 +28,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from archsim.accelerators.base import Layer, MachineConfig
-from archsim.accelerators.folded_array import (
+from archsim.compress.bitmask import popcount
+from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.folded_array import (
     ArrayConfig,
     ArrayMachine,
     ArrayScheduler,
@@ -40,7 +41,6 @@ from archsim.accelerators.folded_array import (
     in_columns,
     place,
 )
-from archsim.compress.bitmask import popcount
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.jit import njit
@@ -74,7 +74,7 @@ class PtbConfig(ArrayConfig):
 @njit
 def fill_slots(words: Any, timesteps: int, positions: int, span: int, blocks: int, window: int, reach: int,
                packs: bool, first: Any, slot: Any, inputs: Any, spikes: Any) -> int:  # fmt: skip
-    """Choose and pack the inputs of every block of every group (:class:`~archsim.accelerators.folded_array.Slots`).
+    """Choose and pack the inputs of every block of every group (:class:`~archsim.dataflow.folded_array.Slots`).
 
     ``words`` uint16 [M, K]; the last four are filled in, ``slot`` and ``inputs`` as far as needed; returns how many
     slots there are.

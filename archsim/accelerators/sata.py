@@ -9,7 +9,7 @@ and weights are read again for each. Silent spikes (``scheduler.sparsity``)
     skipping    a pair of an input k and a timestep at which none of the rows spikes takes no cycle, and a weight that
                 none of the rows needs is not read
 
-The array, its loops, its closed form and its memory traffic are in :mod:`archsim.accelerators.buffered_array`. SATA_Sim
+The array, its loops, its closed form and its memory traffic are in :mod:`archsim.dataflow.buffered_array`. SATA_Sim
 counts T (F (K + R + C - 2) - 1) cycles for the same F folds: it pays the skew in every timestep, where here timesteps
 follow each other within a fold, and drops a cycle a timestep:
 
@@ -45,9 +45,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.accelerators import buffered_array as array
-from archsim.accelerators import sata_training as training
-from archsim.accelerators.base import (
+from archsim.compress import bitmask, packed_time
+from archsim.dataflow import buffered_array as array
+from archsim.dataflow import training
+from archsim.dataflow.base import (
     Accelerator,
     Computed,
     Layer,
@@ -57,9 +58,8 @@ from archsim.accelerators.base import (
     layer_of,
     unit_times,
 )
-from archsim.accelerators.folded_array import dense_words
-from archsim.accelerators.sata_training import Geometry
-from archsim.compress import bitmask, packed_time
+from archsim.dataflow.folded_array import dense_words
+from archsim.dataflow.training import Geometry
 from archsim.engine.result import UnitTime
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig, count_overflows, leaks, rule_of

@@ -3,7 +3,7 @@
 Both operands are bitmask fibers with 8-bit values. For every pair of 128-bit chunks the bitmasks are ANDed, a priority
 encoder yields one match a cycle, and two fast prefix-sums find activation and weight, which are multiplied and added: a
 chunk pair takes ``max(1, c0 + matches)`` cycles. Loops and agents are those of
-:mod:`archsim.accelerators.inner_product` with one pass and words of 8 bits, as LoAS (MICRO 2024, Fig. 18) sizes it: 16
+:mod:`archsim.dataflow.inner_product` with one pass and words of 8 bits, as LoAS (MICRO 2024, Fig. 18) sizes it: 16
 elements and LoAS's memory system, not the 32 clusters of the original; filters are not sorted by density. Activation
 functions and requantisation take no time of their own: a neuron unit passes the sum on in ``neuron.cycles``.
 
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Layer, MachineConfig, Program
-from archsim.accelerators.inner_product import (
+from archsim.dataflow.base import Layer, MachineConfig, Program
+from archsim.dataflow.inner_product import (
     INPUT_FORMAT,
     JOINS,
     MATCHES,

@@ -12,7 +12,7 @@ and is broadcast again for each timestep:
                     for chunk of 128 k:      inner join: add each matched weight
                     neuron: one timestep
 
-The agents of this nest are those of :mod:`archsim.accelerators.inner_product` with T passes and no words. A chunk pair
+The agents of this nest are those of :mod:`archsim.dataflow.inner_product` with T passes and no words. A chunk pair
 takes ``max(1, c0 + matches)`` cycles; there is no FIFO and no correction.
 
 Sources are in ``hwconfigs/sparten_snn.yaml``.
@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Layer, MachineConfig, Program
-from archsim.accelerators.inner_product import (
+from archsim.dataflow.base import Layer, MachineConfig, Program
+from archsim.dataflow.inner_product import (
     INPUT,
     JOINS,
     MATCHES,

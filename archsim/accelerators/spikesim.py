@@ -1,11 +1,11 @@
 """SpikeSim: a spiking network on crossbar arrays, all layers at once (Moitra et al., TCAD 2023, arXiv 2210.12899).
 
-Agents, mapping and network are those of :mod:`archsim.accelerators.crossbar_chip`; this file says what the machine
+Agents, mapping and network are those of :mod:`archsim.dataflow.crossbar_chip`; this file says what the machine
 computes and what it is built of.
 
 A layer's outputs are computed as the arrays and converters do (:mod:`archsim.hardware.analog`). With lossless
 converters they equal the integer network's, bit for bit. With less the chip is lossy, and what that does to the network
-on the images of the trace is told too (:mod:`archsim.accelerators.crossbar_machine`).
+on the images of the trace is told too (:mod:`archsim.dataflow.crossbar_machine`).
 
 Sources are in ``hwconfigs/spikesim.yaml``, what differs from the published tool in ``DEVIATIONS.md``.
 """
@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.accelerators import crossbar_agents as agents
-from archsim.accelerators import crossbar_chip as chip
-from archsim.accelerators.base import Layer, MachineConfig
-from archsim.accelerators.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
-from archsim.accelerators.pipeline import Stage
 from archsim.compress import bitmask, packed_time
+from archsim.dataflow import crossbar_agents as agents
+from archsim.dataflow import crossbar_chip as chip
+from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
+from archsim.dataflow.pipeline import Stage
 from archsim.hardware.analog.adc import AdcConfig
 from archsim.hardware.analog.crossbar_array import CrossbarArrayConfig, cut_rows, product, program_cells
 from archsim.hardware.inventory import Component

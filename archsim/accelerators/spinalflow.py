@@ -44,39 +44,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import (
-    Accelerator,
-    Layer,
-    MachineConfig,
-    Program,
-    ScheduledLayers,
-    Unit,
-    memory_components,
-)
 from archsim.compress import bitmask, packed_time
-from archsim.engine.compiled import run
-from archsim.hardware import operation as op
+from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
+from archsim.dataflow.machine import BURST_LINES, DrawnMachine
+from archsim.dataflow.parts import store
+from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
+from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block
-from archsim.hardware.memory import placement
-from archsim.hardware.operation import (
-    BEATS,
-    CACHED_READ,
-    COMPUTE,
-    END,
-    HEADER,
-    OWN_PATH,
-    POP,
-    POP_COUNT,
-    PUSH,
-    PUSH_COUNT,
-    REQUEST_FIELDS,
-    REQUESTS,
-    STREAM_WRITE,
-    add_range,
-)
-from archsim.jit import inlined, kernel, njit
+from archsim.hardware.memory.placement import Placer, Tensor
+from archsim.jit import njit
 
 BUFFER_WORD = 16
 """Bytes of one access of the spike buffer."""
@@ -136,36 +114,7 @@ class SpinalFlowConfig(MachineConfig):
     format: SpikeListConfig = Field(description="spike lists")
 
 
-# --- What the kernels see ---------------------------------------------------------------------------------------------
-
-INPUT, WEIGHT, OUTPUT = range(3)
-TENSORS = ("input", "weight", "output")
-
-# Actions that the agents count.
-SPIKES, ADDITIONS, UPDATES, DRAINED, POSITIONS, LIST_BEATS = range(6)
-ACTIONS = 6
-
-
-class Spec(NamedTuple):
-    """The machine and the layer's sizes as integers; ``boundary``: cycles of leak and fire."""
-
-    pes: int
-    m: int
-    n: int
-    timesteps: int
-    tiles: int
-    taps: int
-    lanes: int
-    boundary: int
-    merge: int
-    rows_ahead: int
-    buffer_words: int
-    drain: int
-    weight_bits: int
-    line_bytes: int
-    line_shift: int
-    beat_shift: int
-    fetch_lines: int
+# --- Operands ---------------------------------------------------------------------------------------------------------
 
 
 class Operands(NamedTuple):
@@ -173,9 +122,9 @@ class Operands(NamedTuple):
 
     Spikes of row m: ``first[m]`` to ``first[m + 1]``; each has the row of weights it selects, ``weight_row`` int32, and
     the tick boundaries between it and the next spike of the row, ``after`` int16. ``before`` [M]: those in front of the
-    row's first spike (T if it has none). ``taps`` int64 [M, taps] names the lists of a row, -1 for padding; list i has
-    ``list_bytes[i]``, all lists of a row take ``buffered`` words of the spike buffer. ``weight_line`` [tiles]; the
-    output of (tile, row) is fiber ``tile * M + row``, of ``drained`` spikes (of a read-out: sums).
+    row's first spike (T if it has none). ``taps`` int64 [M, taps] names the lists of a row, -1 for padding; all lists
+    of a row take ``buffered`` words of the spike buffer. The output of (tile, row) is fiber ``tile * M + row``, of
+    ``drained`` spikes (of a read-out: sums).
     """
 
     first: NDArray[np.int64]
@@ -184,197 +133,88 @@ class Operands(NamedTuple):
     before: NDArray[np.int64]
     taps: NDArray[np.int64]
     buffered: NDArray[np.int64]
-    list_line: NDArray[np.int64]
-    list_bytes: NDArray[np.int64]
-    weight_line: NDArray[np.int64]
-    output_line: NDArray[np.int64]
-    output_bytes: NDArray[np.int64]
     drained: NDArray[np.int64]
+    lists: Tensor
+    weights: Tensor
+    output: Tensor
 
 
-# FIFOs: finished positions; free words of the spike buffer; loaded rows, with a port a reader; then a FIFO of weight
-# rows a reader.
-DRAIN, ROOM, ROWS, WEIGHTS = range(4)
-DRAIN_PORT, ROOM_PORT, ROW_PORT = range(3)
+# --- Agents -----------------------------------------------------------------------------------------------------------
 
-# --- Agents: the array, the readers, the merger, the drain ------------------------------------------------------------
-
-# An agent's state: tile, row, the spike (or list, or nothing), byte of the list, what it does next, the lane in turn.
-TILE, ROW, SPIKE, BYTE, PHASE, LANE = range(6)
-BEGIN, GO_ON, FREE = range(3)
+SPIKES, ADDITIONS, UPDATES, DRAINED, POSITIONS, LIST_BEATS = range(6)
 
 
-@inlined
-def next_row(spec: Spec, state: Any, agent: int) -> None:
-    """Go to the next row, or to the first of the next tile."""
-    state[agent, PHASE] = BEGIN
-    state[agent, SPIKE] = 0
-    state[agent, ROW] += 1
-    if state[agent, ROW] == spec.m:
-        state[agent, ROW] = 0
-        state[agent, TILE] += 1
-
-
-@inlined
-def width(spec: Spec, tile: int) -> int:
-    """Output neurons of a tile."""
-    return min(spec.pes, spec.n - tile * spec.pes)
-
-
-@inlined
-def array(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def array(a: Agent, m: Any, x: Operands) -> Operations:
     """Add one spike's row of weights a cycle; leak and fire at each boundary of ticks."""
-    tile, row = state[agent, TILE], state[agent, ROW]
-    if tile == spec.tiles:
-        o[agent, END] = 1
-        return
-    end = x.first[row + 1]
-    if state[agent, PHASE] == FREE:
-        if x.buffered[row] > 0:
-            o[agent, PUSH] = ROOM
-            o[agent, PUSH_COUNT] = x.buffered[row]
-        next_row(spec, state, agent)
-        return
-    if state[agent, PHASE] == BEGIN:
-        state[agent, PHASE] = GO_ON
-        state[agent, SPIKE] = x.first[row]
-        counts[agent, POSITIONS] += 1
-        counts[agent, UPDATES] += width(spec, tile) * spec.timesteps
-        if x.before[row] > 0:
-            o[agent, COMPUTE] = x.before[row] * spec.boundary
-            if x.first[row] == end:
-                o[agent, PUSH] = DRAIN
-                o[agent, PUSH_COUNT] = 1
-                state[agent, PHASE] = FREE
-            return
-    spike = state[agent, SPIKE]
-    lane = state[agent, LANE]
-    o[agent, POP] = ROW_PORT + spec.lanes + lane
-    o[agent, POP_COUNT] = 1
-    o[agent, COMPUTE] = 1 + x.after[spike] * spec.boundary
-    counts[agent, SPIKES] += 1
-    counts[agent, ADDITIONS] += width(spec, tile)
-    state[agent, LANE] = lane + 1 if lane + 1 < spec.lanes else 0
-    state[agent, SPIKE] = spike + 1
-    if spike + 1 == end:
-        o[agent, PUSH] = DRAIN
-        o[agent, PUSH_COUNT] = 1
-        state[agent, PHASE] = FREE
+    lane = 0
+    for tile in range(m.tiles):
+        width = min(m.config.pe.count, m.layer.n - tile * m.config.pe.count)
+        for row in range(m.layer.m):
+            a.count[POSITIONS] += 1
+            a.count[UPDATES] += width * m.layer.timesteps
+            yield op(compute=x.before[row] * m.config.neuron.cycles)
+            for spike in range(x.first[row], x.first[row + 1]):
+                a.count[SPIKES] += 1
+                a.count[ADDITIONS] += width
+                yield op(pop=m.weight_rows.port + lane, compute=1 + x.after[spike] * m.config.neuron.cycles)
+                lane = lane + 1 if lane + 1 < m.lanes else 0
+            yield op(push=m.finished.fifo)
+            yield op(push=m.room.fifo if x.buffered[row] > 0 else NONE, pushes=x.buffered[row])
 
 
-@inlined
-def reader(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def reader(a: Agent, m: Any, x: Operands) -> Operations:
     """Read the rows of weights of every ``lanes``-th spike, each when the lists of its position are merged."""
-    tile, row = state[agent, TILE], state[agent, ROW]
-    if tile == spec.tiles:
-        o[agent, END] = 1
-        return
-    lane = agent - 1
-    if state[agent, PHASE] == BEGIN:
-        o[agent, POP] = ROW_PORT + lane
-        o[agent, POP_COUNT] = 1
-        state[agent, PHASE] = GO_ON
-        before = tile * x.first[spec.m] + x.first[row]
-        state[agent, SPIKE] = x.first[row] + (lane - before) % spec.lanes
-    spike = state[agent, SPIKE]
-    if spike < x.first[row + 1]:
-        size = (width(spec, tile) * spec.weight_bits + 7) >> 3
-        begin = x.weight_row[spike] * size
-        add_range(
-            o, agent, x.weight_line[tile], 1, begin, begin + size, spec.line_shift, spec.beat_shift, CACHED_READ,
-            WEIGHT, tile,
-        )  # fmt: skip
-        o[agent, PUSH] = WEIGHTS + lane
-        o[agent, PUSH_COUNT] = 1
-        spike += spec.lanes
-        state[agent, SPIKE] = spike
-    if spike >= x.first[row + 1]:
-        next_row(spec, state, agent)
+    for tile in range(m.tiles):
+        width = min(m.config.pe.count, m.layer.n - tile * m.config.pe.count)
+        row_bytes = (width * m.config.pe.weight_bits + 7) >> 3
+        for row in range(m.layer.m):
+            yield op(pop=m.merged.port + a.me)
+            before = tile * x.first[m.layer.m] + x.first[row]
+            spike = x.first[row] + (a.me - before) % m.lanes
+            while spike < x.first[row + 1]:
+                begin = x.weight_row[spike] * row_bytes
+                a.read(m.memory, x.weights, tile, begin, begin + row_bytes, tile)
+                yield op(push=m.weight_rows.fifo + a.me)
+                spike += m.lanes
 
 
-@inlined
-def merger(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Load the spike lists of one or more positions, whole lines each, and merge them; here SPIKE is the list."""
-    tile = state[agent, TILE]
-    if tile == spec.tiles:
-        o[agent, END] = 1
-        return
-    room = spec.fetch_lines
-    rows = 0
-    words = 0
-    while room > 0 and rows < spec.rows_ahead and state[agent, TILE] == tile:
-        row, tap, first = state[agent, ROW], state[agent, SPIKE], state[agent, BYTE]
-        if tap == 0 and first == 0:
-            # A position begins, if its lists fit beside those of the positions that are read with it; not behind the
-            # rest of one that was begun before, which would have to wait for the room that it gives back.
-            if rows > 0 and (words == 0 or 2 * (words + x.buffered[row]) > spec.buffer_words):
-                break
-            words += x.buffered[row]
-        fiber = x.taps[row, tap]
-        state[agent, BYTE] = 0
-        state[agent, SPIKE] = tap + 1
-        if fiber >= 0:
-            end = min(x.list_bytes[fiber], first + room * spec.line_bytes)
-            room -= add_range(
-                o, agent, x.list_line[fiber], 1, first, end, spec.line_shift, spec.beat_shift, CACHED_READ, INPUT, tile
-            )
-            if end < x.list_bytes[fiber]:
-                state[agent, SPIKE], state[agent, BYTE] = tap, end
-        if state[agent, SPIKE] == spec.taps:
-            rows += 1
-            next_row(spec, state, agent)
-    for i in range(o[agent, REQUESTS]):
-        counts[agent, LIST_BEATS] += o[agent, HEADER + i * REQUEST_FIELDS + BEATS]
-    if words > 0:
-        o[agent, POP] = ROOM_PORT
-        o[agent, POP_COUNT] = words
-    if rows > 0:
-        o[agent, COMPUTE] = spec.merge
-        o[agent, PUSH] = ROWS
-        o[agent, PUSH_COUNT] = rows
+def merger(a: Agent, m: Any, x: Operands) -> Operations:
+    """Load the spike lists of one or more positions, whole lines each, and merge them."""
+    for tile in range(m.tiles):
+        row, tap, first = 0, 0, 0
+        while row < m.layer.m:
+            room, rows, words = m.memory.burst, 0, 0
+            while room > 0 and rows < m.config.merger.rows_ahead and row < m.layer.m:
+                if tap == 0 and first == 0:
+                    # A position begins, if its lists fit beside those of the positions that are read with it; not
+                    # behind the rest of one that was begun before, which would have to wait for the room that it gives
+                    # back.
+                    if rows > 0 and (words == 0 or 2 * (words + x.buffered[row]) > m.buffer_words):
+                        break
+                    words += x.buffered[row]
+                fiber = x.taps[row, tap]
+                tap += 1
+                if fiber >= 0:
+                    end = min(x.lists.size[fiber], first + room * m.memory.line_bytes)
+                    room -= a.read(m.memory, x.lists, fiber, first, end, tile)
+                    first = 0
+                    if end < x.lists.size[fiber]:
+                        tap, first = tap - 1, end
+                if tap == m.taps:
+                    rows, row, tap = rows + 1, row + 1, 0
+            a.count[LIST_BEATS] += a.beats()
+            yield op(
+                pop=m.room.port if words > 0 else NONE, pops=words, compute=m.config.merger.cycles if rows > 0 else 0,
+                push=m.merged.fifo if rows > 0 else NONE, pushes=rows,
+            )  # fmt: skip
 
 
-@inlined
-def drain(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def drain(a: Agent, m: Any, x: Operands) -> Operations:
     """Let the output spikes of a position out one after the other, then write them to DRAM."""
-    tile, row = state[agent, TILE], state[agent, ROW]
-    if tile == spec.tiles:
-        o[agent, END] = 1
-        return
-    fiber = tile * spec.m + row
-    if state[agent, PHASE] == BEGIN:
-        o[agent, POP] = DRAIN_PORT
-        o[agent, POP_COUNT] = 1
-        o[agent, COMPUTE] = x.drained[fiber] * spec.drain
-        counts[agent, DRAINED] += x.drained[fiber]
-        state[agent, PHASE] = GO_ON
-        return
-    first = state[agent, BYTE]
-    end = min(x.output_bytes[fiber], first + spec.fetch_lines * spec.line_bytes)
-    add_range(o, agent, x.output_line[fiber], 1, first, end, spec.line_shift, spec.beat_shift, STREAM_WRITE, OUTPUT, 0)
-    state[agent, BYTE] = end
-    if end == x.output_bytes[fiber]:
-        state[agent, BYTE] = 0
-        next_row(spec, state, agent)
-
-
-@inlined
-def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """The next operation of any agent; see :mod:`archsim.hardware.operation`."""
-    if agent == 0:
-        array(agent, now, spec, state, x, o, counts)
-    elif agent <= spec.lanes:
-        reader(agent, now, spec, state, x, o, counts)
-    elif agent == spec.lanes + 1:
-        merger(agent, now, spec, state, x, o, counts)
-    else:
-        drain(agent, now, spec, state, x, o, counts)
-
-
-@kernel
-def loop(spec: Spec, x: Operands, machine: Any) -> tuple[int, int, int]:
-    """The agents in the compiled engine."""
-    return run(step, spec, x, machine)
+    for fiber in range(m.tiles * m.layer.m):
+        a.count[DRAINED] += x.drained[fiber]
+        yield op(pop=m.finished.port, compute=x.drained[fiber] * m.config.drain.cycles_per_spike)
+        yield from store(a, m, x.output, fiber)
 
 
 # --- Function ---------------------------------------------------------------------------------------------------------
@@ -456,15 +296,17 @@ def integrate(begins: Any, weight_row: Any, ticks: Any, weights: Any, bits: int,
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
-class SpinalFlow(Accelerator):
+class SpinalFlow(DrawnMachine):
     """SpinalFlow (ISCA 2020): time-sorted spikes, one a cycle, membrane potentials that stay in 128 elements."""
 
     name: ClassVar[str] = "spinalflow"
     Config: ClassVar[type[MachineConfig]] = SpinalFlowConfig
-    tensors: ClassVar[tuple[str, ...]] = TENSORS
-    actions: ClassVar[int] = ACTIONS
-    step: ClassVar[Any] = step
-    loop: ClassVar[Any] = loop
+    tensors: ClassVar[tuple[str, ...]] = ("input", "weight", "output")
+    agents = array, reader, merger, drain
+    counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
+        ("merger", "spike"): SPIKES, ("pe", "add"): ADDITIONS, ("pe", "update"): UPDATES, ("drain", "write"): DRAINED,
+        ("scheduler", "step"): POSITIONS, ("broadcast", "transfer"): LIST_BEATS,
+    }  # fmt: skip
     config: SpinalFlowConfig
 
     @property
@@ -532,92 +374,56 @@ class SpinalFlow(Accelerator):
     def _pointer(self) -> int:
         return -(-self.config.format.pointer_bits // 8)
 
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
-        """Place lists, weights and output in memory one after the other and resolve the machine to integers.
+    def lay_out(
+        self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
+    ) -> tuple[Mapping[str, Any], Operands]:
+        """Lists, weights and output in memory, one after the other.
 
         Of the output only the bytes of whole rows are known, so a row's spikes are shared out evenly over its tiles.
         """
-        config, cache = self.config, self.config.memory.cache
-        spikes, tiles, pes = spikes_of(layer), self._tiles(layer.n), self.config.pe.count
+        config, pes, lanes = self.config, self.config.pe.count, self.config.memory.read_switch.inputs
+        spikes, tiles = spikes_of(layer), self._tiles(layer.n)
         begins, weight_row, ticks = merged(spikes, 0, layer.m, layer.timesteps)
         before, after = boundaries(begins, ticks, layer.timesteps)
-        inputs = spikes.weights.shape[0]
-        list_bytes = self._list_bytes(spikes.words)
+        list_bytes, widths = self._list_bytes(spikes.words), np.minimum(pes, layer.n - pes * np.arange(tiles))
         buffered = np.minimum(self._words(spikes.taps, list_bytes), config.merger.buffer_words)
-        widths = np.minimum(pes, layer.n - pes * np.arange(tiles))
-        lists = placement.interleaved(list_bytes, cache.line_bytes)
-        weights = placement.interleaved(inputs * -(-widths * config.pe.weight_bits // 8), cache.line_bytes, lists.free)
-        fires = layer.neuron is not None or layer.expected is None
-        if fires:
+        if layer.writes_sums:
+            drained = np.broadcast_to(widths[:, None] * layer.timesteps, (tiles, layer.m))
+            stored = drained * -(-self.sum_bits // 8)
+        else:
             values = (output_bytes - tiles * self._pointer) * 8 // self.spike_bits
             drained = np.stack([(values * (i + 1)) // tiles - (values * i) // tiles for i in range(tiles)])
             stored = self._pointer + -(-drained * self.spike_bits // 8)
-        else:
-            drained = np.broadcast_to(widths[:, None] * layer.timesteps, (tiles, layer.m))
-            stored = drained * -(-self.sum_bits // 8)
-        output = placement.interleaved(stored.ravel(), cache.line_bytes, weights.free)
-        lanes = config.memory.read_switch.inputs
-        spec = Spec(
-            pes=pes,
-            m=layer.m,
-            n=layer.n,
-            timesteps=layer.timesteps,
-            tiles=tiles,
-            taps=spikes.taps.shape[1],
-            lanes=lanes,
-            boundary=config.neuron.cycles,
-            merge=config.merger.cycles,
-            rows_ahead=config.merger.rows_ahead,
-            buffer_words=config.merger.buffer_words,
-            drain=config.drain.cycles_per_spike,
-            weight_bits=config.pe.weight_bits,
-            line_bytes=cache.line_bytes,
-            line_shift=cache.line_bytes.bit_length() - 1,
-            beat_shift=(cache.width_bits // 8).bit_length() - 1,
-            fetch_lines=min(cache.mshrs, 16),
-        )
         operands = Operands(
-            begins, weight_row, after, before, spikes.taps, buffered, lists.line, list_bytes, weights.line,
-            output.line, np.ascontiguousarray(stored.ravel(), np.int64),
-            np.ascontiguousarray(drained.ravel(), np.int64),
+            begins, weight_row, after, before, spikes.taps, buffered, np.ascontiguousarray(drained.ravel(), np.int64),
+            lists=memory.place(list_bytes),
+            weights=memory.place(len(spikes.weights) * -(-widths * config.pe.weight_bits // 8)),
+            output=memory.place(stored),
         )  # fmt: skip
-        row_lines = -(-pes * config.pe.weight_bits // 8) // cache.line_bytes + 2
-        topology = op.topology(
-            [0] + [row_lines] * lanes + [spec.fetch_lines] * 2,
-            [OWN_PATH, *range(lanes), OWN_PATH, 0],
-            [
-                (config.drain.positions, 0, 1),
-                (config.merger.buffer_words, config.merger.buffer_words, 1),
-                (config.merger.rows_ahead, 0, lanes),
-                *[(config.pe.weight_buffer, 0, 1)] * lanes,
-            ],
-            [],
-        )
-        units = (
-            Unit("array", 0, 1, 1),
-            Unit("reader", 1, lanes, lanes),
-            Unit("merger", lanes + 1, 1, 1),
-            Unit("drain", lanes + 2, 1, 1),
-        )
-        state = np.zeros((len(topology.request_slots), LANE + 1), np.int64)
-        return Program(spec, operands, topology, state, units)
-
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
-    ) -> dict[tuple[str, str], int]:
-        """Every spike passes buffer and merger once a tile and is added by the tile's elements."""
-        merged_bits = int(counts[SPIKES]) * self.spike_bits
-        fires = layer.neuron is not None or layer.expected is None
+        burst = min(config.memory.cache.mshrs, BURST_LINES)
+        row_lines = -(-pes * config.pe.weight_bits // 8) // memory.line_bytes + 2
+        diagram.agent(array)
+        diagram.agent(reader, lanes, requests=row_lines, lanes=range(lanes))
+        diagram.agent(merger, requests=burst)
+        diagram.agent(drain, requests=burst, lanes=[0])
         return {
-            ("pe", "add"): int(counts[ADDITIONS]),
-            ("pe", "update"): int(counts[UPDATES]) if fires else 0,
-            ("merger", "spike"): int(counts[SPIKES]),
-            ("spike_buffer", "write"): -(-merged_bits // 128),
-            ("spike_buffer", "read"): -(-merged_bits // 128),
-            ("drain", "write"): int(counts[DRAINED]),
-            ("scheduler", "step"): int(counts[POSITIONS]),
-            ("broadcast", "transfer"): int(counts[LIST_BEATS]),
-        }
+            "finished": diagram.fifo(config.drain.positions),
+            "room": diagram.fifo(config.merger.buffer_words, full=True),
+            "merged": diagram.fifo(config.merger.rows_ahead, readers=lanes),
+            "weight_rows": diagram.fifo(config.pe.weight_buffer, count=lanes),
+            "tiles": tiles,
+            "lanes": lanes,
+            "taps": spikes.taps.shape[1],
+            "buffer_words": config.merger.buffer_words,
+        }, operands
+
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """Every spike passes the buffer once a tile; the neurons of a read-out do not fire."""
+        words = -(-done["merger", "spike"] * self.spike_bits // (8 * BUFFER_WORD))
+        found = {("spike_buffer", "write"): words, ("spike_buffer", "read"): words}
+        return {**found, ("pe", "update"): 0} if layer.writes_sums else found
 
     @property
     def processing_elements(self) -> int:
@@ -637,16 +443,14 @@ class SpinalFlow(Accelerator):
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """One spike a cycle and all tick boundaries, in every tile."""
-        spec = program.spec
-        cycles: int = spec.tiles * (int(program.operands.first[-1]) + spec.m * spec.timesteps * spec.boundary)
-        return cycles
+        cycles = int(program.operands.first[-1]) + layer.m * layer.timesteps * self.config.neuron.cycles
+        return self._tiles(layer.n) * cycles
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """The lists below any kernel, and all weights of the inputs that spike at all."""
-        x, size = program.operands, self.config.pe.weight_bits
-        tiles = range(program.spec.tiles)
-        row: int = sum(-(-min(program.spec.pes, layer.n - tile * program.spec.pes) * size // 8) for tile in tiles)
-        return int(x.list_bytes[np.unique(x.taps[x.taps >= 0])].sum()) + len(np.unique(x.weight_row)) * row
+        x, pes = program.operands, self.config.pe.count
+        row = sum(-(-min(pes, layer.n - n) * self.config.pe.weight_bits // 8) for n in range(0, layer.n, pes))
+        return int(x.lists.size[np.unique(x.taps[x.taps >= 0])].sum()) + len(np.unique(x.weight_row)) * row
 
 
 def boundaries(

@@ -19,7 +19,7 @@ operand buffers, a fold takes the time of its busiest place or of its weights, w
 
 and behind the last channel each column hands on the sums of its neurons and outputs one by one, behind the kernel rows'
 additions: ``neurons * width + kernel rows - 1`` cycles. Folds do not overlap. A linear layer is a convolution with one
-position and a kernel of one. Loops and agents are those of :mod:`archsim.accelerators.folded_array`; rows of the input
+position and a kernel of one. Loops and agents are those of :mod:`archsim.dataflow.folded_array`; rows of the input
 are stored as often as lines of different groups read them.
 
 The neurons' inputs, the full sums of all timesteps, are exact: the LIF neurons of the trace, given these sums, must
@@ -39,8 +39,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Layer, MachineConfig
-from archsim.accelerators.folded_array import (
+from archsim.compress import bitmask
+from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.folded_array import (
     SUMS_FINISHED,
     ArrayConfig,
     ArrayMachine,
@@ -51,7 +52,6 @@ from archsim.accelerators.folded_array import (
     parts,
     place,
 )
-from archsim.compress import bitmask
 from archsim.hardware.compute.few_spikes import FewSpikesConfig, fire_few_spikes
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.hardware.inventory import Component

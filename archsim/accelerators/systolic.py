@@ -1,7 +1,7 @@
 """A plain dense systolic array, the yardstick that everybody knows: nothing is compressed, nothing is skipped.
 
 The array, its three dataflows and their cycles are in :mod:`archsim.hardware.compute.systolic_array`; agents, memory
-layout and the loops of the output-stationary one in :mod:`archsim.accelerators.folded_array`. The others are
+layout and the loops of the output-stationary one in :mod:`archsim.dataflow.folded_array`. The others are
 
     weight:  for C columns of B: for R of K: fold streams all M T inputs, timestep by timestep of each position
     input:   for group: for block: for R of K: fold streams N weights
@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Layer, MachineConfig
-from archsim.accelerators.folded_array import (
+from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.folded_array import (
     ADDED,
     FOLD_FIELDS,
     INPUT,

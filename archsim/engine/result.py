@@ -1,9 +1,10 @@
-"""What one layer's simulation yields; the report and the cost room read nothing else."""
+"""What the simulation of a layer yields, and how much of its network was simulated; report and cost read no more."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,3 +102,31 @@ class LayerResult:
     def share(self) -> int:
         """Cycles of the run that count as this layer's own."""
         return self.cycles if self.elapsed_cycles is None else self.elapsed_cycles
+
+
+class LeftOut(NamedTuple):
+    """An operation of the network that was not simulated, the ``reason`` as what follows its name, and its ``share`` of
+    the network's synaptic operations. ``is_layer``: see Coverage. ``asked``: whether the user asked to leave it out."""
+
+    layer: str
+    reason: str
+    share: float
+    is_layer: bool
+    asked: bool
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a network was simulated.
+
+    ``share`` of its synaptic operations, exactly 1.0 if all of them were; ``synaptic_operations`` were simulated. A
+    *layer* is an operation with weights, or a product of two tensors: ``layers`` of the network's ``network_layers``
+    were simulated. ``left_out`` are all operations that were not, in the order of the network: layers, neurons, sums,
+    pools and whatever else has no part in a layer that was.
+    """
+
+    share: float
+    synaptic_operations: int
+    layers: int
+    network_layers: int
+    left_out: tuple[LeftOut, ...] = ()

@@ -14,16 +14,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from archsim.export.comparison import LayerError
     from archsim.export.network import SpikingNeuron
     from archsim.export.nir_graph import from_nir
-    from archsim.export.quantisation import Exported, LayerError
+    from archsim.export.quantisation import Exported
     from archsim.export.torch_tracing import from_torch
 
 __all__ = ["Exported", "LayerError", "SpikingNeuron", "from_nir", "from_torch"]
 
 _HOMES = {
     "Exported": "quantisation",
-    "LayerError": "quantisation",
+    "LayerError": "comparison",
     "SpikingNeuron": "network",
     "from_nir": "nir_graph",
     "from_torch": "torch_tracing",

@@ -63,6 +63,7 @@ def from_nir(
     input_bits: int = 8,
     input_scale: float | None = None,
     approximate_leak: bool = False,
+    accept_differences: bool = False,
     name: str = "nir",
     provenance: Mapping[str, Any] | None = None,
 ) -> Exported:
@@ -105,7 +106,8 @@ def from_nir(
         with np.errstate(over="raise", invalid="raise"):
             return export(
                 network, name=name, weight_bits=weight_bits, input_bits=input_bits, input_scale=input_scale,
-                approximate_leak=approximate_leak, provenance={"source": f"NIR, dt = {dt:g} s", **(provenance or {})},
+                approximate_leak=approximate_leak, accept_differences=accept_differences,
+                provenance={"source": f"NIR, dt = {dt:g} s", **(provenance or {})},
             )  # fmt: skip
     except FloatingPointError:
         text = "weights, biases, thresholds and inputs that are too far apart to have integers"

@@ -2,18 +2,24 @@
 
 Weights of an output channel c are ``round(w / s[c])`` and fit ``weight_bits``. A neuron only compares, so s[c] is free:
 with r its threshold and w its largest weight, ``h = floor(r (2^(bits-1) - 1) / w)`` is its integer threshold and
-``s[c] = r / h`` the scale, which makes the threshold exact and costs hardware nothing. What is added must have one
-scale, so the branches of a sum share theirs; a branch of spikes is brought to it by a 1x1 convolution with one weight a
-channel. Layers without neurons (the read-out) have one scale for all channels, so that the largest integer is the
+``s[c] = r / h`` the scale, which makes the threshold exact and costs hardware nothing. Where several neurons read one
+sum, that holds for the first; the others' thresholds are rounded, which is noted. Neurons that read spikes or other
+integers without weights have no such scale: ``thresholds``.
+
+What is added must have one scale, so the branches of a sum share theirs; a branch of spikes is brought to it by a 1x1
+convolution with one weight a channel. A branch that multiplies sums, not spikes (a membrane shortcut), has products so
+small that the common scale may leave nothing of its weights: it keeps its own, and a requantiser brings its sums to the
+common one. Layers without neurons (the read-out) have one scale for all channels, so that the largest integer is the
 largest real number. Biases are rounded in units of s[c].
 
 A decay d becomes a shift: d = 1, 2^-l or 1 - 2^-l, l = 1 to 8. Potentials keep ``l (T - 1)`` fraction bits, which loses
-nothing, but at most ``FRACTION_BITS``.
+nothing, but behind weights at most ``FRACTION_BITS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,10 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import TraceError, UsageError
+from archsim.export.comparison import LayerError, compared, refusals, table, warnings
+from archsim.export.expansion import expanded
 from archsim.export.network import Network, Node, Real, fold, per_channel
-from archsim.trace.model import Neuron, Operation, Trace
+from archsim.export.thresholds import Range, repeated, units
+from archsim.trace.model import Neuron, Operation, Requantiser, Trace
 from archsim.trace.resimulation import compute
-from archsim.trace.schema import MAX_LEAK_SHIFT
+from archsim.trace.schema import MAX_LEAK_SHIFT, MAX_SHIFT
 
 # A fraction bit is 2^-16 of a weight's unit, itself a hundredth of the threshold and less.
 FRACTION_BITS = 16
@@ -32,41 +41,31 @@ FRACTION_BITS = 16
 LARGEST_THRESHOLD = 1 << 20
 # How far a decay may be from a shift and count as equal: float32 has 24 bits.
 SAME_DECAY = 1e-6
-
-
-@dataclass(frozen=True)
-class LayerError:
-    """How a layer of the trace differs from the float model's, on the inputs of the export.
-
-    ``weight_error`` is the root mean square of what rounding did to the weights, over that of the weights;
-    ``differing`` the share of its outputs (spikes of neurons) that are not the float model's.
-    """
-
-    layer: str
-    op: str
-    weight_error: float | None
-    float_density: float | None
-    density: float | None
-    differing: float | None
+# How many times smaller than the others the products of weights and sums may be and still share the others' unit, which
+# leaves them three bits less. Products of weights and spikes always share it.
+COARSE = 8
+REQUANTISED_BITS = 16
+# How far a threshold may be from its integers, relative to it, and count as exact: what float64 makes of a quotient.
+ROUNDED = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Exported:
     """The integer network on the inputs as a ``trace``, and the stated error: per layer, and the share of inputs whose
     class (the largest sum over time of the last layer) is the float model's; None where the last layer has no classes.
+
+    ``warnings`` tell where the trace may not be what was wanted: layers that differ from the model and layers
+    that never fire. ``notes`` tell what was read or done otherwise than it stands in the model.
     """
 
     trace: Trace
     layers: tuple[LayerError, ...]
     class_agreement: float | None
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{'layer':24} {'op':8} {'weight error':>12} {'density':>8} {'in float':>8} {'differing':>9}"]
-        for row in self.layers:
-            shares = (row.weight_error, row.density, row.float_density, row.differing)
-            cells = ["" if share is None else f"{100 * share:.2f} %" for share in shares]
-            lines.append(f"{row.layer:24} {row.op:8} {cells[0]:>12} {cells[1]:>8} {cells[2]:>8} {cells[3]:>9}")
+        lines = [*(f"warning: {warning}" for warning in self.warnings), *table(self.layers)]
         if self.class_agreement is not None:
             lines.append(
                 f"same class as the float model: {100 * self.class_agreement:.2f} % of {self.trace.images} inputs"
@@ -83,8 +82,13 @@ def export(
     input_bits: int = 8,
     input_scale: float | None = None,
     approximate_leak: bool = False,
+    accept_differences: bool = False,
 ) -> Exported:
-    """Quantise ``network``, run it on its inputs and compare; ``UsageError`` with all that a trace cannot hold."""
+    """Quantise ``network``, run it on its inputs and compare; ``UsageError`` with all that a trace cannot hold.
+
+    A layer whose spikes are others than the model's (``LayerError``) is refused too, but not with
+    ``accept_differences``.
+    """
     if not 2 <= weight_bits <= 8:
         raise UsageError(f"weight_bits: got {weight_bits}; allowed: 2 to 8")
     if not 1 <= input_bits <= 16:
@@ -94,6 +98,7 @@ def export(
         for node in network.nodes.values()
         if not all(np.isfinite(array).all() for array in (node.weight, node.bias) if array is not None)
     ]
+    shapes = {node.name: node.weight.shape for node in network.nodes.values() if node.weight is not None}
     problems += fold(network)
     _weigh_spikes(network)
     quantiser = _Quantiser(network, weight_bits, approximate_leak)
@@ -106,11 +111,17 @@ def export(
     if quantiser.problems:
         raise UsageError(quantiser.problems)
     source = _input_of(network).name
-    tensors = _run(operations, {source: inputs}, network.timesteps, {source: kind} if kind else {})
-    layers = quantiser.errors(operations, tensors)
+    kinds = {source: kind} if kind else {}
+    tensors = _run(operations, {source: inputs}, network.timesteps, kinds)
+    alone = _run(operations, {source: inputs}, network.timesteps, kinds, network.recorded)
+    layers = quantiser.errors(operations, tensors, alone)
+    if not accept_differences and (refused := refusals(layers)):
+        raise UsageError(refused)
     agreement = _class_agreement(network, operations, tensors)
-    notes = (*network.notes, *quantiser.notes)
-    details = {
+    larger = expanded(network, shapes)
+    notes = (*network.notes, *quantiser.notes, *(f"{name}: {why}" for name, (_, why) in larger.items()))
+    warned = warnings(layers)
+    details: dict[str, Any] = {
         "spikes_that_differ_from_the_float_model": {
             row.layer: round(row.differing, 6) for row in layers if row.differing is not None
         },
@@ -118,14 +129,18 @@ def export(
         "same_class_as_the_float_model": agreement,
         "scales": "one per output channel, folded into its threshold",
         **({"notes": list(notes)} if notes else {}),
+        **({"warnings": warned} if warned else {}),
     }
+    if larger:
+        details["expanded_layers"] = {name: factor for name, (factor, _) in larger.items()}
+        details["expanded_layers_why"] = {name: why for name, (_, why) in larger.items()}
     labels = {"kind": "trained", "weights": "trained", **provenance}
     labels["details"] = {**labels.get("details", {}), **details}
     trace = Trace(
         network=name, timesteps=network.timesteps, operations=operations, tensors=tensors, provenance=labels,
-        kinds={source: kind} if kind else {}, scales={} if inputs.dtype == np.bool_ or kind else {source: scale},
+        kinds=kinds, scales={} if inputs.dtype == np.bool_ or kind else {source: scale},
     )  # fmt: skip
-    return Exported(trace, layers, agreement, notes)
+    return Exported(trace, layers, agreement, notes, tuple(warned))
 
 
 def nearest_leak(decay: float) -> tuple[float, int, bool]:
@@ -230,6 +245,8 @@ class _Quantiser:
             if node.neuron is not None and not _is_shift(node.neuron.decay)
         ]
         self.scales: dict[str, Real] = {}
+        # Of layers whose weights have another scale than their sums.
+        self.apart: dict[str, Real] = {}
         self.weight_errors: dict[str, float] = {}
         self._open: set[str] = set()
         self.groups = self._groups()
@@ -255,15 +272,28 @@ class _Quantiser:
         """The scale [C] of a group of weighted sums: that of the first neuron that reads one, or one for all."""
         nodes = self.network.nodes
         members = [nodes[name] for name, first in self.groups.items() if first == leader]
-        largest = np.max([self._largest_weight(node) for node in members if node.weight is not None], axis=0)
-        neurons = [
-            (reader, node) for node in members for reader in self.network.readers(node.name) if reader.op == "neuron"
-        ]
+        sizes = {node.name: self._largest_weight(node) for node in members if node.weight is not None}
+        most = max(float(size.max()) for size in sizes.values())
+        apart = {
+            name: size for name, size in sizes.items()
+            if size.max() * COARSE < most and _weighted(self.network, nodes[name].inputs[0])
+        }  # fmt: skip
+        largest = np.max([size for name, size in sizes.items() if name not in apart], axis=0)
+        scale = self._scale_of(members, largest)
+        for name, size in apart.items():
+            self.apart[name] = np.where(size > 0, size / self.largest, scale)
+            self.notes.append(
+                f"{name}: its products, of weights and sums, are brought to the unit of the sum behind by a requantiser"
+            )
+        return scale
+
+    def _scale_of(self, members: Sequence[Node], largest: Real) -> Real:
+        """The scale [C] of weighted sums whose weights reach ``largest`` [C]."""
+        neurons = [found for node in members for found in self._neurons_behind(node.name)]
         if not neurons:
             return np.full(len(largest), float(largest.max() or 1) / self.largest)
-        reader, node = neurons[0]
-        assert reader.neuron is not None
-        threshold = self._thresholds(reader, node.shape)
+        reader, first = neurons[0]
+        threshold = self._thresholds(reader)[first : first + len(largest)]
         with np.errstate(divide="ignore"):
             units = np.floor(threshold * self.largest / largest * (1 + 1e-12))
         # A channel without weights still compares its bias with its threshold.
@@ -277,6 +307,17 @@ class _Quantiser:
             units = np.maximum(units, 1)
         scale: Real = threshold / units
         return scale
+
+    def _neurons_behind(self, name: str, first: int = 0) -> Iterator[tuple[Node, int]]:
+        """The neurons that read the node ``name``, and at which of their channels it begins."""
+        for reader in self.network.readers(name):
+            if reader.op == "neuron":
+                yield reader, first
+            if reader.op == "concat":
+                before = reader.inputs[: reader.inputs.index(name)]
+                yield from self._neurons_behind(
+                    reader.name, first + sum(self.network.nodes[source].shape[0] for source in before)
+                )
 
     def _largest_weight(self, node: Node) -> Real:
         weight = self._effective_weight(node)
@@ -322,9 +363,10 @@ class _Quantiser:
                     self.scales[name] = parts[0]
         return self.scales[name]
 
-    def _thresholds(self, reader: Node, shape: tuple[int, ...]) -> Real:
+    def _thresholds(self, reader: Node) -> Real:
         """Real thresholds [C] of a neuron node."""
         assert reader.neuron is not None
+        shape = self.network.nodes[reader.inputs[0]].shape
         full = np.broadcast_to(per_channel(reader.neuron.threshold, shape), shape)
         columns = full.reshape(shape[0], -1)
         if (columns != columns[:, :1]).any():
@@ -348,33 +390,75 @@ class _Quantiser:
         for node in network.nodes.values():
             if node.op == "input" or node.name in fused:
                 continue
-            neuron, summed = None, node
-            if node.op == "neuron":
-                neuron = self._neuron(node)
-                summed = network.nodes[node.inputs[0]]
-                if summed.name not in fused:
-                    summed = Node(node.name, "add", node.inputs, node.shape)
+            if node.op != "neuron":
+                found.append(self._operation(node, node.name, None))
+                continue
+            summed = network.nodes[node.inputs[0]]
+            if summed.name not in fused:
+                summed = Node(node.name, "add", node.inputs, node.shape)
+            neuron, copies = self._neuron(node, len(summed.inputs))
+            if copies > 1:
+                parts, inputs = repeated(summed.name, summed.inputs, copies)
+                found += parts
+                summed = replace(summed, inputs=inputs)
             found.append(self._operation(summed, node.name, neuron))
         return found
 
-    def _neuron(self, node: Node) -> Neuron:
+    def _neuron(self, node: Node, summands: int) -> tuple[Neuron, int]:
+        """The neurons of a node, and how many times what they read, ``summands`` tensors, is added up."""
         assert node.neuron is not None
-        _, shift, subtracts = nearest_leak(node.neuron.decay)
-        source = self.network.nodes[node.inputs[0]]
+        decay, shift, subtracts = nearest_leak(node.neuron.decay)
+        source, timesteps = self.network.nodes[node.inputs[0]], self.network.timesteps
         scale = np.broadcast_to(self.scale(source.name), source.shape[0])
-        threshold = np.round(self._thresholds(node, source.shape) / scale)
+        real = self._thresholds(node) / scale
+        # The quotient of two rounded numbers may miss the integer that it is.
+        real = np.where(scale == 1, real, np.float32(real))
+        ranges = self._ranges(source.name)
+        found = units(replace(node.neuron, decay=decay), real, ranges, timesteps, summands)
+        if found.copies > 1:
+            self.notes.append(
+                f"{node.name}: reads integers without weights, which are added up {found.copies} times, so that the"
+                f" threshold {real[0]:.6g} becomes the integer {found.threshold[0]}"
+            )
+        if found.rounded > ROUNDED:
+            self.notes.append(f"{node.name}: thresholds are rounded, by at most {100 * found.rounded:.2g} %")
+        most = FRACTION_BITS
+        reads = [reads for reads in ranges if reads is not None]
+        if len(reads) == len(ranges):
+            reach = max(max(-low, high) for low, high in reads) * found.copies + int(found.threshold.max())
+            most = 62 - (timesteps * reach).bit_length()
         reset = node.neuron.reset if shift or node.neuron.reset == "hard" else "soft"
-        return Neuron(
-            "lif" if shift else "if", np.maximum(threshold, 1).astype(np.int64), shift,
-            min(shift * (self.network.timesteps - 1), FRACTION_BITS), reset, leak_subtracts=subtracts,
-            fires_at_threshold=node.neuron.fires_at_threshold,
+        neuron = Neuron(
+            "lif" if shift else "if", found.threshold, shift, min(shift * (timesteps - 1), most), reset,
+            leak_subtracts=subtracts, fires_at_threshold=found.fires_at_threshold,
         )  # fmt: skip
+        return neuron, found.copies
+
+    def _ranges(self, name: str) -> list[Range | None]:
+        """The least and the largest integer of each channel of a node; None where it holds weighted sums."""
+        node = self.network.nodes[name]
+        if node.op in ("conv2d", "linear"):
+            return [None] * node.shape[0]
+        if node.op == "neuron":
+            return [(0, 1)] * node.shape[0]
+        if node.op == "input":
+            whole = np.round(self.network.inputs / self.scales[name])
+            return [(int(whole.min()), int(whole.max()))] * node.shape[0]
+        parts = [self._ranges(source) for source in node.inputs]
+        if node.op == "concat":
+            return [reads for part in parts for reads in part]
+        if node.op == "add":
+            return [_total(reads) for reads in zip(*parts, strict=True)]
+        return parts[0]
 
     def _operation(self, node: Node, output: str, neuron: Neuron | None) -> Operation:
         op = {"max_pool": "pool"}.get(node.op, node.op)
-        weight = bias = None
+        weight = bias = requantiser = None
         if node.weight is not None:
             scale = np.broadcast_to(self.scale(node.name), len(node.weight))
+            if node.name in self.apart:
+                requantiser = _requantiser(self.apart[node.name] / scale)
+                scale = self.apart[node.name]
             column = scale.reshape(-1, *(1,) * (node.weight.ndim - 1))
             real = self._effective_weight(node)
             weight = np.clip(np.round(real / column), -self.largest, self.largest)
@@ -385,33 +469,54 @@ class _Quantiser:
             if node.bias is not None and node.bias.any():
                 bias = np.round(node.bias / scale).astype(np.int64)
         uniform = node.weight is not None and neuron is None
+        unit = self.apart.get(node.name, self.scale(node.name)) if uniform else 1.0
         return Operation(
             node.name, op, node.inputs, output, node.kernel, node.stride, node.padding,
             weight=None if weight is None else weight.astype(np.int8), weight_bits=self.bits,
-            weight_scale=float(np.max(self.scale(node.name))) if uniform else 1.0, bias=bias, neuron=neuron,
+            weight_scale=float(np.max(unit)), bias=bias, neuron=neuron, requantiser=requantiser,
         )  # fmt: skip
 
-    def errors(self, operations: list[Operation], tensors: Mapping[str, NDArray[Any]]) -> tuple[LayerError, ...]:
+    def errors(
+        self, operations: list[Operation], tensors: Mapping[str, NDArray[Any]], alone: Mapping[str, NDArray[Any]]
+    ) -> tuple[LayerError, ...]:
         """One row an operation that has weights or neurons."""
         rows = []
         for operation in operations:
+            if operation.neuron is None and operation.weight is None:
+                continue
             real, integer = self.network.recorded.get(operation.output), tensors[operation.output]
-            density = float_density = differing = None
-            if operation.neuron is not None:
-                density = float(integer.mean())
-                if real is not None:
-                    float_density, differing = float(real.mean()), float((real.astype(np.bool_) != integer).mean())
-            if operation.neuron is not None or operation.weight is not None:
-                error = self.weight_errors.get(operation.name)
-                rows.append(LayerError(operation.name, operation.op, error, float_density, density, differing))
+            density = None if operation.neuron is None else float(integer.mean())
+            error = self.weight_errors.get(operation.name)
+            row = LayerError(operation.name, operation.op, error, None, density, None)
+            if operation.neuron is not None and real is not None:
+                row = compared(row, real != 0, integer, alone[operation.output])
+            rows.append(row)
         return tuple(rows)
 
 
+def _requantiser(factor: Real) -> Requantiser:
+    """What multiplies sums by ``factor`` [C], with factors of 24 bits."""
+    shift = min(max(24 - math.ceil(math.log2(float(factor.max()))), 0), MAX_SHIFT)
+    multiplier = np.maximum(np.round(np.ldexp(factor, shift)), 1).astype(np.int64)
+    return Requantiser(multiplier, shift, REQUANTISED_BITS)
+
+
+def _total(reads: Sequence[Range | None]) -> Range | None:
+    known = [part for part in reads if part is not None]
+    if len(known) < len(reads):
+        return None
+    return sum(low for low, _ in known), sum(high for _, high in known)
+
+
 def _run(
-    operations: list[Operation], tensors: Mapping[str, NDArray[Any]], timesteps: int, kinds: Mapping[str, str]
-) -> dict[str, NDArray[Any]]:
-    """All tensors of the integer network, by the rules that verify a trace."""
-    known = dict(tensors)
+    operations: list[Operation], tensors: Mapping[str, NDArray[Any]], timesteps: int, kinds: Mapping[str, str],
+    model: Mapping[str, NDArray[Any]] | None = None,
+) -> dict[str, NDArray[Any]]:  # fmt: skip
+    """All tensors of the integer network, by the rules that verify a trace.
+
+    With outputs of the ``model``, every neuron's spikes are followed by the model's: who reads it reads those.
+    """
+    known, found = dict(tensors), dict(tensors)
     for operation in operations:
         inputs = {name: known[name] for name in operation.inputs}
         try:
@@ -429,11 +534,15 @@ def _run(
         if output.dtype != np.bool_:
             static = operation.neuron is None and all(array.ndim in (2, 4) for array in inputs.values())
             output = output[0] if static else np.ascontiguousarray(output)
+            if operation.requantiser is not None and np.abs(output).max() >= (1 << (REQUANTISED_BITS - 1)) - 1:
+                raise UsageError(f"{operation.name}: requantised sums leave {REQUANTISED_BITS} bits")
             if np.abs(output).max() >= 1 << 31:
                 raise UsageError(f"{operation.name}: sums reach {int(np.abs(output).max()):,}; allowed: 32 bits")
             output = output.astype(np.int32)
-        known[operation.output] = output
-    return known
+        known[operation.output] = found[operation.output] = output
+        if operation.neuron is not None and model is not None and operation.output in model:
+            known[operation.output] = model[operation.output] != 0
+    return found
 
 
 def _class_agreement(

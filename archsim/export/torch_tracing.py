@@ -72,6 +72,7 @@ def from_torch(
     input_bits: int = 8,
     input_scale: float | None = None,
     approximate_leak: bool = False,
+    accept_differences: bool = False,
     neurons: Mapping[type, NeuronRule] | None = None,
     loop: bool | None = None,
     name: str | None = None,
@@ -89,7 +90,8 @@ def from_torch(
 
     ``neurons`` maps classes of the model's own neuron modules to functions that return their ``SpikingNeuron``; such a
     module takes currents and returns spikes (or a tuple that starts with them). ``approximate_leak`` allows decays that
-    no shift gives. ``provenance`` has the keys of a trace's.
+    no shift gives, ``accept_differences`` layers of which a fifth of the spikes and more are others than the model's.
+    ``provenance`` has the keys of a trace's.
 
     Raises ``UsageError`` with every layer that a trace cannot express, and why. The model is run in evaluation mode,
     and left as it was but for the state of its neurons, which is reset.
@@ -116,7 +118,7 @@ def from_torch(
     return export(
         network, name=name or type(model).__name__, weight_bits=weight_bits, input_bits=input_bits,
         input_scale=input_scale, approximate_leak=approximate_leak,
-        provenance={"source": _versions(model), **(provenance or {})},
+        accept_differences=accept_differences, provenance={"source": _versions(model), **(provenance or {})},
     )  # fmt: skip
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archsim.errors import UsageError
 from archsim.report.report import Report
+from archsim.report.verdict import listed, percent
 
 SOMETIMES = ("sparsity", "noise", "accuracy", "exact_accuracy")
 """Columns of machines that have the choice, or find out, empty for others."""
 COLUMNS = (
-    *("machine", "accelerator", *SOMETIMES, "cycles", "latency_s", "speedup", "energy_pj", "energy_gain"),
+    *("machine", "accelerator", *SOMETIMES, "coverage", "cycles", "latency_s", "speedup", "energy_pj", "energy_gain"),
     *(
         "energy_delay_pj_s",
         "energy_delay_gain",
+        "same_layers",
+        "synaptic_operations",
+        "energy_per_image_pj",
+        "images_per_s",
+        "pj_per_synaptic_operation",
         "area_mm2",
         "sram_size_kib",
         "dram_bytes",
@@ -23,7 +28,7 @@ COLUMNS = (
         "verified",
         "fitted",
     ),
-    *("layers", "timesteps", "images", "clock_mhz", "trace", "overrides"),
+    *("layers", "timesteps", "images", "clock_mhz", "trace", "overrides", "left_out"),
 )
 
 
@@ -31,13 +36,14 @@ def rows(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
     """One row per machine name, normalised to the first machine.
 
     ``speedup = latency of the first / latency``, ``energy_gain = energy of the first / energy``, and the same for their
-    product: more is better; None where the machine needed none. UsageError if two simulated different layers.
+    product: more is better; None where the machine needed none. They say nothing where not the ``same_layers`` were
+    simulated as on the first machine (:func:`doubts`).
     """
-    _refuse_different_layers(reports)
+    simulated = {machine: [layer.layer for layer in report.layers] for machine, report in reports.items()}
     summaries = {machine: report.summary() for machine, report in reports.items()}
     for summary in summaries.values():
         summary["energy_delay_pj_s"] = summary["energy_pj"] * summary["latency_s"]
-    first = next(iter(summaries.values()))
+    reference, first = next(iter(summaries.items()))
     return [
         {
             "machine": machine,
@@ -48,9 +54,25 @@ def rows(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
             "energy_delay_gain": _ratio(first["energy_delay_pj_s"], summary["energy_delay_pj_s"]),
             "dram_bytes": summary["dram_read_bytes"] + summary["dram_write_bytes"],
             "sram_bytes": summary["sram_read_bytes"] + summary["sram_write_bytes"],
+            "same_layers": simulated[machine] == simulated[reference],
             "overrides": " ".join(summary["overrides"]),
+            "left_out": " ".join(one["layer"] for one in summary["left_out"]),
         }
         for machine, summary in summaries.items()
+    ]
+
+
+def doubts(reports: Mapping[str, Report]) -> list[str]:
+    """Which machines simulated other layers than the first, so that their totals are not those of the same work."""
+    ran = {machine: [layer.layer for layer in report.layers] for machine, report in reports.items()}
+    shares = {machine: percent(report.coverage) for machine, report in reports.items()}
+    first, *others = ran
+    return [
+        f"{first} and {other} simulate different layers ({_difference(ran[first], ran[other])}), {shares[first]} and "
+        f"{shares[other]} of the operations: the totals are of different parts of the network; --layers chooses layers "
+        "that both run"
+        for other in others
+        if ran[other] != ran[first]
     ]
 
 
@@ -77,23 +99,10 @@ def _skips_weights(report: Report) -> bool:
     return any(row.tensor == "weight_format" for layer in report.layers for row in layer.traffic)
 
 
-def _refuse_different_layers(reports: Mapping[str, Report]) -> None:
-    ran = {machine: [layer.layer for layer in report.layers] for machine, report in reports.items()}
-    first, *others = ran
-    problems = [
-        f"compare: {first} and {other} simulate different layers ({_difference(ran[first], ran[other])}), so their "
-        "totals cannot be compared; choose layers that both run with --layers"
-        for other in others
-        if ran[other] != ran[first]
-    ]
-    if problems:
-        raise UsageError(problems)
-
-
 def _difference(some: Sequence[str], others: Sequence[str]) -> str:
     """Layers that only one of two runs has, for each of them."""
     only = ([layer for layer in some if layer not in others], [layer for layer in others if layer not in some])
-    return " against ".join(", ".join(layers) or "nothing more" for layers in only)
+    return " against ".join(listed(layers) if layers else "nothing more" for layers in only)
 
 
 def _ratio(reference: float, value: float) -> float | None:

@@ -22,10 +22,12 @@ def check(report: Report) -> None:
     each unit instance; cycles at least the machine's lower bound; bytes read from DRAM at least those that must be
     read once; no negative count, no more synaptic operations than matches in every timestep, and no more actions in the
     timesteps than in all. In all: the energy rows add up to the summary, and every layer has its energy; where layers
-    overlap, their shares of the run's cycles add up to the end of the last one.
+    overlap, their shares of the run's cycles add up to the end of the last one; what was simulated and what was left
+    out of the network add up to all of it.
     """
     problems = [f"layer {layer.layer}: {problem}" for layer in report.layers for problem in _layer(layer)]
     problems += list(_traffic(report)) + list(_energy(report)) + list(_shares(report))
+    problems += list(_coverage(report))
     if problems:
         raise InvariantError("; ".join(problems))
 
@@ -84,3 +86,9 @@ def _shares(report: Report) -> Iterator[str]:
     shares = sum(layer.share for layer in report.layers)
     if ends and (shares != max(ends) or any(layer.share < 0 for layer in report.layers)):
         yield f"shares of {shares} cycles in a run that ends in {max(ends)}"
+
+
+def _coverage(report: Report) -> Iterator[str]:
+    shares = [report.coverage, *(one["share"] for one in report.left_out)]
+    if min(shares) < 0 or not math.isclose(math.fsum(shares), 1, rel_tol=1e-9):
+        yield f"coverage and the shares of what is left out, {shares}, do not add up to 1"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archsim.report.terminal import column
+from archsim.report.verdict import verdict
 
 if TYPE_CHECKING:
     from archsim.report.report import Report
@@ -66,14 +67,14 @@ def page(report: Report, sources: Sources, figures: Iterable[Path]) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     summary = report.summary()
-    state, verdict = _verdict(summary)
+    state, text = verdict(report)
     heading = f"{summary['workload']} on {summary['accelerator']}{' (fitted)' * summary['fitted']}"
     return environment.get_template("page.html.jinja").render(
         title=f"{heading}, archsim",
         heading=heading,
         description=_described(report, summary),
         state=state,
-        verdict=verdict,
+        verdict=text,
         cards=_cards(summary),
         warnings=report.warnings,
         figures=[_inline(figure) for figure in figures],
@@ -92,16 +93,6 @@ def _described(report: Report, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _verdict(summary: Mapping[str, Any]) -> tuple[str, str]:
-    if summary["verified"] is None:
-        return "open", "outputs not compared with the trace's"
-    if summary["verified"]:
-        return "good", f"{summary['layers_verified']} of {summary['layers']} layers equal the trace's, bit for bit"
-    if summary.get("exact") is False:
-        return "open", f"{summary['mismatches']:,} outputs differ from the trace's, as this machine may lose precision"
-    return "bad", f"{summary['mismatches']:,} outputs differ from the trace's"
-
-
 def _cards(summary: Mapping[str, Any]) -> list[Card]:
     moved = {level: summary[f"{level}_read_bytes"] + summary[f"{level}_write_bytes"] for level in ("dram", "sram")}
     shown = {
@@ -111,6 +102,7 @@ def _cards(summary: Mapping[str, Any]) -> list[Card]:
         "power_mw": (summary["power_mw"], "energy / latency, DRAM included"),
         "area_mm2": (summary["area_mm2"], "DRAM not included"),
         "utilization": (summary["utilization"], "of the processing elements"),
+        "coverage": (summary["coverage"], "of the network's synaptic operations"),
         "dram_bytes": (moved["dram"], "read and written"),
         "sram_bytes": (moved["sram"], "read and written"),
     }
@@ -127,7 +119,10 @@ def _an_image(name: str, summary: Mapping[str, Any]) -> str:
 
 
 def _tables(report: Report, sources: Sources) -> list[Table]:
+    left_out = [tuple(one.values()) for one in report.left_out]
     tables = [
+        _table("Left out", "What of the network was not simulated, and its share of all synaptic operations.",
+               ("layer", "reason", "share"), left_out, shown=True),
         _table("Layers", "A row a layer.", report.columns("layers"), _cells(report, "layers"), shown=True),
         _table("Energy", "Actions times price; leakage is drawn always.", report.columns("energy"),
                _cells(report, "energy")),

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import archsim
 from archsim.engine.recording import Window
-from archsim.engine.result import LayerResult
+from archsim.engine.result import Coverage, LayerResult
 from archsim.report import files, invariants, terminal, timeline
+from archsim.report.verdict import verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +67,7 @@ class AreaRow(Protocol):
 class Report:
     """One run: what was run, the layers in order, and what they cost.
 
+    ``covered`` says how much of the network that is, ``verify`` whether outputs were to be compared with the trace's.
     ``energy`` holds the energy rows of each layer, in the order of ``layers``. Where layers run one after the other
     ``cycles`` of the run is their sum, where they overlap the sum of their shares of it, and always ``latency_s =
     cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace together. ``resolved`` is the whole machine as YAML.
@@ -87,6 +89,8 @@ class Report:
     layers: tuple[LayerResult, ...]
     energy: tuple[Sequence[EnergyRow], ...]
     area: Sequence[AreaRow]
+    covered: Coverage
+    verify: bool = True
     labels: Mapping[str, Any] = field(default_factory=dict)
     compulsory_read_bytes: Mapping[str, int] = field(default_factory=dict)
     timeline: Window | None = None
@@ -118,19 +122,25 @@ class Report:
         """Key numbers for people."""
         summary = self.summary()
         shown = [terminal.column(name, [summary[name]]) for name in ("latency_s", "energy_pj", "area_mm2")]
-        verified = {
-            True: "verified bit for bit",
-            False: f"{summary['mismatches']} outputs differ",
-            None: "not verified",
-        }
         return [
             f"{summary['cycles']:,} cycles",
             *(f"{text} {head.partition('[')[2].rstrip(']')}" for head, text in shown),
-            verified[summary["verified"]],
+            verdict(self).text,
         ]
 
+    @property
+    def coverage(self) -> float:
+        """Share of the network's synaptic operations that was simulated, 0 to 1."""
+        return self.covered.share
+
+    @property
+    def left_out(self) -> list[dict[str, Any]]:
+        """Every operation of the network that was not simulated: its name as ``layer``, the ``reason`` and its
+        ``share`` of the network's synaptic operations."""
+        return [{"layer": one.layer, "reason": one.reason, "share": one.share} for one in self.covered.left_out]
+
     def summary(self) -> dict[str, Any]:
-        """The totals of the run, as in ``summary.json``.
+        """The totals of the run, as in ``summary.json``, and ``engine_wall_s``, which no two runs share.
 
         ``verified`` is true when every output that was compared equals the trace's, false when one differs, and None
         when none was compared; ``layers_verified`` says how many layers were. ``labels`` are what the trace says about
@@ -142,6 +152,7 @@ class Report:
         latency_s = self._seconds(cycles)
         energy_pj = math.fsum(row["energy_pj"] for row in self._energy_rows())
         area_mm2 = math.fsum(row.area_mm2 for row in self.area)
+        operations = self.covered.synaptic_operations
         compared = [layer.mismatches for layer in self.layers if layer.mismatches is not None]
         return {
             "accelerator": self.accelerator,
@@ -159,11 +170,15 @@ class Report:
             "timesteps": max((layer.timesteps for layer in self.layers), default=0),
             **self._same_variant(),
             "layers": len(self.layers),
+            "coverage": self.coverage,
+            "left_out": self.left_out,
+            "synaptic_operations": operations,
             "clock_mhz": self.clock_mhz,
             "cycles": cycles,
             "compute_cycles": compute_cycles,
             "stall_cycles": cycles - compute_cycles,
             "latency_s": latency_s,
+            "images_per_s": self.images / latency_s if cycles else None,
             "utilization": sum(layer.utilization * layer.cycles for layer in self.layers) / cycles if cycles else 0.0,
             "matches": sum(layer.matches for layer in self.layers),
             "performed_operations": sum(layer.performed_operations for layer in self.layers),
@@ -171,6 +186,7 @@ class Report:
             "leakage_pj": math.fsum(row["energy_pj"] for row in self._energy_rows() if row["action"] == "leakage"),
             "power_mw": energy_pj * 1e-9 / latency_s if cycles else 0.0,
             "energy_per_image_pj": energy_pj / self.images,
+            "pj_per_synaptic_operation": energy_pj / operations if operations else None,
             **self._energy_by_timestep(),
             "energy_by_unit_pj": self._energy_by("unit"),
             **{f"energy_by_{name}_pj": self._energy_by(name) for name, v in self._variants().items() if len(v) > 1},
@@ -220,7 +236,10 @@ class Report:
 
     def texts(self) -> dict[str, str]:
         """Every file of the results folder: name -> content."""
-        texts = {"summary.json": files.json_text(self.summary())}
+        summary = self.summary()
+        # In a file of its own, so that equal runs write equal bytes into all others.
+        timing = {"engine_wall_s": summary.pop("engine_wall_s")}
+        texts = {"summary.json": files.json_text(summary), "timing.json": files.json_text(timing)}
         texts |= {f"{name}.csv": files.csv_text(self.rows(name), self.columns(name)) for name in COLUMNS}
         if timesteps := self.rows("timesteps"):
             texts["timesteps.csv"] = files.csv_text(timesteps, self.columns("timesteps"))

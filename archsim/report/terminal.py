@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 # Sizes and names of units, smallest first, by how the name of a column ends.
 _ENERGY = ((1.0, "pJ"), (1e3, "nJ"), (1e6, "uJ"), (1e9, "mJ"), (1e12, "J"))
 _UNITS = {
+    "_per_s": ((1.0, "1/s"),),
     "_pj_s": tuple((size, f"{name} s") for size, name in _ENERGY),
     "_pj": _ENERGY,
     "_s": ((1e-9, "ns"), (1e-6, "us"), (1e-3, "ms"), (1.0, "s")),
@@ -20,6 +21,8 @@ _UNITS = {
     "_density": ((0.01, "%"),),
     "_ratio": ((0.01, "%"),),
     "utilization": ((0.01, "%"),),
+    "coverage": ((0.01, "%"),),
+    "share": ((0.01, "%"),),
     "_kib": ((1.0, "KiB"),),
     "_mm2": ((1.0, "mm2"),),
     "_mhz": ((1.0, "MHz"),),

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from archsim.accelerators.base import layer_of
 from archsim.compress.bitmask import encode
 from archsim.compress.by_position import by_position
+from archsim.dataflow.base import layer_of
 from archsim.errors import ConfigError
 from archsim.simulate import load_accelerator
 from archsim.trace import Operation, Trace

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from archsim.accelerators.analog_network import AnalogNetwork
-from archsim.accelerators.base import layer_of
-from archsim.accelerators.crossbar_chip import map_layer
-from archsim.accelerators.pipeline import stages_of
+from archsim.analog_network.network import AnalogNetwork
 from archsim.cli import main
+from archsim.dataflow.base import layer_of
+from archsim.dataflow.crossbar_chip import map_layer
+from archsim.dataflow.pipeline import stages_of
 from archsim.errors import ConfigError, UsageError
 from archsim.hardware.analog.bookkeeping import DEIT_S, DEIT_S_ENCODERS, Grid
 from archsim.hardware.analog.timing import ReadTiming

@@ -2,8 +2,8 @@
 
 import pytest
 
-from archsim.accelerators.networks import INTEGERS, SPIKES, TRANSFORMERS, kinds
 from archsim.cli import main
+from archsim.dataflow.networks import INTEGERS, SPIKES, TRANSFORMERS, kinds
 from archsim.simulate import load_accelerator
 from tests.analog.test_network import attention
 from tests.machines import MACHINES, ann, mlp

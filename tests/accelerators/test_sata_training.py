@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from archsim.accelerators import sata_training as training
-from archsim.accelerators.buffered_array import lay_out
 from archsim.cost import energy_rows, load_table
+from archsim.dataflow import training
+from archsim.dataflow.buffered_array import lay_out
 from archsim.errors import ArchsimError
 from archsim.hardware.compute.lif import HARD, SOFT, Rule
 from archsim.simulate import load_accelerator, run

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from archsim.accelerators.base import layer_of
 from archsim.cost import area_rows, load_table, price_rows
+from archsim.dataflow.base import layer_of
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
 from tests.machines import LABELS, ROOT, ann, barrier_cycles, chunk_matches, mlp, same, simulate
@@ -168,13 +168,13 @@ def test_a_network_with_requantisers_is_verified_where_activations_have_no_sign(
     assert [operation.name for operation in machine.layers(trace)] == ["patches", "fc"]
     found = simulate(trace, hardware=ANN)
     assert [result.mismatches for result in found] == [0, 0]
-    assert machine.leaves_out(trace, trace.operation("query")).startswith("query reads integers from -")
-    assert machine.leaves_out(trace, trace.operation("shares")) == "shares has no weights"
+    assert machine.leaves_out(trace, trace.operation("query")).startswith("reads the output of norm (integers -")
+    assert machine.leaves_out(trace, trace.operation("shares")) == "is a softmax"
     narrow = layer_of(trace, trace.operation("hidden"))
     assert (narrow.output_bits, narrow.word_bits, narrow.writes_sums) == (5, 8, False)
     three = np.full(narrow.m, 3)
     assert (machine.output_bytes(narrow, three, three) == 1 + 4 + 2).all()  # bitmask of 5, pointer, 15 bits
-    assert load_accelerator(SNN).problems(trace)[0].startswith("no layer to simulate: patches reads integers")
+    assert load_accelerator(SNN).problems(trace)[0].startswith("no layer to simulate: patches reads integers ")
 
 
 def test_a_wrong_requantised_output_is_found():

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from archsim.accelerators.base import layer_of
-from archsim.accelerators.crossbar_chip import map_layer, misfits
-from archsim.accelerators.crossbar_machine import shared_out
-from archsim.accelerators.pipeline import alone, stages_of
 from archsim.cli import main
 from archsim.compress import bitmask
 from archsim.compress.packed_time import decode
 from archsim.cost import energy_rows, load_table
+from archsim.dataflow.base import layer_of
+from archsim.dataflow.crossbar_chip import map_layer, misfits
+from archsim.dataflow.crossbar_machine import shared_out
+from archsim.dataflow.pipeline import alone, stages_of
 from archsim.errors import ConfigError, UsageError
 from archsim.hardware.analog.crossbar_array import cut_rows
 from archsim.simulate import load_accelerator, run

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from archsim.accelerators.analog_network import AnalogNetwork
-from archsim.accelerators.batch_norm_adaptation import (
+from archsim.analog_network.batch_norm import (
     Correction,
     Moments,
     Trained,
@@ -13,6 +12,7 @@ from archsim.accelerators.batch_norm_adaptation import (
     match,
     rate_of,
 )
+from archsim.analog_network.network import AnalogNetwork
 from archsim.errors import UsageError
 from archsim.trace import ImageSet, Neuron, Operation, Requantiser, Trace
 from archsim.trace.resimulation import accuracy, currents_of, run_images

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from archsim.accelerators.analog_network import AnalogNetwork, matrices_per_image
+from archsim.analog_network.network import AnalogNetwork, matrices_per_image
 from archsim.errors import UsageError
 from archsim.hardware.analog.product import ProductConfig
 from archsim.trace import Trace

@@ -12,18 +12,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.engine.compiled import run
-from archsim.hardware import operation as op
+from archsim.engine.lowering import loop_of, lower
+from archsim.hardware import operation
+from archsim.hardware.agent import Coroutines, op
 from archsim.hardware.interconnect.crossbar_switch import SwitchSpec
 from archsim.hardware.memory.cache import CacheSpec, shift_of
 from archsim.hardware.memory.dram import DramSpec
 from archsim.hardware.memory.system import MemorySpec
-from archsim.hardware.operation import END, HEADER, LINE, REQUEST_FIELDS, REQUESTS, START, VALUE, VALUE_OUT
-from archsim.jit import inlined, kernel
 
 MODES = [
-    op.CACHED_READ, op.CACHED_READ, op.PREFETCH, op.RESIDENT_READ, op.STREAM_READ, op.STREAM_WRITE, op.RESIDENT_WRITE,
-    op.CACHED_WRITE, op.CACHED_WRITE, op.CONSUME,
+    operation.CACHED_READ, operation.CACHED_READ, operation.PREFETCH, operation.RESIDENT_READ, operation.STREAM_READ,
+    operation.STREAM_WRITE, operation.RESIDENT_WRITE, operation.CACHED_WRITE, operation.CACHED_WRITE, operation.CONSUME,
 ]  # fmt: skip
 COUNTS = -1
 """In place of a value: the token is one of a counter with several writers."""
@@ -34,31 +33,47 @@ class Program(NamedTuple):
     length: np.ndarray
 
 
-class NoSpec(NamedTuple):
-    unused: int
+class Agents(NamedTuple):
+    play: int
 
 
-@inlined
-def play(agent, now, spec, state, operands, o, counts):
-    """Play the next row of the agent's table; data-dependent: the value popped changes the next line read."""
-    position = state[agent, 0]
-    counts[agent, 0] += o[agent, VALUE] % 97
-    counts[agent, 1] += now % 13
-    if position == operands.length[agent]:
-        o[agent, END] = 1
-        return
-    state[agent, 0] += 1
-    for field in range(operands.table.shape[2]):
-        if field < START or field >= HEADER:
-            o[agent, field] = operands.table[agent, position, field]
-    o[agent, VALUE_OUT] = 0 if o[agent, VALUE_OUT] == COUNTS else o[agent, VALUE_OUT] + now % 7
-    for request in range(o[agent, REQUESTS]):
-        o[agent, HEADER + request * REQUEST_FIELDS + LINE] += o[agent, VALUE] % 3
+class Machine(NamedTuple):
+    agents: Agents
 
 
-@kernel
-def loop(spec, operands, machine):
-    return run(play, spec, operands, machine)
+def play(a, m, x):
+    """Play the agent's table; data-dependent: the value popped changes the next line read."""
+    for position in range(x.length[a.me]):
+        a.count[0] += a.value % 97
+        a.count[1] += a.now % 13
+        for request in range(x.table[a.me, position, operation.REQUESTS]):
+            field = operation.HEADER + request * operation.REQUEST_FIELDS
+            a.request(
+                x.table[a.me, position, field + operation.LINE] + a.value % 3,
+                x.table[a.me, position, field + operation.BEATS],
+                x.table[a.me, position, field + operation.BYTES],
+                x.table[a.me, position, field + operation.MODE],
+                x.table[a.me, position, field + operation.TENSOR],
+                x.table[a.me, position, field + operation.EPOCH],
+            )
+        value = x.table[a.me, position, operation.VALUE_OUT]
+        yield op(
+            pop=x.table[a.me, position, operation.POP], pops=x.table[a.me, position, operation.POP_COUNT],
+            compute=x.table[a.me, position, operation.COMPUTE], pause=x.table[a.me, position, operation.PAUSE],
+            push=x.table[a.me, position, operation.PUSH], pushes=x.table[a.me, position, operation.PUSH_COUNT],
+            value=0 if value == COUNTS else value + a.now % 7, barrier=x.table[a.me, position, operation.BARRIER],
+        )  # fmt: skip
+    a.count[0] += a.value % 97
+    a.count[1] += a.now % 13
+
+
+LOWERED = lower([play])
+LOOP = loop_of(LOWERED, __name__)
+
+
+def agents_for(engine, m):
+    """What an engine asks for the agents' operations: the generators, or the loop that their lowering is part of."""
+    return LOOP if engine == "compiled" else Coroutines([(m.agents.play, play)], LOWERED.kept)
 
 
 def random_machine(seed: int):
@@ -92,22 +107,22 @@ def random_machine(seed: int):
     fifos, barriers = [], []
     base = np.cumsum([0, *stages])
     steps = tokens
-    table = np.zeros((agents, steps, op.HEADER + slots * op.REQUEST_FIELDS), np.int64)
-    table[:, :, [op.POP, op.PUSH, op.BARRIER]] = -1
+    table = np.zeros((agents, steps, operation.HEADER + slots * operation.REQUEST_FIELDS), np.int64)
+    table[:, :, [operation.POP, operation.PUSH, operation.BARRIER]] = -1
     ports = 0
     for stage, width in enumerate(stages):
         members = range(base[stage], base[stage + 1])
         if draw.random() < 0.4:
             for agent in members:
-                table[agent, :, op.BARRIER] = len(barriers)
+                table[agent, :, operation.BARRIER] = len(barriers)
             barriers.append(width)
         if stage + 1 == len(stages):
             if watched:
-                table[members, :, op.PUSH] = len(fifos)
-                table[members, :, op.PUSH_COUNT] = 1
-                table[members, :, op.VALUE_OUT] = COUNTS
-                table[agents - 1, :, op.POP] = ports
-                table[agents - 1, :, op.POP_COUNT] = width
+                table[members, :, operation.PUSH] = len(fifos)
+                table[members, :, operation.PUSH_COUNT] = 1
+                table[members, :, operation.VALUE_OUT] = COUNTS
+                table[agents - 1, :, operation.POP] = ports
+                table[agents - 1, :, operation.POP_COUNT] = width
                 fifos.append((width * steps, 0, 1))
             continue
         following = range(base[stage + 1], base[stage + 2])
@@ -121,41 +136,41 @@ def random_machine(seed: int):
             # Only where nobody else writes: readers that run ahead then hold up nothing but the writer.
             shared = width == 1 and draw.random() < 0.7
             capacity = per_push * integer(1 + shared, 3) + initial
-            fifos.append((capacity, initial, op.SHARED if shared else len(readers)))
-            table[agent, :, op.PUSH] = len(fifos) - 1
-            table[agent, :, op.PUSH_COUNT] = per_push
-            table[agent, :, op.VALUE_OUT] = draw.integers(0, 50, steps)
+            fifos.append((capacity, initial, operation.SHARED if shared else len(readers)))
+            table[agent, :, operation.PUSH] = len(fifos) - 1
+            table[agent, :, operation.PUSH_COUNT] = per_push
+            table[agent, :, operation.VALUE_OUT] = draw.integers(0, 50, steps)
             if shared:
                 # In every round the readers take what the writer has pushed, one of them or two.
                 for step in range(steps):
                     first, second = draw.choice(readers, 2)
                     parts = (1, per_push - 1) if first != second and per_push > 1 else (per_push,)
                     for reader, part in zip((first, second), parts, strict=False):
-                        table[reader, step, op.POP] = ports
-                        table[reader, step, op.POP_COUNT] = part
+                        table[reader, step, operation.POP] = ports
+                        table[reader, step, operation.POP_COUNT] = part
                 ports += 1
                 readers = []
             for reader in readers:
-                table[reader, :, op.POP] = ports
-                table[reader, :, op.POP_COUNT] = per_push
+                table[reader, :, operation.POP] = ports
+                table[reader, :, operation.POP_COUNT] = per_push
                 ports += 1
             # What was there at the start is not read to the end, so the writer must not need that space.
-            table[agent, steps - initial // per_push :, op.PUSH] = -1
-    table[:, :, op.COMPUTE] = draw.integers(0, 9, (agents, steps)) * (draw.random((agents, steps)) < 0.7)
-    table[:, :, op.PAUSE] = draw.integers(0, 5, (agents, steps)) * (draw.random((agents, steps)) < 0.2)
+            table[agent, steps - initial // per_push :, operation.PUSH] = -1
+    table[:, :, operation.COMPUTE] = draw.integers(0, 9, (agents, steps)) * (draw.random((agents, steps)) < 0.7)
+    table[:, :, operation.PAUSE] = draw.integers(0, 5, (agents, steps)) * (draw.random((agents, steps)) < 0.2)
     lines = integer(4, 40)
     for agent in range(agents):
         for step in range(steps):
             requests = integer(0, slots)
-            table[agent, step, op.REQUESTS] = requests
+            table[agent, step, operation.REQUESTS] = requests
             for request in range(requests):
-                fields = table[agent, step, op.HEADER + request * op.REQUEST_FIELDS :]
-                fields[op.LINE] = integer(0, lines)
-                fields[op.BEATS] = integer(1, 4)
-                fields[op.BYTES] = integer(1, 64)
-                fields[op.MODE] = draw.choice(MODES)
-                fields[op.TENSOR] = integer(0, 1)
-                fields[op.EPOCH] = step // 4
+                fields = table[agent, step, operation.HEADER + request * operation.REQUEST_FIELDS :]
+                fields[operation.LINE] = integer(0, lines)
+                fields[operation.BEATS] = integer(1, 4)
+                fields[operation.BYTES] = integer(1, 64)
+                fields[operation.MODE] = draw.choice(MODES)
+                fields[operation.TENSOR] = integer(0, 1)
+                fields[operation.EPOCH] = step // 4
     lanes = [integer(-1, 5) for _ in range(agents)]
-    topology = op.topology([slots] * agents, lanes, fifos, barriers)
-    return NoSpec(0), Program(table, np.full(agents, steps, np.int64)), topology, memory, agents
+    topology = operation.topology([slots] * agents, lanes, fifos, barriers)
+    return Machine(Agents(agents)), Program(table, np.full(agents, steps, np.int64)), topology, memory, agents

@@ -6,7 +6,7 @@ import pytest
 from archsim.engine import compiled, reference
 from archsim.engine.recording import Window
 from archsim.hardware.operation import DRAM_READ_LINES, DRAM_WRITE_LINES
-from tests.engines.random_machine import loop, play, random_machine
+from tests.engines.random_machine import LOWERED, agents_for, random_machine
 
 MACHINES = 400
 PER_TEST = 25
@@ -15,12 +15,12 @@ PER_TEST = 25
 def run(engine, seed, record=True):
     spec, operands, topology, memory, agents = random_machine(seed)
     return engine.simulate(
-        loop if engine is compiled else play,
+        agents_for("compiled" if engine is compiled else "reference", spec),
         spec,
         operands,
         topology,
         memory,
-        np.zeros((agents, 1), np.int64),
+        np.zeros((agents, LOWERED.kept), np.int64),
         np.zeros((agents, 2), np.int64),
         2,
         record,

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import archsim
+from archsim.cli import app
 from archsim.errors import UsageError
 from archsim.export.network import Network, Node, SpikingNeuron, fold, run
 from archsim.export.quantisation import export, nearest_leak
-from archsim.trace import check_trace, save_trace
+from archsim.trace import check_trace, load_trace, save_trace
+from tests.export.frameworks import need
 
 HARDWARE = Path(__file__).parents[2] / "hwconfigs"
 LABELS = {"kind": "trained", "weights": "trained"}
@@ -117,7 +120,7 @@ def test_a_shortcut_of_spikes_gets_the_scale_of_the_branch():
 
 
 def test_a_machine_computes_an_exported_network(tmp_path):
-    """Every kind of leak and reset, residual sums and a pool, on LoAS: 0 mismatches."""
+    """Every kind of leak and reset, residual sums, a pool, neurons on spikes, on LoAS: 0 mismatches."""
     generator = np.random.default_rng(5)
 
     def convolution(name, source, inputs, outputs):
@@ -134,10 +137,13 @@ def test_a_machine_computes_an_exported_network(tmp_path):
         convolution("c", "lif2", 5, 5), Node("sum", "add", ("c", "lif1"), (5, 6, 6)),
         cell("lif3", "sum", 5, 1.0, 1.0, "soft_after_leak"),
         Node("pool", "max_pool", ("lif3",), (5, 3, 3), None, None, (2, 2), (2, 2)),
-        Node("fc", "linear", ("pool",), (4,), generator.normal(size=(4, 45))),
+        Node("lif4", "neuron", ("pool",), (5, 3, 3), neuron=SpikingNeuron(0.5, 0.7, fires_at_threshold=True)),
+        Node("lif5", "neuron", ("lif4",), (5, 3, 3), neuron=SpikingNeuron(0.75, 1.3, "soft_before_leak")),
+        Node("fc", "linear", ("lif5",), (4,), generator.normal(size=(4, 45))),
     )  # fmt: skip
     run(network)
     exported = export(network, name="n", provenance=LABELS)
+    assert len(exported.trace.operation("lif5").inputs) > 1
     # The weights are not trained: what differs in a layer differs more in the next.
     assert max(row.differing for row in exported.layers if row.differing is not None) < 0.1
     assert all(row.density > 0.02 for row in exported.layers if row.density is not None)
@@ -200,3 +206,214 @@ def test_inputs_beyond_their_bits():
     network = chain(np.array([[0.0, 2.0]]), 1, Node("fc", "linear", ("input",), (1,), np.ones((1, 2))))
     with pytest.raises(UsageError, match=r"input_scale: in units of 0\.004 the inputs reach 500"):
         export(network, name="n", provenance=LABELS, input_scale=0.004)
+
+
+def recorded(currents, spikes):
+    """Neurons that fire where ``currents`` [T, I, F] are one, and ``spikes`` that are said to be the model's."""
+    shape = currents.shape[2:]
+    network = chain(
+        currents, len(currents), Node("fc", "linear", ("input",), shape, np.eye(shape[0])),
+        Node("lif", "neuron", ("fc",), shape, neuron=SpikingNeuron(1.0, 1.0, fires_at_threshold=True)),
+    )  # fmt: skip
+    network.recorded["lif"] = spikes
+    return network
+
+
+@pytest.mark.parametrize(
+    ("model", "trace", "both", "lost", "gained"),
+    [(100, 100, 100, 0.0, 0.0), (200, 160, 160, 0.2, 0.0), (160, 200, 160, 0.0, 0.2), (100, 100, 0, 1.0, 1.0),
+     (0, 50, 0, 0.0, 1.0), (100, 0, 0, 1.0, 0.0)],
+)  # fmt: skip
+def test_shares_of_differing_spikes(model, trace, both, lost, gained):
+    """Of 10,000 outputs ``model`` fire in the model and ``trace`` in the trace, ``both`` in common."""
+    real, integer = np.zeros(10_000, bool), np.zeros(10_000, bool)
+    real[:model] = True
+    integer[model - both : model - both + trace] = True
+    network = recorded(integer.reshape(1, 100, 100).astype(float), real.reshape(1, 100, 100))
+    exported = export(network, name="n", provenance=LABELS, accept_differences=True)
+    (row,) = exported.layers
+    assert (row.lost, row.gained) == pytest.approx((lost, gained))
+    assert row.differing == pytest.approx((model + trace - 2 * both) / 10_000)
+    counts = ((model - both, model), (trace - both, trace), (model + trace - 2 * both, 10_000))
+    assert row.difference == pytest.approx(max((n - n**0.5) / max(of, 1) for n, of in counts))
+
+
+@pytest.mark.parametrize(
+    ("lost", "refused", "warned"),
+    [
+        (0, False, False),
+        (57, False, False),
+        (58, False, True),
+        (214, False, True),
+        (215, True, True),
+        (1000, True, True),
+    ],
+)
+def test_one_guard_over_all_layers(lost, refused, warned):
+    """1,000 of 50,000 outputs fire in the model, ``lost`` of them not in the trace: 2 % at most of all outputs.
+
+    57 - sqrt(57) = 49.5, 58 - sqrt(58) = 50.4, 214 - sqrt(214) = 199.4, 215 - sqrt(215) = 200.3.
+    """
+    spikes = np.zeros(50_000, bool)
+    spikes[:1000] = True
+    currents = spikes.astype(float)
+    currents[:lost] = 0
+    arguments = (currents.reshape(1, 500, 100), spikes.reshape(1, 500, 100))
+    if refused:
+        with pytest.raises(UsageError) as caught:
+            export(recorded(*arguments), name="n", provenance=LABELS)
+        (problem,) = caught.value.problems
+        assert problem.startswith(f"fc: the trace lacks {lost / 10:.2f} % of the model's spikes")
+        assert problem.endswith("allowed: 20.00 %, or any with accept_differences")
+    exported = export(recorded(*arguments), name="n", provenance=LABELS, accept_differences=refused)
+    about = [warning for warning in exported.warnings if "lacks" in warning]
+    assert len(about) == warned
+    assert exported.trace.provenance["details"].get("warnings", []) == list(exported.warnings)
+    if warned:
+        assert str(exported).startswith(f"warning: {exported.warnings[0]}\n")
+
+
+def test_a_few_spikes_are_no_rule():
+    """5 of 18 spikes that chance may have turned are a warning, 10 of 10 are none."""
+    spikes = np.zeros((1, 6, 10), bool)
+    spikes[0, 0] = True
+    none = np.zeros(spikes.shape)
+    with pytest.raises(UsageError, match=r"fc: the trace lacks 100\.00 %"):
+        export(recorded(none, spikes), name="n", provenance=LABELS)
+    spikes[0, 1, :8] = True
+    currents = spikes.astype(float)
+    currents[0, 0, :5] = 0
+    exported = export(recorded(currents, spikes), name="n", provenance=LABELS)
+    assert exported.warnings[0].startswith("fc: the trace lacks 27.78 % of the model's spikes")
+
+
+def test_layers_that_never_fire():
+    spikes = (np.random.default_rng(0).random((3, 20, 6)) < 0.5).astype(float)
+
+    def network(first, second):
+        return chain(
+            spikes, 3, Node("a", "linear", ("input",), (6,), np.eye(6)),
+            Node("lif1", "neuron", ("a",), (6,), neuron=SpikingNeuron(1.0, first)),
+            Node("b", "linear", ("lif1",), (6,), np.eye(6)),
+            Node("lif2", "neuron", ("b",), (6,), neuron=SpikingNeuron(1.0, second)),
+        )  # fmt: skip
+
+    for thresholds, expected in (
+        ((0.5, 0.5), ()),
+        ((0.5, 9.0), ("b: never fires on these inputs, as in the model",)),
+        ((9.0, 0.5), ("no layer ever fires on these inputs, as in the model",)),
+    ):
+        built = network(*thresholds)
+        run(built)
+        exported = export(built, name="n", provenance=LABELS)
+        assert exported.warnings == expected
+    built = network(0.5, 0.5)
+    run(built)
+    built.nodes["lif2"] = network(0.5, 9.0).nodes["lif2"]
+    exported = export(built, name="n", provenance=LABELS, accept_differences=True)
+    assert exported.warnings[0] == "b: never fires on these inputs, unlike in the model"
+
+
+def test_layers_that_become_larger():
+    """A mean over 7 x 7 before 5 classes, and 4 channels each for itself before a mean over 2 x 2."""
+    generator = np.random.default_rng(0)
+    depthwise = np.zeros((4, 4, 3, 3))
+    depthwise[range(4), range(4)] = generator.normal(size=(4, 3, 3))
+    network = chain(
+        (generator.random((2, 3, 4, 14, 14)) < 0.5).astype(float), 2,
+        Node("deep", "conv2d", ("input",), (4, 14, 14), depthwise, None, (3, 3), (1, 1), (1, 1)),
+        Node("lif1", "neuron", ("deep",), (4, 14, 14), neuron=SpikingNeuron(0.5, 1.0)),
+        Node("half", "sum_pool", ("lif1",), (4, 7, 7), np.array(0.25), None, (2, 2), (2, 2)),
+        Node("wide", "conv2d", ("half",), (6, 7, 7), generator.normal(size=(6, 4, 1, 1))),
+        Node("lif2", "neuron", ("wide",), (6, 7, 7), neuron=SpikingNeuron(0.5, 0.3)),
+        Node("mean", "sum_pool", ("lif2",), (6, 1, 1), np.array(1 / 49), None, (7, 7), (7, 7)),
+        Node("fc", "linear", ("mean",), (5,), generator.normal(size=(5, 6))),
+    )  # fmt: skip
+    run(network)
+    exported = export(network, name="n", provenance=LABELS)
+    details = exported.trace.provenance["details"]
+    assert details["expanded_layers"] == {"deep": 4, "wide": 4, "fc": 49}
+    assert details["expanded_layers_why"]["fc"] == (
+        "5 x 6 weights become 5 x 294, 49 times as many, as a trace cannot sum; machines overstate it"
+    )
+    assert details["expanded_layers_why"]["wide"].startswith("6 x 4 x 1 x 1 weights become 6 x 4 x 2 x 2, 4 times")
+    assert details["expanded_layers_why"]["deep"].startswith("its 4 groups are stored as one, with 4 times as many")
+    for name, why in details["expanded_layers_why"].items():
+        assert f"{name}: {why}" in exported.notes
+        assert exported.trace.operation(name).weight.size == details["expanded_layers"][name] * {
+            "deep": 4 * 9, "wide": 6 * 4, "fc": 5 * 6,
+        }[name]  # fmt: skip
+
+
+def test_neurons_that_share_weighted_sums():
+    """Behind a concatenation thresholds are exact; of two neurons on one sum the second's is rounded, which is said."""
+    generator = np.random.default_rng(0)
+    spikes = (generator.random((3, 40, 4)) < 0.5).astype(float)
+    weights = generator.normal(size=(2, 5, 4))
+    network = chain(
+        spikes, 3, Node("a", "linear", ("input",), (5,), weights[0]), Node("b", "linear", ("input",), (5,), weights[1]),
+        Node("both", "concat", ("a", "b"), (10,)),
+        Node("lif", "neuron", ("both",), (10,), neuron=SpikingNeuron(0.5, np.linspace(0.4, 1.3, 10))),
+    )  # fmt: skip
+    run(network)
+    exported = export(network, name="n", provenance=LABELS)
+    assert not any("rounded" in note for note in exported.notes)
+    assert exported.layers[-1].differing < 0.01
+    network.nodes["other"] = Node("other", "neuron", ("a",), (5,), neuron=SpikingNeuron(0.5, 0.77))
+    run(network)
+    notes = export(network, name="n", provenance=LABELS).notes
+    (note,) = [note for note in notes if "rounded" in note]
+    assert note.startswith("other: thresholds are rounded, by at most ")
+
+
+def test_a_shortcut_of_sums_keeps_its_weights():
+    """A convolution of spikes and one of sums, whose unit is a hundredth, are added: both use the bits of weights."""
+    generator = np.random.default_rng(1)
+
+    def convolution(name, source, inputs, outputs):
+        weight = generator.normal(0, 0.4, (outputs, inputs, 3, 3))
+        bias = generator.normal(size=outputs)
+        return Node(name, "conv2d", (source,), (outputs, 6, 6), weight, bias, (3, 3), (1, 1), (1, 1))
+
+    network = chain(
+        (generator.random((4, 6, 3, 6, 6)) < 0.4).astype(float), 4, convolution("stem", "input", 3, 5),
+        Node("lif1", "neuron", ("stem",), (5, 6, 6), neuron=SpikingNeuron(0.5, 1.0)),
+        convolution("branch", "lif1", 5, 4), convolution("shortcut", "stem", 5, 4),
+        Node("sum", "add", ("branch", "shortcut"), (4, 6, 6)),
+        Node("lif2", "neuron", ("sum",), (4, 6, 6), neuron=SpikingNeuron(0.5, 1.0)),
+    )  # fmt: skip
+    run(network)
+    exported = export(network, name="n", provenance=LABELS)
+    rows = {row.layer: row for row in exported.layers}
+    assert max(rows[name].weight_error for name in ("stem", "branch", "shortcut")) < 0.01
+    assert rows["sum"].alone < 0.01
+    shortcut = exported.trace.operation("shortcut")
+    assert shortcut.requantiser.bits == 16
+    assert any(note.startswith("shortcut: its products") for note in exported.notes)
+    assert {check.mismatches for check in check_trace(exported.trace)} == {0}
+    # What it writes is the real sum, in the unit of the sum behind: that of its threshold.
+    real = network.recorded["shortcut"]
+    unit = 1.0 / exported.trace.operation("sum").neuron.threshold
+    written = exported.trace.tensor("shortcut") * unit.reshape(-1, 1, 1)
+    assert np.abs(written - real).max() < unit.max() + 0.02 * np.abs(real).max()
+
+
+def test_the_guard_on_the_command_line(tmp_path):
+    """Weights of two bits are another layer: refused, or written with warnings on stderr."""
+    nir = need("nir")
+    generator = np.random.default_rng(0)
+    cells = [nir.IF(np.full(size, 1e4), np.ones(size), np.zeros(size)) for size in (20, 5)]
+    weights = [generator.normal(0, 0.2, shape) for shape in ((20, 12), (5, 20))]
+    graph = nir.NIRGraph.from_list(nir.Linear(weights[0]), cells[0], nir.Linear(weights[1]), cells[1])
+    nir.write(tmp_path / "net.nir", graph)
+    np.save(tmp_path / "spikes.npy", generator.random((4, 100, 12)) < 0.3)
+    command = ["trace", "import", str(tmp_path / "net.nir"), "--format", "nir", "--weight-bits", "2"]
+    command += ["--inputs", str(tmp_path / "spikes.npy"), "-o", str(tmp_path / "net.npz")]
+    refused = CliRunner().invoke(app, command)
+    assert isinstance(refused.exception, UsageError)
+    assert refused.exception.problems[0].startswith("linear: the trace lacks ")
+    assert not (tmp_path / "net.npz").exists()
+    accepted = CliRunner().invoke(app, [*command, "--accept-differences"])
+    assert accepted.exit_code == 0
+    assert accepted.stderr.startswith("warning: linear: the trace lacks ")
+    assert load_trace(tmp_path / "net.npz").provenance["details"]["warnings"][0].startswith("linear: the trace lacks ")

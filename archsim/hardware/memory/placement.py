@@ -32,3 +32,43 @@ def by_bank(sizes: NDArray[np.int64], line_bytes: int, banks: int) -> Placement:
         first[bank::banks] = (ends - lines[bank::banks]) * banks + bank
         depth = max(depth, int(ends[-1]))
     return Placement(first, banks, depth * banks)
+
+
+class Tensor(NamedTuple):
+    """A tensor in memory: fiber i has ``size[i]`` bytes and begins in line ``line[i]``; its lines are ``stride`` apart.
+
+    ``row`` is the tensor's row in the traffic table.
+    """
+
+    line: NDArray[np.int64]
+    size: NDArray[np.int64]
+    stride: int
+    row: int
+
+
+class LineSpec(NamedTuple):
+    """Lines as agents ask for them: ``line_bytes = 1 << line_shift``, beats of ``1 << beat_shift`` bytes.
+
+    ``burst`` is the most lines that an agent asks for at once.
+    """
+
+    line_bytes: int
+    line_shift: int
+    beat_shift: int
+    burst: int
+
+
+class Placer:
+    """Places tensors one behind the other, from line 0 on."""
+
+    def __init__(self, line_bytes: int) -> None:
+        self.line_bytes = line_bytes
+        self.free = 0
+        self.rows = 0
+
+    def place(self, sizes: NDArray[np.int64]) -> Tensor:
+        """A tensor of fibers of ``sizes`` bytes, in the next row of the traffic table."""
+        flat = np.ascontiguousarray(sizes, np.int64).ravel()
+        found = interleaved(flat, self.line_bytes, self.free)
+        self.free, self.rows = found.free, self.rows + 1
+        return Tensor(found.line, flat, found.stride, self.rows - 1)

@@ -9,7 +9,7 @@ from typing import Any
 from conditions import TABLES
 
 from archsim import load_trace
-from archsim.accelerators.analog_network import AnalogNetwork
+from archsim.analog_network.network import AnalogNetwork
 from archsim.hardware.analog.cache import default_folder
 from archsim.hardware.analog.product import ProductConfig
 from archsim.hardware.loading import load_block

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim import run
-from archsim.accelerators.analog_network import AnalogNetwork
-from archsim.accelerators.batch_norm_adaptation import Correction
 from archsim.accelerators.imc import Imc
-from archsim.accelerators.pipeline import stages_of
+from archsim.analog_network.batch_norm import Correction
+from archsim.analog_network.network import AnalogNetwork
+from archsim.dataflow.pipeline import stages_of
 from archsim.hardware.analog.product import CALIBRATION
 from archsim.simulate import load_accelerator
 from archsim.trace import ImageSet, Operation, Trace, load_trace

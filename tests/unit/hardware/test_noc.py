@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from archsim.accelerators import crossbar_agents as agents
-from archsim.accelerators.crossbar_chip import Wiring
+from archsim.dataflow import crossbar_agents as agents
+from archsim.dataflow.crossbar_chip import Wiring
 from archsim.engine import compiled, reference
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op

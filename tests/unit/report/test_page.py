@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from archsim.cli import main
+from archsim.engine.result import Coverage, LeftOut
 from archsim.report.page import Sources, page
 from archsim.trace import save_trace
 from tests.machines import LOAS, mlp
@@ -74,8 +75,21 @@ def test_names_are_text():
 
 def test_the_state_is_said():
     assert "2 outputs differ" in page(report(layer(mismatches=2)), SOURCES, [])
-    assert "not compared" in page(report(layer(mismatches=None)), SOURCES, [])
-    assert "1 of 1 layers equal" in page(report(layer(mismatches=0)), SOURCES, [])
+    assert "not verified" in page(report(layer(mismatches=None)), SOURCES, [])
+    assert "the only layer simulated and verified bit for bit" in page(report(layer(mismatches=0)), SOURCES, [])
+
+
+def test_what_is_left_out_is_a_table():
+    left_out = (
+        LeftOut("encoder", "reads pixels 0 to 9", 0.25, True, False),
+        LeftOut("s", "is a sum", 0.0, False, False),
+    )
+    text = page(report(layer(), covered=Coverage(0.75, 10, 1, 2, left_out)), SOURCES, [])
+    assert Reader(text).tables[0] == [
+        [(None, "encoder"), (None, "reads pixels 0 to 9"), ("0.25", "25.0")],
+        [(None, "s"), (None, "is a sum"), ("0.0", "0")],
+    ]
+    assert "1 of 2 layers simulated, 75 % of the operations; those verified bit for bit" in text
 
 
 def test_a_run_writes_a_page_that_needs_nothing_else(tmp_path, capsys):

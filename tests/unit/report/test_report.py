@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from archsim.engine.result import LayerResult, Traffic, UnitTime
+from archsim.engine.result import Coverage, LayerResult, LeftOut, Traffic, UnitTime
 from archsim.errors import UsageError
 from archsim.report import comparison, files, plots, timeline
 from archsim.report.invariants import InvariantError
@@ -74,6 +74,7 @@ def report(*layers: LayerResult, **changes: object) -> Report:
         "images": 2,
         "layers": layers,
         "energy": tuple([Energy("pe", "add", 77, 0.1), Energy("sram", "leakage", 1, 0.2)] for _ in layers),
+        "covered": Coverage(1.0, 1540, len(layers), len(layers)),
         "area": [Area("pe", 16, 0.25, "LoAS Table IV"), Area("sram", 1, 0.5, "CACTI 7")],
     }
     return Report(**{**values, **changes})  # type: ignore[arg-type]
@@ -98,6 +99,7 @@ def test_summary_is_the_sum_of_the_layers():
 
 def test_summary_has_the_promised_keys():
     promised = "accelerator workload engine archsim_version trace_sha256 cycles latency_s energy_pj area_mm2 "
+    promised += "coverage left_out synaptic_operations energy_per_image_pj images_per_s pj_per_synaptic_operation "
     promised += "dram_read_bytes dram_write_bytes sram_read_bytes sram_write_bytes verified mismatches engine_wall_s"
     assert set(promised.split()) <= set(report().summary())
 
@@ -108,6 +110,19 @@ def test_summary_has_the_promised_keys():
 def test_verified_only_when_compared_and_equal(mismatches, verified, total):
     summary = report(*(layer(str(i), mismatches=m) for i, m in enumerate(mismatches))).summary()
     assert (summary["verified"], summary["mismatches"]) == (verified, total)
+
+
+def test_what_is_derived_from_the_work():
+    """Two images in 200 cycles of 800 MHz; 1540 operations for 0.6 pJ."""
+    summary = report().summary()
+    assert summary["images_per_s"] == pytest.approx(8e6)
+    assert summary["pj_per_synaptic_operation"] == pytest.approx(0.6 / 1540)
+    assert report(covered=Coverage(1.0, 0, 2, 2)).summary()["pj_per_synaptic_operation"] is None
+
+
+def test_shares_add_up():
+    with pytest.raises(InvariantError, match="do not add up to 1"):
+        report(covered=Coverage(0.5, 10, 1, 2, (LeftOut("fc", "reads pixels", 0.25, True, False),)))
 
 
 def overlapping(second_share: int) -> Report:
@@ -135,9 +150,11 @@ def test_files_read_back_equal(tmp_path):
     original.write(tmp_path / "results" / "toy__tiny")
     folder = tmp_path / "results" / "toy__tiny"
     assert sorted(file.name for file in folder.iterdir()) == sorted(
-        set(files.RESULT_FILES) - {"timeline.json", "timesteps.csv", "report.html", "adaptation.csv", "corrections.csv"}
+        set(files.RESULT_FILES)
+        - {"timeline.json", "timesteps.csv", "report.html", "adaptation.csv", "corrections.csv", "comparison.csv"}
     )
-    assert json.loads((folder / "summary.json").read_text()) == original.summary()
+    told = [json.loads((folder / name).read_text()) for name in ("summary.json", "timing.json")]
+    assert told[0] | told[1] == original.summary()
     for name, columns in COLUMNS.items():
         rows = read_csv((folder / f"{name}.csv").read_text())
         assert list(rows[0]) == list(columns)
@@ -165,10 +182,9 @@ def test_same_run_same_bytes(tmp_path):
     contents = []
     for wall in (0.25, 0.5):
         report(layer(engine_wall_s=wall)).write(tmp_path / "again")
-        texts = {file.name: file.read_text() for file in (tmp_path / "again").iterdir()}
-        summary = json.loads(texts["summary.json"])
-        assert summary.pop("engine_wall_s") == wall
-        contents.append({**texts, "summary.json": summary})
+        texts = {file.name: file.read_bytes() for file in (tmp_path / "again").iterdir()}
+        assert json.loads(texts.pop("timing.json")) == {"engine_wall_s": wall}
+        contents.append(texts)
     assert contents[0] == contents[1]
 
 
@@ -300,13 +316,31 @@ def test_a_comparison_says_when_noise_is_drawn():
     assert [row["noise"] for row in comparison.rows({"noisy": noisy, "exact": report(layer())})] == ["per_read", None]
 
 
-def test_different_layers_are_not_compared():
-    """Both are named, with the layers that only one of them ran."""
-    with pytest.raises(UsageError) as caught:
-        comparison.rows({"loas": report(layer("conv2"), layer("fc")), "other": report(layer("conv1"), layer("fc"))})
-    assert str(caught.value).startswith(
-        "compare: loas and other simulate different layers (conv2 against conv1), so their totals cannot be compared"
-    )
+def test_different_layers_are_told_apart():
+    """A warning names both machines, layers that only one of them ran and both coverages; a column marks the row."""
+    part = Coverage(0.75, 10, 2, 3, (LeftOut("conv2", "reads pixels", 0.25, True, False),))
+    reports = {
+        "loas": report(layer("conv2"), layer("fc")),
+        "other": report(layer("conv1"), layer("fc"), covered=part),
+        "same": report(layer("conv2"), layer("fc")),
+    }
+    rows = comparison.rows(reports)
+    assert [(row["same_layers"], row["coverage"], row["left_out"]) for row in rows] == [
+        (True, 1.0, ""), (False, 0.75, "conv2"), (True, 1.0, ""),
+    ]  # fmt: skip
+    assert comparison.doubts(reports) == [
+        "loas and other simulate different layers (conv2 against conv1), 100 % and 75 % of the operations: the totals "
+        "are of different parts of the network; --layers chooses layers that both run"
+    ]
+
+
+def test_a_figure_marks_other_layers(tmp_path):
+    reports = {"loas": report(layer("conv2")), "other": report(layer("conv1"))}
+    (tmp_path / "table.csv").write_text(files.csv_text(comparison.rows(reports), comparison.COLUMNS))
+    plots.plot(tmp_path / "table.csv")
+    drawn = (tmp_path / "table.svg").read_text()
+    assert "other (other layers)" in drawn
+    assert "loas (other layers)" not in drawn
 
 
 def test_a_comparison_says_what_is_not_equal():

@@ -9,7 +9,7 @@ With spikes s, weights W, full sums o, potentials X before and u behind a timest
     update                dW    = sum over t and positions of s[t]^T dX[t]: an AND, no multiplication;  W is rewritten
 
 sigma is the surrogate derivative, zero outside a window, lambda the leak; so dX is sparse, and a *mask* with a bit for
-every potential says where. As matrix products on the array of :mod:`archsim.accelerators.buffered_array` these are
+every potential says where. As matrix products on the array of :mod:`archsim.dataflow.buffered_array` these are
 
     stage       rows               columns          summed over             live where            output
     forward     positions M        filters N        K                       spike                 spikes
@@ -30,8 +30,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.accelerators import buffered_array as array
-from archsim.accelerators.base import Layer
+from archsim.dataflow import buffered_array as array
+from archsim.dataflow.base import Layer
 from archsim.hardware.compute.lif import HARD, Rule, fires, settle
 from archsim.jit import njit
 

@@ -33,7 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import (
+from archsim.compress import bitmask, packed_time
+from archsim.dataflow.base import (
     Accelerator,
     Layer,
     MachineConfig,
@@ -42,7 +43,6 @@ from archsim.accelerators.base import (
     Unit,
     memory_components,
 )
-from archsim.compress import bitmask, packed_time
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig, add_in_order

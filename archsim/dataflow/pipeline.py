@@ -13,7 +13,8 @@ additions. Rows are counted within one image and timestep.
                                            that is added (its *host*), where the others' sums wait
 
 What no layer of the pipeline makes comes from DRAM: the network's input, spikes of a direct encoder that runs
-elsewhere, and outputs of layers that were not chosen.
+elsewhere, and outputs of layers that were not chosen. An operation that runs elsewhere between two layers of the
+pipeline would be a *hole* in it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.accelerators.base import WEIGHTED, Layer
+from archsim.dataflow.base import WEIGHTED, Layer
 from archsim.trace import Operation, Trace
 from archsim.trace.graph import SOFTMAX_BITS
 
@@ -175,6 +176,43 @@ def stages_of(trace: Trace, operations: Sequence[Operation]) -> list[Stage]:
     return [
         replace(stage, kept=number in kept, leaves=number not in joined and number not in read)
         for number, stage in enumerate(stages)
+    ]
+
+
+def fused(trace: Trace, operations: Sequence[Operation]) -> set[str]:
+    """Names of the operations of ``trace`` that happen inside the pipeline of the layers ``operations``.
+
+    They are concatenations, pools of what layers make, and additions with neurons behind a layer (its host).
+    """
+    hosts = {operation.output for operation in operations}
+    made, found = set(hosts), set()
+    for operation in trace.operations:
+        inside = made.issuperset(operation.inputs)
+        hosted = operation.op == "add" and operation.neuron is not None and not hosts.isdisjoint(operation.inputs)
+        if hosted or operation.op == "concat" or (operation.op == "pool" and inside):
+            found.add(operation.name)
+            made |= {operation.output} if hosted or inside else set()
+    return found
+
+
+def holes(trace: Trace, operations: Sequence[Operation]) -> list[Operation]:
+    """Operations of ``trace`` that read what the pipeline of the layers ``operations`` makes, and make what it reads,
+    without being part of it."""
+    own = {operation.name for operation in operations}
+    inside = fused(trace, operations)
+    behind: set[str] = set()
+    for operation in trace.operations:
+        if operation.name in own or not behind.isdisjoint(operation.inputs):
+            behind.add(operation.output)
+    ahead: set[str] = set()
+    for operation in reversed(trace.operations):
+        works = operation.name in own or (operation.name in inside and operation.op != "concat")
+        if works or operation.output in ahead:
+            ahead.update(operation.inputs)
+    return [
+        operation
+        for operation in trace.operations
+        if operation.name not in own | inside and operation.output in ahead and not behind.isdisjoint(operation.inputs)
     ]
 
 

@@ -35,7 +35,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import (
+from archsim.compress import bitmask, packed_time
+from archsim.compress.bitmask import CHUNK_BITS, chunks_of, popcount
+from archsim.dataflow.base import (
     Accelerator,
     Layer,
     MachineConfig,
@@ -44,8 +46,6 @@ from archsim.accelerators.base import (
     Unit,
     memory_components,
 )
-from archsim.compress import bitmask, packed_time
-from archsim.compress.bitmask import CHUNK_BITS, chunks_of, popcount
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.compute.compressor import CompressorConfig, compress_cycles

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.accelerators.base import Accelerator
+from archsim.dataflow.base import Accelerator
 from archsim.trace import Neuron, Operation, Requantiser, Trace
 
 SPIKES = "spiking networks"

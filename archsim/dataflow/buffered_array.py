@@ -41,8 +41,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.accelerators.base import Program, Unit
-from archsim.accelerators.folded_array import nest
+from archsim.dataflow.base import Program, Unit
+from archsim.dataflow.folded_array import nest
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.operation import (

@@ -40,7 +40,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.accelerators.base import (
+from archsim.compress.coordinate import BYTE, CoordinateFibers, bits_of, spike_rows, value_rows, weight_rows
+from archsim.dataflow.base import (
     Accelerator,
     Layer,
     MachineConfig,
@@ -49,7 +50,6 @@ from archsim.accelerators.base import (
     Unit,
     memory_components,
 )
-from archsim.compress.coordinate import BYTE, CoordinateFibers, bits_of, spike_rows, value_rows, weight_rows
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig

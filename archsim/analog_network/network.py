@@ -33,8 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.accelerators.base import Progress
-from archsim.accelerators.batch_norm_adaptation import (
+from archsim.analog_network.batch_norm import (
     EPOCHS,
     Correction,
     Moments,
@@ -98,7 +97,7 @@ class AnalogNetwork:
         weight_bits: int,
         on_arrays: Collection[str],
         folder: Path | None = None,
-        progress: Progress | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
     ) -> None:
         self.trace = trace
         self.config = config
@@ -325,7 +324,7 @@ class AnalogNetwork:
         return output
 
 
-def _tell(progress: Progress | None, step: str, done: Iterator[int], total: int) -> None:
+def _tell(progress: Callable[[str, int, int], object] | None, step: str, done: Iterator[int], total: int) -> None:
     if progress:
         progress(step, next(done), total)
 

@@ -1,6 +1,6 @@
 """What machines with crossbar arrays have in common: a chip laid out, run once for all layers, and cut into layers.
 
-Agents, mapping and network are those of :mod:`archsim.accelerators.crossbar_chip`. A machine says what its arrays are
+Agents, mapping and network are those of :mod:`archsim.dataflow.crossbar_chip`. A machine says what its arrays are
 (its Config), what it is built of, and what a layer's outputs are on them.
 
 A chip may be *lossy*. Every layer is still compared with the trace, each on the trace's own inputs, and the whole
@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.accelerators import crossbar_agents as agents
-from archsim.accelerators import crossbar_chip as chip
-from archsim.accelerators.base import (
+from archsim.dataflow import crossbar_agents as agents
+from archsim.dataflow import crossbar_chip as chip
+from archsim.dataflow.base import (
     Accelerator,
     Computed,
     EngineName,
@@ -30,7 +30,7 @@ from archsim.accelerators.base import (
     layer_of,
     traffic_rows,
 )
-from archsim.accelerators.pipeline import Stage, alone, stages_of
+from archsim.dataflow.pipeline import Stage, alone, fused, holes, stages_of
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, UnitTime
@@ -82,6 +82,21 @@ class CrossbarMachine(Accelerator):
     def refuses(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip."""
         return chip.misfits(self.config, stages_of(trace, self.layers(trace)))
+
+    def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
+        """What happens between layers of the pipeline."""
+        return fused(trace, layers)
+
+    def holes(self, trace: Trace) -> Sequence[str]:
+        """Operations between its layers that the chip does not run: it holds all layers at once."""
+        found = [f"{hole.name} {self.leaves_out(trace, hole)}" for hole in holes(trace, self.layers(trace))]
+        if not found:
+            return ()
+        return [
+            *found,
+            f"{self.name} runs {self.runs}, all at once, and builds no pipeline with a hole; --layers chooses some, "
+            "which then read from DRAM what others make",
+        ]
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """A chip with this layer alone."""

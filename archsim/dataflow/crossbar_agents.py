@@ -1,6 +1,6 @@
 """Agents of a chip of crossbar arrays, and the tables that tell them what to do.
 
-Which agents there are and how they are connected is in :mod:`archsim.accelerators.crossbar_chip`, which lays a network
+Which agents there are and how they are connected is in :mod:`archsim.dataflow.crossbar_chip`, which lays a network
 out; here is what each of them does next.
 """
 

@@ -17,11 +17,13 @@ from archsim.engine.recording import Window, window_of
 from archsim.engine.result import LayerResult, Traffic, UnitTime
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import fire, rule_of
+from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.system import MemoryConfig
 from archsim.trace import Neuron, Operation, Requantiser, Trace
 from archsim.trace.graph import integer_range
+from archsim.trace.origin import origin
 from archsim.trace.resimulation import requantise
 from archsim.trace.work import matches, synaptic_operations
 
@@ -31,7 +33,6 @@ Progress = Callable[[str, int, int], None]
 WEIGHTED = ("conv2d", "linear")
 ACTIVATION_BITS = 8
 """Width of an activation, which has no sign, in the machines for networks without spikes."""
-KINDS = {"spike": "spikes", "signed_spike": "signed spikes", "spike_time": "spike times", "int": "integers"}
 BLOCK_VALUES = 1 << 20
 """Full sums that are held at once while a layer is computed."""
 
@@ -209,6 +210,7 @@ class Program(NamedTuple):
     state: NDArray[np.int64]
     units: tuple[Unit, ...]
     copies: int = 1
+    diagram: Diagram | None = None
 
 
 class Accelerator(ABC):
@@ -295,6 +297,11 @@ class Accelerator(ABC):
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""
         return ()
 
+    def holes(self, trace: Trace) -> Sequence[str]:
+        """Why all layers of ``trace`` that this machine runs are no whole that it can run; empty for machines that run
+        layer by layer."""
+        return ()
+
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
         """What the memory system did, by (unit, action), from the engine's traffic table."""
         built = {part.unit for part in self.inventory()}
@@ -364,31 +371,54 @@ class Accelerator(ABC):
             return False
         if self.operand == "spike":
             return operation.requantiser is None
-        return not _unfit(trace, operation.inputs[0])
+        return _fits(trace, operation.inputs[0])
+
+    @property
+    def runs(self) -> str:
+        """Which layers run, for whoever has others."""
+        if self.operand == "spike":
+            return "layers that read spikes and end in neurons, or in sums"
+        return f"layers that read integers of {ACTIVATION_BITS} bits without a sign, as behind a ReLU"
+
+    def skipped(self, trace: Trace) -> Operation | None:
+        """The read-out, where ``scheduler.read_out`` skips it."""
+        last = next((operation for operation in reversed(trace.operations) if operation.op in WEIGHTED), None)
+        skips = self.config.scheduler.read_out == "skipped" and last is not None and last.op == "linear"
+        return last if skips else None
 
     def layers(self, trace: Trace) -> list[Operation]:
         """The operations of ``trace`` that this machine simulates, in order."""
-        found = [operation for operation in trace.operations if self.simulates(trace, operation)]
-        last = next((operation for operation in reversed(trace.operations) if operation.op in WEIGHTED), None)
-        if self.config.scheduler.read_out == "skipped" and last is not None and last.op == "linear":
-            found = [operation for operation in found if operation is not last]
+        skipped = self.skipped(trace)
+        return [
+            operation for operation in trace.operations if operation is not skipped and self.simulates(trace, operation)
+        ]
+
+    def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
+        """Names of the operations that happen on the way of ``layers``, which are simulated, and need no more.
+
+        A pool of what leaves a layer's neurons (or requantiser) happens in the path to memory; a concatenation is
+        where its parts are stored.
+        """
+        finished = {layer.output for layer in layers if layer.neuron is not None or layer.requantiser is not None}
+        found = set()
+        for operation in trace.operations:
+            ready = finished.issuperset(operation.inputs)
+            if operation.op == "concat" or (operation.op == "pool" and ready):
+                found.add(operation.name)
+                finished |= {operation.output} if ready else set()
         return found
 
     def leaves_out(self, trace: Trace, operation: Operation) -> str:
-        """Why ``operation``, which is not among :meth:`layers`, is not simulated."""
-        kind = trace.kind(operation.inputs[0])
+        """Why ``operation``, which is neither among :meth:`layers` nor on their way, is not simulated: what follows its
+        name."""
+        if operation is self.skipped(trace):
+            return "is the read-out, which scheduler.read_out skips"
         if operation.op not in WEIGHTED:
-            return f"{operation.name} has no weights"
-        if kind == "int" and self.operand == "spike" and operation.neuron is not None:
-            return f"{operation.name} reads pixels; the direct encoder is not simulated (DEVIATIONS, point 15)"
-        if kind == self.operand == "spike" and operation.requantiser is not None:
-            return f"{operation.name} ends in a requantiser; {self.name} runs layers that end in neurons, or in sums"
-        if kind == self.operand == "int" and (unfit := _unfit(trace, operation.inputs[0])):
-            allowed = f"{ACTIVATION_BITS} bits without a sign, as behind a ReLU"
-            return f"{operation.name} reads integers {unfit}; {self.name} runs layers that read those of {allowed}"
-        if kind != self.operand:
-            return f"{operation.name} reads {KINDS[kind]}; {self.name} runs layers that read {KINDS[self.operand]}"
-        return f"{operation.name} is the read-out, which scheduler.read_out skips"
+            return _without_weights(trace, operation)
+        if trace.kind(operation.inputs[0]) == self.operand == "spike":
+            return "ends in a requantiser"
+        read = origin(trace, operation.inputs[0])
+        return f"reads {read}{' (direct encoder)' * read.startswith('pixels')}"
 
     def stages(self, trace: Trace, operation: Operation) -> Sequence[Layer]:
         """What is run of an operation, one after the other: the layer, or what a machine makes of it."""
@@ -404,9 +434,10 @@ class Accelerator(ABC):
                 f"{trace.timesteps}; 'archsim trace synth --preset vgg16_ann' makes one that it runs"
             ]
         if not layers:
-            weighted = [self.leaves_out(trace, operation) for operation in trace.operations if operation.op in WEIGHTED]
-            why = "; ".join([*weighted[:1], "'archsim list' says what machines run"])
-            return [f"no layer to simulate: {why}"]
+            weighted = [operation for operation in trace.operations if operation.op in WEIGHTED]
+            first = [f"{operation.name} {self.leaves_out(trace, operation)}" for operation in weighted[:1]]
+            told = "; ".join([*first, f"{self.name} runs {self.runs}", "'archsim list' says what machines run"])
+            return [f"no layer to simulate: {told}"]
         if self.operand == "spike" and trace.timesteps > self.config.timesteps:
             found.append(
                 f"timesteps: the trace has {trace.timesteps}, the machine is built for {self.config.timesteps}; "
@@ -502,10 +533,14 @@ class Accelerator(ABC):
         if engine == "reference":
             from archsim.engine import reference
 
-            return reference.simulate(type(self).step, *rest, record)
+            return reference.simulate(self._step(engine, program), *rest, record)
         from archsim.engine import compiled
 
-        return compiled.simulate(type(self).loop, *rest, record)
+        return compiled.simulate(self._step(engine, program), *rest, record)
+
+    def _step(self, engine: EngineName, program: Program) -> Any:
+        """What an engine asks for the agents' operations: a step, or the compiled loop around it."""
+        return type(self).loop if engine == "compiled" else type(self).step
 
     def _result(self, layer: Layer, program: Program, outcome: Outcome, computed: Computed) -> LayerResult:
         memory, times, cycles = self.config.memory, outcome.times, outcome.cycles
@@ -564,12 +599,30 @@ class Accelerator(ABC):
         )
 
 
-def _unfit(trace: Trace, tensor: str) -> str:
-    """Why ``tensor``, integers, does not fit a machine for activations of 8 bits without a sign; empty if it does."""
+def _fits(trace: Trace, tensor: str) -> bool:
+    """Whether ``tensor``, integers, suits a machine for activations of 8 bits without a sign."""
     values = trace.tensor(tensor)
     low, high = integer_range(ACTIVATION_BITS, signed=False)
-    least, largest = int(values.min()), int(values.max())
-    return "" if low <= least and largest <= high else f"from {least} to {largest}"
+    return low <= int(values.min()) and int(values.max()) <= high
+
+
+def _without_weights(trace: Trace, operation: Operation) -> str:
+    """Why an operation without weights is not simulated: what it is, as what follows its name."""
+    if operation.op == "matmul":
+        return "is a product of two activations"
+    if operation.op == "pool":
+        elsewhere = ", which are made elsewhere" * (trace.kind(operation.inputs[0]) != "int")
+        return f"pools {origin(trace, operation.inputs[0])}{elsewhere}"
+    if operation.op != "add":
+        return f"is a {operation.op.replace('_', ' ')}"
+    if operation.neuron is None:
+        return "is a sum with a requantiser" if operation.requantiser is not None else "is a sum without neurons"
+    first = next((other for other in trace.operations if other.output == operation.inputs[0]), None)
+    if len(operation.inputs) == 1 and (first is None or first.op != "add"):
+        behind = "the network's input" if first is None else "a pool" if first.op == "pool" else first.name
+    else:
+        behind = "a sum"
+    return f"has neurons behind {behind}"
 
 
 def _fire(layer: Layer, sums: NDArray[np.int64], words: NDArray[Any]) -> None:

@@ -1,7 +1,7 @@
 """A chip of crossbar arrays that holds a whole network: tiles, neuron modules and a network between them, as agents.
 
 Weights stay in the arrays of a layer's own tiles. Layers work as a pipeline: one begins when the rows that its first
-output needs have come over the network (:mod:`archsim.accelerators.pipeline`).
+output needs have come over the network (:mod:`archsim.dataflow.pipeline`).
 
     for image, for timestep, for row, for column of the output           (scheduler.timesteps: outer; inner: t is last)
         tile      fetch the window's new inputs from the tile buffer, during the position before
@@ -40,8 +40,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.accelerators.base import Layer, MachineConfig, ScheduledLayers
-from archsim.accelerators.crossbar_agents import (
+from archsim.compress import packed_time
+from archsim.dataflow.base import Layer, MachineConfig, ScheduledLayers
+from archsim.dataflow.crossbar_agents import (
     ACTION,
     ADDED,
     ADDER,
@@ -105,8 +106,7 @@ from archsim.accelerators.crossbar_agents import (
     Operands,
     Spec,
 )
-from archsim.accelerators.pipeline import DRAM, Kind, Stage
-from archsim.compress import packed_time
+from archsim.dataflow.pipeline import DRAM, Kind, Stage
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.interconnect.noc import MAX_SIDE, Link, MeshConfig, multicast

@@ -1,0 +1,1 @@
+"""What crossbar arrays get right: networks on analog arrays, image by image, and their adaptation."""

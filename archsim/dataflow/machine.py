@@ -1,0 +1,125 @@
+"""A machine that is drawn: its agents are generators, its program a block diagram.
+
+What a subclass says is its dataflow: the agents, and how a layer is laid out (:meth:`DrawnMachine.lay_out`). All that
+engines need follows: numbers, topology, the compiled loop, the integers that agents see as ``m``:
+
+    m.config    the configuration's integers and choices (:mod:`archsim.hardware.integers`)
+    m.layer     M, N, K and T of the layer
+    m.memory    lines and bursts (:class:`archsim.hardware.memory.placement.LineSpec`)
+    m.agents    where the agents of each kind end
+    m.NAME      whatever else ``lay_out`` derives: FIFOs, numbers of tiles
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.dataflow.base import Accelerator, EngineName, Layer, Program, Unit
+from archsim.engine.lowering import Lowered, loop_of, lower
+from archsim.hardware.agent import Operations
+from archsim.hardware.diagram import Diagram
+from archsim.hardware.integers import integers, tuple_class
+from archsim.hardware.memory.placement import LineSpec, Placer
+
+BURST_LINES = 16
+"""Most lines that an agent asks for at once, if there are as many miss registers."""
+
+
+class Sizes(NamedTuple):
+    """A layer's sizes: rows, columns, reduction length, timesteps."""
+
+    m: int
+    n: int
+    k: int
+    timesteps: int
+
+
+class _Loop:
+    """The compiled loop of a class of machines, lowered when first asked for."""
+
+    def __get__(self, instance: DrawnMachine | None, owner: type[DrawnMachine]) -> Any:
+        if "_loop" not in owner.__dict__:
+            owner._loop = loop_of(owner.lowered(), owner.__module__)
+        return owner._loop
+
+
+class DrawnMachine(Accelerator):
+    """A machine whose agents are generators.
+
+    ``agents`` are their functions, in the order of arbitration; ``counted`` names the numbers that they count, each
+    the count of an action (unit, action) or a plain name for what the machine itself makes something of.
+    """
+
+    agents: ClassVar[tuple[Callable[..., Operations], ...]]
+    counted: ClassVar[Mapping[tuple[str, str] | str, int]]
+    kept: ClassVar[int] = 0
+    """Numbers that an agent keeps across its operations, beside its locals."""
+    loop: ClassVar[Any] = _Loop()
+    _loop: ClassVar[Any]
+    _lowered: ClassVar[Lowered]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "counted" in cls.__dict__:
+            cls.actions = len(cls.counted)
+
+    @abstractmethod
+    def lay_out(
+        self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
+    ) -> tuple[Mapping[str, Any], Any]:
+        """Draw the agents and FIFOs and place the operands; returns what is derived for ``m``, and the operands."""
+
+    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
+        """The diagram as numbers."""
+        cache, diagram = self.config.memory.cache, Diagram()
+        derived, operands = self.lay_out(layer, output_bytes, diagram, Placer(cache.line_bytes))
+        parts = {
+            "config": integers(self.config, self.Config),
+            "layer": Sizes(layer.m, layer.n, layer.k, layer.timesteps),
+            "memory": LineSpec(
+                cache.line_bytes, cache.line_bytes.bit_length() - 1, (cache.width_bits // 8).bit_length() - 1,
+                min(cache.mshrs, BURST_LINES),
+            ),
+            "agents": tuple_class(type(self), "Agents", list(diagram.ends))(**diagram.ends),
+            **derived,
+        }  # fmt: skip
+        units, first = [], 0
+        for kind in diagram.kinds:
+            units.append(Unit(kind.name, first, kind.agents, kind.built))
+            first += kind.agents
+        state = np.zeros((first, self.lowered().kept + self.kept), np.int64)
+        m = tuple_class(type(self), "Machine", list(parts))(**parts)
+        return Program(m, operands, diagram.topology, state, tuple(units), diagram=diagram)
+
+    @classmethod
+    def lowered(cls) -> Lowered:
+        """The agents as the compiled loop calls them."""
+        if "_lowered" not in cls.__dict__:
+            cls._lowered = lower(cls.agents)
+        return cls._lowered
+
+    def _step(self, engine: EngineName, program: Program) -> Any:
+        """The generators themselves for the reference engine, their lowering for the compiled one."""
+        if engine == "compiled":
+            return type(self).loop
+        assert program.diagram is not None
+        return program.diagram.coroutines(self.lowered().kept)
+
+    def count_actions(
+        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """What the agents counted, and what follows from it (:meth:`more_actions`)."""
+        done = {name: int(count) for name, count in zip(self.counted, counts.tolist(), strict=True)}
+        own = {name: count for name, count in done.items() if isinstance(name, tuple)}
+        return own | self.more_actions(layer, done, events)
+
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """Actions that follow from what was counted."""
+        return {}

@@ -1,0 +1,655 @@
+"""From an agent that is written as a generator to the function that the compiled loop calls.
+
+An agent is a generator function of a handle ``a``, the machine ``m`` and its operands ``x``, written as the loop nest
+that it is: ``yield op(pop=..., compute=..., push=...)`` is one micro-operation (:mod:`archsim.hardware.operation`), and
+``yield from part(a, m, ...)`` does what a shared part does. The reference engine runs the generator itself. For the
+compiled engine it is *lowered*: to a function that is called once an operation, goes on behind the ``yield`` where it
+stood, and returns at the next one.
+
+    def reader(a, m, x):                        def reader(agent, me, now, m, state, x, o, counts):
+        for row in range(m.rows):                   pc, row, row_end = state[agent, 0], state[agent, 1], state[agent, 2]
+            yield op(pop=m.rows_in.port)            if pc == 0: row = 0; row_end = m.rows  (and into ``state``)
+            a.count[ROWS] += 1                      while (pc == 0 and row < row_end) or 1 <= pc <= 1:
+                                                        if pc == 0: o[agent, POP] = ...; state[agent, 0] = 1; return
+                                                        if pc == 1: pc = 0
+                                                        counts[agent, ROWS] += 1; row += 1 ...
+                                                    o[agent, END] = 1
+
+The structure stays: what has no ``yield`` inside stands under ``if pc == 0``, loops and branches with one are entered
+again by the number of the ``yield`` at which the agent stands, ``pc``. Locals that are needed behind a ``yield`` (a
+liveness analysis finds them) live in the agent's row of ``state``, from column 1 on, and are put there where they are
+assigned. Code positions stay those of the agent's source, so an error inside a kernel names the agent's own line.
+
+A plain function that is given the handle first, ``request_row(a, m, x, row)``, is lowered too, and may return a value.
+
+**What an agent may say.** Assignments to local names, ``a.count[...] += n`` and ``a.kept[...] = n``; calls; ``if``,
+``while``, ``for`` over ``range`` with one or two arguments where a ``yield`` is inside; ``break``, ``continue``,
+``return`` without a value (the end of an agent). Locals are int64: no floats, no true division, and no array across a
+``yield`` but ``a.kept``. A part ends at its end; its parameters are the caller's values. All else is refused with the
+file, the line and the rule.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any
+
+from archsim.engine.compiled import run
+from archsim.hardware import agent as handle
+from archsim.hardware import operation
+from archsim.jit import inlined, kernel
+
+AgentFunction = Callable[..., handle.Operations]
+
+_PARAMETERS = ("a", "m", "x")
+_WITH_HANDLE = ("agent", "me", "now", "state", "o", "counts")
+_LOWERED = ("agent", "me", "now", "m", "state", "x", "o", "counts", "pc")
+_VALUES = {"me": "me", "now": "now", "value": "o[agent, VALUE]", "start": "o[agent, START]"}
+_HANDLE = (*_VALUES, "count", "kept", *handle.CALLS)
+_PLAIN = (
+    ast.Assign,
+    ast.AugAssign,
+    ast.Expr,
+    ast.If,
+    ast.While,
+    ast.For,
+    ast.Break,
+    ast.Continue,
+    ast.Pass,
+    ast.Return,
+)
+_FORBIDDEN = {
+    ast.Lambda: "no functions inside an agent", ast.FunctionDef: "no functions inside an agent",
+    ast.ListComp: "no comprehensions", ast.SetComp: "no comprehensions", ast.DictComp: "no comprehensions",
+    ast.GeneratorExp: "no comprehensions", ast.List: "no lists", ast.Dict: "no dictionaries", ast.Set: "no sets",
+    ast.Div: "integers only: // instead of /", ast.NamedExpr: "no assignment inside an expression",
+    ast.Await: "no await", ast.JoinedStr: "no text", ast.Starred: "no * arguments",
+}  # fmt: skip
+
+
+class LoweringError(Exception):
+    """An agent says what cannot be lowered: ``file:line: rule``."""
+
+
+@dataclass
+class _Source:
+    """A generator function as a tree, with what its free names stand for."""
+
+    function: FunctionType
+    tree: ast.FunctionDef
+
+    def refuse(self, node: ast.AST, rule: str) -> LoweringError:
+        line = getattr(node, "lineno", self.tree.lineno)
+        return LoweringError(f"{self.function.__code__.co_filename}:{line}: {self.function.__name__}: {rule}")
+
+
+def _source(function: Callable[..., Any], *, returns: bool = False) -> _Source:
+    """The function's tree, at the lines of its file; refuses what no agent and no part may say.
+
+    Only a function that ``returns`` may return a value.
+    """
+    assert isinstance(function, FunctionType)
+    lines, first = inspect.getsourcelines(function)
+    tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
+    ast.increment_lineno(tree, first - 1)
+    assert isinstance(tree, ast.FunctionDef)
+    source = _Source(function, tree)
+    arguments = tree.args
+    if tree.decorator_list or arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.posonlyargs:
+        raise source.refuse(tree, "no decorators, and plain parameters only")
+    if function.__closure__:
+        raise source.refuse(tree, "no names of an enclosing function")
+    if ast.get_docstring(tree) is not None:
+        tree.body = tree.body[1:]
+    _check(source, tree.body, returns)
+    return source
+
+
+def _check(source: _Source, body: Sequence[ast.stmt], returns: bool) -> None:
+    for statement in body:
+        if not isinstance(statement, _PLAIN):
+            raise source.refuse(statement, f"no '{type(statement).__name__.lower()}' in an agent")
+        if isinstance(statement, ast.Return) and statement.value is not None and not returns:
+            raise source.refuse(statement, "an agent returns nothing")
+        if isinstance(statement, ast.Assign | ast.AugAssign):
+            _check_targets(source, statement)
+        _check_expressions(source, statement)
+        for part in _parts(statement):
+            _check(source, part, returns)
+        if _yields(statement):
+            _check_yielding(source, statement)
+
+
+def _check_targets(source: _Source, statement: ast.Assign | ast.AugAssign) -> None:
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    if len(targets) > 1:
+        raise source.refuse(statement, "one assignment at a time")
+    parts = targets[0].elts if isinstance(targets[0], ast.Tuple) else targets
+    for target in parts:
+        row = isinstance(target, ast.Subscript) and ast.unparse(target.value) in ("a.count", "a.kept")
+        if not row and not isinstance(target, ast.Name):
+            raise source.refuse(statement, "assigns to local names, a.count[...] and a.kept[...] only")
+        if isinstance(target, ast.Name) and target.id in {*_PARAMETERS, *_LOWERED}:
+            raise source.refuse(statement, f"the name '{target.id}' is taken")
+
+
+def _check_expressions(source: _Source, statement: ast.stmt) -> None:
+    for expression in ast.iter_child_nodes(statement):
+        if isinstance(expression, ast.stmt):
+            continue
+        handles = {id(node) for node in ast.walk(expression) if isinstance(node, ast.Name) and node.id == "a"}
+        for node in ast.walk(expression):
+            if isinstance(node, ast.Attribute):
+                handles.discard(id(node.value))
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                handles.discard(id(node.args[0]))
+            for kind, rule in _FORBIDDEN.items():
+                if isinstance(node, kind):
+                    raise source.refuse(statement, rule)
+            if isinstance(node, ast.Constant) and isinstance(node.value, float | str | complex):
+                raise source.refuse(statement, f"integers only, got {node.value!r}")
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "a" and node.attr not in _HANDLE:
+                raise source.refuse(statement, f"a has no '{node.attr}'; allowed: {', '.join(_HANDLE)}")
+            if isinstance(node, ast.Call) and node.args and ast.unparse(node.args[0]) == "a" and node.keywords:
+                raise source.refuse(statement, "what is given to a function besides a has no names")
+        if handles:
+            raise source.refuse(statement, "a is given to functions only, before all else")
+
+
+def _check_yielding(source: _Source, statement: ast.stmt) -> None:
+    """What has a ``yield`` inside: an operation, a part, a loop or a branch."""
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Yield):
+        call = statement.value.value
+        if not isinstance(call, ast.Call) or ast.unparse(call.func) != "op" or call.args:
+            raise source.refuse(statement, "yields op(...) with keywords")
+        unknown = [word.arg for word in call.keywords if word.arg not in handle.FIELDS]
+        if unknown:
+            raise source.refuse(statement, f"op has no '{unknown[0]}'; allowed: {', '.join(handle.FIELDS)}")
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.YieldFrom):
+        if not isinstance(statement.value.value, ast.Call) or not isinstance(statement.value.value.func, ast.Name):
+            raise source.refuse(statement, "yields from part(...), called by its name")
+    elif not isinstance(statement, ast.If | ast.While | ast.For) or any(
+        _yields(expression) for expression in ast.iter_child_nodes(statement) if isinstance(expression, ast.expr)
+    ):
+        raise source.refuse(statement, "a yield is a statement of its own")
+    elif isinstance(statement, ast.While | ast.For) and statement.orelse:
+        raise source.refuse(statement, "no else behind a loop with a yield")
+    elif isinstance(statement, ast.For):
+        call = statement.iter
+        simple = isinstance(call, ast.Call) and ast.unparse(call.func) == "range" and len(call.args) in (1, 2)
+        if not simple or not isinstance(statement.target, ast.Name):
+            raise source.refuse(statement, "a loop with a yield goes over range(end) or range(first, end)")
+
+
+def _parts(statement: ast.stmt) -> list[list[ast.stmt]]:
+    """The statements inside a compound one."""
+    return [getattr(statement, name) for name in ("body", "orelse") if getattr(statement, name, None)]
+
+
+def _yields(node: ast.AST) -> bool:
+    return any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in ast.walk(node))
+
+
+def _is_operation(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Yield)
+
+
+def _assigned(body: Sequence[ast.AST]) -> set[str]:
+    names = (node for part in body for node in ast.walk(part) if isinstance(node, ast.Name))
+    return {node.id for node in names if isinstance(node.ctx, ast.Store)}
+
+
+def _read(node: ast.AST) -> set[str]:
+    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load)}
+
+
+def _parse(text: str, at: ast.AST) -> list[ast.stmt]:
+    """Statements from ``text``, at the position of ``at``."""
+    body = ast.parse(text).body
+    for statement in body:
+        for node in ast.walk(statement):
+            if "lineno" in node._attributes:
+                ast.copy_location(node, at)
+    return body
+
+
+class _Inliner(ast.NodeTransformer):
+    """A part's names in the place where it is called: its own get another name, its parameters the caller's."""
+
+    def __init__(self, renamed: Mapping[str, str], values: Mapping[str, ast.expr]) -> None:
+        self.renamed = renamed
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """A local, a parameter, or a name of the part's module."""
+        if node.id in self.values:
+            return ast.copy_location(ast.parse(ast.unparse(self.values[node.id]), mode="eval").body, node)
+        node.id = self.renamed.get(node.id, node.id)
+        return node
+
+
+class _Handle(ast.NodeTransformer):
+    """``a.now``, ``a.count[i]``, ``a.lines(...)``: what the handle stands for in a lowered agent."""
+
+    def __init__(self, kept: int, space: dict[str, Any], known: dict[FunctionType, FunctionType]) -> None:
+        self.kept = kept
+        self.space = space
+        self.known = known
+        self.called: set[str] = set()
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """A call of the handle becomes a kernel's that gets the agent's operation, one with it a lowered function's."""
+        if isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "a":
+            node.args = [self.visit(argument) for argument in node.args]
+            name = node.func.attr
+            self.called.add(name)
+            function = ast.copy_location(ast.Name(f"a__{name}", ast.Load()), node)
+            given = [ast.copy_location(ast.Name(word, ast.Load()), node) for word in ("o", "agent")]
+            return ast.copy_location(ast.Call(function, [*given, *node.args], node.keywords), node)
+        if isinstance(node.func, ast.Name) and node.args and ast.unparse(node.args[0]) == "a":
+            function_of_handle = self.space[node.func.id]
+            lowered = _lower_function(function_of_handle, self.kept, self.known)
+            name = f"with_a__{node.func.id}"
+            self.space[name] = lowered
+            rest = [self.visit(argument) for argument in node.args[1:]]
+            given = [ast.copy_location(ast.Name(word, ast.Load()), node) for word in _WITH_HANDLE]
+            return ast.copy_location(
+                ast.Call(ast.copy_location(ast.Name(name, ast.Load()), node), [*given, *rest], []), node
+            )
+        return self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """Counters, and numbers that are kept across yields."""
+        table = {"a.count": "counts[agent, 0]", "a.kept": f"state[agent, {self.kept} + 0]"}.get(ast.unparse(node.value))
+        if table is None:
+            return self.generic_visit(node)
+        node.slice = self.visit(node.slice)
+        made = ast.parse(table, mode="eval").body
+        assert isinstance(made, ast.Subscript)
+        assert isinstance(made.slice, ast.Tuple)
+        last = made.slice.elts[1]
+        if isinstance(last, ast.BinOp):
+            last.right = node.slice
+        else:
+            made.slice.elts[1] = node.slice
+        made.ctx = node.ctx
+        for inner in ast.walk(made):
+            if "lineno" in inner._attributes and not hasattr(inner, "lineno"):
+                ast.copy_location(inner, node)
+        return ast.copy_location(made, node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        """Who the agent is, what time it is, what it popped."""
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Name) and node.value.id == "a":
+            return ast.copy_location(ast.parse(_VALUES[node.attr], mode="eval").body, node)
+        return node
+
+
+@dataclass
+class _Loop:
+    """Names that are needed at the head of a loop and behind it."""
+
+    head: set[str]
+    behind: set[str]
+
+
+class _Lowering:
+    """One agent: parts copied in, loops made explicit, yields numbered, locals placed, statements written."""
+
+    def __init__(self, source: _Source, kept: int) -> None:
+        self.source = source
+        self.kept = kept
+        self.space: dict[str, Any] = dict(source.function.__globals__)
+        self.inlined = 0
+        self.yields = 0
+        self.labels: dict[int, tuple[int, int]] = {}
+        self.live_at_yields: set[str] = set()
+        names = [argument.arg for argument in source.tree.args.args]
+        if names != list(_PARAMETERS[: len(names)]) or not names:
+            raise source.refuse(source.tree, f"an agent's parameters are {', '.join(_PARAMETERS)}")
+        self.body = self._expand(source, source.tree.body, ())
+        self._number(self.body)
+        self.locals = _assigned(self.body)
+        self._live(self.body, set(), [])
+        self.columns = {name: column for column, name in enumerate(sorted(self.live_at_yields), start=1)}
+
+    # ------------------------------------------------------------------------------ parts and loops with a yield
+
+    def _expand(self, source: _Source, body: Sequence[ast.stmt], parents: tuple[FunctionType, ...]) -> list[ast.stmt]:
+        found: list[ast.stmt] = []
+        for statement in body:
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.YieldFrom):
+                found += self._inline(source, statement, parents)
+                continue
+            if isinstance(statement, ast.For) and _yields(statement):
+                found += self._explicit(source, statement, parents)
+                continue
+            for name in ("body", "orelse"):
+                if getattr(statement, name, None):
+                    setattr(statement, name, self._expand(source, getattr(statement, name), parents))
+            found.append(statement)
+        return found
+
+    def _explicit(self, source: _Source, loop: ast.For, parents: tuple[FunctionType, ...]) -> list[ast.stmt]:
+        """``for i in range(first, end)`` with a counter of its own, so that i is what Python makes of it."""
+        self.inlined += 1
+        assert isinstance(loop.iter, ast.Call)
+        assert isinstance(loop.target, ast.Name)
+        first, end = ["0", *map(ast.unparse, loop.iter.args)][-2:]
+        name, number = loop.target.id, self.inlined
+        found = _parse(
+            f"{name}__next{number} = {first}\n{name}__end{number} = {end}\n"
+            f"while {name}__next{number} < {name}__end{number}:\n"
+            f"    {name} = {name}__next{number}\n    {name}__next{number} += 1",
+            loop,
+        )
+        while_ = found[-1]
+        assert isinstance(while_, ast.While)
+        while_.body += self._expand(source, loop.body, parents)
+        return found
+
+    def _inline(self, source: _Source, statement: ast.Expr, parents: tuple[FunctionType, ...]) -> list[ast.stmt]:
+        assert isinstance(statement.value, ast.YieldFrom)
+        call = statement.value.value
+        assert isinstance(call, ast.Call)
+        assert isinstance(call.func, ast.Name)
+        part = self.space.get(call.func.id)
+        if not isinstance(part, FunctionType) or not inspect.isgeneratorfunction(part):
+            raise source.refuse(statement, f"'{call.func.id}' is no generator function of this module")
+        if part in parents:
+            raise source.refuse(statement, f"the part '{part.__name__}' yields from itself")
+        inner = _source(part)
+        if any(isinstance(node, ast.Return) for node in ast.walk(inner.tree)):
+            raise inner.refuse(inner.tree, "a part ends at its end, without return")
+        names = [argument.arg for argument in inner.tree.args.args]
+        if len(names) != len(call.args) or inner.tree.args.defaults:
+            raise source.refuse(statement, f"'{part.__name__}' takes {', '.join(names)}")
+        self.inlined += 1
+        number, own = self.inlined, _assigned(inner.tree.body)
+        values: dict[str, ast.expr] = {}
+        before: list[ast.stmt] = []
+        for name, value in zip(names, call.args, strict=True):
+            # A local of the caller stays as it is while the part runs; all else is computed once.
+            if name not in own and isinstance(value, ast.Name | ast.Attribute | ast.Constant):
+                values[name] = value
+            else:
+                own.add(name)
+                before += _parse(f"{name}__{number} = {ast.unparse(value)}", statement)
+        renamed = {name: f"{name}__{number}" for name in own}
+        for name in _read(inner.tree) - own - set(values):
+            known = part.__globals__
+            if name in known and known[name] is not self.space.get(name):
+                renamed[name] = f"{name}__{part.__name__}"
+                self.space[renamed[name]] = known[name]
+        inliner = _Inliner(renamed, values)
+        body = [inliner.visit(inner_statement) for inner_statement in inner.tree.body]
+        for node in (node for inner_statement in body for node in ast.walk(inner_statement)):
+            if "lineno" in node._attributes:
+                ast.copy_location(node, statement)  # an error in a part names the agent's line
+        return before + self._expand(inner, body, (*parents, part))
+
+    # ------------------------------------------------------------------------------------- numbers and liveness
+
+    def _number(self, body: Sequence[ast.stmt]) -> None:
+        for statement in body:
+            first = self.yields + 1
+            if _is_operation(statement):
+                self.yields += 1
+            else:
+                for part in _parts(statement):
+                    before = self.yields + 1
+                    self._number(part)
+                    self.labels[id(part)] = before, self.yields
+            self.labels[id(statement)] = first, self.yields
+
+    def _live(self, body: Sequence[ast.stmt], behind: set[str], loops: list[_Loop]) -> set[str]:
+        """Locals that are needed before ``body``, if ``behind`` are needed after it."""
+        live = set(behind)
+        for statement in reversed(body):
+            match statement:
+                case ast.Expr(value=ast.Yield()):
+                    self.live_at_yields |= live
+                    live |= self._used(statement)
+                case ast.While():
+                    live = self._live_loop(statement, live, self._used(statement.test), set(), loops)
+                case ast.For():
+                    live = self._live_loop(statement, live, set(), _assigned([statement.target]), loops)
+                    live |= self._used(statement.iter)
+                case ast.If():
+                    branches = [self._live(part, live, loops) for part in (statement.body, statement.orelse)]
+                    live = branches[0] | branches[1] | self._used(statement.test)
+                case ast.Break():
+                    live = set(loops[-1].behind)
+                case ast.Continue():
+                    live = set(loops[-1].head)
+                case ast.Return():
+                    live = set()
+                case ast.AugAssign():
+                    live |= self._used(statement) | (_assigned([statement]) & self.locals)
+                case _:
+                    live = (live - _assigned([statement])) | self._used(statement)
+        return live
+
+    def _live_loop(
+        self, loop: ast.While | ast.For, behind: set[str], tested: set[str], bound: set[str], loops: list[_Loop]
+    ) -> set[str]:
+        behind = self._live(loop.orelse, behind, loops)
+        head = behind | tested
+        while True:
+            inside = self._live(loop.body, head, [*loops, _Loop(head, behind)]) - bound
+            if inside <= head:
+                return head
+            head = head | inside
+
+    def _used(self, node: ast.AST) -> set[str]:
+        return _read(node) & self.locals
+
+    # -------------------------------------------------------------------------------------------------- writing
+
+    def function(self, name: str) -> ast.FunctionDef:
+        """The lowered agent."""
+        head = f"def {name}({', '.join(_LOWERED[:-1])}):\n    pc = state[agent, 0]"
+        for local, column in self.columns.items():
+            head += f"\n    {local} = state[agent, {column}]"
+        (made,) = _parse(head, self.source.tree)
+        assert isinstance(made, ast.FunctionDef)
+        made.body += self._write(self.body)
+        made.body += _parse("if pc == 0:\n    o[agent, END] = 1", self.source.tree)
+        return made
+
+    def _write(self, body: Sequence[ast.stmt]) -> list[ast.stmt]:
+        written: list[ast.stmt] = []
+        running: list[ast.stmt] = []  # what is done only while the agent runs, not while it looks for its place
+
+        def flush(more: Sequence[ast.stmt] = ()) -> None:
+            inside = [part for statement in running for part in self._kept(statement)] + list(more)
+            if inside:
+                (branch,) = _parse("if pc == 0:\n    pass", inside[0])
+                assert isinstance(branch, ast.If)
+                branch.body = inside
+                written.append(branch)
+            running.clear()
+
+        for statement in body:
+            if _is_operation(statement):
+                number, _ = self.labels[id(statement)]
+                flush(self._operation(statement, number))
+                written += _parse(f"if pc == {number}:\n    pc = 0", statement)
+            elif not _yields(statement):
+                running.append(statement)
+            else:
+                flush()
+                written.append(self._compound(statement))
+        flush()
+        return written
+
+    def _compound(self, statement: ast.stmt) -> ast.stmt:
+        if isinstance(statement, ast.While):
+            first, last = self.labels[id(statement)]
+            (made,) = _parse(f"while (pc == 0 and condition) or {first} <= pc <= {last}:\n    pass", statement)
+            assert isinstance(made, ast.While)
+            made.test = _with_condition(made.test, statement.test)
+            made.body = self._write(statement.body)
+            return made
+        assert isinstance(statement, ast.If)
+        first, last = self.labels.get(id(statement.body), (1, 0))
+        (made,) = _parse(f"if (pc == 0 and condition) or {first} <= pc <= {last}:\n    pass", statement)
+        assert isinstance(made, ast.If)
+        made.test = _with_condition(made.test, statement.test)
+        made.body = self._write(statement.body)
+        if statement.orelse:
+            first, last = self.labels[id(statement.orelse)]
+            (other,) = _parse(f"if pc == 0 or {first} <= pc <= {last}:\n    pass", statement)
+            assert isinstance(other, ast.If)
+            other.body = self._write(statement.orelse)
+            made.orelse = [other]
+        return made
+
+    def _operation(self, statement: ast.stmt, number: int) -> list[ast.stmt]:
+        assert isinstance(statement, ast.Expr)
+        assert isinstance(statement.value, ast.Yield)
+        assert isinstance(statement.value.value, ast.Call)
+        given = {word.arg: ast.unparse(word.value) for word in statement.value.value.keywords}
+        for name, count in (("pop", "pops"), ("push", "pushes")):
+            if name in given:
+                given.setdefault(count, "1")
+        lines = [f"o[agent, {handle.FIELDS[name]}] = {value}" for name, value in given.items() if name]
+        return _parse("\n".join([*lines, f"state[agent, 0] = {number}", "return"]), statement)
+
+    def _kept(self, statement: ast.stmt) -> list[ast.stmt]:
+        """The statement, and what it assigns put away; before a jump out of it where there is one."""
+        if isinstance(statement, ast.Return):
+            return _parse("o[agent, END] = 1\nreturn", statement)
+        if isinstance(statement, ast.If) and any(
+            isinstance(node, ast.Break | ast.Continue | ast.Return) for node in ast.walk(statement)
+        ):
+            for name in ("body", "orelse"):
+                inside = [part for inner in getattr(statement, name) for part in self._kept(inner)]
+                setattr(statement, name, inside)
+            return [statement]
+        names = sorted(_assigned([statement]) & self.columns.keys())
+        saves = "\n".join(f"state[agent, {self.columns[name]}] = {name}" for name in names)
+        return [_Ends().visit(statement), *_parse(saves, statement)]
+
+
+class _Ends(ast.NodeTransformer):
+    """``return`` inside a loop without a yield."""
+
+    def visit_Return(self, node: ast.Return) -> list[ast.stmt]:
+        """The end of the agent."""
+        return _parse("o[agent, END] = 1\nreturn", node)
+
+
+def _with_condition(test: ast.expr, condition: ast.expr) -> ast.expr:
+    """``test`` with the name ``condition`` replaced."""
+    replaced: ast.expr = _Inliner({}, {"condition": condition}).visit(test)
+    return replaced
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """Agents for the compiled engine: ``functions`` by agent, and how many columns of ``state`` one needs.
+
+    A function is called as ``f(agent, me, now, m, state, x, o, counts)``; ``me`` numbers the agents of a kind. Numbers
+    that an agent keeps (``a.kept``) begin in column ``kept``.
+    """
+
+    functions: Mapping[str, FunctionType]
+    trees: Mapping[str, ast.FunctionDef] = field(repr=False)
+    kept: int
+
+    def text(self) -> str:
+        """What was made of the agents, for people: each statement with the line of its source."""
+        return "\n\n".join(_with_lines(tree) for tree in self.trees.values())
+
+
+def lower(agents: Sequence[AgentFunction]) -> Lowered:
+    """The agents as functions for the compiled loop. Raises LoweringError for what cannot be lowered."""
+    # The columns behind which all agents keep their own numbers are those of the agent with most locals.
+    kept = 1 + max((len(_Lowering(_source(agent), 0).columns) for agent in agents), default=0)
+    functions, trees, known = {}, {}, dict[FunctionType, FunctionType]()
+    for agent in agents:
+        lowering = _Lowering(_source(agent), kept)
+        name = lowering.source.function.__name__
+        functions[name], trees[name] = _executed(lowering.function(name), lowering.source, kept, lowering.space, known)
+    return Lowered(functions, trees, kept)
+
+
+def _lower_function(function: Any, kept: int, known: dict[FunctionType, FunctionType]) -> FunctionType:
+    """A plain function of the handle, as a kernel of what the handle stands for."""
+    if function not in known:
+        known[function] = function
+        source = _source(function, returns=True)
+        names = [argument.arg for argument in source.tree.args.args]
+        if names[:1] != ["a"] or _yields(source.tree):
+            raise source.refuse(source.tree, "a function that is given a is 'f(a, ...)', without a yield")
+        tree = source.tree
+        tree.args.args = [ast.copy_location(ast.arg(word), tree) for word in (*_WITH_HANDLE, *names[1:])]
+        tree.returns = None
+        made, _ = _executed(tree, source, kept, dict(function.__globals__), known)
+        known[function] = inlined(made)
+    return known[function]
+
+
+def _executed(
+    tree: ast.FunctionDef, source: _Source, kept: int, space: dict[str, Any], known: dict[FunctionType, FunctionType]
+) -> tuple[FunctionType, ast.FunctionDef]:
+    """The function that ``tree`` describes, with the handle's parts in the place of the handle, and that tree."""
+    translated = _Handle(kept, space, known)
+    done = ast.fix_missing_locations(translated.visit(tree))
+    space |= {word: getattr(operation, word) for word in ("END", "VALUE", "START")}
+    space |= {f"a__{call}": handle.CALLS[call] for call in translated.called}
+    exec(compile(ast.Module([done], type_ignores=[]), source.function.__code__.co_filename, "exec"), space)
+    return space[tree.name], done
+
+
+def loop_of(lowered: Lowered, home: str) -> Any:
+    """The compiled loop of a machine with these agents, a kernel as :mod:`archsim.engine.compiled` takes it.
+
+    ``m.agents`` must tell, for every kind of agent by its name, the number behind its last one. ``home`` is the module
+    that the kernels belong to.
+    """
+    lines, before = ["def step(agent, now, m, state, x, o, counts):"], "0"
+    for name in lowered.functions:
+        lines += [
+            f"    if agent < m.agents.{name}:",
+            f"        {name}(agent, agent - {before}, now, m, state, x, o, counts)",
+            "        return",
+        ]
+        before = f"m.agents.{name}"
+    lines += ["def loop(m, x, machine):", "    return run(step, m, x, machine)"]
+    space: dict[str, Any] = {"__name__": home, "run": run}
+    for name, function in lowered.functions.items():
+        function.__module__ = home
+        space[name] = inlined(function)
+    exec(compile("\n".join(lines), f"<agents of {home}>", "exec"), space)
+    space["step"] = inlined(space["step"])
+    return kernel(space["loop"])
+
+
+def _with_lines(tree: ast.FunctionDef) -> str:
+    """The function's text, each statement with the line that it comes from."""
+    lines: list[str] = []
+
+    def write(body: Sequence[ast.stmt], indent: str) -> None:
+        for statement in body:
+            remark = f"  # line {statement.lineno}"
+            parts = _parts(statement)
+            if not parts:
+                lines.append(indent + ast.unparse(statement) + remark)
+                continue
+            head = ast.unparse(statement).splitlines()[0]
+            lines.append(indent + head + remark)
+            write(parts[0], indent + "    ")
+            if len(parts) > 1:
+                lines.append(indent + "else:")
+                write(parts[1], indent + "    ")
+
+    write([tree], "")
+    return "\n".join(lines)

@@ -1,0 +1,98 @@
+"""The block diagram of a machine: its agents and FIFOs by name, and the numbers that the engines need.
+
+    diagram = Diagram()
+    finished = diagram.fifo(capacity=4)                     # one writer, one reader
+    rows = diagram.fifo(capacity=2, readers=16)             # every reader sees every token
+    weights = diagram.fifo(capacity=8, count=16)            # sixteen FIFOs; agent i uses weights.fifo + i
+    diagram.agent(array)
+    diagram.agent(reader, count=16, requests=4, lanes=range(16))
+
+Agents are numbered in the order in which they are drawn, which is also the order of arbitration; so are FIFOs, and
+ports, their reading ends. ``m.agents`` tells a lowered step which agent it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from archsim.hardware import operation
+from archsim.hardware.agent import Coroutines, Operations
+from archsim.hardware.operation import OWN_PATH, Topology
+
+
+class Fifo(NamedTuple):
+    """Number of a FIFO and of its reading end; of the first one where several are drawn at once."""
+
+    fifo: int
+    port: int
+
+
+class AgentKind(NamedTuple):
+    """``agents`` agents that run ``function``; ``built`` of them exist in hardware, those without work are idle.
+
+    ``requests`` is the most that one operation asks for, ``lanes`` are their numbers at the crossbar switches.
+    """
+
+    function: Callable[..., Operations]
+    agents: int
+    built: int
+    requests: int
+    lanes: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the agents and of the unit that they are."""
+        return self.function.__name__
+
+
+class Diagram:
+    """Agents, FIFOs and barriers of one machine at work on one layer."""
+
+    def __init__(self) -> None:
+        self.kinds: list[AgentKind] = []
+        self._fifos: list[tuple[int, int, int]] = []
+        self._ports = 0
+        self._barriers: list[int] = []
+
+    def agent(
+        self, function: Callable[..., Operations], count: int = 1, *, built: int | None = None, requests: int = 0,
+        lanes: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
+        """``count`` agents; without ``lanes`` they reach the banks by paths of their own."""
+        chosen = (OWN_PATH,) * count if lanes is None else tuple(lanes)
+        if len(chosen) != count:
+            raise ValueError(f"{function.__name__}: {len(chosen)} lanes for {count} agents")
+        self.kinds.append(AgentKind(function, count, count if built is None else built, requests, chosen))
+
+    def fifo(self, capacity: int, *, full: bool = False, readers: int = 1, count: int = 1) -> Fifo:
+        """``count`` FIFOs, empty, or ``full`` at first; ``readers`` is ``operation.SHARED`` for one shared port."""
+        first = Fifo(len(self._fifos), self._ports)
+        self._fifos += [(capacity, capacity if full else 0, readers)] * count
+        self._ports += count * max(1, readers)
+        return first
+
+    def barrier(self, members: int) -> int:
+        """A barrier that ``members`` agents meet at; its number."""
+        self._barriers.append(members)
+        return len(self._barriers) - 1
+
+    @property
+    def topology(self) -> Topology:
+        """What the engines need to know."""
+        requests = [kind.requests for kind in self.kinds for _ in range(kind.agents)]
+        lanes = [lane for kind in self.kinds for lane in kind.lanes]
+        return operation.topology(requests, lanes, self._fifos, self._barriers)
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """For each kind, by name, the number behind that of its last agent."""
+        ends, total = {}, 0
+        for kind in self.kinds:
+            total += kind.agents
+            ends[kind.name] = total
+        return ends
+
+    def coroutines(self, kept: int) -> Coroutines:
+        """The agents for the reference engine; ``kept`` as of :class:`archsim.engine.lowering.Lowered`."""
+        return Coroutines([(kind.agents, kind.function) for kind in self.kinds], kept)
