@@ -942,7 +942,7 @@ def _send_again(lost: list[int], unraisable: sys.UnraisableHookArgs) -> None:
 def _report_error(error: Exception) -> int:
     """Print the lines that say what went wrong; the exit code."""
     if isinstance(error, ArchsimError):
-        problems: Sequence[str] = error.problems
+        problems: Sequence[str] = error.lines()
     elif isinstance(error, USAGE_ERROR):
         problems = [_command_line_problem(error)]
     elif isinstance(error, MemoryError):

@@ -9,7 +9,8 @@
     └── EngineError         a machine that cannot make progress (deadlock) or exceeds a limit
 
 A bug in archsim itself is any other exception, and exit code 1. An error carries *all* problems of its input, one
-line each, of the shape ``file:line:column path: what is wrong, got X; allowed: Y (did you mean 'Z'?)``.
+line each, of the shape ``file:line:column path: what is wrong, got X; allowed: Y (did you mean 'Z'?)``. Whatever a
+line quotes, it stays one printable line of bounded length; :func:`printable` quotes what somebody else wrote.
 """
 
 from __future__ import annotations
@@ -17,13 +18,26 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+MOST_CHARACTERS = 1_000
+"""Of a problem; what is longer is clipped."""
+MOST_PROBLEMS = 50
+"""Of an error that are told; ``problems`` has all of them."""
+
 
 class ArchsimError(Exception):
-    """One or more problems, each a line that can be read alone."""
+    """One or more problems, each a printable line that can be read alone."""
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
-        super().__init__("\n".join(self.problems))
+        given = (problems,) if isinstance(problems, str) else problems
+        self.problems = tuple(printable(problem, MOST_CHARACTERS) for problem in given)
+        super().__init__("\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """What to tell a person: the first problems, and how many more there are."""
+        more = len(self.problems) - MOST_PROBLEMS
+        if more <= 1:  # the last one takes no more room than its number
+            return list(self.problems)
+        return [*self.problems[:MOST_PROBLEMS], f"and {more:,} more problems"]
 
     def __reduce__(self) -> tuple[type[ArchsimError], tuple[tuple[str, ...]]]:
         """Survive the way back from another process with all problems."""
@@ -44,6 +58,22 @@ class UsageError(ArchsimError):
 
 class EngineError(ArchsimError):
     """The simulated machine cannot make progress or exceeds a limit of the engine."""
+
+
+def printable(text: object, limit: int = 200) -> str:
+    """``text`` on one line of at most ``limit`` characters that no terminal obeys.
+
+    Control characters, line breaks, marks that change the direction of writing and lone surrogates are written out, as
+    in ``\\x1b``. What does not fit is clipped, and its length told: ``aaaa... (60,000 characters)``.
+    """
+    whole = str(text)
+    line = whole[: limit + 1]
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    if len(line) <= limit:
+        return line
+    note = f"... ({len(whole):,} characters)"
+    return line[: limit - len(note)] + note if len(note) < limit else line[:limit]
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
