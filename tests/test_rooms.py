@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "cost": {"cost", "hardware"},
     "report": {"report", "engine", "cost", "hardware"},
     "simulate": {"accelerators", "engine", "report", "cost", "hardware", "trace"},
-    "sweeping": {"simulate", "hardware", "report"},
+    "sweeping": {"simulate", "hardware", "report", "cost"},
     "adapting": {"simulate", "accelerators", "report", "hardware", "trace"},
     "cli": {
         *(
