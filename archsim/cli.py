@@ -356,7 +356,7 @@ def plot(
     from archsim.report import plots
 
     for file in plots.plot(paths[0]) if len(paths) == 1 else plots.plot_networks(paths):
-        typer.echo(file)
+        typer.echo(_one_line(str(file)))
 
 
 def _simulate(
@@ -647,7 +647,7 @@ def _save(make: Callable[[], Trace], path: Path, inputs: Sequence[Path] = ()) ->
 
     with result_file(path, b"PK", inputs) as partial:
         save_trace(make(), partial)
-    typer.echo(path)
+    typer.echo(_one_line(str(path)))
 
 
 # ------------------------------------------------------------------------------------------------------------- looking
@@ -855,7 +855,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
         task = bar.add_task("reading", total=None)
 
         def show(step: str, done: int, total: int) -> None:
-            bar.update(task, description=step, completed=done, total=total)
+            bar.update(task, description=_one_line(step), completed=done, total=total)
 
         yield show
 

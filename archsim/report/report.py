@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import archsim
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
+from archsim.errors import printable
 from archsim.report import files, invariants, terminal, timeline
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ class Report:
         return (
             f"# archsim {archsim.__version__}, engine {self.engine}\n"
             f"# Python {platform.python_version()}, {', '.join(versions)}\n"
-            f"# workload {self.workload}, trace sha256 {self.trace_sha256}\n"
+            f"# workload {printable(self.workload)}, trace sha256 {self.trace_sha256}\n"
         )
 
 
