@@ -2,23 +2,22 @@
 
 Tables go to stdout: for people on a terminal, with full precision and tab-separated in a pipe. What was done, warnings
 (``archsim: warning:``) and errors (``archsim: error:``) go to stderr, a line each; progress too, but only to a
-terminal. Exit codes: 0 done, 2 the user's input is wrong, 1 a bug in archsim, 130 interrupted. Whatever takes long to
-import is imported where it is used.
+terminal. Exit codes: 0 done, 2 the user's input is wrong or a resource is used up, 1 a bug in archsim, 128 plus its
+number after a signal (130 Ctrl-C, 143 SIGTERM). Whatever takes long to import is imported where it is used.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
+import resource
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -44,6 +43,8 @@ trace_app = typer.Typer(help="Look at, validate, generate and convert traces.", 
 app.add_typer(trace_app, name="trace")
 
 
+NEEDED_BYTES = 1 << 30
+"""Address space of a run: compiling every machine of the comparison takes up to 650 MiB, traces take the rest."""
 MOST_LINES = 10
 """Failed points of a sweep that are printed; all are in its file."""
 
@@ -102,6 +103,28 @@ def _archsim(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+    else:
+        _check_limits()
+
+
+def _check_limits() -> None:
+    """UsageError where limits of memory leave no room for compiled code.
+
+    OpenBLAS waits for ever for memory that it does not get while it is loaded, and hears no signal; LLVM aborts.
+    """
+    for kind, what, option in (
+        (resource.RLIMIT_AS, "address space", "-v"),
+        (resource.RLIMIT_DATA, "data segment", "-d"),
+    ):
+        limit = resource.getrlimit(kind)[0]
+        if limit == resource.RLIM_INFINITY:
+            continue
+        if limit < NEEDED_BYTES:
+            raise UsageError(
+                f"not enough memory: the {what} is limited to {limit >> 20} MiB (ulimit {option});"
+                f" archsim needs {NEEDED_BYTES >> 20}"
+            )
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # each thread reserves some 100 MiB
 
 
 @trace_app.callback(invoke_without_command=True)
@@ -179,7 +202,13 @@ def compare(
     ],
     trace: Annotated[Path, typer.Option("--trace", metavar="TRACE", help="Trace file (.npz).")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: results/compare__<trace>.csv.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="Default: results/compare__<trace>/. A name that ends in .csv: the table alone.",
+        ),
     ] = None,
     engine: Engines = Engine.compiled,
     overrides: Overrides = None,
@@ -194,11 +223,12 @@ def compare(
     names = _machine_names(hardware)
     loaded = load_trace(trace)
     _each(hardware, lambda path: simulate.accelerator_for(path, trace, loaded, overrides or ()))
-    table = output or Path("results") / f"compare__{trace.stem}.csv"
-    if table.suffix in files.FIGURE_KINDS:
-        raise UsageError(f"{table}: is the name of a figure; the comparison is a table, name it .csv")
-    header = files.csv_text((), comparison.COLUMNS).encode()
-    with files.result_file(table, header) as partial:
+    place = output or Path("results") / f"compare__{trace.stem}"
+    if place.suffix in files.FIGURE_KINDS:
+        raise UsageError(f"{place}: is the name of a figure; the comparison is a table, name it .csv")
+    alone = place.suffix == ".csv"
+    start = files.COMPARISON_START
+    with files.result_file(place, start) if alone else files.results_folder(place) as partial:
         _say_if_compiling(engine, hardware)
         reports = {}
         with _progress() as progress:
@@ -210,8 +240,10 @@ def compare(
                 if progress:
                     progress(name, len(reports), len(names))
         rows = comparison.rows(reports)
-        files.write_texts(partial.parent, {partial.name: files.csv_text(rows, comparison.COLUMNS)})
-    figures = plots.plot(table)  # before anything is printed, whose reader may leave
+        table = partial if alone else partial / files.COMPARISON
+        files.write_texts(table.parent, {table.name: files.csv_text(rows, comparison.COLUMNS)})
+        if not alone:
+            plots.plot(partial)
     # Who reads it at a terminal has just typed the trace and the overrides.
     known = {"trace", "overrides"}
     known |= {name for name in comparison.SOMETIMES if all(row[name] is None for row in rows)}
@@ -219,8 +251,7 @@ def compare(
     _print_table(columns, [row.values() for row in _ordered(rows, columns)], repeat=2)
     for note in comparison.notes(reports):
         _note(f"note: {note}")
-    for figure in figures:
-        _note(f"figure in {figure}")
+    _note(f"comparison in {place}{'' if alone else os.sep}")
     wrong = [line for name, report in reports.items() for line in _print_verified(report, verify, f"{name}: ")]
     if wrong:
         raise UsageError(wrong)
@@ -789,7 +820,7 @@ def _machine_names(paths: Sequence[Path]) -> list[str]:
     """What to call each machine of a comparison: the stem of its file, or its path where stems are equal."""
     stems = [path.stem for path in paths]
     names = [_one_line(stem if stems.count(stem) == 1 else str(path)) for stem, path in zip(stems, paths, strict=True)]
-    files = [examples.find(path).resolve() for path in paths]
+    files = [os.path.realpath(examples.find(path)) for path in paths]
     twice = [name for name, file in zip(names, files, strict=True) if files.count(file) > 1]
     if twice:
         raise UsageError(f"compare: '{twice[-1]}' is given twice")
@@ -861,12 +892,13 @@ def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
 
 
 def _note(message: str) -> None:
-    """Something worth knowing about what was done."""
-    typer.echo(_one_line(message), err=True)
+    """Something worth knowing about what was done. Where nobody can be told, the work goes on."""
+    with contextlib.suppress(OSError):
+        typer.echo(_one_line(message), err=True)
 
 
 def _warn(message: str) -> None:
-    typer.echo(f"archsim: warning: {_one_line(message)}", err=True)
+    _note(f"archsim: warning: {message}")
 
 
 def _one_line(text: str) -> str:
@@ -877,16 +909,12 @@ def _one_line(text: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------- main
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line ``arguments`` (default: those of the process) and return the exit code."""
+def main(arguments: Sequence[str] | None = None, interrupted: Callable[[], bool] = lambda: False) -> int:
+    """Run the command line ``arguments`` (default: those of the process) and return the exit code.
+
+    Where a signal has ``interrupted`` the process, whatever fails does so for that reason, and nothing is said of it.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    for number in (signal.SIGTERM, signal.SIGHUP) if arguments is None else ():
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _end)
-    lost: list[int] = []
-    if arguments is None:
-        sys.unraisablehook = partial(_send_again, lost)
     command = typer.main.get_command(app)
     if "_ARCHSIM_COMPLETE" in os.environ and arguments is None:
         command(prog_name="archsim")  # the shell asks how a word may go on
@@ -897,50 +925,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A file name that the terminal's encoding does not know is no reason to fail.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code, failed = 0, None
     try:
-        with command.make_context("archsim", [argument for argument in given if argument != "--debug"]) as context:
-            command.invoke(context)
-        sys.stdout.flush()
-    except typer.Exit as done:
-        return done.exit_code
-    except KeyboardInterrupt:
-        typer.echo("archsim: interrupted", err=True)
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; keep the interpreter from complaining when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        if debug:
-            traceback.print_exception(error)
-        if lost and not isinstance(error, ArchsimError):
-            typer.echo("archsim: interrupted", err=True)
-            return 128 + lost[-1]
-        return _report_error(error)
-    return 0
+        try:
+            with command.make_context("archsim", [argument for argument in given if argument != "--debug"]) as context:
+                command.invoke(context)
+        except typer.Exit as done:
+            code = done.exit_code
+        except KeyboardInterrupt:
+            return 130
+        except Exception as error:
+            failed = error
+        failed = failed or _unwritten(sys.stdout)
+        if failed is None:
+            return code
+        if isinstance(failed, BrokenPipeError):
+            return 0  # whoever read our output has seen enough
+        if "--debug" in given:
+            traceback.print_exception(failed)
+        return 1 if interrupted() else _report_error(failed)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _unwritten(stream)
 
 
-def _end(number: int, frame: object) -> NoReturn:
-    """End as a signal would have it, but tidily."""
-    raise SystemExit(128 + number)
+def _unwritten(stream: TextIO) -> OSError | None:
+    """Why what was printed on ``stream`` cannot be written, if it cannot; then it is forgotten.
 
-
-def _send_again(lost: list[int], unraisable: sys.UnraisableHookArgs) -> None:
-    """A signal that came while C code called Python, as LLVM does when it compiles, is lost there: send it again soon.
-
-    Its number is added to ``lost``, in case what was going on fails before.
+    Python would try again at its end, complain, and have an exit code of its own.
     """
-    error = unraisable.exc_value
-    if isinstance(error, KeyboardInterrupt):
-        lost.append(signal.SIGINT)
-    elif isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128:
-        lost.append(error.code - 128)
-    else:
-        sys.__unraisablehook__(unraisable)
-        return
-    again = threading.Timer(0.05, os.kill, (os.getpid(), lost[-1]))
-    again.daemon = True
-    again.start()
+    try:
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error
+    return None
 
 
 def _report_error(error: Exception) -> int:
@@ -949,19 +968,26 @@ def _report_error(error: Exception) -> int:
         problems: Sequence[str] = error.lines()
     elif isinstance(error, USAGE_ERROR):
         problems = [_command_line_problem(error)]
-    elif isinstance(error, MemoryError):
-        problems = [f"not enough memory: {error or 'no reason given'}"]
+    elif (scarce := _out_of_memory(error)) is not None:
+        problems = [f"not enough memory: {str(scarce) or 'no reason given'}"]
     elif isinstance(error, OSError):
         problems = [f"{error.filename or 'input or output'}: {error.strerror or error}"]
     else:
         what = _one_line(f"{type(error).__name__}: {error}")
-        line = f"this is a bug in archsim ({what}); run with --debug and report the traceback"
-        typer.echo(f"archsim: error: {line}", err=True)
+        _note(f"archsim: error: this is a bug in archsim ({what}); run with --debug and report the traceback")
         return 1
-    with contextlib.suppress(BrokenPipeError):  # the exit code still says it
-        for problem in problems:
-            typer.echo(f"archsim: error: {_one_line(problem)}", err=True)
+    for problem in problems:
+        _note(f"archsim: error: {problem}")
     return 2
+
+
+def _out_of_memory(error: BaseException | None) -> BaseException | None:
+    """What in the history of ``error`` says that there was no memory, for an array or for a thread; else None."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _command_line_problem(error: Any) -> str:

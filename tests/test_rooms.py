@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"errors", "examples", "jit", "processes", ""}
+GROUND = {"atomic", "errors", "examples", "jit", "processes", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -38,6 +38,7 @@ MAY_IMPORT = {
     },
     "__main__": {"cli"},
     "__init__": {"adapting", "simulate", "sweeping", "report", "trace", "hardware", "accelerators"},
+    "atomic": set(),
     "errors": set(),
     "examples": set(),
     "processes": set(),

@@ -1,7 +1,7 @@
-"""The one writer of result files: complete or not there at all.
+"""The one writer of result files: complete or not there at all, and never at the cost of somebody's files.
 
-Everything is written under a temporary name next to its place and renamed when it is complete, so that a crash,
-a full disk or Ctrl-C never leaves a half-written result, and an earlier result stays until the new one is whole.
+A crash, a full disk or Ctrl-C never leaves a half-written result, and an earlier result stays until the new one takes
+its place (:mod:`archsim.atomic`).
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import contextlib
 import csv
 import io
 import json
+import os
 import re
-import secrets
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from archsim import atomic
 from archsim.errors import UsageError, printable
 
 RESULT_FILES = (
     "summary.json",
+    "timing.json",
     "layers.csv",
     "traffic.csv",
     "energy.csv",
@@ -33,10 +34,15 @@ RESULT_FILES = (
     "resolved.yaml",
     "timeline.json",
     "report.html",
+    "comparison.csv",
 )
+COMPARISON = "comparison.csv"
+"""In a results folder: the table of several machines."""
+COMPARISON_START = b"machine,"
 FIGURES = "figures"
 RUN_FIGURES = ("latency", "energy", "traffic", "utilization", "utilization_map")
 ADAPTATION_FIGURE = "adaptation"
+COMPARISON_FIGURE = "comparison"
 FIGURE_KINDS = {".png": b"\x89PNG", ".svg": b"<?xml"}
 """The first bytes of a figure by its suffix."""
 FIGURE_MARK = b"made by archsim"
@@ -86,14 +92,13 @@ def results_folder(path: str | Path) -> Iterator[Path]:
     An earlier results folder at ``path`` is replaced as a whole. UsageError, before the block is entered, if ``path``
     cannot be written or holds anything that archsim did not write.
     """
-    target = Path(path).resolve()
+    target = _resolved(path)
     _check_replaceable(target, str(path))
-    with _partial(target, str(path)) as partial:
+    with _replacing(target, str(path)) as partial:
         with _usage_error(f"{path}: cannot be written"):
             partial.mkdir()
         yield partial
-        with _usage_error(f"{path}: cannot be written"):
-            _replace_folder(partial, target)
+        _check_replaceable(target, str(path))
 
 
 @contextlib.contextmanager
@@ -103,17 +108,15 @@ def result_file(path: str | Path, kind: bytes, inputs: Iterable[Path] = (), mark
     An earlier file at ``path`` is replaced only if it is an empty or regular one that begins with ``kind``, as every
     file that is written there does, and has the ``mark`` near its beginning, and none of the ``inputs``.
     """
-    target = Path(path).resolve()
+    target = _resolved(path)
     with _usage_error(f"{path}: cannot be written"):
         _check_file(target, str(path), kind, mark)
-        if target in [given.resolve() for given in inputs]:
+        if target in map(_resolved, inputs):
             raise UsageError(f"{path}: is read by this command; choose another file with -o")
-    with _partial(target, str(path)) as partial:
+    with _replacing(target, str(path)) as partial:
         with _usage_error(f"{path}: cannot be written"):
             partial.touch()
         yield partial
-        with _usage_error(f"{path}: cannot be written"):
-            partial.replace(target)
 
 
 @contextlib.contextmanager
@@ -124,7 +127,7 @@ def open_to_append(path: Path, kind: bytes) -> Iterator[IO[bytes]]:
     """
     with _usage_error(f"{path}: cannot be written"):
         if not path.is_file() or not kind.startswith(path.read_bytes()[: len(kind)]):
-            _check_file(path.resolve(), str(path), kind)
+            _check_file(_resolved(path), str(path), kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab+")
     with file, _shown_as(str(path), path):
@@ -137,23 +140,22 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
         (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
+def _resolved(path: str | Path) -> Path:
+    """Where ``path`` leads to. One that leads round in circles is left as it is; whoever opens it says so."""
+    with _usage_error(f"{path}: cannot be written"):
+        return Path(os.path.realpath(path))
+
+
 @contextlib.contextmanager
-def _partial(target: Path, shown: str) -> Iterator[Path]:
-    """A free temporary path next to ``target``; it and the folders made for it are removed if the block fails."""
-    # Short, because a file system takes 255 bytes of a name.
-    partial = target.parent / f".{target.name[:32]}.{secrets.token_hex(4)}.partial"
-    made: list[Path] = []
-    try:
+def _replacing(target: Path, shown: str) -> Iterator[Path]:
+    """:func:`atomic.replacing`; what fails in doing so is a UsageError that calls the ``target`` what the user did."""
+    with contextlib.ExitStack() as stack:
         with _usage_error(f"{shown}: cannot be written"):
-            _make_parents(target.parent, made)
+            partial = stack.enter_context(atomic.replacing(target))
         with _shown_as(shown, partial):
             yield partial
-    except BaseException:
-        _remove(partial)
-        for folder in reversed(made):
-            with contextlib.suppress(OSError):  # someone else writes there by now
-                folder.rmdir()
-        raise
+            with _usage_error(f"{shown}: cannot be written"):
+                stack.close()
 
 
 @contextlib.contextmanager
@@ -169,14 +171,6 @@ def _shown_as(shown: str, partial: Path) -> Iterator[None]:
         raise
 
 
-def _make_parents(folder: Path, made: list[Path]) -> None:
-    missing = [candidate for candidate in (folder, *folder.parents) if not candidate.exists()]
-    for candidate in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # another run made it meanwhile
-            candidate.mkdir()
-            made.append(candidate)
-
-
 def _check_file(target: Path, shown: str, kind: bytes, mark: bytes = b"") -> None:
     if target.is_dir():
         raise UsageError(f"{shown}: is a directory; expected the name of a file to write")
@@ -188,21 +182,6 @@ def _check_file(target: Path, shown: str, kind: bytes, mark: bytes = b"") -> Non
         start = file.read(MARKED_BYTES)
     if start and not (start.startswith(kind) and mark in start):
         raise UsageError(f"{shown}: is a file that archsim did not write; choose another file or move it away")
-
-
-def _replace_folder(partial: Path, target: Path) -> None:
-    _check_replaceable(target, str(target))
-    if not target.exists():
-        partial.rename(target)
-        return
-    old = partial.with_suffix(".old")
-    target.rename(old)
-    try:
-        partial.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    _remove(old)
 
 
 def _check_replaceable(target: Path, shown: str) -> None:
@@ -220,31 +199,35 @@ def _check_replaceable(target: Path, shown: str) -> None:
                 f"{shown}: holds files that archsim did not write, such as '{foreign[0]}'; "
                 "choose another folder with -o or move them away"
             )
-        if any(target.iterdir()) and not _is_summary(target / "summary.json"):
+        if any(target.iterdir()) and not (_is_summary(target / "summary.json") or _is_comparison(target / COMPARISON)):
             raise UsageError(f"{shown}: is not a results folder of archsim; choose another folder with -o")
 
 
 def _is_ours(entry: Path) -> bool:
     if entry.name == FIGURES and entry.is_dir() and not entry.is_symlink():
-        ours = {name + suffix for name in (*RUN_FIGURES, ADAPTATION_FIGURE) for suffix in FIGURE_KINDS}
-        return all(figure.is_file() and figure.name in ours for figure in entry.iterdir())
+        figures = (*RUN_FIGURES, ADAPTATION_FIGURE, COMPARISON_FIGURE)
+        ours = {name + suffix for name in figures for suffix in FIGURE_KINDS}
+        # What a process that was killed has left of a figure is no reason to refuse the folder for ever.
+        return all(
+            (figure.name in ours and figure.is_file()) or atomic.is_partial(figure.name) for figure in entry.iterdir()
+        )
     return entry.name in RESULT_FILES and entry.is_file()
+
+
+def _is_comparison(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(COMPARISON_START)) == COMPARISON_START
+    except OSError:
+        return False
 
 
 def _is_summary(path: Path) -> bool:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(summary, dict) and "archsim_version" in summary
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):  # it was never made
-            path.unlink()
 
 
 @contextlib.contextmanager

@@ -30,7 +30,16 @@ from numpy.typing import NDArray
 
 from archsim.errors import UsageError, printable
 from archsim.report import tables as result_tables
-from archsim.report.files import ADAPTATION_FIGURE, FIGURE_KINDS, FIGURE_MARK, FIGURES, RUN_FIGURES, result_file
+from archsim.report.files import (
+    ADAPTATION_FIGURE,
+    COMPARISON,
+    COMPARISON_FIGURE,
+    FIGURE_KINDS,
+    FIGURE_MARK,
+    FIGURES,
+    RUN_FIGURES,
+    result_file,
+)
 
 # Colour, hatch and its colour; in grey the plain ones are a dark, a middle and a light tone, the others hatched.
 _FILLS = (
@@ -99,8 +108,8 @@ class _Figure(NamedTuple):
 
 
 def plot(path: str | Path) -> list[Path]:
-    """Figures of the results folder ``path``, of a run or of adaptations (into its ``figures/``), or of the CSV of a
-    comparison or a sweep.
+    """Figures of the results folder ``path``, of a run, adaptations or a comparison (into its ``figures/``), or of the
+    CSV of a comparison or a sweep.
 
     Returns the files written. UsageError when ``path`` is neither.
     """
@@ -110,6 +119,11 @@ def plot(path: str | Path) -> list[Path]:
         what = _run_title(path / "summary.json")
         (path / FIGURES).mkdir(exist_ok=True)
         figures = {path / FIGURES / ADAPTATION_FIGURE: _ADAPTATION}
+    elif (path / COMPARISON).is_file():
+        tables = {"comparison": _read(path / COMPARISON, _COMPARED, ("trace", *_GAINS))}
+        what = _comparison_title(tables["comparison"])
+        (path / FIGURES).mkdir(exist_ok=True)
+        figures = {path / FIGURES / COMPARISON_FIGURE: _COMPARISON}
     elif path.is_dir():
         tables = {name: _read(path / f"{name}.csv", columns) for name, columns in _DRAWN.items()}
         what = _run_title(path / "summary.json")
@@ -139,10 +153,10 @@ def plot_networks(paths: Sequence[str | Path]) -> list[Path]:
     """Comparisons of the same machines on several networks as papers print them: a figure each for speed and energy.
 
     A group of bars a network and one, at the right, for their geometric mean; a column wide. They are written beside
-    the first of the CSV files. UsageError when a file is no comparison, or compares other machines.
+    the first of the comparisons. UsageError when one is no comparison, or compares other machines.
     """
     files = [Path(path) for path in paths]
-    compared = [_read(path, _COMPARED, ("trace", *_GAINS)) for path in files]
+    compared = [_read(path / COMPARISON if path.is_dir() else path, _COMPARED, ("trace", *_GAINS)) for path in files]
     machines = [_machines(table).tolist() for table in compared]
     problems = [
         f"{path}: compares {', '.join(found)}; {files[0]} compares {', '.join(machines[0])}"

@@ -130,7 +130,7 @@ class Report:
         ]
 
     def summary(self) -> dict[str, Any]:
-        """The totals of the run, as in ``summary.json``.
+        """The totals of the run, as in ``summary.json``, and ``engine_wall_s``, which no two runs share.
 
         ``verified`` is true when every output that was compared equals the trace's, false when one differs, and None
         when none was compared; ``layers_verified`` says how many layers were. ``labels`` are what the trace says about
@@ -219,7 +219,10 @@ class Report:
 
     def texts(self) -> dict[str, str]:
         """Every file of the results folder: name -> content."""
-        texts = {"summary.json": files.json_text(self.summary())}
+        summary = self.summary()
+        # In a file of its own, so that equal runs write equal bytes into all others.
+        timing = {"engine_wall_s": summary.pop("engine_wall_s")}
+        texts = {"summary.json": files.json_text(summary), "timing.json": files.json_text(timing)}
         texts |= {f"{name}.csv": files.csv_text(self.rows(name), self.columns(name)) for name in COLUMNS}
         if timesteps := self.rows("timesteps"):
             texts["timesteps.csv"] = files.csv_text(timesteps, self.columns("timesteps"))

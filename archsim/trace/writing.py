@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from archsim import atomic
 from archsim.errors import UsageError
 from archsim.trace import graph, schema
 from archsim.trace.archive import write_array
@@ -34,24 +34,16 @@ def save_trace(trace: Trace, path: str | os.PathLike[str]) -> None:
         digest.add(name, trace.arrays[name])
     record["sha256"] = digest.hexdigest()
     text = json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False)
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:32]}.", delete=False) as file:
-            temporary = Path(file.name)
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-                _add(archive, "meta", np.frombuffer(text.encode("ascii"), np.uint8))
-                for name in names:
-                    _add(archive, name, trace.arrays[name])
-        # A temporary file is private; a trace gets the rights of any new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
+        with (
+            atomic.replacing(path) as partial,
+            zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+        ):
+            _add(archive, "meta", np.frombuffer(text.encode("ascii"), np.uint8))
+            for name in names:
+                _add(archive, name, trace.arrays[name])
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import math
 import os
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -71,16 +70,14 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
 
 
 def _write(path: Path, matrices: NDArray[np.float64]) -> None:
-    """Put a whole file in place, so that no other process reads a part of one."""
+    """Write the file in its place: who reads a part of it, now or after this process was killed, sees its damage."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = matrices.tobytes()
-    file = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115 (closed below, before it moves)
     try:
-        with file:
-            file.write(hashlib.sha256(content).digest() + content)
-        Path(file.name).replace(path)
-    except BaseException:  # a full disk, Ctrl-C: nobody would find what is left
-        Path(file.name).unlink(missing_ok=True)
+        path.write_bytes(hashlib.sha256(content).digest() + content)
+    except BaseException:  # a full disk, Ctrl-C
+        with contextlib.suppress(OSError):  # a directory of somebody
+            path.unlink(missing_ok=True)
         raise
     if path.name.startswith(LOOKS):
         _make_room(path.parent)
