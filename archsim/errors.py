@@ -16,12 +16,15 @@ line quotes, it stays one printable line of bounded length; :func:`printable` qu
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from typing import Any
 
 MOST_CHARACTERS = 1_000
 """Of a problem; what is longer is clipped."""
 MOST_PROBLEMS = 50
 """Of an error that are told; ``problems`` has all of them."""
+MOST_STEPS = 100_000
+"""Of comparing names for a hint, in characters: some milliseconds."""
 
 
 class ArchsimError(Exception):
@@ -76,17 +79,36 @@ def printable(text: object, limit: int = 200) -> str:
     return line[: limit - len(note)] + note if len(note) < limit else line[:limit]
 
 
+def is_follow_up(details: Mapping[str, Any]) -> bool:
+    """Whether pydantic, in these ``details`` of an error, misses only items that it has refused and told of itself."""
+    found = details["input"]
+    return details["type"] == "too_short" and isinstance(found, Sized) and len(found) >= details["ctx"]["min_length"]
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the allowed name closest to ``name``, or the empty string.
 
-    What counts are the parts between dots in which the two differ: all files that end in ``.yaml`` are not alike.
+    What counts are the parts between dots in which the two differ: all files that end in ``.yaml`` are not alike. Files
+    may hold thousands of names, and very long ones: those behind the first MOST_STEPS are not compared.
     """
-
-    def likeness(other: str) -> float:
-        mine, its = name.split("."), other.split(".")
+    closest, best = "", 0.5
+    steps = 0
+    mine = name.split(".")
+    for other in allowed:
+        steps += len(name) + len(other)
+        if steps > MOST_STEPS:
+            break
+        its = other.split(".")
         left = ".".join(part for part in mine if part not in its)
         right = ".".join(part for part in its if part not in mine)
-        return difflib.SequenceMatcher(None, left, right).ratio() if left and right else 1.0
-
-    closest = max(allowed, key=likeness, default=None)
-    return f" (did you mean '{closest}'?)" if closest is not None and likeness(closest) >= 0.5 else ""
+        matcher = difflib.SequenceMatcher(None, left, right)
+        if not left or not right:
+            likeness = 1.0
+        elif matcher.quick_ratio() < best:  # never less than the ratio
+            continue
+        else:
+            steps += len(left) * len(right)
+            likeness = matcher.ratio() if steps <= MOST_STEPS else 0.0
+        if likeness > best or (not closest and likeness == best):
+            closest, best = other, likeness
+    return f" (did you mean '{closest}'?)" if closest else ""
