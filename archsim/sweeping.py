@@ -517,7 +517,7 @@ def _kept_rows(
     for number in contradicting:
         del rows[number]
     for problem in damaged:
-        tell(f"{problem}; its point was run again")
+        tell(f"{problem}; what it says of a point is found out again")
     return rows
 
 

@@ -111,6 +111,8 @@ class Table:
     def __iter__(self) -> Iterator[Row]:
         for number, line in enumerate(self._lines, start=2):
             cells, problems = _cells(line)
+            if not cells and not problems:  # an empty line says nothing
+                continue
             values: dict[str, Any] = {}
             if not problems and len(cells) != len(self._kinds):
                 problems.append(f"has {len(cells)} cells; the table has {len(self._kinds)} columns")
