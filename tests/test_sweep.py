@@ -446,6 +446,16 @@ def test_a_damaged_row_is_said_and_its_point_runs_again(old, new, message, here,
     assert here == []
 
 
+def test_the_function_warns_of_damaged_rows(here, trace, tmp_path):
+    path = tmp_path / "sweep.csv"
+    archsim.sweep(LOAS, trace, pe__count=[2, 4], path=path)
+    path.write_text(path.read_text().replace(",2,2e-06,", ",two,2e-06,"))
+    with pytest.warns(UserWarning, match=r"sweep\.csv:3: cycles: must be a whole number .*, got 'two'; what it says"):
+        frame = archsim.sweep(LOAS, trace, pe__count=[2, 4], path=path)
+    assert frame["cycles"].tolist() == [1, 2]
+    assert here == [0, 1, 1]
+
+
 def test_rows_that_are_there_twice(here, trace, tmp_path, capsys):
     """Equal ones are one; of two that differ nobody knows which is right."""
     output = tmp_path / "sweep.csv"
@@ -593,7 +603,7 @@ def change(path):
 
 
 @pytest.mark.parametrize("which", ["hardware", "trace", "prices"])
-@pytest.mark.parametrize("when", ["between points", "while a point runs"])
+@pytest.mark.parametrize("when", ["between points", "while a point runs", "and put back"])
 def test_a_file_that_is_changed_while_a_sweep_runs(which, when, here, inputs, tmp_path, monkeypatch, capsys):
     """An error; rows that are done stay, no row of the other file is written, and with the file back it goes on."""
     output = tmp_path / "sweep.csv"
@@ -601,12 +611,14 @@ def test_a_file_that_is_changed_while_a_sweep_runs(which, when, here, inputs, tm
     back = []
 
     def run(*_, **__):
+        if back:
+            back[0]()
         if here[-1] == 2 and when == "while a point runs":
             back.append(change(inputs[which]))
         return type("Report", (), {"summary": lambda _: made_up(None, sweeps.Point(here[-1], LOAS, LOAS, {}))})()
 
     def point(plan, one):
-        if one.number == 3 and when == "between points":
+        if one.number == 3 and when != "while a point runs":
             back.append(change(inputs[which]))
         return real_run_point(plan, one)
 
@@ -704,6 +716,18 @@ def test_a_cluster_gives_the_same_rows_even_if_a_worker_is_killed(trace, tmp_pat
             process.wait()
     assert sweep(trace, tmp_path / "here.csv", *axis) == 0
     assert output.read_bytes() == (tmp_path / "here.csv").read_bytes()
+
+
+def test_workers_of_a_cluster_read_the_same_files(trace, tmp_path):
+    """One that finds another file ends the sweep; it is no lost worker."""
+    from distributed import LocalCluster
+
+    plan = sweeps.Sweep(LOAS, (trace,), (sweeps.axis("pe.count=2"),), hashes={LOAS: "another"})
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(UsageError, match=r"loas\.yaml: is not the file with which this sweep began"),
+    ):
+        list(sweeps._results(plan, plan.points(), 1, cluster.scheduler_address))
 
 
 def test_no_scheduler_is_one_line(trace, tmp_path, capsys):
