@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import random
 from pathlib import Path
 
 import pytest
 
-from archsim.cost import load_table, table_names
+from archsim.cost import area_rows, load_table, price_rows, table_file, table_names
 from archsim.errors import ConfigError
+from archsim.simulate import load_accelerator
+from tests.machines import LOAS
+from tests.unit.report import damaged
 
 TABLE = """\
 name: tiny
@@ -138,3 +143,31 @@ def test_a_number_is_what_it_is_in_a_hardware_file(tmp_path: Path, value: str) -
         load_table(write(tmp_path, TABLE.replace("value: 0.1", f"value: {value}")))
     path = write(tmp_path, TABLE.replace("value: 0.1", "value: 1e-3"))
     assert load_table(path).families["wire"].energy_pj["transfer"][0].value == 0.001
+
+
+def test_damage_of_every_kind(tmp_path: Path) -> None:
+    """Prices that are finite, or one refusal in printable lines that name the file; never another exception."""
+    text = table_file("loas_constant_power").read_text("utf-8")
+    inventory = load_accelerator(LOAS).inventory()
+    path = tmp_path / "torn.yaml"
+    outcomes = {True: 0, False: 0}
+    for seed in range(150):
+        draw = random.Random(seed)
+        torn = damaged.content(text.encode(), seed)
+        if seed % 2:  # a value is replaced
+            words = sorted({word for line in text.splitlines() for word in line.replace(",", " ").split()})
+            torn = text.replace(
+                draw.choice(words), draw.choice((*damaged.WORDS, "!!bool x", "!!int ''", "&a", "<<")), 1
+            )
+            torn = torn.encode("utf-8", "surrogatepass")
+        path.write_bytes(torn)
+        try:
+            table = load_table(path)
+            found = [row.area_mm2 for row in area_rows(inventory, table)]
+            found += [row.price for row in price_rows(inventory, table)]
+            assert all(map(math.isfinite, found))
+            outcomes[True] += 1
+        except ConfigError as error:
+            outcomes[False] += 1
+            assert all(line.isprintable() and len(line) <= 1_000 for line in error.lines())
+    assert min(outcomes.values()) > 20
