@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -98,6 +99,8 @@ def results_folder(path: str | Path) -> Iterator[Path]:
         with _usage_error(f"{path}: cannot be written"):
             partial.mkdir()
         yield partial
+        for litter in partial.rglob(".*"):  # of a figure, say, if it could not be removed
+            raise UsageError(f"{path}: cannot be written: holds '{litter.name}', which cannot be removed")
         _check_replaceable(target, str(path))
 
 
@@ -141,9 +144,12 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
 
 
 def _resolved(path: str | Path) -> Path:
-    """Where ``path`` leads to. One that leads round in circles is left as it is; whoever opens it says so."""
+    """Where ``path`` leads to; UsageError if that is round in circles."""
     with _usage_error(f"{path}: cannot be written"):
-        return Path(os.path.realpath(path))
+        resolved = Path(os.path.realpath(path))
+        if resolved.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return resolved
 
 
 @contextlib.contextmanager
