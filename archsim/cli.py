@@ -23,7 +23,7 @@ import typer
 
 import archsim
 from archsim import examples
-from archsim.errors import ArchsimError, UsageError, nearest
+from archsim.errors import ArchsimError, UsageError, nearest, printable
 
 if TYPE_CHECKING:
     from archsim.report.report import Report
@@ -387,7 +387,7 @@ def plot(
     from archsim.report import plots
 
     for file in plots.plot(paths[0]) if len(paths) == 1 else plots.plot_networks(paths):
-        typer.echo(_one_line(str(file)))
+        typer.echo(_one_line(file))
 
 
 def _simulate(
@@ -666,7 +666,8 @@ def _import_nir(
         exported = from_nir(
             file, read_inputs(inputs), timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak
         )
-        typer.echo(exported, err=True)
+        for line in str(exported).splitlines():
+            _note(line)
         return exported.trace
 
     _save(make, output, inputs=[file, inputs])
@@ -678,7 +679,7 @@ def _save(make: Callable[[], Trace], path: Path, inputs: Sequence[Path] = ()) ->
 
     with result_file(path, b"PK", inputs) as partial:
         save_trace(make(), partial)
-    typer.echo(_one_line(str(path)))
+    typer.echo(_one_line(path))
 
 
 # ------------------------------------------------------------------------------------------------------------- looking
@@ -878,15 +879,16 @@ def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    left = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), *left)
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None)
 
         def show(step: str, done: int, total: int) -> None:
-            bar.update(task, description=_one_line(step), completed=done, total=total)
+            bar.update(task, description=printable(step, 60), completed=done, total=total)
 
         yield show
 
@@ -901,9 +903,9 @@ def _warn(message: str) -> None:
     _note(f"archsim: warning: {message}")
 
 
-def _one_line(text: str) -> str:
-    """``text`` with control characters, such as line breaks in a file name, written out."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def _one_line(text: object) -> str:
+    """``text`` with control characters, such as line breaks in a file name, written out, and not without end."""
+    return printable(text, 10_000)
 
 
 # ---------------------------------------------------------------------------------------------------------------- main
@@ -965,7 +967,7 @@ def _unwritten(stream: TextIO) -> OSError | None:
 def _report_error(error: Exception) -> int:
     """Print the lines that say what went wrong; the exit code."""
     if isinstance(error, ArchsimError):
-        problems: Sequence[str] = error.lines()
+        problems: Sequence[str] = error.problems
     elif isinstance(error, USAGE_ERROR):
         problems = [_command_line_problem(error)]
     elif (scarce := _out_of_memory(error)) is not None:
@@ -973,11 +975,11 @@ def _report_error(error: Exception) -> int:
     elif isinstance(error, OSError):
         problems = [f"{error.filename or 'input or output'}: {error.strerror or error}"]
     else:
-        what = _one_line(f"{type(error).__name__}: {error}")
+        what = printable(f"{type(error).__name__}: {error}")
         _note(f"archsim: error: this is a bug in archsim ({what}); run with --debug and report the traceback")
         return 1
-    for problem in problems:
-        _note(f"archsim: error: {problem}")
+    for line in ArchsimError(problems).lines():
+        _note(f"archsim: error: {line}")
     return 2
 
 
