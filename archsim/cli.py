@@ -303,8 +303,11 @@ def sweep(
     )
     minimised = [name.strip() for name in (pareto or "").split(",") if name.strip()]
     _say_if_compiling(engine, [hardware])
+    damaged: list[str] = []
     with _progress() as progress:
-        steps = sweeps.run(plan, output, jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=minimised)
+        steps = sweeps.run(
+            plan, output, jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=minimised, tell=damaged.append
+        )
         for done, total in steps:
             if progress:
                 progress("points", done, total)
@@ -319,6 +322,7 @@ def sweep(
     wrong = [f"{output}: point {row['point']}: {row['error']}" for row in rows if row["error"]]
     more = [f"{output}: and {len(wrong) - MOST_LINES} more points failed"] if len(wrong) > MOST_LINES else []
     wrong = [*wrong[:MOST_LINES], *more]
+    wrong += damaged
     wrong += [f"{output}: {problem}" for problem in sweeps.not_on_the_front(rows, minimised)]
     if wrong:
         raise UsageError(wrong)

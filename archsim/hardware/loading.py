@@ -619,12 +619,16 @@ def _bound(value: object) -> object:
 def _block_at(config_class: type[Block], path: KeyPath) -> type[Block] | None:
     """The Block class that describes the block at ``path``."""
     block: type[Block] | None = config_class
+    is_chosen = False  # the name of an item, which the file chooses
     for part in path:
-        if isinstance(part, int):  # an item of a list, described like its neighbours
+        if isinstance(part, int) or is_chosen:  # one of several that are described alike
+            is_chosen = False
             continue
         if block is None or part not in block.model_fields:
             return None
-        block = next(_blocks(block.model_fields[str(part)].annotation), None)
+        annotation = block.model_fields[str(part)].annotation
+        block = next(_blocks(annotation), None)
+        is_chosen = typing.get_origin(annotation) is dict
     return block
 
 
