@@ -537,7 +537,7 @@ _SENSITIVITY = _Figure("What each setting does, all others averaged", _draw_sens
 _COMPARISON = _Figure("Faster, and with less energy?", _draw_comparison)
 _ADAPTATION = _Figure("What batch-norm adaptation gives back", _draw_adaptation)
 _ADAPTATION_COLUMNS = ("adaptation", "accuracy", "exact_accuracy", "standard_error")
-_COMPARED = ("machine", "fitted", "layers", "timesteps", "images")
+_COMPARED = ("machine", "fitted", "layers", "same_layers", "timesteps", "images")
 _SWEPT = ("accelerator", *MEASURED, "edap_j_s_mm2", "accuracy", "error")
 
 

@@ -67,6 +67,7 @@ _SHARE = _Kind("a number from 0 to 1", _share)
 _FLAG = _Kind("true or false", _flag)
 _TEXT = _Kind("text", unguarded)
 _KINDS = {
+    "same_layers": _FLAG,
     **dict.fromkeys(("point", "images", "timesteps", "layers", "cycles", "bytes", "mismatches", "operations"), _COUNT),
     **dict.fromkeys(
         ("s", "pj", "mm2", "operation", "speedup", "energy_gain", "energy_delay_gain", "standard_error"), _NUMBER
