@@ -30,6 +30,7 @@ from archsim.trace import save_trace
 from tests.small_traces import tiny
 from tests.unit.report.test_report import layer, report
 
+MEASURED = dict.fromkeys(sweeping.ALWAYS, 1)
 UNTOUCHED, ALL_THE_SAME, REFUSED, KILLED, TRACEBACK = 0, 3, 2, 9, 70
 HARDWARE = Path(__file__).parent.parent.parent / "hwconfigs" / "loas.yaml"
 
@@ -146,13 +147,13 @@ def sweep(place, new):
     path = place / "out.csv"
     plan = sweeping.Sweep(HARDWARE, (place / "tiny.npz",), (sweeping.axis("pe.count=2,4,8"),))
     if not path.exists():
-        for _ in sweeping.run(plan, path, jobs=1):
+        for _ in sweeping.run(plan, path, jobs=1, tell=pytest.fail):
             pass
     if not new:
         head, *rows = path.read_text().splitlines(keepends=True)
         path.write_text("".join([head, *reversed(rows)]))
     else:
-        for _ in sweeping.run(plan, path, jobs=1):
+        for _ in sweeping.run(plan, path, jobs=1, tell=pytest.fail):
             pass
 
 
@@ -161,9 +162,9 @@ def prepared(tmp_path, monkeypatch):
     """A place with a trace, where machines and figures cost nothing."""
     save_trace(tiny(), tmp_path / "tiny.npz")
 
-    def savefig(self, path, format, metadata):
+    def savefig(self, file, format, metadata):
         title = "" if self._suptitle is None else self._suptitle.get_text()
-        Path(path).write_bytes(files.FIGURE_KINDS[f".{format}"] + files.FIGURE_MARK + title.encode() * 100)
+        file.write(files.FIGURE_KINDS[f".{format}"] + files.FIGURE_MARK + title.encode() * 100)
 
     def run_each(machines, *_, verify, **__):
         return [report(layer(mismatches=0 if verify else None), trace="tiny.npz") for _ in machines]
@@ -173,8 +174,10 @@ def prepared(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "_COMPARISON", blank)
     monkeypatch.setattr(plots, "_RUN_FIGURES", {"latency": blank})
     monkeypatch.setattr(simulate, "run_each", run_each)
-    monkeypatch.setattr(simulate, "accelerator_for", lambda *_: None)
-    monkeypatch.setattr(processes, "results", lambda _, points, jobs: ((i, {"cycles": i}) for i in range(len(points))))
+    monkeypatch.setattr(simulate, "accelerator_for", lambda *_, **__: None)
+    monkeypatch.setattr(
+        processes, "results", lambda _, points, jobs: ((i, MEASURED | {"cycles": i}) for i in range(len(points)))
+    )
     return tmp_path
 
 
@@ -195,11 +198,12 @@ RESULTS = {
 }
 
 
-@pytest.mark.parametrize("earlier", [True, False], ids=["replaced", "first"])
-@pytest.mark.parametrize("write", RESULTS, ids=lambda write: write.__name__)
+# The rows of a first sweep are added one by one: tests/test_sweep.py.
+PLACES = [(write, earlier) for write in RESULTS for earlier in (True, False) if earlier or write is not sweep]
+
+
+@pytest.mark.parametrize(("write", "earlier"), PLACES, ids=lambda given: getattr(given, "__name__", given))
 def test_the_old_or_the_new_one_whole(write, earlier, prepared, capfd):
-    if write is sweep and not earlier:
-        pytest.skip("rows are added one by one: tests/test_sweep.py")
     names = RESULTS[write]
     states = []
     for new in (False, True):
