@@ -28,8 +28,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
-import archsim
 from archsim import examples, processes
+from archsim._version import __version__
 from archsim.errors import ArchsimError, ConfigError, UsageError, nearest, printable
 from archsim.report import files, tables
 from archsim.simulate import yaml_text
@@ -544,7 +544,7 @@ def _row(sweep: Sweep, prices: Mapping[tuple[str, ...], Path | None], point: Poi
         "hardware_sha256": sweep.hashes[point.hardware],
         "trace_sha256": sweep.hashes[point.trace],
         "cost_table_sha256": "" if table is None else sweep.hashes[table],
-        "archsim_version": archsim.__version__,
+        "archsim_version": __version__,
     }
 
 
