@@ -275,7 +275,8 @@ def run(
     measure of ``pareto`` that no point can have, and when a file that points read is changed meanwhile.
     """
     _check_measures(sweep, pareto)
-    hashes = {file: _sha256(examples.find(file)) for file in (sweep.hardware, *sweep.traces)}
+    hashes = {sweep.hardware: _machine_sha256(sweep.hardware)}
+    hashes |= {file: _sha256(examples.find(file)) for file in sweep.traces}
     points = sweep.points()
     prices = _price_files(points)
     sweep = replace(sweep, hashes=hashes | {file: _sha256(file) for file in prices.values() if file is not None})
@@ -381,10 +382,23 @@ def _sha256(path: Path) -> str:
         return ""
 
 
+def _machine_sha256(hardware: Path) -> str:
+    """Hash of the hardware file, and of those that it extends where there are any."""
+    from archsim.hardware.loading import machine_files
+
+    try:
+        files = machine_files(hardware)
+    except ConfigError:
+        files = [examples.find(hardware)]
+    hashes = [_sha256(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
 def _check_hashes(sweep: Sweep, point: Point) -> None:
     """UsageError if a file that ``point`` reads is not the one that the sweep began with."""
     read = {file: known for file, known in sweep.hashes.items() if file == point.trace or file not in sweep.traces}
-    changed = [file for file, known in read.items() if _sha256(examples.find(file)) != known]
+    now = {file: _machine_sha256(file) if file == sweep.hardware else _sha256(examples.find(file)) for file in read}
+    changed = [file for file, known in read.items() if now[file] != known]
     if changed:
         raise UsageError(
             [
