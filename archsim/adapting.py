@@ -167,7 +167,7 @@ def adapt(
     calibration = calibration.first(calibration_images or len(calibration))
     chosen = [known for name in adaptations for known in ADAPTATIONS if known == name]
     found: list[Adapted] = []
-    steps = adapted(machine.network(loaded), chosen, calibration, evaluation, jobs)
+    steps = adapted(machine.network(loaded, progress), chosen, calibration, evaluation, jobs)
     for name in chosen:
         if progress:
             progress(name, len(found), len(chosen))

@@ -23,7 +23,7 @@ import typer
 
 import archsim
 from archsim import examples
-from archsim.errors import ArchsimError, UsageError, nearest
+from archsim.errors import ArchsimError, UsageError, nearest, printable
 
 if TYPE_CHECKING:
     from archsim.report.report import Report
@@ -303,8 +303,11 @@ def sweep(
     )
     minimised = [name.strip() for name in (pareto or "").split(",") if name.strip()]
     _say_if_compiling(engine, [hardware])
+    damaged: list[str] = []
     with _progress() as progress:
-        steps = sweeps.run(plan, output, jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=minimised)
+        steps = sweeps.run(
+            plan, output, jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=minimised, tell=damaged.append
+        )
         for done, total in steps:
             if progress:
                 progress("points", done, total)
@@ -319,6 +322,7 @@ def sweep(
     wrong = [f"{output}: point {row['point']}: {row['error']}" for row in rows if row["error"]]
     more = [f"{output}: and {len(wrong) - MOST_LINES} more points failed"] if len(wrong) > MOST_LINES else []
     wrong = [*wrong[:MOST_LINES], *more]
+    wrong += damaged
     wrong += [f"{output}: {problem}" for problem in sweeps.not_on_the_front(rows, minimised)]
     if wrong:
         raise UsageError(wrong)
@@ -389,7 +393,7 @@ def plot(
     from archsim.report import plots
 
     for file in plots.plot(paths[0]) if len(paths) == 1 else plots.plot_networks(paths):
-        typer.echo(file)
+        typer.echo(_one_line(file))
 
 
 def _simulate(
@@ -667,7 +671,8 @@ def _import_nir(
             file, inputs, timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak,
             accept_differences=accept_differences,
         )  # fmt: skip
-        typer.echo(exported, err=True)
+        for line in str(exported).splitlines():
+            _note(line)
         return exported.trace
 
     _save(make, output, inputs=[file, inputs])
@@ -679,7 +684,7 @@ def _save(make: Callable[[], Trace], path: Path, inputs: Sequence[Path] = ()) ->
 
     with result_file(path, b"PK", inputs) as partial:
         save_trace(make(), partial)
-    typer.echo(path)
+    typer.echo(_one_line(path))
 
 
 # ------------------------------------------------------------------------------------------------------------- looking
@@ -822,7 +827,7 @@ def _machine_names(paths: Sequence[Path]) -> list[str]:
     """What to call each machine of a comparison: the stem of its file, or its path where stems are equal."""
     stems = [path.stem for path in paths]
     names = [_one_line(stem if stems.count(stem) == 1 else str(path)) for stem, path in zip(stems, paths, strict=True)]
-    files = [examples.find(path).resolve() for path in paths]
+    files = [os.path.realpath(examples.find(path)) for path in paths]
     twice = [name for name, file in zip(names, files, strict=True) if files.count(file) > 1]
     if twice:
         raise UsageError(f"compare: '{twice[-1]}' is given twice")
@@ -880,15 +885,16 @@ def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    left = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), *left)
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None)
 
         def show(step: str, done: int, total: int) -> None:
-            bar.update(task, description=step, completed=done, total=total)
+            bar.update(task, description=printable(step, 60), completed=done, total=total)
 
         yield show
 
@@ -903,9 +909,9 @@ def _warn(message: str) -> None:
     _note(f"archsim: warning: {message}")
 
 
-def _one_line(text: str) -> str:
-    """``text`` with control characters, such as line breaks in a file name, written out."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def _one_line(text: object) -> str:
+    """``text`` with control characters, such as line breaks in a file name, written out, and not without end."""
+    return printable(text, 10_000)
 
 
 # ---------------------------------------------------------------------------------------------------------------- main
@@ -975,11 +981,11 @@ def _report_error(error: Exception) -> int:
     elif isinstance(error, OSError):
         problems = [f"{error.filename or 'input or output'}: {error.strerror or error}"]
     else:
-        what = _one_line(f"{type(error).__name__}: {error}")
+        what = printable(f"{type(error).__name__}: {error}")
         _note(f"archsim: error: this is a bug in archsim ({what}); run with --debug and report the traceback")
         return 1
-    for problem in problems:
-        _note(f"archsim: error: {problem}")
+    for line in ArchsimError(problems).lines():
+        _note(f"archsim: error: {line}")
     return 2
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -49,6 +50,7 @@ def _attempt(
 ) -> Generator[tuple[int, bool, Result | None], None, None]:
     """Places with whether they were done, and the result."""
     others = set(multiprocessing.active_children())
+    _start_silent_tracker()
     pool = ProcessPoolExecutor(min(jobs, len(places)), multiprocessing.get_context("spawn"), _serve_the_parent)
     try:
         under_way: dict[Future[Result], int] = {pool.submit(work, items[place]): place for place in places}
@@ -61,6 +63,19 @@ def _attempt(
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
+
+
+def _start_silent_tracker() -> None:
+    """The process in which Python cleans up behind a killed one does so without a word on the terminal."""
+    usual = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if usual is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = usual
 
 
 def _serve_the_parent() -> None:

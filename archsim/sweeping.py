@@ -6,12 +6,13 @@ finish; when all have, the file is put in the order of the points, so that it do
 processes. A row is complete when its line is: a sweep that was killed goes on where it stopped.
 
 A point that cannot run (a setting that the machine refuses, a trace that does not fit it) is a row with its ``error``.
+All rows are of the same files: their hashes are taken once, and a sweep ends with an error as soon as a point meets
+another hardware file, trace or cost table.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
 import functools
 import hashlib
@@ -21,22 +22,23 @@ import math
 import os
 import random
 import tempfile
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import archsim
 from archsim import examples, processes
-from archsim.errors import ArchsimError, UsageError, nearest
-from archsim.report import files
+from archsim.errors import ArchsimError, ConfigError, UsageError, nearest, printable
+from archsim.report import files, tables
 from archsim.simulate import yaml_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEYS = ("point", "hardware", "trace")
-IDENTITY = ("hardware_sha256", "trace_sha256", "archsim_version")
+IDENTITY = ("hardware_sha256", "trace_sha256", "cost_table_sha256", "archsim_version")
 """What a row of an earlier sweep must have in common with this one to be kept."""
 LABELS = ("accelerator", "workload", "sparsity", "noise", "digital_gain", "adaptation", "left_out")
 NUMBERS = (
@@ -47,12 +49,19 @@ NUMBERS = (
 )
 MEASURES = (*LABELS, *NUMBERS)
 LARGER_IS_BETTER = ("coverage", "images_per_s", "accuracy", "exact_accuracy")
+ALWAYS = ("cycles", "latency_s", "energy_pj", "area_mm2")
+"""What every point that ran has."""
 VERIFIED = ("mismatches", "accuracy", "exact_accuracy")
 """What runs with verification find alone."""
 NEEDED = "it takes analog arrays, and a trace with an evaluation set or with labels of its images"
 MAX_POINTS = 1_000_000
 MOST_POINTS = 10
 """Points that a message lists."""
+MOST_OF_AN_ERROR = 1_000
+"""Characters of an error that a row holds."""
+NO_MEMORY, LOST_WORKER = "not enough memory", "its worker died"
+PASSING = (processes.LOST, NO_MEMORY, LOST_WORKER)
+"""How errors begin that say nothing of the point: it is run again when the sweep goes on."""
 FIRST_COLUMN = b"point,"
 
 
@@ -77,7 +86,8 @@ class Sweep:
     """What is to be run. ``combine``: all combinations (grid), equal places of all axes (zip).
 
     ``sample``: that many points of the grid, drawn with ``seed``; None for all. ``engine``, ``layers`` and ``verify``
-    are those of :func:`archsim.run`.
+    are those of :func:`archsim.run`. ``hashes`` are those of the files that points read; a point that meets another
+    file does not run.
     """
 
     hardware: Path
@@ -89,6 +99,7 @@ class Sweep:
     engine: Literal["compiled", "reference"] = "compiled"
     layers: tuple[str, ...] | None = None
     verify: bool = True
+    hashes: Mapping[Path, str] = field(default_factory=dict)
 
     def points(self) -> list[Point]:
         """All points in order. UsageError for what no point could run."""
@@ -162,8 +173,9 @@ def sweep(
     ``pe__count=[8, 16]``; ``combine`` "zip" pairs them instead, ``sample`` draws that many points. ``pareto`` names
     columns to minimise and adds one that says which points no other of their trace beats. ``jobs`` processes (None:
     one a core) or the workers of the Dask scheduler ``cluster``. A point that cannot run is a row with its ``error``.
-    With a ``path`` the rows are in that CSV too, and a sweep that was stopped goes on there. Raises UsageError,
-    ConfigError or TraceError for what no point could run.
+    With a ``path`` the rows are in that CSV too, and a sweep that was stopped goes on there; it warns of rows that are
+    damaged. Raises UsageError, ConfigError or TraceError for what no point could run, and when a file is changed while
+    the sweep runs.
 
     A script that calls this needs the usual ``if __name__ == "__main__":``, as whatever starts processes does.
     """
@@ -192,8 +204,13 @@ def sweep(
     with contextlib.ExitStack() as stack:
         if path is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "sweep.csv"
-        for _ in run(plan, Path(path), jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=pareto):
+        damaged: list[str] = []
+        for _ in run(
+            plan, Path(path), jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=pareto, tell=damaged.append
+        ):
             pass
+        for line in damaged:
+            warnings.warn(line, stacklevel=2)
         frame = pd.DataFrame(read(Path(path)), columns=list(columns(plan, pareto)))
     for one in axes:
         with contextlib.suppress(ValueError):  # words stay words
@@ -241,29 +258,38 @@ def columns(sweep: Sweep, pareto: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def run(
-    sweep: Sweep, path: Path, *, jobs: int, cluster: str | None = None, pareto: Sequence[str] = ()
+    sweep: Sweep,
+    path: Path,
+    *,
+    jobs: int,
+    cluster: str | None = None,
+    pareto: Sequence[str] = (),
+    tell: Callable[[str], None],
 ) -> Iterator[tuple[int, int]]:
     """Run all points whose rows are not in the CSV at ``path`` yet; yields rows done and rows in all, then ends.
 
     ``jobs`` processes on this machine, or the workers of the Dask scheduler at the address ``cluster``. ``pareto``:
     columns of NUMBERS to minimise, or to maximise if they are of LARGER_IS_BETTER; a last column says which points are
-    not beaten in all of them by another point of the same trace. UsageError if ``path`` holds something else than rows
-    of this sweep, and for a measure of ``pareto`` that no point can have.
+    not beaten in all of them by another point of the same trace. ``tell`` is called with a line for each damaged row
+    of ``path``, whose point runs again. UsageError if ``path`` holds something else than rows of this sweep, for a
+    measure of ``pareto`` that no point can have, and when a file that points read is changed meanwhile.
     """
     _check_measures(sweep, pareto)
+    hashes = {file: _sha256(examples.find(file)) for file in (sweep.hardware, *sweep.traces)}
     points = sweep.points()
-    digests = {file: _digest(file) for file in (sweep.hardware, *sweep.traces)}
+    prices = _price_files(points)
+    sweep = replace(sweep, hashes=hashes | {file: _sha256(file) for file in prices.values() if file is not None})
     names = columns(sweep, pareto)
-    with _journal(path, names) as (file, text):
-        rows = _kept_rows(path, text, names, points, digests)
+    with _journal(path, names) as journal:
+        named = functools.partial(_row, sweep, prices)
+        rows = _kept_rows(path, journal.lines, names, {point.number: point for point in points}, named, tell)
+        journal.begin()
         waiting = [point for point in points if point.number not in rows]
         yield len(rows), len(points)
         with contextlib.closing(_results(sweep, waiting, jobs, cluster)) as results:
             for point, measured in results:
-                rows[point.number] = row = _row(point, measured, digests)
-                file.write(files.csv_text([row], names).partition("\n")[2])
-                file.flush()
-                os.fsync(file.fileno())
+                rows[point.number] = row = named(point) | measured
+                journal.add(row)
                 yield len(rows), len(points)
         ordered = [rows[point.number] for point in points]
         if pareto:
@@ -311,112 +337,215 @@ def not_on_the_front(rows: Sequence[Mapping[str, Any]], measures: Sequence[str])
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Rows of a finished sweep, numbers as numbers."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: _value(name, cell) for name, cell in row.items()} for row in csv.DictReader(file)]
-
-
-def _value(name: str, cell: str) -> Any:
-    if not cell or name not in (*NUMBERS, "point"):
-        return cell or None
-    return float(cell) if "." in cell or "e" in cell else int(cell)
+    """Rows of a finished sweep, numbers as numbers. UsageError if the file is none, or damaged."""
+    return [row.cells for row in tables.read(path, KEYS, (*NUMBERS, "error"), "the table of a sweep")]
 
 
 def run_point(sweep: Sweep, point: Point) -> dict[str, Any]:
-    """One row's measures, or its error. Runs in a process of its own, here or on a cluster."""
+    """One row's measures, or its error. Runs in a process of its own, here or on a cluster.
+
+    UsageError if a file is not the one that the sweep began with, before the run or behind it: nobody knows then which
+    of them was run.
+    """
     from archsim import simulate
 
+    _check_hashes(sweep, point)
     try:
         report = simulate.run(
             point.hardware, point.trace, overrides=[f"{path}={value}" for path, value in point.settings.items()],
             engine=sweep.engine, layers=sweep.layers, verify=sweep.verify,
         )  # fmt: skip
+        summary = report.summary()
+        # Not every machine has a choice of sparsity or finds an accuracy.
+        measured = {name: summary.get(name) for name in MEASURES}
+        measured["left_out"] = " ".join(one["layer"] for one in summary["left_out"])
     except ArchsimError as error:
-        return {"error": "; ".join(" ".join(problem.split()) for problem in error.problems)}
+        measured = {"error": printable("; ".join(error.lines()), MOST_OF_AN_ERROR)}
     except MemoryError as error:
-        return {"error": f"not enough memory: {error or 'no reason given'}"}
-    summary = report.summary()
-    # Not every machine has a choice of sparsity or finds an accuracy.
-    left_out = " ".join(one["layer"] for one in summary["left_out"])
-    return {name: summary.get(name) for name in MEASURES} | {"left_out": left_out}
+        measured = {"error": printable(f"{NO_MEMORY}: {str(error) or 'no reason given'}", MOST_OF_AN_ERROR)}
+    _check_hashes(sweep, point)
+    return measured
 
 
-# ------------------------------------------------------------------------------------------------------------- the file
+# ------------------------------------------------------------------------------------------------------------ the files
+
+
+def _sha256(path: Path) -> str:
+    """Hash of the file at ``path``; empty where there is none that can be read, which its run says in words."""
+    if not path.is_file():  # a pipe may have no end
+        return ""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _check_hashes(sweep: Sweep, point: Point) -> None:
+    """UsageError if a file that ``point`` reads is not the one that the sweep began with."""
+    read = {file: known for file, known in sweep.hashes.items() if file == point.trace or file not in sweep.traces}
+    changed = [file for file, known in read.items() if _sha256(examples.find(file)) != known]
+    if changed:
+        raise UsageError(
+            [
+                f"{file}: is not the file with which this sweep began; rows that are done are of the earlier one: "
+                "put it back to go on, or begin another sweep with another -o"
+                for file in changed
+            ]
+        )
+
+
+def _price_files(points: Sequence[Point]) -> dict[tuple[str, ...], Path | None]:
+    """The file of the cost table that points with such settings of it use; None where no machine can be made."""
+    found: dict[tuple[str, ...], Path | None] = {}
+    for point in points:
+        settings = _price_settings(point)
+        if settings not in found:
+            found[settings] = _price_file(point.hardware, settings)
+    return found
+
+
+def _price_settings(point: Point) -> tuple[str, ...]:
+    """Overrides of ``point`` that say which cost table is used."""
+    return tuple(f"{path}={value}" for path, value in point.settings.items() if path.partition(".")[0] == "cost")
+
+
+def _price_file(hardware: Path, overrides: Sequence[str]) -> Path | None:
+    from archsim.cost import table_file
+    from archsim.simulate import load_accelerator
+
+    try:
+        return table_file(load_accelerator(hardware, overrides).cost_table)
+    except ConfigError:
+        return None
+
+
+class _Journal:
+    """The CSV of a sweep while it runs: the whole lines that were there, and rows that are added as points finish."""
+
+    def __init__(self, file: IO[bytes], names: Sequence[str]) -> None:
+        self._file, self._names = file, names
+        file.seek(0)
+        content = file.read()
+        *lines, torn = content.split(b"\n")  # the last line of a sweep that was killed may be torn
+        self.lines, self._torn = lines, len(torn)
+        self._header = files.csv_text((), names).encode()
+        self._added = False
+        self.foreign = not lines and not self._header.startswith(torn)
+
+    def begin(self) -> None:
+        """Make room behind the whole lines, and write the first one if there is none."""
+        self._file.truncate(self._file.seek(0, os.SEEK_END) - self._torn)
+        if not self.lines:
+            self._write(self._header)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add ``row``; it is on the disk when this returns."""
+        self._write(files.csv_text([row], self._names).partition("\n")[2].encode())
+        os.fsync(self._file.fileno())
+        self._added = True
+
+    def says_nothing(self) -> bool:
+        """Whether no row was there and none was added."""
+        return not self._added and (not self.lines or self.lines == self._header.splitlines())
+
+    def _write(self, line: bytes) -> None:
+        self._file.write(line)
+        self._file.flush()
 
 
 @contextlib.contextmanager
-def _journal(path: Path, names: Sequence[str]) -> Iterator[tuple[IO[str], str]]:
-    """The CSV at ``path``, open to append whole rows, and what it holds; nobody else may write it meanwhile."""
+def _journal(path: Path, names: Sequence[str]) -> Iterator[_Journal]:
+    """The CSV at ``path``; nobody else may write it meanwhile. UsageError if it is somebody else's."""
     with files.open_to_append(path, FIRST_COLUMN) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UsageError(f"{path}: another sweep is writing this file; wait for it or choose another -o") from error
-        file.seek(0)
-        text = file.read()
-        whole = text[: text.rfind("\n") + 1]  # the last line of a sweep that was killed may be torn
-        header = files.csv_text((), names)
-        if not whole and not header.startswith(text):
+        journal = _Journal(file, names)
+        if journal.foreign:
             raise UsageError(f"{path}: is a file that archsim did not write; choose another file or move it away")
-        if whole != text:
-            file.truncate(len(whole.encode()))
-        if not whole:
-            file.write(header)
-            file.flush()
         try:
-            yield file, whole
+            yield journal
         except BaseException:
-            file.flush()
-            if os.fstat(file.fileno()).st_size == len(header.encode()):
-                path.unlink()  # nothing was found out
+            if journal.says_nothing():
+                path.unlink()
             raise
 
 
 def _kept_rows(
-    path: Path, text: str, names: Sequence[str], points: Sequence[Point], digests: Mapping[Path, str]
+    path: Path,
+    lines: Sequence[bytes],
+    names: Sequence[str],
+    points: Mapping[int, Point],
+    named: Callable[[Point], Mapping[str, Any]],
+    tell: Callable[[str], None],
 ) -> dict[int, dict[str, Any]]:
-    """Rows of an earlier, unfinished or finished, run of the same sweep, by number; UsageError if it was another."""
-    lines = list(csv.reader(text.splitlines()))
+    """Rows of an earlier, unfinished or finished, run of the same sweep, by number; UsageError if it was another.
+
+    Not among them are damaged rows, of which ``tell`` is told, and points that may run another time. ``named`` says
+    what a row of a point must have.
+    """
     rows: dict[int, dict[str, Any]] = {}
     if not lines:
         return rows
     advice = "choose another file with -o, or remove this one to start anew"
-    if tuple(lines[0]) != tuple(names):
-        differing = sorted(set(lines[0]) ^ set(names)) or ["their order"]
+    there = tables.Table(lines, str(path), ()).columns
+    if there != tuple(names):
+        differing = sorted(set(there) ^ set(names)) or ["their order"]
         raise UsageError(f"{path}: holds another sweep, its columns differ in {', '.join(differing)}; {advice}")
-    expected = {str(point.number): point for point in points}
-    for place, cells in enumerate(lines[1:], start=2):
-        row = dict(zip(names, cells, strict=False))
-        point = expected.get(row.get("point", ""))
-        if len(cells) != len(names) or point is None:
-            raise UsageError(f"{path}:{place}: is no row of this sweep; {advice}")
-        if point.number in rows:
-            raise UsageError(f"{path}:{place}: point {point.number} is there twice; {advice}")
-        wanted = _row(point, {}, digests)
-        differing = [name for name in (*KEYS, *point.settings, *IDENTITY) if row[name] != str(wanted[name])]
-        if differing:
-            name = differing[0]
-            raise UsageError(f"{path}:{place}: {name} was '{row[name]}', now '{wanted[name]}'; {advice}")
-        rows[point.number] = {name: cell if cell else None for name, cell in row.items()}
+    damaged: list[str] = []
+    contradicting = set()
+    for line, cells, problems in tables.Table(lines, str(path), KEYS, NUMBERS):
+        where = f"{path}:{line}"
+        if found := problems or _contradictions(where, cells):
+            damaged += found
+            continue
+        number = cells["point"]
+        if number not in points:
+            raise UsageError(f"{where}: is no row of this sweep, has point {number}; {advice}")
+        for name, value in named(points[number]).items():
+            was = "" if cells[name] is None else str(cells[name])
+            wanted = files.unguarded(files.as_cell(str(value)))
+            if was != wanted:
+                raise UsageError(f"{where}: {name} was '{was}', now '{wanted}'; {advice}")
+        if (cells["error"] or "").startswith(PASSING):
+            continue
+        if "pareto" in cells:
+            cells["pareto"] = None  # it depends on all rows
+        if rows.setdefault(number, cells) != cells:
+            damaged.append(f"{where}: point {number} is there twice with other numbers")
+            contradicting.add(number)
+    for number in contradicting:
+        del rows[number]
+    for problem in damaged:
+        tell(f"{problem}; what it says of a point is found out again")
     return rows
 
 
-def _row(point: Point, measured: Mapping[str, Any], digests: Mapping[Path, str]) -> dict[str, Any]:
+def _contradictions(where: str, cells: Mapping[str, Any]) -> list[str]:
+    """What cannot be in a row: measures and an error, or neither."""
+    without = [name for name in ALWAYS if cells[name] is None]
+    if cells["error"] is None and without:
+        return [f"{where}: {without[0]}: is empty, and there is no error"]
+    if cells["error"] is not None and len(without) < len(ALWAYS):
+        return [f"{where}: error: has an error, and measures"]
+    return []
+
+
+def _row(sweep: Sweep, prices: Mapping[tuple[str, ...], Path | None], point: Point) -> dict[str, Any]:
+    """What the row of ``point`` has whatever comes out."""
+    table = prices[_price_settings(point)]
     return {
         "point": point.number,
         "hardware": str(point.hardware),
         "trace": str(point.trace),
         **point.settings,
-        **measured,
-        "hardware_sha256": digests[point.hardware],
-        "trace_sha256": digests[point.trace],
+        "hardware_sha256": sweep.hashes[point.hardware],
+        "trace_sha256": sweep.hashes[point.trace],
+        "cost_table_sha256": "" if table is None else sweep.hashes[table],
         "archsim_version": archsim.__version__,
     }
-
-
-def _digest(path: Path) -> str:
-    with examples.find(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mark_front(rows: Sequence[dict[str, Any]], measures: Sequence[str]) -> None:
@@ -468,4 +597,7 @@ def _on_cluster(
         under_way = {client.submit(work, point, pure=False): point for point in points}
         for future in as_completed(under_way):
             lost = future.exception()
-            yield under_way[future], future.result() if lost is None else {"error": f"its worker died: {lost}"}
+            if isinstance(lost, ArchsimError):
+                raise lost
+            died = {"error": printable(f"{LOST_WORKER}: {lost}", MOST_OF_AN_ERROR)}
+            yield under_way[future], died if lost is not None else future.result()

@@ -166,16 +166,33 @@ CHANGES = {
     "padding beyond measure": (
         lambda raw: raw.meta["operations"].append(
             {"name": "x", "op": "conv2d", "inputs": ["pixels"], "output": "y", "kernel": [1, 1], "out_channels": 1,
-             "padding": [20_000, 20_000]}), "operations[4]: writes 4,801,320,090 values"),
+             "padding": [20_000, 0]}),
+        "operations[4].padding: must be at most the kernel and the input, 1 + 5, got 20000"),
+    "windows beyond measure": (
+        lambda raw: (
+            raw.meta["tensors"].update(wide={"kind": "spike", "shape": [1, 1024, 1024]}),
+            raw.arrays.update({"tensor.wide": np.zeros(3 * 2**17, np.uint8)}),
+            raw.meta["operations"].append(
+                {"name": "x", "op": "pool", "inputs": ["wide"], "output": "y", "kernel": [1024, 1024],
+                 "padding": [512, 512]})),
+        # 3 timesteps, 1025 x 1025 outputs, each of 1024 x 1024 values
+        f"{3 * 1025**2 * (1024**2 + 1):,} of them 'x'; allowed: at most 16,777,216 for a file of "),
+    "outer product beyond measure": (
+        lambda raw: (
+            raw.meta["tensors"].update(wide={"kind": "spike", "shape": [1, 1, 5000]}),
+            raw.arrays.update({"tensor.wide": np.zeros(3 * 625, np.uint8)}),
+            raw.meta["operations"].append(
+                {"name": "x", "op": "matmul", "inputs": ["wide", "wide"], "output": "y", "transpose": True})),
+        f"{3 * (10_000 + 25_000_000 + 25_000_000 // 64):,} of them 'x'"),
     "unrolling beyond measure": (
         lambda raw: raw.meta["operations"].append(
             {"name": "x", "op": "conv2d", "inputs": ["pixels"], "output": "y", "kernel": [1000, 1000],
-             "out_channels": 1, "padding": [2000, 2000]}), "operations[4]: reads "),
+             "out_channels": 1, "padding": [1005, 1003]}), "operations[4]: reads "),
     "network of two lines": (_set("network", "a\naccelerator: evil"), "network: must hold no control characters"),
     "network of colours": (_set("network", "\x1b[31mred"), "network: must hold no control characters"),
     "source of two lines": (_set("provenance/source", "a\nb"), "provenance.source: must hold no control characters"),
     "many unknown keys": (
-        lambda raw: raw.meta.update({f"k{i}": i for i in range(20_000)}), "meta: and 19950 more problems"),
+        lambda raw: raw.meta.update({f"k{i}": i for i in range(20_000)}), "meta: and 19,950 more problems"),
     "tensor of no use": (
         _set("tensors/lonely", {"kind": "spike", "shape": [3]}), "tensors.lonely: no operation reads or writes it"),
     "unknown kind": (_set("tensors/pixels/kind", "spikes"), "tensors.pixels.kind: unknown, got 'spikes'"),
@@ -411,14 +428,16 @@ RAW_META = {
     "meta not an object": (b"[1, 2, 3]", "must be a JSON object, got [1, 2, 3]"),
     "meta with NaN": (b'{"format": "archsim-trace", "version": 1, "network": NaN}', "NaN is not a number"),
     "meta with infinity": (b'{"format": -Infinity}', "-Infinity is not a number"),
-    "meta nested deeply": (b"[" * 200_000 + b"]" * 200_000, "nested too deeply"),
+    "meta nested deeply": (b"[" * 90_000 + b"]" * 90_000, "nested too deeply"),
     "meta nested in details": (
         b'{"format": "archsim-trace", "version": 1, "provenance": {"details": ' + b'{"a":' * 500 + b"1" + b"}" * 500
         + b"}}", "provenance.details"),
     "meta with a key twice": (b'{"format": "archsim-trace", "format": "x"}', "key 'format' occurs twice"),
     "meta with many keys": (
-        b'{"format": "archsim-trace", ' + b", ".join(b'"k%d": 1' % i for i in range(100_000)) + b', "k99999": 2}',
-        "key 'k99999' occurs twice"),
+        b'{"format": "archsim-trace", ' + b", ".join(b'"k%d": 1' % i for i in range(90_000)) + b', "k89999": 2}',
+        "key 'k89999' occurs twice"),
+    "meta with too many values": (
+        b"[" + b"0," * 100_000 + b"0]", "holds about 100,001 values; allowed: at most 100,000"),
     "meta with an endless number": (b'{"format": ' + b"9" * 10_000 + b"}", "not JSON"),
 }  # fmt: skip
 
@@ -516,6 +535,8 @@ FILES = {
     "array without a header": (_members("threshold.conv2", bytes(148)), "not an .npy array"),
     "header of code": (
         _header(b"{'descr': __import__('os'), 'fortran_order': False, 'shape': (5,)}"), "threshold.conv2': is damaged"),
+    "header of Python 2": (
+        _header(b"{'descr': '<i4', 'fortran_order': False, 'shape': (5L,), }"), "header cannot be read: Reading"),
     "header of parentheses": (_header(b"(" * 2000), "threshold.conv2': is damaged"),
     "header too long": (
         _members("threshold.conv2", b"\x93NUMPY\x01\x00\xff\xff" + bytes(138)), "its .npy header takes"),

@@ -692,3 +692,14 @@ sys.exit(main())
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert "bug" not in done.stderr
+
+
+def test_links_that_lead_to_each_other(tmp_path, capsys):
+    """Wherever a file is expected: one line, not a traceback."""
+    loop = tmp_path / "loop.yaml"
+    loop.symlink_to(tmp_path / "other.yaml")
+    (tmp_path / "other.yaml").symlink_to(loop)
+    for arguments in (["check", loop], ["explain", loop], ["compare", loop, "loas", "--trace", "vgg9"]):
+        assert archsim(*arguments) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert "Too many levels of symbolic links" in line

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "cost": {"cost", "hardware"},
     "report": {"report", "engine", "cost", "hardware"},
     "simulate": {"accelerators", "dataflow", "engine", "report", "cost", "hardware", "trace"},
-    "sweeping": {"simulate", "hardware", "report"},
+    "sweeping": {"simulate", "hardware", "report", "cost"},
     "adapting": {"simulate", "accelerators", "analog_network", "dataflow", "report", "hardware", "trace"},
     "cli": {
         *(

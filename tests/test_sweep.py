@@ -1,6 +1,8 @@
 """Sweeps: points in order, one row each, whatever the number of processes and whatever interrupts them."""
 
+import contextlib
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -15,12 +17,14 @@ import archsim
 from archsim import processes
 from archsim import sweeping as sweeps
 from archsim.cli import main
+from archsim.cost import table_file
 from archsim.errors import UsageError
 from archsim.report import plots
 from archsim.simulate import run
 from archsim.trace import Trace, save_trace
 from tests.machines import LOAS, ROOT, mlp
 from tests.small_traces import contents, tiny
+from tests.unit.report import damaged
 
 SETTINGS = ("--set", "pe.count=2,4,8", "--set", "memory.cache.size_kib=64,128")
 
@@ -327,7 +331,8 @@ def test_killed_for_real(ending, trace, tmp_path):
     while process.poll() is None and (not output.exists() or output.read_text().count("\n") < 3):
         time.sleep(0.02)
     process.send_signal(ending)
-    process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
+    assert said in (b"", b"archsim: interrupted\n")  # not a word of what Python cleans up
     kept = [line for line in output.read_text().splitlines(keepends=True)[1:] if line.endswith("\n")]
     assert process.returncode != 0
     assert 1 <= len(kept) < 40
@@ -368,6 +373,313 @@ def test_a_point_that_kills_its_process_is_a_row_too(trace, tmp_path, monkeypatc
     found = rows(output)
     assert [bool(row["error"]) for row in found] == [False, True, False, False, False, False]
     assert "killed" in found[1]["error"]
+    monkeypatch.undo()
+    assert sweep(trace, output, "--set", "pe.count=2,4,8,16,3,5", "--jobs", 2) == 0
+    assert not any(row["error"] for row in rows(output))
+
+
+# --- a file that is damaged, or somebody else's
+
+
+def made_up(plan, point):
+    """In place of run_point: measures that differ from point to point."""
+    n = point.number + 1
+    numbers = {
+        **dict.fromkeys(sweeps.NUMBERS, n),
+        **{"latency_s": n / 1e6, "energy_pj": n + 0.5, "utilization": 1 / n, "accuracy": None, "exact_accuracy": None},
+    }
+    return dict.fromkeys(sweeps.LABELS) | {"accelerator": "loas", "workload": "=made, up"} | numbers
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Points run in this process, by ``made_up``; their numbers."""
+    ran = []
+
+    def results(work, points, jobs):
+        for place, point in enumerate(points):
+            ran.append(point.number)
+            yield place, work(point)
+
+    monkeypatch.setattr(processes, "results", results)
+    monkeypatch.setattr(sweeps, "run_point", made_up)
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            ",3,3e-06,",
+            ",word,3e-06,",
+            "sweep.csv:4: cycles: must be a whole number from 0 to 9223372036854775807, got 'word'",
+        ),
+        (",3,3e-06,", ",-3,3e-06,", "sweep.csv:4: cycles: must be a whole number"),
+        (",3,3e-06,", ",3,nan,", "sweep.csv:4: latency_s: must be a number"),
+        (",3,3e-06,", f",{'9' * 5_000},3e-06,", "sweep.csv:4: cycles: must be a whole number"),
+        (",3,3e-06,", ",,3e-06,", "sweep.csv:4: cycles: is empty, and there is no error"),
+        (",3,3e-06,", ",3,3e-06,1,", "sweep.csv:4: has 31 cells; the table has 30 columns"),
+        (",loas,", ",lo\xff\xfe,", "sweep.csv:{place}: accelerator: is not UTF-8 text, got byte 0xff"),
+        (",loas,", ",lo\0,", "sweep.csv:{place}: accelerator: must be printable, got U+0000"),
+        (",loas,", ',"lo,', "sweep.csv:{place}: is not a line of CSV"),
+        ("\n2,", "\nx,", "sweep.csv:4: point: must be a whole number"),
+        ("\n2,", "\n,\n2,", "sweep.csv:4: has 2 cells; the table has 30 columns"),
+    ],
+)
+def test_a_damaged_row_is_said_and_its_point_runs_again(old, new, message, here, trace, tmp_path, capsys):
+    """All others are kept; a second run has nothing to say."""
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, *SETTINGS) == 0
+    whole = output.read_bytes()
+    place = 2 + [line.count(old) for line in whole.decode().splitlines()[1:]].index(1) if "\n" not in old else 4
+    output.write_bytes(whole.replace(old.encode(), new.encode("latin-1"), 1))
+    here.clear()
+    capsys.readouterr()
+    assert sweep(trace, output, *SETTINGS) == 2
+    said = capsys.readouterr().err
+    assert f"archsim: error: {tmp_path}/{message.format(place=place)}" in said
+    assert "; what it says of a point is found out again" in said
+    assert here == ([] if new == "\n,\n2," else [place - 2])
+    assert output.read_bytes() == whole
+    here.clear()
+    assert sweep(trace, output, *SETTINGS) == 0
+    assert here == []
+
+
+def test_the_function_warns_of_damaged_rows(here, trace, tmp_path):
+    path = tmp_path / "sweep.csv"
+    archsim.sweep(LOAS, trace, pe__count=[2, 4], path=path)
+    path.write_text(path.read_text().replace(",2,2e-06,", ",two,2e-06,"))
+    with pytest.warns(UserWarning, match=r"sweep\.csv:3: cycles: must be a whole number .*, got 'two'; what it says"):
+        frame = archsim.sweep(LOAS, trace, pe__count=[2, 4], path=path)
+    assert frame["cycles"].tolist() == [1, 2]
+    assert here == [0, 1, 1]
+
+
+def test_rows_that_are_there_twice(here, trace, tmp_path, capsys):
+    """Equal ones are one; of two that differ nobody knows which is right."""
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, *SETTINGS) == 0
+    whole = output.read_text()
+    lines = whole.splitlines(keepends=True)
+    here.clear()
+    output.write_text(whole + lines[3])
+    assert sweep(trace, output, *SETTINGS) == 0
+    assert here == []
+    output.write_text(whole + lines[3].replace(",3,3e-06,", ",4,3e-06,"))
+    assert sweep(trace, output, *SETTINGS) == 2
+    assert (
+        "sweep.csv:8: point 2 is there twice with other numbers; what it says of a point is found out again"
+        in capsys.readouterr().err
+    )
+    assert here == [2]
+    assert output.read_text() == whole
+
+
+@pytest.mark.parametrize("error", [processes.LOST, "not enough memory: 5 GiB", "its worker died: it"])
+def test_a_point_that_failed_for_want_of_memory_is_tried_again(error, here, trace, tmp_path, monkeypatch):
+    output = tmp_path / "sweep.csv"
+    monkeypatch.setattr(sweeps, "run_point", lambda plan, point: {"error": error} if point.number else {"error": "bad"})
+    assert sweep(trace, output, *SETTINGS) == 2
+    here.clear()
+    monkeypatch.setattr(sweeps, "run_point", made_up)
+    assert sweep(trace, output, *SETTINGS) == 2
+    assert here == [1, 2, 3, 4, 5]
+    assert [row["error"] for row in rows(output)] == ["bad", *[""] * 5]
+
+
+def alike(line, other):
+    """Whether two lines have the same cells, numbers in whatever notation, formulas with or without their guard."""
+    cells, others = (next(csv.reader([text])) for text in (line, other.decode(errors="replace").strip("\ufeff\r")))
+
+    def value(cell):
+        with contextlib.suppress(ValueError):
+            return float(cell)
+        return cell.removeprefix("'")
+
+    return list(map(value, cells)) == list(map(value, others))
+
+
+def test_damage_of_every_kind(here, trace, tmp_path):
+    """Bytes that are turned, cut, doubled, cells that are swapped and replaced: the sweep goes on, or refuses and
+    leaves the file as it is. Never a row that was not there or computed, never another exception or a warning."""
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, *SETTINGS) == 0
+    whole = output.read_text()
+    outcomes = {0: 0, 2: 0}
+    for seed in range(150):
+        torn = damaged.table(whole, seed)
+        output.write_bytes(torn)
+        outcome = sweep(trace, output, *SETTINGS)
+        outcomes[outcome] += 1
+        kept = output.read_bytes()
+        assert kept == torn or kept.count(b"\n") == 7, seed
+        if kept != torn:
+            assert [row["point"] for row in rows(output)] == list("012345")
+            for line in set(kept.decode().splitlines()) - set(whole.splitlines()):
+                assert any(alike(line, other) for other in torn.splitlines()), (seed, line)
+    assert min(outcomes.values()) > 20
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "point,x,y\n1,2,3\n",
+        "point,x,y",
+        "point,hardware,trace\n\x00",
+        "points,1\n",
+        "Point,hardware\n",
+        "a,b\n",
+        "\n\n",
+    ],
+)
+def test_a_foreign_table_is_not_touched(content, here, trace, tmp_path, capsys):
+    foreign = tmp_path / "notes.csv"
+    foreign.write_text(content)
+    assert sweep(trace, foreign, *SETTINGS) == 2
+    assert foreign.read_text() == content
+    assert here == []
+    assert capsys.readouterr().err.startswith(f"archsim: error: {foreign}: ")
+
+
+@pytest.mark.parametrize("torn", [b"point,hardw", b"4,\xe2\x82", b'4,"', b"4,/x\r"])
+def test_another_sweep_s_torn_line_is_not_touched_either(torn, here, trace, tmp_path):
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, "--set", "pe.count=2,4") == 0
+    before = output.read_bytes() + torn
+    output.write_bytes(before)
+    assert sweep(trace, output, "--set", "pe.count=2,8") == 2
+    assert output.read_bytes() == before
+    assert sweep(trace, output, "--set", "pe.count=2,4") == 0
+    assert output.read_bytes() + torn == before
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\f", "\v", "\x85", "\u2028", "\x00", "\u202e", ",", '"', "\udcff"])
+def test_odd_characters_do_not_keep_a_sweep_from_going_on(character, here, trace, tmp_path):
+    """In names of files and in settings; a row is a line whatever stands in it."""
+    folder = tmp_path / (f"a{character}b" if character != "\x00" else "ab")
+    folder.mkdir()
+    odd = folder / f"=x{character if character != chr(0) else ''}.npz"
+    odd.write_bytes(trace.read_bytes())
+    value = f"'-a{character}b{'c' * 140_000}'"
+    arguments = ["--set", f"description={value},b,-5"]
+    output = folder / "sweep.csv"
+    assert sweep(odd, output, *arguments) == 0
+    assert here == [0, 1, 2]
+    text = output.read_bytes().decode()
+    assert text.count("\n") == 4
+    assert text.replace("\n", "").isprintable()
+    assert [row["description"][:3] for row in sweeps.read(output)] == ["'-a", "b", "-5"]
+    output.write_text(text.partition("\n2,")[0] + "\n", newline="\n")
+    here.clear()
+    assert sweep(odd, output, *arguments) == 0
+    assert here == [2]
+    assert output.read_bytes().decode() == text
+
+
+# --- one snapshot
+
+
+@pytest.fixture
+def inputs(trace, tmp_path):
+    """A machine, a trace and a cost table of one's own."""
+    prices = tmp_path / "prices.yaml"
+    prices.write_bytes(table_file("loas_32nm").read_bytes())
+    machine = tmp_path / "machine.yaml"
+    text = LOAS.read_text()
+    assert text.count("table: loas_32nm") == 1
+    machine.write_text(text.replace("table: loas_32nm", f"table: {prices}"))
+    own = tmp_path / "own.npz"
+    own.write_bytes(trace.read_bytes())
+    return {"hardware": machine, "trace": own, "prices": prices}
+
+
+def change(path):
+    """Another file of the same size, and a way back."""
+    before = path.read_bytes()
+    place = before.index(b"\n") if path.suffix == ".yaml" else len(before) // 2
+    path.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+    return lambda: path.write_bytes(before)
+
+
+@pytest.mark.parametrize("which", ["hardware", "trace", "prices"])
+@pytest.mark.parametrize("when", ["between points", "while a point runs", "and put back"])
+def test_a_file_that_is_changed_while_a_sweep_runs(which, when, here, inputs, tmp_path, monkeypatch, capsys):
+    """An error; rows that are done stay, no row of the other file is written, and with the file back it goes on."""
+    output = tmp_path / "sweep.csv"
+    arguments = ["sweep", str(inputs["hardware"]), str(inputs["trace"]), "-o", str(output), *SETTINGS]
+    back = []
+
+    def run(*_, **__):
+        if back:
+            back[0]()
+        if here[-1] == 2 and when == "while a point runs":
+            back.append(change(inputs[which]))
+        return type("Report", (), {"summary": lambda _: made_up(None, sweeps.Point(here[-1], LOAS, LOAS, {}))})()
+
+    def point(plan, one):
+        if one.number == 3 and when != "while a point runs":
+            back.append(change(inputs[which]))
+        return real_run_point(plan, one)
+
+    monkeypatch.setattr("archsim.simulate.run", run)
+    monkeypatch.setattr(sweeps, "run_point", point)
+    assert main(arguments) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(f"archsim: error: {inputs[which]}: is not the file with which this sweep began; ")
+    done = 2 if when == "while a point runs" else 3
+    assert [row["point"] for row in rows(output)] == list("012"[:done])
+    before = output.read_bytes()
+    assert main(arguments) == 2  # the changed file is another sweep's
+    assert output.read_bytes() == before
+    back[0]()
+    here.clear()
+    monkeypatch.setattr(sweeps, "run_point", made_up)
+    assert main(arguments) == 0
+    assert here == list(range(done, 6))
+
+
+def test_each_point_has_the_hash_of_its_cost_table(here, trace, inputs, tmp_path):
+    output = tmp_path / "sweep.csv"
+    settings = ("--set", f"cost.table=loas_32nm,{inputs['prices']},{tmp_path / 'none.yaml'}")
+    assert sweep(trace, output, *settings) == 0
+    first, second, third = (row["cost_table_sha256"] for row in rows(output))
+    assert first == second == hashlib.sha256(inputs["prices"].read_bytes()).hexdigest()
+    assert third == ""
+    change(inputs["prices"])
+    assert sweep(trace, output, *settings) == 2
+    assert output.read_text().count(first) == 2
+
+
+def test_a_file_that_is_changed_under_real_processes(inputs, tmp_path):
+    output = tmp_path / "sweep.csv"
+    axis = ("--set", f"pe.fifo_depth={','.join(map(str, range(1, 201)))}", "--jobs", "2")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "archsim",
+            "sweep",
+            *map(str, (inputs["hardware"], inputs["trace"], "-o", output)),
+            *axis,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    while process.poll() is None and (not output.exists() or output.read_text().count("\n") < 3):
+        time.sleep(0.02)
+    back = change(inputs["hardware"])
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 2, said
+    assert said.decode().count("\n") == 1
+    assert "machine.yaml: is not the file with which this sweep began" in said.decode()
+    kept = output.read_text().splitlines()[1:]
+    assert 2 <= len(kept) < 200
+    back()
+    hashes = {row["hardware_sha256"] for row in rows(output)}
+    assert hashes == {hashlib.sha256(inputs["hardware"].read_bytes()).hexdigest()}
 
 
 # --- a cluster
@@ -404,6 +716,18 @@ def test_a_cluster_gives_the_same_rows_even_if_a_worker_is_killed(trace, tmp_pat
             process.wait()
     assert sweep(trace, tmp_path / "here.csv", *axis) == 0
     assert output.read_bytes() == (tmp_path / "here.csv").read_bytes()
+
+
+def test_workers_of_a_cluster_read_the_same_files(trace, tmp_path):
+    """One that finds another file ends the sweep; it is no lost worker."""
+    from distributed import LocalCluster
+
+    plan = sweeps.Sweep(LOAS, (trace,), (sweeps.axis("pe.count=2"),), hashes={LOAS: "another"})
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(UsageError, match=r"loas\.yaml: is not the file with which this sweep began"),
+    ):
+        list(sweeps._results(plan, plan.points(), 1, cluster.scheduler_address))
 
 
 def test_no_scheduler_is_one_line(trace, tmp_path, capsys):

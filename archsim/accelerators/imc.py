@@ -34,7 +34,7 @@ Sources are in the hardware files, what differs from published machines in ``DEV
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -45,9 +45,20 @@ from archsim.analog_network.network import AnalogNetwork, matrices_per_image
 from archsim.compress import bitmask, packed_time
 from archsim.dataflow import crossbar_agents as agents
 from archsim.dataflow import crossbar_chip as chip
-from archsim.dataflow.base import WEIGHTED, Computed, FeatureMap, Layer, MachineConfig, layer_of
+from archsim.dataflow.base import (
+    WEIGHTED,
+    Computed,
+    EngineName,
+    FeatureMap,
+    Layer,
+    MachineConfig,
+    Progress,
+    layer_of,
+)
 from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
 from archsim.dataflow.pipeline import Stage, is_signed, stages_of, value_bits
+from archsim.engine.recording import Window
+from archsim.engine.result import LayerResult
 from archsim.hardware.analog.cache import default_folder
 from archsim.hardware.analog.crossbar_array import cut_rows
 from archsim.hardware.analog.product import Product, ProductConfig
@@ -337,6 +348,21 @@ class Imc(CrossbarMachine):
 
     # What it computes.
 
+    def run_layers(
+        self,
+        trace: Trace,
+        operations: Sequence[Operation],
+        engine: EngineName,
+        *,
+        verify: bool,
+        record: Window | bool,
+        progress: Progress | None = None,
+    ) -> Iterator[LayerResult]:
+        """As on every chip; the arrays are programmed first, as that may take minutes."""
+        if verify and not self.exact and any(map(on_arrays, operations)):
+            self._network(trace, progress)
+        yield from super().run_layers(trace, operations, engine, verify=verify, record=record, progress=progress)
+
     def computed(self, trace: Trace, operation: Operation, layer: Layer, verify: bool) -> Computed:
         """Digital units compute exactly, and so do arrays without any effect."""
         if self.exact and operation.op in WEIGHTED:
@@ -367,7 +393,7 @@ class Imc(CrossbarMachine):
             found.append(network.currents(operation, parts, batch))
         return np.concatenate(found, axis=1)
 
-    def network(self, trace: Trace) -> AnalogNetwork:
+    def network(self, trace: Trace, progress: Progress | None = None) -> AnalogNetwork:
         """The whole network on arrays that are programmed, not calibrated yet."""
         return AnalogNetwork(
             trace,
@@ -375,12 +401,13 @@ class Imc(CrossbarMachine):
             weight_bits=self.config.pe.weight_bits,
             on_arrays=[operation.name for operation in self.layers(trace) if on_arrays(operation)],
             folder=default_folder(),
+            progress=progress,
         )
 
-    def _network(self, trace: Trace) -> AnalogNetwork:
+    def _network(self, trace: Trace, progress: Progress | None = None) -> AnalogNetwork:
         """The whole network on arrays, calibrated."""
         if self._made is None or self._made.trace is not trace:
-            self._made = self.network(trace)
+            self._made = self.network(trace, progress)
             self._made.calibrate()
         return self._made
 

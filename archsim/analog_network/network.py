@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice, pairwise
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +84,7 @@ class AnalogNetwork:
     """The network of ``trace`` with the operations ``on_arrays`` on arrays.
 
     ``weight_bits`` are those that arrays hold of a weight. Matrices that last are kept in ``folder``, if one is given.
+    ``progress`` is called after every array that is programmed: one of 1,024 rows with wires takes some seconds.
     UsageError for an operation that is not there or that arrays cannot compute, and for weights and inputs that do not
     fit. Without effects it makes what the integer network makes, bit for bit.
     """
@@ -95,6 +97,7 @@ class AnalogNetwork:
         weight_bits: int,
         on_arrays: Collection[str],
         folder: Path | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
     ) -> None:
         self.trace = trace
         self.config = config
@@ -106,13 +109,20 @@ class AnalogNetwork:
         self.on_arrays = frozenset(on_arrays)
         self.corrections: dict[str, Correction] = {}
         self._layers: dict[str, _Static | _Dynamic] = {}
-        for operation in trace.operations:
-            if operation.name in self.on_arrays:
-                kind = _Dynamic if operation.op == "matmul" else _Static
-                try:
-                    self._layers[operation.name] = kind(trace, operation, config, weight_bits, folder)
-                except ValueError as error:
-                    raise UsageError(f"{operation.name}: {error}") from error
+        chosen = [operation for operation in trace.operations if operation.name in self.on_arrays]
+        static = [operation for operation in chosen if operation.op != "matmul"]
+        per_array = max(1, config.weights_per_array(weight_bits))
+        total = sum((int(_groups(one, config).max()) + 1) * -(-one.n // per_array) for one in static)
+        done = count(1)
+        for operation in chosen:
+            try:
+                if operation.op == "matmul":
+                    self._layers[operation.name] = _Dynamic(trace, operation, config, weight_bits, folder)
+                    continue
+                tell = partial(_tell, progress, f"arrays of {operation.name}", done, total)
+                self._layers[operation.name] = _Static(trace, operation, config, weight_bits, folder, tell)
+            except ValueError as error:
+                raise UsageError(f"{operation.name}: {error}") from error
 
     def calibrate(self, images: ImageSet | None = None, adaptation: AdaptationName | None = None) -> None:
         """Find the converters' ranges and digital gains, then the corrections of ``adaptation``.
@@ -314,22 +324,33 @@ class AnalogNetwork:
         return output
 
 
+def _tell(progress: Callable[[str, int, int], object] | None, step: str, done: Iterator[int], total: int) -> None:
+    if progress:
+        progress(step, next(done), total)
+
+
+def _groups(operation: Operation, config: ProductConfig) -> NDArray[np.int64]:
+    """Which inputs of an operation with weights share an array's rows."""
+    kernel = operation.kernel if operation.op == "conv2d" else (1, 1)
+    return cut_rows(operation.k // (kernel[0] * kernel[1]), kernel, config.rows)
+
+
 class _Static:
     """An operation whose weights stay in their arrays."""
 
     def __init__(
-        self, trace: Trace, operation: Operation, config: ProductConfig, weight_bits: int, folder: Path | None
-    ) -> None:
+        self, trace: Trace, operation: Operation, config: ProductConfig, weight_bits: int, folder: Path | None,
+        programmed: Callable[[], object],
+    ) -> None:  # fmt: skip
         weight = operation.weight
         assert weight is not None, "convolutions and linear layers have weights"
-        kernel = operation.kernel if operation.op == "conv2d" else (1, 1)
         self._operation = operation
         self._layer = _number(operation)
         self._inputs = _Inputs(trace, operation.inputs[0])
         self._product = Product(
-            weight.reshape(operation.n, -1), cut_rows(operation.k // (kernel[0] * kernel[1]), kernel, config.rows),
-            config, weight_bits=weight_bits, input_bits=self._inputs.bits, signed_inputs=self._inputs.signed,
-            layer=self._layer, folder=folder,
+            weight.reshape(operation.n, -1), _groups(operation, config), config, weight_bits=weight_bits,
+            input_bits=self._inputs.bits, signed_inputs=self._inputs.signed, layer=self._layer, folder=folder,
+            programmed=programmed,
         )  # fmt: skip
 
     @property

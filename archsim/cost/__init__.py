@@ -15,7 +15,7 @@ from archsim.cost.pricing import (
     price_rows,
     slow_memories,
 )
-from archsim.cost.table import CostTable, load_table, table_names
+from archsim.cost.table import CostTable, load_table, table_file, table_names
 
 __all__ = [
     "AreaRow",
@@ -29,5 +29,6 @@ __all__ = [
     "part_rows",
     "price_rows",
     "slow_memories",
+    "table_file",
     "table_names",
 ]

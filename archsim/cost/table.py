@@ -23,6 +23,8 @@ technology, divided by that of ``relative_to`` if given. ``per`` may also name a
 :mod:`archsim.cost.pricing` derives from the die area. ``unit`` is the unit of ``value``: pJ..., mW... or mm2..., or
 ``1`` where ``value`` is a plain factor of a CACTI figure. Every entry carries its ``source``, the ``node_nm`` it holds
 for (null off chip, and where a memory device decides) and how far to trust it (:data:`Confidence`).
+
+The files are read as hardware files are: see :mod:`archsim.hardware.loading`.
 """
 
 from __future__ import annotations
@@ -33,27 +35,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from archsim.cost.sram import CACTI_TEMPERATURE_K, SramFigures, sram
-from archsim.errors import ConfigError, nearest
-from archsim.hardware.loading import CORE_SCHEMA
-
-MAX_FILE_BYTES = 1 << 20
-MAX_DEPTH = 16
+from archsim.errors import ConfigError, nearest, printable
+from archsim.hardware.loading import Block, CrossFieldError, load_block
 
 Confidence = Literal["published", "cacti", "derived", "assumed"]
 """From printed in the source, over computed by CACTI and arithmetic on those, to our choice (tables/README.md)."""
 
+MOST_PARAMETERS = 8
+"""Of an entry: their product is a number, whatever they are."""
 _PREFIX = {"area_mm2": "mm2", "parts_mm2": "mm2", "energy_pj": "pJ", "power_mw": "mW"}
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class SramSize(_Model):
+class SramSize(Block):
     """The memory that an entry's value was found for."""
 
     capacity_bytes: int = Field(gt=0)
@@ -61,7 +57,7 @@ class SramSize(_Model):
     ports: Literal["1rw", "1r1w"]
 
 
-class SramTechnology(_Model):
+class SramTechnology(Block):
     """Which rows of the CACTI table a cost table uses, and at which temperature [K] memories leak."""
 
     node_nm: int
@@ -75,7 +71,7 @@ class SramTechnology(_Model):
         return sram(self.node_nm, self.variant, capacity_bytes, width_bits, ports, self.temperature_k)
 
 
-class Entry(_Model):
+class Entry(Block):
     """One number with its unit, technology node, source and confidence; the module says what it is worth."""
 
     value: float = Field(ge=0, le=1e12)
@@ -83,25 +79,40 @@ class Entry(_Model):
     node_nm: int | None
     source: str = Field(min_length=10)
     confidence: Confidence
-    per: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    per: Annotated[tuple[str, ...], Field(max_length=MOST_PARAMETERS)] = ()
     cacti: Literal["read_energy_pj", "write_energy_pj", "leakage_mw", "area_mm2"] | None = None
     relative_to: SramSize | None = None
 
 
-def _as_list(entries: Any) -> Any:
-    return [entries] if isinstance(entries, dict) else entries
+def _as_tuple(entries: Any) -> Any:
+    return (entries,) if isinstance(entries, dict) else entries
 
 
-Entries = Annotated[tuple[Entry, ...], BeforeValidator(_as_list), Field(strict=False, min_length=1)]
+Entries = Annotated[tuple[Entry, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 
 
-class Family(_Model):
+class Family(Block):
     """What blocks of one family cost; the module docstring says how."""
 
     area_mm2: Entries
-    energy_pj: dict[str, Entries] = {}
-    power_mw: dict[str, Entries] = {}
-    parts_mm2: dict[str, Entries] = {}
+    energy_pj: dict[str, Entries] = Field(default_factory=dict)
+    power_mw: dict[str, Entries] = Field(default_factory=dict)
+    parts_mm2: dict[str, Entries] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _units_fit(self) -> Self:
+        problems = {}
+        for path, entry in self.entries():
+            wanted = _PREFIX[path.partition(".")[0]]
+            is_factor = entry.cacti is not None and entry.relative_to is None
+            if entry.unit != "1" if is_factor else not entry.unit.startswith(wanted):
+                allowed = "1 (a factor of a CACTI figure)" if is_factor else f"{wanted}..."
+                problems[f"{path}.unit"] = f"wrong unit, got {printable(entry.unit, 40)}; allowed: {allowed}"
+            if entry.relative_to is not None and entry.cacti is None:
+                problems[f"{path}.relative_to"] = "needs cacti to say which figure"
+        if problems:
+            raise CrossFieldError(problems)
+        return self
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
         """Every entry with its dotted path, such as ``energy_pj.join``."""
@@ -113,7 +124,7 @@ class Family(_Model):
                     yield f"{quantity}.{name}", entry
 
 
-class CostTable(_Model):
+class CostTable(Block):
     """Prices of hardware families: see the module docstring for the format and the meaning."""
 
     name: str = Field(min_length=1)
@@ -122,21 +133,10 @@ class CostTable(_Model):
     families: dict[str, Family] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _entries_are_consistent(self) -> Self:
-        problems = []
-        for family, prices in self.families.items():
-            for path, entry in prices.entries():
-                wanted = _PREFIX[path.partition(".")[0]]
-                is_factor = entry.cacti is not None and entry.relative_to is None
-                if entry.unit != "1" if is_factor else not entry.unit.startswith(wanted):
-                    allowed = "1 (a factor of a CACTI figure)" if is_factor else f"{wanted}..."
-                    problems.append(f"families.{family}.{path}.unit: wrong unit, got {entry.unit}; allowed: {allowed}")
-                if entry.relative_to is not None and entry.cacti is None:
-                    problems.append(f"families.{family}.{path}.relative_to: needs cacti to say which figure")
-                if entry.cacti is not None and self.sram is None:
-                    problems.append(f"families.{family}.{path}.cacti: the table has no sram technology")
-        if problems:
-            raise ValueError("\n".join(problems))
+    def _figures_have_a_technology(self) -> Self:
+        needing = [path for path, entry in self.entries() if entry.cacti is not None]
+        if needing and self.sram is None:
+            raise CrossFieldError({"sram": f"missing; {needing[0]} takes a figure of CACTI from it"})
         return self
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
@@ -166,7 +166,8 @@ def load_table(name_or_path: str | Path, technology_nm: int | None = None) -> Co
     Raises ConfigError with every problem of the file, ``path:line:column key.path: what is wrong, got X``, and if its
     memories are of another node than ``technology_nm``: prices are never scaled silently.
     """
-    table = _load(name_or_path)
+    path = table_file(name_or_path)
+    table = _load(path) if str(path) == str(name_or_path) else _shipped(path)
     if technology_nm is not None and table.sram is not None and table.sram.node_nm != technology_nm:
         raise ConfigError(
             f"technology_nm: got {technology_nm}; allowed: {table.sram.node_nm}, that of the cost table {table.name}"
@@ -174,114 +175,20 @@ def load_table(name_or_path: str | Path, technology_nm: int | None = None) -> Co
     return table
 
 
-def _load(name_or_path: str | Path) -> CostTable:
+def table_file(name_or_path: str | Path) -> Path:
+    """The file of the table called ``name_or_path``; ConfigError if it is neither a known name nor one of a file."""
     text = str(name_or_path)
     if text.endswith((".yaml", ".yml")):
-        return _parse(_read(Path(text)), text)
-    if text not in table_names():
-        names = table_names()
+        return Path(text)
+    names = table_names()
+    if text not in names:
         allowed = f"{', '.join(names)}, or a .yaml file{nearest(text, names)}"
-        raise ConfigError(f"cost table: unknown name, got {text!r}; allowed: {allowed}")
-    return _shipped(text)
+        raise ConfigError(f"cost table: unknown name, got {printable(repr(text), 80)}; allowed: {allowed}")
+    return Path(str(files(__package__) / "tables" / f"{text}.yaml"))
 
 
-@cache
-def _shipped(name: str) -> CostTable:
-    return _parse((files(__package__) / "tables" / f"{name}.yaml").read_text("utf-8"), f"{name}.yaml")
+def _load(path: Path) -> CostTable:
+    return load_block(path, CostTable, "a cost table")
 
 
-def _read(path: Path) -> str:
-    try:
-        if path.exists() and not path.is_file():
-            raise ConfigError(f"{path}: cost table is not a regular file")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        text = content.decode()
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL character in the path
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(f"{path}: cost table cannot be read: {reason}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: cost table is larger than {MAX_FILE_BYTES} bytes")
-    return text
-
-
-class _Loader(yaml.SafeLoader):
-    """Numbers as in hardware files: ``010`` and ``1:30`` are text."""
-
-    yaml_implicit_resolvers = CORE_SCHEMA
-
-
-def _parse(text: str, where: str) -> CostTable:
-    """The table in the YAML ``text`` that came from the file ``where``."""
-    positions: dict[tuple[str, ...], str] = {}
-    problems: list[str] = []
-
-    def at(mark: Any) -> str:
-        return f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
-
-    def note(node: yaml.Node, path: tuple[str, ...]) -> None:
-        # Only words are kept of a path: items of a list share the position of their list.
-        positions.setdefault(path, at(node.start_mark))
-        if isinstance(node, yaml.SequenceNode):
-            for item in node.value:
-                note(item, path)
-        elif isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key, value in node.value:
-                below = (*path, str(key.value))
-                if below in seen:
-                    problems.append(f"{at(key.start_mark)} {'.'.join(below)}: is given twice")
-                seen.add(below)
-                note(value, below)
-
-    try:
-        # An alias would let a small file unfold into a huge or endless one; deep nesting takes quadratic time.
-        depth = 0
-        for event in yaml.parse(text, _Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise ConfigError(f"{at(event.start_mark)} nested deeper than {MAX_DEPTH} levels")
-            if isinstance(event, yaml.AliasEvent):
-                raise ConfigError(f"{at(event.start_mark)} alias '*{event.anchor}' is not allowed; write the value out")
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is not None:
-            note(node, ())
-        data = None if node is None else loader.construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"{at(error.problem_mark)} {error.problem}") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{where}: is not a cost table: {' '.join(str(error).split())[:200]}") from None
-    if problems:
-        raise ConfigError(problems)
-    try:
-        return CostTable.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError([line for details in error.errors() for line in _lines(details, positions, where)]) from None
-
-
-_FIELDS = [name for model in (CostTable, SramTechnology, Family, Entry, SramSize) for name in model.model_fields]
-
-
-def _lines(details: Any, positions: dict[tuple[str, ...], str], where: str) -> Iterator[str]:
-    """pydantic's error as lines of the house's shape."""
-    path = tuple(part for part in details["loc"] if isinstance(part, str))
-    if details["type"] == "value_error":
-        for problem in str(details["ctx"]["error"]).splitlines():
-            dotted, _, message = problem.partition(": ")
-            yield f"{_position(dotted, positions, where)} {dotted}: {message}"
-        return
-    dotted = ".".join(path)
-    hint = nearest(path[-1], _FIELDS) if path else ""
-    what = {"missing": "is missing", "extra_forbidden": f"is not a known key{hint}"}
-    message = what.get(details["type"], details["msg"][:1].lower() + details["msg"][1:])
-    got = "" if details["type"] in what else f", got {str(details['input'])[:60]!r}"
-    yield f"{_position(dotted, positions, where)} {dotted or 'table'}: {message}{got}"
-
-
-def _position(dotted: str, positions: dict[tuple[str, ...], str], where: str) -> str:
-    """Where the value at ``dotted`` stands, or the closest block around it."""
-    found = {".".join(path): position for path, position in positions.items()}
-    while dotted and dotted not in found:
-        dotted = dotted.rpartition(".")[0]
-    return found.get(dotted, where)
+_shipped = cache(_load)

@@ -91,10 +91,11 @@ ASK, TAKE, GIVE, MEET, ENDED = range(5)
 AT_BANK, AT_DISPLACED, AT_MSHR, AT_CHANNEL, AT_FILL, COMPLETES = range(6)
 
 FINISHED, DEADLOCK, CIRCLES, PAUSED = range(4)
-NOW, ALIVE, RECORDED = range(3)  # fields of Machine.clock
+NOW, ALIVE, RECORDED, UNTIL = range(4)  # fields of Machine.clock
 
-CYCLES_A_CALL = 1 << 22
-"""Simulated cycles after which the loop returns to Python for a moment."""
+FIRST_CYCLES, MOST_CYCLES = 1 << 16, 1 << 40
+CALL_S = 0.1
+"""The loop returns to Python for a moment after so many simulated cycles, later after about so long."""
 
 
 class Wheel(NamedTuple):
@@ -192,7 +193,8 @@ FREE, QUEUE_HEAD, QUEUE_TAIL = range(3)
 class Machine(NamedTuple):
     """All that the loop works on beside the accelerator's own ``spec`` and ``operands``.
 
-    ``clock`` int64 [3] is where it goes on: the cycle, agents that have not ended, completions so far.
+    ``clock`` int64 [4] is where it goes on: the cycle, agents that have not ended, completions so far; and the cycle
+    in which the loop returns.
     """
 
     clock: NDArray[np.int64]
@@ -574,7 +576,7 @@ def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int
     if now == 0:
         for agent in range(alive):
             _wake(wheel, agents, agent, 0)
-    until = now + CYCLES_A_CALL
+    until = clock[UNTIL]
     quiet = 0
     agent_words = wheel.control.shape[1]
     request_words = wheel.arrive.shape[1]
@@ -770,7 +772,7 @@ def simulate(
         np.array([units], np.int64),
     )
     machine = Machine(
-        clock=np.array([0, agents_count, 0], np.int64),
+        clock=np.array([0, agents_count, 0, 0], np.int64),
         topology=topology,
         memory=memory_spec,
         state=state,
@@ -791,9 +793,12 @@ def simulate(
     if not numba.config.DISABLE_JIT:
         loop.compile(tuple(numba.typeof(value) for value in (spec, operands, machine)))
     started = perf_counter()
-    status = PAUSED
-    while status == PAUSED:  # back in Python now and then, so that an interrupt is heard
+    status, cycles = PAUSED, FIRST_CYCLES
+    while status == PAUSED:  # back in Python now and then, so that an interrupt is heard and the progress bar moves on
+        machine.clock[UNTIL] = machine.clock[NOW] + cycles
+        called = perf_counter()
         status, last, number = loop(spec, operands, machine)
+        cycles = min(2 * cycles, MOST_CYCLES) if perf_counter() - called < CALL_S else max(cycles // 2, 1)
     wall_s = perf_counter() - started
     if status == CIRCLES:
         raise EngineError(f"agent {number} runs in circles in cycle {last}")

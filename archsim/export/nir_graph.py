@@ -21,13 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from archsim.errors import UsageError, nearest
+from archsim.errors import MOST_PROBLEMS, UsageError, nearest
 from archsim.export.network import Network, Node, Real, Shape, SpikingNeuron, check_timesteps, run
 from archsim.export.nir_file import read_graph, read_inputs, shown
 from archsim.export.quantisation import SAME_DECAY, Exported, export, leak_problems, nearest_leak
 from archsim.export.torch_modules import Inexpressible, ungrouped
 from archsim.trace.graph import MAX_ELEMENTS
-from archsim.trace.schema import MAX_PROBLEMS
 
 # Fields by kind of node: those that it must have, and those that it may have.
 _FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -329,7 +328,7 @@ class _Reader:
             for name in unknown:
                 edge = f"{shown(pair[0])} -> {shown(pair[1])}"
                 self.problems.append(f"{where}an edge {edge}: no node {shown(name)}{nearest(name[:80], known)}")
-            if len(self.problems) > MAX_PROBLEMS:
+            if len(self.problems) > MOST_PROBLEMS:
                 return
             if not unknown:
                 yield pair[0], pair[1]

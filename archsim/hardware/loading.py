@@ -29,6 +29,7 @@ field takes only integers, a number field takes both, and quoted numbers are tex
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import types
@@ -43,11 +44,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from archsim import examples
-from archsim.errors import ConfigError, nearest
+from archsim.errors import MOST_PROBLEMS, ConfigError, is_follow_up, nearest, printable
 
 MAX_FILE_BYTES = 1 << 16
 MAX_DEPTH = 32
-MAX_PROBLEMS = 50
+MAX_VALUES = 5_000
+"""Blocks, keys and values of a file: twenty times those of the largest machine."""
 INT64 = range(-(1 << 63), 1 << 63)
 
 KeyPath = tuple[str | int, ...]
@@ -198,7 +200,7 @@ def _field_rows(block: Block, prefix: str, *, inherited_default: bool) -> Iterat
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's plain part: notes anchors, aliases, tags and too deep nesting instead of acting on them."""
+    """YAML's plain part: notes anchors, aliases and tags instead of acting on them, and stops where it is too much."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
@@ -207,14 +209,18 @@ class _Loader(yaml.SafeLoader):
         self.complaints: dict[int, str] = {}  # by id of the node
         self.refused: set[int] = set()  # ids of nodes that stand in for a value which is not allowed
         self.depth = 0
+        self.values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """The next node; one that is not allowed is replaced, so that the rest of the file is still checked."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         mark = event.start_mark
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise yaml.MarkedYAMLError(None, None, f"more than {MAX_VALUES:,} keys and values", mark)
         if self.check_event(yaml.AliasEvent):
             self.get_event()  # type: ignore[no-untyped-call]
-            return self._refuse(mark, f"alias '*{event.anchor}' is not allowed; write the value out")
+            return self._refuse(mark, f"alias '*{printable(event.anchor, 80)}' is not allowed; write the value out")
         if self.depth >= MAX_DEPTH:
             raise yaml.MarkedYAMLError(None, None, f"nested deeper than {MAX_DEPTH} levels", mark)
         anchor, event.anchor = event.anchor, None
@@ -223,9 +229,10 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         if tag is not None:
-            return self._refuse(mark, f"tag '{tag}' is not allowed")
+            return self._refuse(mark, f"tag '{printable(tag, 80)}' is not allowed")
         if anchor is not None:
-            self.complaints[id(node)] = f"anchor '&{anchor}' is not allowed; write the value out where it is used"
+            name = printable(anchor, 80)
+            self.complaints[id(node)] = f"anchor '&{name}' is not allowed; write the value out where it is used"
         return node
 
     def _refuse(self, mark: yaml.Mark, message: str) -> yaml.Node:
@@ -291,7 +298,7 @@ class _Document:
 
     def override(self, override: str) -> None:
         """Put the value of ``a.b=VALUE`` in its place."""
-        where = f"--set {_plain(override)}"
+        where = f"--set {printable(override, 80)}"
         _, equals, text = override.partition("=")
         path: KeyPath = tuple(override_path(override).split("."))
         if not equals or not all(path):
@@ -350,11 +357,9 @@ class _Document:
         return value
 
     def sorted_problems(self) -> list[str]:
-        """Problems in the order of the file, then of the overrides; at most MAX_PROBLEMS lines."""
-        lines = list(dict.fromkeys(line for _, line in sorted(self.problems, key=lambda problem: _natural(problem[0]))))
-        if len(lines) > MAX_PROBLEMS:
-            lines[MAX_PROBLEMS:] = [f"{self.name}: and {len(lines) - MAX_PROBLEMS} more problems"]
-        return lines
+        """Problems in the order of the file, then of the overrides."""
+        ordered = sorted(self.problems, key=lambda problem: _natural(problem[0]))
+        return list(dict.fromkeys(line for _, line in ordered))
 
     def _compose(self, text: str, path: KeyPath, where: str, *, positions: bool) -> Any:
         """Values of the YAML ``text`` placed at ``path``; notes their origins and what the format refuses."""
@@ -370,14 +375,14 @@ class _Document:
             what = ", ".join(part for part in (error.context, error.problem) if part)
             if "expected a single document" in what:
                 what = "must be a single document; remove the second '---'"
-            raise ConfigError(f"{at(mark) if mark else where}: {_plain(what, 200)}") from error
+            raise ConfigError(f"{at(mark) if mark else where}: {printable(what)}") from error
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             column = error.position - text.rfind("\n", 0, error.position)
             spot = f"{where}:{line}:{column}" if positions else where
             raise ConfigError(f"{spot}: contains the unprintable character U+{error.character:04X}") from error
         except (ValueError, OverflowError) as error:  # an escape beyond Unicode, a number of very many digits
-            raise ConfigError(f"{where}: is not YAML: {_plain(str(error), 200)}") from error
+            raise ConfigError(f"{where}: is not YAML: {printable(error)}") from error
         return None if node is None else self._build(loader, node, path, at)
 
     def _build(self, loader: _Loader, node: yaml.Node, path: KeyPath, at: typing.Callable[[yaml.Mark], str]) -> Any:
@@ -403,7 +408,7 @@ class _Document:
             if id(key_node) in loader.complaints:
                 self.problem(where, path, loader.complaints[id(key_node)])
             elif not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                shown = _plain(key) if isinstance(key, str) else "a list or block"
+                shown = printable(key, 80) if isinstance(key, str) else "a list or block"
                 self.problem(where, path, f"a key must be a word, got {shown or 'nothing'}")
             elif key == "<<":
                 self.problem(where, path, "merge key '<<' is not allowed; write the keys out")
@@ -424,7 +429,7 @@ class _Document:
             case "int":
                 if len(text) <= 20 and (value := int(text, 0)) in INT64:
                     return value
-                self.problem(self.origins[path], path, f"is too large for a 64-bit integer, got {_plain(text, 40)}")
+                self.problem(self.origins[path], path, f"is too large for a 64-bit integer, got {printable(text, 60)}")
                 return _REFUSED
             case "float":
                 return float(text.replace(".inf", "inf").replace(".nan", "nan") if text[-1].isalpha() else text)
@@ -441,13 +446,13 @@ def _read_text(path: Path, kind: str = "a hardware file") -> str:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        if len(path.parts) == 1:
-            siblings += examples.machines()
+        siblings = list(examples.machines()) if len(path.parts) == 1 else []
+        with contextlib.suppress(OSError):
+            siblings += [entry.name for entry in path.parent.iterdir()]
         raise ConfigError(f"{path}: no such file{nearest(path.name, siblings)}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigError(f"{_plain(str(path), 200)}: cannot be read: {reason}") from None
+        raise ConfigError(f"{printable(path)}: cannot be read: {reason}") from None
     if content.startswith(b"PK"):
         raise ConfigError(f"{path}: is a zip file, as a trace is; expected a hardware file (YAML)")
     if len(content) > MAX_FILE_BYTES:
@@ -497,6 +502,7 @@ _WORDS = {
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
     "string_type": "must be text",
+    "string_unicode": "must be text without half characters (surrogates)",
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "must match {pattern}",
@@ -523,7 +529,7 @@ class _Translator:
         choices: dict[KeyPath, list[str]] = {}
         for details in error.errors(include_url=False):
             path = self._path(details["loc"], details["type"])
-            if self._is_refused(path):
+            if self._is_refused(path) or is_follow_up(details):
                 continue
             match details["type"]:
                 case "missing":
@@ -571,7 +577,9 @@ class _Translator:
         key = str(path[-1])
         block = _block_at(self.config_class, path[:-1])
         allowed = list(block.model_fields) if block else []
-        hint = nearest(_dotted(path), [_dotted((*path[:-1], name)) for name in allowed]) or self._elsewhere(key)
+        hint = ""
+        if len(self.document.problems) < MOST_PROBLEMS:  # looking for a hint takes time, and no more of them are told
+            hint = nearest(_dotted(path), [_dotted((*path[:-1], name)) for name in allowed]) or self._elsewhere(key)
         where = self.document.where(path, of_key=True)
         self.document.problem(where, path, f"unknown key; allowed: {', '.join(allowed)}{hint}")
 
@@ -611,12 +619,16 @@ def _bound(value: object) -> object:
 def _block_at(config_class: type[Block], path: KeyPath) -> type[Block] | None:
     """The Block class that describes the block at ``path``."""
     block: type[Block] | None = config_class
+    is_chosen = False  # the name of an item, which the file chooses
     for part in path:
-        if isinstance(part, int):  # an item of a list, described like its neighbours
+        if isinstance(part, int) or is_chosen:  # one of several that are described alike
+            is_chosen = False
             continue
         if block is None or part not in block.model_fields:
             return None
-        block = next(_blocks(block.model_fields[str(part)].annotation), None)
+        annotation = block.model_fields[str(part)].annotation
+        block = next(_blocks(annotation), None)
+        is_chosen = typing.get_origin(annotation) is dict
     return block
 
 
@@ -640,13 +652,7 @@ def _field_paths(config_class: type[Block], prefix: str = "") -> Iterator[str]:
 
 
 def _dotted(path: KeyPath) -> str:
-    return ".".join(_plain(str(part)) for part in path)
-
-
-def _plain(text: str, limit: int = 80) -> str:
-    """``text`` on one line and not longer than ``limit``."""
-    printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: limit + 1])
-    return printable if len(text) <= limit else printable[: limit - 3] + "..."
+    return ".".join(printable(part, 80) for part in path)
 
 
 def _show(value: object) -> str:
@@ -658,8 +664,8 @@ def _show(value: object) -> str:
     if isinstance(value, dict):
         return "a block"
     if isinstance(value, tuple):
-        return _plain(f"[{', '.join(map(_show, value))}]", 60)
-    return _plain(repr(value), 60)
+        return printable(f"[{', '.join(map(_show, value))}]", 60)
+    return printable(repr(value), 60)
 
 
 def _natural(where: str) -> tuple[bool, list[tuple[int, str]]]:

@@ -12,12 +12,14 @@ import errno
 import io
 import json
 import os
+import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from archsim import atomic
-from archsim.errors import UsageError
+from archsim.errors import UsageError, printable
 
 RESULT_FILES = (
     "summary.json",
@@ -49,13 +51,34 @@ FIGURE_MARK = b"made by archsim"
 MARKED_BYTES = 1 << 14
 
 
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+_FORMULA = re.compile("'*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a text begins that a spreadsheet would compute, or that was marked so that none does; wide characters too."""
+
+
 def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """``rows`` as CSV with a header line; None is an empty cell, floats are written so that they read back equal."""
+    """``rows`` as CSV with a header line; None is an empty cell, floats are written so that they read back equal.
+
+    Every row is one line, whatever its texts say: they are written as :func:`as_cell` writes them.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {name: as_cell(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    )
     return text.getvalue()
+
+
+def as_cell(text: str) -> str:
+    """``text`` as a cell: printable, and with a ``'`` before it where a spreadsheet would take it for a formula."""
+    line = printable(text, sys.maxsize)
+    return f"'{line}" if _FORMULA.match(line) and not _NUMBER.fullmatch(line) else line
+
+
+def unguarded(cell: str) -> str:
+    """The text that :func:`as_cell` wrote as ``cell``, printable."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def json_text(value: object) -> str:
@@ -100,16 +123,16 @@ def result_file(path: str | Path, kind: bytes, inputs: Iterable[Path] = (), mark
 
 
 @contextlib.contextmanager
-def open_to_append(path: Path, kind: bytes) -> Iterator[IO[str]]:
-    """The text file ``path``, made if there is none, to read and to add to; UsageError if that cannot be done.
+def open_to_append(path: Path, kind: bytes) -> Iterator[IO[bytes]]:
+    """The file ``path``, made if there is none, to read and to add to; UsageError if that cannot be done.
 
     An earlier file must be an empty or regular one that begins with ``kind``, or with a part of it.
     """
     with _usage_error(f"{path}: cannot be written"):
         if not path.is_file() or not kind.startswith(path.read_bytes()[: len(kind)]):
-            _check_file(path.resolve(), str(path), kind)
+            _check_file(_resolved(path), str(path), kind)
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8", newline="")
+        file = path.open("ab+")
     with file, _shown_as(str(path), path):
         yield file
 
@@ -229,7 +252,7 @@ def _is_comparison(path: Path) -> bool:
 def _is_summary(path: Path) -> bool:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(summary, dict) and "archsim_version" in summary
 

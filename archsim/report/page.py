@@ -7,10 +7,12 @@ their full precision for sorting and for whoever copies them.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from archsim.errors import printable
 from archsim.report.terminal import column
 from archsim.report.verdict import verdict
 
@@ -64,8 +66,9 @@ def page(report: Report, sources: Sources, figures: Iterable[Path]) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        finalize=_harmless,
+    )  # fmt: skip
     summary = report.summary()
     state, text = verdict(report)
     heading = f"{summary['workload']} on {summary['accelerator']}{' (fitted)' * summary['fitted']}"
@@ -81,6 +84,11 @@ def page(report: Report, sources: Sources, figures: Iterable[Path]) -> str:
         tables=_tables(report, sources),
         origin=_origin(summary),
     )
+
+
+def _harmless(value: object) -> object:
+    """Text without characters that no page may hold, or that change the direction of writing."""
+    return printable(value, sys.maxsize) if type(value) is str else value
 
 
 def _described(report: Report, summary: Mapping[str, Any]) -> str:

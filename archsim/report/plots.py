@@ -1,17 +1,19 @@
 """Figures of a results folder, a comparison or a sweep, as PNG and SVG.
 
 Each figure answers one question, says what was run, and can be read in grey: its fills differ in lightness or hatch.
-The same input gives the same bytes.
+The same input gives the same bytes. Whatever the names in a table are, they are drawn as text, clipped where they are
+long, with characters that the font lacks written out.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
+import math
+import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +24,12 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from archsim.errors import UsageError
-from archsim.report.comparison import COLUMNS as COMPARISON_COLUMNS
+from archsim.errors import UsageError, printable
+from archsim.report import tables as result_tables
 from archsim.report.files import (
     ADAPTATION_FIGURE,
     COMPARISON,
@@ -37,7 +40,6 @@ from archsim.report.files import (
     RUN_FIGURES,
     result_file,
 )
-from archsim.report.report import COLUMNS
 
 # Colour, hatch and its colour; in grey the plain ones are a dark, a middle and a light tone, the others hatched.
 _FILLS = (
@@ -50,15 +52,32 @@ _FILLS = (
     ("#4a4a4a", "xxxx", "white"),
     ("#d98f6c", "----", "black"),
 )
-MAX_TABLE_BYTES = 1 << 28
 MEASURED = {"latency_s": "latency", "energy_pj": "energy", "area_mm2": "area"}
 """Columns of a sweep that are drawn, and what they are called."""
+_GAINS = ("speedup", "energy_gain", "energy_delay_gain")
+_TIMES = ("busy_cycles", "stall_cycles", "idle_cycles")
+_DRAWN: Mapping[str, tuple[str, ...]] = {
+    "layers": ("layer", "compute_cycles", "stall_cycles"),
+    "energy": ("unit", "energy_pj"),
+    "traffic": ("tensor", "level", "direction", "bytes"),
+    "units": ("unit", "layer", *_TIMES),
+}
+"""Tables of a run that are drawn, and their columns that are."""
 _LETTERS_AN_INCH = 13
 """Of a title."""
 MOST_PANELS = 6
 PANEL_WIDTH = 1.75  # inches
 ROOM = 16
 """Characters below a panel."""
+LONGEST_NAME = 40
+"""Characters of a name in a figure."""
+LONGEST_TITLE = 1_000
+MOST = {"layer": 1_024, "unit": 256, "machine": 256, "tensor": 64, "adaptation": 64, "trace": 64}
+"""Different names in a column that a figure can show."""
+MOST_VALUES = 64
+"""Of a setting that are named in a figure."""
+LONGEST_BLOCK = 400
+"""Characters of a setting's value that are taken apart."""
 _LINES = (0, 4, 2, 1, 6, 7)
 """Those of the fills that are dark enough for a line or a marker."""
 _STYLE = {
@@ -101,26 +120,26 @@ def plot(path: str | Path) -> list[Path]:
         (path / FIGURES).mkdir(exist_ok=True)
         figures = {path / FIGURES / ADAPTATION_FIGURE: _ADAPTATION}
     elif (path / COMPARISON).is_file():
-        tables = {"comparison": _read(path / COMPARISON, COMPARISON_COLUMNS)}
+        tables = {"comparison": _read(path / COMPARISON, _COMPARED, ("trace", *_GAINS))}
         what = _comparison_title(tables["comparison"])
         (path / FIGURES).mkdir(exist_ok=True)
         figures = {path / FIGURES / COMPARISON_FIGURE: _COMPARISON}
     elif path.is_dir():
-        tables = {name: _read(path / f"{name}.csv", COLUMNS[name]) for name in COLUMNS}
+        tables = {name: _read(path / f"{name}.csv", columns) for name, columns in _DRAWN.items()}
         what = _run_title(path / "summary.json")
         (path / FIGURES).mkdir(exist_ok=True)
         figures = {path / FIGURES / name: figure for name, figure in _RUN_FIGURES.items()}
     elif _is_sweep(path):
         tables = {"sweep": _sweep_points(path)}
         settings = _settings(tables["sweep"])
-        what = f"{Path(str(tables['sweep'].iloc[0]['hardware'])).stem}, {len(tables['sweep'])} points"
+        what = f"{_stem(tables['sweep'].iloc[0]['hardware'])}, {len(tables['sweep'])} points"
         figures = {path.with_name(f"{path.stem}_tradeoff"): _TRADEOFF}
         if "accuracy" in tables["sweep"] and tables["sweep"]["accuracy"].notna().any():
             figures[path.with_name(f"{path.stem}_accuracy")] = _ACCURACY
         if settings:
             figures[path.with_name(f"{path.stem}_sensitivity")] = _SENSITIVITY._replace(panels=len(settings))
     else:
-        tables = {"comparison": _read(path, COMPARISON_COLUMNS)}
+        tables = {"comparison": _read(path, _COMPARED, ("trace", *_GAINS))}
         what = _comparison_title(tables["comparison"])
         figures = {path.with_suffix(""): _COMPARISON}
     return [
@@ -137,21 +156,21 @@ def plot_networks(paths: Sequence[str | Path]) -> list[Path]:
     the first of the comparisons. UsageError when one is no comparison, or compares other machines.
     """
     files = [Path(path) for path in paths]
-    compared = [_read(path / COMPARISON if path.is_dir() else path, COMPARISON_COLUMNS) for path in files]
+    compared = [_read(path / COMPARISON if path.is_dir() else path, _COMPARED, ("trace", *_GAINS)) for path in files]
     machines = [_machines(table).tolist() for table in compared]
     problems = [
         f"{path}: compares {', '.join(found)}; {files[0]} compares {', '.join(machines[0])}"
         for path, found in zip(files, machines, strict=True)
         if found != machines[0]
     ]
-    networks = [Path(str(table.iloc[0]["trace"])).stem for table in compared]
+    networks = [_stem(table.iloc[0]["trace"]) for table in compared]
     problems += [f"{name}: is compared twice" for name in dict.fromkeys(networks) if networks.count(name) > 1]
     if problems:
         raise UsageError(problems)
     written = []
     for measure in ("speedup", "energy_gain"):
         table = pd.DataFrame([one[measure].to_numpy(float) for one in compared], networks, machines[0])
-        table.loc["geomean"] = np.exp(np.log(table).mean())
+        table.loc["geomean"] = np.exp(np.log(table.where(table > 0)).mean())
         stem = files[0].with_name(f"networks_{measure}")
         written += save(stem, partial(_draw_networks, table, measure.replace("_", " ")), (3.4, 2.3))
     return written
@@ -161,14 +180,15 @@ def _draw_networks(table: pd.DataFrame, measure: str, axes: Axes) -> None:
     grouped(axes, table, values=True, fontsize=5.5)
     axes.axvline(len(table) - 1.5, color="black", linewidth=0.6, linestyle=":")
     axes.axhline(1, color="black", linewidth=0.5)
-    if table.to_numpy().max() > 20 * table.to_numpy().min():
+    drawn = table.stack()
+    if drawn.max() > 20 * drawn.min() > 0:
         logarithmic(axes)
     else:
-        axes.set_ylim(0, 1.25 * table.to_numpy().max())  # room for what stands on the bars
-    axes.set_ylabel(f"{measure} over {table.columns[0]}", fontsize=7)
+        axes.set_ylim(0, 1.25 * max(drawn, default=0) or 1)  # room for what stands on the bars
+    axes.set_ylabel(f"{measure} over {label(table.columns[0])}", fontsize=7)
     axes.tick_params(labelsize=7)
     if max(map(len, table.index)) * len(table) > 40:  # letters that fit side by side
-        axes.set_xticks(np.arange(len(table)), table.index, rotation=15, ha="right", fontsize=6.5)
+        axes.set_xticks(np.arange(len(table)), labels(table.index), rotation=15, ha="right", fontsize=6.5)
     axes.legend(
         frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=6.5, handlelength=1.4,
         columnspacing=1, borderaxespad=0.2,
@@ -189,16 +209,20 @@ def _is_sweep(path: Path) -> bool:
 
 def _sweep_points(path: Path) -> pd.DataFrame:
     """The points of a sweep that ran."""
-    table = _read(path, ("point", "hardware", "trace", "accelerator", *MEASURED, "error"))
+    table = _read(path, ("point", "hardware", "trace"), _SWEPT)
     table = table[table["error"].isna()]
     if table.empty:
         raise UsageError(f"{path}: no point of this sweep ran; nothing to plot")
+    for name in MEASURED:
+        without = table["point"][~(table[name] > 0)]
+        if len(without):
+            raise UsageError(f"{path}: point {int(without.iloc[0])}: {name}: must be more than 0, there is no error")
     return table
 
 
 def _settings(table: pd.DataFrame) -> list[str]:
     """Settings of a sweep that take several values, at most as many as there is room for."""
-    names = list(table.columns)
+    names = [str(name) for name in table.columns]
     between = names[names.index("trace") + 1 : names.index("accelerator")]
     return [name for name in between if table[name].nunique() > 1][:MOST_PANELS]
 
@@ -209,51 +233,42 @@ def _on(draw: Callable[[Any, Tables], None], tables: Tables, axes: Any) -> None:
 
 def _run_title(path: Path) -> str:
     """``loas, vgg16_dual_sparse, T = 4, 4 images``, from the summary of a run."""
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        machine, trace = (Path(summary[name]).stem for name in ("hardware", "trace"))
-        machine += " (fitted)" * summary["fitted"]
-        changed = [f"with {' '.join(summary['overrides'])}"] if summary["overrides"] else []
-        return ", ".join([machine, *changed, trace, *_size(summary)])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: is not the summary of a run of this version, {type(error).__name__}") from error
+    kinds = {"hardware": str, "trace": str, "fitted": bool, "overrides": list, "timesteps": int, "images": int}
+    summary = result_tables.read_facts(path, kinds)
+    machine, trace = _stem(summary["hardware"]), _stem(summary["trace"])
+    machine += " (fitted)" * summary["fitted"]
+    changed = [f"with {' '.join(map(str, summary['overrides']))}"] if summary["overrides"] else []
+    return ", ".join([machine, *changed, trace, *_size(summary)])
 
 
 def _comparison_title(table: pd.DataFrame) -> str:
     first = {str(name): value for name, value in table.iloc[0].items()}
-    return ", ".join([Path(str(first["trace"])).stem, f"{first['layers']} layers", *_size(first)])
+    return ", ".join([_stem(first["trace"]), f"{first['layers']:.0f} layers", *_size(first)])
 
 
 def _size(facts: Mapping[str, Any]) -> list[str]:
-    images = int(facts["images"])
-    return [f"T = {int(facts['timesteps'])}", f"{images} image{'s' if images > 1 else ''}"]
+    images, timesteps = (printable(f"{facts[name]:.0f}", 20) for name in ("images", "timesteps"))
+    return [f"T = {timesteps}", f"{images} image{'s' * (images != '1')}"]
 
 
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The CSV file at ``path``, which has at least ``columns``."""
-    try:
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path}: is not a regular file; expected a results folder or a comparison")
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise UsageError(f"{path}: is larger than {MAX_TABLE_BYTES} bytes; nothing that can be plotted is")
-        with path.open(newline="", encoding="utf-8") as file:
-            header = next(csv.reader(file), [])
-        missing = [column for column in columns if column not in header]
-        if missing:
-            raise UsageError(f"{path}: is not a table of archsim, has no column '{missing[0]}'")
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise UsageError(f"{path}: cannot be plotted: {reason}; expected a results folder or a comparison") from error
-    if table.empty:
+def _stem(path: object) -> str:
+    return Path(path).stem if isinstance(path, str) else ""
+
+
+def _read(path: Path, filled: Collection[str], sparse: Collection[str] = ()) -> pd.DataFrame:
+    """The table at ``path``, numbers as floating point: sums of large integers would come out negative."""
+    cells: dict[str, list[Any]] = {}
+    for row in result_tables.read(path, filled, sparse, "a results folder, a comparison or a sweep"):
+        for name, cell in row.cells.items():
+            cells.setdefault(name, []).append(sys.intern(cell) if isinstance(cell, str) else cell)
+    if not cells:
         raise UsageError(f"{path}: has no rows; nothing to plot")
-    numbers = [
-        c for c in columns if c.endswith(("cycles", "_pj", "bytes", "_mm2", "utilization", "_s", "speedup", "gain"))
-    ]
-    numbers += [c for c in columns if c.endswith(("accuracy", "standard_error"))]
-    wrong = [column for column in numbers if not pd.api.types.is_numeric_dtype(table[column])]
-    if wrong:
-        raise UsageError(f"{path}: column '{wrong[0]}' must hold numbers")
+    for name in result_tables.numbers((*filled, *sparse)):
+        cells[name] = [math.nan if cell is None else float(cell) for cell in cells[name]]
+    table = pd.DataFrame(cells)
+    for name, most in MOST.items():
+        if name in filled and (found := table[name].nunique()) > most:
+            raise UsageError(f"{path}: has {found:,} different names in column '{name}'; a figure can show {most:,}")
     return table
 
 
@@ -274,15 +289,46 @@ def save(
         figure = Figure(figsize=size, layout="constrained")  # no pyplot: no window, no state shared with the user's
         draw(figure.subplots(1, panels))
         if title:
-            lines = [textwrap.fill(line, int(_LETTERS_AN_INCH * size[0]), break_on_hyphens=False) for line in title]
+            width = int(_LETTERS_AN_INCH * size[0])
+            lines = [textwrap.fill(label(line, LONGEST_TITLE), width, break_on_hyphens=False) for line in title]
             figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9)
         mark = FIGURE_MARK.decode()
         for suffix, metadata in ((".png", {"Software": mark}), (".svg", {"Date": None, "Creator": mark})):
             target = stem.with_name(stem.name + suffix)
             with result_file(target, FIGURE_KINDS[suffix], mark=FIGURE_MARK) as partial:
-                figure.savefig(partial, format=suffix[1:], metadata=metadata)
+                _save(figure, partial, suffix, metadata)
             written.append(target)
     return written
+
+
+def _save(figure: Figure, path: Path, suffix: str, metadata: Mapping[str, str | None]) -> None:
+    with path.open("wb") as file, warnings.catch_warnings():
+        # Names that leave no room for the axes; they are drawn over each other then.
+        warnings.filterwarnings("ignore", message=".*constrained_layout not applied.*")
+        figure.savefig(file, format=suffix[1:], metadata=metadata)
+
+
+def label(text: object, limit: int = LONGEST_NAME) -> str:
+    """``text`` as it can be drawn: printable, clipped, characters that the font lacks written out.
+
+    A label that begins with ``_`` would be left out of a legend.
+    """
+    known = _characters()
+    line = "".join(c if ord(c) in known else ascii(c)[1:-1] for c in printable(text, limit))
+    line = printable(line, limit)
+    return f" {line}" if line.startswith("_") else line
+
+
+def labels(names: Iterable[object]) -> list[str]:
+    """Names along an axis."""
+    return [label(name) for name in names]
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """Those that the font of figures has."""
+    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+        return frozenset(get_font(findfont(matplotlib.font_manager.FontProperties())).get_charmap())
 
 
 def _draw_latency(axes: Axes, tables: Tables) -> None:
@@ -294,7 +340,8 @@ def _draw_latency(axes: Axes, tables: Tables) -> None:
 
 def _draw_energy(axes: Axes, tables: Tables) -> None:
     energy = tables["energy"].groupby("unit", sort=False)["energy_pj"].sum().sort_values(kind="stable") / 1e6
-    bars = axes.barh(energy.index, energy, color=_FILLS[0][0])
+    bars = axes.barh(np.arange(len(energy)), energy, color=_FILLS[0][0])
+    axes.set_yticks(np.arange(len(energy)), labels(energy.index))
     axes.bar_label(bars, [number(value) for value in energy], padding=3, fontsize=8)
     axes.margins(x=0.1)
     axes.set(xlabel="energy [µJ]")
@@ -337,8 +384,8 @@ def _draw_utilization_map(axes: Axes, tables: Tables) -> None:
         if len(shares.columns) <= 24:
             axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7,
                       color="white" if share > 55 else "black")  # fmt: skip
-    axes.set_yticks(np.arange(len(shares)), shares.index)
-    axes.set_xticks(np.arange(len(shares.columns)), shares.columns, rotation=45, ha="right", fontsize=7)
+    axes.set_yticks(np.arange(len(shares)), labels(shares.index))
+    axes.set_xticks(np.arange(len(shares.columns)), labels(shares.columns), rotation=45, ha="right", fontsize=7)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
 
@@ -352,7 +399,7 @@ def _draw_tradeoff(axes: Axes, tables: Tables) -> None:
         axes.scatter(latency, energy, s=22, marker=marker, facecolor="white", edgecolor=fill, linewidth=0.9)
         front = pd.DataFrame({"x": latency, "y": energy}).sort_values(["x", "y"], kind="stable")
         front = front[front["y"] < front["y"].cummin().shift(fill_value=np.inf)]
-        name = Path(str(trace)).stem
+        name = label(_stem(trace))
         axes.plot(front["x"], front["y"], color=fill, marker=marker, markersize=5, linewidth=1, label=name)
     axes.set(xlabel="latency [ms] (log)", ylabel="energy [µJ] (log)", xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
@@ -377,8 +424,10 @@ def _draw_accuracy(axes: Axes, tables: Tables) -> None:
         best += list(front.index)
     settings = _settings(table)
     by = settings[0] if settings and table["trace"].nunique() == 1 else "trace"
+    if table[by].nunique() > MOST_VALUES:
+        by = "trace"
     groups = dict(list(table.groupby(by, sort=False)))
-    names = [Path(str(value)).stem for value in groups] if by == "trace" else value_labels([str(v) for v in groups])
+    names = labels(map(_stem, groups) if by == "trace" else value_labels([str(value) for value in groups]))
     for place, (name, points) in enumerate(zip(names, groups.values(), strict=True)):
         colour, marker = _FILLS[_LINES[place % len(_LINES)]][0], "os^Dv<>P"[place % 8]
         inside = [colour if point in best else "white" for point in points.index]
@@ -389,7 +438,7 @@ def _draw_accuracy(axes: Axes, tables: Tables) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
-    title = f"{by}; filled and joined:\nno point is better in both"
+    title = f"{label(by)}; filled and joined:\nno point is better in both"
     axes.legend(
         frameon=False, fontsize=8, title=title, title_fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5),
         alignment="left",
@@ -411,8 +460,9 @@ def value_labels(values: Sequence[str]) -> list[str]:
 
 
 def _parsed(value: str) -> object:
-    with contextlib.suppress(yaml.YAMLError):
-        return yaml.load(value, yaml.BaseLoader)
+    if len(value) <= LONGEST_BLOCK and "*" not in value:  # an alias may stand for much
+        with contextlib.suppress(yaml.YAMLError, RecursionError):
+            return yaml.load(value, yaml.BaseLoader)
     return value
 
 
@@ -430,14 +480,15 @@ def _draw_sensitivity(panels: Any, tables: Tables) -> None:
         logarithms = table[[setting]].join(table[list(MEASURED)].transform(np.log))
         means = logarithms.groupby(setting, sort=False).mean().transform(np.exp)
         means = means / means.iloc[0]
-        for place, (name, label) in enumerate(MEASURED.items()):
+        for place, (name, meaning) in enumerate(MEASURED.items()):
             style = {"color": _FILLS[(0, 4, 2)[place]][0], "marker": "os^"[place], "linestyle": ("-", "--", ":")[place]}
-            axes.plot(np.arange(len(means)), means[name], label=label, markersize=5, linewidth=1.2, **style)
-        names = value_labels([str(value) for value in means.index])
-        axes.set_xticks(np.arange(len(means)), names, rotation=90 if sum(map(len, names)) > ROOM else 0)
+            axes.plot(np.arange(len(means)), means[name], label=meaning, markersize=5, linewidth=1.2, **style)
+        shown = range(0, len(means), -(-len(means) // MOST_VALUES))
+        names = labels(value_labels([str(means.index[place]) for place in shown]))
+        axes.set_xticks(shown, names, rotation=90 if sum(map(len, names)) > ROOM else 0)
         axes.axhline(1, color="black", linewidth=0.5)
         block, _, name = setting.rpartition(".")
-        axes.set_xlabel(f"{block}.\n{name}" if len(setting) > ROOM else setting)
+        axes.set_xlabel(f"{label(block)}.\n{label(name)}" if block and len(setting) > ROOM else label(setting))
     np.atleast_1d(panels)[0].set_ylabel("relative to the first value")
     np.atleast_1d(panels)[0].legend(frameon=False, fontsize=8)
 
@@ -446,13 +497,13 @@ def _draw_adaptation(axes: Axes, tables: Tables) -> None:
     """Accuracies with their standard errors, and that of the exact network."""
     table = tables["adaptation"]
     exact = 100 * float(table["exact_accuracy"].iloc[0])
-    labels = []
+    names = []
     columns = (table["adaptation"], 100 * table["accuracy"], 100 * table["standard_error"])
     for i, (name, height, error) in enumerate(zip(*columns, strict=True)):
         _bar(axes, np.array([i]), np.array([height]), i, width=0.6, yerr=error, capsize=3)
-        labels.append(f"{str(name).replace('_', ' ')}\n{height:.1f} ± {error:.1f}")
+        names.append(f"{label(str(name).replace('_', ' '))}\n{height:.1f} ± {error:.1f}")
     axes.axhline(exact, color="black", linewidth=0.9, linestyle="--", label=f"exact arithmetic: {exact:.1f}")
-    axes.set_xticks(np.arange(len(table)), labels)
+    axes.set_xticks(np.arange(len(table)), names)
     axes.set_xlabel("adaptation, accuracy and its standard error [%]", fontsize=8)
     axes.set(ylabel="accuracy [%]", xlim=(-0.6, len(table) - 0.4), ylim=(0, 105))
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
@@ -460,11 +511,11 @@ def _draw_adaptation(axes: Axes, tables: Tables) -> None:
 
 def _draw_comparison(axes: Axes, tables: Tables) -> None:
     compared = tables["comparison"]
-    table = compared.set_index(_machines(compared))[["speedup", "energy_gain", "energy_delay_gain"]]
+    table = compared.set_index(_machines(compared))[list(_GAINS)]
     grouped(axes, table.rename(columns=lambda column: column.replace("_", " ")), values=True)
     axes.axhline(1, color="black", linewidth=0.8)
     logarithmic(axes)
-    axes.set(ylabel=f"against {table.index[0]} (log), more is better")
+    axes.set(ylabel=f"against {label(table.index[0])} (log), more is better")
 
 
 _RUN_FIGURES: Mapping[str, _Figure] = dict(
@@ -486,6 +537,8 @@ _SENSITIVITY = _Figure("What each setting does, all others averaged", _draw_sens
 _COMPARISON = _Figure("Faster, and with less energy?", _draw_comparison)
 _ADAPTATION = _Figure("What batch-norm adaptation gives back", _draw_adaptation)
 _ADAPTATION_COLUMNS = ("adaptation", "accuracy", "exact_accuracy", "standard_error")
+_COMPARED = ("machine", "fitted", "layers", "timesteps", "images")
+_SWEPT = ("accelerator", *MEASURED, "edap_j_s_mm2", "accuracy", "error")
 
 
 def stacked(axes: Axes, table: pd.DataFrame, totals: bool = False) -> None:
@@ -493,7 +546,7 @@ def stacked(axes: Axes, table: pd.DataFrame, totals: bool = False) -> None:
     base = np.zeros(len(table))
     for i, column in enumerate(table.columns):
         heights = table[column].to_numpy(dtype=float)
-        bars = _bar(axes, np.arange(len(table)), heights, i, label=str(column), width=0.8, bottom=base)
+        bars = _bar(axes, np.arange(len(table)), heights, i, label=label(column), width=0.8, bottom=base)
         base = base + heights
     if totals:
         axes.bar_label(bars, [number(height) for height in base], padding=2, fontsize=8)
@@ -507,7 +560,7 @@ def grouped(axes: Axes, table: pd.DataFrame, values: bool = False, fontsize: flo
     for i, column in enumerate(table.columns):
         places = np.arange(len(table)) + (i - (len(table.columns) - 1) / 2) * width
         heights = table[column].to_numpy(dtype=float)
-        bars = _bar(axes, places, heights, i, label=str(column), width=width)
+        bars = _bar(axes, places, heights, i, label=label(column), width=width)
         if values:
             texts = ["" if np.isnan(height) else number(height) for height in heights]
             blank = {
@@ -541,5 +594,7 @@ def _bar(axes: Axes, places: NDArray[Any], heights: NDArray[Any], i: int, **styl
 
 def _label(axes: Axes, table: pd.DataFrame) -> None:
     many = len(table) > 6
-    axes.set_xticks(np.arange(len(table)), table.index, rotation=45 if many else 0, ha="right" if many else "center")
+    axes.set_xticks(
+        np.arange(len(table)), labels(table.index), rotation=45 if many else 0, ha="right" if many else "center"
+    )
     axes.legend(frameon=False, ncols=min(4, len(table.columns)), loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import archsim
 from archsim.engine.recording import Window
 from archsim.engine.result import Coverage, LayerResult
+from archsim.errors import printable
 from archsim.report import files, invariants, terminal, timeline
 from archsim.report.verdict import verdict
 
@@ -320,7 +321,7 @@ class Report:
         return (
             f"# archsim {archsim.__version__}, engine {self.engine}\n"
             f"# Python {platform.python_version()}, {', '.join(versions)}\n"
-            f"# workload {self.workload}, trace sha256 {self.trace_sha256}\n"
+            f"# workload {printable(self.workload)}, trace sha256 {self.trace_sha256}\n"
         )
 
 

@@ -23,10 +23,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.errors import TraceError, nearest
+from archsim.errors import MOST_PROBLEMS, TraceError, nearest, printable
 from archsim.trace.graph import MAX_BYTES, ArraySpec
 
-MAX_META_BYTES = 1 << 24
+MAX_META_BYTES = 1 << 22
 _MAX_MEMBERS = 100_000
 _MAX_HEADER = 4096
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
@@ -54,7 +54,7 @@ class Archive(Mapping[str, NDArray[np.generic]]):
     def meta_bytes(self, name: str = "meta") -> bytes:
         """The content of the uint8 array ``name``, whose length no one promised."""
         if name not in self._members:
-            found = ", ".join(sorted(self._members)[:8]) or "none"
+            found = printable(", ".join(sorted(self._members)[:8])) or "none"
             raise TraceError(f"{self.path}: array {name!r} is missing, so this is no trace; found: {found}")
         size = self._members[name]
         if size > MAX_META_BYTES:
@@ -65,21 +65,28 @@ class Archive(Mapping[str, NDArray[np.generic]]):
                 raise TraceError(f"{self.path}: {name}: got {_describe(dtype, shape)}; allowed: uint8 of one dimension")
             return _read_rest(file, size - header, shape[0])
 
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file."""
+        assert self._fingerprint is not None, "the constructor opens the file"
+        return self._fingerprint[2]
+
     def expect(self, specs: Mapping[str, ArraySpec]) -> list[str]:
         """Promise these arrays and no others. Returns what the zip directory already tells is wrong."""
         self.specs = dict(specs)
-        problems = []
-        for name in specs:
-            if name not in self._members:
-                hint = nearest(name, set(self._members) - set(specs))
-                problems.append(f"{self.path}: array {name!r} is missing{hint}")
-        for name in sorted(set(self._members) - set(specs) - {"meta"}):
-            problems.append(f"{self.path}: array {name!r} is not in the record{nearest(name, specs)}")
+        missing = [name for name in specs if name not in self._members]
+        strange = sorted(set(self._members) - set(specs) - {"meta"})
+        problems: list[str] = []
+        for names, what, alike in ((missing, "is missing", strange), (strange, "is not in the record", missing)):
+            for name in names:
+                # Looking for a hint takes time, and no more of them are told.
+                hint = nearest(name, alike) if len(problems) < MOST_PROBLEMS else ""
+                problems.append(f"{self.path}: array {_quoted(name)} {what}{hint}")
         for name, spec in specs.items():
             size = self._members.get(name)
             if size is not None and not spec.bytes <= size <= spec.bytes + _MAX_HEADER:
                 problems.append(
-                    f"{self.path}: array {name!r} takes {size:,} bytes; allowed: "
+                    f"{self.path}: array {_quoted(name)} takes {size:,} bytes; allowed: "
                     f"{spec.bytes:,} for {_describe(spec.dtype, spec.shape)}, and a header"
                 )
         return problems
@@ -144,14 +151,14 @@ class Archive(Mapping[str, NDArray[np.generic]]):
 
     @contextmanager
     def _damage(self, name: str = "") -> Iterator[None]:
-        where = f"{self.path}: array {name!r}" if name else f"{self.path}"
+        where = f"{self.path}: array {_quoted(name)}" if name else f"{self.path}"
         try:
             yield
         except zipfile.BadZipFile as error:
             meaning = "is damaged" if name else "is not a zip file or is truncated, and a trace is an .npz file"
-            raise TraceError(f"{where}: {meaning}: {error}") from None
+            raise TraceError(f"{where}: {meaning}: {printable(error)}") from None
         except _DAMAGE as error:
-            raise TraceError(f"{where}: is damaged: {error or type(error).__name__}") from None
+            raise TraceError(f"{where}: is damaged: {printable(error) or type(error).__name__}") from None
 
     @contextmanager
     def _member(self, name: str) -> Iterator[IO[bytes]]:
@@ -166,7 +173,7 @@ class Archive(Mapping[str, NDArray[np.generic]]):
         if len(entries) > _MAX_MEMBERS:
             raise TraceError(f"{self.path}: {len(entries):,} members; allowed: at most {_MAX_MEMBERS:,}")
         for entry in entries:
-            shown = repr(entry.filename[:120])
+            shown = _quoted(entry.filename)
             name = entry.filename.removesuffix(".npy")
             if not entry.filename.endswith(".npy"):
                 problems.append(f"{self.path}: member {shown} is not an .npy array")
@@ -250,4 +257,8 @@ def _read_rest(file: IO[bytes], left: int, expected: int) -> bytes:
 
 
 def _describe(dtype: object, shape: tuple[int, ...]) -> str:
-    return f"{dtype} {list(shape)}"
+    return printable(f"{dtype} {list(shape)}", 120)
+
+
+def _quoted(name: str) -> str:
+    return printable(repr(name), 120)

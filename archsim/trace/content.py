@@ -27,7 +27,7 @@ from archsim.trace.graph import (
     set_sizes,
     timed_shape,
 )
-from archsim.trace.schema import NEVER, IntegerTensor, Meta, SpikeTimeTensor, TensorRecord
+from archsim.trace.schema import NEVER, Convolution, IntegerTensor, Linear, Meta, SpikeTimeTensor, TensorRecord
 
 _INT64_LIMIT = (1 << 63) - 1
 
@@ -120,6 +120,8 @@ def check(
     problems: list[str] = []
     digest = ContentHash(record)
     bounds: dict[str, int] = {}
+    bits = {record.name: record.weight.bits for record in meta.operations if isinstance(record, Convolution | Linear)}
+    fixed = set(constants(meta)) if set_sizes(meta) else set()
     damaged = False
     for name in sorted(graph.arrays):
         try:
@@ -129,7 +131,11 @@ def check(
             damaged = True
             continue
         digest.add(name, array)
-        problems.extend(_values(meta, graph, name, array, f"{where}: array {name!r}"))
+        at = f"{where}: array {name!r}"
+        role, _, owner = name.partition(".")
+        problems.extend(_unfit(array, bits[owner], at) if role == "weight" else _values(meta, graph, name, array, at))
+        if role == "tensor" and owner in fixed:
+            problems.extend(_changing(meta, owner, array, at))
         bounds[name] = _largest(meta, name, array)
     if not damaged:
         problems.extend(_overflows(meta, graph, bounds, where))
@@ -148,13 +154,10 @@ def _values(meta: Meta, graph: Graph, name: str, array: NDArray[Any], where: str
     role, _, owner = name.partition(".")
     spec = graph.arrays[name]
     if role == "tensor":
-        return [*_tensor_values(meta, owner, array, spec, where), *_changing(meta, owner, array, where)]
+        return _tensor_values(meta, owner, array, spec, where)
     if role == "threshold" and int(array.min()) <= 0:
         channel = int(np.argmax(array <= 0))
         return [f"{where}: must be above zero, got {int(array[channel])} for channel {channel}"]
-    if role == "weight":
-        bits = next(record.weight.bits for record in meta.operations if record.name == owner)  # type: ignore[union-attr]
-        return _unfit(array, bits, where)
     if role == "table" and not int(array[0]):
         return [f"{where}: the largest input must have a share, got 0 at 0; allowed: 1 and up"]
     if role in IMAGE_SETS and owner == "labels":
@@ -167,8 +170,6 @@ def _values(meta: Meta, graph: Graph, name: str, array: NDArray[Any], where: str
 
 def _changing(meta: Meta, name: str, array: NDArray[Any], where: str) -> list[str]:
     """The problem of a constant that is not the same for all images, so that the images of a set would have none."""
-    if not set_sizes(meta) or name not in constants(meta):
-        return []
     values = decode(meta, name, array)
     by_image = np.moveaxis(values, 1, 0) if meta.tensors[name].per_timestep else values
     if (by_image == by_image[:1]).all():

@@ -7,11 +7,14 @@ Shapes leave out time and images: [C, H, W] or [F]. An output position count is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
-from archsim.errors import nearest
+from archsim.errors import MOST_PROBLEMS, UsageError, nearest
 from archsim.trace.schema import (
     Add,
     Concatenation,
@@ -32,6 +35,11 @@ Shape = tuple[int, ...]
 
 MAX_ELEMENTS = 1 << 28
 MAX_BYTES = 1 << 31
+MAX_STEPS = 1 << 24
+"""Of work that a file may always make, which takes no second; a large one may make more."""
+STEPS_PER_BYTE = 1 << 12
+"""Of a file; trained networks take some hundred, as their weights and spikes are in it."""
+PRODUCTS_PER_STEP = 64
 TABLE_LENGTH = 256
 SOFTMAX_BITS = 8
 IMAGE_SETS = ("calibration", "evaluation")
@@ -79,6 +87,43 @@ def resolve(meta: Meta, where: str) -> Graph:
     return Graph(resolver.geometry, arrays, tuple(resolver.problems))
 
 
+def check_steps(meta: Meta, geometry: dict[str, Geometry], file_bytes: int) -> str:
+    """What is wrong if a file of ``file_bytes`` makes more work than such a file should, or the empty string.
+
+    A step is a value that an operation reads into a window or writes, and :data:`PRODUCTS_PER_STEP` products are one.
+    """
+    steps = {record.name: _steps(meta, record, geometry[record.name]) for record in meta.operations}
+    given = os.environ.get("ARCHSIM_MAX_STEPS", "0")
+    if not given.isdecimal() or len(given) > 18:
+        raise UsageError(f"ARCHSIM_MAX_STEPS: must be a number of steps of less than 19 digits, got '{given}'")
+    total, allowed = sum(steps.values()), max(MAX_STEPS, STEPS_PER_BYTE * file_bytes, int(given))
+    if total <= allowed:
+        return ""
+    most = max(steps, key=steps.__getitem__)
+    return (
+        f"operations: take {total:,} steps of work, {steps[most]:,} of them {most!r}; allowed: at most {allowed:,} "
+        f"for a file of {file_bytes:,} bytes, or what the environment variable ARCHSIM_MAX_STEPS says"
+    )
+
+
+def _steps(meta: Meta, record: OperationRecord, geometry: Geometry) -> int:
+    positions = math.prod(geometry.output[1:])
+    outputs = math.prod(geometry.output)
+    match record:
+        case Convolution() | Linear():
+            assert geometry.weight is not None
+            products = math.prod(geometry.weight) * positions
+            reads = products // record.out_channels
+        case MatrixProduct():
+            products = geometry.inputs[0][0] * outputs
+            reads = sum(map(math.prod, geometry.inputs))
+        case Pool():
+            products, reads = 0, outputs * math.prod(record.kernel)
+        case _:
+            products, reads = 0, sum(map(math.prod, geometry.inputs))
+    return meta.timesteps * meta.images * (reads + outputs + products // PRODUCTS_PER_STEP)
+
+
 def timed_shape(meta: Meta, tensor: TensorRecord) -> Shape:
     """Shape with time and images: [T, I, ...], or [I, ...] for spike times and integers that do not change in time."""
     return (*((meta.timesteps,) if tensor.per_timestep else ()), meta.images, *tensor.shape)
@@ -121,8 +166,10 @@ class _Resolver:
         self.geometry: dict[str, Geometry] = {}
         self.index_of_output = {record.output: index for index, record in enumerate(meta.operations)}
 
-    def problem(self, path: str, text: str) -> None:
-        self.problems.append(f"{self.where}: {path}: {text}")
+    def problem(self, path: str, text: str, hint: Callable[[], str] = str) -> None:
+        # Looking for a hint takes time, and no more of them are told.
+        told = hint() if len(self.problems) < MOST_PROBLEMS else ""
+        self.problems.append(f"{self.where}: {path}: {text}{told}")
 
     def operations(self) -> None:
         names: set[str] = set()
@@ -150,9 +197,9 @@ class _Resolver:
                 later = self.meta.operations[writer].name
                 self.problem(at, f"tensor {name!r} is not defined yet: {later!r} writes it later (or a cycle)")
             elif name not in self.meta.tensors:
-                known = ", ".join(list(self.meta.tensors)[:8])
-                hint = nearest(name, self.meta.tensors)
-                self.problem(at, f"tensor {name!r} is not stored, and what is read must be; stored: {known}{hint}")
+                known = ", ".join(islice(self.meta.tensors, 8))
+                hint = partial(nearest, name, self.meta.tensors)
+                self.problem(at, f"tensor {name!r} is not stored, and what is read must be; stored: {known}", hint)
             else:
                 shapes.append(self.meta.tensors[name].shape)
         return tuple(shapes) if len(shapes) == len(record.inputs) else None
@@ -202,7 +249,10 @@ class _Resolver:
                     kernel, padded = record.kernel[axis], first[1 + axis] + 2 * record.padding[axis]
                     if kernel > padded:
                         self.problem(f"{path}.kernel", f"{kernel} is larger than the padded input, {padded}")
-                    if isinstance(record, Pool) and record.padding[axis] >= kernel:
+                    if record.padding[axis] > kernel + first[1 + axis]:
+                        got, most = record.padding[axis], f"{kernel} + {first[1 + axis]}"
+                        self.problem(f"{path}.padding", f"must be at most the kernel and the input, {most}, got {got}")
+                    elif isinstance(record, Pool) and record.padding[axis] >= kernel:
                         got = record.padding[axis]
                         self.problem(f"{path}.padding", f"must be smaller than the kernel, {kernel}, got {got}")
                     sides.append((padded - kernel) // record.stride[axis] + 1)
@@ -277,10 +327,11 @@ class _Resolver:
         return all(isinstance(tensor, IntegerTensor) and not tensor.per_timestep for tensor in inputs)
 
     def tensors(self) -> None:
-        used = {name for record in self.meta.operations for name in (*record.inputs, record.output)}
+        used = dict.fromkeys(name for record in self.meta.operations for name in (*record.inputs, record.output))
         for name, tensor in self.meta.tensors.items():
             if name not in used:
-                self.problem(f"tensors.{name}", f"no operation reads or writes it{nearest(name, used)}")
+                hint = partial(nearest, name, used)
+                self.problem(f"tensors.{name}", "no operation reads or writes it", hint)
             if isinstance(tensor, IntegerTensor) and (tensor.bits or 1) > 8 * _ITEM_BYTES[tensor.dtype]:
                 width = f"1 to {8 * _ITEM_BYTES[tensor.dtype]} for {tensor.dtype}"
                 self.problem(f"tensors.{name}.bits", f"got {tensor.bits}; allowed: {width}")

@@ -8,6 +8,7 @@ the input, is a tensor defined before it is read) is the business of ``graph.py`
 from __future__ import annotations
 
 import json
+import reprlib
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -22,11 +23,13 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     Strict,
     StringConstraints,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
-from archsim.errors import TraceError, nearest
+from archsim.errors import MOST_PROBLEMS, TraceError, is_follow_up, nearest, printable
 
 FORMAT = "archsim-trace"
 VERSION = 1
@@ -34,7 +37,8 @@ MAX_TIMESTEPS = 16
 MAX_LEAK_SHIFT = 8
 MAX_SHIFT = 62
 MAX_DIMENSION = 1 << 20
-MAX_PROBLEMS = 50
+MAX_VALUES = 100_000
+"""Of a record; an operation and its output have some thirty."""
 # The time of a neuron that never spikes: no timestep, and later than all of them.
 NEVER = 255
 _LATER_KEYS = ("leak_subtracts", "fires_at_threshold")
@@ -59,6 +63,15 @@ def _true(value: bool) -> bool:
     return value
 
 
+def _one_problem(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    # A union makes a problem for each of its members.
+    try:
+        return handler(value)
+    except pydantic.ValidationError:
+        what = "text, a finite number, true, false or null, or a list or an object of those"
+        raise PydanticCustomError("detail", f"must be {what}") from None
+
+
 Name = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}$")]
 Text = Annotated[str, Strict(), StringConstraints(max_length=4000), AfterValidator(_printable)]
 Dimension = Annotated[int, Strict(), Field(ge=1, le=MAX_DIMENSION)]
@@ -68,6 +81,7 @@ Padding = Annotated[tuple[Offsets, Offsets], Strict(False)]
 Shape = Annotated[tuple[Dimension, ...], Strict(False), AfterValidator(_rank)]
 Announced = Annotated[bool, Strict(), AfterValidator(_true)]
 Scalar = str | bool | int | float | None
+Detail = Annotated[Scalar | list[Scalar] | dict[str, Scalar], WrapValidator(_one_problem)]
 
 
 RecordT = TypeVar("RecordT", bound="Record")
@@ -257,7 +271,7 @@ class Provenance(Record):
     recipe: Text | None = None
     source: Text | None = None
     seed: int | None = Field(default=None, ge=0)
-    details: dict[str, Scalar | list[Scalar] | dict[str, Scalar]] = {}
+    details: dict[str, Detail] = {}
 
 
 class Meta(Record):
@@ -280,6 +294,10 @@ class Meta(Record):
 
 def decode_json(raw: bytes, where: str) -> dict[str, Any]:
     """The JSON object in ``raw``: UTF-8, no NaN, no repeated key, of sane depth."""
+    # About as many as there are values, found without making them.
+    values = sum(raw.count(sign) for sign in (b",", b"[", b"{"))
+    if values > MAX_VALUES:
+        raise TraceError(f"{where}: holds about {values:,} values; allowed: at most {MAX_VALUES:,}")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -291,7 +309,7 @@ def decode_json(raw: bytes, where: str) -> dict[str, Any]:
     except _RefusedError as error:
         raise TraceError(f"{where}: {error}") from None
     except ValueError as error:
-        raise TraceError(f"{where}: not JSON, {error}") from None
+        raise TraceError(f"{where}: not JSON, {printable(error)}") from None
     if not isinstance(value, dict):
         raise TraceError(f"{where}: must be a JSON object, got {_shown(value)}")
     return value
@@ -312,9 +330,9 @@ def validated(model: type[RecordT], value: dict[str, Any], where: str) -> Record
     try:
         return model.model_validate(value)
     except pydantic.ValidationError as error:
-        lines = list(islice(_lines(model, error, where), MAX_PROBLEMS))
-        if error.error_count() > MAX_PROBLEMS:
-            lines.append(f"{where}: and {error.error_count() - MAX_PROBLEMS} more problems")
+        lines = list(islice(_lines(model, error, where), MOST_PROBLEMS))
+        if error.error_count() > MOST_PROBLEMS:
+            lines.append(f"{where}: and {error.error_count() - MOST_PROBLEMS:,} more problems")
         raise TraceError(lines) from None
     except RecursionError:
         raise TraceError(f"{where}: nested too deeply; a trace needs six levels") from None
@@ -343,9 +361,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _lines(model: type[Record], error: pydantic.ValidationError, where: str) -> Iterator[str]:
     for problem in error.errors(include_url=False):
+        if is_follow_up(problem):
+            continue
         location = problem["loc"]
         path = _path(location)
-        kind, got = problem["type"], _shown(problem["input"])
+        kind = problem["type"]
         if kind == "extra_forbidden":
             yield f"{where}: {path}: unknown key{nearest(str(location[-1]), _keys(model, location))}"
         elif kind == "missing":
@@ -359,10 +379,10 @@ def _lines(model: type[Record], error: pydantic.ValidationError, where: str) -> 
                 hint = nearest(tag, [name.strip(" '") for name in allowed.split(",")])
                 yield f"{where}: {path}.{key}: unknown, got {_shown(tag)}; allowed: {allowed}{hint}"
         elif kind == "literal_error":
-            yield f"{where}: {path}: got {got}; allowed: {problem['ctx']['expected']}"
+            yield f"{where}: {path}: got {_shown(problem['input'])}; allowed: {problem['ctx']['expected']}"
         else:
             text = problem["msg"]
-            yield f"{where}: {path}: {text[0].lower()}{text[1:]}, got {got}"
+            yield f"{where}: {path}: {text[0].lower()}{text[1:]}, got {_shown(problem['input'])}"
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -370,7 +390,7 @@ def _path(location: tuple[int | str, ...]) -> str:
     parts = [part for position, part in enumerate(location) if not _is_tag(location, position)]
     text = ""
     for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{_clipped(part)}"
+        text += f"[{part}]" if isinstance(part, int) else f".{printable(part, 80)}"
     return text.lstrip(".") or "the record"
 
 
@@ -380,11 +400,8 @@ def _is_tag(location: tuple[int | str, ...], position: int) -> bool:
 
 
 def _shown(value: object) -> str:
-    return _clipped(repr(value))
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    # Of containers only the beginning: they may hold millions of values, one inside the other.
+    return printable(repr(value) if isinstance(value, Scalar) else reprlib.repr(value), 80)
 
 
 def _keys(model: type[Record], location: tuple[int | str, ...]) -> list[str]:

@@ -185,7 +185,8 @@ class Product:
     weight by weight, slice by slice, lowest first. Inputs are 0 to 2^input_bits - 1 or, ``signed_inputs``, in two's
     complement. ``written`` numbers the writes of arrays whose weights change as the network runs; None: weights stay.
     ValueError for weights that do not fit ``weight_bits``, more inputs in a group than rows, arrays with fewer columns
-    than a weight needs, and signed inputs with drivers of more than a bit.
+    than a weight needs, and signed inputs with drivers of more than a bit. ``programmed`` is called after every array,
+    as large ones take seconds.
     """
 
     def __init__(
@@ -200,6 +201,7 @@ class Product:
         signed_inputs: bool = False,
         written: int | None = None,
         folder: Path | None = None,
+        programmed: Callable[[], object] = bool,
     ) -> None:
         self.config = config
         self.n, self.k = weight.shape
@@ -225,7 +227,9 @@ class Product:
             raise ValueError(f"{np.bincount(group).max()} inputs share an array of {config.rows} rows")
         self.layer = layer
         self._groups = list(
-            self._program(weight.astype(np.int64), group, config.weights_per_array(weight_bits), written, folder)
+            self._program(
+                weight.astype(np.int64), group, config.weights_per_array(weight_bits), written, folder, programmed
+            )
         )
         self._quantisers: list[Quantiser] = []
         self._gains: list[NDArray[np.float64]] = []
@@ -280,7 +284,7 @@ class Product:
 
     def _program(
         self, weight: NDArray[np.int64], group: NDArray[np.int64], per_array: int, written: int | None,
-        folder: Path | None,
+        folder: Path | None, programmed: Callable[[], object],
     ) -> Iterator[_Group]:  # fmt: skip
         config, adc = self.config, self.config.adc
         number = 0
@@ -299,6 +303,7 @@ class Product:
                 ideal.append(stored[:, plus] - stored[:, minus])
                 offsets.append(offset[np.arange(len(plus)) // adc.columns])
                 number += 1
+                programmed()
             yield _Group(rows, tuple(parts), np.concatenate(ideal, 1), np.concatenate(offsets))
 
     def _columns(self, weight: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -8,8 +8,8 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from archsim.errors import ConfigError
-from archsim.hardware import loading
 from archsim.hardware.loading import (
+    MAX_VALUES,
     Block,
     CrossFieldError,
     field_rows,
@@ -154,7 +154,7 @@ def test_one_mistake_one_line(problems, content, line):
         ("", "must be an integer, got nothing"),
         ("{a: 1}", "must be an integer, got a block"),
         ("9" * 30, f"is too large for a 64-bit integer, got {'9' * 30}"),
-        ("9" * 5000, f"is too large for a 64-bit integer, got {'9' * 37}..."),
+        ("9" * 5000, f"is too large for a 64-bit integer, got {'9' * 38}... (5,000 characters)"),
     ],
 )
 def test_a_wrong_number_is_the_same_in_file_and_override(problems, value, words):
@@ -171,10 +171,22 @@ def test_all_mistakes_at_once_in_the_order_of_the_file(problems):
     assert problems(content, "note=3")[-1].startswith("--set note=3")
 
 
+def test_a_small_file_of_very_many_values_is_not_read_to_its_end(problems):
+    """Blocks, keys and values are counted: accelerator, toy and the block are 3, a, 2 each its key and its list."""
+    wide = f"accelerator: toy\na: [{', '.join(['1'] * (MAX_VALUES - 5))}]\n"
+    assert "more than" not in problems(wide)[0]
+    wide = wide.replace("]", ", 1]")
+    assert problems(wide) == [f"hw.yaml:2:{len(wide.splitlines()[1]) - 1}: more than 5,000 keys and values"]
+
+
+def test_refused_items_of_a_list_are_not_also_missed(problems):
+    assert problems(GOOD + "memory: {span: [a, 1]}\n") == ["hw.yaml:3:17 memory.span.0: must be an integer, got 'a'"]
+
+
 def test_very_many_mistakes_are_summarised(problems):
     lines = problems(GOOD + "".join(f"k{i}: 1\n" for i in range(70)))
-    assert len(lines) == loading.MAX_PROBLEMS + 1
-    assert lines[-1] == "hw.yaml: and 20 more problems"
+    assert len(lines) == 70
+    assert lines[69].startswith("hw.yaml:")
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,14 @@ def test_names_are_text():
     assert "&lt;script&gt;alert" in text
 
 
+def test_no_character_controls_the_page():
+    """Neither C0 and C1 controls nor marks of direction; text keeps its line breaks nowhere."""
+    name = "a\x00\x1b[31m\x85\u202eb\udcff\u2028c"
+    text = page(report(layer(name), description=name, labels={"details": name}), SOURCES, [])
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert r"a\x00\x1b[31m\x85\u202eb\udcff\u2028c" in text
+
+
 def test_the_state_is_said():
     assert "2 outputs differ" in page(report(layer(mismatches=2)), SOURCES, [])
     assert "not verified" in page(report(layer(mismatches=None)), SOURCES, [])

@@ -458,7 +458,7 @@ class TestPlots:
             ("", "has no column 'machine'"),
             ("a,b\n1,2\n", "has no column 'machine'"),
             (",".join(comparison.COLUMNS) + "\n", "has no rows"),
-            (",".join(comparison.COLUMNS) + "\n" + ",".join("x" * len(comparison.COLUMNS)) + "\n", "must hold numbers"),
+            (",".join(comparison.COLUMNS) + "\n" + ",".join("x" * len(comparison.COLUMNS)) + "\n", "must be a number"),
             ("\0", "no column|cannot be plotted"),
         ],
     )
@@ -471,7 +471,7 @@ class TestPlots:
 
     @pytest.mark.parametrize("path", ["missing", "."])
     def test_not_a_result(self, tmp_path, path):
-        with pytest.raises(UsageError, match="cannot be plotted: No such file"):
+        with pytest.raises(UsageError, match="cannot be read: No such file"):
             plots.plot(tmp_path / Path(path))
         assert list(tmp_path.iterdir()) == []
 

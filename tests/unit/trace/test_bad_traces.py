@@ -7,12 +7,13 @@ import pickle
 import tracemalloc
 import zipfile
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsim.errors import TraceError
-from archsim.trace import load_trace, save_trace
+from archsim.errors import TraceError, UsageError
+from archsim.trace import Neuron, Operation, Trace, load_trace, save_trace
 from tests.bad_traces import FAULTS, Raw, bad_trace, good_trace, write
 from tests.small_traces import attention, every_kind
 
@@ -61,6 +62,50 @@ def test_many_problems_are_told_at_once(good):
     with pytest.raises(TraceError) as caught:
         load_trace(path)
     assert len(caught.value.problems) == 3
+
+
+def test_a_refused_operation_is_not_also_missed():
+    """Leak shift 9 is one mistake; that fewer operations are left than a network needs is none."""
+    operation = Operation("fc", "linear", ("x",), "y", weight=np.ones((4, 6), np.int8), neuron=Neuron("lif", 50, 9, 3))
+    with pytest.raises(TraceError) as caught:
+        Trace(
+            network="n", timesteps=4, operations=[operation], tensors={"x": np.zeros((4, 2, 6), bool)},
+            provenance={"kind": "synthetic", "weights": "synthetic"},
+        )  # fmt: skip
+    assert len(caught.value.problems) == 1
+    assert "operations[0].neuron.leak_shift: input should be less than or equal to 8, got 9" in str(caught.value)
+
+
+def test_no_operations_are_missed():
+    with pytest.raises(TraceError, match="operations: tuple should have at least 1 item"):
+        Trace(
+            network="n", timesteps=4, operations=[], tensors={"x": np.zeros((4, 2, 6), bool)},
+            provenance={"kind": "synthetic", "weights": "synthetic"},
+        )  # fmt: skip
+
+
+def test_a_user_who_trusts_a_file_raises_the_limit_of_its_work(good, monkeypatch):
+    path = bad_trace("outer product beyond measure", good)
+    with pytest.raises(TraceError, match="ARCHSIM_MAX_STEPS"):
+        load_trace(path)
+    monkeypatch.setenv("ARCHSIM_MAX_STEPS", "100000000")
+    assert load_trace(path).operations[-1].name == "x"
+    monkeypatch.setenv("ARCHSIM_MAX_STEPS", "many")
+    with pytest.raises(UsageError, match="must be a number of steps"):
+        load_trace(path)
+
+
+def test_thousands_of_names_are_told_shortly(good):
+    """Each is compared with the others for a hint only as long as the hint is told."""
+    raw = Raw(good)
+    names = [f"tensor_{i}" for i in range(2_000)]
+    raw.meta["tensors"].update({name: {"kind": "spike", "shape": [8]} for name in names})
+    path = good.parent / "unread.npz"
+    write(path, raw.sealed(), raw.arrays)
+    with pytest.raises(TraceError) as caught:
+        load_trace(path)
+    assert len(caught.value.problems) == 2_000
+    assert caught.value.lines()[-1] == "and 1,950 more problems"
 
 
 def test_many_array_problems_are_told_at_once(good):
