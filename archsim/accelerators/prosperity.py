@@ -159,8 +159,8 @@ def detector(a: Agent, m: Any, x: Operands) -> Operations:
     for row_tile in range(m.row_tiles):
         for _column_tile in range(m.column_tiles):
             for k_tile in range(m.k_tiles):
-                for loader in range(m.lanes):
-                    yield op(pop=m.loaded.port + loader)
+                for lane in range(m.lanes):
+                    yield op(pop=m.loaded.port + lane)
                 rows, searched = x.rows[row_tile], x.work[row_tile, k_tile, SEARCHED]
                 a.count[SEARCHES] += searched
                 a.count[TILE_ROWS] += rows
