@@ -44,12 +44,9 @@ from archsim.dataflow.inner_product import (
     InnerProductConfig,
     InnerProductPe,
     Join,
-    Rows,
     SchedulerConfig,
-    raw_rows,
-    rows_of,
-    timestep_rows,
 )
+from archsim.dataflow.stored_rows import Rows, raw_rows, rows_of, timestep_rows
 from archsim.hardware.compute import accumulator
 from archsim.hardware.compute.prefix_sum import LAGGY_MODES
 from archsim.hardware.inventory import Component

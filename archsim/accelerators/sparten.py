@@ -27,9 +27,8 @@ from archsim.dataflow.inner_product import (
     InnerProductConfig,
     InnerProductPe,
     Join,
-    Rows,
-    rows_of,
 )
+from archsim.dataflow.stored_rows import Rows, rows_of
 from archsim.hardware.compute.accumulator import multiply_accumulate
 from archsim.hardware.inventory import Component
 

@@ -35,9 +35,8 @@ from archsim.dataflow.inner_product import (
     InnerProductConfig,
     InnerProductPe,
     Join,
-    Rows,
-    timestep_rows,
 )
+from archsim.dataflow.stored_rows import Rows, timestep_rows
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.inventory import Component
 

@@ -21,9 +21,7 @@ cache (:func:`broadcaster`), and one fetcher that brings rows of A into the cach
 With ``prefetch_fibers`` 0 there is no fetcher: the broadcaster itself fetches the lines of a chunk when the elements
 have taken the chunk before (:func:`fetch_chunk`), and waits for them.
 
-Where a row of A lies in memory: in ``taps`` fibers, one after the other. Unrolled rows (im2col before they are stored)
-have one fiber of their own. Rows that are unrolled on the way from the cache have one fiber for each position of the
-kernel, which they share with other rows: the fiber of an input position, all its channels; padding has none.
+How rows of A are stored says :mod:`archsim.dataflow.stored_rows`.
 """
 
 from __future__ import annotations
@@ -36,10 +34,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.compress import bitmask, packed_time
-from archsim.compress.bitmask import CHUNK_BITS, chunks_of, popcount
+from archsim.compress.bitmask import CHUNK_BITS, popcount
 from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
 from archsim.dataflow.machine import DrawnMachine
+from archsim.dataflow.stored_rows import Rows
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.compressor import CompressorConfig, compress_cycles
 from archsim.hardware.compute.inner_join import LAST_CORRECTION, RING, correct, join_cycles
@@ -186,7 +184,7 @@ def element(a: Agent, m: Any, x: Operands) -> Operations:
     yield op()
     for tile in range(m.tiles):
         for column in range(m.layer.n):
-            for group in range(tile * m.tile, min((tile + 1) * m.tile, m.groups)):
+            for group in range(tile * m.tile, tile_end(a, m, tile)):
                 row = group * m.pes + a.me
                 for passed in range(m.join.passes):
                     for chunk in range(m.chunks):
@@ -215,7 +213,7 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
     """Fire the neurons of one element, compress 128 of them at a time, write a row when it is complete."""
     for tile in range(m.tiles):
         for column in range(m.layer.n):
-            for group in range(tile * m.tile, min((tile + 1) * m.tile, m.groups)):
+            for group in range(tile * m.tile, tile_end(a, m, tile)):
                 row = group * m.pes + a.me
                 if row < m.layer.m:
                     for passed in range(m.join.passes):
@@ -232,7 +230,7 @@ def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
     visit = 0
     for tile in range(m.tiles):
         for column in range(m.layer.n):
-            for _ in range(min(m.tile, m.groups - tile * m.tile) if m.refetch else 1):
+            for _ in range(tile_end(a, m, tile) - tile * m.tile if m.refetch else 1):
                 if visit % m.places == a.me:
                     yield op(pop=m.credit.port + a.me if visit >= m.free_places else NONE)
                     yield from stream(a, m, x.b, column, STREAM_READ)
@@ -245,7 +243,7 @@ def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
     on_demand, visit = m.config.scheduler.prefetch_fibers == 0, 0
     for tile in range(m.tiles):
         for column in range(m.layer.n):
-            for group in range(tile * m.tile, min((tile + 1) * m.tile, m.groups)):
+            for group in range(tile * m.tile, tile_end(a, m, tile)):
                 a.count[STEPS] += 1
                 fresh, fetched = m.refetch or group == tile * m.tile, 0
                 if fresh and not on_demand:
@@ -260,7 +258,7 @@ def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
                         read_chunks(a, m, x, column, chunk, end)
                         yield op(push=m.chunk.fifo, pushes=end - chunk)
                         chunk = end
-                if m.refetch or group + 1 == min((tile + 1) * m.tile, m.groups):
+                if m.refetch or group + 1 == tile_end(a, m, tile):
                     visit += 1
                     if not on_demand:
                         # The place of the fiber just sent is free; with a late fetch it is now the next one's turn.
@@ -310,6 +308,11 @@ def stream(a: Agent, m: Any, fibers: Any, fiber: int, mode: int) -> Operations:
             break
 
 
+def tile_end(a: Agent, m: Any, tile: int) -> int:
+    """The group behind the last one of a tile."""
+    return int(min((tile + 1) * m.tile, m.groups))
+
+
 def fiber_of(a: Agent, m: Any, x: Operands, row: int, chunk: int) -> int:
     """The fiber that holds chunk ``chunk`` of a pass over row ``row``."""
     return int(x.fiber[row, 0 if m.taps == 1 else chunk // m.fiber_chunks])
@@ -317,7 +320,7 @@ def fiber_of(a: Agent, m: Any, x: Operands, row: int, chunk: int) -> int:
 
 def place_in_fiber(a: Agent, m: Any, passed: int, chunk: int) -> int:
     """Where in its fiber that chunk of pass ``passed`` is."""
-    return passed * m.pass_chunks + (chunk if m.taps == 1 else chunk % m.fiber_chunks)
+    return int(passed * m.pass_chunks + (chunk if m.taps == 1 else chunk % m.fiber_chunks))
 
 
 def word_bytes(a: Agent, fibers: Fibers, fiber: int, chunk: int, end: int) -> tuple[int, int]:
@@ -365,7 +368,7 @@ def read_ahead(a: Agent, m: Any, x: Operands, tile: int, column: int, group: int
             read_bitmask(a, m, x, row, passed + 1, 0, tile)
     else:
         following = group + 1
-        if following == min((tile + 1) * m.tile, m.groups) and column + 1 < m.layer.n:
+        if following == tile_end(a, m, tile) and column + 1 < m.layer.n:
             following = tile * m.tile
         if following * m.pes + a.me < m.layer.m:
             read_bitmask(a, m, x, following * m.pes + a.me, 0, 0, following // m.tile)
@@ -399,7 +402,7 @@ def firing(a: Agent, m: Any, column: int, passed: int) -> int:
     if passed + 1 == m.join.passes and (column + 1 == m.layer.n or (column + 1) % CHUNK_BITS == 0):
         a.count[ENCODED_CHUNKS] += 1
         cycles += compress_cycles(m.compressing, column % CHUNK_BITS + 1)
-    return cycles
+    return int(cycles)
 
 
 def fetch_chunk(a: Agent, m: Any, x: Operands, column: int, chunk: int, fetched: int) -> int:
@@ -434,76 +437,6 @@ def read_chunks(a: Agent, m: Any, x: Operands, column: int, chunk: int, end: int
     a.access(m.memory, x.b.words, column, first_word, end_word, RESIDENT_READ, 0)
     beat = m.memory.beat_shift
     a.count[BROADCAST_BEATS] += -((first_bit - end_bit) >> beat) - ((first_word - end_word) >> beat)
-
-
-# --- Laying a layer out -----------------------------------------------------------------------------------------------
-
-
-class Rows(NamedTuple):
-    """A as the machine stores it, compressed or raw, and B in the same order of K.
-
-    ``fiber`` int64 [M, taps], see :class:`Operands`; a fiber begins with ``mask_bytes`` of bitmask, in which those of a
-    timestep are ``pass_chunks`` chunks behind those of the one before (0: one bitmask for all); ``start[f, c]`` is the
-    first word of chunk c of fiber f. ``raw``: spikes as they are, whose bits count as data, not as a bitmask.
-    """
-
-    fiber: NDArray[np.int64]
-    mask_bytes: int
-    pass_chunks: int
-    mask: NDArray[np.uint64]
-    start: NDArray[np.int64]
-    weights: bitmask.BitmaskFibers
-    raw: bool = False
-
-
-def rows_of(layer: Layer, unrolled: str) -> tuple[Rows, NDArray[np.uint16]]:
-    """A as ``format.unrolled`` says that it is stored, and its words.
-
-    Stored unrolled, a row is one fiber (im2col before A is stored). Unrolled on the fly, each input position is a fiber
-    and a row is those below its kernel; K is then in the order (kernel position, channel), channels padded to chunks.
-    """
-    feature_map = layer.feature_map
-    if unrolled == "stored" or feature_map is None:
-        fiber = np.arange(layer.m)[:, None]
-        inputs = layer.inputs
-        return Rows(fiber, -(-layer.k // 8), 0, inputs.mask, inputs.start, layer.weights), inputs.words
-    images, channels, height, width = feature_map.words.shape
-    positions = packed_time.encode(np.moveaxis(feature_map.words, 1, -1).reshape(-1, channels))
-    numbers = np.arange(1, images * height * width + 1).reshape(images, 1, height, width)
-    fiber = packed_time.unroll(numbers, feature_map.kernel, feature_map.stride, feature_map.padding) - 1
-    taps, padded_channels = fiber.shape[1], chunks_of(channels) * CHUNK_BITS
-    b = np.zeros((layer.n, taps, padded_channels), np.int16)
-    b[:, :, :channels] = bitmask.decode(layer.weights, layer.k).reshape(layer.n, channels, taps).transpose(0, 2, 1)
-    weights = bitmask.encode(b.reshape(layer.n, -1))
-    return Rows(fiber, -(-channels // 8), 0, positions.mask, positions.start, weights), positions.words
-
-
-def timestep_rows(layer: Layer, unrolled: str) -> Rows:
-    """Raw spikes, timestep after timestep: the spike train of a timestep is its own bitmask, without words."""
-    stored, words = rows_of(layer, unrolled)
-    ones = np.flatnonzero(np.unpackbits(stored.mask.view(np.uint8), bitorder="little"))
-    planes = []
-    for t in range(layer.timesteps):
-        bits = np.zeros(stored.mask.size * 64, np.uint8)
-        bits[ones] = words >> np.uint16(t) & np.uint16(1)
-        planes.append(np.packbits(bits, bitorder="little").view("<u8").astype(np.uint64).reshape(stored.mask.shape))
-    mask = np.ascontiguousarray(np.concatenate(planes, axis=1))
-    start = np.zeros((len(mask), mask.shape[1] // 2 + 1), np.int64)
-    # Every timestep begins with a chunk.
-    mask_bytes = stored.mask_bytes if layer.timesteps == 1 else mask.shape[1] * 8
-    pass_chunks = stored.mask.shape[1] // 2
-    return stored._replace(mask=mask, start=start, mask_bytes=mask_bytes, pass_chunks=pass_chunks, raw=True)
-
-
-def raw_rows(layer: Layer, unrolled: str) -> Rows:
-    """Raw spikes, the timesteps of an input side by side: a word for every input, silent or not, and no bitmask.
-
-    The elements find the non-silent inputs themselves (an OR of the word's bits), so ``mask`` is known, but not stored.
-    """
-    stored, _ = rows_of(layer, unrolled)
-    inputs = layer.k if stored.fiber.shape[1] == 1 or layer.feature_map is None else layer.feature_map.words.shape[1]
-    start = np.minimum(np.arange(stored.mask.shape[1] // 2 + 1) * CHUNK_BITS, inputs)
-    return stored._replace(mask_bytes=0, start=np.tile(start, (len(stored.mask), 1)), raw=True)
 
 
 # --- The machine ------------------------------------------------------------------------------------------------------
