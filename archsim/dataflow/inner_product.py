@@ -336,7 +336,9 @@ def read_bitmask(a: Agent, m: Any, x: Operands, row: int, passed: int, chunk: in
     if fiber >= 0:
         place = place_in_fiber(a, m, passed, chunk)
         if x.a.mask_bytes > 0:
-            a.read(m.memory, x.a.bits, fiber, place * CHUNK_BYTES, (place + 1) * CHUNK_BYTES, tile)
+            # A chunk lies in one line: fibers begin with a line, and no line is shorter than a chunk.
+            line = x.a.bits.line[fiber] + (place * CHUNK_BYTES >> m.memory.line_shift) * x.a.bits.stride
+            a.request(line, (CHUNK_BYTES - 1 >> m.memory.beat_shift) + 1, CHUNK_BYTES, CACHED_READ, x.a.bits.row, tile)
         if m.join.word_reads == WORDS_WITH_BITMASK:
             read_words(a, m, x, fiber, place, 0, tile)
 
