@@ -40,12 +40,13 @@ class Sizes(NamedTuple):
 
 
 class _Loop:
-    """The compiled loop of a class of machines, lowered when first asked for."""
+    """The compiled loop of a family of machines, lowered when first asked for."""
 
     def __get__(self, instance: DrawnMachine | None, owner: type[DrawnMachine]) -> Any:
-        if "_loop" not in owner.__dict__:
-            owner._loop = loop_of(owner.lowered(), owner.__module__)
-        return owner._loop
+        family = owner.family()
+        if "_loop" not in family.__dict__:
+            family._loop = loop_of(owner.lowered(), family.__module__)
+        return family._loop
 
 
 class DrawnMachine(Accelerator):
@@ -57,8 +58,6 @@ class DrawnMachine(Accelerator):
 
     agents: ClassVar[tuple[Callable[..., Operations], ...]]
     counted: ClassVar[Mapping[tuple[str, str] | str, int]]
-    kept: ClassVar[int] = 0
-    """Numbers that an agent keeps across its operations, beside its locals."""
     loop: ClassVar[Any] = _Loop()
     _loop: ClassVar[Any]
     _lowered: ClassVar[Lowered]
@@ -68,6 +67,17 @@ class DrawnMachine(Accelerator):
         if "counted" in cls.__dict__:
             cls.actions = len(cls.counted)
 
+    @classmethod
+    def family(cls) -> type[DrawnMachine]:
+        """The class that names the agents. Machines that inherit them share its kernels: those see what its Config says
+        of a machine's configuration."""
+        return next(base for base in cls.__mro__ if issubclass(base, DrawnMachine) and "agents" in base.__dict__)
+
+    @property
+    def kept(self) -> int:
+        """Numbers that an agent keeps across its operations, beside its locals."""
+        return 0
+
     @abstractmethod
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
@@ -76,16 +86,16 @@ class DrawnMachine(Accelerator):
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """The diagram as numbers."""
-        cache, diagram = self.config.memory.cache, Diagram()
+        cache, diagram, family = self.config.memory.cache, Diagram(), self.family()
         derived, operands = self.lay_out(layer, output_bytes, diagram, Placer(cache.line_bytes))
         parts = {
-            "config": integers(self.config, self.Config),
+            "config": integers(self.config, family.Config),
             "layer": Sizes(layer.m, layer.n, layer.k, layer.timesteps),
             "memory": LineSpec(
                 cache.line_bytes, cache.line_bytes.bit_length() - 1, (cache.width_bits // 8).bit_length() - 1,
                 min(cache.mshrs, BURST_LINES),
             ),
-            "agents": tuple_class(type(self), "Agents", list(diagram.ends))(**diagram.ends),
+            "agents": tuple_class(family, "Agents", list(diagram.ends))(**diagram.ends),
             **derived,
         }  # fmt: skip
         units, first = [], 0
@@ -93,15 +103,16 @@ class DrawnMachine(Accelerator):
             units.append(Unit(kind.name, first, kind.agents, kind.built))
             first += kind.agents
         state = np.zeros((first, self.lowered().kept + self.kept), np.int64)
-        m = tuple_class(type(self), "Machine", list(parts))(**parts)
+        m = tuple_class(family, "Machine", list(parts))(**parts)
         return Program(m, operands, diagram.topology, state, tuple(units), diagram=diagram)
 
     @classmethod
     def lowered(cls) -> Lowered:
         """The agents as the compiled loop calls them."""
-        if "_lowered" not in cls.__dict__:
-            cls._lowered = lower(cls.agents)
-        return cls._lowered
+        family = cls.family()
+        if "_lowered" not in family.__dict__:
+            family._lowered = lower(family.agents)
+        return family._lowered
 
     def _step(self, engine: EngineName, program: Program) -> Any:
         """The generators themselves for the reference engine, their lowering for the compiled one."""
