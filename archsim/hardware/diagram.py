@@ -31,18 +31,20 @@ class Fifo(NamedTuple):
 class AgentKind(NamedTuple):
     """``agents`` agents that run ``function``; ``built`` of them exist in hardware, those without work are idle.
 
-    ``requests`` is the most that one operation asks for, ``lanes`` are their numbers at the crossbar switches.
+    ``unit`` is the name of the unit that they are. ``requests`` is the most that one operation asks for, ``lanes`` are
+    their numbers at the crossbar switches.
     """
 
     function: Callable[..., Operations]
     agents: int
     built: int
+    unit: str
     requests: int
     lanes: tuple[int, ...]
 
     @property
     def name(self) -> str:
-        """Name of the agents and of the unit that they are."""
+        """Name of the agents."""
         return self.function.__name__
 
 
@@ -56,14 +58,18 @@ class Diagram:
         self._barriers: list[int] = []
 
     def agent(
-        self, function: Callable[..., Operations], count: int = 1, *, built: int | None = None, requests: int = 0,
-        lanes: Sequence[int] | None = None,
+        self, function: Callable[..., Operations], count: int = 1, *, built: int | None = None, unit: str = "",
+        requests: int = 0, lanes: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        """``count`` agents; without ``lanes`` they reach the banks by paths of their own."""
+        """``count`` agents; without ``lanes`` they reach the banks by paths of their own.
+
+        The unit that they are has the function's name, or another one that the machine calls it by.
+        """
         chosen = (OWN_PATH,) * count if lanes is None else tuple(lanes)
         if len(chosen) != count:
             raise ValueError(f"{function.__name__}: {len(chosen)} lanes for {count} agents")
-        self.kinds.append(AgentKind(function, count, count if built is None else built, requests, chosen))
+        named = unit or function.__name__
+        self.kinds.append(AgentKind(function, count, count if built is None else built, named, requests, chosen))
 
     def fifo(self, capacity: int, *, full: bool = False, readers: int = 1, count: int = 1) -> Fifo:
         """``count`` FIFOs, empty, or ``full`` at first; ``readers`` is ``operation.SHARED`` for one shared port."""
