@@ -131,10 +131,11 @@ class GustavsonConfig(MachineConfig):
 class Operands(NamedTuple):
     """A by tasks and the rows of B, the passes of every task, and where everything is in memory.
 
-    Task i has the rows ``k`` int32 [``a_start[i]``, ``a_start[i + 1]``) of B and the bytes [``a_byte[i]``,
-    ``a_byte[i + 1]``) of ``input``. Row k of B has ``b_entries[k]`` values, ``b_bytes[k]`` bytes from byte
-    ``b_byte[k]`` of ``weight`` on, and an entry in ``table``. A task's passes are ``first_pass[i]`` on: ``end`` and
-    ``out`` as in the merger's text, and ``out_bytes`` of the result go through the cache.
+    Task i belongs to ``epoch[i]`` and has the rows ``k`` int32 [``a_start[i]``, ``a_start[i + 1]``) of B, which hold
+    ``products[i]`` values, and the bytes [``a_byte[i]``, ``a_byte[i + 1]``) of ``input``. Row k of B has
+    ``b_entries[k]`` values, ``b_bytes[k]`` bytes from byte ``b_byte[k]`` of ``weight`` on, and an entry in ``table``.
+    A task's passes are ``first_pass[i]`` on: ``end`` and ``out`` as in the merger's text, and ``out_bytes`` of the
+    result go through the cache.
 
     Fibers of ``psum``: partial fibers of the first element, of the second and so on; then, from ``m.first_sum`` on, a
     place for the finished sums of every task that can be under way; then, from ``m.first_row`` on, one for the dense
@@ -144,6 +145,8 @@ class Operands(NamedTuple):
     a_start: NDArray[np.int64]
     k: NDArray[np.int32]
     a_byte: NDArray[np.int64]
+    epoch: NDArray[np.int64]
+    products: NDArray[np.int64]
     b_entries: NDArray[np.int64]
     b_byte: NDArray[np.int64]
     b_bytes: NDArray[np.int64]
@@ -200,9 +203,9 @@ def merger(a: Agent, m: Any, x: Operands) -> Operations:
 
 def touch_row(a: Agent, m: Any, x: Operands, fibers: int) -> None:
     """The whole row of sums, in the element's own bank, once a fiber."""
-    size = (m.layer.n * m.sum_bits + BYTE - 1) // BYTE
+    line, size = x.psum.line[m.first_row + a.me], (m.layer.n * m.sum_bits + BYTE - 1) // BYTE
     for _ in range(fibers):
-        a.request(x.psum.line[m.first_row + a.me], beats(a, m, 0, size), size, RESIDENT_WRITE, x.psum.row, 0)
+        a.request(line, beats(a, m, 0, size), size, RESIDENT_WRITE, x.psum.row, 0)
 
 
 def store_result(a: Agent, m: Any, x: Operands, task: int, current: int, first: int) -> int:
@@ -210,15 +213,15 @@ def store_result(a: Agent, m: Any, x: Operands, task: int, current: int, first: 
     fiber = a.me * m.partials + current - x.first_pass[task]
     if current + 1 == x.first_pass[task + 1]:
         fiber = m.first_sum + task % m.tasks_under_way
-    epoch = task // m.tasks_under_way - 1
-    return ask(a, m, x.psum, fiber, first, x.out_bytes[current], m.config.pe.burst_lines, CACHED_WRITE, epoch)
+    most, epoch = m.config.pe.burst_lines, x.epoch[task] - 1
+    return ask(a, m, x.psum, fiber, first, x.out_bytes[current], most, CACHED_WRITE, epoch)
 
 
 def announced(a: Agent, m: Any, x: Operands, task: int, current: int) -> int:
     """The FIFO that tells of a pass's result: to the neuron unit, or to the element itself."""
     if current + 1 == x.first_pass[task + 1]:
-        return m.done.fifo + task // m.layer.timesteps % m.rows_under_way
-    return NONE if m.dense else m.written.fifo + a.me
+        return int(m.done.fifo + task // m.layer.timesteps % m.rows_under_way)
+    return NONE if m.dense else int(m.written.fifo + a.me)
 
 
 def fetch_stage(a: Agent, m: Any, x: Operands) -> Operations:
@@ -228,6 +231,7 @@ def fetch_stage(a: Agent, m: Any, x: Operands) -> Operations:
         task = a.value
         if task == m.tasks:
             break
+        a.count[MATCHES] += x.products[task]
         yield from read_task(a, m, x, task)
         first = 0
         for current in range(x.first_pass[task], x.first_pass[task + 1]):
@@ -244,18 +248,18 @@ def fetch_stage(a: Agent, m: Any, x: Operands) -> Operations:
 
 def read_task(a: Agent, m: Any, x: Operands, task: int) -> Operations:
     """Read the task's row of A; a line that is its alone is consumed."""
-    first, end = x.a_byte[task], x.a_byte[task + 1]
-    while first < end:
+    first, end, read = x.a_byte[task], x.a_byte[task + 1], False
+    while not read:
         while first < end and a.requests() < m.config.pe.burst_lines:
             line = first >> m.memory.line_shift << m.memory.line_shift
             stop = min(end, line + m.memory.line_bytes)
             alone = x.a_byte[task] <= line and line + m.memory.line_bytes <= end
             mode = CONSUME if alone and m.operand_mode == CACHED_READ else m.operand_mode
-            ask(a, m, x.input, 0, first, stop, m.config.pe.burst_lines, mode, task // m.tasks_under_way)
+            ask(a, m, x.input, 0, first, stop, m.config.pe.burst_lines, mode, x.epoch[task])
             a.count[BUFFER_BEATS] += beats(a, m, first, stop)
             first = stop
-        yield op()
-    yield op(push=m.bursts.fifo + a.me, value=task)
+        read = first == end
+        yield op(push=m.bursts.fifo + a.me if read else NONE, value=task)
 
 
 def read_whole(a: Agent, m: Any, x: Operands, task: int, first: int, end: int) -> Operations:
@@ -263,8 +267,9 @@ def read_whole(a: Agent, m: Any, x: Operands, task: int, first: int, end: int) -
     item, done = first, 0
     while item < end:
         group = min(end, item + m.config.pe.burst_lines)
-        look_up(a, m, x, task, item, group)
-        yield op()
+        if m.config.format.pointer_bits > 0:
+            look_up(a, m, x, task, item, group)
+            yield op()
         while item < group:
             before = item
             item, done, elements = fill(a, m, x, task, item, group, done)
@@ -277,7 +282,7 @@ def read_heads_first(a: Agent, m: Any, x: Operands, task: int, first: int, end: 
     item, longer = first, 0
     while item < end:
         group = min(end, item + m.config.pe.burst_lines)
-        if item < rows:
+        if item < rows and m.config.format.pointer_bits > 0:
             look_up(a, m, x, task, item, min(group, rows))
             yield op()
         while item < group:
@@ -299,12 +304,11 @@ def look_up(a: Agent, m: Any, x: Operands, task: int, first: int, end: int) -> N
     """Read where the rows of B of inputs ``first`` to ``end`` begin; entries that lie in one beat are one read."""
     last = -1
     for i in range(x.a_start[task] + first, x.a_start[task] + end):
-        a.count[MATCHES] += x.b_entries[x.k[i]]
         byte = x.k[i] * m.config.format.pointer_bits // BYTE
         beat = byte >> m.memory.beat_shift
-        if beat != last and m.config.format.pointer_bits > 0:
+        if beat != last:
             line = x.table.line[0] + (byte >> m.memory.line_shift)
-            a.request(line, 1, 1 << m.memory.beat_shift, m.operand_mode, x.table.row, task // m.tasks_under_way)
+            a.request(line, 1, 1 << m.memory.beat_shift, m.operand_mode, x.table.row, x.epoch[task])
         last = beat
 
 
@@ -350,19 +354,19 @@ def input_of(a: Agent, m: Any, x: Operands, task: int, item: int) -> tuple[int, 
         return 0, min(x.out_bytes[result], m.memory.line_bytes), x.out_bytes[result], x.out[result]
     k = x.k[x.a_start[task] + item]
     first, size = x.b_byte[k], x.b_bytes[k]
-    return first, min(size, m.memory.line_bytes - first % m.memory.line_bytes), size, x.b_entries[k]
+    return first, min(size, m.memory.line_bytes - (first & (m.memory.line_bytes - 1))), size, x.b_entries[k]
 
 
 def load(a: Agent, m: Any, x: Operands, task: int, item: int, first: int, end: int) -> int:
     """Ask for bytes ``first`` to ``end`` of an input, as far as the burst has room; returns the next byte."""
     partial = item - (x.a_start[task + 1] - x.a_start[task])
-    epoch, most = task // m.tasks_under_way, m.config.pe.burst_lines
+    epoch, most = x.epoch[task], m.config.pe.burst_lines
     if partial >= 0:
         stop = ask(a, m, x.psum, a.me * m.partials + partial, first, end, most, CONSUME, epoch - 1)
     else:
         stop = ask(a, m, x.weight, 0, first, end, most, m.operand_mode, epoch)
     a.count[BUFFER_BEATS] += beats(a, m, first, stop)
-    return stop
+    return int(stop)
 
 
 def ask(a: Agent, m: Any, tensor: Tensor, fiber: int, first: int, end: int, most: int, mode: int, epoch: int) -> int:
@@ -373,12 +377,12 @@ def ask(a: Agent, m: Any, tensor: Tensor, fiber: int, first: int, end: int, most
         tensor.line[fiber], tensor.stride, first, stop, m.memory.line_shift, m.memory.beat_shift, mode, tensor.row,
         epoch,
     )  # fmt: skip
-    return stop
+    return int(stop)
 
 
 def beats(a: Agent, m: Any, first: int, end: int) -> int:
     """Beats of the bank's width that bytes ``first`` to ``end`` fill."""
-    return (end - first + (1 << m.memory.beat_shift) - 1) >> m.memory.beat_shift
+    return int(end - first + (1 << m.memory.beat_shift) - 1 >> m.memory.beat_shift)
 
 
 def packed(a: Agent, elements: int, fibers: int, ends: int) -> int:
@@ -397,7 +401,7 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
         while task < (row + 1) * m.layer.timesteps:
             while task < (row + 1) * m.layer.timesteps and a.requests() < m.memory.burst:
                 size = x.out_bytes[x.first_pass[task + 1] - 1]
-                fiber, epoch = m.first_sum + task % m.tasks_under_way, task // m.tasks_under_way - 1
+                fiber, epoch = m.first_sum + task % m.tasks_under_way, x.epoch[task] - 1
                 first = ask(a, m, x.psum, fiber, first, size, m.memory.burst, CONSUME, epoch)
                 if first < size:
                     break
@@ -439,7 +443,7 @@ def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
         while task < m.tasks and ready < m.config.scheduler.prefetch_tasks:
             end = (x.a_byte[task + 1] + m.memory.line_bytes - 1) >> m.memory.line_shift
             while line < end and a.requests() < m.memory.burst:
-                a.request(line, 1, 0, PREFETCH, x.input.row, task // m.tasks_under_way)
+                a.request(line, 1, 0, PREFETCH, x.input.row, x.epoch[task])
                 line += 1
             if line < end:
                 break
@@ -523,6 +527,8 @@ class Gustavson(DrawnMachine):
         pes, units = min(pe.count, tasks), min(pe.count, layer.m)
         a, b = self.rows(layer), weight_rows(layer.weights, layer.k)
         a_bytes, stored = self.fiber_bytes(layer, a, b)
+        entries = np.diff(b.start)
+        products = np.diff(np.concatenate(([0], np.cumsum(entries[a.coordinate])))[a.start])
         a_byte, b_byte = (np.concatenate(([0], np.cumsum(sizes))) for sizes in (a_bytes, stored))
         passes = np.array([passes_of(int(count), pe.radix, self.dense) for count in np.diff(a.start)])
         first_pass = np.concatenate(([0], np.cumsum(passes)))
@@ -536,8 +542,8 @@ class Gustavson(DrawnMachine):
         first_sum, tasks_under_way = pes * partials, units * rows * timesteps
         first_row = first_sum + tasks_under_way
         operands = Operands(
-            a.start, a.coordinate, a_byte, np.diff(b.start), b_byte, np.where(np.diff(b.start) > 0, stored, 0),
-            first_pass, end, out, out_bytes,
+            a.start, a.coordinate, a_byte, np.arange(tasks) // tasks_under_way, products, entries, b_byte,
+            np.where(entries > 0, stored, 0), first_pass, end, out, out_bytes,
             input=memory.place(a_byte[-1]),
             table=memory.place(np.array(layer.k * config.format.pointer_bits // BYTE)),
             weight=memory.place(b_byte[-1]),
