@@ -205,16 +205,17 @@ def touch_row(a: Agent, m: Any, x: Operands, fibers: int) -> None:
     """The whole row of sums, in the element's own bank, once a fiber."""
     line, size = x.psum.line[m.first_row + a.me], (m.layer.n * m.sum_bits + BYTE - 1) // BYTE
     for _ in range(fibers):
-        a.request(line, beats(a, m, 0, size), size, RESIDENT_WRITE, x.psum.row, 0)
+        a.request(line, beats(a, m, size), size, RESIDENT_WRITE, x.psum.row, 0)
 
 
 def store_result(a: Agent, m: Any, x: Operands, task: int, current: int, first: int) -> int:
-    """Write a pass's result from byte ``first`` on: a partial fiber, or finished sums; returns the next byte."""
+    """Write a pass's result from its byte ``first`` on: a partial fiber, or finished sums; returns the next byte."""
     fiber = a.me * m.partials + current - x.first_pass[task]
     if current + 1 == x.first_pass[task + 1]:
         fiber = m.first_sum + task % m.tasks_under_way
-    most, epoch = m.config.pe.burst_lines, x.epoch[task] - 1
-    return ask(a, m, x.psum, fiber, first, x.out_bytes[current], most, CACHED_WRITE, epoch)
+    begin, most = x.psum.line[fiber] << m.memory.line_shift, m.config.pe.burst_lines
+    end = begin + x.out_bytes[current]
+    return ask(a, m, begin + first, end, most, CACHED_WRITE, x.psum.row, x.epoch[task] - 1) - begin
 
 
 def announced(a: Agent, m: Any, x: Operands, task: int, current: int) -> int:
@@ -255,8 +256,10 @@ def read_task(a: Agent, m: Any, x: Operands, task: int) -> Operations:
             stop = min(end, line + m.memory.line_bytes)
             alone = x.a_byte[task] <= line and line + m.memory.line_bytes <= end
             mode = CONSUME if alone and m.operand_mode == CACHED_READ else m.operand_mode
-            ask(a, m, x.input, 0, first, stop, m.config.pe.burst_lines, mode, x.epoch[task])
-            a.count[BUFFER_BEATS] += beats(a, m, first, stop)
+            a.request(
+                first >> m.memory.line_shift, beats(a, m, stop - first), stop - first, mode, x.input.row, x.epoch[task]
+            )
+            a.count[BUFFER_BEATS] += beats(a, m, stop - first)
             first = stop
         read = first == end
         yield op(push=m.bursts.fifo + a.me if read else NONE, value=task)
@@ -314,14 +317,19 @@ def look_up(a: Agent, m: Any, x: Operands, task: int, first: int, end: int) -> N
 
 def heads(a: Agent, m: Any, x: Operands, task: int, item: int, end: int) -> tuple[int, int]:
     """Ask for the first lines of inputs; returns the elements of those that end there, and how many others go on."""
-    elements, go_on = 0, 0
+    row, mode, epoch = source(a, m, x, task, item)
+    elements, go_on, moved = 0, 0, 0
     for i in range(item, end):
-        first, head, size, entries = input_of(a, m, x, task, i)
-        load(a, m, x, task, i, first, first + head)
+        first, size, entries = input_of(a, m, x, task, i)
+        head = first_line(a, m, first, size)
+        if head > 0:
+            a.request(first >> m.memory.line_shift, beats(a, m, head), head, mode, row, epoch)
+        moved += beats(a, m, head)
         if head < size:
             go_on += 1
         else:
             elements += entries
+    a.count[BUFFER_BEATS] += moved
     return elements, go_on
 
 
@@ -331,13 +339,16 @@ def fill(a: Agent, m: Any, x: Operands, task: int, item: int, end: int, done: in
     The first ``done`` bytes of the first input were asked for before. Returns the same for the next burst, and the
     elements of the inputs that are complete with this one.
     """
+    row, mode, epoch = source(a, m, x, task, item)
     elements = 0
     while item < end and a.requests() < m.config.pe.burst_lines:
-        first, head, size, entries = input_of(a, m, x, task, item)
+        first, size, entries = input_of(a, m, x, task, item)
         if not m.dense:
-            done = max(done, head)
+            done = max(done, first_line(a, m, first, size))
         if done < size:
-            done = load(a, m, x, task, item, first + done, first + size) - first
+            stop = ask(a, m, first + done, first + size, m.config.pe.burst_lines, mode, row, epoch)
+            a.count[BUFFER_BEATS] += beats(a, m, stop - first - done)
+            done = stop - first
             if done < size:
                 break
             elements += entries
@@ -345,44 +356,41 @@ def fill(a: Agent, m: Any, x: Operands, task: int, item: int, end: int, done: in
     return item, done, elements
 
 
-def input_of(a: Agent, m: Any, x: Operands, task: int, item: int) -> tuple[int, int, int, int]:
-    """An input of a pass, a row of B or behind them a partial fiber: first byte, bytes in its first line, bytes, and
-    elements."""
+def source(a: Agent, m: Any, x: Operands, task: int, item: int) -> tuple[int, int, int]:
+    """How to ask for an input of a pass, a row of B or behind them a partial fiber: row of the traffic table, mode,
+    epoch."""
+    if item < x.a_start[task + 1] - x.a_start[task]:
+        return x.weight.row, m.operand_mode, x.epoch[task]
+    return x.psum.row, CONSUME, x.epoch[task] - 1
+
+
+def input_of(a: Agent, m: Any, x: Operands, task: int, item: int) -> tuple[int, int, int]:
+    """An input of a pass: its first byte in memory, its bytes, its elements."""
     partial = item - (x.a_start[task + 1] - x.a_start[task])
     if partial >= 0:
         result = x.first_pass[task] + partial
-        return 0, min(x.out_bytes[result], m.memory.line_bytes), x.out_bytes[result], x.out[result]
+        line = x.psum.line[a.me * m.partials + partial]
+        return line << m.memory.line_shift, x.out_bytes[result], x.out[result]
     k = x.k[x.a_start[task] + item]
-    first, size = x.b_byte[k], x.b_bytes[k]
-    return first, min(size, m.memory.line_bytes - (first & (m.memory.line_bytes - 1))), size, x.b_entries[k]
+    return x.b_byte[k], x.b_bytes[k], x.b_entries[k]
 
 
-def load(a: Agent, m: Any, x: Operands, task: int, item: int, first: int, end: int) -> int:
-    """Ask for bytes ``first`` to ``end`` of an input, as far as the burst has room; returns the next byte."""
-    partial = item - (x.a_start[task + 1] - x.a_start[task])
-    epoch, most = x.epoch[task], m.config.pe.burst_lines
-    if partial >= 0:
-        stop = ask(a, m, x.psum, a.me * m.partials + partial, first, end, most, CONSUME, epoch - 1)
-    else:
-        stop = ask(a, m, x.weight, 0, first, end, most, m.operand_mode, epoch)
-    a.count[BUFFER_BEATS] += beats(a, m, first, stop)
-    return int(stop)
+def first_line(a: Agent, m: Any, first: int, size: int) -> int:
+    """Of ``size`` bytes from ``first`` on, those in their first line."""
+    return min(size, m.memory.line_bytes - (first & (m.memory.line_bytes - 1)))
 
 
-def ask(a: Agent, m: Any, tensor: Tensor, fiber: int, first: int, end: int, most: int, mode: int, epoch: int) -> int:
-    """Ask for bytes ``first`` to ``end`` of a fiber, up to ``most`` requests in all; returns the next byte."""
+def ask(a: Agent, m: Any, first: int, end: int, most: int, mode: int, row: int, epoch: int) -> int:
+    """Ask for bytes ``first`` to ``end`` of memory, up to ``most`` requests in all; returns the next byte."""
     room = most - a.requests()
     stop = max(first, min(end, ((first >> m.memory.line_shift) + room) << m.memory.line_shift))
-    a.lines(
-        tensor.line[fiber], tensor.stride, first, stop, m.memory.line_shift, m.memory.beat_shift, mode, tensor.row,
-        epoch,
-    )  # fmt: skip
+    a.lines(0, 1, first, stop, m.memory.line_shift, m.memory.beat_shift, mode, row, epoch)
     return int(stop)
 
 
-def beats(a: Agent, m: Any, first: int, end: int) -> int:
-    """Beats of the bank's width that bytes ``first`` to ``end`` fill."""
-    return int(end - first + (1 << m.memory.beat_shift) - 1 >> m.memory.beat_shift)
+def beats(a: Agent, m: Any, size: int) -> int:
+    """Beats of the bank's width that ``size`` bytes fill."""
+    return int(size + (1 << m.memory.beat_shift) - 1 >> m.memory.beat_shift)
 
 
 def packed(a: Agent, elements: int, fibers: int, ends: int) -> int:
@@ -400,10 +408,11 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
         task, first = row * m.layer.timesteps, 0
         while task < (row + 1) * m.layer.timesteps:
             while task < (row + 1) * m.layer.timesteps and a.requests() < m.memory.burst:
-                size = x.out_bytes[x.first_pass[task + 1] - 1]
-                fiber, epoch = m.first_sum + task % m.tasks_under_way, x.epoch[task] - 1
-                first = ask(a, m, x.psum, fiber, first, size, m.memory.burst, CONSUME, epoch)
-                if first < size:
+                begin = x.psum.line[m.first_sum + task % m.tasks_under_way] << m.memory.line_shift
+                end = begin + x.out_bytes[x.first_pass[task + 1] - 1]
+                stop = ask(a, m, begin + first, end, m.memory.burst, CONSUME, x.psum.row, x.epoch[task] - 1)
+                first = stop - begin
+                if stop < end:
                     break
                 task, first = task + 1, 0
             yield op(compute=cycles)
@@ -541,14 +550,18 @@ class Gustavson(DrawnMachine):
             out_bytes[first_pass[1:] - 1] = 0  # passed on
         first_sum, tasks_under_way = pes * partials, units * rows * timesteps
         first_row = first_sum + tasks_under_way
+        places = {
+            "input": memory.place(a_byte[-1]),
+            "table": memory.place(np.array(layer.k * config.format.pointer_bits // BYTE)),
+            "weight": memory.place(b_byte[-1]),
+            "psum": memory.place(np.repeat((room, memory.line_bytes), (first_row, pes))),
+            "output": memory.place(output_bytes),
+        }
         operands = Operands(
-            a.start, a.coordinate, a_byte, np.arange(tasks) // tasks_under_way, products, entries, b_byte,
+            a.start, a.coordinate, a_byte, np.arange(tasks) // tasks_under_way, products, entries,
+            places["weight"].line[0] * memory.line_bytes + b_byte,
             np.where(entries > 0, stored, 0), first_pass, end, out, out_bytes,
-            input=memory.place(a_byte[-1]),
-            table=memory.place(np.array(layer.k * config.format.pointer_bits // BYTE)),
-            weight=memory.place(b_byte[-1]),
-            psum=memory.place(np.repeat((room, memory.line_bytes), (first_row, pes))),
-            output=memory.place(output_bytes),
+            **places,
         )  # fmt: skip
         burst = min(config.memory.cache.mshrs, BURST_LINES)
         diagram.agent(merger, pes, built=pe.count, requests=pe.burst_lines, lanes=range(pes), unit="pe")
