@@ -215,7 +215,7 @@ def store_result(a: Agent, m: Any, x: Operands, task: int, current: int, first: 
         fiber = m.first_sum + task % m.tasks_under_way
     begin, most = x.psum.line[fiber] << m.memory.line_shift, m.config.pe.burst_lines
     end = begin + x.out_bytes[current]
-    return ask(a, m, begin + first, end, most, CACHED_WRITE, x.psum.row, x.epoch[task] - 1) - begin
+    return int(ask(a, m, begin + first, end, most, CACHED_WRITE, x.psum.row, x.epoch[task] - 1) - begin)
 
 
 def announced(a: Agent, m: Any, x: Operands, task: int, current: int) -> int:
@@ -340,19 +340,20 @@ def fill(a: Agent, m: Any, x: Operands, task: int, item: int, end: int, done: in
     elements of the inputs that are complete with this one.
     """
     row, mode, epoch = source(a, m, x, task, item)
-    elements = 0
+    elements, moved = 0, 0
     while item < end and a.requests() < m.config.pe.burst_lines:
         first, size, entries = input_of(a, m, x, task, item)
         if not m.dense:
             done = max(done, first_line(a, m, first, size))
         if done < size:
             stop = ask(a, m, first + done, first + size, m.config.pe.burst_lines, mode, row, epoch)
-            a.count[BUFFER_BEATS] += beats(a, m, stop - first - done)
+            moved += beats(a, m, stop - first - done)
             done = stop - first
             if done < size:
                 break
             elements += entries
         item, done = item + 1, 0
+    a.count[BUFFER_BEATS] += moved
     return item, done, elements
 
 
@@ -377,7 +378,7 @@ def input_of(a: Agent, m: Any, x: Operands, task: int, item: int) -> tuple[int, 
 
 def first_line(a: Agent, m: Any, first: int, size: int) -> int:
     """Of ``size`` bytes from ``first`` on, those in their first line."""
-    return min(size, m.memory.line_bytes - (first & (m.memory.line_bytes - 1)))
+    return int(min(size, m.memory.line_bytes - (first & (m.memory.line_bytes - 1))))
 
 
 def ask(a: Agent, m: Any, first: int, end: int, most: int, mode: int, row: int, epoch: int) -> int:
@@ -403,8 +404,7 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
     row = a.me
     while row < m.layer.m:
         a.count[UPDATES] += m.layer.n * m.layer.timesteps
-        yield op(pop=m.done.port + row % m.rows_under_way, pops=m.layer.timesteps)
-        cycles = m.layer.n * m.layer.timesteps * m.config.neuron.cycles
+        done, cycles = m.done.port + row % m.rows_under_way, m.layer.n * m.layer.timesteps * m.config.neuron.cycles
         task, first = row * m.layer.timesteps, 0
         while task < (row + 1) * m.layer.timesteps:
             while task < (row + 1) * m.layer.timesteps and a.requests() < m.memory.burst:
@@ -415,8 +415,8 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
                 if stop < end:
                     break
                 task, first = task + 1, 0
-            yield op(compute=cycles)
-            cycles = 0
+            yield op(pop=done, pops=m.layer.timesteps, compute=cycles)
+            done, cycles = NONE, 0
         yield from store(a, m, x.output, row)
         yield op(push=m.credits.fifo + a.me)
         row += m.neuron_units
