@@ -564,11 +564,9 @@ class Gustavson(DrawnMachine):
             **places,
         )  # fmt: skip
         burst = min(config.memory.cache.mshrs, BURST_LINES)
-        diagram.agent(merger, pes, built=pe.count, requests=pe.burst_lines, lanes=range(pes), unit="pe")
+        diagram.agent(merger, pes, name="pe", built=pe.count, requests=pe.burst_lines, lanes=range(pes))
         diagram.agent(fetch_stage, pes, built=pe.count, requests=pe.burst_lines, lanes=range(pes))
-        diagram.agent(
-            neuron_unit, units, built=pe.count, requests=burst, lanes=range(units), unit=self.neuron_name
-        )  # fmt: skip
+        diagram.agent(neuron_unit, units, name=self.neuron_name, built=pe.count, requests=burst, lanes=range(units))
         diagram.agent(scheduler)
         diagram.agent(fetcher, requests=burst)
         loaded_first, ahead = config.scheduler.operands == "loaded_first", config.scheduler.prefetch_tasks

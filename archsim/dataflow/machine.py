@@ -45,7 +45,7 @@ class _Loop:
     def __get__(self, instance: DrawnMachine | None, owner: type[DrawnMachine]) -> Any:
         family = owner.family()
         if "_loop" not in family.__dict__:
-            family._loop = loop_of(family.lowered(), family.__module__)
+            family._loop = loop_of(owner.lowered(), family.__module__)
         return family._loop
 
 
@@ -54,15 +54,10 @@ class DrawnMachine(Accelerator):
 
     ``agents`` are their functions, in the order of arbitration; ``counted`` names the numbers that they count, each
     the count of an action (unit, action) or a plain name for what the machine itself makes something of.
-
-    Machines that inherit their agents are a family: they share the kernels, so agents see the configuration of the
-    class that has the agents (:meth:`family`), not what a machine adds to it.
     """
 
     agents: ClassVar[tuple[Callable[..., Operations], ...]]
     counted: ClassVar[Mapping[tuple[str, str] | str, int]]
-    kept: ClassVar[int] = 0
-    """Numbers that an agent keeps across its operations, beside its locals."""
     loop: ClassVar[Any] = _Loop()
     _loop: ClassVar[Any]
     _lowered: ClassVar[Lowered]
@@ -71,6 +66,17 @@ class DrawnMachine(Accelerator):
         super().__init_subclass__()
         if "counted" in cls.__dict__:
             cls.actions = len(cls.counted)
+
+    @classmethod
+    def family(cls) -> type[DrawnMachine]:
+        """The class that names the agents. Machines that inherit them share its kernels: those see what its Config says
+        of a machine's configuration."""
+        return next(base for base in cls.__mro__ if issubclass(base, DrawnMachine) and "agents" in base.__dict__)
+
+    @property
+    def kept(self) -> int:
+        """Numbers that an agent keeps across its operations, beside its locals."""
+        return 0
 
     @abstractmethod
     def lay_out(
@@ -94,16 +100,11 @@ class DrawnMachine(Accelerator):
         }  # fmt: skip
         units, first = [], 0
         for kind in diagram.kinds:
-            units.append(Unit(kind.unit, first, kind.agents, kind.built))
+            units.append(Unit(kind.name, first, kind.agents, kind.built))
             first += kind.agents
         state = np.zeros((first, self.lowered().kept + self.kept), np.int64)
         m = tuple_class(family, "Machine", list(parts))(**parts)
         return Program(m, operands, diagram.topology, state, tuple(units), diagram=diagram)
-
-    @classmethod
-    def family(cls) -> type[DrawnMachine]:
-        """The class whose ``agents`` these are."""
-        return next(kind for kind in cls.__mro__ if "agents" in kind.__dict__)
 
     @classmethod
     def lowered(cls) -> Lowered:

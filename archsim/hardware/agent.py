@@ -101,6 +101,17 @@ def read(o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, e
 
 
 @inlined
+def access(
+    o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, end: int, mode: int, epoch: int
+) -> int:
+    """Ask for the lines of bytes ``first`` to ``end`` of a fiber in ``mode``; returns how many."""
+    return add_range(
+        o, agent, tensor.line[fiber], tensor.stride, first, end, memory.line_shift, memory.beat_shift, mode,
+        tensor.row, epoch,
+    )  # fmt: skip
+
+
+@inlined
 def write(o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, end: int) -> int:
     """Ask for bytes ``first`` to ``end`` of a fiber to be written to DRAM; returns how many lines."""
     return add_range(
@@ -110,8 +121,8 @@ def write(o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, 
 
 
 CALLS: Mapping[str, Callable[..., Any]] = {
-    "request": add_request, "lines": add_range, "read": read, "write": write, "beats": beats,
-    "requests": requests,
+    "request": add_request, "lines": add_range, "read": read, "access": access, "write": write,
+    "beats": beats, "requests": requests,
 }  # fmt: skip
 """What a handle can be asked to do; a kernel gets the operations and the agent's number first."""
 
@@ -153,6 +164,11 @@ class Agent:
     def read(self, memory: LineSpec, tensor: Tensor, fiber: int, first: int, end: int, epoch: int) -> int:
         """Ask for the lines of bytes ``first`` to ``end`` of a fiber, through the cache; returns how many."""
         return int(_plain(read)(self._o, self.number, memory, tensor, fiber, first, end, epoch))
+
+    def access(self, memory: LineSpec, tensor: Tensor, fiber: int, first: int, end: int, mode: int, epoch: int) -> int:
+        """Ask for the lines of bytes ``first`` to ``end`` of a fiber in ``mode``, one of
+        :mod:`archsim.hardware.operation`; returns how many."""
+        return int(_plain(access)(self._o, self.number, memory, tensor, fiber, first, end, mode, epoch))
 
     def write(self, memory: LineSpec, tensor: Tensor, fiber: int, first: int, end: int) -> int:
         """Ask for bytes ``first`` to ``end`` of a fiber to be written to DRAM; returns how many lines."""

@@ -31,21 +31,16 @@ class Fifo(NamedTuple):
 class AgentKind(NamedTuple):
     """``agents`` agents that run ``function``; ``built`` of them exist in hardware, those without work are idle.
 
-    ``unit`` is the name of the unit that they are. ``requests`` is the most that one operation asks for, ``lanes`` are
+    ``name`` is that of the unit that they are. ``requests`` is the most that one operation asks for, ``lanes`` are
     their numbers at the crossbar switches.
     """
 
     function: Callable[..., Operations]
+    name: str
     agents: int
     built: int
-    unit: str
     requests: int
     lanes: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of the agents."""
-        return self.function.__name__
 
 
 class Diagram:
@@ -58,18 +53,16 @@ class Diagram:
         self._barriers: list[int] = []
 
     def agent(
-        self, function: Callable[..., Operations], count: int = 1, *, built: int | None = None, unit: str = "",
+        self, function: Callable[..., Operations], count: int = 1, *, name: str = "", built: int | None = None,
         requests: int = 0, lanes: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        """``count`` agents; without ``lanes`` they reach the banks by paths of their own.
-
-        The unit that they are has the function's name, or another one that the machine calls it by.
-        """
+        """``count`` agents, units called ``name`` or as their function; without ``lanes`` they reach the banks by paths
+        of their own."""
         chosen = (OWN_PATH,) * count if lanes is None else tuple(lanes)
         if len(chosen) != count:
             raise ValueError(f"{function.__name__}: {len(chosen)} lanes for {count} agents")
-        named = unit or function.__name__
-        self.kinds.append(AgentKind(function, count, count if built is None else built, named, requests, chosen))
+        unit = name or function.__name__
+        self.kinds.append(AgentKind(function, unit, count, count if built is None else built, requests, chosen))
 
     def fifo(self, capacity: int, *, full: bool = False, readers: int = 1, count: int = 1) -> Fifo:
         """``count`` FIFOs, empty, or ``full`` at first; ``readers`` is ``operation.SHARED`` for one shared port."""
@@ -92,11 +85,11 @@ class Diagram:
 
     @property
     def ends(self) -> dict[str, int]:
-        """For each kind, by name, the number behind that of its last agent."""
+        """For each function, by name, the number behind that of its last agent."""
         ends, total = {}, 0
         for kind in self.kinds:
             total += kind.agents
-            ends[kind.name] = total
+            ends[kind.function.__name__] = total
         return ends
 
     def coroutines(self, kept: int) -> Coroutines:
