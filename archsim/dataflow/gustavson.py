@@ -132,9 +132,9 @@ class Operands(NamedTuple):
     """A by tasks and the rows of B, the passes of every task, and where everything is in memory.
 
     Task i belongs to ``epoch[i]`` and has the rows ``k`` int32 [``a_start[i]``, ``a_start[i + 1]``) of B, which hold
-    ``products[i]`` values, and the bytes [``a_byte[i]``, ``a_byte[i + 1]``) of ``input``. Row k of B has
-    ``b_entries[k]`` values, ``b_bytes[k]`` bytes from byte ``b_byte[k]`` of ``weight`` on, and an entry in ``table``.
-    A task's passes are ``first_pass[i]`` on: ``end`` and ``out`` as in the merger's text, and ``out_bytes`` of the
+    ``products[i]`` values, and the bytes [``a_byte[i]``, ``a_byte[i + 1]``) of memory, in ``input``. Row k of B has
+    ``b_entries[k]`` values, ``b_bytes[k]`` bytes from byte ``b_byte[k]`` of memory on, and an entry in ``table``. A
+    task's passes are ``first_pass[i]`` on: ``end`` and ``out`` as in the merger's text, and ``out_bytes`` of the
     result go through the cache.
 
     Fibers of ``psum``: partial fibers of the first element, of the second and so on; then, from ``m.first_sum`` on, a
@@ -166,8 +166,7 @@ class Operands(NamedTuple):
 MATCHES, MERGED, FIBERS, BUFFER_BEATS, UPDATES, DISPATCHED = range(6)
 
 # A burst's token: elements, fibers that begin in it, whether it ends a pass.
-FIBER_SHIFT = 1
-ELEMENT_SHIFT = 16
+FIBER_SHIFT, ELEMENT_SHIFT = 1, 16
 
 
 def merger(a: Agent, m: Any, x: Operands) -> Operations:
@@ -256,9 +255,7 @@ def read_task(a: Agent, m: Any, x: Operands, task: int) -> Operations:
             stop = min(end, line + m.memory.line_bytes)
             alone = x.a_byte[task] <= line and line + m.memory.line_bytes <= end
             mode = CONSUME if alone and m.operand_mode == CACHED_READ else m.operand_mode
-            a.request(
-                first >> m.memory.line_shift, beats(a, m, stop - first), stop - first, mode, x.input.row, x.epoch[task]
-            )
+            ask(a, m, first, stop, m.config.pe.burst_lines, mode, x.input.row, x.epoch[task])
             a.count[BUFFER_BEATS] += beats(a, m, stop - first)
             first = stop
         read = first == end
@@ -358,8 +355,7 @@ def fill(a: Agent, m: Any, x: Operands, task: int, item: int, end: int, done: in
 
 
 def source(a: Agent, m: Any, x: Operands, task: int, item: int) -> tuple[int, int, int]:
-    """How to ask for an input of a pass, a row of B or behind them a partial fiber: row of the traffic table, mode,
-    epoch."""
+    """How to ask for an input, a row of B or behind them a partial fiber: row of the traffic table, mode, epoch."""
     if item < x.a_start[task + 1] - x.a_start[task]:
         return x.weight.row, m.operand_mode, x.epoch[task]
     return x.psum.row, CONSUME, x.epoch[task] - 1
@@ -578,20 +574,11 @@ class Gustavson(DrawnMachine):
             "done": diagram.fifo(timesteps, count=units * rows),  # counters: one a row under way
             "credits": diagram.fifo(rows, full=True, count=units),
             "fetched": diagram.fifo(tasks if loaded_first else max(1, ahead)),
-            "tasks": tasks,
-            "pes": pes,
-            "neuron_units": units,
-            "rows_under_way": units * rows,
-            "tasks_under_way": tasks_under_way,
-            "partials": partials,
-            "first_sum": first_sum,
-            "first_row": first_row,
-            "sum_bits": sum_bits,
-            "dense": self.dense,
-            "latency": 0 if self.dense else bits_of(pe.radix),
-            "operand_mode": RESIDENT_READ if loaded_first else CACHED_READ,
-            "fetches": int(loaded_first or ahead > 0),
-        }, operands
+            "tasks": tasks, "pes": pes, "neuron_units": units, "rows_under_way": units * rows,
+            "tasks_under_way": tasks_under_way, "partials": partials, "first_sum": first_sum, "first_row": first_row,
+            "sum_bits": sum_bits, "dense": self.dense, "latency": 0 if self.dense else bits_of(pe.radix),
+            "operand_mode": RESIDENT_READ if loaded_first else CACHED_READ, "fetches": int(loaded_first or ahead > 0),
+        }, operands  # fmt: skip
 
     def fiber_bytes(
         self, layer: Layer, a: CoordinateFibers, b: CoordinateFibers
@@ -607,27 +594,17 @@ class Gustavson(DrawnMachine):
     def element_components(self) -> tuple[Component, ...]:
         """Elements, with what accumulates in them, and their line buffers."""
         pe, cache = self.config.pe, self.config.memory.cache
-        merger = Component(
-            "merger",
-            "logic",
-            pe.count,
-            {
-                "block": "merger",
-                "nodes": pe.radix - 1,
-                "levels": bits_of(pe.radix),
-                "coordinate_bits": pe.coordinate_bits,
-                "element_bits": pe.coordinate_bits + pe.accumulator_bits,
-            },
-        )
+        tree: dict[str, int | float | str] = {
+            "block": "merger", "nodes": pe.radix - 1, "levels": bits_of(pe.radix),
+            "coordinate_bits": pe.coordinate_bits, "element_bits": pe.coordinate_bits + pe.accumulator_bits,
+        }  # fmt: skip
         buffer_bytes = pe.burst_lines * cache.line_bytes * pe.burst_buffers
         element: dict[str, int | float | str] = {
-            "block": f"{self.name}_pe",
-            "accumulator_bits": pe.accumulator_bits,
-            "weight_bits": pe.weight_bits,
-        }
+            "block": f"{self.name}_pe", "accumulator_bits": pe.accumulator_bits, "weight_bits": pe.weight_bits,
+        }  # fmt: skip
         return (
             Component("pe", "logic", pe.count, element),
-            *(() if self.dense else (merger,)),
+            *(() if self.dense else (Component("merger", "logic", pe.count, tree),)),
             ram("input_buffer", pe.count, buffer_bytes, cache.width_bits),
         )
 
@@ -664,8 +641,7 @@ class Gustavson(DrawnMachine):
         last = x.first_pass[1:] - 1
         partial = int(x.out.sum() - x.out[last].sum())
         work = int(counts[MATCHES]) + partial + overhead * int(x.end[last].sum()) + program.spec.latency * len(x.end)
-        bound: int = -(-work // self.config.pe.count)
-        return bound
+        return int(-(-work // self.config.pe.count))
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """A, and the rows of B that an input selects, with their entries in the table."""
