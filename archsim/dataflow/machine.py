@@ -125,7 +125,7 @@ class DrawnMachine(Accelerator):
         self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """What the agents counted, and what follows from it (:meth:`more_actions`)."""
-        done = {name: int(count) for name, count in zip(self.counted, counts.tolist(), strict=True)}
+        done = {name: int(counts[place]) for name, place in self.counted.items()}
         own = {name: count for name, count in done.items() if isinstance(name, tuple)}
         return own | self.more_actions(layer, done, events)
 

@@ -85,6 +85,13 @@ def beats(o: Any, agent: int) -> int:
 
 
 @inlined
+def requests(o: Any, agent: int) -> int:
+    """How many requests the operation has so far."""
+    number: int = o[agent, REQUESTS]
+    return number
+
+
+@inlined
 def read(o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, end: int, epoch: int) -> int:
     """Ask for the lines of bytes ``first`` to ``end`` of a fiber, through the cache; returns how many."""
     return add_range(
@@ -115,7 +122,7 @@ def write(o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, 
 
 CALLS: Mapping[str, Callable[..., Any]] = {
     "request": add_request, "lines": add_range, "read": read, "access": access, "write": write,
-    "beats": beats,
+    "beats": beats, "requests": requests,
 }  # fmt: skip
 """What a handle can be asked to do; a kernel gets the operations and the agent's number first."""
 
@@ -171,6 +178,10 @@ class Agent:
         """Beats of all requests of the next operation so far."""
         found: int = _plain(beats)(self._o, self.number)
         return found
+
+    def requests(self) -> int:
+        """How many requests the next operation has so far."""
+        return int(_plain(requests)(self._o, self.number))
 
 
 class Coroutines:

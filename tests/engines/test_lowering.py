@@ -337,3 +337,16 @@ def test_by_hand(body, computed, tmp_path):
     text = "from archsim.hardware.agent import op\ndef program(a, m, x):\n    u = 5\n"
     module = module_of(text + textwrap.indent(body, "    ") + "\n", tmp_path)
     assert [int(row[operation.COMPUTE]) for row, _, _ in assert_same(module)] == computed
+
+
+def test_requests_are_counted_from_zero_in_every_operation(tmp_path):
+    module = module_of("""
+from archsim.hardware.agent import op
+def program(a, m, x):
+    for i in range(3):
+        while a.requests() < i:
+            a.request(9, 1, 4, 0, 0, 0)
+        yield op(compute=10 + a.requests())
+""", tmp_path)  # fmt: skip
+    found = [(int(row[operation.REQUESTS]), int(row[operation.COMPUTE])) for row, _, _ in assert_same(module)]
+    assert found == [(0, 10), (1, 11), (2, 12), (0, 0)]
