@@ -50,7 +50,6 @@ Sources are in ``hwconfigs/gospa_snn.yaml``; deviations from the paper in DEVIAT
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -59,45 +58,17 @@ from pydantic import Field, model_validator
 
 from archsim.compress.bitmask import CHUNK_BITS
 from archsim.compress.by_position import by_position
-from archsim.dataflow.base import (
-    Accelerator,
-    EngineName,
-    Layer,
-    MachineConfig,
-    Program,
-    ScheduledLayers,
-    Unit,
-    memory_components,
-)
-from archsim.engine.compiled import run
-from archsim.engine.recording import Window
-from archsim.engine.result import LayerResult, Traffic
-from archsim.hardware import operation as op
+from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
+from archsim.dataflow.machine import DrawnMachine
+from archsim.hardware import operation
+from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
+from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
-from archsim.hardware.memory import placement
-from archsim.hardware.operation import (
-    BARRIER,
-    CACHED_READ,
-    COMPUTE,
-    END,
-    OWN_PATH,
-    PAUSE,
-    POP,
-    POP_COUNT,
-    PREFETCH,
-    PUSH,
-    PUSH_COUNT,
-    REQUESTS,
-    RESIDENT_READ,
-    RESIDENT_WRITE,
-    STREAM_READ,
-    STREAM_WRITE,
-    add_range,
-    add_request,
-)
-from archsim.jit import inlined, kernel, njit
+from archsim.hardware.memory.placement import Placer, Tensor
+from archsim.hardware.operation import PREFETCH, RESIDENT_READ, RESIDENT_WRITE, STREAM_READ, STREAM_WRITE
+from archsim.jit import njit
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
 
@@ -187,16 +158,10 @@ def most_columns(config: GospaSnnConfig) -> int:
     return psum_words(config) // config.timesteps
 
 
-# --- What the kernels see ---------------------------------------------------------------------------------------------
+# --- Operands ---------------------------------------------------------------------------------------------------------
 
-# Tensors of the traffic table.
-INPUT_FORMAT, WEIGHT_FORMAT, WEIGHT, PSUM, OUTPUT_FORMAT, OUTPUT = range(6)
-TENSORS = ("input_format", "weight_format", "weight", "psum", "output_format", "output")
-
-# Actions that the agents count; reads and writes are those of an element's own partial sums.
-ACCUMULATIONS, SCANS, ROW_READS, PSUM_READS, PSUM_WRITES, UPDATES, STEPS, BROADCAST_BEATS = range(8)
-ACTIONS = 8
-
+OWN_BANKS, IN_CACHE = range(2)
+"""``psum.place``."""
 KEEP, PUT_AWAY, FIRE = range(3)
 """What becomes of a tile's partial sums at the end of a step."""
 
@@ -204,444 +169,274 @@ FETCH_LINES = 16
 MOVE_LINES = 4
 """Lines of one operation of the fetcher; of one operation on partial sums."""
 PSUM_BUFFER = 8
-"""Lines of partial sums an element that wait in the cache for its neuron unit."""
-
-
-class Spec(NamedTuple):
-    """The machine and the layer as integers; ``steps`` visits of tiles in ``blocks`` blocks.
-
-    ``line_words`` partial sums lie in a line; ``in_cache`` 1 for partial sums in the cache.
-    """
-
-    pes: int
-    k: int
-    timesteps: int
-    steps: int
-    blocks: int
-    barrier: int
-    fire: int
-    in_cache: int
-    coordinate_bits: int
-    weight_bits: int
-    psum_bits: int
-    line_words: int
-    line_bytes: int
-    line_shift: int
-    beat_shift: int
-    a_stride: int
-    output_tensor: int
-    block_port: int
-    credit_port: int
-    row_port: int
-    psum_port: int
+"""Lines of partial sums, for each PE, that wait in the cache for its neuron unit."""
 
 
 class Operands(NamedTuple):
-    """Operands and where they are in memory; all int64.
+    """Operands and where they are in memory; arrays are int64.
 
-    The spikes that element e takes in row tile r are stream ``r * pes + e``, in order of k: ``a_start``
-    [streams, K + 1] of them come before k, the stream begins in line ``a_line``. ``code`` says whose partial sums they
-    are, (local row * T + t) * pes + owner, from ``code_first`` of the stream on; it is empty where those lie in banks
-    of their own.
+    The spikes that PE e takes in row tile r are stream ``r * pes + e``, in order of k: ``a_start`` [streams, K + 1] of
+    them come before k; their coordinates are that fiber of ``coordinates``. ``code`` says whose partial sums they
+    change, (local row * T + t) * pes + owner, from ``code_first`` of the stream on; it is empty where those lie in
+    banks of their own.
 
-    Column tile c of ``width`` columns has bitmasks of ``mask_bytes`` each from line ``mask_line`` and values from
-    ``value_line`` on, ``b_start`` [tiles, K + 1] of them before k; their columns, within the tile, are ``b_column``
-    from ``b_first`` on. A spike at k takes ``spike`` [tiles, K] cycles. ``row`` lists the k whose row of B is not
-    empty, column tile after column tile.
+    Column tile c has ``width`` columns, ``chunks`` of 128, and bitmasks of ``mask_bytes`` each. ``b_start`` [tiles,
+    K + 1] of its non-zeros come before row k; their columns, within the tile, are ``b_column`` from ``b_first`` on. A
+    row takes ``beats`` [tiles, K] on the bus and a spike ``spike_cycles`` [tiles, K]. ``row`` lists the k whose row of
+    B is not empty, column tile after column tile.
 
-    Step s works on row tile ``step_rows`` and column tile ``step_columns``, in blocks from ``step_block[s]`` on; a
-    block is ``block_k`` (first, end) and ``block_row`` (first, end of ``row``). ``step_load`` 1: partial sums come from
-    DRAM; ``step_end`` says what becomes of them.
-    Tile ``rows * column tiles + columns`` has ``owned`` [tiles, pes] partial sums for each owner, and their lines are
-    ``psum_line + i * pes + owner``. Outputs are ``output_line``, ``output_bytes`` [tiles * pes].
+    A step is a visit of a tile. Step s works on column tile ``step_columns``, on the spikes of the streams from
+    ``step_stream`` on, on the partial sums and outputs of the fibers from ``step_fiber`` on (one for each PE that owns
+    some), in blocks from ``step_block[s]`` on. ``step_load`` 1: partial sums come from DRAM; ``step_end`` says what
+    becomes of them. A block is ``block_k`` (first, end) and ``block_row`` (first, end of ``row``). A fiber of ``sums``
+    holds ``owned`` partial sums, ``line_words`` in a line.
     """
 
     a_start: NDArray[np.int64]
-    a_line: NDArray[np.int64]
     code: NDArray[np.int64]
     code_first: NDArray[np.int64]
     width: NDArray[np.int64]
+    chunks: NDArray[np.int64]
     mask_bytes: NDArray[np.int64]
-    mask_line: NDArray[np.int64]
-    value_line: NDArray[np.int64]
     b_start: NDArray[np.int64]
     b_column: NDArray[np.int64]
     b_first: NDArray[np.int64]
-    spike: NDArray[np.int64]
+    beats: NDArray[np.int64]
+    spike_cycles: NDArray[np.int64]
     row: NDArray[np.int64]
-    step_rows: NDArray[np.int64]
     step_columns: NDArray[np.int64]
+    step_stream: NDArray[np.int64]
+    step_fiber: NDArray[np.int64]
     step_load: NDArray[np.int64]
     step_end: NDArray[np.int64]
     step_block: NDArray[np.int64]
     block_k: NDArray[np.int64]
     block_row: NDArray[np.int64]
     owned: NDArray[np.int64]
-    psum_line: NDArray[np.int64]
-    output_line: NDArray[np.int64]
-    output_bytes: NDArray[np.int64]
+    coordinates: Tensor
+    masks: Tensor
+    values: Tensor
+    sums: Tensor
+    output: Tensor
 
-
-# FIFOs, in the order of the topology; one FIFO an element from TILES on for "tile done", then one for "ready".
-BLOCKS, CREDITS, ROWS, PSUMS, TILES = range(5)
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
 
-# An agent's state: where it is, what it does next, and how far it has come with that.
-STEP, BLOCK, ROW, PHASE, PLACE, LINE, READ_TO = range(7)
-STATE = 7
-ENTER, LOAD, WORK, SPIKES = range(4)
-FILL, WAIT, EMPTY, WRITE = range(4)
-CREDIT, FETCH_PSUM, FETCH_SPIKES, FETCH_MASKS, FETCH_VALUES = range(5)
+ADDITIONS, SCANS, ROW_READS, PSUM_READS, PSUM_WRITES, UPDATES, ROWS, BEATS = range(8)
 
 
-@inlined
-def tile_of(x: Operands, step: int) -> int:
-    """The tile of outputs that a step works on."""
-    tile: int = x.step_rows[step] * len(x.mask_line) + x.step_columns[step]
-    return tile
+def pe(a: Agent, m: Any, x: Operands) -> Operations:
+    """Add every row of B to the partial sums of the PE's spikes; the coordinates of the next row are read ahead."""
+    for step in range(m.steps):
+        columns, stream, read_to = x.step_columns[step], x.step_stream[step] + a.me, 0
+        yield op(pop=m.ready.port + a.me)
+        for block in range(x.step_block[step], x.step_block[step + 1]):
+            if x.block_row[block, 0] < x.block_row[block, 1]:
+                read_to = read_spikes(a, m, x, stream, x.row[x.block_row[block, 0]], read_to)
+            yield op(pop=m.blocks.port + a.me)
+            for row in range(x.block_row[block, 0], x.block_row[block, 1]):
+                k = x.row[row]
+                spikes = x.a_start[stream, k + 1] - x.a_start[stream, k]
+                additions = spikes * (x.b_start[columns, k + 1] - x.b_start[columns, k])
+                a.count[ADDITIONS] += additions
+                a.count[SCANS] += spikes * x.chunks[columns]
+                a.count[ROW_READS] += spikes * x.beats[columns, k]
+                if row + 1 < x.block_row[block, 1]:
+                    read_to = read_spikes(a, m, x, stream, x.row[row + 1], read_to)
+                if m.config.psum.place == IN_CACHE and spikes > 0:
+                    yield op(pop=m.rows.port + a.me)
+                    yield from add_in_cache(a, m, x, x.step_fiber[step], columns, stream, k)
+                    yield op(barrier=m.barrier)
+                else:
+                    a.count[PSUM_READS] += additions
+                    a.count[PSUM_WRITES] += additions
+                    yield op(
+                        pop=m.rows.port + a.me, compute=spikes * x.spike_cycles[columns, k], barrier=m.barrier
+                    )  # fmt: skip
+        yield op(push=m.done.fifo + a.me)
 
 
-@inlined
-def lines_of(spec: Spec, words: int) -> int:
-    """Lines that partial sums take."""
-    return (words + spec.line_words - 1) // spec.line_words
-
-
-@inlined
-def coordinate_bytes(spec: Spec, x: Operands, stream: int, k: int) -> int:
+def coordinate_bytes(a: Agent, m: Any, x: Operands, stream: int, k: int) -> int:
     """Bytes of a stream's coordinates before k."""
-    found: int = (x.a_start[stream, k] * spec.coordinate_bits + 7) >> 3
-    return found
+    return (x.a_start[stream, k] * m.config.format.coordinate_bits + 7) >> 3
 
 
-@inlined
-def value_bytes(spec: Spec, x: Operands, columns: int, k: int) -> int:
-    """Bytes of the values of B before row k."""
-    found: int = (x.b_start[columns, k] * spec.weight_bits + 7) >> 3
-    return found
+def read_spikes(a: Agent, m: Any, x: Operands, stream: int, k: int, read_to: int) -> int:
+    """Read the coordinates of the PE's spikes at k, of which those before byte ``read_to`` are there.
 
-
-@inlined
-def row_beats(spec: Spec, x: Operands, columns: int, k: int) -> int:
-    """Beats of the bus that the bitmask and the values of row k of B take."""
-    values = value_bytes(spec, x, columns, k + 1) - (x.b_start[columns, k] * spec.weight_bits >> 3)
-    beats: int = -(-x.mask_bytes[columns] >> spec.beat_shift) - (-values >> spec.beat_shift)
-    return beats
-
-
-@inlined
-def request_spikes(spec: Spec, state: Any, x: Operands, o: Any, agent: int, stream: int, k: int) -> None:
-    """Read the coordinates of the element's spikes at k; what a beat holds beyond them is kept for later rows."""
-    if x.a_start[stream, k] == x.a_start[stream, k + 1]:
-        return
-    beat = spec.beat_shift
-    first = max(state[agent, READ_TO], (x.a_start[stream, k] * spec.coordinate_bits >> 3) >> beat << beat)
-    end = (coordinate_bytes(spec, x, stream, k + 1) + (1 << beat) - 1) >> beat << beat
-    end = min(end, coordinate_bytes(spec, x, stream, spec.k))
-    if first < end:
-        state[agent, READ_TO] = end
-        add_range(
-            o, agent, x.a_line[stream], spec.a_stride, first, end, spec.line_shift, beat, RESIDENT_READ, INPUT_FORMAT, 0
-        )  # fmt: skip
-
-
-@inlined
-def request_psums(spec: Spec, state: Any, x: Operands, o: Any, agent: int, stream: int, tile: int, k: int) -> int:
-    """Read and write partial sums of the element's spike PLACE for the non-zeros of B[k, :] from LINE on.
-
-    As many lines as an operation carries; returns how many partial sums.
+    What a beat holds beyond them is kept for later rows; returns up to where all are there now.
     """
-    columns = tile % len(x.width)
-    code = x.code[x.code_first[stream] + state[agent, PLACE]]
-    first_word = code // spec.pes * x.width[columns]
-    j, end = state[agent, LINE], x.b_start[columns, k + 1]
-    first = j
+    if x.a_start[stream, k] == x.a_start[stream, k + 1]:
+        return read_to
+    beat = m.memory.beat_shift
+    begin = (x.a_start[stream, k] * m.config.format.coordinate_bits >> 3) >> beat << beat
+    end = (coordinate_bytes(a, m, x, stream, k + 1) + (1 << beat) - 1) >> beat << beat
+    end = min(end, x.coordinates.size[stream])
+    a.access(m.memory, x.coordinates, stream, max(read_to, begin), end, RESIDENT_READ, 0)
+    return max(read_to, end)
+
+
+def add_in_cache(a: Agent, m: Any, x: Operands, fiber: int, columns: int, stream: int, k: int) -> Operations:
+    """Add row k of B to the partial sums of every spike at k, which are read from the cache and written back."""
+    for spike in range(x.a_start[stream, k], x.a_start[stream, k + 1]):
+        code = x.code[x.code_first[stream] + spike]
+        j = x.b_start[columns, k]
+        overhead = x.spike_cycles[columns, k] - (x.b_start[columns, k + 1] - j)
+        while j < x.b_start[columns, k + 1]:
+            first = j
+            j = access_sums(a, m, x, fiber + code % m.pes, columns, code // m.pes, j, x.b_start[columns, k + 1])
+            yield op(compute=overhead + j - first)
+            overhead = 0
+
+
+def access_sums(a: Agent, m: Any, x: Operands, fiber: int, columns: int, place: int, j: int, end: int) -> int:
+    """Read and write the partial sums for the non-zeros j to ``end`` of a row of B, as many lines as an operation
+    carries; ``place`` tells the row and timestep of the partial sums. Returns the first j that is left."""
     for _ in range(MOVE_LINES):
-        line, words = -1, 0
+        line, words = NONE, 0
         while j < end:
-            at = (first_word + x.b_column[x.b_first[columns] + j]) // spec.line_words
-            if line >= 0 and at != line:
+            at = (place * x.width[columns] + x.b_column[x.b_first[columns] + j]) // m.line_words
+            if words > 0 and at != line:
                 break
             line, words = at, words + 1
             j += 1
         if words > 0:
-            address = x.psum_line[tile] + line * spec.pes + code % spec.pes
-            size = (words * spec.psum_bits + 7) >> 3
-            add_request(o, agent, address, words, size, RESIDENT_READ, PSUM, 0)
-            add_request(o, agent, address, words, size, RESIDENT_WRITE, PSUM, 0)
-    state[agent, LINE] = j
-    asked: int = j - first
-    return asked
+            address = x.sums.line[fiber] + line * x.sums.stride
+            size = (words * m.config.psum.bits + 7) >> 3
+            a.request(address, words, size, RESIDENT_READ, x.sums.row, 0)
+            a.request(address, words, size, RESIDENT_WRITE, x.sums.row, 0)
+    return j
 
 
-@inlined
-def element(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """The element's spikes, row of B after row of B; the coordinates of the next row are read ahead."""
-    step, block, row, phase = state[agent, STEP], state[agent, BLOCK], state[agent, ROW], state[agent, PHASE]
-    if step == spec.steps:
-        o[agent, END] = 1
-        return
-    if phase == ENTER:
-        o[agent, POP] = spec.psum_port + spec.pes + spec.pes + agent
-        o[agent, POP_COUNT] = 1
-        state[agent, READ_TO] = 0
-        state[agent, PHASE] = LOAD
-        return
-    if phase == LOAD and block == x.step_block[step + 1]:
-        o[agent, PUSH] = TILES + agent
-        o[agent, PUSH_COUNT] = 1
-        state[agent, STEP] = step + 1
-        state[agent, PHASE] = ENTER
-        return
-    tile = tile_of(x, step)
-    columns = x.step_columns[step]
-    stream = x.step_rows[step] * spec.pes + agent
-    if phase == LOAD:
-        o[agent, POP] = spec.block_port + agent
-        o[agent, POP_COUNT] = 1
-        state[agent, ROW] = x.block_row[block, 0]
-        if x.block_row[block, 0] == x.block_row[block, 1]:
-            state[agent, BLOCK] = block + 1
-            return
-        request_spikes(spec, state, x, o, agent, stream, x.row[x.block_row[block, 0]])
-        state[agent, PHASE] = WORK
-        return
-    k = x.row[row]
-    non_zeros = x.b_start[columns, k + 1] - x.b_start[columns, k]
-    spikes = x.a_start[stream, k + 1] - x.a_start[stream, k]
-    if phase == WORK:
-        o[agent, POP] = spec.row_port + agent
-        o[agent, POP_COUNT] = 1
-        if row + 1 < x.block_row[block, 1]:
-            request_spikes(spec, state, x, o, agent, stream, x.row[row + 1])
-        counts[agent, SCANS] += spikes * ((x.width[columns] + CHUNK_BITS - 1) // CHUNK_BITS)
-        counts[agent, ROW_READS] += spikes * row_beats(spec, x, columns, k)
-        counts[agent, ACCUMULATIONS] += spikes * non_zeros
-        if spec.in_cache and spikes > 0:
-            state[agent, PHASE] = SPIKES
-            state[agent, PLACE] = x.a_start[stream, k]
-            state[agent, LINE] = x.b_start[columns, k]
-            return
-        o[agent, COMPUTE] = spikes * x.spike[columns, k]
-        if not spec.in_cache:
-            counts[agent, PSUM_READS] += spikes * non_zeros
-            counts[agent, PSUM_WRITES] += spikes * non_zeros
-    else:
-        if state[agent, LINE] == x.b_start[columns, k]:
-            o[agent, COMPUTE] = x.spike[columns, k] - non_zeros
-        o[agent, COMPUTE] += request_psums(spec, state, x, o, agent, stream, tile, k)
-        if state[agent, LINE] < x.b_start[columns, k + 1]:
-            return
-        state[agent, LINE] = x.b_start[columns, k]
-        state[agent, PLACE] += 1
-        if state[agent, PLACE] < x.a_start[stream, k + 1]:
-            return
-    if spec.barrier:
-        o[agent, BARRIER] = 0
-    state[agent, ROW] = row + 1
-    state[agent, PHASE] = WORK
-    if row + 1 == x.block_row[block, 1]:
-        state[agent, BLOCK] = block + 1
-        state[agent, PHASE] = LOAD
+def lif(a: Agent, m: Any, x: Operands) -> Operations:
+    """Bring a PE's partial sums of a tile; when the PE is done, put them away, or fire and write the outputs."""
+    for step in range(m.steps):
+        fiber = x.step_fiber[step] + a.me
+        if x.step_load[step]:
+            yield from bring(a, m, x, fiber, x.sums.size[x.step_fiber[step]] >> m.memory.line_shift)
+        yield op(push=m.ready.fifo + a.me)
+        yield op(pop=m.done.port + a.me)
+        if x.step_end[step] != KEEP:
+            yield from empty(a, m, x, fiber, x.step_end[step])
+        first = 0
+        while x.step_end[step] == FIRE and first < x.output.size[fiber]:
+            end = min(x.output.size[fiber], first + MOVE_LINES * m.memory.line_bytes)
+            a.write(m.memory, x.output, fiber, first, end)
+            yield op()
+            first = end
 
 
-@inlined
-def neuron_unit(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Bring one element's partial sums of a tile, and afterwards put them away or fire; MOVE_LINES lines at a time."""
-    step, phase, line = state[agent, STEP], state[agent, PHASE], state[agent, LINE]
-    if step == spec.steps:
-        o[agent, END] = 1
-        return
-    owner = agent - spec.pes
-    tile = tile_of(x, step)
-    words = x.owned[tile, owner]
-    if phase == WAIT:
-        o[agent, POP] = spec.psum_port + spec.pes + owner
-        o[agent, POP_COUNT] = 1
-        state[agent, PHASE] = EMPTY
-        return
-    most = lines_of(spec, x.owned[tile, 0])
-    moved = 0
-    if (phase == FILL and x.step_load[step] and line < most) or (phase == EMPTY and x.step_end[step] != KEEP):
-        end = min(line + MOVE_LINES, most if phase == FILL else lines_of(spec, words))
-        moved = max(0, min(words, end * spec.line_words) - line * spec.line_words)
-        state[agent, LINE] = end
+def bring(a: Agent, m: Any, x: Operands, fiber: int, lines: int) -> Operations:
+    """Take partial sums as the fetcher brings them, MOVE_LINES lines at a time, into the PE's banks if it has some."""
+    line = 0
+    while line < lines:
+        end = min(line + MOVE_LINES, lines)
+        moved = 0
+        if m.config.psum.place == OWN_BANKS:
+            for i in range(line, end):
+                moved += request_line(a, m, x, fiber, i, RESIDENT_READ)
+        a.count[PSUM_WRITES] += moved
+        yield op(pop=m.sum_lines.port + a.me, pops=end - line, pause=moved)
+        line = end
+
+
+def empty(a: Agent, m: Any, x: Operands, fiber: int, way: int) -> Operations:
+    """Take a tile's partial sums out of where they are, MOVE_LINES lines at a time, to DRAM or to the neurons."""
+    line, lines, in_cache = 0, x.sums.size[fiber] >> m.memory.line_shift, m.config.psum.place == IN_CACHE
+    while line < lines:
+        end = min(line + MOVE_LINES, lines)
+        moved = 0
         for i in range(line, end):
-            here = min(words - i * spec.line_words, spec.line_words)
-            if here > 0:
-                size = (here * spec.psum_bits + 7) >> 3
-                beats = (size + (1 << spec.beat_shift) - 1) >> spec.beat_shift
-                address = x.psum_line[tile] + i * spec.pes + owner
-                if spec.in_cache != (phase == FILL):
-                    add_request(o, agent, address, beats, size, RESIDENT_READ, PSUM, 0)
-                if phase == EMPTY and x.step_end[step] == PUT_AWAY:
-                    add_request(o, agent, address, beats, size, STREAM_WRITE, PSUM, 0)
-    if phase == FILL:
-        if state[agent, LINE] > line:
-            o[agent, POP] = spec.psum_port + owner
-            o[agent, POP_COUNT] = state[agent, LINE] - line
-            if not spec.in_cache:
-                o[agent, PAUSE] = moved
-                counts[agent, PSUM_WRITES] += moved
-            return
-        o[agent, PUSH] = TILES + spec.pes + owner
-        o[agent, PUSH_COUNT] = 1
-        state[agent, PHASE] = WAIT
-        state[agent, LINE] = 0
-        return
-    if phase == EMPTY and moved > 0:
-        if not spec.in_cache:
-            counts[agent, PSUM_READS] += moved
-        if x.step_end[step] == FIRE:
-            o[agent, COMPUTE] = moved * spec.fire
-            counts[agent, UPDATES] += moved
-        elif not spec.in_cache:
-            o[agent, PAUSE] = moved
-        return
-    output = tile * spec.pes + owner
-    first = 0 if phase == EMPTY else state[agent, PLACE]
-    if x.step_end[step] == FIRE and first < x.output_bytes[output]:
-        end = min(x.output_bytes[output], first + MOVE_LINES * spec.line_bytes)
-        add_range(
-            o, agent, x.output_line[output], 1, first, end, spec.line_shift, spec.beat_shift, STREAM_WRITE,
-            spec.output_tensor, 0,
-        )  # fmt: skip
-        state[agent, PLACE] = end
-        state[agent, PHASE] = WRITE
-        return
-    state[agent, STEP] = step + 1
-    state[agent, PHASE] = FILL
-    state[agent, LINE] = 0
+            moved += words_of(a, m, x, fiber, i)
+            if in_cache:
+                request_line(a, m, x, fiber, i, RESIDENT_READ)
+            if way == PUT_AWAY:
+                request_line(a, m, x, fiber, i, STREAM_WRITE)
+        a.count[PSUM_READS] += 0 if in_cache else moved
+        a.count[UPDATES] += moved if way == FIRE else 0
+        yield op(
+            compute=moved * m.config.neuron.cycles if way == FIRE else 0,
+            pause=0 if way == FIRE or in_cache else moved,
+        )
+        line = end
 
 
-@inlined
-def fetcher(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def words_of(a: Agent, m: Any, x: Operands, fiber: int, line: int) -> int:
+    """Partial sums in a line of a fiber; none behind its end."""
+    return max(0, min(x.owned[fiber] - line * m.line_words, m.line_words))
+
+
+def request_line(a: Agent, m: Any, x: Operands, fiber: int, line: int, mode: int) -> int:
+    """Ask for a line of partial sums, if there are some in it; returns how many."""
+    words = words_of(a, m, x, fiber, line)
+    size = (words * m.config.psum.bits + 7) >> 3
+    beats = (size + (1 << m.memory.beat_shift) - 1) >> m.memory.beat_shift
+    if words > 0:
+        a.request(x.sums.line[fiber] + line * x.sums.stride, beats, size, mode, x.sums.row, 0)
+    return words
+
+
+def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
     """Bring the blocks of every step into the cache, and before the first one the partial sums put away earlier."""
-    step, block = state[agent, STEP], state[agent, BLOCK]
-    if step == spec.steps:
-        o[agent, END] = 1
-        return
-    tile, columns = tile_of(x, step), x.step_columns[step]
-    k, k_end = x.block_k[block, 0], x.block_k[block, 1]
-    first_block = block == x.step_block[step]
-    if state[agent, PHASE] == CREDIT:
-        o[agent, POP] = spec.credit_port
-        o[agent, POP_COUNT] = 1
-        state[agent, PHASE] = FETCH_PSUM if first_block and x.step_load[step] else FETCH_SPIKES
-        state[agent, PLACE], state[agent, LINE] = 0, 0
-        return
-    if state[agent, PHASE] == FETCH_PSUM:
-        line = state[agent, LINE]
-        while o[agent, REQUESTS] < FETCH_LINES and state[agent, PLACE] < spec.pes:
-            here = min(x.owned[tile, state[agent, PLACE]] - line * spec.line_words, spec.line_words)
-            if here > 0:
-                address = x.psum_line[tile] + line * spec.pes + state[agent, PLACE]
-                add_request(o, agent, address, 1, (here * spec.psum_bits + 7) >> 3, STREAM_READ, PSUM, 0)
-            state[agent, PLACE] += 1
-        if state[agent, PLACE] == spec.pes:
-            o[agent, PUSH] = PSUMS
-            o[agent, PUSH_COUNT] = 1
-            state[agent, PLACE] = 0
-            state[agent, LINE] = line + 1
-            if line + 1 == lines_of(spec, x.owned[tile, 0]):
-                state[agent, LINE] = 0
-                state[agent, PHASE] = FETCH_SPIKES
-        return
-    if state[agent, PHASE] == FETCH_SPIKES:
-        while state[agent, PLACE] < spec.pes:
-            stream = x.step_rows[step] * spec.pes + state[agent, PLACE]
-            # A line that the block before this one shares with it is there already.
-            begin = coordinate_bytes(spec, x, stream, k) + (0 if first_block else spec.line_bytes - 1)
-            size, total = coordinate_bytes(spec, x, stream, k_end), coordinate_bytes(spec, x, stream, spec.k)
-            line = max(state[agent, LINE], begin >> spec.line_shift)
-            while o[agent, REQUESTS] < FETCH_LINES and line << spec.line_shift < size:
-                useful = min(total - (line << spec.line_shift), spec.line_bytes)
-                add_request(o, agent, x.a_line[stream] + line * spec.a_stride, 1, useful, STREAM_READ, INPUT_FORMAT, 0)
-                line += 1
-            if line << spec.line_shift < size:
-                state[agent, LINE] = line
-                return
-            state[agent, PLACE] += 1
-            state[agent, LINE] = 0
-        state[agent, PHASE] = FETCH_MASKS
-        state[agent, LINE] = k * x.mask_bytes[columns] >> spec.line_shift
-    if state[agent, PHASE] == FETCH_MASKS:
-        line, size = state[agent, LINE], k_end * x.mask_bytes[columns]
-        while o[agent, REQUESTS] < FETCH_LINES and line << spec.line_shift < size:
-            add_request(o, agent, x.mask_line[columns] + line, 1, 0, PREFETCH, WEIGHT_FORMAT, block)
-            line += 1
-        state[agent, LINE] = line
-        if line << spec.line_shift < size:
-            return
-        state[agent, PHASE] = FETCH_VALUES
-        state[agent, LINE] = value_bytes(spec, x, columns, k) >> spec.line_shift
-    line, size = state[agent, LINE], value_bytes(spec, x, columns, k_end)
-    while o[agent, REQUESTS] < FETCH_LINES and line << spec.line_shift < size:
-        add_request(o, agent, x.value_line[columns] + line, 1, 0, PREFETCH, WEIGHT, block)
-        line += 1
-    state[agent, LINE] = line
-    if line << spec.line_shift < size:
-        return
-    o[agent, PUSH] = BLOCKS
-    o[agent, PUSH_COUNT] = 1
-    state[agent, PHASE] = CREDIT
-    state[agent, BLOCK] = block + 1
-    if block + 1 == x.step_block[step + 1]:
-        state[agent, STEP] = step + 1
+    for step in range(m.steps):
+        columns = x.step_columns[step]
+        for block in range(x.step_block[step], x.step_block[step + 1]):
+            k, end, first = x.block_k[block, 0], x.block_k[block, 1], block == x.step_block[step]
+            yield op(pop=m.credits.port)
+            if first and x.step_load[step]:
+                yield from fetch_sums(a, m, x, x.step_fiber[step])
+            for stream in range(x.step_stream[step], x.step_stream[step] + m.pes):
+                # A line that the block before this one shares with it is there already.
+                begin = coordinate_bytes(a, m, x, stream, k) + (0 if first else m.memory.line_bytes - 1)
+                size = coordinate_bytes(a, m, x, stream, end)
+                yield from fetch(a, m, x.coordinates, stream, begin, size, STREAM_READ, 0)
+            mask, bits = x.mask_bytes[columns], m.config.pe.weight_bits
+            yield from fetch(a, m, x.masks, columns, k * mask, end * mask, PREFETCH, block)
+            begin, size = (x.b_start[columns, k] * bits + 7) >> 3, (x.b_start[columns, end] * bits + 7) >> 3
+            yield from fetch(a, m, x.values, columns, begin, size, PREFETCH, block)
+            yield op(push=m.blocks.fifo)
 
 
-@inlined
-def broadcaster(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def fetch_sums(a: Agent, m: Any, x: Operands, fiber: int) -> Operations:
+    """Bring the partial sums of all PEs from DRAM, a line of each PE at a time."""
+    for line in range(x.sums.size[fiber] >> m.memory.line_shift):
+        for owner in range(m.pes):
+            if a.requests() == FETCH_LINES:
+                yield op()
+            request_line(a, m, x, fiber + owner, line, STREAM_READ)
+        yield op(push=m.sum_lines.fifo)
+
+
+def fetch(
+    a: Agent, m: Any, tensor: Tensor, fiber: int, begin: int, end: int, mode: int, epoch: int
+) -> Operations:  # fmt: skip
+    """Bring the lines that hold bytes ``begin`` to ``end`` of a fiber; full operations go off, the last one waits."""
+    for line in range(begin >> m.memory.line_shift, (end + m.memory.line_bytes - 1) >> m.memory.line_shift):
+        if a.requests() == FETCH_LINES:
+            yield op()
+        useful = min(tensor.size[fiber] - (line << m.memory.line_shift), m.memory.line_bytes)
+        a.request(tensor.line[fiber] + line * tensor.stride, 1, useful, mode, tensor.row, epoch)
+
+
+def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
     """Read every row of B that is not empty from the cache and broadcast it; a finished block is a credit."""
-    step, block, row = state[agent, STEP], state[agent, BLOCK], state[agent, ROW]
-    if block == spec.blocks:
-        o[agent, END] = 1
-        return
-    if state[agent, PHASE] == LOAD:
-        o[agent, POP] = spec.block_port + spec.pes
-        o[agent, POP_COUNT] = 1
-        state[agent, ROW] = x.block_row[block, 0]
-        state[agent, PHASE] = WORK
-        return
-    if row == x.block_row[block, 1]:
-        o[agent, PUSH] = CREDITS
-        o[agent, PUSH_COUNT] = 1
-        state[agent, PHASE] = LOAD
-        state[agent, BLOCK] = block + 1
-        if block + 1 == x.step_block[step + 1]:
-            state[agent, STEP] = step + 1
-        return
-    k, columns = x.row[row], x.step_columns[step]
-    size, beat = spec.line_shift, spec.beat_shift
-    first_bit, end_bit = k * x.mask_bytes[columns], (k + 1) * x.mask_bytes[columns]
-    first_value, end_value = x.b_start[columns, k] * spec.weight_bits >> 3, value_bytes(spec, x, columns, k + 1)
-    add_range(o, agent, x.mask_line[columns], 1, first_bit, end_bit, size, beat, CACHED_READ, WEIGHT_FORMAT, block)
-    add_range(o, agent, x.value_line[columns], 1, first_value, end_value, size, beat, CACHED_READ, WEIGHT, block)
-    counts[agent, STEPS] += 1
-    counts[agent, BROADCAST_BEATS] += row_beats(spec, x, columns, k)
-    o[agent, PUSH] = ROWS
-    o[agent, PUSH_COUNT] = 1
-    state[agent, ROW] = row + 1
+    for step in range(m.steps):
+        columns = x.step_columns[step]
+        for block in range(x.step_block[step], x.step_block[step + 1]):
+            if block > 0:
+                yield op(pop=m.blocks.port + m.pes)
+            for row in range(x.block_row[block, 0], x.block_row[block, 1]):
+                k, mask, bits = x.row[row], x.mask_bytes[columns], m.config.pe.weight_bits
+                begin, end = x.b_start[columns, k] * bits >> 3, (x.b_start[columns, k + 1] * bits + 7) >> 3
+                a.read(m.memory, x.masks, columns, k * mask, (k + 1) * mask, block)
+                a.read(m.memory, x.values, columns, begin, end, block)
+                a.count[ROWS] += 1
+                a.count[BEATS] += x.beats[columns, k]
+                yield op(push=m.rows.fifo)
+            yield op(push=m.credits.fifo)
 
 
-@inlined
-def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """The next operation of any agent; see :mod:`archsim.hardware.operation`."""
-    if agent < spec.pes:
-        element(agent, now, spec, state, x, o, counts)
-    elif agent < 2 * spec.pes:
-        neuron_unit(agent, now, spec, state, x, o, counts)
-    elif agent == 2 * spec.pes:
-        fetcher(agent, now, spec, state, x, o, counts)
-    else:
-        broadcaster(agent, now, spec, state, x, o, counts)
-
-
-@kernel
-def loop(spec: Spec, x: Operands, machine: Any) -> tuple[int, int, int]:
-    """The agents in the compiled engine."""
-    return run(step, spec, x, machine)
+# --- Function ---------------------------------------------------------------------------------------------------------
 
 
 @njit
@@ -756,15 +551,58 @@ def steps_of(config: GospaSnnConfig, layer: Layer, tiles: Tiles, streamed: NDArr
     return Steps(rows, columns, loads, ends, np.array(first), np.array(blocks, np.int64).reshape(-1, 2))
 
 
-class GospaSnn(Accelerator):
+class RowsOfB(NamedTuple):
+    """B by rows, column tile after column tile, see :class:`Operands`; ``live`` lists the rows of every tile that are
+    not empty."""
+
+    width: NDArray[np.int64]
+    mask_bytes: NDArray[np.int64]
+    start: NDArray[np.int64]
+    column: NDArray[np.int64]
+    first: NDArray[np.int64]
+    beats: NDArray[np.int64]
+    spike_cycles: NDArray[np.int64]
+    live: list[NDArray[np.int64]]
+
+
+def rows_of_b(config: GospaSnnConfig, layer: Layer, tiles: Tiles) -> RowsOfB:
+    """Cut B into column tiles, and count what its rows take: on the bus, and of a PE's time."""
+    b = by_position(layer.weights.mask, layer.weights.start, layer.weights.values, layer.k)
+    across, bits = b.fiber // tiles.columns, config.pe.weight_bits
+    row = across * layer.k + np.repeat(np.arange(layer.k), np.diff(b.start))
+    count = np.bincount(row, minlength=tiles.across * layer.k).reshape(-1, layer.k)
+    start = np.zeros((tiles.across, layer.k + 1), np.int64)
+    np.cumsum(count, axis=1, out=start[:, 1:])
+    width = np.minimum(tiles.columns, layer.n - tiles.columns * np.arange(tiles.across))
+    mask_bytes = -(-width // 8) + -(-config.format.pointer_bits // 8)
+    chunks = -(-min(layer.n, tiles.columns) // CHUNK_BITS)
+    chunk = row * chunks + b.fiber % tiles.columns // CHUNK_BITS
+    in_chunk = np.bincount(chunk, minlength=tiles.across * layer.k * chunks).reshape(tiles.across, layer.k, chunks)
+    # The last tile may have fewer chunks than the others.
+    there = np.arange(chunks) < -(-width // CHUNK_BITS)[:, None, None]
+    walked = (np.maximum(1, in_chunk + config.pe.chunk_overhead_cycles) * there).sum(2)
+    beat, value_bytes = config.memory.cache.width_bits // 8, -(-start[:, 1:] * bits // 8) - start[:, :-1] * bits // 8
+    return RowsOfB(
+        width, mask_bytes, start, b.fiber[np.argsort(across, kind="stable")] % tiles.columns,
+        np.cumsum(start[:, -1]) - start[:, -1], -(-mask_bytes // beat)[:, None] + -(-value_bytes // beat),
+        walked + config.pe.spike_overhead_cycles, [np.flatnonzero(tile) for tile in count],
+    )  # fmt: skip
+
+
+class GospaSnn(DrawnMachine):
     """GoSPA-SNN (as in LoAS, MICRO 2024): outer product, a coordinate a spike, partial sums of all timesteps."""
 
     name: ClassVar[str] = "gospa_snn"
     Config: ClassVar[type[MachineConfig]] = GospaSnnConfig
-    tensors: ClassVar[tuple[str, ...]] = TENSORS
-    actions: ClassVar[int] = ACTIONS
-    step: ClassVar[Any] = step
-    loop: ClassVar[Any] = loop
+    tensors: ClassVar[tuple[str, ...]] = (
+        "input_format", "weight_format", "weight", "psum", "output_format", "output",
+    )  # fmt: skip
+    agents = pe, lif, fetcher, broadcaster
+    counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
+        ("pe", "add"): ADDITIONS, ("pe", "scan"): SCANS, ("row_buffer", "read"): ROW_READS, "psum reads": PSUM_READS,
+        "psum writes": PSUM_WRITES, ("lif", "update"): UPDATES, ("scheduler", "step"): ROWS,
+        ("broadcast", "transfer"): BEATS,
+    }  # fmt: skip
     config: GospaSnnConfig
 
     @property
@@ -799,95 +637,61 @@ class GospaSnn(Accelerator):
         """Coordinates of every spike."""
         return -(-spikes * self.config.format.coordinate_bits // 8)
 
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
-        """Deal spikes to elements, cut outputs into tiles and K into blocks, place all in memory."""
+    def lay_out(
+        self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
+    ) -> tuple[Mapping[str, Any], Operands]:
+        """Deal spikes to PEs, cut outputs into tiles and K into blocks, place all in memory."""
         config, cache, psum = self.config, self.config.memory.cache, self.config.psum
         round_robin, in_cache = config.scheduler.spikes == "round_robin", psum.place == "cache"
         pes = config.pe.count if round_robin else min(config.pe.count, layer.m)
         tiles = tiles_of(config, layer, pes)
-        streams = streams_of(layer, tiles, pes, round_robin, in_cache)
-        a_bytes = -(-streams.start * config.format.coordinate_bits // 8)
-
-        b = by_position(layer.weights.mask, layer.weights.start, layer.weights.values, layer.k)
-        across = b.fiber // tiles.columns
-        k_of = np.repeat(np.arange(layer.k), np.diff(b.start))
-        count = np.bincount(across * layer.k + k_of, minlength=tiles.across * layer.k).reshape(-1, layer.k)
-        b_start = np.zeros((tiles.across, layer.k + 1), np.int64)
-        np.cumsum(count, axis=1, out=b_start[:, 1:])
-        width = np.minimum(tiles.columns, layer.n - tiles.columns * np.arange(tiles.across))
-        mask_bytes: NDArray[np.int64] = -(-width // 8) + -(-config.format.pointer_bits // 8)
-        chunk = across * layer.k + k_of
-        per_chunk = -(-min(layer.n, tiles.columns) // CHUNK_BITS)
-        in_chunk = np.bincount(
-            chunk * per_chunk + b.fiber % tiles.columns // CHUNK_BITS, minlength=tiles.across * layer.k * per_chunk
-        )
-        walked = np.maximum(1, in_chunk + config.pe.chunk_overhead_cycles).reshape(tiles.across, layer.k, per_chunk)
-        # The last tile may have fewer chunks than the others.
-        walked *= np.arange(per_chunk) < -(-width // CHUNK_BITS)[:, None, None]
-        value_bytes: NDArray[np.int64] = -(-b_start * config.pe.weight_bits // 8)
-        per_tile: NDArray[np.int64] = a_bytes.reshape(tiles.down, pes, -1).sum(1)
-        b_bytes: NDArray[np.int64] = value_bytes + np.outer(mask_bytes, np.arange(layer.k + 1))
-        steps = steps_of(config, layer, tiles, per_tile[:, None] + b_bytes)
-        live = [np.flatnonzero(tile) for tile in count]
-        first_row = np.cumsum([0, *(len(rows) for rows in live)])
+        streams, b = streams_of(layer, tiles, pes, round_robin, in_cache), rows_of_b(config, layer, tiles)
+        spike_bytes = -(-streams.start * config.format.coordinate_bits // 8)
+        value_bytes = -(-b.start * config.pe.weight_bits // 8)
+        b_bytes = value_bytes + np.outer(b.mask_bytes, np.arange(layer.k + 1))
+        steps = steps_of(config, layer, tiles, spike_bytes.reshape(tiles.down, pes, -1).sum(1)[:, None] + b_bytes)
+        first_row = np.cumsum([0, *(len(rows) for rows in b.live)])
         of_block = np.repeat(steps.columns, np.diff(steps.block))
         block_row = np.array(
-            [first_row[c] + np.searchsorted(live[c], ks) for c, ks in zip(of_block, steps.block_k, strict=True)]
+            [first_row[c] + np.searchsorted(b.live[c], ks) for c, ks in zip(of_block, steps.block_k, strict=True)]
         )
-
-        rows_left = layer.m - tiles.rows * np.arange(tiles.down)
-        owned_rows = -(-(np.minimum(tiles.rows, rows_left)[:, None] - np.arange(pes)) // pes)
-        owned = np.maximum(0, owned_rows)[:, None] * (width * layer.timesteps)[None, :, None]
-        owned = owned.reshape(-1, pes)
+        rows_left = np.minimum(tiles.rows, layer.m - tiles.rows * np.arange(tiles.down))
+        owned_rows = np.maximum(0, -(-(rows_left[:, None] - np.arange(pes)) // pes))
+        owned = (owned_rows[:, None] * (b.width * layer.timesteps)[None, :, None]).reshape(-1, pes)
         line_words = cache.line_bytes * 8 // psum.bits
-        outputs = self._tile_outputs(layer, tiles, pes, output_bytes)
-        if config.format.placement == "row_per_bank":
-            a = placement.by_bank(a_bytes[:, -1], cache.line_bytes, cache.banks)
-        else:
-            a = placement.interleaved(a_bytes[:, -1], cache.line_bytes)
-        mask = placement.interleaved(mask_bytes * layer.k, cache.line_bytes, a.free)
-        value = placement.interleaved(value_bytes[:, -1], cache.line_bytes, mask.free)
-        psum_size = -(-owned[:, 0] // line_words) * pes * cache.line_bytes
-        psums = placement.interleaved(psum_size, cache.line_bytes, -(-value.free // cache.banks) * cache.banks)
-        output = placement.interleaved(outputs, cache.line_bytes, psums.free)
-        fires = layer.neuron is not None or layer.expected is None
-        spec = Spec(
-            pes=pes,
-            k=layer.k,
-            timesteps=layer.timesteps,
-            steps=len(steps.rows),
-            blocks=len(steps.block_k),
-            barrier=int(config.scheduler.barrier == "row"),
-            fire=config.neuron.cycles,
-            in_cache=int(in_cache),
-            coordinate_bits=config.format.coordinate_bits,
-            weight_bits=config.pe.weight_bits,
-            psum_bits=psum.bits,
-            line_words=line_words,
-            line_bytes=cache.line_bytes,
-            line_shift=cache.line_bytes.bit_length() - 1,
-            beat_shift=(cache.width_bits // 8).bit_length() - 1,
-            a_stride=a.stride,
-            output_tensor=OUTPUT_FORMAT if fires else OUTPUT,
-            block_port=0,
-            credit_port=pes + 1,
-            row_port=pes + 2,
-            psum_port=2 * pes + 2,
+
+        coordinates = memory.place(
+            spike_bytes[:, -1], banks=cache.banks if config.format.placement == "row_per_bank" else 0
         )
+        masks, values = memory.place(b.mask_bytes * layer.k), memory.place(value_bytes[:, -1])
+        sums = memory.place_abreast(-(-owned // line_words) * cache.line_bytes, cache.banks)
+        output = memory.place(self._tile_outputs(layer, tiles, pes, output_bytes))
+        output = output._replace(row=output.row + int(layer.writes_sums))
         x = Operands(
-            streams.start, a.line, streams.code, streams.code_first, width, mask_bytes, mask.line, value.line, b_start,
-            b.fiber[np.argsort(across, kind="stable")] % tiles.columns, np.cumsum(b_start[:, -1]) - b_start[:, -1],
-            walked.sum(2) + config.pe.spike_overhead_cycles, np.concatenate(live), steps.rows, steps.columns,
-            steps.load, steps.end, steps.block, steps.block_k, block_row.reshape(-1, 2), owned,
-            psums.line, output.line, outputs,
+            streams.start, streams.code, streams.code_first, b.width, -(-b.width // CHUNK_BITS), b.mask_bytes, b.start,
+            b.column, b.first, b.beats, b.spike_cycles, np.concatenate(b.live), steps.columns, steps.rows * pes,
+            (steps.rows * tiles.across + steps.columns) * pes, steps.load, steps.end, steps.block, steps.block_k,
+            block_row.reshape(-1, 2), owned.ravel(), coordinates, masks, values, sums, output,
         )  # fmt: skip
-        units = (
-            Unit("pe", 0, pes, config.pe.count),
-            Unit("lif", pes, pes, config.pe.count),
-            Unit("fetcher", 2 * pes, 1, 1),
-            Unit("broadcaster", 2 * pes + 1, 1, 1),
-        )
-        return Program(spec, x, self._topology(spec, x), np.zeros((2 * pes + 2, STATE), np.int64), units)
+        most_spikes = int(np.diff(streams.start, axis=1).max(initial=0)) * config.format.coordinate_bits // 8
+        row_bytes = int(b.mask_bytes.max()) + int(np.diff(b.start, axis=1).max(initial=0)) * config.pe.weight_bits // 8
+        asks, ahead = max(most_spikes // cache.line_bytes + 3, 2 * MOVE_LINES), config.scheduler.prefetch_blocks + 1
+        diagram.agent(pe, pes, built=config.pe.count, requests=asks, lanes=range(pes))
+        diagram.agent(lif, pes, built=config.pe.count, requests=2 * MOVE_LINES, lanes=range(pes))
+        diagram.agent(fetcher, requests=FETCH_LINES)
+        diagram.agent(broadcaster, requests=row_bytes // cache.line_bytes + 4)
+        return {
+            "pes": pes,
+            "steps": len(steps.rows),
+            "line_words": line_words,
+            "barrier": diagram.barrier(pes) if config.scheduler.barrier == "row" else NONE,
+            "blocks": diagram.fifo(ahead, readers=pes + 1),
+            "credits": diagram.fifo(ahead, full=True),
+            "rows": diagram.fifo(config.pe.row_buffers, readers=pes),
+            "sum_lines": diagram.fifo(PSUM_BUFFER, readers=pes),
+            "done": diagram.fifo(1, count=pes),
+            "ready": diagram.fifo(1, count=pes),
+        }, x
 
     def _tile_outputs(self, layer: Layer, tiles: Tiles, pes: int, output_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bytes of output of every (tile, owner); those of a row are taken as spread evenly over its columns."""
@@ -897,63 +701,22 @@ class GospaSnn(Accelerator):
         by_owner: NDArray[np.int64] = rows.reshape(tiles.down, -1, pes, tiles.across).sum(1).transpose(0, 2, 1)
         return np.ascontiguousarray(by_owner).reshape(-1)
 
-    def _topology(self, spec: Spec, x: Operands) -> op.Topology:
-        """Request slots by the most that an agent asks for at once."""
-        config, pes = self.config, spec.pes
-        most_spikes = int(np.diff(x.a_start, axis=1).max(initial=0)) * spec.coordinate_bits // 8
-        row_bytes = int(x.mask_bytes.max()) + int(np.diff(x.b_start, axis=1).max(initial=0)) * spec.weight_bits // 8
-        ahead = config.scheduler.prefetch_blocks + 1
-        return op.topology(
-            [max(most_spikes // spec.line_bytes + 3, 2 * MOVE_LINES)] * pes
-            + [2 * MOVE_LINES] * pes
-            + [FETCH_LINES, row_bytes // spec.line_bytes + 4],
-            [*range(pes), *range(pes), OWN_PATH, OWN_PATH],
-            [
-                (ahead, 0, pes + 1),
-                (ahead, ahead, 1),
-                (config.pe.row_buffers, 0, pes),
-                (PSUM_BUFFER, 0, pes),
-                *[(1, 0, 1)] * (2 * pes),
-            ],
-            [pes],
-        )
+    def reported_traffic(self, traffic: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Accesses to partial sums in banks of their own are traffic too."""
+        own, accesses = np.zeros_like(traffic), counts[[PSUM_READS, PSUM_WRITES]]
+        psum = own[self.tensors.index("psum")]
+        psum[[operation.SRAM_READS, operation.SRAM_WRITES]] = accesses
+        psum[[operation.SRAM_READ_BYTES, operation.SRAM_WRITE_BYTES]] = accesses * self.config.psum.bits // 8
+        return traffic + own
 
-    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
-        """As every machine; accesses to partial sums in banks of their own are added to the traffic."""
-        result = super().run_layer(layer, engine, verify=verify, record=record)
-        if self.config.psum.place == "cache":
-            return result
-        own = {direction: result.actions["psum_bank", direction] for direction in ("read", "write")}
-        return replace(
-            result,
-            traffic=tuple(
-                Traffic("sram", "psum", row.direction, row.bytes + own[row.direction] * self.config.psum.bits // 8,
-                        row.accesses + own[row.direction])
-                if (row.level, row.tensor) == ("sram", "psum") else row
-                for row in result.traffic
-            ),
-        )  # fmt: skip
-
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """A spike walks the bitmask of a row of B, 128 columns at a time; every non-zero in it is added.
-
-        The row is written into the buffers of all elements, and read again for each spike.
-        """
-        fires = layer.neuron is not None or layer.expected is None
-        banks = self.config.psum.place == "own_banks"
-        return {
-            ("pe", "scan"): int(counts[SCANS]),
-            ("row_buffer", "write"): int(counts[BROADCAST_BEATS]) * self.config.pe.count,
-            ("row_buffer", "read"): int(counts[ROW_READS]),
-            ("pe", "add"): int(counts[ACCUMULATIONS]),
-            ("lif", "update"): int(counts[UPDATES]) if fires else 0,
-            **({("psum_bank", "read"): int(counts[PSUM_READS]), ("psum_bank", "write"): int(counts[PSUM_WRITES])}
-               if banks else {}),
-            ("scheduler", "step"): int(counts[STEPS]),
-            ("broadcast", "transfer"): int(counts[BROADCAST_BEATS]),
-        }  # fmt: skip
+        """A row of B is written into the buffers of all PEs; the neurons of a read-out do not fire."""
+        found = {("row_buffer", "write"): done["broadcast", "transfer"] * self.config.pe.count}
+        if self.config.psum.place == "own_banks":
+            found |= {("psum_bank", "read"): done["psum reads"], ("psum_bank", "write"): done["psum writes"]}
+        return {**found, ("lif", "update"): 0} if layer.writes_sums else found
 
     @property
     def processing_elements(self) -> int:
@@ -962,18 +725,18 @@ class GospaSnn(Accelerator):
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
         """Accumulations: a spike and a non-zero weight."""
-        return int(counts[ACCUMULATIONS])
+        return int(counts[ADDITIONS])
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """All spikes spread evenly over the processing elements, those at an empty row of B left out."""
         x = program.operands
         spikes = np.diff(x.a_start, axis=1).sum(0)
-        work = int((spikes * np.where(np.diff(x.b_start, axis=1) > 0, x.spike, 0)).sum())
+        work = int((spikes * np.where(np.diff(x.b_start, axis=1) > 0, x.spike_cycles, 0)).sum())
         return -(-work // self.config.pe.count)
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """All coordinates and all of B."""
-        spec, x = program.spec, program.operands
-        coordinates: int = x.a_start[:, -1].sum() * spec.coordinate_bits // 8
-        b: int = x.mask_bytes.sum() * layer.k + x.b_start[:, -1].sum() * spec.weight_bits // 8
+        x = program.operands
+        coordinates: int = x.a_start[:, -1].sum() * self.config.format.coordinate_bits // 8
+        b: int = x.mask_bytes.sum() * layer.k + x.b_start[:, -1].sum() * self.config.pe.weight_bits // 8
         return int(coordinates + b)

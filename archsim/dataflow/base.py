@@ -307,6 +307,10 @@ class Accelerator(ABC):
         built = {part.unit for part in self.inventory()}
         return memory_actions(traffic, self.config.memory.line_bytes, built)
 
+    def reported_traffic(self, traffic: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The traffic table of reports: the engine's, and what agents counted of memories that no request goes to."""
+        return traffic
+
     def working_cycles(
         self, layer: Layer, program: Program, counts: NDArray[np.int64], times: NDArray[np.int64]
     ) -> int:
@@ -573,7 +577,7 @@ class Accelerator(ABC):
                 **self.count_actions(layer, counts, computed.events),
                 **self.memory_actions(traffic),
             },
-            traffic=traffic_rows(self.tensors, traffic, memory.line_bytes),
+            traffic=traffic_rows(self.tensors, self.reported_traffic(traffic, counts), memory.line_bytes),
             units=self.unit_times(program, times, cycles),
             lower_bound_cycles=bound,
             compulsory_read_bytes=compulsory,

@@ -66,9 +66,31 @@ class Placer:
         self.free = 0
         self.rows = 0
 
-    def place(self, sizes: NDArray[np.int64]) -> Tensor:
-        """A tensor of fibers of ``sizes`` bytes, in the next row of the traffic table."""
-        flat = np.ascontiguousarray(sizes, np.int64).ravel()
-        found = interleaved(flat, self.line_bytes, self.free)
+    def place(self, sizes: NDArray[np.int64], *, rows: int = 1, banks: int = 0) -> Tensor:
+        """A tensor of fibers of ``sizes`` bytes, in the next ``rows`` rows of the traffic table, of which it has the
+        first.
+
+        Its lines take all banks in turn; with ``banks``, all lines of a fiber are in one bank, those of fiber i in bank
+        ``i mod banks``.
+        """
+        flat, row = np.ascontiguousarray(sizes, np.int64).ravel(), self.rows
+        if banks:
+            base = -(-self.free // banks) * banks
+            found = by_bank(flat, self.line_bytes, banks)
+            found = Placement(found.line + base, found.stride, found.free + base)
+        else:
+            found = interleaved(flat, self.line_bytes, self.free)
+        self.free, self.rows = found.free, self.rows + rows
+        return Tensor(found.line, flat, found.stride, row)
+
+    def place_abreast(self, sizes: NDArray[np.int64], banks: int) -> Tensor:
+        """A tensor of groups of fibers, ``sizes`` [groups, fibers] bytes, in the next row of the traffic table.
+
+        Fibers of a group take turns, line by line, from bank 0 of ``banks`` on; a group ends where its longest does.
+        """
+        first, fibers = -(-self.free // banks) * banks, sizes.shape[1]
+        longest = -(-sizes.max(1) // self.line_bytes) * self.line_bytes
+        found = interleaved(longest * fibers, self.line_bytes, first)
+        line = (found.line[:, None] + np.arange(fibers)).ravel()
         self.free, self.rows = found.free, self.rows + 1
-        return Tensor(found.line, flat, found.stride, self.rows - 1)
+        return Tensor(line, np.ascontiguousarray(sizes, np.int64).ravel(), fibers, self.rows - 1)
