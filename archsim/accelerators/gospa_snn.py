@@ -30,10 +30,6 @@ Partial sums lie in banks that belong to one PE each, with a port to read and on
 (``psum.place``), through the crossbar switches: an accumulation then takes two accesses of a bank, and a row of B with
 its partial sums ends before the next spike begins. A PE owns the rows m with ``m mod count`` equal to its number.
 
-    fetcher -- block of k --> PEs, broadcaster -- row of B (broadcast) --> PEs -- tile done --> neuron units (lif)
-    fetcher <-- credit -- broadcaster                                      PEs <-- sums ready -- neuron units
-    fetcher -- lines of partial sums --> neuron units
-
 Hand-traced 2 x 2 example (M = N = T = 2, K = 2, memory.ideal, 1 cycle a chunk beside its non-zeros; spikes (m, t) at k
 = 0: (0, 0), (0, 1), (1, 0), at k = 1: (1, 1); B[0, :] = [1, 1], B[1, :] = [0, 1]): at 0 the fetcher takes a credit and
 reads the two lines of coordinates and two of B; at 1 row 0 is broadcast, PEs have the block and read; at 2 they
@@ -53,7 +49,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress.bitmask import CHUNK_BITS
-from archsim.compress.by_position import by_position
+from archsim.compress.by_position import by_position, starts
 from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
 from archsim.dataflow.machine import DrawnMachine
 from archsim.hardware import operation
@@ -161,11 +157,9 @@ OWN_BANKS = 0
 KEEP, PUT_AWAY, FIRE = range(3)
 """What becomes of a tile's partial sums at the end of a step."""
 
-FETCH_LINES = 16
-MOVE_LINES = 4
-"""Lines of one operation of the fetcher; of one operation on partial sums."""
-PSUM_BUFFER = 8
-"""Lines of partial sums, for each PE, that wait in the cache for its neuron unit."""
+FETCH_LINES, MOVE_LINES, PSUM_BUFFER = 16, 4, 8
+"""Lines of one operation of the fetcher, of one on partial sums; of partial sums, for each PE, that wait for its neuron
+unit in the cache."""
 
 
 class Tiles(NamedTuple):
@@ -268,7 +262,7 @@ def pe(a: Agent, m: Any, x: Operands) -> Operations:
                     yield op(pop=m.rows.port + a.me, compute=cycles, barrier=m.barrier)
                 else:
                     yield op(pop=m.rows.port + a.me)
-                    yield from add_in_cache(a, m, x, x.steps.fiber[step], columns, stream, k)
+                    yield from add_in_cache(a, m, x, step, columns, stream, k)
                     yield op(barrier=m.barrier)
         yield op(push=m.done.fifo + a.me)
 
@@ -296,16 +290,19 @@ def bytes_before(a: Agent, start: NDArray[np.int64], row: int, k: int, bits: int
     return int(((start[row, k] - start[row, 0]) * bits + 7) >> 3)
 
 
-def add_in_cache(a: Agent, m: Any, x: Operands, fiber: int, columns: int, stream: int, k: int) -> Operations:
+def add_in_cache(a: Agent, m: Any, x: Operands, step: int, columns: int, stream: int, k: int) -> Operations:
     """Add row k of B to the partial sums of every spike at k, which are read from the cache and written back."""
-    for spike in range(x.spikes.start[stream, k], x.spikes.start[stream, k + 1]):
-        code, j, end = x.spikes.code[spike], x.b.start[columns, k], x.b.start[columns, k + 1]
-        overhead = x.b.cycles[columns, k] - (end - j)
-        while j < end:
-            first = j
-            j = access_sums(a, m, x, fiber + code % m.pes, columns, code // m.pes, j, end)
+    spike = x.spikes.start[stream, k]
+    while spike < x.spikes.start[stream, k + 1]:
+        j = x.b.start[columns, k]
+        overhead = x.b.cycles[columns, k] - (x.b.start[columns, k + 1] - j)
+        while j < x.b.start[columns, k + 1]:
+            first, code = j, x.spikes.code[spike]
+            fiber = x.steps.fiber[step] + code % m.pes
+            j = access_sums(a, m, x, fiber, columns, code // m.pes, j, x.b.start[columns, k + 1])
             yield op(compute=overhead + j - first)
             overhead = 0
+        spike += 1
 
 
 def access_sums(a: Agent, m: Any, x: Operands, fiber: int, columns: int, place: int, j: int, end: int) -> int:
@@ -401,8 +398,7 @@ def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
                 yield from fetch(a, m, x.coordinates, stream, begin, end, STREAM_READ, 0)
             begin, end = k * x.b.mask_bytes[columns], last * x.b.mask_bytes[columns]
             yield from fetch(a, m, x.masks, columns, begin, end, PREFETCH, block)
-            begin = bytes_before(a, x.b.start, columns, k, wide)
-            end = bytes_before(a, x.b.start, columns, last, wide)
+            begin, end = bytes_before(a, x.b.start, columns, k, wide), bytes_before(a, x.b.start, columns, last, wide)
             yield from fetch(a, m, x.values, columns, begin, end, PREFETCH, block)
             yield op(push=m.blocks.fifo)
 
@@ -448,21 +444,12 @@ def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
             yield op(push=m.credits.fifo)
 
 
-# --- Laying a layer out -----------------------------------------------------------------------------------------------
-
-
 def tiles_of(config: GospaSnnConfig, layer: Layer) -> Tiles:
     """The largest tile of whole rows that the partial-sum memory holds, or of columns if it holds no row."""
     pes = config.pe.count if config.scheduler.spikes == "round_robin" else min(config.pe.count, layer.m)
     columns = min(layer.n, config.most_columns)
     rows = pes * min(-(-layer.m // pes), max(1, config.psum_words // (layer.n * layer.timesteps)))
     return Tiles(pes, rows, columns, -(-layer.m // rows), -(-layer.n // columns))
-
-
-def by_k(lane: NDArray[np.int64], k: NDArray[np.int64], lanes: int, positions: int) -> NDArray[np.int64]:
-    """Where those at each k of each lane begin, [lanes, positions + 1], in an array that is sorted by lane, then k."""
-    ends = np.cumsum(np.bincount(lane * positions + k, minlength=lanes * positions)).reshape(lanes, positions)
-    return np.concatenate((np.concatenate(([0], ends[:-1, -1]))[:, None], ends), axis=1)
 
 
 def spikes_of(config: GospaSnnConfig, layer: Layer, tiles: Tiles) -> Spikes:
@@ -479,7 +466,7 @@ def spikes_of(config: GospaSnnConfig, layer: Layer, tiles: Tiles) -> Spikes:
         number[order] = np.arange(len(tile)) - np.searchsorted(tile[order], tile[order])
         taker = number % tiles.pes
     stream = tile * tiles.pes + taker
-    start = by_k(stream, k, tiles.down * tiles.pes, layer.k)
+    start = starts(stream, k, tiles.down * tiles.pes, layer.k)
     code = np.zeros(0, np.int64)
     if config.psum.place == "cache":
         code = ((local * layer.timesteps + t) * tiles.pes + owner)[np.argsort(stream, kind="stable")]
@@ -490,7 +477,7 @@ def rows_of_b(config: GospaSnnConfig, layer: Layer, tiles: Tiles) -> RowsOfB:
     """Cut B into column tiles, and count what its rows take: on the bus, and of a PE's time."""
     b = by_position(layer.weights.mask, layer.weights.start, layer.weights.values, layer.k)
     across, k = b.fiber // tiles.columns, np.repeat(np.arange(layer.k), np.diff(b.start))
-    start = by_k(across, k, tiles.across, layer.k)
+    start = starts(across, k, tiles.across, layer.k)
     width = np.minimum(tiles.columns, layer.n - tiles.columns * np.arange(tiles.across))
     chunks, most = -(-width // CHUNK_BITS), -(-min(layer.n, tiles.columns) // CHUNK_BITS)
     chunk = (across * layer.k + k) * most + b.fiber % tiles.columns // CHUNK_BITS
@@ -607,6 +594,7 @@ class GospaSnn(DrawnMachine):
         owned_rows = np.maximum(0, -(-(rows_left[:, None] - np.arange(tiles.pes)) // tiles.pes))
         owned = (owned_rows[:, None] * (b.width * layer.timesteps)[None, :, None]).reshape(-1, tiles.pes)
         line_words = cache.line_bytes * 8 // config.psum.bits
+        output_row = self.tensors.index("output" if layer.writes_sums else "output_format")
         banks = cache.banks if config.format.placement == "row_per_bank" else 0
         x = Operands(
             spikes, b, steps_of(config, layer, tiles, b, streamed), owned.ravel(),
@@ -614,10 +602,8 @@ class GospaSnn(DrawnMachine):
             masks=memory.place(b.mask_bytes * layer.k),
             values=memory.place(value_bytes[:, -1]),
             sums=memory.place_abreast(-(-owned // line_words) * cache.line_bytes, cache.banks),
-            output=memory.place(output_bytes_of(layer, tiles, output_bytes)),
+            output=memory.place(output_bytes_of(layer, tiles, output_bytes))._replace(row=output_row),
         )  # fmt: skip
-        if layer.writes_sums:
-            x = x._replace(output=x.output._replace(row=x.output.row + 1))
         pes, ahead = tiles.pes, config.scheduler.prefetch_blocks + 1
         most_spikes = int(np.diff(spikes.start, axis=1).max(initial=0)) * config.format.coordinate_bits // 8
         row_bytes = int(b.mask_bytes.max()) + int(np.diff(b.start, axis=1).max(initial=0)) * config.pe.weight_bits // 8
