@@ -307,6 +307,11 @@ class Accelerator(ABC):
         built = {part.unit for part in self.inventory()}
         return memory_actions(traffic, self.config.memory.line_bytes, built)
 
+    def all_traffic(self, traffic: NDArray[np.int64], actions: Mapping[tuple[str, str], int]) -> NDArray[np.int64]:
+        """The traffic table of reports: the engine's, and accesses of memories that no request goes to, but only
+        actions tell of."""
+        return traffic
+
     def working_cycles(
         self, layer: Layer, program: Program, counts: NDArray[np.int64], times: NDArray[np.int64]
     ) -> int:
@@ -549,6 +554,7 @@ class Accelerator(ABC):
         counts = outcome.counts.sum(0)
         elements = program.units[0]
         busy = times[elements.first : elements.first + elements.simulated, BUSY]
+        actions = {**self.count_actions(layer, counts, computed.events), **self.memory_actions(traffic)}
         compulsory = 0 if memory.ideal else self.compulsory_bytes(layer, program)
         bound = self.lower_bound(layer, program, counts)
         if not memory.ideal:
@@ -569,11 +575,8 @@ class Accelerator(ABC):
             matches=layer.matches,
             synaptic_operations=layer.synaptic_operations,
             performed_operations=self.performed_operations(layer, counts, computed.events),
-            actions={
-                **self.count_actions(layer, counts, computed.events),
-                **self.memory_actions(traffic),
-            },
-            traffic=traffic_rows(self.tensors, traffic, memory.line_bytes),
+            actions=actions,
+            traffic=traffic_rows(self.tensors, self.all_traffic(traffic, actions), memory.line_bytes),
             units=self.unit_times(program, times, cycles),
             lower_bound_cycles=bound,
             compulsory_read_bytes=compulsory,

@@ -86,3 +86,15 @@ class Placer:
             found = interleaved(flat, self.line_bytes, self.free)
         self.free, self.rows = found.free, self.rows + rows
         return Tensor(found.line, flat, found.stride, row)
+
+    def place_abreast(self, sizes: NDArray[np.int64], banks: int) -> Tensor:
+        """A tensor of groups of fibers, ``sizes`` [groups, fibers] bytes, in the next row of the traffic table.
+
+        Fibers of a group take turns, line by line, from bank 0 of ``banks`` on; a group ends where its longest does.
+        """
+        first, fibers = -(-self.free // banks) * banks, sizes.shape[1]
+        longest = -(-sizes.max(1) // self.line_bytes) * self.line_bytes
+        found = interleaved(longest * fibers, self.line_bytes, first)
+        line = (found.line[:, None] + np.arange(fibers)).ravel()
+        self.free, self.rows = found.free, self.rows + 1
+        return Tensor(line, np.ascontiguousarray(sizes, np.int64).ravel(), fibers, self.rows - 1)
