@@ -26,27 +26,18 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.dataflow.base import Layer, MachineConfig
-from archsim.dataflow.folded_array import (
-    ADDED,
-    FOLD_FIELDS,
+from archsim.dataflow.folded_array import ArrayMachine
+from archsim.dataflow.folds import (
     INPUT,
-    LOAD,
-    NORTH_FIRST,
-    PSUMS,
-    READS_PSUM,
-    ROW,
-    ROW_END,
-    STEPS,
-    SUMS,
-    TAIL,
-    WEST_FIRST,
-    WRITES_PSUM,
+    WEIGHT,
     ArrayConfig,
-    ArrayMachine,
     ArrayScheduler,
     Folds,
     Placing,
+    Schedule,
     edge,
+    folds,
+    halves_of,
     in_columns,
     nest,
     offsets,
@@ -73,25 +64,28 @@ class SystolicConfig(ArrayConfig):
     scheduler: SystolicScheduler = Field(description="order of the work")
 
 
-def weight_stationary(config: ArrayConfig, layer: Layer) -> Folds:
+def weight_stationary(config: ArrayConfig, layer: Layer) -> Schedule:
     """Inputs enter at the west, weights are loaded from the north; for C neurons, for R of K."""
     pe, streamed = config.pe, layer.m * layer.timesteps
     rows, columns = parts(layer.k, pe.rows), parts(layer.n, pe.columns)
     west_first, west_bytes = offsets(streamed * rows)
     north_first, north_bytes = offsets(rows * columns[:, None] * pe.weight_bits)
     c, r = nest(np.arange(len(columns)), np.arange(len(rows)))
-    table = _stationary(config, r, rows, streamed, columns[c])
+    done = _stationary(config, r, rows, streamed, columns[c])
     last = (r == len(rows) - 1) & (c == len(columns) - 1)
-    table[:, ROW_END] = np.where(last, layer.m, 0)
+    done = done._replace(row_end=np.where(last, layer.m, 0))
     fits = 2 * west_bytes <= config.memory.cache.usable_bytes
     fold = np.arange(len(r))
-    edge(table, WEST_FIRST, west_first[r], rows[r], streamed, pe.buffer_steps, (c == 0) | (not fits),
-         len(fold) if fits else fold)  # fmt: skip
-    edge(table, NORTH_FIRST, north_first[c, r], columns[c] * pe.weight_bits, rows[r], rows[r], 1, fold)
-    return Folds(table, west_bytes, north_bytes, INPUT, 1)
+    west = edge(
+        len(r), INPUT, west_bytes, west_first[r], rows[r], streamed, pe.buffer_steps,
+        halves_of(done.steps, pe.buffer_steps), (c == 0) | (not fits), len(fold) if fits else fold,
+    )  # fmt: skip
+    weights = columns[c] * pe.weight_bits
+    north = edge(len(r), WEIGHT, north_bytes, north_first[c, r], weights, rows[r], rows[r], 1, 1, fold)
+    return Schedule(done, west, north, stationary=True, spread=True)
 
 
-def input_stationary(config: ArrayConfig, layer: Layer, placing: Placing) -> Folds:
+def input_stationary(config: ArrayConfig, layer: Layer, placing: Placing) -> Schedule:
     """Weights enter at the west, inputs are loaded from the north; for group, for block, for R of K."""
     pe = config.pe
     positions, timesteps = placing.sizes(layer)
@@ -100,28 +94,28 @@ def input_stationary(config: ArrayConfig, layer: Layer, placing: Placing) -> Fol
     north_first, north_bytes = offsets(rows * positions[:, None, None] * timesteps[:, None])
     g, b, r = nest(np.arange(len(positions)), np.arange(len(timesteps)), np.arange(len(rows)))
     columns = positions[g] * timesteps[b]
-    table = _stationary(config, r, rows, layer.n, columns)
-    table[:, ROW] = g * placing.positions
-    last = (r == len(rows) - 1) & (b == len(timesteps) - 1)
-    table[:, ROW_END] = table[:, ROW] + np.where(last, positions[g], 0)
+    first_row, last = g * placing.positions, (r == len(rows) - 1) & (b == len(timesteps) - 1)
+    done = _stationary(config, r, rows, layer.n, columns)
+    done = done._replace(row=first_row, row_end=first_row + np.where(last, positions[g], 0))
     fits = 2 * west_bytes <= config.memory.cache.usable_bytes
     fold = np.arange(len(r))
-    edge(table, WEST_FIRST, west_first[r], rows[r] * pe.weight_bits, layer.n, pe.buffer_steps,
-         (g + b == 0) | (not fits), len(fold) if fits else fold)  # fmt: skip
-    edge(table, NORTH_FIRST, north_first[g, b, r], columns, rows[r], rows[r], 1, fold)
-    return Folds(table, west_bytes, north_bytes)
+    west = edge(
+        len(r), WEIGHT, west_bytes, west_first[r], rows[r] * pe.weight_bits, layer.n, pe.buffer_steps,
+        halves_of(done.steps, pe.buffer_steps), (g + b == 0) | (not fits), len(fold) if fits else fold,
+    )  # fmt: skip
+    north = edge(len(r), INPUT, north_bytes, north_first[g, b, r], columns, rows[r], rows[r], 1, 1, fold)
+    return Schedule(done, west, north, stationary=True)
 
 
 def _stationary(
     config: ArrayConfig, r: NDArray[np.int64], rows: NDArray[np.int64], steps: int, columns: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """What folds of a stationary operand have in common: R cycles to load, partial sums but in the first R of K."""
-    table = np.zeros((len(r), len(FOLD_FIELDS)), np.int64)
-    table[:, STEPS], table[:, LOAD], table[:, TAIL] = steps, config.pe.rows, config.pe.skew_cycles
-    table[:, ADDED], table[:, PSUMS] = steps * rows[r] * columns, columns
-    table[:, READS_PSUM], table[:, WRITES_PSUM] = r > 0, r < len(rows) - 1
-    table[:, SUMS] = np.where(r == len(rows) - 1, steps * columns, 0)
-    return table
+) -> Folds:
+    """What folds of a stationary operand have in common: partial sums in all but the first R of K."""
+    first, last = r == 0, r == len(rows) - 1
+    return folds(
+        np.full(len(r), steps), tail=config.pe.skew_cycles, added=steps * rows[r] * columns, psums=columns,
+        reads_psum=~first, writes_psum=~last, sums=np.where(last, steps * columns, 0),
+    )  # fmt: skip
 
 
 class Systolic(ArrayMachine):
@@ -140,7 +134,7 @@ class Systolic(ArrayMachine):
         """Timesteps in the columns, or one after the other; a stationary weight has no positions in its columns."""
         return place(layer, self.config.pe.columns, 1, self.config.scheduler.timesteps == "columns")
 
-    def folds(self, layer: Layer) -> Folds:
+    def schedule(self, layer: Layer) -> Schedule:
         """Folds of the configured dataflow."""
         if self.config.dataflow == "weight":
             return weight_stationary(self.config, layer)
