@@ -173,13 +173,13 @@ def read_inputs(a: Agent, m: Any, x: Operands, fold: int, half: int) -> None:
     access."""
     begin = half * m.config.pe.buffer_steps
     end = min(x.fold.steps[fold], begin + m.config.pe.buffer_steps)
-    first, last, bits = 0, 0, x.west.bits[fold]
+    first, last, start, bits = 0, 0, x.west.first[fold], x.west.bits[fold]
     for i in range(x.slot[x.fold.entry[fold] + begin], x.slot[x.fold.entry[fold] + end]):
-        next_first = x.west.first[fold] + x.inputs[i] * bits >> 3
+        next_first = start + x.inputs[i] * bits >> 3
         if next_first < first or next_first > last:
             a.read(m.memory, x.west.tensor, 0, first, last, x.west.epoch[fold])
             first = next_first
-        last = x.west.first[fold] + (x.inputs[i] + 1) * bits + 7 >> 3
+        last = start + (x.inputs[i] + 1) * bits + 7 >> 3
     a.read(m.memory, x.west.tensor, 0, first, last, x.west.epoch[fold])
 
 
@@ -202,11 +202,12 @@ def fetch(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
             end = ((bits + 7 >> 3) + m.memory.line_bytes - 1) >> m.memory.line_shift
             pop = fifos.fetch.port
             while line < end:
-                burst_end = min(line + m.memory.burst, end)
-                for number in range(line, burst_end):
-                    a.request(edge.tensor.line[0] + number, 1, 0, PREFETCH, edge.tensor.row, edge.epoch[fold])
+                first, burst, epoch = edge.tensor.line[0] + line, min(m.memory.burst, end - line), edge.epoch[fold]
+                for number in range(burst):
+                    a.request(first + number, 1, 0, PREFETCH, edge.tensor.row, epoch)
+                line += burst
                 yield op(pop=pop)
-                line, pop = burst_end, NONE
+                pop = NONE
 
 
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
@@ -493,8 +494,9 @@ class ArrayMachine(DrawnMachine):
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """Lines of the inputs, and of the weights of those that enter."""
-        x, line_bytes = program.operands, program.spec.memory.line_bytes
-        west, north = (-(-edge.tensor.size.item() // line_bytes) * line_bytes for edge in (x.west, x.north))
+        line_bytes: int = program.spec.memory.line_bytes
+        edges = program.operands.west, program.operands.north
+        west, north = (-(-int(edge.tensor.size[0]) // line_bytes) * line_bytes for edge in edges)
         if program.spec.listed:
-            west = int(np.unique(x.inputs).size) * layer.n * int(self.config.pe.weight_bits) // 8
+            west = np.unique(program.operands.inputs).size * layer.n * int(self.config.pe.weight_bits) // 8
         return west + north
