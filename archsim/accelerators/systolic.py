@@ -1,7 +1,7 @@
 """A plain dense systolic array, the yardstick that everybody knows: nothing is compressed, nothing is skipped.
 
-The array, its three dataflows and their cycles are in :mod:`archsim.hardware.compute.systolic_array`; agents, memory
-layout and the loops of the output-stationary one in :mod:`archsim.dataflow.folded_array`. The others are
+The array, its three dataflows and their cycles are in :mod:`archsim.hardware.compute.systolic_array`; agents and
+memory layout in :mod:`archsim.dataflow.folded_array`, the loops of the output-stationary one too. The others are
 
     weight:  for C columns of B: for R of K: fold streams all M T inputs, timestep by timestep of each position
     input:   for group: for block: for R of K: fold streams N weights
@@ -19,7 +19,7 @@ Sources are in ``hwconfigs/systolic.yaml``.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +28,23 @@ from pydantic import Field
 from archsim.dataflow.base import Layer, MachineConfig
 from archsim.dataflow.folded_array import ArrayMachine
 from archsim.dataflow.folds import (
+    FOLD,
     INPUT,
+    OPERAND,
     WEIGHT,
     ArrayConfig,
     ArrayScheduler,
-    Folds,
     Placing,
     Schedule,
+    Table,
     edge,
-    folds,
     halves_of,
     in_columns,
     nest,
     offsets,
     parts,
     place,
+    table,
 )
 from archsim.hardware.compute.lif import LifConfig
 
@@ -73,16 +75,17 @@ def weight_stationary(config: ArrayConfig, layer: Layer) -> Schedule:
     c, r = nest(np.arange(len(columns)), np.arange(len(rows)))
     done = _stationary(config, r, rows, streamed, columns[c])
     last = (r == len(rows) - 1) & (c == len(columns) - 1)
-    done = done._replace(row_end=np.where(last, layer.m, 0))
+    done.row_end = np.where(last, layer.m, 0)
     fits = 2 * west_bytes <= config.memory.cache.usable_bytes
     fold = np.arange(len(r))
-    west = edge(
-        len(r), INPUT, west_bytes, west_first[r], rows[r], streamed, pe.buffer_steps,
-        halves_of(done.steps, pe.buffer_steps), (c == 0) | (not fits), len(fold) if fits else fold,
+    west = table(
+        OPERAND, len(r), first=west_first[r], bits=rows[r], steps=streamed, share=pe.buffer_steps,
+        halves=halves_of(done.steps, pe.buffer_steps), new=(c == 0) | (not fits), epoch=len(fold) if fits else fold,
     )  # fmt: skip
-    weights = columns[c] * pe.weight_bits
-    north = edge(len(r), WEIGHT, north_bytes, north_first[c, r], weights, rows[r], rows[r], 1, 1, fold)
-    return Schedule(done, west, north, stationary=True, spread=True)
+    north = _loaded(fold, rows[r], north_first[c, r], columns[c] * pe.weight_bits)
+    return Schedule(
+        done, edge(INPUT, west_bytes, west), edge(WEIGHT, north_bytes, north), stationary=True, spread=True
+    )  # fmt: skip
 
 
 def input_stationary(config: ArrayConfig, layer: Layer, placing: Placing) -> Schedule:
@@ -96,26 +99,32 @@ def input_stationary(config: ArrayConfig, layer: Layer, placing: Placing) -> Sch
     columns = positions[g] * timesteps[b]
     first_row, last = g * placing.positions, (r == len(rows) - 1) & (b == len(timesteps) - 1)
     done = _stationary(config, r, rows, layer.n, columns)
-    done = done._replace(row=first_row, row_end=first_row + np.where(last, positions[g], 0))
+    done.row, done.row_end = first_row, first_row + np.where(last, positions[g], 0)
     fits = 2 * west_bytes <= config.memory.cache.usable_bytes
     fold = np.arange(len(r))
-    west = edge(
-        len(r), WEIGHT, west_bytes, west_first[r], rows[r] * pe.weight_bits, layer.n, pe.buffer_steps,
-        halves_of(done.steps, pe.buffer_steps), (g + b == 0) | (not fits), len(fold) if fits else fold,
+    west = table(
+        OPERAND, len(r), first=west_first[r], bits=rows[r] * pe.weight_bits, steps=layer.n, share=pe.buffer_steps,
+        halves=halves_of(done.steps, pe.buffer_steps), new=(g + b == 0) | (not fits),
+        epoch=len(fold) if fits else fold,
     )  # fmt: skip
-    north = edge(len(r), INPUT, north_bytes, north_first[g, b, r], columns, rows[r], rows[r], 1, 1, fold)
-    return Schedule(done, west, north, stationary=True)
+    north = _loaded(fold, rows[r], north_first[g, b, r], columns)
+    return Schedule(done, edge(WEIGHT, west_bytes, west), edge(INPUT, north_bytes, north), stationary=True)
 
 
 def _stationary(
     config: ArrayConfig, r: NDArray[np.int64], rows: NDArray[np.int64], steps: int, columns: NDArray[np.int64]
-) -> Folds:
+) -> Table:
     """What folds of a stationary operand have in common: partial sums in all but the first R of K."""
     first, last = r == 0, r == len(rows) - 1
-    return folds(
-        np.full(len(r), steps), tail=config.pe.skew_cycles, added=steps * rows[r] * columns, psums=columns,
+    return table(
+        FOLD, len(r), steps=steps, tail=config.pe.skew_cycles, added=steps * rows[r] * columns, psums=columns,
         reads_psum=~first, writes_psum=~last, sums=np.where(last, steps * columns, 0),
     )  # fmt: skip
+
+
+def _loaded(fold: NDArray[np.int64], rows: NDArray[np.int64], first: NDArray[np.int64], bits: Any) -> Table:
+    """The stationary operand: a row a step, all of it in one half of the buffer, new in every fold."""
+    return table(OPERAND, len(fold), first=first, bits=bits, steps=rows, share=rows, halves=1, new=1, epoch=fold)
 
 
 class Systolic(ArrayMachine):

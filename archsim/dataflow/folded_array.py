@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
 from archsim.dataflow.base import Layer, MachineConfig, Program, memory_components
-from archsim.dataflow.folds import INPUT, TENSORS, ArrayConfig, Edge, Folds, Placing, Schedule, Slots
+from archsim.dataflow.folds import INPUT, TENSORS, ArrayConfig, Edge, Placing, Schedule, Slots, Table
 from archsim.dataflow.machine import BURST_LINES, DrawnMachine
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.systolic_array import add_in_order
@@ -55,13 +55,13 @@ class EdgeFifos(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """The folds, their operands, partial sums (a fiber for each block) and rows of the output.
+    """The folds (FOLD), their operands, partial sums (a fiber for each block) and rows of the output.
 
     ``inputs`` int64 are the inputs k in the order in which they enter, those of slot s from ``slot[s]`` on; both are
     empty if all K enter. ``cycles`` int64 of every half, where that is not the steps.
     """
 
-    fold: Folds
+    fold: Table
     west: Edge
     north: Edge
     slot: NDArray[np.int64]
@@ -82,25 +82,25 @@ def array(a: Agent, m: Any, x: Operands) -> Operations:
     """Load the stationary operand or none, stream, hand the sums on: block by block, or all behind the last step."""
     for fold in range(m.folds):
         a.count[FOLDS_DONE] += 1
-        a.count[ADDS] += x.fold.added[fold]
+        a.count[ADDS] += x.fold[fold].added
         if m.stationary:
             shift(a, m, x.north.tensor.row, m.config.pe.rows)
             yield op(pop=m.north.half.port, compute=m.config.pe.rows, push=m.north.free.fifo)
-        halves, sent = x.west.halves[fold], 0
+        halves, sent = x.west.fold[fold].halves, 0
         blocks = halves if m.stationary else 1
         for half in range(halves):
             if not m.stationary:
                 yield op(pop=m.north.half.port)
-            steps = min(m.config.pe.buffer_steps, x.fold.steps[fold] - half * m.config.pe.buffer_steps)
-            cycles = x.cycles[x.fold.entry[fold] + half] if m.timed else steps * m.ticks
+            steps = min(m.config.pe.buffer_steps, x.fold[fold].steps - half * m.config.pe.buffer_steps)
+            cycles = x.cycles[x.fold[fold].entry + half] if m.timed else steps * m.ticks
             stream(a, m, x, steps, cycles)
             yield op(pop=m.west.half.port, compute=cycles, push=m.west.free.fifo)
             if half + 1 < blocks and (half - sent) * m.config.pe.buffer_steps >= m.skew:
                 yield op(push=m.sums.fifo)
                 sent += 1
-        shift_out(a, m, x, x.fold.tail[fold])
+        shift_out(a, m, x, x.fold[fold].tail)
         for block in range(sent, blocks):
-            yield op(compute=x.fold.tail[fold] if block == sent else 0, push=m.sums.fifo)
+            yield op(compute=x.fold[fold].tail if block == sent else 0, push=m.sums.fifo)
 
 
 def shift(a: Agent, m: Any, tensor: int, cycles: int) -> None:
@@ -148,9 +148,9 @@ def feed(a: Agent, m: Any, x: Operands, edge: Edge, fifos: EdgeFifos, listed: bo
     """
     yield op(push=fifos.fetch.fifo, pushes=m.config.scheduler.prefetch_folds)
     for fold in range(m.folds):
-        if edge.new[fold]:
+        if edge.fold[fold].new:
             yield op(push=fifos.fetch.fifo)
-        for half in range(edge.halves[fold]):
+        for half in range(edge.fold[fold].halves):
             if listed:
                 read_inputs(a, m, x, fold, half)
             else:
@@ -161,26 +161,26 @@ def feed(a: Agent, m: Any, x: Operands, edge: Edge, fifos: EdgeFifos, listed: bo
 
 def read_steps(a: Agent, m: Any, edge: Edge, fold: int, half: int) -> None:
     """Read one half of an edge's operand."""
-    first, bits = half * edge.share[fold], edge.bits[fold]
-    end = min(first + edge.share[fold], edge.steps[fold])
+    first, bits = half * edge.fold[fold].share, edge.fold[fold].bits
+    end = min(first + edge.fold[fold].share, edge.fold[fold].steps)
     if first < end:
-        first, end = edge.first[fold] + first * bits >> 3, edge.first[fold] + end * bits + 7 >> 3
-        a.read(m.memory, edge.tensor, 0, first, end, edge.epoch[fold])
+        first, end = edge.fold[fold].first + first * bits >> 3, edge.fold[fold].first + end * bits + 7 >> 3
+        a.read(m.memory, edge.tensor, 0, first, end, edge.fold[fold].epoch)
 
 
 def read_inputs(a: Agent, m: Any, x: Operands, fold: int, half: int) -> None:
     """Read what the listed inputs of one half need from the west, one input after the other; neighbours share an
     access."""
     begin = half * m.config.pe.buffer_steps
-    end = min(x.fold.steps[fold], begin + m.config.pe.buffer_steps)
-    first, last, start, bits = 0, 0, x.west.first[fold], x.west.bits[fold]
-    for i in range(x.slot[x.fold.entry[fold] + begin], x.slot[x.fold.entry[fold] + end]):
+    end = min(x.fold[fold].steps, begin + m.config.pe.buffer_steps)
+    first, last, start, bits = 0, 0, x.west.fold[fold].first, x.west.fold[fold].bits
+    for i in range(x.slot[x.fold[fold].entry + begin], x.slot[x.fold[fold].entry + end]):
         next_first = start + x.inputs[i] * bits >> 3
         if next_first < first or next_first > last:
-            a.read(m.memory, x.west.tensor, 0, first, last, x.west.epoch[fold])
+            a.read(m.memory, x.west.tensor, 0, first, last, x.west.fold[fold].epoch)
             first = next_first
         last = start + (x.inputs[i] + 1) * bits + 7 >> 3
-    a.read(m.memory, x.west.tensor, 0, first, last, x.west.epoch[fold])
+    a.read(m.memory, x.west.tensor, 0, first, last, x.west.fold[fold].epoch)
 
 
 def west_fetcher(a: Agent, m: Any, x: Operands) -> Operations:
@@ -196,13 +196,13 @@ def north_fetcher(a: Agent, m: Any, x: Operands) -> Operations:
 def fetch(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
     """Bring an edge's operands into the cache before their first use, as many folds ahead as the feeder lets it."""
     for fold in range(m.folds if m.config.scheduler.prefetch_folds > 0 else 0):
-        if edge.new[fold]:
-            line = edge.first[fold] >> 3 >> m.memory.line_shift
-            bits = edge.first[fold] + edge.steps[fold] * edge.bits[fold]
+        if edge.fold[fold].new:
+            line = edge.fold[fold].first >> 3 >> m.memory.line_shift
+            bits = edge.fold[fold].first + edge.fold[fold].steps * edge.fold[fold].bits
             end = ((bits + 7 >> 3) + m.memory.line_bytes - 1) >> m.memory.line_shift
             pop = fifos.fetch.port
             while line < end:
-                first, burst, epoch = edge.tensor.line[0] + line, min(m.memory.burst, end - line), edge.epoch[fold]
+                first, burst, epoch = edge.tensor.line[0] + line, min(m.memory.burst, end - line), edge.fold[fold].epoch
                 for number in range(burst):
                     a.request(first + number, 1, 0, PREFETCH, edge.tensor.row, epoch)
                 line += burst
@@ -213,15 +213,15 @@ def fetch(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
     """Accumulators and neuron units: add partial sums, fire, write the rows that are complete."""
     for fold in range(m.folds):
-        blocks = x.west.halves[fold] if m.stationary else 1
-        a.count[SUMS_FINISHED] += x.fold.sums[fold]
-        row = x.fold.row[fold]
+        blocks = x.west.fold[fold].halves if m.stationary else 1
+        a.count[SUMS_FINISHED] += x.fold[fold].sums
+        row = x.fold[fold].row
         for block in range(blocks):
-            yield op(pop=m.sums.port, compute=m.fire if x.fold.sums[fold] > 0 else 0)
-            if x.fold.reads_psum[fold]:
+            yield op(pop=m.sums.port, compute=m.fire if x.fold[fold].sums > 0 else 0)
+            if x.fold[fold].reads_psum:
                 a.count[PARTIAL_ADDS] += psums(a, m, x, fold, block)
                 yield op(pop=m.psums.port)
-            if x.fold.writes_psum[fold]:
+            if x.fold[fold].writes_psum:
                 move_psums(a, m, x, fold, block, CACHED_WRITE)
                 yield op(push=m.written.fifo)
             else:
@@ -232,8 +232,8 @@ def writer(a: Agent, m: Any, x: Operands) -> Operations:
 
 def psums(a: Agent, m: Any, x: Operands, fold: int, block: int) -> int:
     """Partial sums of one block of a fold."""
-    steps = min(m.config.pe.buffer_steps, x.fold.steps[fold] - block * m.config.pe.buffer_steps)
-    return int(steps * x.fold.psums[fold])
+    steps = min(m.config.pe.buffer_steps, x.fold[fold].steps - block * m.config.pe.buffer_steps)
+    return int(steps * x.fold[fold].psums)
 
 
 def move_psums(a: Agent, m: Any, x: Operands, fold: int, block: int, mode: int) -> None:
@@ -247,9 +247,9 @@ def move_psums(a: Agent, m: Any, x: Operands, fold: int, block: int, mode: int) 
 
 def complete_rows(a: Agent, m: Any, x: Operands, fold: int, block: int, blocks: int) -> int:
     """First row of the output that is not complete before block ``block`` of a fold leaves."""
-    row, end = x.fold.row[fold], x.fold.row_end[fold]
+    row, end = x.fold[fold].row, x.fold[fold].row_end
     streamed = block * m.config.pe.buffer_steps if m.spread else 0
-    return int(end if block == blocks else row + streamed * (end - row) // x.fold.steps[fold])
+    return int(end if block == blocks else row + streamed * (end - row) // x.fold[fold].steps)
 
 
 def write_rows(a: Agent, m: Any, x: Operands, row: int, end: int) -> Operations:
@@ -270,8 +270,8 @@ def write_rows(a: Agent, m: Any, x: Operands, row: int, end: int) -> Operations:
 def psum_reader(a: Agent, m: Any, x: Operands) -> Operations:
     """Read partial sums back that the fold before has written, in the same order."""
     for fold in range(m.folds):
-        if x.fold.reads_psum[fold]:
-            for block in range(x.west.halves[fold]):
+        if x.fold[fold].reads_psum:
+            for block in range(x.west.fold[fold].halves):
                 move_psums(a, m, x, fold, block, CONSUME)
                 yield op(pop=m.written.port, push=m.psums.fifo)
 
@@ -388,12 +388,17 @@ class ArrayMachine(DrawnMachine):
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
     ) -> tuple[Mapping[str, Any], Operands]:
-        """The operands, partial sums and the output in memory, one after the other."""
+        """The operands, partial sums and the output in memory, one after the other.
+
+        ``ticks`` cycles a step, or ``timed``: as many as listed for each half; ``skew`` cycles behind the last step
+        until it has reached all places. ``listed``: the west operand is read input by input. ``fire`` cycles from the
+        first sum of a block to the last neuron.
+        """
         pe, schedule = self.config.pe, self.schedule(layer)
         done, stationary, line_bytes = schedule.folds, schedule.stationary, memory.line_bytes
         psum_bytes = -(-pe.accumulator_bits // 8)
         psum_lines = -(-pe.buffer_steps * int(done.psums.max()) * psum_bytes // line_bytes)
-        blocks, nothing = int(schedule.west.halves.max()), np.zeros(1, np.int64)
+        blocks, nothing = int(schedule.west.fold.halves.max()), np.zeros(1, np.int64)
         slots = schedule.slots or Slots(nothing, nothing, nothing, nothing)
         west, north = (
             operand._replace(tensor=memory.place(operand.tensor.size)._replace(row=operand.tensor.row))
@@ -427,12 +432,14 @@ class ArrayMachine(DrawnMachine):
         """All have paths of their own to the banks."""
 
         def most_lines(edge: Edge) -> int:
-            return int((-(-np.minimum(edge.share, edge.steps) * edge.bits // (8 * line_bytes))).max()) + 2
+            return (
+                int((-(-np.minimum(edge.fold.share, edge.fold.steps) * edge.fold.bits // (8 * line_bytes))).max()) + 2
+            )
 
         burst, west = min(self.config.memory.cache.mshrs, BURST_LINES), most_lines(x.west)
         if slots is not None:
             together = int(np.diff(slots.slot).max(initial=1)) * self.config.pe.buffer_steps
-            west = together * (-(-int(x.west.bits.max()) // (8 * line_bytes)) + 2)
+            west = together * (-(-int(x.west.fold.bits.max()) // (8 * line_bytes)) + 2)
         diagram.agent(array)
         diagram.agent(west_feeder, requests=west)
         diagram.agent(north_feeder, requests=most_lines(x.north))

@@ -40,42 +40,44 @@ INPUT, WEIGHT, PSUM, OUTPUT = range(4)
 TENSORS = ("input", "weight", "psum", "output")
 
 
-class Folds(NamedTuple):
-    """What happens in a fold, int64 [folds] each.
+def record(*fields: str) -> np.dtype[Any]:
+    """A row of a table with these int64 columns."""
+    return np.dtype([(field, np.int64) for field in fields])
 
-    ``steps`` are streamed, the sums leave in ``tail`` cycles behind the last one; ``added`` counts additions. A fold's
-    inputs begin with slot ``entry``, or its halves with ``cycles[entry]``, of :class:`Operands`. ``reads_psum`` and
-    ``writes_psum``: whether its sums are added to those of the fold before, whether they wait for the next one;
-    ``psums`` of a step. ``sums`` are finished, and with them rows ``row`` to ``row_end`` of the output.
-    """
 
-    steps: NDArray[np.int64]
-    tail: NDArray[np.int64]
-    added: NDArray[np.int64]
-    entry: NDArray[np.int64]
-    reads_psum: NDArray[np.int64]
-    writes_psum: NDArray[np.int64]
-    psums: NDArray[np.int64]
-    sums: NDArray[np.int64]
-    row: NDArray[np.int64]
-    row_end: NDArray[np.int64]
+FOLD = record("steps", "tail", "added", "entry", "reads_psum", "writes_psum", "psums", "sums", "row", "row_end")
+"""What happens in a fold.
+
+``steps`` are streamed, the sums leave in ``tail`` cycles behind the last one; ``added`` counts additions. A fold's
+inputs begin with slot ``entry`` of the schedule, or its halves with ``cycles[entry]``. ``reads_psum``, ``writes_psum``:
+whether its sums are added to those of the fold before, whether they wait for the next one; ``psums`` of a step.
+``sums`` are finished, and with them rows ``row`` to ``row_end`` of the output.
+"""
+
+OPERAND = record("first", "bits", "steps", "share", "halves", "new", "epoch")
+"""What enters at an edge in a fold: ``bits`` a step, from bit ``first`` of the tensor on.
+
+There are ``steps`` of them, ``share`` for each of ``halves`` of the operand buffer. ``new``: not in the cache yet; lines
+of an earlier ``epoch`` are not needed any more.
+"""
+
+Table = Any
+"""An array of records, one for each fold: ``table[fold].steps`` is a number, ``table.steps`` a column."""
 
 
 class Edge(NamedTuple):
-    """The operand that enters at an edge, int64 [folds] each: ``bits`` a step, from bit ``first`` of the tensor on.
-
-    A fold has ``steps`` of them, ``share`` for each of ``halves`` of the operand buffer. ``new``: not in the cache yet;
-    lines of an earlier ``epoch`` are not needed any more.
-    """
+    """A tensor that enters at an edge, and what of it in every ``fold`` (of OPERAND)."""
 
     tensor: Tensor
-    first: NDArray[np.int64]
-    bits: NDArray[np.int64]
-    steps: NDArray[np.int64]
-    share: NDArray[np.int64]
-    halves: NDArray[np.int64]
-    new: NDArray[np.int64]
-    epoch: NDArray[np.int64]
+    fold: Table
+
+
+def table(kind: np.dtype[Any], rows: int, **columns: Any) -> Table:
+    """A table of ``rows`` records; columns that are not given are 0."""
+    made = np.zeros(rows, kind).view(np.recarray)
+    for name, values in columns.items():
+        made[name] = values
+    return made
 
 
 # --- Laying a layer out -----------------------------------------------------------------------------------------------
@@ -142,7 +144,7 @@ class Schedule(NamedTuple):
     ``slots`` if not all inputs enter, ``cycles`` of every half of the operand buffers where they depend on the data.
     """
 
-    folds: Folds
+    folds: Table
     west: Edge
     north: Edge
     stationary: bool = False
@@ -151,17 +153,9 @@ class Schedule(NamedTuple):
     cycles: NDArray[np.int64] | None = None
 
 
-def folds(steps: NDArray[np.int64], **columns: Any) -> Folds:
-    """Folds of so many ``steps``; what is not given is 0."""
-    given = {name: np.full(len(steps), values, np.int64) for name, values in columns.items()}
-    nothing = {name: np.zeros(len(steps), np.int64) for name in Folds._fields[1:]}
-    return Folds(steps, **{**nothing, **given})
-
-
-def edge(folds: int, tensor: int, tensor_bytes: int, *columns: Any) -> Edge:
-    """An edge's operand, not placed yet; ``columns`` are those of :class:`Edge` from ``first`` on."""
-    unplaced = Tensor(np.zeros(1, np.int64), np.array([tensor_bytes]), 1, tensor)
-    return Edge(unplaced, *(np.full(folds, values, np.int64) for values in columns))
+def edge(tensor: int, tensor_bytes: int, fold: Table) -> Edge:
+    """An edge's operand, not placed in memory yet."""
+    return Edge(Tensor(np.zeros(1, np.int64), np.array([tensor_bytes]), 1, tensor), fold)
 
 
 def halves_of(steps: NDArray[np.int64], buffer_steps: int) -> NDArray[np.int64]:
@@ -197,21 +191,21 @@ def output_stationary(
     steps = all_steps[g, b]
     halves = halves_of(steps, pe.buffer_steps)
     first_row, last = (np.cumsum(positions) - positions)[g], (r == len(rows) - 1) & (b == blocks - 1)
-    done = folds(
-        steps, tail=tail[r], added=added[g, b] * rows[r], entry=entries[g, b], sums=sums[g, b] * rows[r],
-        row=first_row, row_end=first_row + np.where(last, positions[g], 0),
+    done = table(
+        FOLD, len(t), steps=steps, tail=tail[r], added=added[g, b] * rows[r], entry=entries[g, b],
+        sums=sums[g, b] * rows[r], row=first_row, row_end=first_row + np.where(last, positions[g], 0),
     )  # fmt: skip
     epoch = t * len(rows)
-    west = edge(
-        len(t), WEIGHT, west_bytes, west_first[r], rows[r] * west_bits, full, pe.buffer_steps, halves,
-        (g == t * tile) & (b == 0), epoch + r,
+    west = table(
+        OPERAND, len(t), first=west_first[r], bits=rows[r] * west_bits, steps=full, share=pe.buffer_steps,
+        halves=halves, new=(g == t * tile) & (b == 0), epoch=epoch + r,
     )  # fmt: skip
     share = np.where(steps == full, pe.buffer_steps, -(-full // halves))
-    north = edge(
-        len(t), INPUT, north_bytes, north_first[g, b], north_bits[g, b], full, share, halves, r == 0,
-        epoch + len(rows) - 1,
+    north = table(
+        OPERAND, len(t), first=north_first[g, b], bits=north_bits[g, b], steps=full, share=share, halves=halves,
+        new=r == 0, epoch=epoch + len(rows) - 1,
     )  # fmt: skip
-    return Schedule(done, west, north)
+    return Schedule(done, edge(WEIGHT, west_bytes, west), edge(INPUT, north_bytes, north))
 
 
 def in_columns(
