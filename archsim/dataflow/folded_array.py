@@ -1,7 +1,8 @@
 """Machines around an array whose operands enter at the edges: a layer is a list of *folds*, run by the same agents.
 
 A fold is one filling of the array: load a stationary operand or none, stream steps, hand the sums on. What is in a
-fold, and in which order folds come, is the machine's; the output-stationary order, which all of them have, is
+fold, and in which order folds come, is the machine's (:mod:`archsim.dataflow.folds`); the output-stationary order,
+which all of them have, is
 
     for tile of groups:                 their inputs stay in the cache
         for R columns of B:             weights of these R neurons stay in the cache

@@ -57,8 +57,8 @@ whether its sums are added to those of the fold before, whether they wait for th
 OPERAND = record("first", "bits", "steps", "share", "halves", "new", "epoch")
 """What enters at an edge in a fold: ``bits`` a step, from bit ``first`` of the tensor on.
 
-There are ``steps`` of them, ``share`` for each of ``halves`` of the operand buffer. ``new``: not in the cache yet; lines
-of an earlier ``epoch`` are not needed any more.
+There are ``steps`` of them, ``share`` for each of ``halves`` of the operand buffer. ``new``: not in the cache yet;
+lines of an earlier ``epoch`` are not needed any more.
 """
 
 Table = Any
