@@ -42,7 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.dataflow.base import Program, Unit
-from archsim.dataflow.folded_array import nest
+from archsim.dataflow.folds import nest
 from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.operation import (

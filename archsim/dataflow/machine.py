@@ -45,7 +45,7 @@ class _Loop:
     def __get__(self, instance: DrawnMachine | None, owner: type[DrawnMachine]) -> Any:
         family = owner.family()
         if "_loop" not in family.__dict__:
-            family._loop = loop_of(owner.lowered(), family.__module__)
+            family._loop = loop_of(family.lowered(), family.__module__)
         return family._loop
 
 
@@ -54,6 +54,9 @@ class DrawnMachine(Accelerator):
 
     ``agents`` are their functions, in the order of arbitration; ``counted`` names the numbers that they count, each
     the count of an action (unit, action) or a plain name for what the machine itself makes something of.
+
+    Machines that inherit their agents are a family: they share the kernels, so agents see the configuration of the
+    class that has the agents (:meth:`family`), not what a machine adds to it.
     """
 
     agents: ClassVar[tuple[Callable[..., Operations], ...]]

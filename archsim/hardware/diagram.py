@@ -27,6 +27,10 @@ class Fifo(NamedTuple):
     fifo: int
     port: int
 
+    def reader(self, number: int) -> Fifo:
+        """The FIFO as its reader ``number`` sees it."""
+        return Fifo(self.fifo, self.port + number)
+
 
 class AgentKind(NamedTuple):
     """``agents`` agents that run ``function``; ``built`` of them exist in hardware, those without work are idle.
