@@ -211,22 +211,20 @@ def read_half(a: Agent, m: Any, x: Operands, fold: int, half: int) -> None:
     """Ask for what a half takes from the buffers of both operands and of masks."""
     time, number = x.fold.time[fold], x.fold.first_half[fold] + half
     read = x.fold.first_read[fold] + half
-    read_banks(a, m, m.tensors.by_rows, time, x.read.bits[read], x.read.beats, read)
+    read_banks(a, m, m.tensors.by_rows, time, x.read.bits[read], x.read.beats[read])
     bits = x.half.entered[number] * x.fold.columns[fold] * m.column_bits
-    read_banks(a, m, m.tensors.by_columns, time, bits, x.half.beats, number)
+    read_banks(a, m, m.tensors.by_columns, time, bits, x.half.beats[number])
     if m.masked == ROWS_MASK or m.masked == COLUMNS_MASK:
         mask = x.fold.first_mask[fold] + half
-        read_banks(a, m, m.tensors.mask, time, x.mask.bits[mask], x.mask.beats, mask)
+        read_banks(a, m, m.tensors.mask, time, x.mask.bits[mask], x.mask.beats[mask])
 
 
-def read_banks(
-    a: Agent, m: Any, tensor: BufferTensor, time: int, bits: int, beats: NDArray[np.int64], number: int
-) -> None:  # fmt: skip
-    """Ask each bank that has accesses in row ``number`` of ``beats``; the first one carries the useful bytes of all."""
+def read_banks(a: Agent, m: Any, tensor: BufferTensor, time: int, bits: int, beats: NDArray[np.int64]) -> None:
+    """Ask each bank that has accesses, by ``beats`` [banks]; the first one carries the useful bytes of all."""
     useful, row = (bits + 7) >> 3, row_at(a, m, tensor, time)
-    for bank in range(m.config.memory.buffers.banks):
-        if beats[number, bank] > 0:
-            a.request(tensor.line + bank, beats[number, bank], useful, RESIDENT_READ, row, 0)
+    for bank in range(len(beats)):
+        if beats[bank] > 0:
+            a.request(tensor.line + bank, beats[bank], useful, RESIDENT_READ, row, 0)
             useful = 0
 
 
