@@ -20,7 +20,7 @@ from archsim.hardware.compute.lif import fire, rule_of
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
-from archsim.hardware.memory.system import MemoryConfig
+from archsim.hardware.memory.system import MemoryConfig, MemorySystemConfig
 from archsim.trace import Neuron, Operation, Requantiser, Trace
 from archsim.trace.graph import integer_range
 from archsim.trace.origin import origin
@@ -49,8 +49,8 @@ class ScheduledLayers(Block):
     read_out: Literal["simulated", "skipped"] = Field(description="a last linear layer without neurons")
 
 
-class MachineConfig(Block):
-    """What every hardware file says; an accelerator's Config adds its own blocks."""
+class HardwareConfig(Block):
+    """What every hardware file says; an accelerator's Config adds its own blocks and says what its memory is."""
 
     accelerator: str = Field(description="which machine this file describes")
     description: str = Field(max_length=500, description="one line for lists and reports")
@@ -60,7 +60,7 @@ class MachineConfig(Block):
     clock_mhz: float = Field(ge=1e-3, le=100_000, description="base clock")
     technology_nm: int = Field(ge=1, le=1000, description="technology node of energy and area")
     timesteps: int = Field(ge=1, le=16, description="most timesteps that the machine is built for")
-    memory: MemoryConfig = Field(description="cache, switches and DRAM")
+    memory: MemorySystemConfig = Field(description="DRAM, and what lies between it and the PEs")
     cost: CostConfig = Field(description="prices")
 
     @model_validator(mode="after")
@@ -69,6 +69,12 @@ class MachineConfig(Block):
         if problems:
             raise CrossFieldError({f"memory.dram.{field}": problem for field, problem in problems.items()})
         return self
+
+
+class MachineConfig(HardwareConfig):
+    """Of a machine with a cache."""
+
+    memory: MemoryConfig = Field(description="cache, switches and DRAM")
 
 
 @dataclass(frozen=True)
@@ -222,7 +228,7 @@ class Accelerator(ABC):
     """
 
     name: ClassVar[str]
-    Config: ClassVar[type[MachineConfig]]
+    Config: ClassVar[type[HardwareConfig]]
     operand: ClassVar[Literal["spike", "int"]] = "spike"
     tensors: ClassVar[tuple[str, ...]]
     actions: ClassVar[int]

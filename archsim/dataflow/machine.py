@@ -24,10 +24,10 @@ from archsim.engine.lowering import Lowered, loop_of, lower
 from archsim.hardware.agent import Operations
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.integers import integers, tuple_class
-from archsim.hardware.memory.placement import LineSpec, Placer
+from archsim.hardware.memory.placement import Placer
 
 BURST_LINES = 16
-"""Most lines that an agent asks for at once, if there are as many miss registers."""
+"""Most lines that an agent asks for at once, if as many can be on their way."""
 
 
 class Sizes(NamedTuple):
@@ -87,17 +87,18 @@ class DrawnMachine(Accelerator):
     ) -> tuple[Mapping[str, Any], Any]:
         """Draw the agents and FIFOs and place the operands; returns what is derived for ``m``, and the operands."""
 
+    def copies(self, layer: Layer) -> int:
+        """How many times the traffic table has the machine's tensors (:class:`archsim.dataflow.base.Program`)."""
+        return 1
+
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """The diagram as numbers."""
-        cache, diagram, family = self.config.memory.cache, Diagram(), self.family()
-        derived, operands = self.lay_out(layer, output_bytes, diagram, Placer(cache.line_bytes))
+        memory, diagram, family = self.config.memory, Diagram(), self.family()
+        derived, operands = self.lay_out(layer, output_bytes, diagram, Placer(memory.line_bytes))
         parts = {
             "config": integers(self.config, family.Config),
             "layer": Sizes(layer.m, layer.n, layer.k, layer.timesteps),
-            "memory": LineSpec(
-                cache.line_bytes, cache.line_bytes.bit_length() - 1, (cache.width_bits // 8).bit_length() - 1,
-                min(cache.mshrs, BURST_LINES),
-            ),
+            "memory": memory.lines(BURST_LINES),
             "agents": tuple_class(family, "Agents", list(diagram.ends))(**diagram.ends),
             **derived,
         }  # fmt: skip
@@ -107,7 +108,7 @@ class DrawnMachine(Accelerator):
             first += kind.agents
         state = np.zeros((first, self.lowered().kept + self.kept), np.int64)
         m = tuple_class(family, "Machine", list(parts))(**parts)
-        return Program(m, operands, diagram.topology, state, tuple(units), diagram=diagram)
+        return Program(m, operands, diagram.topology, state, tuple(units), self.copies(layer), diagram)
 
     @classmethod
     def lowered(cls) -> Lowered:

@@ -62,6 +62,11 @@ class LineSpec(NamedTuple):
     burst: int
 
 
+def line_spec(line_bytes: int, width_bits: int, burst: int) -> LineSpec:
+    """Of lines whose bytes, and bytes of ``width_bits``, are powers of two."""
+    return LineSpec(line_bytes, line_bytes.bit_length() - 1, (width_bits // 8).bit_length() - 1, burst)
+
+
 class Placer:
     """Places tensors one behind the other, from line 0 on."""
 
