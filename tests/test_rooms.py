@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"atomic", "errors", "examples", "jit", "processes", ""}
+GROUND = {"arguments", "atomic", "errors", "examples", "jit", "processes", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     },
     "__main__": {"cli"},
     "__init__": {"adapting", "simulate", "sweeping", "report", "trace", "hardware", "accelerators"},
+    "arguments": set(),
     "atomic": set(),
     "errors": set(),
     "examples": set(),
