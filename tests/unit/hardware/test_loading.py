@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from archsim.errors import ConfigError
 from archsim.hardware.loading import (
+    MAX_DEPTH,
     MAX_VALUES,
     Block,
     CrossFieldError,
@@ -356,3 +357,10 @@ def test_other_files_and_lists_of_blocks_are_read_the_same_way(tmp_path):
     path.rmdir()
     path.write_text("items: [{size: 1}, {size: 2}]\n")
     assert [item.size for item in load_block(path, Shelf, "a shelf").items] == [1, 2]
+
+
+def test_the_path_of_an_override_is_no_deeper_than_a_file(problems):
+    (problem,) = problems(GOOD, f"{'a.' * 40_000}b=3")
+    assert problem.startswith("--set a.a.a.")
+    assert problem.endswith(f"nested deeper than {MAX_DEPTH} levels")
+    assert len(problem) < 200
