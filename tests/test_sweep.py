@@ -759,7 +759,7 @@ def test_the_function_returns_what_the_command_writes(trace, tmp_path):
 
 @pytest.mark.parametrize("values", [8, "8", None])
 def test_the_function_wants_lists(trace, values):
-    with pytest.raises(UsageError, match="pe__count must be a list of values"):
+    with pytest.raises(UsageError, match="pe__count: must be a list of values"):
         archsim.sweep(LOAS, trace, pe__count=values)
 
 
@@ -767,11 +767,11 @@ def test_all_that_is_wrong_with_a_call(trace):
     with pytest.raises(UsageError) as caught:
         archsim.sweep(LOAS, trace, combine="zipp", jobs=0, layers="fc", pareto="cycles", sampel=4)
     assert caught.value.problems == (
-        "sweep: combine: got 'zipp'; allowed: grid, zip (did you mean 'zip'?)",
-        "sweep: jobs must be at least 1, got 0",
-        "sweep: layers must be a list of values, got 'fc'",
-        "sweep: pareto must be a list of values, got 'cycles'",
-        "sweep: sampel must be a list of values, got 4 (did you mean 'sample'?)",
+        "combine: must be grid or zip, got 'zipp' (did you mean 'zip'?)",
+        "pareto: must be a list of texts, got 'cycles'",
+        "jobs: must be a whole number of at least 1, got 0",
+        "layers: must be a list of texts, or None, got 'fc'",
+        "sampel: must be a list of values, got 4 (did you mean 'sample'?)",
     )
 
 

@@ -382,6 +382,9 @@ class _Document:
         if not equals or not all(path):
             self.problem(where, (), "must be PATH=VALUE, such as pe.count=32")
             return
+        if len(path) > MAX_DEPTH:
+            self.problem(where, (), f"nested deeper than {MAX_DEPTH} levels")
+            return
         if earlier := next((self.where(known) for known in self.overridden if known[: len(path)] == path), None):
             self.problem(where, path, f"would undo '{earlier}'; give each path once")
             return

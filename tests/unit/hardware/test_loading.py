@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from archsim.errors import ConfigError
 from archsim.hardware.loading import (
+    MAX_DEPTH,
     MAX_VALUES,
     Block,
     CrossFieldError,
@@ -473,3 +474,10 @@ class TestExtends:
         assert schema["properties"]["extends"]["type"] == "string"
         assert {"required": ["extends"]} in schema["anyOf"]
         assert {"required": ["width", "lanes"]} in schema["$defs"]["Core"]["anyOf"]
+
+
+def test_the_path_of_an_override_is_no_deeper_than_a_file(problems):
+    (problem,) = problems(GOOD, f"{'a.' * 40_000}b=3")
+    assert problem.startswith("--set a.a.a.")
+    assert problem.endswith(f"nested deeper than {MAX_DEPTH} levels")
+    assert len(problem) < 200
