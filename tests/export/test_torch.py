@@ -270,6 +270,49 @@ def test_refusals(model, reason):
         from_torch(scaled(model), inputs, 3, neurons=own)
 
 
+class Delaying(nn.Module):
+    """Its last layer reads the spikes of the timestep before."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell, self.b, self.last, self.before = nn.Linear(4, 4), Cell(), nn.Linear(4, 2), Cell(), None
+
+    def forward(self, x):
+        spikes = self.cell(self.a(x))
+        shown, self.before = spikes if self.before is None else self.before, spikes
+        return self.last(self.b(shown))
+
+
+class Growing(nn.Module):
+    """Its weights are others at every timestep."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell = nn.Linear(4, 4), Cell()
+
+    def forward(self, x):
+        self.a.weight.data.mul_(1.5)
+        return self.cell(self.a(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (nn.Sequential(Twice(), nn.Linear(4, 3), Cell()), "0.cell: has two inputs, 0.a and 0.b, in one state; allowed"),
+        (nn.Sequential(Recurrent(), nn.Linear(4, 3), Cell()), "0.cell: has two inputs, 0.a and add1, in one state"),
+        (Delaying(), "last: reads b of timestep 0 at its own timestep 1"),
+        (nn.Sequential(Growing(), nn.Linear(4, 3), Cell()), "0.a: does not follow from input; the model computes"),
+    ],
+    ids=["twice", "recurrent", "delaying", "growing"],
+)  # fmt: skip
+def test_one_fault_is_said_once(model, reason):
+    """Not again at every timestep, nor of what reads it."""
+    with pytest.raises(UsageError) as error:
+        from_torch(scaled(model), np.random.default_rng(0).random((2, 4)), 5, neurons=OWN)
+    (problem,) = error.value.problems
+    assert problem.startswith(reason)
+
+
 @pytest.mark.parametrize(
     ("shape", "timesteps", "more", "reason"),
     [
