@@ -298,6 +298,7 @@ class Sata(BufferedArray):
     Config: ClassVar[type[HardwareConfig]] = SataConfig
     config: SataConfig
     tensors: ClassVar[tuple[str, ...]] = NAMES
+    agents = BufferedArray.agents  # which see this configuration
 
     @property
     def sum_bits(self) -> int:
