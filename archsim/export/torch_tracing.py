@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from archsim.errors import UsageError
-from archsim.export.network import Network, Node, SpikingNeuron, check_timesteps, evaluate
+from archsim.export.network import Network, Node, SpikingNeuron, array_of, check_timesteps, evaluate
 from archsim.export.quantisation import Exported, export, leak_problems
 from archsim.export.torch_functions import (
     ARITHMETIC,
@@ -100,7 +100,7 @@ def from_torch(
     check_timesteps(T)
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"model: got {type(model).__name__}; allowed: a torch.nn.Module")
-    values = inputs if isinstance(inputs, torch.Tensor) else np.asarray(inputs)
+    values = inputs if isinstance(inputs, torch.Tensor) else array_of(inputs)
     if not isinstance(values, torch.Tensor):
         if values.dtype.kind not in "biuf":
             raise UsageError(f"inputs: got {values.dtype}; allowed: numbers")

@@ -330,6 +330,23 @@ def test_wrong_arguments(shape, timesteps, more, reason):
         from_torch(model, np.ones(shape), timesteps, neurons=OWN, **more)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ([np.zeros((3, 4)), np.zeros((2, 4))], "inputs: got parts of different shapes; allowed: one array of numbers"),
+        ([[1, 2], [3]], "inputs: got parts of different shapes"),
+        ([np.zeros((2, 4)), [[0.0], [0.0, 1.0]]], "inputs: got parts of different shapes"),
+        ([torch.zeros(2, 4), torch.zeros(3, 4)], "inputs: got parts of different shapes"),
+        ([torch.zeros(2, 4, requires_grad=True)], r"inputs: got no array, .*requires grad"),
+        ("spikes", "inputs: got <U6; allowed: numbers"),
+        (None, "inputs: got object; allowed: numbers"),
+    ],
+)
+def test_inputs_that_are_no_array_of_numbers(inputs, reason):
+    with pytest.raises(UsageError, match=reason):
+        from_torch(scaled(nn.Sequential(nn.Linear(4, 4), Cell())), inputs, 2, neurons=OWN)
+
+
 def test_arguments_of_a_wrong_kind():
     model = scaled(nn.Sequential(nn.Linear(4, 4), Cell()))
     for given, inputs, reason in (
