@@ -577,3 +577,11 @@ def test_a_batch_norm_behind_the_last_layer(tmp_path):
     with torch.no_grad():
         classes = sum(model(torch.tensor(inputs).float()) for _ in range(3)).argmax(1).numpy()
     assert (trace.tensor("2").sum(0).argmax(1) == classes).mean() == exported.class_agreement
+
+
+def test_a_rule_that_fires_at_the_threshold_is_another_one():
+    """Spikes that add up to the threshold exactly tell them apart."""
+    spikes = (np.random.default_rng(0).random((4, 20, 6)) < 0.5).astype(float)
+    model = nn.Sequential(Cell(decay=1.0))
+    with pytest.raises(UsageError, match="of its spikes do not follow from its inputs"):
+        from_torch(model, spikes, 4, neurons={Cell: lambda cell: SpikingNeuron(1.0, 1.0, fires_at_threshold=True)})
