@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archsim.errors import UsageError, nearest
+from archsim.errors import UsageError, nearest, printable
 from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.schema import MAX_TIMESTEPS
 
@@ -119,6 +119,17 @@ def per_channel(values: ArrayLike, shape: Shape) -> Real:
     if array.shape == (shape[0],):
         return array.reshape(-1, *(1,) * (len(shape) - 1))
     return array
+
+
+def array_of(inputs: Any) -> NDArray[Any]:
+    """Inputs as one array, of whatever type; UsageError if their parts make none."""
+    try:
+        return np.asarray(inputs)
+    # numpy on parts of different shapes, torch on tensors that are elsewhere or have gradients.
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        ragged = "inhomogeneous" in str(error)
+        got = "parts of different shapes" if ragged else f"no array, {printable(error)}"
+        raise UsageError(f"inputs: got {got}; allowed: one array of numbers, [I, ...] or [T, I, ...]") from None
 
 
 def check_timesteps(timesteps: int) -> None:

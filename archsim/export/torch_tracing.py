@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from archsim.errors import UsageError
-from archsim.export.network import Network, Node, SpikingNeuron, check_timesteps, evaluate
+from archsim.export.network import Network, Node, SpikingNeuron, array_of, check_timesteps, evaluate, per_channel
 from archsim.export.quantisation import Exported, export, leak_problems
 from archsim.export.torch_functions import (
     ARITHMETIC,
@@ -55,6 +55,8 @@ from archsim.export.torch_modules import (
 INPUT = "input"
 # Spikes that rounding in float32 may turn.
 _TURNED = 1e-3
+# How near to a threshold float32 may put a potential on either side.
+_NEAR = 1e-6
 # By how many units in the last place of all that it adds up a sum of the model may be off.
 _ROUNDING = 1 << 10
 # Operations that pass on what layers and neurons give.
@@ -100,7 +102,7 @@ def from_torch(
     check_timesteps(T)
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"model: got {type(model).__name__}; allowed: a torch.nn.Module")
-    values = inputs if isinstance(inputs, torch.Tensor) else np.asarray(inputs)
+    values = inputs if isinstance(inputs, torch.Tensor) else array_of(inputs)
     if not isinstance(values, torch.Tensor):
         if values.dtype.kind not in "biuf":
             raise UsageError(f"inputs: got {values.dtype}; allowed: numbers")
@@ -453,6 +455,7 @@ class _Tracer:
             currents = self._by_time(_array(operand.values), time, node.shape)
             spikes = self._by_time(_array(results[0]), time, node.shape)
             for (_, current), (_, spike) in zip(currents, spikes, strict=True):
+                current = _decided(node.neuron, current, known.decayed, spike)
                 expected, known.decayed = node.neuron.step(current, known.decayed)
                 known.turned += int((expected != spike).sum())
                 known.turned_from_rest += int((node.neuron.step(current, np.zeros(()))[0] != spike).sum())
@@ -723,6 +726,17 @@ class _Tracer:
             if found.intersection(node.inputs):
                 found.add(node.name)
         return found.union(*(self.nodes[name].inputs for name in self.misread))
+
+
+def _decided(neuron: SpikingNeuron, current: np.ndarray, decayed: Any, spike: np.ndarray) -> np.ndarray:
+    """``current``, changed where a potential misses the threshold by no more than rounding: there the model decides.
+
+    A potential that equals the threshold in double precision is no such case, so that > and >= stay apart.
+    """
+    threshold = per_channel(neuron.threshold, current.shape[1:])
+    gap = np.abs(current + decayed - threshold)
+    near = gap <= _NEAR * (np.abs(current) + np.abs(decayed) + np.abs(threshold))
+    return np.asarray(np.where(near, current + np.where(spike, 2 * gap, -2 * gap), current))
 
 
 def _neuron_problems(node: Node, record: _Recorded) -> list[str]:

@@ -330,6 +330,23 @@ def test_wrong_arguments(shape, timesteps, more, reason):
         from_torch(model, np.ones(shape), timesteps, neurons=OWN, **more)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ([np.zeros((3, 4)), np.zeros((2, 4))], "inputs: got parts of different shapes; allowed: one array of numbers"),
+        ([[1, 2], [3]], "inputs: got parts of different shapes"),
+        ([np.zeros((2, 4)), [[0.0], [0.0, 1.0]]], "inputs: got parts of different shapes"),
+        ([torch.zeros(2, 4), torch.zeros(3, 4)], "inputs: got parts of different shapes"),
+        ([torch.zeros(2, 4, requires_grad=True)], r"inputs: got no array, .*requires grad"),
+        ("spikes", "inputs: got <U6; allowed: numbers"),
+        (None, "inputs: got object; allowed: numbers"),
+    ],
+)
+def test_inputs_that_are_no_array_of_numbers(inputs, reason):
+    with pytest.raises(UsageError, match=reason):
+        from_torch(scaled(nn.Sequential(nn.Linear(4, 4), Cell())), inputs, 2, neurons=OWN)
+
+
 def test_arguments_of_a_wrong_kind():
     model = scaled(nn.Sequential(nn.Linear(4, 4), Cell()))
     for given, inputs, reason in (
@@ -560,3 +577,11 @@ def test_a_batch_norm_behind_the_last_layer(tmp_path):
     with torch.no_grad():
         classes = sum(model(torch.tensor(inputs).float()) for _ in range(3)).argmax(1).numpy()
     assert (trace.tensor("2").sum(0).argmax(1) == classes).mean() == exported.class_agreement
+
+
+def test_a_rule_that_fires_at_the_threshold_is_another_one():
+    """Spikes that add up to the threshold exactly tell them apart."""
+    spikes = (np.random.default_rng(0).random((4, 20, 6)) < 0.5).astype(float)
+    model = nn.Sequential(Cell(decay=1.0))
+    with pytest.raises(UsageError, match="of its spikes do not follow from its inputs"):
+        from_torch(model, spikes, 4, neurons={Cell: lambda cell: SpikingNeuron(1.0, 1.0, fires_at_threshold=True)})
