@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from archsim._version import __version__
 from archsim.errors import ArchsimError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from archsim.sweeping import sweep
     from archsim.trace import load_trace
 
-__version__ = "0.1.0"
 __all__ = ["ArchsimError", "Report", "__version__", "adapt", "load_accelerator", "load_trace", "run", "sweep"]
 
 _HOMES = {

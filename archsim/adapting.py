@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import archsim
 from archsim import arguments
+from archsim._version import __version__
 from archsim.accelerators import registry
 from archsim.accelerators.imc import Imc
 from archsim.analog_network.batch_norm import Correction
@@ -111,7 +111,7 @@ class AdaptationReport:
             "trace": self.trace,
             "trace_sha256": self.trace_sha256,
             "labels": dict(self.labels),
-            "archsim_version": archsim.__version__,
+            "archsim_version": __version__,
             "timesteps": self.timesteps,
             "images": self.images,
             "calibration_images": self.calibration_images,

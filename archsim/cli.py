@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-import archsim
 from archsim import examples
+from archsim._version import __version__
 from archsim.errors import ArchsimError, UsageError, nearest, printable
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _archsim(
 ) -> None:
     # `debug` is declared for the help text; main() takes it from anywhere on the command line.
     if version:
-        typer.echo(f"archsim {archsim.__version__}")
+        typer.echo(f"archsim {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -28,8 +28,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
-import archsim
 from archsim import arguments, examples, processes
+from archsim._version import __version__
 from archsim.errors import ArchsimError, ConfigError, UsageError, nearest, printable
 from archsim.report import files, tables
 from archsim.simulate import ENGINE, yaml_text
@@ -282,7 +282,8 @@ def run(
     measure of ``pareto`` that no point can have, and when a file that points read is changed meanwhile.
     """
     _check_measures(sweep, pareto)
-    hashes = {file: _sha256(examples.find(file)) for file in (sweep.hardware, *sweep.traces)}
+    hashes = {sweep.hardware: _machine_sha256(sweep.hardware)}
+    hashes |= {file: _sha256(examples.find(file)) for file in sweep.traces}
     points = sweep.points()
     prices = _price_files(points)
     sweep = replace(sweep, hashes=hashes | {file: _sha256(file) for file in prices.values() if file is not None})
@@ -388,10 +389,23 @@ def _sha256(path: Path) -> str:
         return ""
 
 
+def _machine_sha256(hardware: Path) -> str:
+    """Hash of the hardware file, and of those that it extends where there are any."""
+    from archsim.hardware.loading import machine_files
+
+    try:
+        files = machine_files(hardware)
+    except ConfigError:
+        files = [examples.find(hardware)]
+    hashes = [_sha256(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
 def _check_hashes(sweep: Sweep, point: Point) -> None:
     """UsageError if a file that ``point`` reads is not the one that the sweep began with."""
     read = {file: known for file, known in sweep.hashes.items() if file == point.trace or file not in sweep.traces}
-    changed = [file for file, known in read.items() if _sha256(examples.find(file)) != known]
+    now = {file: _machine_sha256(file) if file == sweep.hardware else _sha256(examples.find(file)) for file in read}
+    changed = [file for file, known in read.items() if now[file] != known]
     if changed:
         raise UsageError(
             [
@@ -551,7 +565,7 @@ def _row(sweep: Sweep, prices: Mapping[tuple[str, ...], Path | None], point: Poi
         "hardware_sha256": sweep.hashes[point.hardware],
         "trace_sha256": sweep.hashes[point.trace],
         "cost_table_sha256": "" if table is None else sweep.hashes[table],
-        "archsim_version": archsim.__version__,
+        "archsim_version": __version__,
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"arguments", "atomic", "errors", "examples", "jit", "processes", ""}
+GROUND = {"_version", "arguments", "atomic", "errors", "examples", "jit", "processes", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "__init__": {"adapting", "simulate", "sweeping", "report", "trace", "hardware", "accelerators"},
     "arguments": set(),
     "atomic": set(),
+    "_version": set(),
     "errors": set(),
     "examples": set(),
     "processes": set(),
@@ -101,6 +102,29 @@ def test_every_file_of_the_machines_is_a_machine():
     machines = {machine.__module__ for machine in registry().values()}
     files = {f"archsim.accelerators.{path.stem}" for path in (PACKAGE / "accelerators").glob("*.py")}
     assert files - {"archsim.accelerators.__init__"} == machines
+
+
+def test_no_file_imports_in_a_circle():
+    """Neither within a room nor between rooms; what is imported for types only counts too.
+
+    Doors (``__init__``) name what is behind them, so they do not count as what a file imports.
+    """
+    names = {".".join(("archsim", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in FILES}
+    edges = {name: {module for module in files(path) if module in names} - {name} for name, path in names.items()}
+    while free := [name for name, targets in edges.items() if not targets & edges.keys()]:
+        for name in free:
+            del edges[name]
+    assert not edges, sorted(edges)
+
+
+def files(path):
+    """Modules that ``path`` imports, or imports from."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def test_engines_know_no_accelerator_and_no_unit():

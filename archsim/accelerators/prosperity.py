@@ -12,26 +12,7 @@ within tiles of 256 rows and 16 columns, against 128 columns of dense weights:
                     for spike that is left:      add one row of weights, 128 lanes, one a cycle
             neurons: all timesteps of the tile   (beside the next tile)
 
-**Prefix** of row i: among the rows j of the tile with at least one spike, all of whose spikes row i has too, and, if
-their spikes are equal (*exact match*), j < i: the one with most spikes, of several the last. What is left of row i are
-the spikes that its prefix lacks. Prefixes make a forest over the rows. Issued by number of spikes, then by row (a
-stable sort), every row comes behind its prefix. Searching takes a cycle a row (a TCAM finds all subsets at once),
-through a pipeline of five stages. A tile of r rows is known after
-
-    r + detector.pipeline_cycles                                                     search: every_row
-    rows with several spikes + ceil(r / popcounts) + detector.pipeline_cycles        search: several_spikes
-
-(where rows of one spike have no prefix: all they could save is an addition in the cycle that they take anyway), and is
-then added up in
-
-    sum over rows with spikes of max(1, spikes left):
-
-an exact match still takes the cycle in which its row is written. An empty row takes none.
-
-Hand-traced example (six rows of four columns): 1010, 1001, 1011, 0010, 1101, 1101 have 14
-spikes. Row 3 (0010) has no prefix: 1 is left. Row 0 begins with row 3: 1 left. Row 1: none, 2 left. Row 2 could begin
-with rows 0, 1 or 3; rows 0 and 1 have most spikes, and row 1 is the last of them: 1 left. Row 4 begins with row 1: 1
-left. Row 5 equals row 4: 0 left, one cycle. So 6 additions in 7 cycles.
+Prefixes, what they save and how long the search takes are :mod:`archsim.hardware.compute.prefix_forest`'s.
 
 Agents: the processor, the detector (with pruner and dispatcher), one loader for each input of the read switch, which
 share the lines of a tile and fill the spike and weight buffers up to ``buffers.tiles`` ahead, and the neuron array.
@@ -53,36 +34,29 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress import bitmask
-from archsim.compress.bitmask import lowest_one, popcount
-from archsim.dataflow.base import (
-    Accelerator,
-    Layer,
-    MachineConfig,
-    Program,
-    ScheduledLayers,
-    Unit,
-    memory_components,
-)
-from archsim.engine.compiled import run
-from archsim.hardware import operation as op
+from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
+from archsim.dataflow.machine import BURST_LINES, DrawnMachine
+from archsim.dataflow.parts import store
+from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
+from archsim.hardware.compute.prefix_forest import (
+    CYCLES,
+    EVENTS,
+    LEFT,
+    OCCUPIED,
+    PREFIXED,
+    SEARCHED,
+    WORK_COLUMNS,
+    DetectorConfig,
+    reuse,
+    search_cycles,
+    spike_patterns,
+    tile_work,
+)
+from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
-from archsim.hardware.memory import placement
-from archsim.hardware.operation import (
-    CACHED_READ,
-    COMPUTE,
-    END,
-    OWN_PATH,
-    PAUSE,
-    POP,
-    POP_COUNT,
-    PUSH,
-    PUSH_COUNT,
-    STREAM_WRITE,
-    add_range,
-)
-from archsim.jit import inlined, kernel, njit
+from archsim.hardware.memory.placement import Placer, Tensor
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
 
@@ -101,17 +75,6 @@ class TileConfig(Block):
 
     rows: int = Field(ge=16, le=4096, description="most rows of a tile; a position's timesteps stay together")
     k: int = Field(ge=1, le=64, description="columns of a tile")
-
-
-class DetectorConfig(Block):
-    """Detector, pruner and dispatcher: a row a cycle."""
-
-    search: Literal["every_row", "several_spikes"] = Field(
-        description="rows that are searched: all, or those with two spikes or more"
-    )
-    popcounts: int = Field(ge=1, le=4096, description="rows whose spikes are counted in a cycle, ahead of a choice")
-    pipeline_cycles: int = Field(ge=0, le=64, description="cycles of a tile beside one a row")
-    tables: int = Field(ge=1, le=16, description="tiles whose prefixes are held, with those being added up")
 
 
 class BuffersConfig(Block):
@@ -151,376 +114,111 @@ class ProsperityConfig(MachineConfig):
         return self
 
 
-# --- Function ---------------------------------------------------------------------------------------------------------
-
-
-@njit
-def spike_patterns(inputs: Any, first: int, timesteps: int, tile_k: int, patterns: Any) -> None:
-    """Spikes of rows ``first`` on, in tiles of K: ``patterns`` uint64 [tiles of K, rows * T], row (m, t) at m * T + t,
-    zeros at first; bit i of a pattern is the tile's column i."""
-    for row in range(patterns.shape[1] // timesteps):
-        m = first + row
-        value = inputs.start[m, 0]
-        for word in range(inputs.mask.shape[1]):
-            present = inputs.mask[m, word]
-            while present:
-                k = 64 * word + lowest_one(present)
-                present &= present - np.uint64(1)
-                packed = np.int64(inputs.words[value])
-                value += 1
-                for t in range(timesteps):
-                    if (packed >> t) & 1:
-                        patterns[k // tile_k, row * timesteps + t] |= np.uint64(1) << np.uint64(k % tile_k)
-
-
-@njit
-def find_prefixes(rows: Any, ones: Any, least: int, prefix: Any) -> None:
-    """The prefix int64 of every row of a tile, -1 for none: ``rows`` uint64, ``ones`` their spikes; rows of fewer than
-    ``least`` spikes are not searched."""
-    for i in range(len(rows)):
-        prefix[i] = -1
-        if ones[i] < least:
-            continue
-        lacking = ~rows[i]
-        most = 1
-        for j in range(len(rows)):
-            if rows[j] & lacking == 0 and ones[j] >= most and (ones[j] < ones[i] or j < i):
-                prefix[i] = j
-                most = ones[j]
-
-
-# Columns of a tile's work.
-SPIKES, LEFT, CYCLES, OCCUPIED, PREFIXED, SEARCHED = range(6)
-WORK_COLUMNS = 6
-
-
-@njit
-def tile_work(patterns: Any, tile_rows: int, least: int, work: Any) -> None:
-    """What every tile takes: ``work`` int64 [tiles of rows, tiles of K, WORK_COLUMNS], zeros at first.
-
-    Its spikes, the spikes left to add, the cycles for that, and its rows that are not empty, have a prefix, or are
-    searched.
-    """
-    prefix = np.zeros(tile_rows, np.int64)
-    ones = np.zeros(tile_rows, np.int64)
-    for tile in range(work.shape[0]):
-        for column in range(work.shape[1]):
-            rows = patterns[column, tile * tile_rows : (tile + 1) * tile_rows]
-            for i in range(len(rows)):
-                ones[i] = popcount(rows[i])
-            find_prefixes(rows, ones, least, prefix)
-            for i in range(len(rows)):
-                left = ones[i] - (ones[prefix[i]] if prefix[i] >= 0 else 0)
-                work[tile, column, SPIKES] += ones[i]
-                work[tile, column, LEFT] += left
-                work[tile, column, CYCLES] += max(1, left) if ones[i] > 0 else 0
-                work[tile, column, OCCUPIED] += int(ones[i] > 0)
-                work[tile, column, PREFIXED] += int(prefix[i] >= 0)
-                work[tile, column, SEARCHED] += int(ones[i] >= least)
-
-
-# What add_up counts.
-BIT_SPARSE, PRODUCT_SPARSE, EXACT_MATCHES, PARTIAL_MATCHES, OVERFLOWS = range(5)
-EVENTS = ("spikes", "spikes_left", "exact_match_rows", "partial_match_rows", "accumulator_overflows")
-
-
-@njit
-def reuse(patterns: Any, weights: Any, timesteps: int, tile_rows: int, tile_k: int, least: int, bits: int, skip: int,
-          sums: Any, events: Any) -> None:  # fmt: skip
-    """Sums of all rows of ``patterns``, tile by tile; the first ``skip`` positions are computed but not kept.
-
-    ``weights`` int16 [K, N]; ``sums`` int64 [positions kept, N, T], zeros at first; ``events`` int64. In every tile the
-    rows are taken by number of spikes; the partial sum of a row begins as that of its prefix, the weights of what is
-    left are added, and the result goes on top of the row's sum of earlier tiles of K.
-    """
-    kept, columns, _ = sums.shape
-    limit = 1 << (bits - 1)
-    partial = np.zeros((tile_rows, columns), np.int64)
-    prefix = np.zeros(tile_rows, np.int64)
-    ones = np.zeros(tile_rows, np.int64)
-    for base in range(0, patterns.shape[1], tile_rows):
-        for column in range(patterns.shape[0]):
-            rows = patterns[column, base : base + tile_rows]
-            for i in range(len(rows)):
-                ones[i] = popcount(rows[i])
-            find_prefixes(rows, ones, least, prefix)
-            order = np.argsort(ones[: len(rows)], kind="mergesort")
-            for i in order:
-                if ones[i] == 0:
-                    continue
-                left = rows[i]
-                if prefix[i] >= 0:
-                    left ^= rows[prefix[i]]
-                    partial[i] = partial[prefix[i]]
-                else:
-                    partial[i] = 0
-                position = (base + i) // timesteps - skip
-                keep = 0 <= position < kept
-                if keep:
-                    events[BIT_SPARSE] += ones[i]
-                    events[PRODUCT_SPARSE] += popcount(left)
-                    events[EXACT_MATCHES] += int(left == 0)
-                    events[PARTIAL_MATCHES] += int(prefix[i] >= 0 and left != 0)
-                while left:
-                    k = column * tile_k + lowest_one(left)
-                    left &= left - np.uint64(1)
-                    for n in range(columns):
-                        partial[i, n] += weights[k, n]
-                if keep:
-                    t = (base + i) % timesteps
-                    for n in range(columns):
-                        sums[position, n, t] += partial[i, n]
-                        events[OVERFLOWS] += int(not -limit <= sums[position, n, t] < limit)
-
-
-# --- What the kernels see ---------------------------------------------------------------------------------------------
-
-INPUT, WEIGHT, OUTPUT = range(3)
-TENSORS = ("input", "weight", "output")
-
-# Actions that the agents count.
-ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, ISSUED, SUM_READS, WEIGHT_BYTES, UPDATES = range(8)
-ACTIONS = 8
-
-
-class Spec(NamedTuple):
-    """The machine and the layer's sizes as integers; a tile of rows has ``positions`` positions."""
-
-    lanes: int
-    pes: int
-    m: int
-    n: int
-    k: int
-    timesteps: int
-    positions: int
-    tile_k: int
-    row_tiles: int
-    column_tiles: int
-    k_tiles: int
-    every_row: int
-    popcounts: int
-    detect: int
-    surplus: int
-    settle: int
-    neurons: int
-    fire: int
-    line_shift: int
-    beat_shift: int
-    fetch_lines: int
+# --- Operands ---------------------------------------------------------------------------------------------------------
 
 
 class Operands(NamedTuple):
-    """``work`` as of :func:`tile_work`; and where tiles are in memory.
+    """``work`` as of :func:`tile_work`, ``rows`` of every tile of rows and ``channels`` of every tile of columns.
 
     Tile (row tile, K tile) of spikes is fiber ``row tile * k_tiles + K tile``, that of weights ``column tile * k_tiles
     + K tile``, an output tile ``row tile * column_tiles + column tile``.
     """
 
     work: NDArray[np.int64]
-    spike_line: NDArray[np.int64]
-    spike_bytes: NDArray[np.int64]
-    weight_line: NDArray[np.int64]
-    weight_bytes: NDArray[np.int64]
-    output_line: NDArray[np.int64]
-    output_bytes: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    channels: NDArray[np.int64]
+    spikes: Tensor
+    weights: Tensor
+    output: Tensor
 
 
-# FIFOs and their ports: tiles with prefixes, output tiles, free output tiles; then tiles that are done, with a port for
-# the detector and for each loader; then one FIFO a loader.
-DETECTED, OUTPUTS, FREE, DONE_TILES, LOADED = range(5)
-DETECTOR_CREDIT = 3
+# --- Agents -----------------------------------------------------------------------------------------------------------
 
-# --- Agents: the processor, the detector, the loaders, the neuron array -----------------------------------------------
-
-# An agent's state: its place in the loop nest, byte of an output tile, what it does next.
-ROW_TILE, COLUMN_TILE, K_TILE, BYTE, PHASE = range(5)
-BEGIN, ADD, FINISH = range(3)
-FIRE, WRITE = range(2)
+ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, ISSUED, SUM_READS, WEIGHT_BYTES, UPDATES = range(8)
 
 
-@inlined
-def next_output_tile(spec: Spec, state: Any, agent: int) -> None:
-    """Go to the next output tile."""
-    state[agent, PHASE] = 0
-    state[agent, K_TILE] = 0
-    state[agent, COLUMN_TILE] += 1
-    if state[agent, COLUMN_TILE] == spec.column_tiles:
-        state[agent, COLUMN_TILE] = 0
-        state[agent, ROW_TILE] += 1
-
-
-@inlined
-def next_tile(spec: Spec, state: Any, agent: int) -> None:
-    """Go to the next tile of K, or to the first one of the next output tile."""
-    state[agent, K_TILE] += 1
-    if state[agent, K_TILE] == spec.k_tiles:
-        next_output_tile(spec, state, agent)
-
-
-@inlined
-def positions_of(spec: Spec, row_tile: int) -> int:
-    """Output positions of a tile of rows."""
-    return min(spec.positions, spec.m - row_tile * spec.positions)
-
-
-@inlined
-def width(spec: Spec, column_tile: int) -> int:
-    """Output channels of a tile."""
-    return min(spec.pes, spec.n - column_tile * spec.pes)
-
-
-@inlined
-def processor(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def processor(a: Agent, m: Any, x: Operands) -> Operations:
     """Add up one tile after the other; a finished output tile goes to the neurons."""
-    row_tile, column_tile, k_tile = state[agent, ROW_TILE], state[agent, COLUMN_TILE], state[agent, K_TILE]
-    if row_tile == spec.row_tiles:
-        o[agent, END] = 1
-        return
-    if state[agent, PHASE] == BEGIN:
-        o[agent, POP] = FREE
-        o[agent, POP_COUNT] = 1
-        state[agent, PHASE] = ADD
-        return
-    if state[agent, PHASE] == FINISH:
-        o[agent, PUSH] = OUTPUTS
-        o[agent, PUSH_COUNT] = 1
-        next_output_tile(spec, state, agent)
-        return
-    columns = width(spec, column_tile)
-    counts[agent, ADDED] += x.work[row_tile, k_tile, LEFT] * columns
-    counts[agent, WEIGHT_ROWS] += x.work[row_tile, k_tile, LEFT]
-    counts[agent, ISSUED] += x.work[row_tile, k_tile, OCCUPIED]
-    counts[agent, SUM_READS] += x.work[row_tile, k_tile, OCCUPIED] + x.work[row_tile, k_tile, PREFIXED]
-    o[agent, POP] = DETECTED
-    o[agent, POP_COUNT] = 1
-    o[agent, COMPUTE] = x.work[row_tile, k_tile, CYCLES]
-    o[agent, PUSH] = DONE_TILES
-    o[agent, PUSH_COUNT] = 1
-    if k_tile + 1 == spec.k_tiles:
-        state[agent, PHASE] = FINISH
-    else:
-        next_tile(spec, state, agent)
+    for row_tile in range(m.row_tiles):
+        for column_tile in range(m.column_tiles):
+            yield op(pop=m.free.port)
+            for k_tile in range(m.k_tiles):
+                left, occupied = x.work[row_tile, k_tile, LEFT], x.work[row_tile, k_tile, OCCUPIED]
+                a.count[ADDED] += left * x.channels[column_tile]
+                a.count[WEIGHT_ROWS] += left
+                a.count[ISSUED] += occupied
+                a.count[SUM_READS] += occupied + x.work[row_tile, k_tile, PREFIXED]
+                yield op(pop=m.detected.port, compute=x.work[row_tile, k_tile, CYCLES], push=m.done.fifo)
+            yield op(push=m.outputs.fifo)
 
 
-@inlined
-def detector(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Find the prefixes of a tile as soon as it is loaded and a table is free; PHASE counts the loaders heard."""
-    row_tile, loader = state[agent, ROW_TILE], state[agent, PHASE]
-    if row_tile == spec.row_tiles:
-        o[agent, END] = 1
-        return
-    o[agent, POP_COUNT] = 1
-    if loader < spec.lanes:
-        o[agent, POP] = DETECTOR_CREDIT + 1 + spec.lanes + loader
-        state[agent, PHASE] = loader + 1
-        return
-    o[agent, POP] = DETECTOR_CREDIT
-    if row_tile == 0 and state[agent, COLUMN_TILE] == 0 and state[agent, K_TILE] == 0:
-        o[agent, POP_COUNT] += spec.surplus
-    rows = positions_of(spec, row_tile) * spec.timesteps
-    searches = rows
-    o[agent, COMPUTE] = rows + spec.detect
-    if spec.every_row == 0:
-        searches = x.work[row_tile, state[agent, K_TILE], SEARCHED]
-        o[agent, COMPUTE] = searches + (rows + spec.popcounts - 1) // spec.popcounts + spec.detect
-    counts[agent, SEARCHES] += searches
-    counts[agent, TILE_ROWS] += rows
-    o[agent, PUSH] = DETECTED
-    o[agent, PUSH_COUNT] = 1
-    state[agent, PHASE] = 0
-    next_tile(spec, state, agent)
+def detector(a: Agent, m: Any, x: Operands) -> Operations:
+    """Find the prefixes of a tile as soon as it is loaded and a table is free."""
+    # There are fewer tables than tiles in the buffers: the first search takes the credits that it never gives back.
+    credits = 1 + m.config.buffers.tiles - m.config.detector.tables
+    for row_tile in range(m.row_tiles):
+        for _column_tile in range(m.column_tiles):
+            for k_tile in range(m.k_tiles):
+                for lane in range(m.lanes):
+                    yield op(pop=m.loaded.port + lane)
+                rows, searched = x.rows[row_tile], x.work[row_tile, k_tile, SEARCHED]
+                a.count[SEARCHES] += searched
+                a.count[TILE_ROWS] += rows
+                yield op(
+                    pop=m.done.port, pops=credits, compute=search_cycles(m.config.detector, rows, searched),
+                    push=m.detected.fifo,
+                )  # fmt: skip
+                credits = 1
 
 
-@inlined
-def load(spec: Spec, o: Any, agent: int, lane: int, line: int, size: int, tensor: int, epoch: int) -> int:
-    """Read the lane's share of a tile's lines; returns the lane that the line behind the tile falls to."""
-    lines = (size + (1 << spec.line_shift) - 1) >> spec.line_shift
-    for index in range(lane, lines, spec.lanes):
-        first = index << spec.line_shift
-        end = min(size, first + (1 << spec.line_shift))
-        add_range(o, agent, line, 1, first, end, spec.line_shift, spec.beat_shift, CACHED_READ, tensor, epoch)
-    return (lane - lines) % spec.lanes
-
-
-@inlined
-def loader(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def loader(a: Agent, m: Any, x: Operands) -> Operations:
     """Read every ``lanes``-th line of the tiles of spikes and weights into the buffers."""
-    row_tile, column_tile, k_tile = state[agent, ROW_TILE], state[agent, COLUMN_TILE], state[agent, K_TILE]
-    if row_tile == spec.row_tiles:
-        o[agent, END] = 1
-        return
-    lane = agent - 2
-    spikes = row_tile * spec.k_tiles + k_tile
-    weights = column_tile * spec.k_tiles + k_tile
-    o[agent, POP] = DETECTOR_CREDIT + 1 + lane
-    o[agent, POP_COUNT] = 1
-    behind = load(spec, o, agent, lane, x.spike_line[spikes], x.spike_bytes[spikes], INPUT, row_tile)
-    load(spec, o, agent, behind, x.weight_line[weights], x.weight_bytes[weights], WEIGHT, row_tile)
-    if lane == 0:
-        counts[agent, WEIGHT_BYTES] += x.weight_bytes[weights]
-    o[agent, PUSH] = LOADED + lane
-    o[agent, PUSH_COUNT] = 1
-    next_tile(spec, state, agent)
+    for row_tile in range(m.row_tiles):
+        for column_tile in range(m.column_tiles):
+            for k_tile in range(m.k_tiles):
+                weights = column_tile * m.k_tiles + k_tile
+                behind = load(a, m, x.spikes, row_tile * m.k_tiles + k_tile, a.me, row_tile)
+                load(a, m, x.weights, weights, behind, row_tile)
+                a.count[WEIGHT_BYTES] += x.weights.size[weights] if a.me == 0 else 0
+                yield op(pop=m.done.port + 1 + a.me, push=m.loaded.fifo + a.me)
 
 
-@inlined
-def neuron_array(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def load(a: Agent, m: Any, tensor: Tensor, tile: int, lane: int, epoch: int) -> int:
+    """Read the lane's share of a tile's lines; returns the lane that the line behind the tile falls to."""
+    lines = (tensor.size[tile] + m.memory.line_bytes - 1) >> m.memory.line_shift
+    for line in range(lane, lines, m.lanes):
+        first = line << m.memory.line_shift
+        a.read(m.memory, tensor, tile, first, min(tensor.size[tile], first + m.memory.line_bytes), epoch)
+    return int((lane - lines) % m.lanes)
+
+
+def neuron_array(a: Agent, m: Any, x: Operands) -> Operations:
     """Fire the neurons of an output tile, all timesteps, then write its spikes to DRAM."""
-    row_tile, column_tile = state[agent, ROW_TILE], state[agent, COLUMN_TILE]
-    if row_tile == spec.row_tiles:
-        o[agent, END] = 1
-        return
-    if state[agent, PHASE] == FIRE:
-        neurons = positions_of(spec, row_tile) * width(spec, column_tile)
-        counts[agent, UPDATES] += neurons * spec.timesteps
-        o[agent, POP] = OUTPUTS
-        o[agent, POP_COUNT] = 1
-        o[agent, PAUSE] = spec.settle
-        o[agent, COMPUTE] = -(-neurons // spec.neurons) * spec.timesteps * spec.fire
-        state[agent, PHASE] = WRITE
-        state[agent, BYTE] = 0
-        return
-    tile, first = row_tile * spec.column_tiles + column_tile, state[agent, BYTE]
-    end = min(x.output_bytes[tile], first + (spec.fetch_lines << spec.line_shift))
-    add_range(o, agent, x.output_line[tile], 1, first, end, spec.line_shift, spec.beat_shift, STREAM_WRITE, OUTPUT, 0)
-    state[agent, BYTE] = end
-    if end == x.output_bytes[tile]:
-        o[agent, PUSH] = FREE
-        o[agent, PUSH_COUNT] = 1
-        next_output_tile(spec, state, agent)
-
-
-@inlined
-def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """The next operation of any agent; see :mod:`archsim.hardware.operation`."""
-    if agent == 0:
-        processor(agent, now, spec, state, x, o, counts)
-    elif agent == 1:
-        detector(agent, now, spec, state, x, o, counts)
-    elif agent < 2 + spec.lanes:
-        loader(agent, now, spec, state, x, o, counts)
-    else:
-        neuron_array(agent, now, spec, state, x, o, counts)
-
-
-@kernel
-def loop(spec: Spec, x: Operands, machine: Any) -> tuple[int, int, int]:
-    """The agents in the compiled engine."""
-    return run(step, spec, x, machine)
+    for row_tile in range(m.row_tiles):
+        for column_tile in range(m.column_tiles):
+            updates = x.rows[row_tile] * x.channels[column_tile]
+            rounds = -(-updates // (m.layer.timesteps * m.config.neuron.count)) * m.layer.timesteps
+            a.count[UPDATES] += updates
+            yield op(pop=m.outputs.port, pause=m.config.pe.pipeline_cycles, compute=rounds * m.config.neuron.cycles)
+            yield from store(a, m, x.output, row_tile * m.column_tiles + column_tile)
+            yield op(push=m.free.fifo)
 
 
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
-class Prosperity(Accelerator):
+class Prosperity(DrawnMachine):
     """Prosperity (HPCA 2025): product sparsity in tiles of 256 x 16 spikes, 128 lanes, dense weights."""
 
     name: ClassVar[str] = "prosperity"
     Config: ClassVar[type[MachineConfig]] = ProsperityConfig
-    tensors: ClassVar[tuple[str, ...]] = TENSORS
-    actions: ClassVar[int] = ACTIONS
-    step: ClassVar[Any] = step
-    loop: ClassVar[Any] = loop
+    tensors: ClassVar[tuple[str, ...]] = ("input", "weight", "output")
+    agents = processor, detector, loader, neuron_array
+    counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
+        ("pe", "add"): ADDED, "weight_rows": WEIGHT_ROWS, ("detector", "search"): SEARCHES,
+        ("spike_buffer", "write"): TILE_ROWS, ("scheduler", "step"): ISSUED, "sum_reads": SUM_READS,
+        "weight_bytes": WEIGHT_BYTES, ("lif", "update"): UPDATES,
+    }  # fmt: skip
     config: ProsperityConfig
 
     @property
@@ -572,11 +270,6 @@ class Prosperity(Accelerator):
         """Output positions of a tile of rows."""
         return self.config.tile.rows // layer.timesteps
 
-    @property
-    def _least(self) -> int:
-        """Fewest spikes of a row that is searched."""
-        return 1 if self.config.detector.search == "every_row" else 2
-
     def _patterns(self, layer: Layer, first: int, end: int) -> NDArray[np.uint64]:
         tile_k = self.config.tile.k
         patterns = np.zeros((-(-layer.k // tile_k), (end - first) * layer.timesteps), np.uint64)
@@ -592,7 +285,7 @@ class Prosperity(Accelerator):
         events = np.zeros(len(EVENTS), np.int64)
         reuse(
             self._patterns(layer, begin, end), weights, layer.timesteps, positions * layer.timesteps,
-            self.config.tile.k, self._least, self.sum_bits, first - begin, sums, events,
+            self.config.tile.k, self.config.detector.least, self.sum_bits, first - begin, sums, events,
         )  # fmt: skip
         return dict(zip(EVENTS, events.tolist(), strict=True))
 
@@ -600,93 +293,58 @@ class Prosperity(Accelerator):
         """One bit for each neuron and timestep, as the next layer reads it."""
         return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
 
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
-        """Find all prefixes, place tiles in memory one after the other and resolve the machine to integers."""
-        config, cache = self.config, self.config.memory.cache
-        positions, pes, tile_k = self._positions(layer), config.pe.count, config.tile.k
+    def lay_out(
+        self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
+    ) -> tuple[Mapping[str, Any], Operands]:
+        """Find all prefixes, and place the tiles of spikes, weights and output in memory one after the other."""
+        config, positions, tile_k = self.config, self._positions(layer), self.config.tile.k
         starts = np.arange(0, layer.m, positions)
         rows = np.minimum(positions, layer.m - starts) * layer.timesteps
-        columns = np.minimum(pes, layer.n - np.arange(0, layer.n, pes))
+        channels = np.minimum(config.pe.count, layer.n - np.arange(0, layer.n, config.pe.count))
         depths = np.minimum(tile_k, layer.k - np.arange(0, layer.k, tile_k))
         work = np.zeros((len(rows), len(depths), WORK_COLUMNS), np.int64)
-        tile_work(self._patterns(layer, 0, layer.m), positions * layer.timesteps, self._least, work)
-        spike_bytes = -(-rows[:, None] * depths // 8).ravel()
-        weight_bytes = (-(-columns * config.pe.weight_bits // 8)[:, None] * depths).ravel()
-        per_row_tile = np.add.reduceat(output_bytes, starts)
-        stored = -(-per_row_tile[:, None] * columns // layer.n).ravel()
-        spikes = placement.interleaved(spike_bytes, cache.line_bytes)
-        weights = placement.interleaved(weight_bytes, cache.line_bytes, spikes.free)
-        output = placement.interleaved(stored, cache.line_bytes, weights.free)
-        lanes = config.memory.read_switch.inputs
-        spec = Spec(
-            lanes=lanes,
-            pes=pes,
-            m=layer.m,
-            n=layer.n,
-            k=layer.k,
-            timesteps=layer.timesteps,
-            positions=positions,
-            tile_k=tile_k,
-            row_tiles=len(rows),
-            column_tiles=len(columns),
-            k_tiles=len(depths),
-            every_row=int(config.detector.search == "every_row"),
-            popcounts=config.detector.popcounts,
-            detect=config.detector.pipeline_cycles,
-            surplus=config.buffers.tiles - config.detector.tables,
-            settle=config.pe.pipeline_cycles,
-            neurons=config.neuron.count,
-            fire=config.neuron.cycles,
-            line_shift=cache.line_bytes.bit_length() - 1,
-            beat_shift=(cache.width_bits // 8).bit_length() - 1,
-            fetch_lines=min(cache.mshrs, 16),
-        )
+        tile_work(self._patterns(layer, 0, layer.m), positions * layer.timesteps, config.detector.least, work)
+        stored = -(-np.add.reduceat(output_bytes, starts)[:, None] * channels // layer.n)
         operands = Operands(
-            work, spikes.line, spike_bytes, weights.line, weight_bytes, output.line, stored.astype(np.int64)
-        )
-        most_lines = -(-int(spike_bytes.max()) // cache.line_bytes) + -(-int(weight_bytes.max()) // cache.line_bytes)
-        held, outputs = config.buffers.tiles, config.buffers.output_tiles
-        topology = op.topology(
-            [0, 0] + [-(-most_lines // lanes)] * lanes + [spec.fetch_lines],
-            [OWN_PATH, OWN_PATH, *range(lanes), 0],
-            [
-                (config.detector.tables, 0, 1),
-                (outputs, 0, 1),
-                (outputs, outputs, 1),
-                (held, held, 1 + lanes),
-                *[(held, 0, 1)] * lanes,
-            ],
-            [],
-        )
-        units = (
-            Unit("processor", 0, 1, 1),
-            Unit("detector", 1, 1, 1),
-            Unit("loader", 2, lanes, lanes),
-            Unit("neuron_array", 2 + lanes, 1, 1),
-        )
-        state = np.zeros((len(topology.request_slots), PHASE + 1), np.int64)
-        return Program(spec, operands, topology, state, units)
-
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
-    ) -> dict[tuple[str, str], int]:
-        """Every tile is searched and loaded once an output tile; sums are read and written by rows."""
-        weight_banks, sum_banks = self._banks
-        fires = layer.neuron is not None or layer.expected is None
-        rows, searches, issued = int(counts[TILE_ROWS]), int(counts[SEARCHES]), int(counts[ISSUED])
+            work, rows, channels,
+            spikes=memory.place(-(-rows[:, None] * depths // 8)),
+            weights=memory.place(-(-channels * config.pe.weight_bits // 8)[:, None] * depths),
+            output=memory.place(stored),
+        )  # fmt: skip
+        lanes, held, outputs = config.memory.read_switch.inputs, config.buffers.tiles, config.buffers.output_tiles
+        line_bytes, loaded = memory.line_bytes, (operands.spikes, operands.weights)
+        most_lines = sum(-(-int(tensor.size.max()) // line_bytes) for tensor in loaded)
+        diagram.agent(processor)
+        diagram.agent(detector)
+        diagram.agent(loader, lanes, requests=-(-most_lines // lanes), lanes=range(lanes))
+        diagram.agent(neuron_array, requests=min(config.memory.cache.mshrs, BURST_LINES), lanes=[0])
         return {
-            ("pe", "add"): int(counts[ADDED]),
-            ("detector", "search"): searches,
-            ("detector", "prune"): searches,
-            ("spike_buffer", "write"): rows,
-            ("spike_buffer", "read"): rows,
-            ("weight_buffer", "write"): -(-int(counts[WEIGHT_BYTES]) // 64),
-            ("weight_buffer", "read"): int(counts[WEIGHT_ROWS]) * weight_banks,
-            ("sum_buffer", "read"): int(counts[SUM_READS]) * sum_banks,
-            ("sum_buffer", "write"): 2 * issued * sum_banks,
-            ("lif", "update"): int(counts[UPDATES]) if fires else 0,
-            ("scheduler", "step"): issued,
+            "detected": diagram.fifo(config.detector.tables),
+            "outputs": diagram.fifo(outputs),
+            "free": diagram.fifo(outputs, full=True),
+            "done": diagram.fifo(held, full=True, readers=1 + lanes),
+            "loaded": diagram.fifo(held, count=lanes),
+            "lanes": lanes,
+            "row_tiles": len(rows),
+            "column_tiles": len(channels),
+            "k_tiles": len(depths),
+        }, operands
+
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """What is searched is pruned, what is loaded is read; sums are read and written by rows, and a read-out's
+        neurons do not fire."""
+        weight_banks, sum_banks = self._banks
+        found = {
+            ("detector", "prune"): done["detector", "search"],
+            ("spike_buffer", "read"): done["spike_buffer", "write"],
+            ("weight_buffer", "write"): -(-done["weight_bytes"] // 64),
+            ("weight_buffer", "read"): done["weight_rows"] * weight_banks,
+            ("sum_buffer", "read"): done["sum_reads"] * sum_banks,
+            ("sum_buffer", "write"): 2 * done["scheduler", "step"] * sum_banks,
         }
+        return {**found, ("lif", "update"): 0} if layer.writes_sums else found
 
     @property
     def processing_elements(self) -> int:
@@ -710,4 +368,4 @@ class Prosperity(Accelerator):
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """All spikes, unrolled, and all weights."""
-        return int(program.operands.spike_bytes.sum() + program.operands.weight_bytes.sum())
+        return int(program.operands.spikes.size.sum() + program.operands.weights.size.sum())

@@ -21,6 +21,16 @@ A machine is described by nested :class:`Block` classes. Each accelerator has a 
 and reports *every* problem of the file and of the overrides at once, each with its position. :func:`load_block` reads
 any other file that one Block describes in the same way.
 
+A block of a hardware file may extend the block in the same place of another one::
+
+    extends: loas                  # the whole machine of loas.yaml,
+    pe.count: 32                   # but for what stands here; a key may be a path
+
+    memory: {extends: loas}        # or one block of it
+
+The name is that of a file that comes with archsim, or a path from the folder of the file that says it. What stands in
+the file goes before what it extends; blocks are laid over each other key by key, all other values are replaced.
+
 What a hardware file may contain is the plain part of YAML 1.2: one document of mappings, lists and scalars. Numbers
 follow the core schema (``1e9`` is a number, ``yes`` and ``010`` are text). Anchors, aliases, merge keys, tags and
 duplicate keys are refused: a machine file is read by people, and each value must stand where it is used. An integer
@@ -88,8 +98,9 @@ def load_machine(path: str | Path, registry: Mapping[str, type[BlockT]], overrid
     ``registry`` maps the allowed values of the key ``accelerator`` to the Config class that validates the file.
     Raises ConfigError with one line per problem: ``path:line:column key.path: what is wrong, got X; allowed: Y``.
     """
-    content = "a machine, starting with 'accelerator: NAME'"
-    document = _read(path, examples.find(path), overrides, content, "a hardware file")
+    document = _read_machine(path, examples.find(path))
+    for override in overrides:
+        document.override(override)
     return _validated(document, _config_class(document, registry))
 
 
@@ -98,15 +109,69 @@ def load_block(path: str | Path, block_class: type[BlockT], kind: str, overrides
 
     ``kind`` is what the file should be, such as "a network". Raises ConfigError as :func:`load_machine` does.
     """
-    return _validated(_read(path, Path(path), overrides, kind, kind), block_class)
-
-
-def _read(name: str | Path, file: Path, overrides: Sequence[str], content: str, kind: str) -> _Document:
-    document = _Document(str(name))
-    document.parse(_read_text(file, kind), content)
+    document = _Document(str(path))
+    document.parse(_read_text(Path(path), kind), kind)
     for override in overrides:
         document.override(override)
+    return _validated(document, block_class)
+
+
+def machine_files(path: str | Path) -> list[Path]:
+    """The hardware file ``path`` and those that it extends, each once. Raises ConfigError if one cannot be read."""
+    return list(_read_machine(path, examples.find(path)).files)
+
+
+def _read_machine(name: str | Path, file: Path, readers: tuple[Path, ...] = ()) -> _Document:
+    """The document of a hardware file, with what it extends; ``readers`` are the files that extend it."""
+    document = _Document(str(name))
+    document.files.append(file)
+    document.parse(_read_text(file), "a machine, starting with 'accelerator: NAME'")
+    for path in list(_extending(document.data)):
+        _extend(document, path, file, (*readers, file.resolve()))
+    if document.lacking:  # what is missing in the rest would be said for no reason
+        raise ConfigError(document.sorted_problems())
     return document
+
+
+def _extending(block: Mapping[str, Any], path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Where blocks that extend another file stand."""
+    if "extends" in block:
+        yield path
+    for key, value in block.items():
+        if isinstance(value, dict):
+            yield from _extending(value, (*path, key))
+
+
+def _extend(document: _Document, path: KeyPath, file: Path, readers: tuple[Path, ...]) -> None:
+    """Lay the block at ``path`` over that of the file that it extends."""
+    block = document.value(path)
+    name, where = block.pop("extends"), document.origins.pop((*path, "extends"))
+    document.key_origins.pop((*path, "extends"))
+    document.spell_out(path)
+    if name is _REFUSED:
+        return
+    if not isinstance(name, str):
+        message = f"must be the name or path of a hardware file, got {_show(name)}"
+        document.lack(where, path, message)
+        return
+    beside, shipped = file.parent / name, examples.find(name)
+    base_file = shipped if shipped.is_file() and not beside.is_file() else beside
+    if base_file.resolve() in readers:
+        document.lack(where, path, f"{printable(name)} extends this file, or is it")
+        return
+    try:
+        base = _read_machine(name, base_file, readers)
+    except ConfigError as error:
+        for problem in error.problems:
+            document.lack(where, path, problem)
+        return
+    document.files += [found for found in base.files if found not in document.files]
+    document.problems += base.problems
+    below = base.value(path)
+    if not isinstance(below, dict):
+        document.lack(where, path, f"{printable(name)} has no block there")
+        return
+    document.lay_over(base, path)
 
 
 def _validated(document: _Document, block_class: type[BlockT] | None) -> BlockT:
@@ -121,39 +186,41 @@ def _validated(document: _Document, block_class: type[BlockT] | None) -> BlockT:
     return block
 
 
-def value_comments(path: str | Path) -> dict[str, str]:
-    """What the file says behind its values: the comment of each scalar's line, by path. This is where sources stand."""
-    text = _read_text(examples.find(path))
-    lines = text.splitlines()
-    found: dict[str, str] = {}
-
-    def walk(node: yaml.Node | None, prefix: str) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                walk(value, f"{prefix}.{key.value}" if prefix else str(key.value))
-        elif isinstance(node, yaml.ScalarNode):
-            rest = lines[node.end_mark.line][node.end_mark.column :].strip() if node.end_mark.line < len(lines) else ""
-            if rest.startswith("#"):
-                found[prefix] = rest.lstrip("# ")
-
-    walk(yaml.compose(text, Loader=yaml.SafeLoader), "")
-    return found
-
-
 def explained_values(
     path: str | Path, config: Block, overrides: Iterable[str] = ()
 ) -> list[tuple[str, object, str, str, str]]:
-    """Every value of a machine: path, value, who gave it (file, override or default), meaning, source.
+    """Every value of a machine: path, value, who gave it (file, the name of a file that it extends, override or
+    default), meaning, source.
 
-    A value's source is the comment behind it in the file; an overridden value has none.
+    A value's source is the comment behind it in its file; an overridden value has none.
     """
-    comments = value_comments(path)
+    document = _read_machine(path, examples.find(path))
+    comments = _comments(document)
     overridden = tuple(f"{override_path(override)}." for override in overrides)
     found = []
     for row in field_rows(config):
-        given = "override" if f"{row.path}.".startswith(overridden) else "default" if row.is_default else "file"
-        source = comments.get(row.path, row.source) if given == "file" else row.source
+        own = _giver(document, row.path)
+        given = "override" if f"{row.path}.".startswith(overridden) else "default" if row.is_default else own
+        source = comments.get(row.path, row.source) if given == own else row.source
         found.append((row.path, row.value, given, row.description, source))
+    return found
+
+
+def _giver(document: _Document, path: str) -> str:
+    """Who gave the value at the dotted ``path``, if it is no default: the file, or one that it extends by its name."""
+    parts = path.split(".")
+    names = (document.inherited.get(tuple(parts[:end])) for end in range(len(parts), 0, -1))
+    return next((name for name in names if name is not None), "file")
+
+
+def _comments(document: _Document) -> dict[str, str]:
+    """What stands behind the values: the comment of each scalar's line, by path. This is where sources stand."""
+    lines = {file: _read_text(file).splitlines() for file in document.files}
+    found: dict[str, str] = {}
+    for path, (file, line, column) in document.ends.items():
+        rest = lines[file][line][column:].strip() if line < len(lines[file]) else ""
+        if rest.startswith("#"):
+            found[_dotted(path)] = rest.lstrip("# ")
     return found
 
 
@@ -176,7 +243,14 @@ def resolved_yaml(config: Block) -> str:
 
 def json_schema(config_class: type[Block]) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of the hardware files that ``config_class`` accepts, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **config_class.model_json_schema()}
+    schema = config_class.model_json_schema()
+    for block in (schema, *schema.get("$defs", {}).values()):
+        if "properties" in block:
+            block["properties"]["extends"] = {"type": "string", "description": "file whose block lies under this one"}
+            block["patternProperties"] = {r"^\w+(\.\w+)+$": {"description": "the value at this path"}}
+            complete = {"required": block.pop("required", [])}
+            block["anyOf"] = [complete, {"required": ["extends"]}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def field_rows(config: Block) -> list[FieldRow]:
@@ -283,7 +357,11 @@ class _Document:
     origins: dict[KeyPath, str] = field(default_factory=dict)  # "file:line:col" or "--set ..." of each value
     key_origins: dict[KeyPath, str] = field(default_factory=dict)  # the same of each key
     overridden: list[KeyPath] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)  # those that the values stand in
+    ends: dict[KeyPath, tuple[Path, int, int]] = field(default_factory=dict)  # file, line and column behind a scalar
+    inherited: dict[KeyPath, str] = field(default_factory=dict)  # the name of the file that a value was taken from
     problems: list[tuple[str, str]] = field(default_factory=list)  # (where, the whole line)
+    lacking: bool = False  # whether a file that is extended could not be laid under
 
     def parse(self, text: str, content: str) -> None:
         """Fill in the values of the file, which should hold ``content``; ConfigError when it is not YAML at all."""
@@ -332,6 +410,52 @@ class _Document:
         except ConfigError as error:
             self.problems += [(where, problem) for problem in error.problems]
             parent[str(path[-1])] = _REFUSED
+
+    def lack(self, where: str, path: KeyPath, message: str) -> None:
+        """Note why the block at ``path`` lacks what it extends."""
+        self.problem(where, (*path, "extends"), message)
+        self.lacking = True
+
+    def spell_out(self, path: KeyPath) -> None:
+        """Put the values of keys such as ``pe.count`` of the block at ``path`` in their places."""
+        block = self.value(path)
+        for key in [key for key in block if "." in key]:
+            given = (*path, key)
+            full = (*path, *key.split("."))
+            value, where = block.pop(key), self.origins[given]
+            if not all(full):
+                self.problem(where, given, "a path is words with dots between them, such as pe.count")
+                continue
+            parent = block
+            for end in range(len(path) + 1, len(full)):
+                parent = parent.setdefault(str(full[end - 1]), {}) if isinstance(parent, dict) else parent
+                self.origins.setdefault(full[:end], where)
+                self.key_origins.setdefault(full[:end], where)
+            if not isinstance(parent, dict) or full[-1] in parent:
+                at = self.where(full if isinstance(parent, dict) else full[:-1])
+                self.problem(where, full, f"is given twice, first at {at}")
+                continue
+            parent[str(full[-1])] = value
+            for places in self._places():
+                for known in [known for known in places if known[: len(given)] == given]:
+                    places[(*full, *known[len(given) :])] = places.pop(known)
+
+    def lay_over(self, base: _Document, path: KeyPath) -> None:
+        """Take over from the block at ``path`` of ``base`` what this document does not say."""
+        own, its = self.value(path), base.value(path)
+        for key, value in its.items():
+            below = (*path, key)
+            if isinstance(value, dict) and isinstance(own.get(key), dict):
+                self.lay_over(base, below)
+            elif key not in own:
+                own[key] = value
+                self.inherited[below] = base.name
+                for mine, theirs in zip(self._places(), base._places(), strict=True):
+                    mine |= {known: place for known, place in theirs.items() if known[: len(below)] == below}
+
+    def _places(self) -> tuple[dict[KeyPath, Any], ...]:
+        """All that is known by path."""
+        return self.origins, self.key_origins, self.ends, self.inherited
 
     def problem(self, where: str, path: KeyPath, message: str) -> None:
         """Note what is wrong at ``path``; the dotted path is left out where ``where`` says it already."""
@@ -399,6 +523,8 @@ class _Document:
         if isinstance(node, yaml.SequenceNode):
             # A tuple, because configurations are immutable.
             return tuple(self._build(loader, item, (*path, i), at) for i, item in enumerate(node.value))
+        if self.files:
+            self.ends[path] = self.files[0], node.end_mark.line, node.end_mark.column
         return self._build_scalar(node, path)
 
     def _build_mapping(

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from archsim.cost import EnergyRow
     from archsim.engine.result import LayerResult
-    from archsim.report.report import Report
+
+
+class Checked(Protocol):
+    """What is checked of a :class:`archsim.report.report.Report`."""
+
+    @property
+    def layers(self) -> Sequence[LayerResult]: ...  # noqa: D102
+    @property
+    def energy(self) -> Sequence[Sequence[EnergyRow]]: ...  # noqa: D102
+    @property
+    def coverage(self) -> float: ...  # noqa: D102
+    @property
+    def left_out(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
+    @property
+    def compulsory_read_bytes(self) -> Mapping[str, int]: ...  # noqa: D102
+    def rows(self, name: str) -> list[dict[str, Any]]: ...  # noqa: D102
+    def summary(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 class InvariantError(AssertionError):
     """A result contradicts itself."""
 
 
-def check(report: Report) -> None:
+def check(report: Checked) -> None:
     """Raise InvariantError naming everything in ``report`` that cannot be.
 
     For each layer: ``0 <= utilization <= 1``; compute + stall = cycles, none negative; busy + stall + idle = cycles for
@@ -61,7 +78,7 @@ def _layer(layer: LayerResult) -> Iterator[str]:
             yield f"{unit_name} did {action} {whole} times, of them {', '.join(map(str, counts))} in the timesteps"
 
 
-def _traffic(report: Report) -> Iterator[str]:
+def _traffic(report: Checked) -> Iterator[str]:
     for layer in report.layers:
         read = sum(row.bytes for row in layer.traffic if (row.level, row.direction) == ("dram", "read"))
         compulsory = report.compulsory_read_bytes.get(layer.layer, 0)
@@ -69,7 +86,7 @@ def _traffic(report: Report) -> Iterator[str]:
             yield f"layer {layer.layer}: {read} bytes read from DRAM, {compulsory} are compulsory"
 
 
-def _energy(report: Report) -> Iterator[str]:
+def _energy(report: Checked) -> Iterator[str]:
     if len(report.energy) != len(report.layers):
         yield f"{len(report.energy)} layers have energy rows, {len(report.layers)} were run"
         return
@@ -81,14 +98,14 @@ def _energy(report: Report) -> Iterator[str]:
         yield "an energy is negative or not a number"
 
 
-def _shares(report: Report) -> Iterator[str]:
+def _shares(report: Checked) -> Iterator[str]:
     ends = [layer.start_cycle + layer.cycles for layer in report.layers if layer.start_cycle is not None]
     shares = sum(layer.share for layer in report.layers)
     if ends and (shares != max(ends) or any(layer.share < 0 for layer in report.layers)):
         yield f"shares of {shares} cycles in a run that ends in {max(ends)}"
 
 
-def _coverage(report: Report) -> Iterator[str]:
+def _coverage(report: Checked) -> Iterator[str]:
     shares = [report.coverage, *(one["share"] for one in report.left_out)]
     if min(shares) < 0 or not math.isclose(math.fsum(shares), 1, rel_tol=1e-9):
         yield f"coverage and the shares of what is left out, {shares}, do not add up to 1"

@@ -9,9 +9,9 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import archsim
+from archsim._version import __version__
 from archsim.engine.recording import Window
 from archsim.engine.result import Coverage, LayerResult
 from archsim.errors import printable
@@ -20,6 +20,8 @@ from archsim.report.verdict import verdict
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from archsim.cost import AreaRow, EnergyRow
 
 TRAFFIC_SUMS = tuple(f"{level}_{direction}_bytes" for level in ("dram", "sram") for direction in ("read", "write"))
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -36,32 +38,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 TIMESTEP_COLUMNS = ("layer", "timestep", "unit", "action", "count", "energy_pj")
 """Of the table ``timesteps``, which machines have that split their actions by timestep."""
-
-
-class EnergyRow(Protocol):
-    """Energy of one action of one unit in one layer, as :mod:`archsim.cost` computes it."""
-
-    @property
-    def unit(self) -> str: ...  # noqa: D102
-    @property
-    def action(self) -> str: ...  # noqa: D102
-    @property
-    def count(self) -> int: ...  # noqa: D102
-    @property
-    def energy_pj(self) -> float: ...  # noqa: D102
-
-
-class AreaRow(Protocol):
-    """Area of all instances of one unit, as :mod:`archsim.cost` computes it."""
-
-    @property
-    def unit(self) -> str: ...  # noqa: D102
-    @property
-    def instances(self) -> int: ...  # noqa: D102
-    @property
-    def area_mm2(self) -> float: ...  # noqa: D102
-    @property
-    def source(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True, repr=False)
@@ -165,7 +141,7 @@ class Report:
             "trace": self.trace,
             "labels": dict(self.labels),
             "engine": self.engine,
-            "archsim_version": archsim.__version__,
+            "archsim_version": __version__,
             "trace_sha256": self.trace_sha256,
             "images": self.images,
             "timesteps": max((layer.timesteps for layer in self.layers), default=0),
@@ -319,7 +295,7 @@ class Report:
         """Comment lines that say what made the results, so that ``resolved.yaml`` is enough to repeat the run."""
         versions = [f"{package} {importlib.metadata.version(package)}" for package in ("numpy", "numba", "simpy")]
         return (
-            f"# archsim {archsim.__version__}, engine {self.engine}\n"
+            f"# archsim {__version__}, engine {self.engine}\n"
             f"# Python {platform.python_version()}, {', '.join(versions)}\n"
             f"# workload {printable(self.workload)}, trace sha256 {self.trace_sha256}\n"
         )

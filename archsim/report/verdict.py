@@ -6,14 +6,26 @@ Layers are those of the whole network: operations with weights, and products of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from archsim.engine.result import Coverage, LeftOut
-    from archsim.report.report import Report
+    from archsim.engine.result import Coverage, LayerResult, LeftOut
 
 MOST_NAMES = 4
 """Layers that one line names."""
+
+
+class Judged(Protocol):
+    """What a verdict needs of a :class:`archsim.report.report.Report`."""
+
+    @property
+    def layers(self) -> Sequence[LayerResult]: ...  # noqa: D102
+    @property
+    def covered(self) -> Coverage: ...  # noqa: D102
+    @property
+    def exact(self) -> bool: ...  # noqa: D102
+    @property
+    def verify(self) -> bool: ...  # noqa: D102
 
 
 class Verdict(NamedTuple):
@@ -24,7 +36,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdict(report: Report) -> Verdict:
+def verdict(report: Judged) -> Verdict:
     """The verdict on a run."""
     results = report.layers
     differing = [layer.layer for layer in results if layer.mismatches]

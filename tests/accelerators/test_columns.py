@@ -9,10 +9,10 @@ import yaml
 from archsim.dataflow.base import layer_of
 from archsim.simulate import load_accelerator, run
 from archsim.trace import Operation, save_trace
-from tests.accelerators.test_prosperity import slow_work
 from tests.machines import LOAS, MACHINES, ROOT, ann, simulate
 from tests.small_traces import attention, build, lif
 from tests.twins import work as twin
+from tests.twins.prefix_forest import slow_work
 
 each_machine = pytest.mark.parametrize("hardware", MACHINES, ids=lambda path: path.stem)
 

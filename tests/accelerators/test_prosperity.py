@@ -1,16 +1,16 @@
-"""Prosperity: prefixes against a slow twin, hand-traced cases, the pipeline in closed form, traffic, both engines."""
+"""Prosperity: tiles against a slow twin, a hand-traced case, the pipeline in closed form, traffic, both engines."""
 
 import numpy as np
 import pytest
 
-from archsim.accelerators.prosperity import CYCLES, LEFT, SPIKES, WORK_COLUMNS, find_prefixes, tile_work
 from archsim.dataflow.base import layer_of
+from archsim.hardware.compute.prefix_forest import CYCLES, SPIKES
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
 from tests.machines import ROOT, conv, layers, mlp, needs_recorded, recorded, same, simulate
+from tests.twins.prefix_forest import slow_work
 
 PROSPERITY = ROOT / "hwconfigs" / "prosperity.yaml"
-FIGURE_1 = np.array([[1, 0, 1, 0], [1, 0, 0, 1], [1, 0, 1, 1], [0, 0, 1, 0], [1, 1, 0, 1], [1, 1, 0, 1]], bool)
 
 
 def prosperity(trace, *overrides, **options):
@@ -23,77 +23,6 @@ def traffic(result, level, tensor, direction="read"):
         for row in result.traffic
         if (row.level, row.tensor, row.direction) == (level, tensor, direction)
     )  # fmt: skip
-
-
-def words(tile):
-    """Rows of a tile, bool [rows, k], as patterns."""
-    return (tile.astype(np.uint64) << np.arange(tile.shape[1], dtype=np.uint64)).sum(1).astype(np.uint64)
-
-
-def prefixes(tile, least=1):
-    found = np.zeros(len(tile), np.int64)
-    find_prefixes(words(tile), tile.sum(1).astype(np.int64), least, found)
-    return found.tolist()
-
-
-def slow_prefixes(tile, least=1):
-    """By sets: the largest subset among the other rows, of equal ones the last; equal rows only from above."""
-    sets = [frozenset(np.flatnonzero(row).tolist()) for row in tile]
-    found = []
-    for i, mine in enumerate(sets):
-        others = [j for j, s in enumerate(sets) if s and (s < mine or (s == mine and j < i))]
-        found.append(max(others, key=lambda j: (len(sets[j]), j)) if others and len(mine) >= least else -1)
-    return found
-
-
-def slow_work(tile, least=1):
-    """(spikes, spikes left, cycles) of a tile, by sets."""
-    prefix = slow_prefixes(tile, least)
-    left = [int((row > tile[p] if p >= 0 else row).sum()) for row, p in zip(tile, prefix, strict=True)]
-    cycles = sum(max(1, n) for n, row in zip(left, tile, strict=True) if row.any())
-    return int(tile.sum()), sum(left), cycles
-
-
-def work_of(tile, least=1):
-    work = np.zeros((1, 1, WORK_COLUMNS), np.int64)
-    tile_work(words(tile)[None], len(tile), least, work)
-    return tuple(work[0, 0, [SPIKES, LEFT, CYCLES]].tolist())
-
-
-def test_figure_1_of_the_paper():
-    assert prefixes(FIGURE_1) == slow_prefixes(FIGURE_1) == [3, -1, 1, -1, 1, 4]
-    assert work_of(FIGURE_1) == slow_work(FIGURE_1) == (14, 6, 7)
-
-
-@pytest.mark.parametrize("density", [0.05, 0.2, 0.5, 0.9])
-@pytest.mark.parametrize("least", [1, 2])
-def test_prefixes_are_those_of_the_slow_twin(density, least):
-    draw = np.random.default_rng(int(density * 100))
-    for rows, k in ((1, 1), (40, 3), (256, 16), (90, 64)):
-        tile = draw.random((rows, k)) < density
-        assert prefixes(tile, least) == slow_prefixes(tile, least)
-        assert work_of(tile, least) == slow_work(tile, least)
-
-
-def test_reuse_never_adds_and_saves_nothing_where_no_row_contains_another():
-    draw = np.random.default_rng(1)
-    for density in (0.05, 0.3, 0.8):
-        spikes, left, cycles = work_of(draw.random((256, 16)) < density)
-        assert left < spikes
-        assert left <= cycles <= spikes
-    # All pairs out of 16 columns: 120 different sets of the same size.
-    pairs = np.array([[i in (a, b) for i in range(16)] for a in range(16) for b in range(a)])
-    assert set(prefixes(pairs)) == {-1}
-    assert work_of(pairs) == (240, 240, 240)
-
-
-def test_every_row_comes_behind_its_prefix():
-    """By number of spikes, then by row; the forest has no circle."""
-    tile = np.random.default_rng(2).random((200, 16)) < 0.2
-    prefix = prefixes(tile)
-    place = {row: i for i, row in enumerate(np.argsort(tile.sum(1), kind="stable").tolist())}
-    assert sum(p >= 0 for p in prefix) > 50
-    assert all(p < 0 or place[p] < place[row] for row, p in enumerate(prefix))
 
 
 def test_a_layer_counts_what_its_tiles_do():

@@ -13,10 +13,12 @@ from archsim.hardware.loading import (
     MAX_VALUES,
     Block,
     CrossFieldError,
+    explained_values,
     field_rows,
     json_schema,
     load_block,
     load_machine,
+    machine_files,
     resolved_yaml,
 )
 
@@ -313,7 +315,7 @@ def test_field_rows_know_defaults_and_sources(load):
 def test_json_schema_is_json_and_closed():
     schema = json.loads(json.dumps(json_schema(Config)))
     assert schema["additionalProperties"] is False
-    assert schema["required"] == ["accelerator", "clock_mhz"]
+    assert schema["anyOf"][0] == {"required": ["accelerator", "clock_mhz"]}
     assert schema["$defs"]["Cache"]["properties"]["size_kib"]["maximum"] == 4096
 
 
@@ -364,3 +366,118 @@ def test_the_path_of_an_override_is_no_deeper_than_a_file(problems):
     assert problem.startswith("--set a.a.a.")
     assert problem.endswith(f"nested deeper than {MAX_DEPTH} levels")
     assert len(problem) < 200
+
+
+class Lanes(Block):
+    count: int = Field(ge=1, description="lanes")
+    names: tuple[str, ...] = Field((), description="their names")
+
+
+class Core(Block):
+    width: int = Field(ge=1, description="width")
+    lanes: Lanes = Field(description="lanes")
+
+
+class Chip(Block):
+    accelerator: Literal["chip"]
+    clock_mhz: int = Field(ge=1, description="clock")
+    core: Core = Field(description="core")
+    other: Core = Field(description="another core")
+
+
+CHIP = """
+accelerator: chip
+clock_mhz: 5   # a paper
+core:
+  width: 3     # a figure
+  lanes: {count: 2, names: [a, b]}
+other:
+  width: 4
+  lanes: {count: 1}
+"""
+
+
+def chips(folder, **texts):
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return lambda name, *overrides: load_machine(folder / f"{name}.yaml", {"chip": Chip}, overrides)
+
+
+class TestExtends:
+    def test_a_machine_of_two_keys(self, tmp_path):
+        load = chips(tmp_path, base=CHIP, mine="extends: base.yaml\ncore.lanes.count: 7\n")
+        assert load("mine") == load("base", "core.lanes.count=7")
+        assert load("mine", "core.width=1") == load("base", "core.lanes.count=7", "core.width=1")
+
+    def test_a_block_of_another_machine(self, tmp_path):
+        mine = "accelerator: chip\nclock_mhz: 1\nother: {extends: base.yaml}\ncore: {extends: base.yaml, width: 9}\n"
+        load = chips(tmp_path, base=CHIP, mine=mine)
+        assert load("mine") == load("base", "clock_mhz=1", "core.width=9")
+
+    def test_blocks_are_laid_over_each_other_and_lists_replaced(self, tmp_path):
+        mine = "extends: base.yaml\ncore:\n  lanes: {names: [c]}\n  lanes.count: 4\nother.lanes: {count: 3}\n"
+        load = chips(tmp_path, base=CHIP, mine=mine.replace("  lanes.count: 4\n", ""))
+        assert load("mine") == load("base", "core.lanes.names=[c]", "other.lanes.count=3")
+
+    def test_an_extension_of_an_extension(self, tmp_path):
+        load = chips(tmp_path, base=CHIP, one="extends: base.yaml\nclock_mhz: 6\n", two="extends: one.yaml\n")
+        assert load("two") == load("base", "clock_mhz=6")
+
+    def test_a_shipped_machine_by_name(self, tmp_path):
+        from archsim.simulate import load_accelerator
+
+        (tmp_path / "mine.yaml").write_text("extends: loas\npe.count: 32\n")
+        assert load_accelerator(tmp_path / "mine.yaml").config == load_accelerator("loas", ["pe.count=32"]).config
+
+    def test_what_came_from_where(self, tmp_path):
+        load = chips(tmp_path, base=CHIP, mine="extends: base.yaml\ncore.width: 8   # measured\n")
+        rows = explained_values(tmp_path / "mine.yaml", load("mine", "other.width=2"), ["other.width=2"])
+        found = {path: (value, given, source) for path, value, given, _, source in rows}
+        assert found["clock_mhz"] == (5, "base.yaml", "a paper")
+        assert found["core.width"] == (8, "file", "measured")
+        assert found["core.lanes.count"] == (2, "base.yaml", "")
+        assert found["other.width"] == (2, "override", "")
+        assert found["other.lanes.names"] == ((), "default", "")
+
+    def test_the_files_of_a_machine(self, tmp_path):
+        chips(tmp_path, base=CHIP, one="extends: base.yaml\n", two="extends: one.yaml\nother: {extends: base.yaml}\n")
+        names = [file.name for file in machine_files(tmp_path / "two.yaml")]
+        assert names == ["two.yaml", "one.yaml", "base.yaml"]
+
+    @pytest.mark.parametrize(("text", "wrong"), [
+        ("extends: nowhere.yaml\n", "nowhere.yaml: no such file"),
+        ("extends: bose.yaml\n", "bose.yaml: no such file (did you mean 'base.yaml'?)"),
+        ("extends: 3\n", "mine.yaml:1:10 extends: must be the name or path of a hardware file, got 3"),
+        ("extends: [base.yaml]\n", "mine.yaml:1:10 extends: must be the name or path"),
+        ("extends: mine.yaml\n", "mine.yaml:1:10 extends: mine.yaml extends this file, or is it"),
+        ("extends: circle.yaml\n", "mine.yaml:1:10 extends: circle.yaml:1:10 extends: mine.yaml extends this file, or"),
+        ("extends: base.yaml\nclock_mhz: {extends: base.yaml}\n", "base.yaml has no block there"),
+        ("extends: base.yaml\nclock_mhz: 0\n", "mine.yaml:2:12 clock_mhz: must be at least 1, got 0"),
+        ("extends: base.yaml\ncore.widht: 3\n", "mine.yaml:2:1 core.widht: unknown key; allowed: width, lanes"),
+        ("extends: base.yaml\ncore.width: 3\ncore: {width: 4}\n", "core.width: is given twice, first at"),
+        ("extends: base.yaml\nclock_mhz: 1\nclock_mhz.x: 4\n", "clock_mhz.x: is given twice, first at"),
+        ("extends: base.yaml\n.width: 3\n", "a path is words with dots between them"),
+        ("accelerator: chip\ncore.width: 3\n", "mine.yaml:2:1 core.width: unknown key"),
+        ("extends: broken.yaml\n", "broken.yaml:3:12 clock_mhz: must be at least 1, got 0"),
+        ("extends: damaged.yaml\n", "mine.yaml:1:10 extends: damaged.yaml:1:8"),
+    ])  # fmt: skip
+    def test_what_is_wrong_with_it(self, text, wrong, tmp_path):
+        load = chips(
+            tmp_path, base=CHIP, mine=text, circle="extends: mine.yaml\n",
+            broken=CHIP.replace("clock_mhz: 5", "clock_mhz: 0"), damaged="core: [",
+        )  # fmt: skip
+        with pytest.raises(ConfigError) as caught:
+            load("mine")
+        assert wrong in str(caught.value)
+        assert "accelerator: missing" not in str(caught.value)
+
+    def test_extends_is_no_override(self, tmp_path):
+        load = chips(tmp_path, base=CHIP)
+        with pytest.raises(ConfigError, match="unknown key"):
+            load("base", "extends=base.yaml")
+
+    def test_the_schema_knows_it(self):
+        schema = json_schema(Chip)
+        assert schema["properties"]["extends"]["type"] == "string"
+        assert {"required": ["extends"]} in schema["anyOf"]
+        assert {"required": ["width", "lanes"]} in schema["$defs"]["Core"]["anyOf"]

@@ -1,0 +1,183 @@
+"""Prefix forests: detector, pruner and dispatcher of product sparsity, and the sums that reuse what they find.
+
+A tile is a binary matrix of rows of spikes; a row's sum is that of the weights that its spikes select.
+
+**Prefix** of row i: among the rows j of the tile with at least one spike, all of whose spikes row i has too, and, if
+their spikes are equal (*exact match*), j < i: the one with most spikes, of several the last. What is left of row i are
+the spikes that its prefix lacks. Prefixes make a forest over the rows. Issued by number of spikes, then by row (a
+stable sort), every row comes behind its prefix. Searching takes a cycle a row (a TCAM finds all subsets at once),
+through a pipeline of five stages. A tile of r rows is known after
+
+    r + pipeline_cycles                                                     search: every_row
+    rows with several spikes + ceil(r / popcounts) + pipeline_cycles        search: several_spikes
+
+(where rows of one spike have no prefix: all they could save is an addition in the cycle that they take anyway), and is
+then added up in
+
+    sum over rows with spikes of max(1, spikes left):
+
+an exact match still takes the cycle in which its row is written. An empty row takes none.
+
+Hand-traced example (six rows of four columns): 1010, 1001, 1011, 0010, 1101, 1101 have 14
+spikes. Row 3 (0010) has no prefix: 1 is left. Row 0 begins with row 3: 1 left. Row 1: none, 2 left. Row 2 could begin
+with rows 0, 1 or 3; rows 0 and 1 have most spikes, and row 1 is the last of them: 1 left. Row 4 begins with row 1: 1
+left. Row 5 equals row 4: 0 left, one cycle. So 6 additions in 7 cycles.
+
+Source: Prosperity (HPCA 2025), from the authors' public simulator; what is assumed in DEVIATIONS.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from archsim.compress.bitmask import lowest_one, popcount
+from archsim.hardware.loading import Block
+from archsim.jit import inlined, njit
+
+EVERY_ROW = 0
+"""The place of ``every_row`` among the words of ``search``."""
+
+
+class DetectorConfig(Block):
+    """Detector, pruner and dispatcher: a row a cycle."""
+
+    search: Literal["every_row", "several_spikes"] = Field(
+        description="rows that are searched: all, or those with two spikes or more"
+    )
+    popcounts: int = Field(ge=1, le=4096, description="rows whose spikes are counted in a cycle, ahead of a choice")
+    pipeline_cycles: int = Field(ge=0, le=64, description="cycles of a tile beside one a row")
+    tables: int = Field(ge=1, le=16, description="tiles whose prefixes are held, with those being added up")
+
+    @property
+    def least(self) -> int:
+        """Fewest spikes of a row that is searched."""
+        return 0 if self.search == "every_row" else 2
+
+
+@inlined
+def search_cycles(detector: Any, rows: int, searched: int) -> int:
+    """Cycles until the prefixes of a tile of ``rows`` rows are known, ``searched`` of which are searched."""
+    counted = 0 if detector.search == EVERY_ROW else (rows + detector.popcounts - 1) // detector.popcounts
+    return searched + counted + detector.pipeline_cycles
+
+
+@njit
+def spike_patterns(inputs: Any, first: int, timesteps: int, tile_k: int, patterns: Any) -> None:
+    """Spikes of rows ``first`` on, in tiles of K: ``patterns`` uint64 [tiles of K, rows * T], row (m, t) at m * T + t,
+    zeros at first; bit i of a pattern is the tile's column i."""
+    for row in range(patterns.shape[1] // timesteps):
+        m = first + row
+        value = inputs.start[m, 0]
+        for word in range(inputs.mask.shape[1]):
+            present = inputs.mask[m, word]
+            while present:
+                k = 64 * word + lowest_one(present)
+                present &= present - np.uint64(1)
+                packed = np.int64(inputs.words[value])
+                value += 1
+                for t in range(timesteps):
+                    if (packed >> t) & 1:
+                        patterns[k // tile_k, row * timesteps + t] |= np.uint64(1) << np.uint64(k % tile_k)
+
+
+@njit
+def find_prefixes(rows: Any, ones: Any, least: int, prefix: Any) -> None:
+    """The prefix int64 of every row of a tile, -1 for none: ``rows`` uint64, ``ones`` their spikes; rows of fewer than
+    ``least`` spikes are not searched."""
+    for i in range(len(rows)):
+        prefix[i] = -1
+        if ones[i] < least:
+            continue
+        lacking = ~rows[i]
+        most = 1
+        for j in range(len(rows)):
+            if rows[j] & lacking == 0 and ones[j] >= most and (ones[j] < ones[i] or j < i):
+                prefix[i] = j
+                most = ones[j]
+
+
+# Columns of a tile's work.
+SPIKES, LEFT, CYCLES, OCCUPIED, PREFIXED, SEARCHED = range(6)
+WORK_COLUMNS = 6
+
+
+@njit
+def tile_work(patterns: Any, tile_rows: int, least: int, work: Any) -> None:
+    """What every tile takes: ``work`` int64 [tiles of rows, tiles of K, WORK_COLUMNS], zeros at first.
+
+    Its spikes, the spikes left to add, the cycles for that, and its rows that are not empty, have a prefix, or are
+    searched.
+    """
+    prefix = np.zeros(tile_rows, np.int64)
+    ones = np.zeros(tile_rows, np.int64)
+    for tile in range(work.shape[0]):
+        for column in range(work.shape[1]):
+            rows = patterns[column, tile * tile_rows : (tile + 1) * tile_rows]
+            for i in range(len(rows)):
+                ones[i] = popcount(rows[i])
+            find_prefixes(rows, ones, least, prefix)
+            for i in range(len(rows)):
+                left = ones[i] - (ones[prefix[i]] if prefix[i] >= 0 else 0)
+                work[tile, column, SPIKES] += ones[i]
+                work[tile, column, LEFT] += left
+                work[tile, column, CYCLES] += max(1, left) if ones[i] > 0 else 0
+                work[tile, column, OCCUPIED] += int(ones[i] > 0)
+                work[tile, column, PREFIXED] += int(prefix[i] >= 0)
+                work[tile, column, SEARCHED] += int(ones[i] >= least)
+
+
+# What add_up counts.
+BIT_SPARSE, PRODUCT_SPARSE, EXACT_MATCHES, PARTIAL_MATCHES, OVERFLOWS = range(5)
+EVENTS = ("spikes", "spikes_left", "exact_match_rows", "partial_match_rows", "accumulator_overflows")
+
+
+@njit
+def reuse(patterns: Any, weights: Any, timesteps: int, tile_rows: int, tile_k: int, least: int, bits: int, skip: int,
+          sums: Any, events: Any) -> None:  # fmt: skip
+    """Sums of all rows of ``patterns``, tile by tile; the first ``skip`` positions are computed but not kept.
+
+    ``weights`` int16 [K, N]; ``sums`` int64 [positions kept, N, T], zeros at first; ``events`` int64. In every tile the
+    rows are taken by number of spikes; the partial sum of a row begins as that of its prefix, the weights of what is
+    left are added, and the result goes on top of the row's sum of earlier tiles of K.
+    """
+    kept, columns, _ = sums.shape
+    limit = 1 << (bits - 1)
+    partial = np.zeros((tile_rows, columns), np.int64)
+    prefix = np.zeros(tile_rows, np.int64)
+    ones = np.zeros(tile_rows, np.int64)
+    for base in range(0, patterns.shape[1], tile_rows):
+        for column in range(patterns.shape[0]):
+            rows = patterns[column, base : base + tile_rows]
+            for i in range(len(rows)):
+                ones[i] = popcount(rows[i])
+            find_prefixes(rows, ones, least, prefix)
+            order = np.argsort(ones[: len(rows)], kind="mergesort")
+            for i in order:
+                if ones[i] == 0:
+                    continue
+                left = rows[i]
+                if prefix[i] >= 0:
+                    left ^= rows[prefix[i]]
+                    partial[i] = partial[prefix[i]]
+                else:
+                    partial[i] = 0
+                position = (base + i) // timesteps - skip
+                keep = 0 <= position < kept
+                if keep:
+                    events[BIT_SPARSE] += ones[i]
+                    events[PRODUCT_SPARSE] += popcount(left)
+                    events[EXACT_MATCHES] += int(left == 0)
+                    events[PARTIAL_MATCHES] += int(prefix[i] >= 0 and left != 0)
+                while left:
+                    k = column * tile_k + lowest_one(left)
+                    left &= left - np.uint64(1)
+                    for n in range(columns):
+                        partial[i, n] += weights[k, n]
+                if keep:
+                    t = (base + i) % timesteps
+                    for n in range(columns):
+                        sums[position, n, t] += partial[i, n]
+                        events[OVERFLOWS] += int(not -limit <= sums[position, n, t] < limit)
