@@ -22,7 +22,17 @@ from typing import Any
 import numpy as np
 
 from archsim.errors import MOST_PROBLEMS, UsageError, nearest
-from archsim.export.network import Network, Node, Real, Shape, SpikingNeuron, array_of, check_timesteps, run
+from archsim.export.network import (
+    Network,
+    Node,
+    Real,
+    Shape,
+    SpikingNeuron,
+    array_of,
+    check_options,
+    check_timesteps,
+    run,
+)
 from archsim.export.nir_file import read_graph, read_inputs, shown
 from archsim.export.quantisation import SAME_DECAY, Exported, export, leak_problems, nearest_leak
 from archsim.export.torch_modules import Inexpressible, ungrouped
@@ -73,6 +83,7 @@ def from_nir(
     inputs that change in time say how many timesteps there are. The stated error is against the same graph in float64.
     Raises ``UsageError`` with every node that a trace cannot express, and why.
     """
+    check_options(weight_bits, input_bits, input_scale, provenance=provenance)
     if not isinstance(dt, int | float) or not 0 < dt < math.inf:
         raise UsageError(f"dt: got {dt!r}; allowed: seconds above zero")
     if isinstance(graph, str | os.PathLike):

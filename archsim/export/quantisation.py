@@ -92,10 +92,6 @@ def export(
     A layer whose spikes are others than the model's (``LayerError``) is refused too, but not with
     ``accept_differences``.
     """
-    if not 2 <= weight_bits <= 8:
-        raise UsageError(f"weight_bits: got {weight_bits}; allowed: 2 to 8")
-    if not 1 <= input_bits <= 16:
-        raise UsageError(f"input_bits: got {input_bits}; allowed: 1 to 16")
     problems = [
         f"{node.name}: weights that are not finite"
         for node in network.nodes.values()
@@ -186,6 +182,7 @@ def _integer_inputs(network: Network, bits: int, scale: float | None) -> tuple[N
     dtype = (np.int8 if signed else np.uint8) if bits <= 8 else np.int16 if signed or bits < 16 else np.int32
     if scale is None:
         scale = 1.0 if whole and np.abs(values).max() <= largest else float(np.abs(values).max()) / largest
+    scale = float(scale)  # it may be an integer of any size
     integers = np.round(values / scale)
     if np.abs(integers).max() > largest:
         got = f"{np.abs(integers).max():.0f}"

@@ -23,7 +23,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from archsim.errors import UsageError
-from archsim.export.network import Network, Node, SpikingNeuron, array_of, check_timesteps, evaluate, per_channel
+from archsim.export.network import (
+    Network,
+    Node,
+    SpikingNeuron,
+    array_of,
+    check_options,
+    check_timesteps,
+    evaluate,
+    per_channel,
+)
 from archsim.export.quantisation import Exported, export, leak_problems
 from archsim.export.torch_functions import (
     ARITHMETIC,
@@ -100,6 +109,7 @@ def from_torch(
     """
     torch = _torch()
     check_timesteps(T)
+    check_options(weight_bits, input_bits, input_scale, neurons=neurons, provenance=provenance)
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"model: got {type(model).__name__}; allowed: a torch.nn.Module")
     values = inputs if isinstance(inputs, torch.Tensor) else array_of(inputs)
@@ -107,6 +117,10 @@ def from_torch(
         if values.dtype.kind not in "biuf":
             raise UsageError(f"inputs: got {values.dtype}; allowed: numbers")
         values = torch.as_tensor(values)
+    if values.layout != torch.strided or values.is_meta:
+        raise UsageError(
+            f"inputs: got a tensor of {values.layout} on {values.device}; allowed: a dense one with values"
+        )
     if not bool(torch.isfinite(values).all()):
         raise UsageError("inputs: got a value that is not finite; allowed: finite numbers")
     values = values.detach().float() if not values.is_floating_point() else values.detach()

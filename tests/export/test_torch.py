@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -322,6 +324,15 @@ def test_one_fault_is_said_once(model, reason):
         ((4,), 4, {}, "inputs: got the shape"),
         ((2, 4), 4, {"weight_bits": 9}, "weight_bits: got 9; allowed: 2 to 8"),
         ((2, 4), 4, {"input_bits": 0}, "input_bits: got 0"),
+        ((2, 4), True, {}, "T: got True"),
+        ((2, 4), 4, {"weight_bits": None}, "weight_bits: got None"),
+        ((2, 4), 4, {"input_bits": 3.5}, "input_bits: got 3.5"),
+        ((2, 4), 4, {"input_scale": "x" * 1000}, r"input_scale: got 'xx+... \(1,002 characters\); allowed"),
+        ((2, 4), 4, {"input_scale": 0}, "input_scale: got 0; allowed: a number above zero"),
+        ((2, 4), 4, {"input_scale": math.nan}, "input_scale: got nan"),
+        ((2, 4), 4, {"input_scale": [1.0]}, "input_scale: got"),
+        ((2, 4), 4, {"input_scale": 10**400}, "input_scale: got"),
+        ((2, 4), 4, {"provenance": "me"}, "provenance: must be a mapping, or None, got 'me'"),
     ],
 )
 def test_wrong_arguments(shape, timesteps, more, reason):
@@ -353,9 +364,13 @@ def test_arguments_of_a_wrong_kind():
         ("model.pt", np.ones((2, 4)), "model: got str"),
         (model, np.array([["a"]]), "inputs: got <U1"),
         (model, np.full((2, 4), np.nan), "not finite"),
+        (model, torch.ones(2, 4).to_sparse(), "inputs: got a tensor of torch.sparse_coo"),
+        (model, torch.ones(2, 4, device="meta"), "on meta; allowed: a dense one with values"),
     ):
         with pytest.raises(UsageError, match=reason):
             from_torch(given, inputs, 3, neurons=OWN)
+    with pytest.raises(UsageError, match="neurons: must be a mapping, or None, got 3"):
+        from_torch(model, np.ones((2, 4)), 3, neurons=3)
 
 
 def test_descriptions_of_neurons_that_make_no_sense():

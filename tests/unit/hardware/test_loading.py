@@ -361,6 +361,13 @@ def test_other_files_and_lists_of_blocks_are_read_the_same_way(tmp_path):
     assert [item.size for item in load_block(path, Shelf, "a shelf").items] == [1, 2]
 
 
+def test_the_path_of_an_override_is_no_deeper_than_a_file(problems):
+    (problem,) = problems(GOOD, f"{'a.' * 40_000}b=3")
+    assert problem.startswith("--set a.a.a.")
+    assert problem.endswith(f"nested deeper than {MAX_DEPTH} levels")
+    assert len(problem) < 200
+
+
 class Lanes(Block):
     count: int = Field(ge=1, description="lanes")
     names: tuple[str, ...] = Field((), description="their names")
@@ -474,10 +481,3 @@ class TestExtends:
         assert schema["properties"]["extends"]["type"] == "string"
         assert {"required": ["extends"]} in schema["anyOf"]
         assert {"required": ["width", "lanes"]} in schema["$defs"]["Core"]["anyOf"]
-
-
-def test_the_path_of_an_override_is_no_deeper_than_a_file(problems):
-    (problem,) = problems(GOOD, f"{'a.' * 40_000}b=3")
-    assert problem.startswith("--set a.a.a.")
-    assert problem.endswith(f"nested deeper than {MAX_DEPTH} levels")
-    assert len(problem) < 200
