@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import types
 import typing
@@ -150,13 +151,13 @@ def _extend(document: _Document, path: KeyPath, file: Path, readers: tuple[Path,
     document.spell_out(path)
     if name is _REFUSED:
         return
-    if not isinstance(name, str):
+    if not isinstance(name, str) or "\0" in name:
         message = f"must be the name or path of a hardware file, got {_show(name)}"
         document.lack(where, path, message)
         return
     beside, shipped = file.parent / name, examples.find(name)
     base_file = shipped if shipped.is_file() and not beside.is_file() else beside
-    if base_file.resolve() in readers:
+    if Path(os.path.realpath(base_file)) in readers:  # Path.resolve fails at links in circles
         document.lack(where, path, f"{printable(name)} extends this file, or is it")
         return
     try:

@@ -449,6 +449,8 @@ class TestExtends:
         ("extends: bose.yaml\n", "bose.yaml: no such file (did you mean 'base.yaml'?)"),
         ("extends: 3\n", "mine.yaml:1:10 extends: must be the name or path of a hardware file, got 3"),
         ("extends: [base.yaml]\n", "mine.yaml:1:10 extends: must be the name or path"),
+        ('extends: "a\\0b"\n', "mine.yaml:1:10 extends: must be the name or path"),
+        ("extends: loop.yaml\n", "loop.yaml: cannot be read: Too many levels of symbolic links"),
         ("extends: mine.yaml\n", "mine.yaml:1:10 extends: mine.yaml extends this file, or is it"),
         ("extends: circle.yaml\n", "mine.yaml:1:10 extends: circle.yaml:1:10 extends: mine.yaml extends this file, or"),
         ("extends: base.yaml\nclock_mhz: {extends: base.yaml}\n", "base.yaml has no block there"),
@@ -462,6 +464,7 @@ class TestExtends:
         ("extends: damaged.yaml\n", "mine.yaml:1:10 extends: damaged.yaml:1:8"),
     ])  # fmt: skip
     def test_what_is_wrong_with_it(self, text, wrong, tmp_path):
+        (tmp_path / "loop.yaml").symlink_to("loop.yaml")
         load = chips(
             tmp_path, base=CHIP, mine=text, circle="extends: mine.yaml\n",
             broken=CHIP.replace("clock_mhz: 5", "clock_mhz: 0"), damaged="core: [",
