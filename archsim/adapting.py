@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from archsim import arguments
 from archsim._version import __version__
 from archsim.accelerators import registry
 from archsim.accelerators.imc import Imc
@@ -150,6 +151,16 @@ def adapt(
     A script that calls this with several jobs needs the usual ``if __name__ == "__main__":``, as whatever starts
     processes does.
     """
+    arguments.check(
+        hardware=(hardware, arguments.PATH),
+        trace=(trace, arguments.PATH),
+        overrides=(overrides, arguments.TEXTS),
+        adaptations=(adaptations, arguments.TEXTS),
+        images=(images, arguments.optional(arguments.WHOLE)),
+        calibration_images=(calibration_images, arguments.optional(arguments.WHOLE)),
+        jobs=(jobs, arguments.WHOLE),
+        progress=(progress, arguments.optional(arguments.FUNCTION)),
+    )
     overrides = all_overrides(overrides, settings)
     problems = _wrong_arguments(adaptations, overrides, images, calibration_images, jobs)
     loaded = _collected(problems, load_trace, trace)
@@ -217,8 +228,6 @@ def _wrong_arguments(
     jobs: int,
 ) -> list[str]:
     """What is wrong whatever the machine and the trace are."""
-    if isinstance(adaptations, str):
-        return [f"adaptations: must be a list of names, got {adaptations!r}"]
     allowed = ", ".join(ADAPTATIONS)
     problems = [
         f"adaptations: unknown adaptation, got '{name}'; allowed: {allowed}{nearest(name, ADAPTATIONS)}"

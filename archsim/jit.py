@@ -140,7 +140,10 @@ class KernelCache(_Cache):  # type: ignore[misc]
     def _versions(self) -> list[Path]:
         """Files of this kernel, the last used first; what dead processes left half-written ends up last."""
         found = [*CACHE_FOLDER.glob(f"{self._name}-*"), *CACHE_FOLDER.glob(f".{self._name}-*")]
-        times = {path: -path.stat().st_mtime for path in found if path.exists()}
+        times = {}
+        for path in found:
+            with contextlib.suppress(OSError):  # another process removed it meanwhile
+                times[path] = -path.stat().st_mtime
         return sorted(times, key=times.__getitem__)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from archsim import processes
+from archsim import arguments, processes
 from archsim.engine.recording import WHOLE, Window
 from archsim.errors import TraceError, UsageError, nearest
 from archsim.report.report import Report
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from archsim.trace import Operation, Trace
 
 Machine = TypeVar("Machine", bound="Accelerator")
+ENGINE = arguments.one_of("compiled", "reference")
+_TIMELINE = arguments.Kind(
+    "True, False or cycles (from, to)",
+    lambda value: (
+        isinstance(value, bool)
+        or (isinstance(value, tuple) and len(value) == 2 and all(map(arguments.WHOLE.fits, value)))
+    ),
+)
 MOST_QUOTED = 200
 """Letters of a trace's own words in a warning."""
 
@@ -36,6 +44,7 @@ def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Acceler
     from archsim.accelerators import registry
     from archsim.hardware.loading import load_machine
 
+    arguments.check(path=(path, arguments.PATH), overrides=(overrides, arguments.TEXTS))
     machines = registry()
     config = load_machine(path, {name: machine.Config for name, machine in machines.items()}, overrides)
     return machines[config.accelerator](config)
@@ -116,6 +125,15 @@ def run(
     from archsim.hardware.loading import resolved_yaml
     from archsim.trace import load_trace
 
+    arguments.check(
+        hardware=(hardware, arguments.PATH),
+        trace=(trace, arguments.PATH),
+        overrides=(overrides, arguments.TEXTS),
+        engine=(engine, ENGINE),
+        layers=(layers, arguments.optional(arguments.TEXTS)),
+        timeline=(timeline, _TIMELINE),
+        progress=(progress, arguments.optional(arguments.FUNCTION)),
+    )
     overrides = all_overrides(overrides, settings)
     loaded = load_trace(trace)
     accelerator = accelerator_for(hardware, trace, loaded, overrides, whole=layers is None)

@@ -28,11 +28,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
-from archsim import examples, processes
+from archsim import arguments, examples, processes
 from archsim._version import __version__
 from archsim.errors import ArchsimError, ConfigError, UsageError, nearest, printable
 from archsim.report import files, tables
-from archsim.simulate import yaml_text
+from archsim.simulate import ENGINE, yaml_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,19 +181,26 @@ def sweep(
     """
     import pandas as pd
 
-    given = [traces] if isinstance(traces, str | Path) else traces
-    problems = []
-    if combine not in ("grid", "zip"):
-        problems.append(f"sweep: combine: got {combine!r}; allowed: grid, zip{nearest(str(combine), ('grid', 'zip'))}")
-    if jobs is not None and jobs < 1:
-        problems.append(f"sweep: jobs must be at least 1, got {jobs}")
-    for name, values in {"layers": layers or (), "pareto": pareto, **settings}.items():
+    problems = arguments.problems(
+        hardware=(hardware, arguments.PATH),
+        traces=(traces, arguments.PATHS),
+        combine=(combine, arguments.one_of("grid", "zip")),
+        sample=(sample, arguments.optional(arguments.WHOLE)),
+        seed=(seed, arguments.WHOLE),
+        pareto=(pareto, arguments.TEXTS),
+        jobs=(jobs, arguments.optional(arguments.COUNT)),
+        cluster=(cluster, arguments.optional(arguments.TEXT)),
+        path=(path, arguments.optional(arguments.PATH)),
+        engine=(engine, ENGINE),
+        layers=(layers, arguments.optional(arguments.TEXTS)),
+    )
+    for name, values in settings.items():
         if isinstance(values, str) or not isinstance(values, Iterable):
-            known = inspect.signature(sweep).parameters
-            hint = "" if name in known else nearest(name, known)
-            problems.append(f"sweep: {name} must be a list of values, got {values!r}{hint}")
+            hint = nearest(name, inspect.signature(sweep).parameters)
+            problems.append(f"{name}: must be a list of values, got {printable(repr(values))}{hint}")
     if problems:
         raise UsageError(problems)
+    given = [traces] if isinstance(traces, str | os.PathLike) else traces
     axes = []
     for name, values in settings.items():
         axes.append(axis(f"{name.replace('__', '.')}={','.join(map(_setting_text, values))}"))

@@ -276,7 +276,7 @@ def test_all_that_is_wrong_is_said_at_once(trace):
         ({"trace": "vgg9"}, "has no calibration and no evaluation images, which adaptations are found with and judged "
                             "by; workloads/recipes/add_image_sets.py adds them"),
         ({"trace": "nothing.npz"}, "nothing.npz"),
-        ({"adaptations": "none"}, "adaptations: must be a list of names, got 'none'"),
+        ({"adaptations": "none"}, "adaptations: must be a list of texts, got 'none'"),
         ({"adaptations": ()}, "adaptations: none is chosen; allowed: none, statistics, fine_tuned"),
         ({"images": 0}, "images: must be at least 1, got 0"),
         ({"calibration_images": -1}, "calibration images: must be at least 1, got -1"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"_version", "atomic", "errors", "examples", "jit", "processes", ""}
+GROUND = {"_version", "arguments", "atomic", "errors", "examples", "jit", "processes", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     },
     "__main__": {"cli"},
     "__init__": {"adapting", "simulate", "sweeping", "report", "trace", "hardware", "accelerators"},
+    "arguments": set(),
     "atomic": set(),
     "_version": set(),
     "errors": set(),

@@ -386,9 +386,21 @@ def made_up(plan, point):
     n = point.number + 1
     numbers = {
         **dict.fromkeys(sweeps.NUMBERS, n),
-        **{"latency_s": n / 1e6, "energy_pj": n + 0.5, "utilization": 1 / n, "accuracy": None, "exact_accuracy": None},
+        **{
+            "latency_s": n / 1e6,
+            "energy_pj": n + 0.5,
+            "utilization": 1 / n,
+            "coverage": 1 / n,
+            "accuracy": None,
+            "exact_accuracy": None,
+        },
     }
     return dict.fromkeys(sweeps.LABELS) | {"accelerator": "loas", "workload": "=made, up"} | numbers
+
+
+def summary(number):
+    """Of a made-up run that leaves nothing out."""
+    return made_up(None, sweeps.Point(number, LOAS, LOAS, {})) | {"left_out": []}
 
 
 @pytest.fixture
@@ -418,12 +430,12 @@ def here(monkeypatch):
         (",3,3e-06,", ",3,nan,", "sweep.csv:4: latency_s: must be a number"),
         (",3,3e-06,", f",{'9' * 5_000},3e-06,", "sweep.csv:4: cycles: must be a whole number"),
         (",3,3e-06,", ",,3e-06,", "sweep.csv:4: cycles: is empty, and there is no error"),
-        (",3,3e-06,", ",3,3e-06,1,", "sweep.csv:4: has 31 cells; the table has 30 columns"),
+        (",3,3e-06,", ",3,3e-06,1,", "sweep.csv:4: has 37 cells; the table has 36 columns"),
         (",loas,", ",lo\xff\xfe,", "sweep.csv:{place}: accelerator: is not UTF-8 text, got byte 0xff"),
         (",loas,", ",lo\0,", "sweep.csv:{place}: accelerator: must be printable, got U+0000"),
         (",loas,", ',"lo,', "sweep.csv:{place}: is not a line of CSV"),
         ("\n2,", "\nx,", "sweep.csv:4: point: must be a whole number"),
-        ("\n2,", "\n,\n2,", "sweep.csv:4: has 2 cells; the table has 30 columns"),
+        ("\n2,", "\n,\n2,", "sweep.csv:4: has 2 cells; the table has 36 columns"),
     ],
 )
 def test_a_damaged_row_is_said_and_its_point_runs_again(old, new, message, here, trace, tmp_path, capsys):
@@ -615,7 +627,7 @@ def test_a_file_that_is_changed_while_a_sweep_runs(which, when, here, inputs, tm
             back[0]()
         if here[-1] == 2 and when == "while a point runs":
             back.append(change(inputs[which]))
-        return type("Report", (), {"summary": lambda _: made_up(None, sweeps.Point(here[-1], LOAS, LOAS, {}))})()
+        return type("Report", (), {"summary": lambda _: summary(here[-1])})()
 
     def point(plan, one):
         if one.number == 3 and when != "while a point runs":
@@ -759,7 +771,7 @@ def test_the_function_returns_what_the_command_writes(trace, tmp_path):
 
 @pytest.mark.parametrize("values", [8, "8", None])
 def test_the_function_wants_lists(trace, values):
-    with pytest.raises(UsageError, match="pe__count must be a list of values"):
+    with pytest.raises(UsageError, match="pe__count: must be a list of values"):
         archsim.sweep(LOAS, trace, pe__count=values)
 
 
@@ -767,11 +779,11 @@ def test_all_that_is_wrong_with_a_call(trace):
     with pytest.raises(UsageError) as caught:
         archsim.sweep(LOAS, trace, combine="zipp", jobs=0, layers="fc", pareto="cycles", sampel=4)
     assert caught.value.problems == (
-        "sweep: combine: got 'zipp'; allowed: grid, zip (did you mean 'zip'?)",
-        "sweep: jobs must be at least 1, got 0",
-        "sweep: layers must be a list of values, got 'fc'",
-        "sweep: pareto must be a list of values, got 'cycles'",
-        "sweep: sampel must be a list of values, got 4 (did you mean 'sample'?)",
+        "combine: must be grid or zip, got 'zipp' (did you mean 'zip'?)",
+        "pareto: must be a list of texts, got 'cycles'",
+        "jobs: must be a whole number of at least 1, or None, got 0",
+        "layers: must be a list of texts, or None, got 'fc'",
+        "sampel: must be a list of values, got 4 (did you mean 'sample'?)",
     )
 
 

@@ -13,12 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.dataflow.base import Layer, MachineConfig
-from archsim.dataflow.gustavson import MATCHES, Gustavson, GustavsonConfig
+from archsim.dataflow.gustavson import Gustavson, GustavsonConfig
 from archsim.hardware.inventory import Component
 
 
@@ -41,8 +39,8 @@ class Gamma(Gustavson):
         """Elements and LoAS's memories, switches and wires."""
         return (*self.element_components(), *self.other_components())
 
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Every weight that is merged is multiplied; every element is added."""
-        return {**self.element_actions(counts), ("pe", "multiply"): int(counts[MATCHES])}
+        return {**super().more_actions(layer, done, events), ("pe", "multiply"): done["matches"]}

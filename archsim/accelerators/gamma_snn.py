@@ -18,12 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.dataflow.base import Layer, MachineConfig
-from archsim.dataflow.gustavson import UPDATES, Gustavson, GustavsonConfig
+from archsim.dataflow.gustavson import Gustavson, GustavsonConfig
 from archsim.hardware.inventory import Component
 
 
@@ -46,9 +44,9 @@ class GammaSnn(Gustavson):
         neurons = Component("lif", "logic", self.config.pe.count, {"block": "lif"})
         return (*self.element_components(), neurons, *self.other_components())
 
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Every element that is merged is added."""
         fires = layer.neuron is not None or layer.expected is None
-        return {**self.element_actions(counts), ("lif", "update"): int(counts[UPDATES]) if fires else 0}
+        return {**super().more_actions(layer, done, events), ("lif", "update"): done["updates"] if fires else 0}

@@ -1,6 +1,6 @@
 """GoSPA-SNN: the outer-product design that LoAS is compared with (GoSPA: Deng et al., ISCA 2021).
 
-As LoAS (MICRO 2024, section V) builds it: sixteen processing elements without multipliers, LoAS's memory system, order
+As LoAS (MICRO 2024, section V) builds it: sixteen PEs without multipliers, LoAS's memory system, order
 k, m, t, n, a coordinate for each spike of each timestep, a matrix of M x N x T partial sums. A spike (m, t) at k adds
 the non-zeros of row k of B to the partial sums (m, t), one a cycle:
 
@@ -8,41 +8,33 @@ the non-zeros of row k of B to the partial sums (m, t), one a cycle:
         for tile of outputs:                 as many rows (or else columns) as the partial-sum memory holds
             fetch the tile's partial sums    not in the first part
             for k in part:                   B[k, :] is broadcast, barrier at its end
-                for (m, t) that spike at k:  in every element, its own spikes
+                for (m, t) that spike at k:  in every PE, its own spikes
                     for n in B[k, :]:        one accumulation a cycle
             put partial sums away, or fire:  all t of a neuron, coordinates of its spikes to memory
 
-For a spike an element walks through the bitmask of B[k, :], 128 columns at a time, as other machines walk through the
-chunks of a fiber, so that it takes
+For a spike a PE walks through the bitmask of B[k, :], 128 columns at a time, as other machines walk through the chunks
+of a fiber. It takes
 
     spike(k) = spike_overhead_cycles + sum over chunks of max(1, chunk_overhead_cycles + non-zeros of the chunk)
 
 cycles, and an ideal memory leaves, beside filling and draining,
 
-    sum over parts, tiles and k with nnz(B[k, :]) > 0 of max over elements of spikes spike(k).
+    sum over parts, tiles and k with nnz(B[k, :]) > 0 of max over PEs of spikes spike(k).
 
 Overflow. The matrix fits or it does not. If it does not, the tiles take turns in the partial-sum memory, and K is cut
 into ``psum.k_tiles`` parts: after each part but the last every partial sum goes to DRAM, before each but the first it
-comes back. ``overflow: excess`` leaves the last tile of a part where it is and turns the order of tiles round; one part
+comes back. ``overflow: excess`` leaves the last tile of a part where it is and reverses the order of tiles; one part
 (``k_tiles: 1``) spills nothing, and reads B once for every tile.
 
-Partial sums lie in banks that belong to one element each, with a port to read and one to write, or in ways of the cache
+Partial sums lie in banks that belong to one PE each, with a port to read and one to write, or in ways of the cache
 (``psum.place``), through the crossbar switches: an accumulation then takes two accesses of a bank, and a row of B with
-its partial sums ends before the next spike begins. An element owns the rows m with ``m mod count`` equal to its number.
-
-Agents: an element each (:func:`element`); a neuron unit each, which also moves partial sums (:func:`neuron_unit`); one
-fetcher (:func:`fetcher`), which brings blocks of k, the spikes and the rows of B together, into the cache; one
-broadcaster (:func:`broadcaster`) of rows of B. They meet at these FIFOs:
-
-    fetcher -- block --> elements, broadcaster -- row of B (broadcast) --> elements -- tile done --> neuron units
-    fetcher <-- credit -- broadcaster                                      elements <-- sums ready -- neuron units
-    fetcher -- lines of partial sums --> neuron units
+its partial sums ends before the next spike begins. A PE owns the rows m with ``m mod count`` equal to its number.
 
 Hand-traced 2 x 2 example (M = N = T = 2, K = 2, memory.ideal, 1 cycle a chunk beside its non-zeros; spikes (m, t) at k
 = 0: (0, 0), (0, 1), (1, 0), at k = 1: (1, 1); B[0, :] = [1, 1], B[1, :] = [0, 1]): at 0 the fetcher takes a credit and
-reads the two lines of coordinates and two of B; at 1 elements and broadcaster have the block and read; at 2 row 0 is
-broadcast: element 0 has two spikes of 1 + 2 cycles, to 8, element 1 one; row 1: element 1 has one of 1 + 1, to 10. Each
-neuron unit fires 2 neurons in 2 timesteps, to 14; the outputs are written in 1: the layer ends in cycle 15.
+reads the two lines of coordinates and two of B; at 1 row 0 is broadcast, PEs have the block and read; at 2 they
+take the row: PE 0 has two spikes of 1 + 2 cycles, to 8, PE 1 one; row 1: PE 1 has one of 1 + 1, to 10. Each neuron unit
+fires 2 neurons in 2 timesteps, to 14; the outputs are written in 1: the layer ends in cycle 15.
 
 Sources are in ``hwconfigs/gospa_snn.yaml``; deviations from the paper in DEVIATIONS.md.
 """
@@ -50,7 +42,6 @@ Sources are in ``hwconfigs/gospa_snn.yaml``; deviations from the paper in DEVIAT
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -58,46 +49,18 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress.bitmask import CHUNK_BITS
-from archsim.compress.by_position import by_position
-from archsim.dataflow.base import (
-    Accelerator,
-    EngineName,
-    Layer,
-    MachineConfig,
-    Program,
-    ScheduledLayers,
-    Unit,
-    memory_components,
-)
-from archsim.engine.compiled import run
-from archsim.engine.recording import Window
-from archsim.engine.result import LayerResult, Traffic
-from archsim.hardware import operation as op
+from archsim.compress.by_position import by_position, starts
+from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
+from archsim.dataflow.machine import DrawnMachine
+from archsim.hardware import operation
+from archsim.hardware.agent import NONE, Agent, Operations, op
+from archsim.hardware.compute.accumulator import accumulate_outer_product
 from archsim.hardware.compute.lif import LifConfig
+from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
-from archsim.hardware.memory import placement
-from archsim.hardware.operation import (
-    BARRIER,
-    CACHED_READ,
-    COMPUTE,
-    END,
-    OWN_PATH,
-    PAUSE,
-    POP,
-    POP_COUNT,
-    PREFETCH,
-    PUSH,
-    PUSH_COUNT,
-    REQUESTS,
-    RESIDENT_READ,
-    RESIDENT_WRITE,
-    STREAM_READ,
-    STREAM_WRITE,
-    add_range,
-    add_request,
-)
-from archsim.jit import inlined, kernel, njit
+from archsim.hardware.memory.placement import Placer, Tensor
+from archsim.hardware.operation import PREFETCH, RESIDENT_READ, RESIDENT_WRITE, STREAM_READ, STREAM_WRITE
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
 
@@ -157,7 +120,7 @@ class GospaSnnConfig(MachineConfig):
     def _fits(self) -> GospaSnnConfig:
         psum, scheduler, cache = self.psum, self.scheduler, self.memory.cache
         problems = {}
-        if psum_words(self) < self.timesteps:
+        if self.psum_words < self.timesteps:
             problems["psum.size_kib"] = f"must hold {self.timesteps} timesteps of one neuron for each element"
         streamed = (scheduler.prefetch_blocks + 1) * scheduler.block_lines * cache.line_bytes
         if psum.place == "cache":
@@ -176,560 +139,362 @@ class GospaSnnConfig(MachineConfig):
             raise CrossFieldError(problems)
         return self
 
+    @property
+    def psum_words(self) -> int:
+        """Partial sums that one PE has room for."""
+        return self.psum.size_kib * 1024 * 8 // self.pe.count // self.psum.bits
 
-def psum_words(config: GospaSnnConfig) -> int:
-    """Partial sums that one element has room for."""
-    return config.psum.size_kib * 1024 * 8 // config.pe.count // config.psum.bits
+    @property
+    def most_columns(self) -> int:
+        """Columns of B that a tile can have: a row of partial sums of all timesteps, and a row of B in its buffer."""
+        return self.psum_words // self.timesteps
 
 
-def most_columns(config: GospaSnnConfig) -> int:
-    """Columns of B that a tile can have: a row of partial sums of all timesteps, and a row of B in its buffer."""
-    return psum_words(config) // config.timesteps
+# --- Operands ---------------------------------------------------------------------------------------------------------
 
-
-# --- What the kernels see ---------------------------------------------------------------------------------------------
-
-# Tensors of the traffic table.
-INPUT_FORMAT, WEIGHT_FORMAT, WEIGHT, PSUM, OUTPUT_FORMAT, OUTPUT = range(6)
-TENSORS = ("input_format", "weight_format", "weight", "psum", "output_format", "output")
-
-# Actions that the agents count; reads and writes are those of an element's own partial sums.
-ACCUMULATIONS, SCANS, ROW_READS, PSUM_READS, PSUM_WRITES, UPDATES, STEPS, BROADCAST_BEATS = range(8)
-ACTIONS = 8
-
+OWN_BANKS = 0
+"""``psum.place`` as agents see it."""
 KEEP, PUT_AWAY, FIRE = range(3)
 """What becomes of a tile's partial sums at the end of a step."""
 
-FETCH_LINES = 16
-MOVE_LINES = 4
-"""Lines of one operation of the fetcher; of one operation on partial sums."""
-PSUM_BUFFER = 8
-"""Lines of partial sums an element that wait in the cache for its neuron unit."""
-
-
-class Spec(NamedTuple):
-    """The machine and the layer as integers; ``steps`` visits of tiles in ``blocks`` blocks.
-
-    ``line_words`` partial sums lie in a line; ``in_cache`` 1 for partial sums in the cache.
-    """
-
-    pes: int
-    k: int
-    timesteps: int
-    steps: int
-    blocks: int
-    barrier: int
-    fire: int
-    in_cache: int
-    coordinate_bits: int
-    weight_bits: int
-    psum_bits: int
-    line_words: int
-    line_bytes: int
-    line_shift: int
-    beat_shift: int
-    a_stride: int
-    output_tensor: int
-    block_port: int
-    credit_port: int
-    row_port: int
-    psum_port: int
-
-
-class Operands(NamedTuple):
-    """Operands and where they are in memory; all int64.
-
-    The spikes that element e takes in row tile r are stream ``r * pes + e``, in order of k: ``a_start``
-    [streams, K + 1] of them come before k, the stream begins in line ``a_line``. ``code`` says whose partial sums they
-    are, (local row * T + t) * pes + owner, from ``code_first`` of the stream on; it is empty where those lie in banks
-    of their own.
-
-    Column tile c of ``width`` columns has bitmasks of ``mask_bytes`` each from line ``mask_line`` and values from
-    ``value_line`` on, ``b_start`` [tiles, K + 1] of them before k; their columns, within the tile, are ``b_column``
-    from ``b_first`` on. A spike at k takes ``spike`` [tiles, K] cycles. ``row`` lists the k whose row of B is not
-    empty, column tile after column tile.
-
-    Step s works on row tile ``step_rows`` and column tile ``step_columns``, in blocks from ``step_block[s]`` on; a
-    block is ``block_k`` (first, end) and ``block_row`` (first, end of ``row``). ``step_load`` 1: partial sums come from
-    DRAM; ``step_end`` says what becomes of them.
-    Tile ``rows * column tiles + columns`` has ``owned`` [tiles, pes] partial sums for each owner, and their lines are
-    ``psum_line + i * pes + owner``. Outputs are ``output_line``, ``output_bytes`` [tiles * pes].
-    """
-
-    a_start: NDArray[np.int64]
-    a_line: NDArray[np.int64]
-    code: NDArray[np.int64]
-    code_first: NDArray[np.int64]
-    width: NDArray[np.int64]
-    mask_bytes: NDArray[np.int64]
-    mask_line: NDArray[np.int64]
-    value_line: NDArray[np.int64]
-    b_start: NDArray[np.int64]
-    b_column: NDArray[np.int64]
-    b_first: NDArray[np.int64]
-    spike: NDArray[np.int64]
-    row: NDArray[np.int64]
-    step_rows: NDArray[np.int64]
-    step_columns: NDArray[np.int64]
-    step_load: NDArray[np.int64]
-    step_end: NDArray[np.int64]
-    step_block: NDArray[np.int64]
-    block_k: NDArray[np.int64]
-    block_row: NDArray[np.int64]
-    owned: NDArray[np.int64]
-    psum_line: NDArray[np.int64]
-    output_line: NDArray[np.int64]
-    output_bytes: NDArray[np.int64]
-
-
-# FIFOs, in the order of the topology; one FIFO an element from TILES on for "tile done", then one for "ready".
-BLOCKS, CREDITS, ROWS, PSUMS, TILES = range(5)
-
-# --- Agents -----------------------------------------------------------------------------------------------------------
-
-# An agent's state: where it is, what it does next, and how far it has come with that.
-STEP, BLOCK, ROW, PHASE, PLACE, LINE, READ_TO = range(7)
-STATE = 7
-ENTER, LOAD, WORK, SPIKES = range(4)
-FILL, WAIT, EMPTY, WRITE = range(4)
-CREDIT, FETCH_PSUM, FETCH_SPIKES, FETCH_MASKS, FETCH_VALUES = range(5)
-
-
-@inlined
-def tile_of(x: Operands, step: int) -> int:
-    """The tile of outputs that a step works on."""
-    tile: int = x.step_rows[step] * len(x.mask_line) + x.step_columns[step]
-    return tile
-
-
-@inlined
-def lines_of(spec: Spec, words: int) -> int:
-    """Lines that partial sums take."""
-    return (words + spec.line_words - 1) // spec.line_words
-
-
-@inlined
-def coordinate_bytes(spec: Spec, x: Operands, stream: int, k: int) -> int:
-    """Bytes of a stream's coordinates before k."""
-    found: int = (x.a_start[stream, k] * spec.coordinate_bits + 7) >> 3
-    return found
-
-
-@inlined
-def value_bytes(spec: Spec, x: Operands, columns: int, k: int) -> int:
-    """Bytes of the values of B before row k."""
-    found: int = (x.b_start[columns, k] * spec.weight_bits + 7) >> 3
-    return found
-
-
-@inlined
-def row_beats(spec: Spec, x: Operands, columns: int, k: int) -> int:
-    """Beats of the bus that the bitmask and the values of row k of B take."""
-    values = value_bytes(spec, x, columns, k + 1) - (x.b_start[columns, k] * spec.weight_bits >> 3)
-    beats: int = -(-x.mask_bytes[columns] >> spec.beat_shift) - (-values >> spec.beat_shift)
-    return beats
-
-
-@inlined
-def request_spikes(spec: Spec, state: Any, x: Operands, o: Any, agent: int, stream: int, k: int) -> None:
-    """Read the coordinates of the element's spikes at k; what a beat holds beyond them is kept for later rows."""
-    if x.a_start[stream, k] == x.a_start[stream, k + 1]:
-        return
-    beat = spec.beat_shift
-    first = max(state[agent, READ_TO], (x.a_start[stream, k] * spec.coordinate_bits >> 3) >> beat << beat)
-    end = (coordinate_bytes(spec, x, stream, k + 1) + (1 << beat) - 1) >> beat << beat
-    end = min(end, coordinate_bytes(spec, x, stream, spec.k))
-    if first < end:
-        state[agent, READ_TO] = end
-        add_range(
-            o, agent, x.a_line[stream], spec.a_stride, first, end, spec.line_shift, beat, RESIDENT_READ, INPUT_FORMAT, 0
-        )  # fmt: skip
-
-
-@inlined
-def request_psums(spec: Spec, state: Any, x: Operands, o: Any, agent: int, stream: int, tile: int, k: int) -> int:
-    """Read and write partial sums of the element's spike PLACE for the non-zeros of B[k, :] from LINE on.
-
-    As many lines as an operation carries; returns how many partial sums.
-    """
-    columns = tile % len(x.width)
-    code = x.code[x.code_first[stream] + state[agent, PLACE]]
-    first_word = code // spec.pes * x.width[columns]
-    j, end = state[agent, LINE], x.b_start[columns, k + 1]
-    first = j
-    for _ in range(MOVE_LINES):
-        line, words = -1, 0
-        while j < end:
-            at = (first_word + x.b_column[x.b_first[columns] + j]) // spec.line_words
-            if line >= 0 and at != line:
-                break
-            line, words = at, words + 1
-            j += 1
-        if words > 0:
-            address = x.psum_line[tile] + line * spec.pes + code % spec.pes
-            size = (words * spec.psum_bits + 7) >> 3
-            add_request(o, agent, address, words, size, RESIDENT_READ, PSUM, 0)
-            add_request(o, agent, address, words, size, RESIDENT_WRITE, PSUM, 0)
-    state[agent, LINE] = j
-    asked: int = j - first
-    return asked
-
-
-@inlined
-def element(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """The element's spikes, row of B after row of B; the coordinates of the next row are read ahead."""
-    step, block, row, phase = state[agent, STEP], state[agent, BLOCK], state[agent, ROW], state[agent, PHASE]
-    if step == spec.steps:
-        o[agent, END] = 1
-        return
-    if phase == ENTER:
-        o[agent, POP] = spec.psum_port + spec.pes + spec.pes + agent
-        o[agent, POP_COUNT] = 1
-        state[agent, READ_TO] = 0
-        state[agent, PHASE] = LOAD
-        return
-    if phase == LOAD and block == x.step_block[step + 1]:
-        o[agent, PUSH] = TILES + agent
-        o[agent, PUSH_COUNT] = 1
-        state[agent, STEP] = step + 1
-        state[agent, PHASE] = ENTER
-        return
-    tile = tile_of(x, step)
-    columns = x.step_columns[step]
-    stream = x.step_rows[step] * spec.pes + agent
-    if phase == LOAD:
-        o[agent, POP] = spec.block_port + agent
-        o[agent, POP_COUNT] = 1
-        state[agent, ROW] = x.block_row[block, 0]
-        if x.block_row[block, 0] == x.block_row[block, 1]:
-            state[agent, BLOCK] = block + 1
-            return
-        request_spikes(spec, state, x, o, agent, stream, x.row[x.block_row[block, 0]])
-        state[agent, PHASE] = WORK
-        return
-    k = x.row[row]
-    non_zeros = x.b_start[columns, k + 1] - x.b_start[columns, k]
-    spikes = x.a_start[stream, k + 1] - x.a_start[stream, k]
-    if phase == WORK:
-        o[agent, POP] = spec.row_port + agent
-        o[agent, POP_COUNT] = 1
-        if row + 1 < x.block_row[block, 1]:
-            request_spikes(spec, state, x, o, agent, stream, x.row[row + 1])
-        counts[agent, SCANS] += spikes * ((x.width[columns] + CHUNK_BITS - 1) // CHUNK_BITS)
-        counts[agent, ROW_READS] += spikes * row_beats(spec, x, columns, k)
-        counts[agent, ACCUMULATIONS] += spikes * non_zeros
-        if spec.in_cache and spikes > 0:
-            state[agent, PHASE] = SPIKES
-            state[agent, PLACE] = x.a_start[stream, k]
-            state[agent, LINE] = x.b_start[columns, k]
-            return
-        o[agent, COMPUTE] = spikes * x.spike[columns, k]
-        if not spec.in_cache:
-            counts[agent, PSUM_READS] += spikes * non_zeros
-            counts[agent, PSUM_WRITES] += spikes * non_zeros
-    else:
-        if state[agent, LINE] == x.b_start[columns, k]:
-            o[agent, COMPUTE] = x.spike[columns, k] - non_zeros
-        o[agent, COMPUTE] += request_psums(spec, state, x, o, agent, stream, tile, k)
-        if state[agent, LINE] < x.b_start[columns, k + 1]:
-            return
-        state[agent, LINE] = x.b_start[columns, k]
-        state[agent, PLACE] += 1
-        if state[agent, PLACE] < x.a_start[stream, k + 1]:
-            return
-    if spec.barrier:
-        o[agent, BARRIER] = 0
-    state[agent, ROW] = row + 1
-    state[agent, PHASE] = WORK
-    if row + 1 == x.block_row[block, 1]:
-        state[agent, BLOCK] = block + 1
-        state[agent, PHASE] = LOAD
-
-
-@inlined
-def neuron_unit(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Bring one element's partial sums of a tile, and afterwards put them away or fire; MOVE_LINES lines at a time."""
-    step, phase, line = state[agent, STEP], state[agent, PHASE], state[agent, LINE]
-    if step == spec.steps:
-        o[agent, END] = 1
-        return
-    owner = agent - spec.pes
-    tile = tile_of(x, step)
-    words = x.owned[tile, owner]
-    if phase == WAIT:
-        o[agent, POP] = spec.psum_port + spec.pes + owner
-        o[agent, POP_COUNT] = 1
-        state[agent, PHASE] = EMPTY
-        return
-    most = lines_of(spec, x.owned[tile, 0])
-    moved = 0
-    if (phase == FILL and x.step_load[step] and line < most) or (phase == EMPTY and x.step_end[step] != KEEP):
-        end = min(line + MOVE_LINES, most if phase == FILL else lines_of(spec, words))
-        moved = max(0, min(words, end * spec.line_words) - line * spec.line_words)
-        state[agent, LINE] = end
-        for i in range(line, end):
-            here = min(words - i * spec.line_words, spec.line_words)
-            if here > 0:
-                size = (here * spec.psum_bits + 7) >> 3
-                beats = (size + (1 << spec.beat_shift) - 1) >> spec.beat_shift
-                address = x.psum_line[tile] + i * spec.pes + owner
-                if spec.in_cache != (phase == FILL):
-                    add_request(o, agent, address, beats, size, RESIDENT_READ, PSUM, 0)
-                if phase == EMPTY and x.step_end[step] == PUT_AWAY:
-                    add_request(o, agent, address, beats, size, STREAM_WRITE, PSUM, 0)
-    if phase == FILL:
-        if state[agent, LINE] > line:
-            o[agent, POP] = spec.psum_port + owner
-            o[agent, POP_COUNT] = state[agent, LINE] - line
-            if not spec.in_cache:
-                o[agent, PAUSE] = moved
-                counts[agent, PSUM_WRITES] += moved
-            return
-        o[agent, PUSH] = TILES + spec.pes + owner
-        o[agent, PUSH_COUNT] = 1
-        state[agent, PHASE] = WAIT
-        state[agent, LINE] = 0
-        return
-    if phase == EMPTY and moved > 0:
-        if not spec.in_cache:
-            counts[agent, PSUM_READS] += moved
-        if x.step_end[step] == FIRE:
-            o[agent, COMPUTE] = moved * spec.fire
-            counts[agent, UPDATES] += moved
-        elif not spec.in_cache:
-            o[agent, PAUSE] = moved
-        return
-    output = tile * spec.pes + owner
-    first = 0 if phase == EMPTY else state[agent, PLACE]
-    if x.step_end[step] == FIRE and first < x.output_bytes[output]:
-        end = min(x.output_bytes[output], first + MOVE_LINES * spec.line_bytes)
-        add_range(
-            o, agent, x.output_line[output], 1, first, end, spec.line_shift, spec.beat_shift, STREAM_WRITE,
-            spec.output_tensor, 0,
-        )  # fmt: skip
-        state[agent, PLACE] = end
-        state[agent, PHASE] = WRITE
-        return
-    state[agent, STEP] = step + 1
-    state[agent, PHASE] = FILL
-    state[agent, LINE] = 0
-
-
-@inlined
-def fetcher(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Bring the blocks of every step into the cache, and before the first one the partial sums put away earlier."""
-    step, block = state[agent, STEP], state[agent, BLOCK]
-    if step == spec.steps:
-        o[agent, END] = 1
-        return
-    tile, columns = tile_of(x, step), x.step_columns[step]
-    k, k_end = x.block_k[block, 0], x.block_k[block, 1]
-    first_block = block == x.step_block[step]
-    if state[agent, PHASE] == CREDIT:
-        o[agent, POP] = spec.credit_port
-        o[agent, POP_COUNT] = 1
-        state[agent, PHASE] = FETCH_PSUM if first_block and x.step_load[step] else FETCH_SPIKES
-        state[agent, PLACE], state[agent, LINE] = 0, 0
-        return
-    if state[agent, PHASE] == FETCH_PSUM:
-        line = state[agent, LINE]
-        while o[agent, REQUESTS] < FETCH_LINES and state[agent, PLACE] < spec.pes:
-            here = min(x.owned[tile, state[agent, PLACE]] - line * spec.line_words, spec.line_words)
-            if here > 0:
-                address = x.psum_line[tile] + line * spec.pes + state[agent, PLACE]
-                add_request(o, agent, address, 1, (here * spec.psum_bits + 7) >> 3, STREAM_READ, PSUM, 0)
-            state[agent, PLACE] += 1
-        if state[agent, PLACE] == spec.pes:
-            o[agent, PUSH] = PSUMS
-            o[agent, PUSH_COUNT] = 1
-            state[agent, PLACE] = 0
-            state[agent, LINE] = line + 1
-            if line + 1 == lines_of(spec, x.owned[tile, 0]):
-                state[agent, LINE] = 0
-                state[agent, PHASE] = FETCH_SPIKES
-        return
-    if state[agent, PHASE] == FETCH_SPIKES:
-        while state[agent, PLACE] < spec.pes:
-            stream = x.step_rows[step] * spec.pes + state[agent, PLACE]
-            # A line that the block before this one shares with it is there already.
-            begin = coordinate_bytes(spec, x, stream, k) + (0 if first_block else spec.line_bytes - 1)
-            size, total = coordinate_bytes(spec, x, stream, k_end), coordinate_bytes(spec, x, stream, spec.k)
-            line = max(state[agent, LINE], begin >> spec.line_shift)
-            while o[agent, REQUESTS] < FETCH_LINES and line << spec.line_shift < size:
-                useful = min(total - (line << spec.line_shift), spec.line_bytes)
-                add_request(o, agent, x.a_line[stream] + line * spec.a_stride, 1, useful, STREAM_READ, INPUT_FORMAT, 0)
-                line += 1
-            if line << spec.line_shift < size:
-                state[agent, LINE] = line
-                return
-            state[agent, PLACE] += 1
-            state[agent, LINE] = 0
-        state[agent, PHASE] = FETCH_MASKS
-        state[agent, LINE] = k * x.mask_bytes[columns] >> spec.line_shift
-    if state[agent, PHASE] == FETCH_MASKS:
-        line, size = state[agent, LINE], k_end * x.mask_bytes[columns]
-        while o[agent, REQUESTS] < FETCH_LINES and line << spec.line_shift < size:
-            add_request(o, agent, x.mask_line[columns] + line, 1, 0, PREFETCH, WEIGHT_FORMAT, block)
-            line += 1
-        state[agent, LINE] = line
-        if line << spec.line_shift < size:
-            return
-        state[agent, PHASE] = FETCH_VALUES
-        state[agent, LINE] = value_bytes(spec, x, columns, k) >> spec.line_shift
-    line, size = state[agent, LINE], value_bytes(spec, x, columns, k_end)
-    while o[agent, REQUESTS] < FETCH_LINES and line << spec.line_shift < size:
-        add_request(o, agent, x.value_line[columns] + line, 1, 0, PREFETCH, WEIGHT, block)
-        line += 1
-    state[agent, LINE] = line
-    if line << spec.line_shift < size:
-        return
-    o[agent, PUSH] = BLOCKS
-    o[agent, PUSH_COUNT] = 1
-    state[agent, PHASE] = CREDIT
-    state[agent, BLOCK] = block + 1
-    if block + 1 == x.step_block[step + 1]:
-        state[agent, STEP] = step + 1
-
-
-@inlined
-def broadcaster(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Read every row of B that is not empty from the cache and broadcast it; a finished block is a credit."""
-    step, block, row = state[agent, STEP], state[agent, BLOCK], state[agent, ROW]
-    if block == spec.blocks:
-        o[agent, END] = 1
-        return
-    if state[agent, PHASE] == LOAD:
-        o[agent, POP] = spec.block_port + spec.pes
-        o[agent, POP_COUNT] = 1
-        state[agent, ROW] = x.block_row[block, 0]
-        state[agent, PHASE] = WORK
-        return
-    if row == x.block_row[block, 1]:
-        o[agent, PUSH] = CREDITS
-        o[agent, PUSH_COUNT] = 1
-        state[agent, PHASE] = LOAD
-        state[agent, BLOCK] = block + 1
-        if block + 1 == x.step_block[step + 1]:
-            state[agent, STEP] = step + 1
-        return
-    k, columns = x.row[row], x.step_columns[step]
-    size, beat = spec.line_shift, spec.beat_shift
-    first_bit, end_bit = k * x.mask_bytes[columns], (k + 1) * x.mask_bytes[columns]
-    first_value, end_value = x.b_start[columns, k] * spec.weight_bits >> 3, value_bytes(spec, x, columns, k + 1)
-    add_range(o, agent, x.mask_line[columns], 1, first_bit, end_bit, size, beat, CACHED_READ, WEIGHT_FORMAT, block)
-    add_range(o, agent, x.value_line[columns], 1, first_value, end_value, size, beat, CACHED_READ, WEIGHT, block)
-    counts[agent, STEPS] += 1
-    counts[agent, BROADCAST_BEATS] += row_beats(spec, x, columns, k)
-    o[agent, PUSH] = ROWS
-    o[agent, PUSH_COUNT] = 1
-    state[agent, ROW] = row + 1
-
-
-@inlined
-def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """The next operation of any agent; see :mod:`archsim.hardware.operation`."""
-    if agent < spec.pes:
-        element(agent, now, spec, state, x, o, counts)
-    elif agent < 2 * spec.pes:
-        neuron_unit(agent, now, spec, state, x, o, counts)
-    elif agent == 2 * spec.pes:
-        fetcher(agent, now, spec, state, x, o, counts)
-    else:
-        broadcaster(agent, now, spec, state, x, o, counts)
-
-
-@kernel
-def loop(spec: Spec, x: Operands, machine: Any) -> tuple[int, int, int]:
-    """The agents in the compiled engine."""
-    return run(step, spec, x, machine)
-
-
-@njit
-def accumulate_outer_product(a: Any, b: Any, timesteps: int, bits: int, sums: Any) -> int:
-    """Full sums ``sums`` int64 [rows, N, T] in the order k, m, t, n; returns how many leave ``bits`` bits on the way.
-
-    ``a`` and ``b`` are operands by position: packed words of the rows, weights of the columns.
-    """
-    limit = 1 << (bits - 1)
-    overflows = 0
-    for k in range(len(a.start) - 1):
-        for i in range(a.start[k], a.start[k + 1]):
-            m, word = a.fiber[i], a.value[i]
-            for t in range(timesteps):
-                if (word >> t) & 1:
-                    for j in range(b.start[k], b.start[k + 1]):
-                        n = b.fiber[j]
-                        sums[m, n, t] += b.value[j]
-                        overflows += int(not -limit <= sums[m, n, t] < limit)
-    return overflows
-
-
-# --- Laying a layer out -----------------------------------------------------------------------------------------------
+FETCH_LINES, MOVE_LINES, PSUM_BUFFER = 16, 4, 8
+"""Lines of one operation of the fetcher, of one on partial sums; of partial sums, for each PE, that wait for its neuron
+unit in the cache."""
 
 
 class Tiles(NamedTuple):
-    """How outputs are cut: tiles of ``rows`` rows and ``columns`` columns, of which there are ``down`` x ``across``."""
+    """How outputs are cut: tiles of ``rows`` rows and ``columns`` columns, of which there are ``down`` x ``across``.
 
+    Row m of a tile belongs to PE ``m mod pes``. Fiber ``tile * pes + owner`` of partial sums, or of outputs, is what a
+    PE owns of a tile; tiles are numbered row of tiles by row of tiles.
+    """
+
+    pes: int
     rows: int
     columns: int
     down: int
     across: int
 
 
-def tiles_of(config: GospaSnnConfig, layer: Layer, pes: int) -> Tiles:
-    """The largest tile of whole rows that the partial-sum memory holds, or of columns if it holds no row."""
-    words = psum_words(config)
-    columns = min(layer.n, most_columns(config))
-    rows = pes * min(-(-layer.m // pes), max(1, words // (layer.n * layer.timesteps)))
-    return Tiles(rows, columns, -(-layer.m // rows), -(-layer.n // columns))
+class Spikes(NamedTuple):
+    """The spikes that PE e takes in row tile r are stream ``r * pes + e``; all are numbered by stream, then by k.
 
-
-class Streams(NamedTuple):
-    """The spikes of every element and row tile, see :class:`Operands`; ``start`` [streams, K + 1]."""
+    Those at k begin with ``start`` [streams, K + 1]. ``code`` says whose partial sums they change, (local row * T + t)
+    * pes + owner; it is empty where those lie in banks of their own.
+    """
 
     start: NDArray[np.int64]
     code: NDArray[np.int64]
-    code_first: NDArray[np.int64]
 
 
-def streams_of(layer: Layer, tiles: Tiles, pes: int, round_robin: bool, coded: bool) -> Streams:
-    """Deal the spikes, which come in order of k, m, t, to the elements."""
-    a = by_position(layer.inputs.mask, layer.inputs.start, layer.inputs.words, layer.k)
-    fires = (a.value[:, None] >> np.arange(layer.timesteps)) & 1 == 1
-    at, t = np.nonzero(fires)
-    m = a.fiber[at]
-    k = np.repeat(np.arange(layer.k), np.diff(a.start))[at]
-    tile, row = m // tiles.rows, m % tiles.rows
-    local, owner = row // pes, row % pes
-    taker = owner
-    if round_robin:
-        order = np.argsort(tile, kind="stable")
-        number = np.empty(len(tile), np.int64)
-        number[order] = np.arange(len(tile)) - np.searchsorted(tile[order], tile[order])
-        taker = number % pes
-    stream = tile * pes + taker
-    count = np.bincount(stream * layer.k + k, minlength=tiles.down * pes * layer.k).reshape(-1, layer.k)
-    start = np.zeros((len(count), layer.k + 1), np.int64)
-    np.cumsum(count, axis=1, out=start[:, 1:])
-    first = np.cumsum(start[:, -1]) - start[:, -1]
-    code = np.zeros(0, np.int64)
-    if coded:
-        code = ((local * layer.timesteps + t) * pes + owner)[np.argsort(stream, kind="stable")]
-    return Streams(start, code, first)
+class RowsOfB(NamedTuple):
+    """B by rows. Column tile c has ``width`` columns, ``chunks`` of 128, and bitmasks of ``mask_bytes`` each.
+
+    Non-zeros are numbered by tile, then by k: those of a row begin with ``start`` [tiles, K + 1]; ``column`` is theirs
+    within the tile. A row takes ``beats`` [tiles, K] on the bus and a spike ``cycles`` [tiles, K]. ``filled`` lists the
+    k whose row is not empty, column tile after column tile.
+    """
+
+    width: NDArray[np.int64]
+    chunks: NDArray[np.int64]
+    mask_bytes: NDArray[np.int64]
+    start: NDArray[np.int64]
+    column: NDArray[np.int64]
+    beats: NDArray[np.int64]
+    cycles: NDArray[np.int64]
+    filled: NDArray[np.int64]
 
 
 class Steps(NamedTuple):
-    """Visits of tiles and their blocks, see :class:`Operands`."""
+    """Visits of tiles. A step works on column tile ``columns``, on the streams from ``stream`` on, on the partial sums
+    and outputs of the fibers from ``fiber`` on, in blocks from ``block`` on.
 
-    rows: NDArray[np.int64]
+    ``load`` 1: partial sums come from DRAM; ``end`` says what becomes of them. A block is ``k`` (first, end) and
+    ``row`` (first, end of ``filled``).
+    """
+
     columns: NDArray[np.int64]
+    stream: NDArray[np.int64]
+    fiber: NDArray[np.int64]
     load: NDArray[np.int64]
     end: NDArray[np.int64]
     block: NDArray[np.int64]
-    block_k: NDArray[np.int64]
+    k: NDArray[np.int64]
+    row: NDArray[np.int64]
 
 
-def steps_of(config: GospaSnnConfig, layer: Layer, tiles: Tiles, streamed: NDArray[np.int64]) -> Steps:
+class Operands(NamedTuple):
+    """Operands and where they are in memory; arrays are int64. A fiber of ``sums`` holds ``owned`` partial sums."""
+
+    spikes: Spikes
+    b: RowsOfB
+    steps: Steps
+    owned: NDArray[np.int64]
+    coordinates: Tensor
+    masks: Tensor
+    values: Tensor
+    sums: Tensor
+    output: Tensor
+
+
+# --- Agents -----------------------------------------------------------------------------------------------------------
+
+ADDITIONS, SCANS, ROW_READS, BROUGHT, PUT_BACK, UPDATES, ROWS, BEATS = range(8)
+
+
+def pe(a: Agent, m: Any, x: Operands) -> Operations:
+    """Add every row of B to the partial sums of the PE's spikes; the coordinates of the next row are read ahead."""
+    for step in range(m.steps):
+        columns, stream, read_to = x.steps.columns[step], x.steps.stream[step] + a.me, 0
+        yield op(pop=m.ready.port + a.me)
+        for block in range(x.steps.block[step], x.steps.block[step + 1]):
+            read_to = read_spikes(a, m, x, stream, block, x.steps.row[block, 0], read_to)
+            yield op(pop=m.blocks.port + a.me)
+            for row in range(x.steps.row[block, 0], x.steps.row[block, 1]):
+                k = x.b.filled[row]
+                spikes = x.spikes.start[stream, k + 1] - x.spikes.start[stream, k]
+                a.count[ADDITIONS] += spikes * (x.b.start[columns, k + 1] - x.b.start[columns, k])
+                a.count[SCANS] += spikes * x.b.chunks[columns]
+                a.count[ROW_READS] += spikes * x.b.beats[columns, k]
+                read_to = read_spikes(a, m, x, stream, block, row + 1, read_to)
+                if m.config.psum.place == OWN_BANKS or spikes == 0:
+                    cycles = spikes * x.b.cycles[columns, k]
+                    yield op(pop=m.rows.port + a.me, compute=cycles, barrier=m.barrier)
+                else:
+                    yield op(pop=m.rows.port + a.me)
+                    yield from add_in_cache(a, m, x, step, columns, stream, k)
+                    yield op(barrier=m.barrier)
+        yield op(push=m.done.fifo + a.me)
+
+
+def read_spikes(a: Agent, m: Any, x: Operands, stream: int, block: int, row: int, read_to: int) -> int:
+    """Read the coordinates of the PE's spikes at a row of the block, of which those before byte ``read_to`` are there.
+
+    What a beat holds beyond them is kept for later rows. Returns up to where all are there now.
+    """
+    if row == x.steps.row[block, 1]:
+        return read_to
+    k, bits, beat = x.b.filled[row], m.config.format.coordinate_bits, m.memory.beat_shift
+    first = x.spikes.start[stream, k]
+    if first == x.spikes.start[stream, k + 1]:
+        return read_to
+    begin = max(read_to, ((first - x.spikes.start[stream, 0]) * bits >> 3) >> beat << beat)
+    end = (bytes_before(a, x.spikes.start, stream, k + 1, bits) + (1 << beat) - 1) >> beat << beat
+    end = min(end, x.coordinates.size[stream])
+    a.access(m.memory, x.coordinates, stream, begin, end, RESIDENT_READ, 0)
+    return int(max(read_to, end))
+
+
+def bytes_before(a: Agent, start: NDArray[np.int64], row: int, k: int, bits: int) -> int:
+    """Bytes of what a stream, or a column tile of B, has before k, ``bits`` bits each."""
+    return int(((start[row, k] - start[row, 0]) * bits + 7) >> 3)
+
+
+def add_in_cache(a: Agent, m: Any, x: Operands, step: int, columns: int, stream: int, k: int) -> Operations:
+    """Add row k of B to the partial sums of every spike at k, which are read from the cache and written back."""
+    spike = x.spikes.start[stream, k]
+    while spike < x.spikes.start[stream, k + 1]:
+        j = x.b.start[columns, k]
+        overhead = x.b.cycles[columns, k] - (x.b.start[columns, k + 1] - j)
+        while j < x.b.start[columns, k + 1]:
+            first, code = j, x.spikes.code[spike]
+            fiber = x.steps.fiber[step] + code % m.pes
+            j = access_sums(a, m, x, fiber, columns, code // m.pes, j, x.b.start[columns, k + 1])
+            yield op(compute=overhead + j - first)
+            overhead = 0
+        spike += 1
+
+
+def access_sums(a: Agent, m: Any, x: Operands, fiber: int, columns: int, place: int, j: int, end: int) -> int:
+    """Read and write the partial sums for the non-zeros j to ``end`` of a row of B, as many lines as an operation
+    carries; ``place`` tells the row and timestep of the partial sums. Returns the first j that is left."""
+    for _ in range(MOVE_LINES):
+        line, words = NONE, 0
+        while j < end:
+            at = (place * x.b.width[columns] + x.b.column[j]) // m.line_words
+            if words > 0 and at != line:
+                break
+            line, words, j = at, words + 1, j + 1
+        if words > 0:
+            address, size = x.sums.line[fiber] + line * x.sums.stride, (words * m.config.psum.bits + 7) >> 3
+            a.request(address, words, size, RESIDENT_READ, x.sums.row, 0)
+            a.request(address, words, size, RESIDENT_WRITE, x.sums.row, 0)
+    return j
+
+
+def lif(a: Agent, m: Any, x: Operands) -> Operations:
+    """Bring a PE's partial sums of a tile; when the PE is done, put them away, or fire and write the outputs."""
+    for step in range(m.steps):
+        fiber, way = x.steps.fiber[step] + a.me, x.steps.end[step]
+        if x.steps.load[step]:
+            yield from bring(a, m, x, fiber, x.sums.size[x.steps.fiber[step]] >> m.memory.line_shift)
+        yield op(push=m.ready.fifo + a.me)
+        yield op(pop=m.done.port + a.me)
+        if way != KEEP:
+            yield from take_out(a, m, x, fiber, way)
+        first = 0
+        while way == FIRE and first < x.output.size[fiber]:
+            end = min(x.output.size[fiber], first + MOVE_LINES * m.memory.line_bytes)
+            a.write(m.memory, x.output, fiber, first, end)
+            yield op()
+            first = end
+
+
+def bring(a: Agent, m: Any, x: Operands, fiber: int, lines: int) -> Operations:
+    """Take partial sums as the fetcher brings them, and into the PE's banks if it has some."""
+    line = 0
+    while line < lines:
+        end, moved = min(line + MOVE_LINES, lines), 0
+        if m.config.psum.place == OWN_BANKS:
+            moved = request_sums(a, m, x, fiber, line, end, RESIDENT_READ, NONE)
+        a.count[BROUGHT] += moved
+        yield op(pop=m.sum_lines.port + a.me, pops=end - line, pause=moved)
+        line = end
+
+
+def take_out(a: Agent, m: Any, x: Operands, fiber: int, way: int) -> Operations:
+    """Take partial sums from where they are, to DRAM or to the neurons; a bank gives one in a cycle."""
+    line, lines, own_banks = 0, x.sums.size[fiber] >> m.memory.line_shift, m.config.psum.place == OWN_BANKS
+    while line < lines:
+        end = min(line + MOVE_LINES, lines)
+        read, write = NONE if own_banks else RESIDENT_READ, STREAM_WRITE if way == PUT_AWAY else NONE
+        moved = request_sums(a, m, x, fiber, line, end, read, write)
+        fired = moved if way == FIRE else 0
+        a.count[UPDATES] += fired
+        a.count[PUT_BACK] += moved - fired
+        yield op(compute=fired * m.config.neuron.cycles, pause=moved - fired if own_banks else 0)
+        line = end
+
+
+def request_sums(a: Agent, m: Any, x: Operands, fiber: int, first: int, end: int, read: int, write: int) -> int:
+    """Ask for lines ``first`` to ``end`` of a fiber of partial sums in the modes that are given; returns how many
+    partial sums there are in them."""
+    moved = 0
+    for line in range(first, end):
+        words = max(0, min(x.owned[fiber] - line * m.line_words, m.line_words))
+        address, size = x.sums.line[fiber] + line * x.sums.stride, (words * m.config.psum.bits + 7) >> 3
+        beats = (size + (1 << m.memory.beat_shift) - 1) >> m.memory.beat_shift
+        if words > 0 and read != NONE:
+            a.request(address, beats, size, read, x.sums.row, 0)
+        if words > 0 and write != NONE:
+            a.request(address, beats, size, write, x.sums.row, 0)
+        moved += words
+    return moved
+
+
+def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
+    """Bring the blocks of every step into the cache, and before the first one the partial sums put away earlier."""
+    for step in range(m.steps):
+        columns, bits, wide = x.steps.columns[step], m.config.format.coordinate_bits, m.config.pe.weight_bits
+        for block in range(x.steps.block[step], x.steps.block[step + 1]):
+            k, last, first = x.steps.k[block, 0], x.steps.k[block, 1], block == x.steps.block[step]
+            yield op(pop=m.credits.port)
+            if first and x.steps.load[step]:
+                yield from fetch_sums(a, m, x, x.steps.fiber[step])
+            for stream in range(x.steps.stream[step], x.steps.stream[step] + m.pes):
+                # A line that the block before this one shares with it is there already.
+                begin = bytes_before(a, x.spikes.start, stream, k, bits) + (0 if first else m.memory.line_bytes - 1)
+                end = bytes_before(a, x.spikes.start, stream, last, bits)
+                yield from fetch(a, m, x.coordinates, stream, begin, end, STREAM_READ, 0)
+            begin, end = k * x.b.mask_bytes[columns], last * x.b.mask_bytes[columns]
+            yield from fetch(a, m, x.masks, columns, begin, end, PREFETCH, block)
+            begin, end = bytes_before(a, x.b.start, columns, k, wide), bytes_before(a, x.b.start, columns, last, wide)
+            yield from fetch(a, m, x.values, columns, begin, end, PREFETCH, block)
+            yield op(push=m.blocks.fifo)
+
+
+def fetch_sums(a: Agent, m: Any, x: Operands, fiber: int) -> Operations:
+    """Bring the partial sums of all PEs from DRAM, a line of each PE at a time."""
+    for line in range(x.sums.size[fiber] >> m.memory.line_shift):
+        for owner in range(m.pes):
+            if a.requests() == FETCH_LINES:
+                yield op()
+            request_sums(a, m, x, fiber + owner, line, line + 1, STREAM_READ, NONE)
+        yield op(push=m.sum_lines.fifo)
+
+
+def fetch(a: Agent, m: Any, tensor: Tensor, fiber: int, begin: int, end: int, mode: int, epoch: int) -> Operations:
+    """Bring the lines that hold bytes ``begin`` to ``end`` of a fiber; full operations go off, the last one waits."""
+    for line in range(begin >> m.memory.line_shift, (end + m.memory.line_bytes - 1) >> m.memory.line_shift):
+        if a.requests() == FETCH_LINES:
+            yield op()
+        useful = min(tensor.size[fiber] - (line << m.memory.line_shift), m.memory.line_bytes)
+        a.request(tensor.line[fiber] + line * tensor.stride, 1, useful, mode, tensor.row, epoch)
+
+
+def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
+    """Read every row of B that is not empty through the cache and broadcast it; a finished block is a credit.
+
+    It begins a block when the one before has come, and fetches itself what of its own has not come yet.
+    """
+    for step in range(m.steps):
+        columns, bits, mask = x.steps.columns[step], m.config.pe.weight_bits, x.b.mask_bytes[x.steps.columns[step]]
+        for block in range(x.steps.block[step], x.steps.block[step + 1]):
+            if block > 0:
+                yield op(pop=m.blocks.port + m.pes)
+            for row in range(x.steps.row[block, 0], x.steps.row[block, 1]):
+                k = x.b.filled[row]
+                begin = (x.b.start[columns, k] - x.b.start[columns, 0]) * bits >> 3
+                end = bytes_before(a, x.b.start, columns, k + 1, bits)
+                a.read(m.memory, x.masks, columns, k * mask, (k + 1) * mask, block)
+                a.read(m.memory, x.values, columns, begin, end, block)
+                a.count[ROWS] += 1
+                a.count[BEATS] += x.b.beats[columns, k]
+                yield op(push=m.rows.fifo)
+            yield op(push=m.credits.fifo)
+
+
+def tiles_of(config: GospaSnnConfig, layer: Layer) -> Tiles:
+    """The largest tile of whole rows that the partial-sum memory holds, or of columns if it holds no row."""
+    pes = config.pe.count if config.scheduler.spikes == "round_robin" else min(config.pe.count, layer.m)
+    columns = min(layer.n, config.most_columns)
+    rows = pes * min(-(-layer.m // pes), max(1, config.psum_words // (layer.n * layer.timesteps)))
+    return Tiles(pes, rows, columns, -(-layer.m // rows), -(-layer.n // columns))
+
+
+def spikes_of(config: GospaSnnConfig, layer: Layer, tiles: Tiles) -> Spikes:
+    """Deal the spikes, which come in order of k, m, t, to the PEs."""
+    a = by_position(layer.inputs.mask, layer.inputs.start, layer.inputs.words, layer.k)
+    at, t = np.nonzero((a.value[:, None] >> np.arange(layer.timesteps)) & 1)
+    k = np.repeat(np.arange(layer.k), np.diff(a.start))[at]
+    tile, row = a.fiber[at] // tiles.rows, a.fiber[at] % tiles.rows
+    local, owner = row // tiles.pes, row % tiles.pes
+    taker = owner
+    if config.scheduler.spikes == "round_robin":
+        order = np.argsort(tile, kind="stable")
+        number = np.empty(len(tile), np.int64)
+        number[order] = np.arange(len(tile)) - np.searchsorted(tile[order], tile[order])
+        taker = number % tiles.pes
+    stream = tile * tiles.pes + taker
+    start = starts(stream, k, tiles.down * tiles.pes, layer.k)
+    code = np.zeros(0, np.int64)
+    if config.psum.place == "cache":
+        code = ((local * layer.timesteps + t) * tiles.pes + owner)[np.argsort(stream, kind="stable")]
+    return Spikes(start, code)
+
+
+def rows_of_b(config: GospaSnnConfig, layer: Layer, tiles: Tiles) -> RowsOfB:
+    """Cut B into column tiles, and count what its rows take: on the bus, and of a PE's time."""
+    b = by_position(layer.weights.mask, layer.weights.start, layer.weights.values, layer.k)
+    across, k = b.fiber // tiles.columns, np.repeat(np.arange(layer.k), np.diff(b.start))
+    start = starts(across, k, tiles.across, layer.k)
+    width = np.minimum(tiles.columns, layer.n - tiles.columns * np.arange(tiles.across))
+    chunks, most = -(-width // CHUNK_BITS), -(-min(layer.n, tiles.columns) // CHUNK_BITS)
+    chunk = (across * layer.k + k) * most + b.fiber % tiles.columns // CHUNK_BITS
+    in_chunk = np.bincount(chunk, minlength=tiles.across * layer.k * most).reshape(tiles.across, layer.k, most)
+    # The last tile may have fewer chunks than the others.
+    walked = np.maximum(1, in_chunk + config.pe.chunk_overhead_cycles) * (np.arange(most) < chunks[:, None, None])
+    mask_bytes = -(-width // 8) + -(-config.format.pointer_bits // 8)
+    bits, beat = (start - start[:, :1]) * config.pe.weight_bits, config.memory.cache.width_bits // 8
+    value_bytes = -(-bits[:, 1:] // 8) - bits[:, :-1] // 8
+    return RowsOfB(
+        width, chunks, mask_bytes, start, b.fiber[np.argsort(across, kind="stable")] % tiles.columns,
+        -(-mask_bytes // beat)[:, None] + -(-value_bytes // beat), walked.sum(2) + config.pe.spike_overhead_cycles,
+        np.nonzero(np.diff(start, axis=1))[1],
+    )  # fmt: skip
+
+
+def steps_of(config: GospaSnnConfig, layer: Layer, tiles: Tiles, b: RowsOfB, streamed: NDArray[np.int64]) -> Steps:
     """All visits of tiles, and blocks of about ``block_lines`` lines each; ``streamed`` [down, across, K + 1] bytes."""
     order = [(r, c) for c in range(tiles.across) for r in range(tiles.down)]
     parts = min(config.psum.k_tiles, layer.k) if len(order) > 1 else 1
@@ -738,33 +503,48 @@ def steps_of(config: GospaSnnConfig, layer: Layer, tiles: Tiles, streamed: NDArr
     visits, first, blocks = [], [0], []
     for part in range(parts):
         for place, (r, c) in enumerate(order):
-            kept_before = keeps and place == 0
-            kept_after = keeps and place == len(order) - 1
-            load = part > 0 and not kept_before
-            end = FIRE if part == parts - 1 else KEEP if kept_after else PUT_AWAY
-            visits.append((r, c, int(load), end))
+            load = part > 0 and not (keeps and place == 0)
+            end = FIRE if part == parts - 1 else KEEP if keeps and place == len(order) - 1 else PUT_AWAY
+            visits.append((c, r * tiles.pes, (r * tiles.across + c) * tiles.pes, int(load), end))
             k, k_end = layer.k * part // parts, layer.k * (part + 1) // parts
             while k < k_end:
                 fits = int(np.searchsorted(streamed[r, c], streamed[r, c, k] + block_bytes, side="right")) - 1
                 following = min(k_end, max(k + 1, fits))
-                blocks.append((k, following))
+                blocks.append((c, k, following))
                 k = following
             first.append(len(blocks))
         if keeps:
             order.reverse()
-    rows, columns, loads, ends = np.array(visits, np.int64).T
-    return Steps(rows, columns, loads, ends, np.array(first), np.array(blocks, np.int64).reshape(-1, 2))
+    block = np.array(blocks, np.int64).reshape(-1, 3)
+    filled = np.flatnonzero(np.diff(b.start, axis=1))
+    row = np.searchsorted(filled, block[:, :1] * layer.k + block[:, 1:])
+    columns, stream, fiber, loads, ends = np.array(visits, np.int64).T.copy()
+    return Steps(columns, stream, fiber, loads, ends, np.array(first), block[:, 1:].copy(), row)
 
 
-class GospaSnn(Accelerator):
+def output_bytes_of(layer: Layer, tiles: Tiles, of_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes of output of every (tile, owner); those of a row are taken as spread evenly over its columns."""
+    rows = np.zeros((tiles.down * tiles.rows, tiles.across), np.int64)
+    ends = np.minimum(layer.n, tiles.columns * np.arange(1, tiles.across + 1))
+    rows[: layer.m] = np.diff(of_rows[:, None] * ends // layer.n, axis=1, prepend=0)
+    found: NDArray[np.int64] = rows.reshape(tiles.down, -1, tiles.pes, tiles.across).sum(1).transpose(0, 2, 1)
+    return found
+
+
+# --- The machine ------------------------------------------------------------------------------------------------------
+
+
+class GospaSnn(DrawnMachine):
     """GoSPA-SNN (as in LoAS, MICRO 2024): outer product, a coordinate a spike, partial sums of all timesteps."""
 
     name: ClassVar[str] = "gospa_snn"
     Config: ClassVar[type[MachineConfig]] = GospaSnnConfig
-    tensors: ClassVar[tuple[str, ...]] = TENSORS
-    actions: ClassVar[int] = ACTIONS
-    step: ClassVar[Any] = step
-    loop: ClassVar[Any] = loop
+    tensors: ClassVar[tuple[str, ...]] = "input_format", "weight_format", "weight", "psum", "output_format", "output"
+    agents = pe, lif, fetcher, broadcaster
+    counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
+        ("pe", "add"): ADDITIONS, ("pe", "scan"): SCANS, ("row_buffer", "read"): ROW_READS, "brought": BROUGHT,
+        "put back": PUT_BACK, ("lif", "update"): UPDATES, ("scheduler", "step"): ROWS, ("broadcast", "transfer"): BEATS,
+    }  # fmt: skip
     config: GospaSnnConfig
 
     @property
@@ -775,7 +555,7 @@ class GospaSnn(Accelerator):
     def inventory(self) -> Sequence[Component]:
         """Elements, neuron units, their partial-sum banks, and LoAS's memories, switches and wires."""
         config, pes, psum = self.config, self.config.pe.count, self.config.psum
-        columns = most_columns(config)
+        columns = config.most_columns
         row_bytes = -(-columns // 8) + -(-columns * config.pe.weight_bits // 8)
         return (
             Component("pe", "logic", pes, {"block": "gospa_snn_pe", "accumulator_bits": psum.bits}),
@@ -799,161 +579,67 @@ class GospaSnn(Accelerator):
         """Coordinates of every spike."""
         return -(-spikes * self.config.format.coordinate_bits // 8)
 
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
-        """Deal spikes to elements, cut outputs into tiles and K into blocks, place all in memory."""
-        config, cache, psum = self.config, self.config.memory.cache, self.config.psum
-        round_robin, in_cache = config.scheduler.spikes == "round_robin", psum.place == "cache"
-        pes = config.pe.count if round_robin else min(config.pe.count, layer.m)
-        tiles = tiles_of(config, layer, pes)
-        streams = streams_of(layer, tiles, pes, round_robin, in_cache)
-        a_bytes = -(-streams.start * config.format.coordinate_bits // 8)
-
-        b = by_position(layer.weights.mask, layer.weights.start, layer.weights.values, layer.k)
-        across = b.fiber // tiles.columns
-        k_of = np.repeat(np.arange(layer.k), np.diff(b.start))
-        count = np.bincount(across * layer.k + k_of, minlength=tiles.across * layer.k).reshape(-1, layer.k)
-        b_start = np.zeros((tiles.across, layer.k + 1), np.int64)
-        np.cumsum(count, axis=1, out=b_start[:, 1:])
-        width = np.minimum(tiles.columns, layer.n - tiles.columns * np.arange(tiles.across))
-        mask_bytes: NDArray[np.int64] = -(-width // 8) + -(-config.format.pointer_bits // 8)
-        chunk = across * layer.k + k_of
-        per_chunk = -(-min(layer.n, tiles.columns) // CHUNK_BITS)
-        in_chunk = np.bincount(
-            chunk * per_chunk + b.fiber % tiles.columns // CHUNK_BITS, minlength=tiles.across * layer.k * per_chunk
-        )
-        walked = np.maximum(1, in_chunk + config.pe.chunk_overhead_cycles).reshape(tiles.across, layer.k, per_chunk)
-        # The last tile may have fewer chunks than the others.
-        walked *= np.arange(per_chunk) < -(-width // CHUNK_BITS)[:, None, None]
-        value_bytes: NDArray[np.int64] = -(-b_start * config.pe.weight_bits // 8)
-        per_tile: NDArray[np.int64] = a_bytes.reshape(tiles.down, pes, -1).sum(1)
-        b_bytes: NDArray[np.int64] = value_bytes + np.outer(mask_bytes, np.arange(layer.k + 1))
-        steps = steps_of(config, layer, tiles, per_tile[:, None] + b_bytes)
-        live = [np.flatnonzero(tile) for tile in count]
-        first_row = np.cumsum([0, *(len(rows) for rows in live)])
-        of_block = np.repeat(steps.columns, np.diff(steps.block))
-        block_row = np.array(
-            [first_row[c] + np.searchsorted(live[c], ks) for c, ks in zip(of_block, steps.block_k, strict=True)]
-        )
-
-        rows_left = layer.m - tiles.rows * np.arange(tiles.down)
-        owned_rows = -(-(np.minimum(tiles.rows, rows_left)[:, None] - np.arange(pes)) // pes)
-        owned = np.maximum(0, owned_rows)[:, None] * (width * layer.timesteps)[None, :, None]
-        owned = owned.reshape(-1, pes)
-        line_words = cache.line_bytes * 8 // psum.bits
-        outputs = self._tile_outputs(layer, tiles, pes, output_bytes)
-        if config.format.placement == "row_per_bank":
-            a = placement.by_bank(a_bytes[:, -1], cache.line_bytes, cache.banks)
-        else:
-            a = placement.interleaved(a_bytes[:, -1], cache.line_bytes)
-        mask = placement.interleaved(mask_bytes * layer.k, cache.line_bytes, a.free)
-        value = placement.interleaved(value_bytes[:, -1], cache.line_bytes, mask.free)
-        psum_size = -(-owned[:, 0] // line_words) * pes * cache.line_bytes
-        psums = placement.interleaved(psum_size, cache.line_bytes, -(-value.free // cache.banks) * cache.banks)
-        output = placement.interleaved(outputs, cache.line_bytes, psums.free)
-        fires = layer.neuron is not None or layer.expected is None
-        spec = Spec(
-            pes=pes,
-            k=layer.k,
-            timesteps=layer.timesteps,
-            steps=len(steps.rows),
-            blocks=len(steps.block_k),
-            barrier=int(config.scheduler.barrier == "row"),
-            fire=config.neuron.cycles,
-            in_cache=int(in_cache),
-            coordinate_bits=config.format.coordinate_bits,
-            weight_bits=config.pe.weight_bits,
-            psum_bits=psum.bits,
-            line_words=line_words,
-            line_bytes=cache.line_bytes,
-            line_shift=cache.line_bytes.bit_length() - 1,
-            beat_shift=(cache.width_bits // 8).bit_length() - 1,
-            a_stride=a.stride,
-            output_tensor=OUTPUT_FORMAT if fires else OUTPUT,
-            block_port=0,
-            credit_port=pes + 1,
-            row_port=pes + 2,
-            psum_port=2 * pes + 2,
-        )
+    def lay_out(
+        self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
+    ) -> tuple[Mapping[str, Any], Operands]:
+        """Deal spikes to PEs, cut outputs into tiles and K into blocks, place all in memory."""
+        config, cache = self.config, self.config.memory.cache
+        tiles = tiles_of(config, layer)
+        spikes, b = spikes_of(config, layer, tiles), rows_of_b(config, layer, tiles)
+        spike_bytes = -(-(spikes.start - spikes.start[:, :1]) * config.format.coordinate_bits // 8)
+        value_bytes = -(-(b.start - b.start[:, :1]) * config.pe.weight_bits // 8)
+        b_bytes = value_bytes + np.outer(b.mask_bytes, np.arange(layer.k + 1))
+        streamed = spike_bytes.reshape(tiles.down, tiles.pes, -1).sum(1)[:, None] + b_bytes
+        rows_left = np.minimum(tiles.rows, layer.m - tiles.rows * np.arange(tiles.down))
+        owned_rows = np.maximum(0, -(-(rows_left[:, None] - np.arange(tiles.pes)) // tiles.pes))
+        owned = (owned_rows[:, None] * (b.width * layer.timesteps)[None, :, None]).reshape(-1, tiles.pes)
+        line_words = cache.line_bytes * 8 // config.psum.bits
+        output_row = self.tensors.index("output" if layer.writes_sums else "output_format")
+        banks = cache.banks if config.format.placement == "row_per_bank" else 0
         x = Operands(
-            streams.start, a.line, streams.code, streams.code_first, width, mask_bytes, mask.line, value.line, b_start,
-            b.fiber[np.argsort(across, kind="stable")] % tiles.columns, np.cumsum(b_start[:, -1]) - b_start[:, -1],
-            walked.sum(2) + config.pe.spike_overhead_cycles, np.concatenate(live), steps.rows, steps.columns,
-            steps.load, steps.end, steps.block, steps.block_k, block_row.reshape(-1, 2), owned,
-            psums.line, output.line, outputs,
+            spikes, b, steps_of(config, layer, tiles, b, streamed), owned.ravel(),
+            coordinates=memory.place(spike_bytes[:, -1], banks=banks),
+            masks=memory.place(b.mask_bytes * layer.k),
+            values=memory.place(value_bytes[:, -1]),
+            sums=memory.place_abreast(-(-owned // line_words) * cache.line_bytes, cache.banks),
+            output=memory.place(output_bytes_of(layer, tiles, output_bytes))._replace(row=output_row),
         )  # fmt: skip
-        units = (
-            Unit("pe", 0, pes, config.pe.count),
-            Unit("lif", pes, pes, config.pe.count),
-            Unit("fetcher", 2 * pes, 1, 1),
-            Unit("broadcaster", 2 * pes + 1, 1, 1),
-        )
-        return Program(spec, x, self._topology(spec, x), np.zeros((2 * pes + 2, STATE), np.int64), units)
-
-    def _tile_outputs(self, layer: Layer, tiles: Tiles, pes: int, output_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Bytes of output of every (tile, owner); those of a row are taken as spread evenly over its columns."""
-        rows = np.zeros((tiles.down * tiles.rows, tiles.across), np.int64)
-        ends = np.minimum(layer.n, tiles.columns * np.arange(1, tiles.across + 1))
-        rows[: layer.m] = np.diff(output_bytes[:, None] * ends // layer.n, axis=1, prepend=0)
-        by_owner: NDArray[np.int64] = rows.reshape(tiles.down, -1, pes, tiles.across).sum(1).transpose(0, 2, 1)
-        return np.ascontiguousarray(by_owner).reshape(-1)
-
-    def _topology(self, spec: Spec, x: Operands) -> op.Topology:
-        """Request slots by the most that an agent asks for at once."""
-        config, pes = self.config, spec.pes
-        most_spikes = int(np.diff(x.a_start, axis=1).max(initial=0)) * spec.coordinate_bits // 8
-        row_bytes = int(x.mask_bytes.max()) + int(np.diff(x.b_start, axis=1).max(initial=0)) * spec.weight_bits // 8
-        ahead = config.scheduler.prefetch_blocks + 1
-        return op.topology(
-            [max(most_spikes // spec.line_bytes + 3, 2 * MOVE_LINES)] * pes
-            + [2 * MOVE_LINES] * pes
-            + [FETCH_LINES, row_bytes // spec.line_bytes + 4],
-            [*range(pes), *range(pes), OWN_PATH, OWN_PATH],
-            [
-                (ahead, 0, pes + 1),
-                (ahead, ahead, 1),
-                (config.pe.row_buffers, 0, pes),
-                (PSUM_BUFFER, 0, pes),
-                *[(1, 0, 1)] * (2 * pes),
-            ],
-            [pes],
-        )
-
-    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
-        """As every machine; accesses to partial sums in banks of their own are added to the traffic."""
-        result = super().run_layer(layer, engine, verify=verify, record=record)
-        if self.config.psum.place == "cache":
-            return result
-        own = {direction: result.actions["psum_bank", direction] for direction in ("read", "write")}
-        return replace(
-            result,
-            traffic=tuple(
-                Traffic("sram", "psum", row.direction, row.bytes + own[row.direction] * self.config.psum.bits // 8,
-                        row.accesses + own[row.direction])
-                if (row.level, row.tensor) == ("sram", "psum") else row
-                for row in result.traffic
-            ),
-        )  # fmt: skip
-
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
-    ) -> dict[tuple[str, str], int]:
-        """A spike walks the bitmask of a row of B, 128 columns at a time; every non-zero in it is added.
-
-        The row is written into the buffers of all elements, and read again for each spike.
-        """
-        fires = layer.neuron is not None or layer.expected is None
-        banks = self.config.psum.place == "own_banks"
+        pes, ahead = tiles.pes, config.scheduler.prefetch_blocks + 1
+        most_spikes = int(np.diff(spikes.start, axis=1).max(initial=0)) * config.format.coordinate_bits // 8
+        row_bytes = int(b.mask_bytes.max()) + int(np.diff(b.start, axis=1).max(initial=0)) * config.pe.weight_bits // 8
+        asks = max(most_spikes // cache.line_bytes + 3, 2 * MOVE_LINES)
+        diagram.agent(pe, pes, built=config.pe.count, requests=asks, lanes=range(pes))
+        diagram.agent(lif, pes, built=config.pe.count, requests=2 * MOVE_LINES, lanes=range(pes))
+        diagram.agent(fetcher, requests=FETCH_LINES)
+        diagram.agent(broadcaster, requests=row_bytes // cache.line_bytes + 4)
         return {
-            ("pe", "scan"): int(counts[SCANS]),
-            ("row_buffer", "write"): int(counts[BROADCAST_BEATS]) * self.config.pe.count,
-            ("row_buffer", "read"): int(counts[ROW_READS]),
-            ("pe", "add"): int(counts[ACCUMULATIONS]),
-            ("lif", "update"): int(counts[UPDATES]) if fires else 0,
-            **({("psum_bank", "read"): int(counts[PSUM_READS]), ("psum_bank", "write"): int(counts[PSUM_WRITES])}
-               if banks else {}),
-            ("scheduler", "step"): int(counts[STEPS]),
-            ("broadcast", "transfer"): int(counts[BROADCAST_BEATS]),
-        }  # fmt: skip
+            "pes": pes, "steps": len(x.steps.load), "line_words": line_words,
+            "barrier": diagram.barrier(pes) if config.scheduler.barrier == "row" else NONE,
+            "blocks": diagram.fifo(ahead, readers=pes + 1), "credits": diagram.fifo(ahead, full=True),
+            "rows": diagram.fifo(config.pe.row_buffers, readers=pes),
+            "sum_lines": diagram.fifo(PSUM_BUFFER, readers=pes),
+            "done": diagram.fifo(1, count=pes), "ready": diagram.fifo(1, count=pes),
+        }, x  # fmt: skip
+
+    def all_traffic(self, traffic: NDArray[np.int64], actions: Mapping[tuple[str, str], int]) -> NDArray[np.int64]:
+        """Accesses of banks of their own are traffic of partial sums too."""
+        accesses = np.array([actions.get(("psum_bank", way), 0) for way in ("read", "write")])
+        found = traffic.copy()
+        psum = found[self.tensors.index("psum")]
+        psum[[operation.SRAM_READS, operation.SRAM_WRITES]] += accesses
+        psum[[operation.SRAM_READ_BYTES, operation.SRAM_WRITE_BYTES]] += accesses * self.config.psum.bits // 8
+        return found
+
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """A row of B is written into the buffers of all PEs; an addition reads and writes a partial sum; the neurons of
+        a read-out do not fire."""
+        found = {("row_buffer", "write"): done["broadcast", "transfer"] * self.config.pe.count}
+        if self.config.psum.place == "own_banks":
+            found["psum_bank", "read"] = done["pe", "add"] + done["put back"] + done["lif", "update"]
+            found["psum_bank", "write"] = done["pe", "add"] + done["brought"]
+        return {**found, ("lif", "update"): 0} if layer.writes_sums else found
 
     @property
     def processing_elements(self) -> int:
@@ -962,18 +648,18 @@ class GospaSnn(Accelerator):
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
         """Accumulations: a spike and a non-zero weight."""
-        return int(counts[ACCUMULATIONS])
+        return int(counts[ADDITIONS])
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """All spikes spread evenly over the processing elements, those at an empty row of B left out."""
         x = program.operands
-        spikes = np.diff(x.a_start, axis=1).sum(0)
-        work = int((spikes * np.where(np.diff(x.b_start, axis=1) > 0, x.spike, 0)).sum())
+        spikes = np.diff(x.spikes.start, axis=1).sum(0)
+        work = int((spikes * np.where(np.diff(x.b.start, axis=1) > 0, x.b.cycles, 0)).sum())
         return -(-work // self.config.pe.count)
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """All coordinates and all of B."""
-        spec, x = program.spec, program.operands
-        coordinates: int = x.a_start[:, -1].sum() * spec.coordinate_bits // 8
-        b: int = x.mask_bytes.sum() * layer.k + x.b_start[:, -1].sum() * spec.weight_bits // 8
+        x = program.operands
+        coordinates = x.spikes.start[-1, -1] * self.config.format.coordinate_bits // 8
+        b = x.b.mask_bytes.sum() * layer.k + len(x.b.column) * self.config.pe.weight_bits // 8
         return int(coordinates + b)

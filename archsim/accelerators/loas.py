@@ -32,15 +32,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress.bitmask import CHUNK_BITS
-from archsim.dataflow.base import Layer, MachineConfig, Program
+from archsim.dataflow.base import Layer, MachineConfig
 from archsim.dataflow.inner_product import (
-    INPUT,
-    INPUT_FORMAT,
-    JOINS,
-    LAGGY_BUSY,
     MATCHES,
     NO_LAGGY,
-    SUMS_FINISHED,
     WORDS_OF_CHUNK,
     WORDS_OF_MATCHES,
     WORDS_WITH_BITMASK,
@@ -50,11 +45,8 @@ from archsim.dataflow.inner_product import (
     InnerProductPe,
     Join,
     SchedulerConfig,
-    lay_out,
-    raw_rows,
-    rows_of,
-    timestep_rows,
 )
+from archsim.dataflow.stored_rows import Rows, raw_rows, rows_of, timestep_rows
 from archsim.hardware.compute import accumulator
 from archsim.hardware.compute.prefix_sum import LAGGY_MODES
 from archsim.hardware.inventory import Component
@@ -133,6 +125,7 @@ class LoAS(InnerProduct):
 
     name: ClassVar[str] = "loas"
     Config: ClassVar[type[MachineConfig]] = LoasConfig
+    compute_units = "tppe", "p_lif"
     config: LoasConfig
 
     @property
@@ -190,7 +183,12 @@ class LoAS(InnerProduct):
         pointer = -(-self.config.format.pointer_bits // 8)
         return -(-layer.n // 8) + pointer + -(-active * layer.timesteps // 8)
 
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
+    @property
+    def fifo_depth(self) -> int:
+        """Entries of FIFO-mp and FIFO-B."""
+        return int(self.config.pe.fifo_depth)
+
+    def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """One pass over packed words; other ways to store spikes and to order timesteps differ in rows and passes."""
         pe, unrolled, raw = self.config.pe, self.config.format.unrolled, self.config.format.spikes == "raw"
         passes = layer.timesteps // self._timesteps_at_once(layer)
@@ -206,8 +204,7 @@ class LoAS(InnerProduct):
             rows, join = raw_rows(layer, unrolled), join._replace(word_reads=WORDS_WITH_BITMASK)
         else:
             rows, join = timestep_rows(layer, unrolled), join._replace(word_bits=0)
-        mask_tensor, mask_bytes = (INPUT, 0) if raw else (INPUT_FORMAT, self.mask_bytes(layer))
-        return lay_out(self.config, layer, join, rows, output_bytes, mask_tensor, mask_bytes, ("tppe", "p_lif"))
+        return rows, join
 
     def _timesteps_at_once(self, layer: Layer) -> int:
         return layer.timesteps if self.config.scheduler.timesteps == "parallel" else 1
@@ -219,12 +216,12 @@ class LoAS(InnerProduct):
             return events["additions"]
         return int(counts[MATCHES]) + events["correction_additions"]
 
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Every match is found by the fast prefix-sum, added once, and passes the FIFOs."""
-        config, matches = self.config, int(counts[MATCHES])
-        results = int(counts[SUMS_FINISHED]) * self._timesteps_at_once(layer)
+        config, matches = self.config, done["matches"]
+        results = done["sums"] * self._timesteps_at_once(layer)
         fires = layer.neuron is not None or layer.expected is None
         packed, waiting = config.format.spikes == "packed", matches if config.looks_up_late else 0
         speculated = {
@@ -233,12 +230,12 @@ class LoAS(InnerProduct):
             ("tppe", "subtract"): results,
         }
         return {
-            ("tppe", "join"): int(counts[JOINS]),
+            ("tppe", "join"): done["joins"],
             ("tppe", "fast_prefix"): matches * (2 if packed and not config.looks_up_late else 1),
-            ("tppe", "laggy_prefix"): int(counts[LAGGY_BUSY]),
+            ("tppe", "laggy_prefix"): done["laggy"],
             **(speculated if config.pe.speculation else {("tppe", "add"): events["additions"]}),
             ("tppe", "fifo_push"): waiting,
             ("tppe", "fifo_pop"): waiting,
             ("p_lif", "update"): results if fires else 0,
-            **{key: count for key, count in self.other_actions(counts).items() if packed or key[0] != "compressor"},
+            **({("compressor", "encode"): done["encoded"]} if packed else {}),
         }

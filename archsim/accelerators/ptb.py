@@ -30,14 +30,13 @@ from pydantic import Field
 
 from archsim.compress.bitmask import popcount
 from archsim.dataflow.base import Layer, MachineConfig
-from archsim.dataflow.folded_array import (
+from archsim.dataflow.folded_array import ArrayMachine, dense_words
+from archsim.dataflow.folds import (
     ArrayConfig,
-    ArrayMachine,
     ArrayScheduler,
-    Folds,
     Placing,
+    Schedule,
     Slots,
-    dense_words,
     in_columns,
     place,
 )
@@ -74,7 +73,7 @@ class PtbConfig(ArrayConfig):
 @njit
 def fill_slots(words: Any, timesteps: int, positions: int, span: int, blocks: int, window: int, reach: int,
                packs: bool, first: Any, slot: Any, inputs: Any, spikes: Any) -> int:  # fmt: skip
-    """Choose and pack the inputs of every block of every group (:class:`~archsim.dataflow.folded_array.Slots`).
+    """Choose and pack the inputs of every block of every group (:class:`~archsim.dataflow.folds.Slots`).
 
     ``words`` uint16 [M, K]; the last four are filled in, ``slot`` and ``inputs`` as far as needed; returns how many
     slots there are.
@@ -156,7 +155,7 @@ class PTB(ArrayMachine):
         """Windows of a position side by side, as many positions as the columns hold."""
         return place(layer, self.config.pe.columns, min(self.window, layer.timesteps), True)
 
-    def folds(self, layer: Layer) -> Folds:
+    def schedule(self, layer: Layer) -> Schedule:
         """Output stationary folds of a slot each W cycles."""
         ticks = min(self.window, layer.timesteps)
         return in_columns(self.config, layer, self.placing(layer), ticks, self.slots(layer))

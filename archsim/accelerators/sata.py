@@ -39,34 +39,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow import buffered_array as array
 from archsim.dataflow import training
-from archsim.dataflow.base import (
-    Accelerator,
-    Computed,
-    Layer,
-    MachineConfig,
-    Program,
-    ScheduledLayers,
-    layer_of,
-    unit_times,
+from archsim.dataflow.base import Computed, HardwareConfig, Layer, Program, ScheduledLayers, layer_of
+from archsim.dataflow.buffered_array import ADDED, BufferedArray, moved_by_timestep
+from archsim.dataflow.fold_tables import (
+    COLUMNS_MASK,
+    IN_BUFFER,
+    IN_DRAM,
+    IN_PE,
+    OUTPUT_MASK,
+    ROWS_MASK,
+    StageTensors,
+    Work,
 )
 from archsim.dataflow.folded_array import dense_words
 from archsim.dataflow.training import Geometry
-from archsim.engine.result import UnitTime
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig, count_overflows, leaks, rule_of
 from archsim.hardware.compute.systolic_array import add_in_order
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
-from archsim.hardware.memory.buffers import WINDOW_SHIFT, BufferConfig, BufferedMemoryConfig, BuffersConfig
+from archsim.hardware.memory.buffers import BufferConfig, BufferedMemoryConfig, BuffersConfig
 from archsim.trace import Operation, Trace
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class SataMemory(BufferedMemoryConfig):
     buffers: SataBuffers = Field(description="scratchpad buffers, each for one operand")
 
 
-class SataConfig(MachineConfig):
+class SataConfig(HardwareConfig):
     """A SATA machine."""
 
     accelerator: Literal["sata"] = Field(description="which machine this file describes")
@@ -167,7 +167,7 @@ class SataConfig(MachineConfig):
     membrane: SataMembrane = Field(description="membrane potentials")
     training: SataTraining = Field(description="back-propagation through time")
     scheduler: SataScheduler = Field(description="order of the work")
-    memory: SataMemory = Field(description="buffers and DRAM")  # type: ignore[assignment]
+    memory: SataMemory = Field(description="buffers and DRAM")
 
     @model_validator(mode="after")
     def _a_tile_fits(self) -> Self:
@@ -223,6 +223,47 @@ BUFFERS = ("input", "weight", "output", "potential", "potential", "output", "mas
 """The buffer of each tensor."""
 SECOND = (GRADIENT, ERROR)
 """Tensors in the second half of their buffer's window, behind another one."""
+PLACES = {"pe": IN_PE, "sram": IN_BUFFER, "dram": IN_DRAM}
+"""Where ``membrane.place`` keeps potentials."""
+
+FORWARD = {
+    ("pe", "add"): ("added",),
+    ("lif", "update"): ("fired",),
+    ("lif", "leak"): ("leaked",),
+    ("scratchpad", "spike_write"): ("row_entries",),
+    ("scratchpad", "spike_read"): ("pairs",),
+    ("scratchpad", "weight_write"): ("column_entries",),
+    ("scratchpad", "weight_read"): ("added",),
+    ("scratchpad", "psum_read"): ("added", "sums"),
+    ("scratchpad", "psum_write"): ("added",),
+}
+ACTIONS: Mapping[str, Mapping[tuple[str, str], tuple[str, ...]]] = {
+    "inference": FORWARD,
+    "forward": FORWARD,
+    "potential_gradient": {("pgu", "update"): ("neurons",)},
+    "backward": {
+        ("pe", "multiply_add"): ("added",),
+        ("scratchpad", "gradient_write"): ("row_entries",),
+        ("scratchpad", "gradient_read"): ("added",),
+        ("scratchpad", "weight_write"): ("column_entries",),
+        ("scratchpad", "weight_read"): ("added",),
+        ("scratchpad", "gradient_sum_read"): ("added", "sums"),
+        ("scratchpad", "gradient_sum_write"): ("added",),
+    },
+    "update": {
+        ("pe", "gradient_add"): ("added", "sums"),
+        ("scratchpad", "spike_write"): ("row_entries",),
+        ("scratchpad", "spike_read"): ("pairs",),
+        ("scratchpad", "gradient_write"): ("row_entries",),
+        ("scratchpad", "gradient_read"): ("added",),
+        ("scratchpad", "gradient_sum_read"): ("added", "sums"),
+        ("scratchpad", "gradient_sum_write"): ("added",),
+    },
+}
+"""What an action of each stage is the sum of, by what the agents of the array count.
+
+``neurons`` are all of a stage at all timesteps; ``fired`` and ``leaked`` are those sums whose neurons do so.
+"""
 
 
 def fires_in(layer: Layer) -> bool:
@@ -237,6 +278,11 @@ def leaks_in(layer: Layer) -> bool:
     return leaks(rule_of(layer.neuron))
 
 
+def stage_of(layer: Layer) -> str:
+    """Which actions the layer takes: those of a stage of training, or of inference."""
+    return layer.stage if isinstance(layer, training.Stage) else "inference"
+
+
 def words_of(mask: NDArray[np.bool_], n: int) -> NDArray[np.uint16]:
     """A mask bool [T, images, N, height, width] or [T, images, N] as words [M, N]."""
     return np.ascontiguousarray(np.moveaxis(packed_time.pack_timesteps(mask), 1, -1)).reshape(-1, n)
@@ -245,21 +291,29 @@ def words_of(mask: NDArray[np.bool_], n: int) -> NDArray[np.uint16]:
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
-class Sata(Accelerator):
+class Sata(BufferedArray):
     """SATA (TCAD 2022): output-stationary array, weights kept across timesteps, spikes that gate or skip."""
 
     name: ClassVar[str] = "sata"
-    Config: ClassVar[type[MachineConfig]] = SataConfig
+    Config: ClassVar[type[HardwareConfig]] = SataConfig
     config: SataConfig
     tensors: ClassVar[tuple[str, ...]] = NAMES
-    actions: ClassVar[int] = array.ACTIONS
-    step: ClassVar[Any] = array.step
-    loop: ClassVar[Any] = array.loop
+    agents = BufferedArray.agents  # which see this configuration
 
     @property
     def sum_bits(self) -> int:
         """An accumulator holds the full sum of a timestep."""
         return self.config.pe.accumulator_bits
+
+    @property
+    def skips(self) -> bool:
+        """Where silence saves cycles."""
+        return self.config.scheduler.sparsity == "skipping"
+
+    @property
+    def neuron_cycles(self) -> int:
+        """PEs that share a neuron logic take turns."""
+        return self.config.neuron.cycles * self.config.neuron.shared_by
 
     def inventory(self) -> Sequence[Component]:
         """PEs, their neurons and scratchpads, the buffers that are built, DRAM."""
@@ -393,203 +447,132 @@ class Sata(Accelerator):
         }
         return Computed(np.zeros(layer.m, np.int64), None, events)
 
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
-        """The layer, or a stage of its training, as folds."""
-        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
-        return array.lay_out(*getattr(self, f"_{stage}")(layer))
+    def work(self, layer: Layer) -> Work:
+        """The layer, or a stage of its training."""
+        if not isinstance(layer, training.Stage):
+            return self._spikes(layer, kept=False)
+        if layer.stage == "potential_gradient":
+            return self._potential_gradient(layer)
+        if layer.stage == "backward":
+            return self._backward(layer)
+        if layer.stage == "update":
+            return self._update(layer)
+        return self._spikes(layer, kept=layer.neuron is not None)
 
-    def _inference(self, layer: Layer) -> tuple[array.Work, array.Shape]:
-        return self._spikes(layer, kept=False)
-
-    def _forward(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
-        return self._spikes(stage, kept=stage.neuron is not None)
-
-    def _spikes(self, layer: Layer, kept: bool) -> tuple[array.Work, array.Shape]:
+    def _spikes(self, layer: Layer, kept: bool) -> Work:
+        """Spikes by rows, weights by columns."""
         pe, fires = self.config.pe, fires_in(layer)
-        work = array.Work(
+        span = pe.span(layer.timesteps, pe.accumulator_bits)
+        return Work(
             row_words=dense_words(layer, 0, layer.m),
             column_words=None,
             map=training.spike_map(Geometry.of(layer, pe.rows)),
             n=layer.n,
             timesteps=layer.timesteps,
+            span=span,
+            steps=pe.steps(span, pe.weight_bits),
+            tensors=self._tensors(INPUT, WEIGHT, OUTPUT, MEMBRANE),
             row_bits=1,
             column_bits=pe.weight_bits,
             output_bits=1 if fires else 8 * -(-self.sum_bits // 8),
-            outside=("pe", "sram", "dram").index(self.config.membrane.place) if fires else 0,
-            kept=kept,
             potential_bits=self.config.membrane.bits,
+            outside=PLACES[self.config.membrane.place] if fires else IN_PE,
+            kept=kept,
         )
-        span = pe.span(layer.timesteps, pe.accumulator_bits)
-        return work, self._shape(span, pe.steps(span, pe.weight_bits), INPUT, WEIGHT, OUTPUT, MEMBRANE)
 
-    def _potential_gradient(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
+    def _potential_gradient(self, stage: training.Stage) -> Work:
         """Neurons in any order, C in a row: potentials by rows, errors by columns, an element each its own."""
         pe, bits = self.config.pe, self.config.training.gradient_bits
         where = training.neuron_map(stage.m * stage.n, pe.rows, pe.columns)
         every = (1 << stage.timesteps) - 1
-        work = array.Work(
+        return Work(
             row_words=np.full((len(where.rows), 1), every, np.uint16),
             column_words=np.full((pe.columns, 1), every, np.uint16),
             map=where,
             n=pe.columns,
             timesteps=stage.timesteps,
+            span=stage.timesteps,
+            steps=1,
+            tensors=self._tensors(MEMBRANE, ERROR, GRADIENT, MEMBRANE),
             row_bits=pe.columns * self.config.membrane.bits,
             column_bits=pe.rows * bits,
             output_bits=bits,
             columns_of_fold=True,
-            masked=array.OUTPUT_MASK,
+            masked=OUTPUT_MASK,
         )
-        return work, self._shape(stage.timesteps, 1, MEMBRANE, ERROR, GRADIENT, MEMBRANE)
 
-    def _backward(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
+    def _backward(self, stage: training.Stage) -> Work:
         """Gradients by rows, weights by columns."""
-        pe, bits, geometry = (
-            self.config.pe,
-            self.config.training.gradient_bits,
-            Geometry.of(stage.of, self.config.pe.rows),
-        )
-        work = array.Work(
+        pe, bits = self.config.pe, self.config.training.gradient_bits
+        geometry = Geometry.of(stage.of, pe.rows)
+        span = pe.span(stage.timesteps, self.config.training.sum_bits, bits)
+        return Work(
             row_words=training.unrolled_gradients(geometry, stage.gradients),
             column_words=None,
             map=training.gradient_map(geometry, stage.of.n),
             n=stage.n,
             timesteps=stage.timesteps,
+            span=span,
+            steps=pe.steps(span * bits, pe.weight_bits),
+            tensors=self._tensors(GRADIENT, WEIGHT, ERROR, MEMBRANE),
             row_bits=bits,
             column_bits=pe.weight_bits,
             output_bits=bits,
-            masked=array.ROWS_MASK,
+            masked=ROWS_MASK,
         )
-        span = pe.span(stage.timesteps, self.config.training.sum_bits, bits)
-        return work, self._shape(span, pe.steps(span * bits, pe.weight_bits), GRADIENT, WEIGHT, ERROR, MEMBRANE)
 
-    def _update(self, stage: training.Stage) -> tuple[array.Work, array.Shape]:
+    def _update(self, stage: training.Stage) -> Work:
         """Spikes by rows, gradients by columns; old weights are read and new ones written behind every fold."""
         pe, bits = self.config.pe, self.config.training.gradient_bits
-        work = array.Work(
+        span = pe.span(stage.timesteps, 0, 1, bits)
+        return Work(
             row_words=np.ascontiguousarray(dense_words(stage.of, 0, stage.of.m).T),
             column_words=np.ascontiguousarray(stage.gradients.T),
             map=training.spike_map_by_channel(Geometry.of(stage.of, pe.rows)),
             n=stage.n,
             timesteps=stage.timesteps,
+            span=span,
+            steps=pe.steps(span, span * bits),
+            tensors=self._tensors(INPUT, GRADIENT, OUTPUT, WEIGHT),
             row_bits=1,
             column_bits=bits,
             output_bits=0,
-            outside=2,
             potential_bits=pe.weight_bits,
+            outside=IN_DRAM,
             adds_time=True,
-            masked=array.COLUMNS_MASK,
-        )
-        span = pe.span(stage.timesteps, 0, 1, bits)
-        return work, self._shape(span, pe.steps(span, span * bits), INPUT, GRADIENT, OUTPUT, WEIGHT)
-
-    def _shape(self, span: int, steps: int, *tensors: int) -> array.Shape:
-        """The array for tensors that come by rows and by columns, leave, and are kept by neurons."""
-        config, buffers = self.config, self.config.memory.buffers
-        tensors = (*tensors, MASK)
-        return array.Shape(
-            rows=config.pe.rows,
-            columns=config.pe.columns,
-            span=span,
-            steps=steps,
-            skips=config.scheduler.sparsity == "skipping",
-            ideal=config.memory.ideal,
-            banks=buffers.banks,
-            width_bits=buffers.width_bits,
-            line_bytes=buffers.line_bytes,
-            fetch_lines=min(16, buffers.fetches),
-            output_buffer=config.pe.output_buffer,
-            fire=config.neuron.cycles * config.neuron.shared_by,
-            row_buffer=buffers.usable_bytes(BUFFERS[tensors[0]]),
-            column_buffer=buffers.usable_bytes(BUFFERS[tensors[1]]),
-            lines=[
-                buffers.first_line(BUFFERS[tensor]) + ((tensor in SECOND) << WINDOW_SHIFT - 1) for tensor in tensors
-            ],
-            tensors=tensors,
-            all_tensors=len(TENSORS),
+            masked=COLUMNS_MASK,
         )
 
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    def _tensors(self, *tensors: int) -> StageTensors:
+        """Where tensors are that come by rows and by columns, leave, and are kept by neurons."""
+        buffers = self.config.memory.buffers
+        return StageTensors(*(buffers.tensor(BUFFERS[t], t, second=t in SECOND) for t in (*tensors, MASK)))
+
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """What PEs, neurons and scratchpads do in a stage; what is not needed is not counted."""
-        added, pairs, sums = (int(counts[i]) for i in (array.ADDS, array.PAIRS, array.SUMS_FINISHED))
-        by_rows, by_columns = int(counts[array.ROW_ENTRIES]), int(counts[array.COLUMN_ENTRIES])
-        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
-        if stage == "potential_gradient":
-            return {("pgu", "update"): layer.m * layer.n * layer.timesteps}
-        if stage == "backward":
-            return {
-                ("pe", "multiply_add"): added,
-                ("scratchpad", "gradient_write"): by_rows,
-                ("scratchpad", "gradient_read"): added,
-                ("scratchpad", "weight_write"): by_columns,
-                ("scratchpad", "weight_read"): added,
-                ("scratchpad", "gradient_sum_read"): added + sums,
-                ("scratchpad", "gradient_sum_write"): added,
-            }
-        if stage == "update":
-            return {
-                ("pe", "gradient_add"): added + sums,
-                ("scratchpad", "spike_write"): by_rows,
-                ("scratchpad", "spike_read"): pairs,
-                ("scratchpad", "gradient_write"): by_rows,
-                ("scratchpad", "gradient_read"): added,
-                ("scratchpad", "gradient_sum_read"): added + sums,
-                ("scratchpad", "gradient_sum_write"): added,
-            }
-        return {
-            ("pe", "add"): added,
-            ("lif", "update"): sums * fires_in(layer),
-            ("lif", "leak"): sums * leaks_in(layer),
-            ("scratchpad", "spike_write"): by_rows,
-            ("scratchpad", "spike_read"): pairs,
-            ("scratchpad", "weight_write"): by_columns,
-            ("scratchpad", "weight_read"): added,
-            ("scratchpad", "psum_read"): added + sums,
-            ("scratchpad", "psum_write"): added,
-        }
+        numbers = {
+            **done, "neurons": layer.m * layer.n * layer.timesteps, "fired": done["sums"] * fires_in(layer),
+            "leaked": done["sums"] * leaks_in(layer),
+        }  # fmt: skip
+        return {action: sum(numbers[name] for name in names) for action, names in ACTIONS[stage_of(layer)].items()}
 
     def timestep_counts(
         self, layer: Layer, program: Program, traffic: NDArray[np.int64]
     ) -> Mapping[tuple[str, str], Sequence[int]]:
         """All but what serves every timestep: weights, their sums in the update, what is drawn always."""
-        added, worked, entered = program.operands.added, program.operands.worked, program.operands.entered
+        x, stage = program.operands, stage_of(layer)
         each = np.full(layer.timesteps, layer.m * layer.n)
-        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
-        found: dict[tuple[str, str], NDArray[np.int64]]
-        if stage == "potential_gradient":
-            found = {("pgu", "update"): each}
-        elif stage == "update":
-            found = {
-                ("pe", "gradient_add"): added,
-                ("scratchpad", "spike_write"): entered,
-                ("scratchpad", "spike_read"): worked,
-                ("scratchpad", "gradient_write"): entered,
-                ("scratchpad", "gradient_read"): added,
-                ("scratchpad", "gradient_sum_read"): added,
-                ("scratchpad", "gradient_sum_write"): added,
-            }
-        elif stage == "backward":
-            found = {
-                ("pe", "multiply_add"): added,
-                ("scratchpad", "weight_read"): added,
-                ("scratchpad", "gradient_write"): entered,
-                ("scratchpad", "gradient_read"): added,
-                ("scratchpad", "gradient_sum_read"): added + each,
-                ("scratchpad", "gradient_sum_write"): added,
-            }
-        else:
-            found = {
-                ("pe", "add"): added,
-                ("lif", "update"): each * fires_in(layer),
-                ("lif", "leak"): each * leaks_in(layer),
-                ("scratchpad", "spike_write"): entered,
-                ("scratchpad", "spike_read"): worked,
-                ("scratchpad", "weight_read"): added,
-                ("scratchpad", "psum_read"): added + each,
-                ("scratchpad", "psum_write"): added,
-            }
-        found |= array.moved_by_timestep(program, traffic, (WEIGHT,), self.memory_actions)
+        numbers = {
+            "added": x.added, "pairs": x.worked, "row_entries": x.entered, "sums": each * (stage != "update"),
+            "neurons": each, "fired": each * fires_in(layer), "leaked": each * leaks_in(layer),
+        }  # fmt: skip
+        found = {
+            action: np.sum([numbers[name] for name in names], axis=0)
+            for action, names in ACTIONS[stage].items() if numbers.keys() >= set(names)
+        }  # fmt: skip
+        found |= moved_by_timestep(program, traffic, (WEIGHT,), self.memory_actions)
         return {action: count.tolist() for action, count in found.items()}
 
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
@@ -611,47 +594,23 @@ class Sata(Accelerator):
         stage = {"stage": training.REPORTED_AS[layer.stage]} if isinstance(layer, training.Stage) else {}
         return {"sparsity": self.config.scheduler.sparsity, **stage}
 
-    def unit_times(self, program: Program, times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
-        """The agents, and each PE: busy in cycles in which it adds, stalled with the array, else idle."""
-        rows = list(unit_times(program.units, times, cycles))
-        stalled = rows[array.ARRAY].stall_cycles
-        rows += [
-            UnitTime("pe", number, useful, stalled, cycles - useful - stalled)
-            for number, useful in enumerate(program.operands.useful.ravel().tolist())
-        ]
-        return tuple(rows)
-
-    @property
-    def processing_elements(self) -> int:
-        """PEs of the array."""
-        return self.config.pe.rows * self.config.pe.columns
-
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
         """Additions of a weight, zero or not, for a spike; of training also products of a gradient and a weight,
         additions of a gradient for a spike, and none where the gradients of potentials are found."""
-        return 0 if self._finds_gradients(layer) else int(counts[array.ADDS])
+        return 0 if stage_of(layer) == "potential_gradient" else int(counts[ADDED])
 
     def working_cycles(
         self, layer: Layer, program: Program, counts: NDArray[np.int64], times: NDArray[np.int64]
     ) -> int:
         """A PE works in the cycles in which it adds, multiplies, or finds the gradient of a potential; gated, it does
         not."""
-        return layer.m * layer.n * layer.timesteps if self._finds_gradients(layer) else int(counts[array.ADDS])
-
-    @staticmethod
-    def _finds_gradients(layer: Layer) -> bool:
-        return isinstance(layer, training.Stage) and layer.stage == "potential_gradient"
-
-    def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
-        """All PEs add in every cycle."""
-        return -(-int(counts[array.ADDS]) // self.processing_elements)
+        finds_gradients = stage_of(layer) == "potential_gradient"
+        return layer.m * layer.n * layer.timesteps if finds_gradients else int(counts[ADDED])
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """Every weight, potential, gradient, and the spikes that any position sees, once, as the stage needs them."""
-        of, bits = layer, self.config.training.gradient_bits
-        stage = layer.stage if isinstance(layer, training.Stage) else "inference"
-        if isinstance(layer, training.Stage):
-            of = layer.of
+        bits, stage = self.config.training.gradient_bits, stage_of(layer)
+        of = layer.of if isinstance(layer, training.Stage) else layer
         neurons, weights = of.m * of.n * of.timesteps, of.n * of.k * self.config.pe.weight_bits
         if stage == "potential_gradient":
             return neurons * (bits + self.config.membrane.bits) // 8

@@ -19,20 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.dataflow.base import Layer, MachineConfig, Program
+from archsim.dataflow.base import Layer, MachineConfig
 from archsim.dataflow.inner_product import (
-    INPUT_FORMAT,
-    JOINS,
-    MATCHES,
     NO_LAGGY,
     WORDS_OF_CHUNK,
     InnerProduct,
     InnerProductConfig,
     InnerProductPe,
     Join,
-    lay_out,
-    rows_of,
 )
+from archsim.dataflow.stored_rows import Rows, rows_of
 from archsim.hardware.compute.accumulator import multiply_accumulate
 from archsim.hardware.inventory import Component
 
@@ -56,6 +52,7 @@ class Sparten(InnerProduct):
     name: ClassVar[str] = "sparten"
     operand: ClassVar[Literal["spike", "int"]] = "int"
     Config: ClassVar[type[MachineConfig]] = SpartenConfig
+    compute_units = "pe", "output_unit"
     config: SpartenConfig
 
     @property
@@ -83,25 +80,23 @@ class Sparten(InnerProduct):
         pointer = -(-self.config.format.pointer_bits // 8)
         return -(-layer.n // 8) + pointer + -(-active * layer.output_bits // 8)
 
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
+    def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """One pass over activations."""
         join = Join(
             passes=1, word_bits=layer.word_bits, laggy=NO_LAGGY, adders=1, fifo_depth=1,
             word_reads=WORDS_OF_CHUNK, finish=0,
         )  # fmt: skip
         rows, _ = rows_of(layer, self.config.format.unrolled)
-        names = ("pe", "output_unit")
-        return lay_out(self.config, layer, join, rows, output_bytes, INPUT_FORMAT, self.mask_bytes(layer), names)
+        return rows, join
 
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Every match is found by two prefix-sums, multiplied and added."""
-        matches = int(counts[MATCHES])
         return {
-            ("pe", "join"): int(counts[JOINS]),
-            ("pe", "fast_prefix"): 2 * matches,
-            ("pe", "multiply"): matches,
-            ("pe", "add"): matches,
-            **self.other_actions(counts),
+            ("pe", "join"): done["joins"],
+            ("pe", "fast_prefix"): 2 * done["matches"],
+            ("pe", "multiply"): done["matches"],
+            ("pe", "add"): done["matches"],
+            ("compressor", "encode"): done["encoded"],
         }

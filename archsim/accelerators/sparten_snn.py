@@ -27,21 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.dataflow.base import Layer, MachineConfig, Program
+from archsim.dataflow.base import Layer, MachineConfig
 from archsim.dataflow.inner_product import (
-    INPUT,
-    JOINS,
-    MATCHES,
     NO_LAGGY,
-    SUMS_FINISHED,
     WORDS_OF_CHUNK,
     InnerProduct,
     InnerProductConfig,
     InnerProductPe,
     Join,
-    lay_out,
-    timestep_rows,
 )
+from archsim.dataflow.stored_rows import Rows, timestep_rows
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.inventory import Component
 
@@ -64,6 +59,7 @@ class SpartenSnn(InnerProduct):
 
     name: ClassVar[str] = "sparten_snn"
     Config: ClassVar[type[MachineConfig]] = SpartenSnnConfig
+    compute_units = "pe", "lif"
     config: SpartenSnnConfig
 
     @property
@@ -93,25 +89,23 @@ class SpartenSnn(InnerProduct):
         """One bit for each neuron and timestep, as the next layer reads it."""
         return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
 
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
+    def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """T passes over raw spikes."""
         join = Join(
             passes=layer.timesteps, word_bits=0, laggy=NO_LAGGY, adders=1, fifo_depth=1,
             word_reads=WORDS_OF_CHUNK, finish=0,
         )  # fmt: skip
-        rows = timestep_rows(layer, self.config.format.unrolled)
-        return lay_out(self.config, layer, join, rows, output_bytes, INPUT, 0, ("pe", "lif"))
+        return timestep_rows(layer, self.config.format.unrolled), join
 
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Every match is found by the fast prefix-sum and added."""
-        matches = int(counts[MATCHES])
         fires = layer.neuron is not None or layer.expected is None
         return {
-            ("pe", "join"): int(counts[JOINS]),
-            ("pe", "fast_prefix"): matches,
-            ("pe", "add"): matches,
-            ("lif", "update"): int(counts[SUMS_FINISHED]) if fires else 0,
-            **self.other_actions(counts),
+            ("pe", "join"): done["joins"],
+            ("pe", "fast_prefix"): done["matches"],
+            ("pe", "add"): done["matches"],
+            ("lif", "update"): done["sums"] if fires else 0,
+            ("compressor", "encode"): done["encoded"],
         }

@@ -41,13 +41,11 @@ from pydantic import Field
 
 from archsim.compress import bitmask
 from archsim.dataflow.base import Layer, MachineConfig
-from archsim.dataflow.folded_array import (
-    SUMS_FINISHED,
+from archsim.dataflow.folded_array import ArrayMachine, dense_words
+from archsim.dataflow.folds import (
     ArrayConfig,
-    ArrayMachine,
-    Folds,
     Placing,
-    dense_words,
+    Schedule,
     output_stationary,
     parts,
     place,
@@ -204,7 +202,7 @@ class Stellar(ArrayMachine):
             fire_few_spikes(sums, layer.bias, np.ascontiguousarray(layer.neuron.threshold, np.int64), fired)
         return {"accumulator_overflows": int(overflows), "few_spikes": int(np.bitwise_count(fired).sum())}
 
-    def folds(self, layer: Layer) -> Folds:
+    def schedule(self, layer: Layer) -> Schedule:
         """For some neurons, lines and timesteps: all channels, in as many cycles as the spikes need."""
         pe, placing, shape = self.config.pe, self.placing(layer), shape_of(layer)
         channels, (kernel_rows, kernel_columns), width = shape.words.shape[1], shape.kernel, shape.output[1]
@@ -221,24 +219,28 @@ class Stellar(ArrayMachine):
         first = np.arange(steps.size).reshape(steps.shape) * len(halves)
         input_rows = np.minimum((lines - 1) * shape.stride[0] + kernel_rows, lines * kernel_rows)
         neurons = parts(layer.n, max(1, pe.rows // kernel_rows))
-        folds = output_stationary(
+        schedule = output_stationary(
             self.config, neurons, kernel_rows * kernel_columns * pe.weight_bits, lines * width,
             input_rows[:, None] * shape.words.shape[3] * timesteps, lines[:, None] * width * timesteps, channels,
             neurons * width + min(kernel_rows, pe.rows) - 1, (first, steps, by_fold.sum((1, 3, 4, 5))),
         )  # fmt: skip
-        return folds._replace(cycles=np.ascontiguousarray(cycles.ravel()))
+        return schedule._replace(cycles=np.ascontiguousarray(cycles.ravel()))
 
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """As the systolic array; a sum is read and written for every addition, filter rows are added on the way out.
 
         With every channel a place takes the weights of its filter row.
         """
-        actions = super().count_actions(layer, counts, events)
         kernel_rows, kernel_columns = layer.feature_map.kernel if layer.feature_map else (1, 1)
-        actions["pe", "shift_weight"] *= kernel_columns * -(-kernel_rows // self.config.pe.rows)
-        actions["accumulator", "add"] += int(counts[SUMS_FINISHED]) * (kernel_rows - 1)
-        actions["line_sums", "read"] = actions["line_sums", "write"] = actions["pe", "add"]
-        actions["few_spikes", "update"] = actions.pop(("lif", "update"))
-        return actions
+        found = super().more_actions(layer, done, events)
+        found["few_spikes", "update"] = found.pop(("lif", "update"))
+        weights = kernel_columns * -(-kernel_rows // self.config.pe.rows)
+        return {
+            **found,
+            ("pe", "shift_weight"): done["pe", "shift_weight"] * weights,
+            ("accumulator", "add"): done["partial_sums"] + done["sums"] * (kernel_rows - 1),
+            ("line_sums", "read"): done["pe", "add"],
+            ("line_sums", "write"): done["pe", "add"],
+        }

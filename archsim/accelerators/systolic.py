@@ -1,7 +1,7 @@
 """A plain dense systolic array, the yardstick that everybody knows: nothing is compressed, nothing is skipped.
 
-The array, its three dataflows and their cycles are in :mod:`archsim.hardware.compute.systolic_array`; agents, memory
-layout and the loops of the output-stationary one in :mod:`archsim.dataflow.folded_array`. The others are
+The array, its three dataflows and their cycles are in :mod:`archsim.hardware.compute.systolic_array`; agents and
+memory layout in :mod:`archsim.dataflow.folded_array`, the loops of the output-stationary one too. The others are
 
     weight:  for C columns of B: for R of K: fold streams all M T inputs, timestep by timestep of each position
     input:   for group: for block: for R of K: fold streams N weights
@@ -19,39 +19,32 @@ Sources are in ``hwconfigs/systolic.yaml``.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.dataflow.base import Layer, MachineConfig
-from archsim.dataflow.folded_array import (
-    ADDED,
-    FOLD_FIELDS,
+from archsim.dataflow.folded_array import ArrayMachine
+from archsim.dataflow.folds import (
+    FOLD,
     INPUT,
-    LOAD,
-    NORTH_FIRST,
-    PSUMS,
-    READS_PSUM,
-    ROW,
-    ROW_END,
-    STEPS,
-    SUMS,
-    TAIL,
-    WEST_FIRST,
-    WRITES_PSUM,
+    OPERAND,
+    WEIGHT,
     ArrayConfig,
-    ArrayMachine,
     ArrayScheduler,
-    Folds,
     Placing,
+    Schedule,
+    Table,
     edge,
+    halves_of,
     in_columns,
     nest,
     offsets,
     parts,
     place,
+    table,
 )
 from archsim.hardware.compute.lif import LifConfig
 
@@ -73,25 +66,29 @@ class SystolicConfig(ArrayConfig):
     scheduler: SystolicScheduler = Field(description="order of the work")
 
 
-def weight_stationary(config: ArrayConfig, layer: Layer) -> Folds:
+def weight_stationary(config: ArrayConfig, layer: Layer) -> Schedule:
     """Inputs enter at the west, weights are loaded from the north; for C neurons, for R of K."""
     pe, streamed = config.pe, layer.m * layer.timesteps
     rows, columns = parts(layer.k, pe.rows), parts(layer.n, pe.columns)
     west_first, west_bytes = offsets(streamed * rows)
     north_first, north_bytes = offsets(rows * columns[:, None] * pe.weight_bits)
     c, r = nest(np.arange(len(columns)), np.arange(len(rows)))
-    table = _stationary(config, r, rows, streamed, columns[c])
+    done = _stationary(config, r, rows, streamed, columns[c])
     last = (r == len(rows) - 1) & (c == len(columns) - 1)
-    table[:, ROW_END] = np.where(last, layer.m, 0)
+    done.row_end = np.where(last, layer.m, 0)
     fits = 2 * west_bytes <= config.memory.cache.usable_bytes
     fold = np.arange(len(r))
-    edge(table, WEST_FIRST, west_first[r], rows[r], streamed, pe.buffer_steps, (c == 0) | (not fits),
-         len(fold) if fits else fold)  # fmt: skip
-    edge(table, NORTH_FIRST, north_first[c, r], columns[c] * pe.weight_bits, rows[r], rows[r], 1, fold)
-    return Folds(table, west_bytes, north_bytes, INPUT, 1)
+    west = table(
+        OPERAND, len(r), first=west_first[r], bits=rows[r], steps=streamed, share=pe.buffer_steps,
+        halves=halves_of(done.steps, pe.buffer_steps), new=(c == 0) | (not fits), epoch=len(fold) if fits else fold,
+    )  # fmt: skip
+    north = _loaded(fold, rows[r], north_first[c, r], columns[c] * pe.weight_bits)
+    return Schedule(
+        done, edge(INPUT, west_bytes, west), edge(WEIGHT, north_bytes, north), stationary=True, spread=True
+    )  # fmt: skip
 
 
-def input_stationary(config: ArrayConfig, layer: Layer, placing: Placing) -> Folds:
+def input_stationary(config: ArrayConfig, layer: Layer, placing: Placing) -> Schedule:
     """Weights enter at the west, inputs are loaded from the north; for group, for block, for R of K."""
     pe = config.pe
     positions, timesteps = placing.sizes(layer)
@@ -100,28 +97,34 @@ def input_stationary(config: ArrayConfig, layer: Layer, placing: Placing) -> Fol
     north_first, north_bytes = offsets(rows * positions[:, None, None] * timesteps[:, None])
     g, b, r = nest(np.arange(len(positions)), np.arange(len(timesteps)), np.arange(len(rows)))
     columns = positions[g] * timesteps[b]
-    table = _stationary(config, r, rows, layer.n, columns)
-    table[:, ROW] = g * placing.positions
-    last = (r == len(rows) - 1) & (b == len(timesteps) - 1)
-    table[:, ROW_END] = table[:, ROW] + np.where(last, positions[g], 0)
+    first_row, last = g * placing.positions, (r == len(rows) - 1) & (b == len(timesteps) - 1)
+    done = _stationary(config, r, rows, layer.n, columns)
+    done.row, done.row_end = first_row, first_row + np.where(last, positions[g], 0)
     fits = 2 * west_bytes <= config.memory.cache.usable_bytes
     fold = np.arange(len(r))
-    edge(table, WEST_FIRST, west_first[r], rows[r] * pe.weight_bits, layer.n, pe.buffer_steps,
-         (g + b == 0) | (not fits), len(fold) if fits else fold)  # fmt: skip
-    edge(table, NORTH_FIRST, north_first[g, b, r], columns, rows[r], rows[r], 1, fold)
-    return Folds(table, west_bytes, north_bytes)
+    west = table(
+        OPERAND, len(r), first=west_first[r], bits=rows[r] * pe.weight_bits, steps=layer.n, share=pe.buffer_steps,
+        halves=halves_of(done.steps, pe.buffer_steps), new=(g + b == 0) | (not fits),
+        epoch=len(fold) if fits else fold,
+    )  # fmt: skip
+    north = _loaded(fold, rows[r], north_first[g, b, r], columns)
+    return Schedule(done, edge(WEIGHT, west_bytes, west), edge(INPUT, north_bytes, north), stationary=True)
 
 
 def _stationary(
     config: ArrayConfig, r: NDArray[np.int64], rows: NDArray[np.int64], steps: int, columns: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """What folds of a stationary operand have in common: R cycles to load, partial sums but in the first R of K."""
-    table = np.zeros((len(r), len(FOLD_FIELDS)), np.int64)
-    table[:, STEPS], table[:, LOAD], table[:, TAIL] = steps, config.pe.rows, config.pe.skew_cycles
-    table[:, ADDED], table[:, PSUMS] = steps * rows[r] * columns, columns
-    table[:, READS_PSUM], table[:, WRITES_PSUM] = r > 0, r < len(rows) - 1
-    table[:, SUMS] = np.where(r == len(rows) - 1, steps * columns, 0)
-    return table
+) -> Table:
+    """What folds of a stationary operand have in common: partial sums in all but the first R of K."""
+    first, last = r == 0, r == len(rows) - 1
+    return table(
+        FOLD, len(r), steps=steps, tail=config.pe.skew_cycles, added=steps * rows[r] * columns, psums=columns,
+        reads_psum=~first, writes_psum=~last, sums=np.where(last, steps * columns, 0),
+    )  # fmt: skip
+
+
+def _loaded(fold: NDArray[np.int64], rows: NDArray[np.int64], first: NDArray[np.int64], bits: Any) -> Table:
+    """The stationary operand: a row a step, all of it in one half of the buffer, new in every fold."""
+    return table(OPERAND, len(fold), first=first, bits=bits, steps=rows, share=rows, halves=1, new=1, epoch=fold)
 
 
 class Systolic(ArrayMachine):
@@ -140,7 +143,7 @@ class Systolic(ArrayMachine):
         """Timesteps in the columns, or one after the other; a stationary weight has no positions in its columns."""
         return place(layer, self.config.pe.columns, 1, self.config.scheduler.timesteps == "columns")
 
-    def folds(self, layer: Layer) -> Folds:
+    def schedule(self, layer: Layer) -> Schedule:
         """Folds of the configured dataflow."""
         if self.config.dataflow == "weight":
             return weight_stationary(self.config, layer)

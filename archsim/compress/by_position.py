@@ -29,6 +29,12 @@ def by_position(mask: NDArray[np.uint64], start: NDArray[np.int64], values: NDAr
     return ByPosition(*_transpose(mask, start, values, k))
 
 
+def starts(fiber: NDArray[np.int64], position: NDArray[np.int64], fibers: int, k: int) -> NDArray[np.int64]:
+    """Where the values of every fiber at every position begin, [fibers, k + 1], if sorted by fiber, then position."""
+    ends = np.cumsum(np.bincount(fiber * k + position, minlength=fibers * k)).reshape(fibers, k)
+    return np.concatenate((np.concatenate(([0], ends[:-1, -1]))[:, None], ends), axis=1)
+
+
 @njit
 def _transpose(mask: Any, start: Any, values: Any, k: int) -> Any:
     """Counting sort by position: count, add up, place."""

@@ -20,7 +20,7 @@ from archsim.hardware.compute.lif import fire, rule_of
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
-from archsim.hardware.memory.system import MemoryConfig
+from archsim.hardware.memory.system import MemoryConfig, MemorySystemConfig
 from archsim.trace import Neuron, Operation, Requantiser, Trace
 from archsim.trace.graph import integer_range
 from archsim.trace.origin import origin
@@ -49,8 +49,8 @@ class ScheduledLayers(Block):
     read_out: Literal["simulated", "skipped"] = Field(description="a last linear layer without neurons")
 
 
-class MachineConfig(Block):
-    """What every hardware file says; an accelerator's Config adds its own blocks."""
+class HardwareConfig(Block):
+    """What every hardware file says; an accelerator's Config adds its own blocks and says what its memory is."""
 
     accelerator: str = Field(description="which machine this file describes")
     description: str = Field(max_length=500, description="one line for lists and reports")
@@ -60,7 +60,7 @@ class MachineConfig(Block):
     clock_mhz: float = Field(ge=1e-3, le=100_000, description="base clock")
     technology_nm: int = Field(ge=1, le=1000, description="technology node of energy and area")
     timesteps: int = Field(ge=1, le=16, description="most timesteps that the machine is built for")
-    memory: MemoryConfig = Field(description="cache, switches and DRAM")
+    memory: MemorySystemConfig = Field(description="DRAM, and what lies between it and the PEs")
     cost: CostConfig = Field(description="prices")
 
     @model_validator(mode="after")
@@ -69,6 +69,12 @@ class MachineConfig(Block):
         if problems:
             raise CrossFieldError({f"memory.dram.{field}": problem for field, problem in problems.items()})
         return self
+
+
+class MachineConfig(HardwareConfig):
+    """Of a machine with a cache."""
+
+    memory: MemoryConfig = Field(description="cache, switches and DRAM")
 
 
 @dataclass(frozen=True)
@@ -222,7 +228,7 @@ class Accelerator(ABC):
     """
 
     name: ClassVar[str]
-    Config: ClassVar[type[MachineConfig]]
+    Config: ClassVar[type[HardwareConfig]]
     operand: ClassVar[Literal["spike", "int"]] = "spike"
     tensors: ClassVar[tuple[str, ...]]
     actions: ClassVar[int]
@@ -306,6 +312,11 @@ class Accelerator(ABC):
         """What the memory system did, by (unit, action), from the engine's traffic table."""
         built = {part.unit for part in self.inventory()}
         return memory_actions(traffic, self.config.memory.line_bytes, built)
+
+    def all_traffic(self, traffic: NDArray[np.int64], actions: Mapping[tuple[str, str], int]) -> NDArray[np.int64]:
+        """The traffic table of reports: the engine's, and accesses of memories that no request goes to, but only
+        actions tell of."""
+        return traffic
 
     def working_cycles(
         self, layer: Layer, program: Program, counts: NDArray[np.int64], times: NDArray[np.int64]
@@ -549,6 +560,7 @@ class Accelerator(ABC):
         counts = outcome.counts.sum(0)
         elements = program.units[0]
         busy = times[elements.first : elements.first + elements.simulated, BUSY]
+        actions = {**self.count_actions(layer, counts, computed.events), **self.memory_actions(traffic)}
         compulsory = 0 if memory.ideal else self.compulsory_bytes(layer, program)
         bound = self.lower_bound(layer, program, counts)
         if not memory.ideal:
@@ -569,11 +581,8 @@ class Accelerator(ABC):
             matches=layer.matches,
             synaptic_operations=layer.synaptic_operations,
             performed_operations=self.performed_operations(layer, counts, computed.events),
-            actions={
-                **self.count_actions(layer, counts, computed.events),
-                **self.memory_actions(traffic),
-            },
-            traffic=traffic_rows(self.tensors, traffic, memory.line_bytes),
+            actions=actions,
+            traffic=traffic_rows(self.tensors, self.all_traffic(traffic, actions), memory.line_bytes),
             units=self.unit_times(program, times, cycles),
             lower_bound_cycles=bound,
             compulsory_read_bytes=compulsory,

@@ -41,46 +41,26 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress.coordinate import BYTE, CoordinateFibers, bits_of, spike_rows, value_rows, weight_rows
-from archsim.dataflow.base import (
-    Accelerator,
-    Layer,
-    MachineConfig,
-    Program,
-    ScheduledLayers,
-    Unit,
-    memory_components,
-)
-from archsim.engine.compiled import run
-from archsim.hardware import operation as op
+from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
+from archsim.dataflow.machine import BURST_LINES, DrawnMachine
+from archsim.dataflow.parts import store
+from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.merger import merge_cycles, merge_rows, passes_of, plan_passes
+from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
-from archsim.hardware.memory import placement
+from archsim.hardware.memory.placement import Placer, Tensor
 from archsim.hardware.operation import (
     CACHED_READ,
     CACHED_WRITE,
-    COMPUTE,
     CONSUME,
-    END,
-    OWN_PATH,
-    POP,
-    POP_COUNT,
     PREFETCH,
-    PUSH,
-    PUSH_COUNT,
-    REQUESTS,
     RESIDENT_READ,
     RESIDENT_WRITE,
     SHARED,
     STREAM_READ,
-    STREAM_WRITE,
-    VALUE,
-    VALUE_OUT,
-    add_range,
-    add_request,
 )
-from archsim.jit import inlined, kernel
 from archsim.trace import Trace
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
@@ -145,490 +125,350 @@ class GustavsonConfig(MachineConfig):
         return self
 
 
-# --- What the kernels see ---------------------------------------------------------------------------------------------
-
-# Tensors of the traffic table. A coordinate stands beside its value, so both count as the tensor; the table of the rows
-# of B is weight_format.
-INPUT, WEIGHT_FORMAT, WEIGHT, PSUM, OUTPUT = range(5)
-TENSORS = ("input", "weight_format", "weight", "psum", "output")
-
-# Actions that the agents count.
-MATCHES, MERGED, FIBERS, BUFFER_BEATS, UPDATES, DISPATCHED = range(6)
-ACTIONS = 6
-
-
-class Spec(NamedTuple):
-    """The machine and the layer's sizes as integers.
-
-    ``pes`` elements and ``units`` neuron units have work, which is ``m`` rows of ``timesteps`` tasks. ``psum_lines``:
-    room for a fiber of sums; element e has ``partials`` of them from ``partial_line`` on, every row under way one a
-    timestep from ``sum_line`` on, kept if ``held``. ``first``: operands are loaded first; ``ahead``: tasks fetched
-    ahead. ``written``, ``heads``, ``done``, ``credits`` and ``fetched`` are FIFOs, below.
-    """
-
-    pes: int
-    units: int
-    m: int
-    n: int
-    timesteps: int
-    tasks: int
-    dense: int
-    burst: int
-    latency: int
-    overhead: int
-    fire: int
-    rows: int
-    held: int
-    first: int
-    ahead: int
-    fetch_lines: int
-    line_shift: int
-    beat_shift: int
-    pointer_bits: int
-    sum_bits: int
-    psum_lines: int
-    partials: int
-    table_line: int
-    weight_line: int
-    partial_line: int
-    sum_line: int
-    row_line: int
-    written: int
-    heads: int
-    done: int
-    credits: int
-    fetched: int
+# --- Operands ---------------------------------------------------------------------------------------------------------
 
 
 class Operands(NamedTuple):
-    """A by tasks and the rows of B, where they lie, and the passes of every task.
+    """A by tasks and the rows of B, the passes of every task, and where everything is in memory.
 
-    Task i has the rows ``k`` int32 [``a_start[i]``, ``a_start[i + 1]``) of B and the bytes [``a_byte[i]``,
-    ``a_byte[i + 1]``) from line 0 on. Row k of B has ``b_entries[k]`` values and ``b_bytes[k]`` bytes from byte
-    ``b_byte[k]`` on. Its passes are ``first_pass[i]`` on: ``end`` and ``out`` as in the merger's text.
+    Task i belongs to ``epoch[i]`` and has the rows ``k`` int32 [``a_start[i]``, ``a_start[i + 1]``) of B, which hold
+    ``products[i]`` values, and the bytes [``a_byte[i]``, ``a_byte[i + 1]``) of memory, in ``input``. Row k of B has
+    ``b_entries[k]`` values, ``b_bytes[k]`` bytes from byte ``b_byte[k]`` of memory on, and an entry in ``table``. A
+    task's passes are ``first_pass[i]`` on: ``end`` and ``out`` as in the merger's text, and ``out_bytes`` of the
+    result go through the cache.
+
+    Fibers of ``psum``: partial fibers of the first element, of the second and so on; then, from ``m.first_sum`` on, a
+    place for the finished sums of every task that can be under way; then, from ``m.first_row`` on, one for the dense
+    row of every element. A coordinate stands beside its value, so both count as the tensor.
     """
 
     a_start: NDArray[np.int64]
     k: NDArray[np.int32]
     a_byte: NDArray[np.int64]
+    epoch: NDArray[np.int64]
+    products: NDArray[np.int64]
     b_entries: NDArray[np.int64]
     b_byte: NDArray[np.int64]
     b_bytes: NDArray[np.int64]
     first_pass: NDArray[np.int64]
     end: NDArray[np.int64]
     out: NDArray[np.int64]
-    output_line: NDArray[np.int64]
-    output_bytes: NDArray[np.int64]
+    out_bytes: NDArray[np.int64]
+    input: Tensor
+    table: Tensor
+    weight: Tensor
+    psum: Tensor
+    output: Tensor
 
-
-# FIFOs and, as each has one, their reading ends: the tasks, bursts, partial fibers and passes whose heads are there of
-# every element, timesteps done of every row under way (a counter), credits of every neuron unit, and the tasks whose
-# row of A is on chip.
-TASKS = 0
-BURSTS = 1
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
 
-# An agent's state: what it does next, and its place in the work.
-PHASE, TASK, PASS, ITEM, LIMIT, BYTES, LEFT = range(7)
-STATE = 7
-ASK, TAKE, BEGIN, NEXT, READ, POINT, FILL, ANNOUNCE, REST, WORK, WRITE, STOP = range(12)
+MATCHES, MERGED, FIBERS, BUFFER_BEATS, UPDATES, DISPATCHED = range(6)
 
-# A burst's token: elements, fibers that are complete, whether it ends a pass.
-FIBER_SHIFT = 1
-ELEMENT_SHIFT = 16
+# A burst's token: elements, fibers that begin in it, whether it ends a pass.
+FIBER_SHIFT, ELEMENT_SHIFT = 1, 16
 
 
-@inlined
-def epoch_of(spec: Spec, task: int) -> int:
-    """The group of rows that a task belongs to."""
-    return task // spec.timesteps // (spec.units * spec.rows)
-
-
-@inlined
-def psum_bytes(spec: Spec, elements: int) -> int:
-    """Bytes of a fiber of sums."""
-    return (elements * spec.sum_bits + BYTE - 1) // BYTE
-
-
-@inlined
-def row_slot(spec: Spec, row: int) -> int:
-    """Where the sums of a row under way are held."""
-    return row % (spec.units * spec.rows)
-
-
-@inlined
-def sums_line(spec: Spec, task: int) -> int:
-    """First line of the finished sums of a task."""
-    slot = row_slot(spec, task // spec.timesteps) * spec.timesteps + task % spec.timesteps
-    return spec.sum_line + slot * spec.psum_lines
-
-
-@inlined
-def request_lines(spec: Spec, o: Any, agent: int, line: int, first: int, end: int, most: int, mode: int, tensor: int,
-                  epoch: int) -> int:  # fmt: skip
-    """Requests for the bytes [first, end) behind ``line``, for ``most`` lines at most; returns the next byte."""
-    if most <= 0:
-        return first
-    end = min(end, ((first >> spec.line_shift) + most) << spec.line_shift)
-    add_range(o, agent, line, 1, first, end, spec.line_shift, spec.beat_shift, mode, tensor, epoch)
-    return end
-
-
-@inlined
-def beats_of(spec: Spec, first: int, end: int) -> int:
-    """Beats of the bank's width that bytes [first, end) fill."""
-    return (end - first + (1 << spec.beat_shift) - 1) >> spec.beat_shift
-
-
-@inlined
-def input_of(spec: Spec, x: Operands, task: int, pe: int, item: int) -> tuple[int, int, int, int]:
-    """An input of a pass: the line that its tensor or place begins with, first byte behind that, bytes, elements."""
-    partial = item - (x.a_start[task + 1] - x.a_start[task])
-    if partial >= 0:
-        entries = x.out[x.first_pass[task] + partial]
-        line = spec.partial_line + (pe * spec.partials + partial) * spec.psum_lines
-        return line, 0, psum_bytes(spec, entries), entries
-    k = x.k[x.a_start[task] + item]
-    return spec.weight_line, x.b_byte[k], x.b_bytes[k], x.b_entries[k]
-
-
-@inlined
-def head_bytes(spec: Spec, first: int, size: int) -> int:
-    """Bytes of an input in its first line."""
-    return min(size, (1 << spec.line_shift) - (first & ((1 << spec.line_shift) - 1)))
-
-
-@inlined
-def fetch_stage(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Take a task; read its row of A, then for each pass the table, the rows of B and the partial fibers."""
-    pe = agent - spec.pes
-    phase = state[agent, PHASE]
-    if phase == ASK:
-        o[agent, POP] = TASKS
-        o[agent, POP_COUNT] = 1
-        state[agent, PHASE] = TAKE
-        return
-    if phase == STOP:
-        o[agent, END] = 1
-        return
-    if phase == TAKE:
-        task = o[agent, VALUE]
-        state[agent, TASK] = task
-        if task == spec.tasks:
-            state[agent, PHASE] = STOP
-            o[agent, PUSH] = BURSTS + pe
-            o[agent, PUSH_COUNT] = 1
-            o[agent, VALUE_OUT] = task
-            return
-        state[agent, BYTES] = x.a_byte[task]
-        phase = READ
-    task = state[agent, TASK]
-    epoch = epoch_of(spec, task)
-    if phase == READ:
-        first, end = state[agent, BYTES], x.a_byte[task + 1]
-        # A line that is this task's alone is consumed.
-        while first < end and o[agent, REQUESTS] < spec.burst:
-            line = first >> spec.line_shift
-            line_end = (line + 1) << spec.line_shift
-            mode = CONSUME if x.a_byte[task] <= line << spec.line_shift and line_end <= end else CACHED_READ
-            if spec.first:
-                mode = RESIDENT_READ
-            stop = request_lines(spec, o, agent, 0, first, end, 1, mode, INPUT, epoch)
-            counts[agent, BUFFER_BEATS] += beats_of(spec, first, stop)
-            first = stop
-        state[agent, BYTES] = first
-        if first < end:
-            state[agent, PHASE] = READ
-            return
-        state[agent, PHASE] = POINT
-        state[agent, PASS] = x.first_pass[task]
-        state[agent, ITEM] = 0
-        o[agent, PUSH] = BURSTS + pe
-        o[agent, PUSH_COUNT] = 1
-        o[agent, VALUE_OUT] = task
-        return
-    fibers = x.a_start[task + 1] - x.a_start[task]
-    current, item = state[agent, PASS], state[agent, ITEM]
-    pass_end = x.end[current]
-    if phase == POINT:
-        phase = FILL
-        state[agent, PHASE] = FILL
-        state[agent, BYTES] = 0
-        state[agent, LIMIT] = min(pass_end, item + spec.burst)
-        if spec.pointer_bits > 0 and item < fibers:
-            mode = RESIDENT_READ if spec.first else CACHED_READ
-            last = -1
-            for i in range(item, min(fibers, state[agent, LIMIT])):
-                first = x.k[x.a_start[task] + i] * spec.pointer_bits // BYTE
-                beat = first >> spec.beat_shift
-                if beat != last:
-                    line = spec.table_line + (first >> spec.line_shift)
-                    add_request(o, agent, line, 1, 1 << spec.beat_shift, mode, WEIGHT_FORMAT, epoch)
-                last = beat
-            return
-    if phase == ANNOUNCE:
-        o[agent, PUSH] = spec.heads + pe
-        o[agent, PUSH_COUNT] = 1
-        if state[agent, LEFT] > 0:
-            state[agent, PHASE] = REST
-            state[agent, ITEM] = x.end[current - 1] if current > x.first_pass[task] else 0
-        else:
-            next_pass(state, agent, x.first_pass[task + 1])
-        return
-    # A burst of lines, of rows of B or of partial fibers; of their heads, of what is left of them, or of all.
-    done = state[agent, BYTES]
-    elements, loaded, partial = 0, 0, item >= fibers
-    heads = phase == FILL and not spec.dense
-    limit = pass_end if phase == REST else state[agent, LIMIT]
-    while item < limit and (item >= fibers) == partial and o[agent, REQUESTS] < spec.burst:
-        line, first, size, entries = input_of(spec, x, task, pe, item)
-        head = head_bytes(spec, first, size)
-        if phase == REST and done == 0:
-            if head == size:
-                item += 1
-                continue
-            done = head
-        if phase == FILL and done == 0 and partial:
-            o[agent, POP] = spec.written + pe
-            o[agent, POP_COUNT] += 1
-        room = 1 if heads else spec.burst - o[agent, REQUESTS]
-        if partial:
-            stop = request_lines(spec, o, agent, line, first + done, first + size, room, CONSUME, PSUM, epoch - 1)
-        else:
-            mode = RESIDENT_READ if spec.first else CACHED_READ
-            stop = request_lines(spec, o, agent, line, first + done, first + size, room, mode, WEIGHT, epoch)
-        counts[agent, BUFFER_BEATS] += beats_of(spec, first + done, stop)
-        done = stop - first
-        if done < size and not heads:
+def merger(a: Agent, m: Any, x: Operands) -> Operations:
+    """Merge burst after burst, once the heads of a pass are there; its end writes a partial fiber or finished sums."""
+    while True:
+        yield op(pop=m.bursts.port + a.me)
+        task = a.value
+        if task == m.tasks:
             break
-        loaded += int(phase == FILL)
-        if done < size:
-            state[agent, LEFT] += 1
+        for current in range(x.first_pass[task], x.first_pass[task + 1]):
+            if not m.dense:
+                yield op(pop=m.heads.port + a.me)
+            while True:
+                yield op(pop=m.bursts.port + a.me)
+                elements, fibers = a.value >> ELEMENT_SHIFT, a.value % (1 << ELEMENT_SHIFT) >> FIBER_SHIFT
+                ends = a.value & 1
+                a.count[MERGED] += elements
+                a.count[FIBERS] += fibers
+                cycles = merge_cycles(elements, fibers, m.config.pe.spike_overhead_cycles, m.latency * ends)
+                if m.dense:
+                    touch_row(a, m, x, fibers)
+                if ends:
+                    break
+                yield op(compute=cycles)
+            # The first lines of the result are written while the last burst is merged.
+            written, stored = 0, False
+            while not stored:
+                written = store_result(a, m, x, task, current, written)
+                stored = written == x.out_bytes[current]
+                yield op(compute=cycles, push=announced(a, m, x, task, current) if stored else NONE)
+                cycles = 0
+
+
+def touch_row(a: Agent, m: Any, x: Operands, fibers: int) -> None:
+    """The whole row of sums, in the element's own bank, once a fiber."""
+    line, size = x.psum.line[m.first_row + a.me], (m.layer.n * m.sum_bits + BYTE - 1) // BYTE
+    for _ in range(fibers):
+        a.request(line, beats(a, m, size), size, RESIDENT_WRITE, x.psum.row, 0)
+
+
+def store_result(a: Agent, m: Any, x: Operands, task: int, current: int, first: int) -> int:
+    """Write a pass's result from its byte ``first`` on: a partial fiber, or finished sums; returns the next byte."""
+    fiber = a.me * m.partials + current - x.first_pass[task]
+    if current + 1 == x.first_pass[task + 1]:
+        fiber = m.first_sum + task % m.tasks_under_way
+    begin, most = x.psum.line[fiber] << m.memory.line_shift, m.config.pe.burst_lines
+    end = begin + x.out_bytes[current]
+    return int(ask(a, m, begin + first, end, most, CACHED_WRITE, x.psum.row, x.epoch[task] - 1) - begin)
+
+
+def announced(a: Agent, m: Any, x: Operands, task: int, current: int) -> int:
+    """The FIFO that tells of a pass's result: to the neuron unit, or to the element itself."""
+    if current + 1 == x.first_pass[task + 1]:
+        return int(m.done.fifo + task // m.layer.timesteps % m.rows_under_way)
+    return NONE if m.dense else int(m.written.fifo + a.me)
+
+
+def fetch_stage(a: Agent, m: Any, x: Operands) -> Operations:
+    """Take a task; read its row of A, then for each pass the table, the rows of B and the partial fibers."""
+    while True:
+        yield op(pop=m.handed_out.port)
+        task = a.value
+        if task == m.tasks:
+            break
+        a.count[MATCHES] += x.products[task]
+        yield from read_task(a, m, x, task)
+        first = 0
+        for current in range(x.first_pass[task], x.first_pass[task + 1]):
+            end = x.end[current]
+            if first == end:  # a row without inputs
+                yield op(push=m.bursts.fifo + a.me, value=packed(a, 0, 0, True))
+            if m.dense:
+                yield from read_whole(a, m, x, task, first, end)
+            else:
+                yield from read_heads_first(a, m, x, task, first, end)
+            first = end
+    yield op(push=m.bursts.fifo + a.me, value=m.tasks)
+
+
+def read_task(a: Agent, m: Any, x: Operands, task: int) -> Operations:
+    """Read the task's row of A; a line that is its alone is consumed."""
+    first, end, read = x.a_byte[task], x.a_byte[task + 1], False
+    while not read:
+        while first < end and a.requests() < m.config.pe.burst_lines:
+            line = first >> m.memory.line_shift << m.memory.line_shift
+            stop = min(end, line + m.memory.line_bytes)
+            alone = x.a_byte[task] <= line and line + m.memory.line_bytes <= end
+            mode = CONSUME if alone and m.operand_mode == CACHED_READ else m.operand_mode
+            ask(a, m, first, stop, m.config.pe.burst_lines, mode, x.input.row, x.epoch[task])
+            a.count[BUFFER_BEATS] += beats(a, m, stop - first)
+            first = stop
+        read = first == end
+        yield op(push=m.bursts.fifo + a.me if read else NONE, value=task)
+
+
+def read_whole(a: Agent, m: Any, x: Operands, task: int, first: int, end: int) -> Operations:
+    """Read a pass's rows of B one after the other, ``burst_lines`` lines at a time."""
+    item, done = first, 0
+    while item < end:
+        group = min(end, item + m.config.pe.burst_lines)
+        if m.config.format.pointer_bits > 0:
+            look_up(a, m, x, task, item, group)
+            yield op()
+        while item < group:
+            before = item
+            item, done, elements = fill(a, m, x, task, item, group, done)
+            yield op(push=m.bursts.fifo + a.me, value=packed(a, elements, item - before, item == end))
+
+
+def read_heads_first(a: Agent, m: Any, x: Operands, task: int, first: int, end: int) -> Operations:
+    """Read the first line of each of a pass's inputs, which lets the merger begin, then what is left of them."""
+    rows = x.a_start[task + 1] - x.a_start[task]
+    item, longer = first, 0
+    while item < end:
+        group = min(end, item + m.config.pe.burst_lines)
+        if item < rows and m.config.format.pointer_bits > 0:
+            look_up(a, m, x, task, item, min(group, rows))
+            yield op()
+        while item < group:
+            before, item = item, (min(group, rows) if item < rows else group)
+            elements, go_on = heads(a, m, x, task, before, item)
+            longer += go_on
+            yield op(
+                pop=NONE if before < rows else m.written.port + a.me, pops=item - before, push=m.bursts.fifo + a.me,
+                value=packed(a, elements, item - before, item == end and longer == 0),
+            )  # fmt: skip
+    yield op(push=m.heads.fifo + a.me)
+    item, done = end if longer == 0 else first, 0
+    while item < end:
+        item, done, elements = fill(a, m, x, task, item, min(end, rows) if item < rows else end, done)
+        yield op(push=m.bursts.fifo + a.me, value=packed(a, elements, 0, item == end))
+
+
+def look_up(a: Agent, m: Any, x: Operands, task: int, first: int, end: int) -> None:
+    """Read where the rows of B of inputs ``first`` to ``end`` begin; entries that lie in one beat are one read."""
+    last = -1
+    for i in range(x.a_start[task] + first, x.a_start[task] + end):
+        byte = x.k[i] * m.config.format.pointer_bits // BYTE
+        beat = byte >> m.memory.beat_shift
+        if beat != last:
+            line = x.table.line[0] + (byte >> m.memory.line_shift)
+            a.request(line, 1, 1 << m.memory.beat_shift, m.operand_mode, x.table.row, x.epoch[task])
+        last = beat
+
+
+def heads(a: Agent, m: Any, x: Operands, task: int, item: int, end: int) -> tuple[int, int]:
+    """Ask for the first lines of inputs; returns the elements of those that end there, and how many others go on."""
+    row, mode, epoch = source(a, m, x, task, item)
+    elements, go_on, moved = 0, 0, 0
+    for i in range(item, end):
+        first, size, entries = input_of(a, m, x, task, i)
+        head = first_line(a, m, first, size)
+        if head > 0:
+            a.request(first >> m.memory.line_shift, beats(a, m, head), head, mode, row, epoch)
+        moved += beats(a, m, head)
+        if head < size:
+            go_on += 1
         else:
             elements += entries
-            if not partial:
-                counts[agent, MATCHES] += entries
-            if phase == REST:
-                state[agent, LEFT] -= 1
-        item += 1
-        done = 0
-    state[agent, ITEM], state[agent, BYTES] = item, done
-    ends = item == pass_end and state[agent, LEFT] == 0
-    o[agent, PUSH] = BURSTS + pe
-    o[agent, PUSH_COUNT] = 1
-    o[agent, VALUE_OUT] = elements << ELEMENT_SHIFT | loaded << FIBER_SHIFT | int(ends)
-    if phase == REST:
-        if ends:
-            next_pass(state, agent, x.first_pass[task + 1])
-    elif item == pass_end and heads:
-        state[agent, PHASE] = ANNOUNCE
-    elif item == pass_end:
-        next_pass(state, agent, x.first_pass[task + 1])
-    elif item == limit:
-        state[agent, PHASE] = POINT
+    a.count[BUFFER_BEATS] += moved
+    return elements, go_on
 
 
-@inlined
-def next_pass(state: Any, agent: int, task_end: int) -> None:
-    """Go to the next pass of the fetch stage's task, or ask for another task behind pass ``task_end``."""
-    state[agent, PASS] += 1
-    state[agent, PHASE] = ASK if state[agent, PASS] == task_end else POINT
+def fill(a: Agent, m: Any, x: Operands, task: int, item: int, end: int, done: int) -> tuple[int, int, int]:
+    """Ask for what inputs have behind their heads, of a dense row for all of them, until the burst is full.
 
-
-@inlined
-def merger(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Merge burst after burst, once the heads of a pass are there; its end writes a partial fiber or finished sums."""
-    phase = state[agent, PHASE]
-    if phase == TAKE:
-        task = o[agent, VALUE]
-        if task == spec.tasks:
-            o[agent, END] = 1
-            return
-        state[agent, TASK], state[agent, PASS] = task, x.first_pass[task]
-        phase = NEXT if spec.dense else BEGIN
-    if phase == BEGIN:
-        o[agent, POP] = spec.heads + agent
-        o[agent, POP_COUNT] = 1
-        state[agent, PHASE] = NEXT
-        return
-    if phase in (ASK, NEXT):
-        o[agent, POP] = BURSTS + agent
-        o[agent, POP_COUNT] = 1
-        state[agent, PHASE] = TAKE if phase == ASK else WORK
-        return
-    task, current = state[agent, TASK], state[agent, PASS]
-    if phase == WORK:
-        burst = o[agent, VALUE]
-        elements = burst >> ELEMENT_SHIFT
-        fibers = (burst & ((1 << ELEMENT_SHIFT) - 1)) >> FIBER_SHIFT
-        pass_ends = burst & 1
-        counts[agent, MERGED] += elements
-        counts[agent, FIBERS] += fibers
-        o[agent, COMPUTE] = merge_cycles(elements, fibers, spec.overhead, spec.latency * pass_ends)
-        if spec.dense:
-            # The whole row of sums, in the element's own bank, once a fiber.
-            size = psum_bytes(spec, spec.n)
-            for _ in range(fibers):
-                add_request(
-                    o, agent, spec.row_line + agent, beats_of(spec, 0, size), size, RESIDENT_WRITE, PSUM, 0
-                )  # fmt: skip
-        state[agent, BYTES] = 0
-        if not pass_ends:
-            state[agent, PHASE] = NEXT
-            return
-    final = current + 1 == x.first_pass[task + 1]
-    size = psum_bytes(spec, x.out[current])
-    line = spec.partial_line + (agent * spec.partials + current - x.first_pass[task]) * spec.psum_lines
-    if final:
-        line = sums_line(spec, task)
-        size *= spec.held
-    first, room = state[agent, BYTES], spec.burst - o[agent, REQUESTS]
-    stop = request_lines(spec, o, agent, line, first, size, room, CACHED_WRITE, PSUM, epoch_of(spec, task) - 1)
-    state[agent, BYTES] = stop
-    if stop < size:
-        state[agent, PHASE] = WRITE
-        return
-    state[agent, PASS] += 1
-    state[agent, PHASE] = ASK if final else (NEXT if spec.dense else BEGIN)
-    if final:
-        o[agent, PUSH] = spec.done + row_slot(spec, task // spec.timesteps)
-        o[agent, PUSH_COUNT] = 1
-    elif not spec.dense:
-        o[agent, PUSH] = spec.written + agent
-        o[agent, PUSH_COUNT] = 1
-
-
-@inlined
-def neuron_unit(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Wait for all timesteps of a row, read their sums while N neurons fire in each, write the row."""
-    unit = agent - 2 * spec.pes
-    row = state[agent, TASK] * spec.units + unit
-    phase = state[agent, PHASE]
-    if phase == ASK:
-        if row >= spec.m:
-            o[agent, END] = 1
-            return
-        o[agent, POP] = spec.done + row_slot(spec, row)
-        o[agent, POP_COUNT] = spec.timesteps
-        state[agent, PHASE] = WORK
-        state[agent, ITEM] = 0
-        state[agent, BYTES] = 0
-        return
-    if phase == WORK:
-        t, first = state[agent, ITEM], state[agent, BYTES]
-        if t == 0 and first == 0:
-            o[agent, COMPUTE] = spec.n * spec.timesteps * spec.fire
-            counts[agent, UPDATES] += spec.n * spec.timesteps
-        while t < spec.timesteps and o[agent, REQUESTS] < spec.fetch_lines:
-            task = row * spec.timesteps + t
-            size = psum_bytes(spec, x.out[x.first_pass[task + 1] - 1]) * spec.held
-            room = spec.fetch_lines - o[agent, REQUESTS]
-            first = request_lines(
-                spec, o, agent, sums_line(spec, task), first, size, room, CONSUME, PSUM, epoch_of(spec, task) - 1
-            )  # fmt: skip
-            if first < size:
+    The first ``done`` bytes of the first input were asked for before. Returns the same for the next burst, and the
+    elements of the inputs that are complete with this one.
+    """
+    row, mode, epoch = source(a, m, x, task, item)
+    elements, moved = 0, 0
+    while item < end and a.requests() < m.config.pe.burst_lines:
+        first, size, entries = input_of(a, m, x, task, item)
+        if not m.dense:
+            done = max(done, first_line(a, m, first, size))
+        if done < size:
+            stop = ask(a, m, first + done, first + size, m.config.pe.burst_lines, mode, row, epoch)
+            moved += beats(a, m, stop - first - done)
+            done = stop - first
+            if done < size:
                 break
-            t += 1
-            first = 0
-        state[agent, ITEM], state[agent, BYTES] = t, first
-        if t == spec.timesteps:
-            state[agent, PHASE] = WRITE
-        return
-    first, size = state[agent, BYTES], x.output_bytes[row]
-    stop = request_lines(spec, o, agent, x.output_line[row], first, size, spec.fetch_lines, STREAM_WRITE, OUTPUT, 0)
-    state[agent, BYTES] = stop
-    if stop < size:
-        return
-    o[agent, PUSH] = spec.credits + unit
-    o[agent, PUSH_COUNT] = 1
-    state[agent, TASK] += 1
-    state[agent, PHASE] = ASK
+            elements += entries
+        item, done = item + 1, 0
+    a.count[BUFFER_BEATS] += moved
+    return item, done, elements
 
 
-@inlined
-def scheduler(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def source(a: Agent, m: Any, x: Operands, task: int, item: int) -> tuple[int, int, int]:
+    """How to ask for an input, a row of B or behind them a partial fiber: row of the traffic table, mode, epoch."""
+    if item < x.a_start[task + 1] - x.a_start[task]:
+        return x.weight.row, m.operand_mode, x.epoch[task]
+    return x.psum.row, CONSUME, x.epoch[task] - 1
+
+
+def input_of(a: Agent, m: Any, x: Operands, task: int, item: int) -> tuple[int, int, int]:
+    """An input of a pass: its first byte in memory, its bytes, its elements."""
+    partial = item - (x.a_start[task + 1] - x.a_start[task])
+    if partial >= 0:
+        result = x.first_pass[task] + partial
+        line = x.psum.line[a.me * m.partials + partial]
+        return line << m.memory.line_shift, x.out_bytes[result], x.out[result]
+    k = x.k[x.a_start[task] + item]
+    return x.b_byte[k], x.b_bytes[k], x.b_entries[k]
+
+
+def first_line(a: Agent, m: Any, first: int, size: int) -> int:
+    """Of ``size`` bytes from ``first`` on, those in their first line."""
+    return int(min(size, m.memory.line_bytes - (first & (m.memory.line_bytes - 1))))
+
+
+def ask(a: Agent, m: Any, first: int, end: int, most: int, mode: int, row: int, epoch: int) -> int:
+    """Ask for bytes ``first`` to ``end`` of memory, up to ``most`` requests in all; returns the next byte."""
+    room = most - a.requests()
+    stop = max(first, min(end, ((first >> m.memory.line_shift) + room) << m.memory.line_shift))
+    a.lines(0, 1, first, stop, m.memory.line_shift, m.memory.beat_shift, mode, row, epoch)
+    return int(stop)
+
+
+def beats(a: Agent, m: Any, size: int) -> int:
+    """Beats of the bank's width that ``size`` bytes fill."""
+    return int(size + (1 << m.memory.beat_shift) - 1 >> m.memory.beat_shift)
+
+
+def packed(a: Agent, elements: int, fibers: int, ends: int) -> int:
+    """A burst's token."""
+    return elements << ELEMENT_SHIFT | fibers << FIBER_SHIFT | int(ends)
+
+
+def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
+    """Wait for all timesteps of a row, read their sums while N neurons fire in each, write the row."""
+    row = a.me
+    while row < m.layer.m:
+        a.count[UPDATES] += m.layer.n * m.layer.timesteps
+        done, cycles = m.done.port + row % m.rows_under_way, m.layer.n * m.layer.timesteps * m.config.neuron.cycles
+        task, first = row * m.layer.timesteps, 0
+        while task < (row + 1) * m.layer.timesteps:
+            while task < (row + 1) * m.layer.timesteps and a.requests() < m.memory.burst:
+                begin = x.psum.line[m.first_sum + task % m.tasks_under_way] << m.memory.line_shift
+                end = begin + x.out_bytes[x.first_pass[task + 1] - 1]
+                stop = ask(a, m, begin + first, end, m.memory.burst, CONSUME, x.psum.row, x.epoch[task] - 1)
+                first = stop - begin
+                if stop < end:
+                    break
+                task, first = task + 1, 0
+            yield op(pop=done, pops=m.layer.timesteps, compute=cycles)
+            done, cycles = NONE, 0
+        yield from store(a, m, x.output, row)
+        yield op(push=m.credits.fifo + a.me)
+        row += m.neuron_units
+
+
+def scheduler(a: Agent, m: Any, x: Operands) -> Operations:
     """A task a cycle, once its row of A is on chip and its neuron unit has room; then an end for every element."""
-    task = state[agent, TASK]
-    if task == spec.tasks + spec.pes:
-        o[agent, END] = 1
-        return
-    o[agent, POP_COUNT] = 1
-    if task < spec.tasks and task % spec.timesteps == 0 and state[agent, PHASE] == ASK:
-        o[agent, POP] = spec.credits + task // spec.timesteps % spec.units
-        state[agent, PHASE] = TAKE
-        return
-    if task < spec.tasks:
-        if spec.first or spec.ahead > 0:
-            o[agent, POP] = spec.fetched
-        o[agent, COMPUTE] = 1
-        counts[agent, DISPATCHED] += 1
-    o[agent, PUSH] = TASKS
-    o[agent, PUSH_COUNT] = 1
-    o[agent, VALUE_OUT] = min(task, spec.tasks)
-    state[agent, TASK] += 1
-    state[agent, PHASE] = ASK
+    for task in range(m.tasks):
+        if task % m.layer.timesteps == 0:
+            yield op(pop=m.credits.port + task // m.layer.timesteps % m.neuron_units)
+        a.count[DISPATCHED] += 1
+        yield op(pop=m.fetched.port if m.fetches else NONE, compute=1, push=m.handed_out.fifo, value=task)
+    for _ in range(m.pes):
+        yield op(push=m.handed_out.fifo, value=m.tasks)
 
 
-@inlined
-def fetcher(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
     """Bring A into the cache ahead of the tasks, or A and B onto the chip before the first."""
-    task, line = state[agent, TASK], state[agent, ITEM]
-    if task == spec.tasks or (not spec.first and spec.ahead == 0):
-        o[agent, END] = 1
-        return
-    ready = 0
-    if spec.first:
-        while line < spec.partial_line and o[agent, REQUESTS] < spec.fetch_lines:
-            tensor = INPUT if line < spec.table_line else (WEIGHT_FORMAT if line < spec.weight_line else WEIGHT)
-            add_request(o, agent, line, 1, 1 << spec.line_shift, STREAM_READ, tensor, 0)
-            line += 1
-        if line == spec.partial_line:
-            ready = spec.tasks
-    else:
-        while task + ready < spec.tasks and ready < spec.ahead:
-            end = (x.a_byte[task + ready + 1] + (1 << spec.line_shift) - 1) >> spec.line_shift
-            while line < end and o[agent, REQUESTS] < spec.fetch_lines:
-                add_request(o, agent, line, 1, 0, PREFETCH, INPUT, epoch_of(spec, task + ready))
+    task, line = 0, 0
+    if m.operand_mode == RESIDENT_READ:
+        while line < x.psum.line[0]:
+            while line < x.psum.line[0] and a.requests() < m.memory.burst:
+                row = x.input.row if line < x.table.line[0] else x.table.row
+                if line >= x.weight.line[0]:
+                    row = x.weight.row
+                a.request(line, 1, m.memory.line_bytes, STREAM_READ, row, 0)
+                line += 1
+            yield op()
+        yield op(push=m.fetched.fifo, pushes=m.tasks)
+        task = m.tasks
+    while task < m.tasks and m.fetches:
+        ready = 0
+        while task < m.tasks and ready < m.config.scheduler.prefetch_tasks:
+            end = (x.a_byte[task + 1] + m.memory.line_bytes - 1) >> m.memory.line_shift
+            while line < end and a.requests() < m.memory.burst:
+                a.request(line, 1, 0, PREFETCH, x.input.row, x.epoch[task])
                 line += 1
             if line < end:
                 break
-            ready += 1
-    state[agent, TASK], state[agent, ITEM] = task + ready, line
-    if ready > 0:
-        o[agent, PUSH] = spec.fetched
-        o[agent, PUSH_COUNT] = ready
+            task, ready = task + 1, ready + 1
+        yield op(push=m.fetched.fifo if ready > 0 else NONE, pushes=ready)
 
 
-@inlined
-def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """The next operation of any agent; see :mod:`archsim.hardware.operation`."""
-    if agent < spec.pes:
-        merger(agent, now, spec, state, x, o, counts)
-    elif agent < 2 * spec.pes:
-        fetch_stage(agent, now, spec, state, x, o, counts)
-    elif agent < 2 * spec.pes + spec.units:
-        neuron_unit(agent, now, spec, state, x, o, counts)
-    elif agent == 2 * spec.pes + spec.units:
-        scheduler(agent, now, spec, state, x, o, counts)
-    else:
-        fetcher(agent, now, spec, state, x, o, counts)
+# --- The machine ------------------------------------------------------------------------------------------------------
 
 
-@kernel
-def loop(spec: Spec, x: Operands, machine: Any) -> tuple[int, int, int]:
-    """The agents in the compiled engine."""
-    return run(step, spec, x, machine)
-
-
-class Gustavson(Accelerator):
+class Gustavson(DrawnMachine):
     """What the machines with this dataflow share."""
 
     Config: ClassVar[type[MachineConfig]] = GustavsonConfig
-    tensors: ClassVar[tuple[str, ...]] = TENSORS
-    actions: ClassVar[int] = ACTIONS
-    step: ClassVar[Any] = step
-    loop: ClassVar[Any] = loop
+    tensors: ClassVar[tuple[str, ...]] = ("input", "weight_format", "weight", "psum", "output")
+    agents = merger, fetch_stage, neuron_unit, scheduler, fetcher
+    counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
+        "matches": MATCHES, ("pe", "load_fiber"): FIBERS, ("pe", "add"): MERGED, "buffer_beats": BUFFER_BEATS,
+        "updates": UPDATES, ("scheduler", "step"): DISPATCHED,
+    }  # fmt: skip
     neuron_name: ClassVar[str]
     config: GustavsonConfig
 
@@ -683,125 +523,88 @@ class Gustavson(Accelerator):
         entry_bits = self.coordinate_bits(layer.n) + value_bits
         return layer.timesteps * pointer + -(-entries * entry_bits // BYTE)
 
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
+    def lay_out(
+        self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
+    ) -> tuple[Mapping[str, Any], Operands]:
         """Place A, B, room for partial fibers and sums, and the output in memory, and plan the passes of all tasks."""
-        config, pe, form, cache = self.config, self.config.pe, self.config.format, self.config.memory.cache
-        a, b = self.rows(layer), weight_rows(layer.weights, layer.k)
+        config, pe, rows = self.config, self.config.pe, self.config.neuron.rows
         tasks, timesteps = layer.m * layer.timesteps, layer.timesteps
-        fibers, entries = np.diff(a.start), np.diff(b.start)
-        value_bits = 0 if self.operand == "spike" else layer.word_bits
-        pointer_bytes = -(-form.pointer_bits // BYTE)
-        a_bytes = pointer_bytes + -(-fibers * (self.coordinate_bits(layer.k) + value_bits) // BYTE)
-        if form.weight_rows == "bitmask":
-            stored = -(-layer.n // BYTE) + -(-entries * pe.weight_bits // BYTE)
-        else:
-            stored = -(-entries * (self.coordinate_bits(layer.n) + pe.weight_bits) // BYTE)
+        pes, units = min(pe.count, tasks), min(pe.count, layer.m)
+        a, b = self.rows(layer), weight_rows(layer.weights, layer.k)
+        a_bytes, stored = self.fiber_bytes(layer, a, b)
+        entries = np.diff(b.start)
+        products = np.diff(np.concatenate(([0], np.cumsum(entries[a.coordinate])))[a.start])
         a_byte, b_byte = (np.concatenate(([0], np.cumsum(sizes))) for sizes in (a_bytes, stored))
-        passes = np.array([passes_of(int(count), pe.radix, self.dense) for count in fibers])
+        passes = np.array([passes_of(int(count), pe.radix, self.dense) for count in np.diff(a.start)])
         first_pass = np.concatenate(([0], np.cumsum(passes)))
         end, out = np.zeros((2, first_pass[-1]), np.int64)
         plan_passes(a, b, pe.radix, self.dense, layer.n, int(passes.max()), first_pass, end, out)
         sum_bits = pe.accumulator_bits + (0 if self.dense else self.coordinate_bits(layer.n))
-        pes, units = min(pe.count, tasks), min(pe.count, layer.m)
-        partials = int(passes.max()) - 1
-
-        def lines(size: int) -> int:
-            return -(-int(size) // cache.line_bytes)
-
-        psum_lines = lines(-(-int(out.max()) * sum_bits // BYTE))
-        table_line = lines(a_byte[-1])
-        weight_line = table_line + lines(layer.k * form.pointer_bits // BYTE)
-        partial_line = weight_line + lines(b_byte[-1])
-        sum_line = partial_line + pes * partials * psum_lines
-        row_line = sum_line + units * config.neuron.rows * timesteps * psum_lines
-        output = placement.interleaved(output_bytes, cache.line_bytes, row_line + pes)
-        done = BURSTS + 3 * pes
-        credits = done + units * config.neuron.rows
-        spec = Spec(
-            pes=pes,
-            units=units,
-            m=layer.m,
-            n=layer.n,
-            timesteps=timesteps,
-            tasks=tasks,
-            dense=self.dense,
-            burst=pe.burst_lines,
-            latency=0 if self.dense else bits_of(pe.radix),
-            overhead=pe.spike_overhead_cycles,
-            fire=config.neuron.cycles,
-            rows=config.neuron.rows,
-            held=int(timesteps > 1),
-            first=int(config.scheduler.operands == "loaded_first"),
-            ahead=config.scheduler.prefetch_tasks,
-            fetch_lines=min(cache.mshrs, 16),
-            line_shift=cache.line_bytes.bit_length() - 1,
-            beat_shift=(cache.width_bits // BYTE).bit_length() - 1,
-            pointer_bits=form.pointer_bits,
-            sum_bits=sum_bits,
-            psum_lines=psum_lines,
-            partials=partials,
-            table_line=table_line,
-            weight_line=weight_line,
-            partial_line=partial_line,
-            sum_line=sum_line,
-            row_line=row_line,
-            written=BURSTS + pes,
-            heads=BURSTS + 2 * pes,
-            done=done,
-            credits=credits,
-            fetched=credits + units,
-        )
+        out_bytes = -(-out * sum_bits // BYTE)
+        room, partials = int(out_bytes.max()), int(passes.max()) - 1
+        if timesteps == 1:
+            out_bytes[first_pass[1:] - 1] = 0  # passed on
+        first_sum, tasks_under_way = pes * partials, units * rows * timesteps
+        first_row = first_sum + tasks_under_way
+        places = {
+            "input": memory.place(a_byte[-1]),
+            "table": memory.place(np.array(layer.k * config.format.pointer_bits // BYTE)),
+            "weight": memory.place(b_byte[-1]),
+            "psum": memory.place(np.repeat((room, memory.line_bytes), (first_row, pes))),
+            "output": memory.place(output_bytes),
+        }
         operands = Operands(
-            a.start, a.coordinate, a_byte, entries, b_byte, np.where(entries > 0, stored, 0), first_pass, end, out,
-            output.line, output_bytes,
+            a.start, a.coordinate, a_byte, np.arange(tasks) // tasks_under_way, products, entries,
+            places["weight"].line[0] * memory.line_bytes + b_byte,
+            np.where(entries > 0, stored, 0), first_pass, end, out, out_bytes,
+            **places,
         )  # fmt: skip
-        topology = op.topology(
-            [pe.burst_lines] * 2 * pes + [spec.fetch_lines] * units + [0, spec.fetch_lines],
-            [*range(pes), *range(pes), *range(units), OWN_PATH, OWN_PATH],
-            [
-                (pes, 0, SHARED),
-                *[(pe.burst_buffers - 2, 0, 1)] * pes,
-                *[(max(1, partials), 0, 1)] * pes,
-                *[(pe.burst_buffers, 0, 1)] * pes,
-                *[(timesteps, 0, 1)] * (units * spec.rows),
-                *[(spec.rows, spec.rows, 1)] * units,
-                (tasks if spec.first else max(1, spec.ahead), 0, 1),
-            ],
-            [],
-        )
-        names = (
-            Unit("pe", 0, pes, pe.count),
-            Unit("fetch_stage", pes, pes, pe.count),
-            Unit(self.neuron_name, 2 * pes, units, pe.count),
-            Unit("scheduler", 2 * pes + units, 1, 1),
-            Unit("fetcher", 2 * pes + units + 1, 1, 1),
-        )
-        return Program(spec, operands, topology, np.zeros((len(topology.request_slots), STATE), np.int64), names)
+        burst = min(config.memory.cache.mshrs, BURST_LINES)
+        diagram.agent(merger, pes, name="pe", built=pe.count, requests=pe.burst_lines, lanes=range(pes))
+        diagram.agent(fetch_stage, pes, built=pe.count, requests=pe.burst_lines, lanes=range(pes))
+        diagram.agent(neuron_unit, units, name=self.neuron_name, built=pe.count, requests=burst, lanes=range(units))
+        diagram.agent(scheduler)
+        diagram.agent(fetcher, requests=burst)
+        loaded_first, ahead = config.scheduler.operands == "loaded_first", config.scheduler.prefetch_tasks
+        return {
+            "handed_out": diagram.fifo(pes, readers=SHARED),
+            "bursts": diagram.fifo(pe.burst_buffers - 2, count=pes),
+            "written": diagram.fifo(max(1, partials), count=pes),
+            "heads": diagram.fifo(pe.burst_buffers, count=pes),
+            "done": diagram.fifo(timesteps, count=units * rows),  # counters: one a row under way
+            "credits": diagram.fifo(rows, full=True, count=units),
+            "fetched": diagram.fifo(tasks if loaded_first else max(1, ahead)),
+            "tasks": tasks, "pes": pes, "neuron_units": units, "rows_under_way": units * rows,
+            "tasks_under_way": tasks_under_way, "partials": partials, "first_sum": first_sum, "first_row": first_row,
+            "sum_bits": sum_bits, "dense": self.dense, "latency": 0 if self.dense else bits_of(pe.radix),
+            "operand_mode": RESIDENT_READ if loaded_first else CACHED_READ, "fetches": int(loaded_first or ahead > 0),
+        }, operands  # fmt: skip
+
+    def fiber_bytes(
+        self, layer: Layer, a: CoordinateFibers, b: CoordinateFibers
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Bytes of the row of A of every task, and of the rows of B."""
+        form, weight_bits, entries = self.config.format, self.config.pe.weight_bits, np.diff(b.start)
+        entry_bits = self.coordinate_bits(layer.k) + (0 if self.operand == "spike" else layer.word_bits)
+        a_bytes = -(-form.pointer_bits // BYTE) + -(-np.diff(a.start) * entry_bits // BYTE)
+        if form.weight_rows == "bitmask":
+            return a_bytes, -(-layer.n // BYTE) + -(-entries * weight_bits // BYTE)
+        return a_bytes, -(-entries * (self.coordinate_bits(layer.n) + weight_bits) // BYTE)
 
     def element_components(self) -> tuple[Component, ...]:
         """Elements, with what accumulates in them, and their line buffers."""
         pe, cache = self.config.pe, self.config.memory.cache
-        merger = Component(
-            "merger",
-            "logic",
-            pe.count,
-            {
-                "block": "merger",
-                "nodes": pe.radix - 1,
-                "levels": bits_of(pe.radix),
-                "coordinate_bits": pe.coordinate_bits,
-                "element_bits": pe.coordinate_bits + pe.accumulator_bits,
-            },
-        )
+        tree: dict[str, int | float | str] = {
+            "block": "merger", "nodes": pe.radix - 1, "levels": bits_of(pe.radix),
+            "coordinate_bits": pe.coordinate_bits, "element_bits": pe.coordinate_bits + pe.accumulator_bits,
+        }  # fmt: skip
         buffer_bytes = pe.burst_lines * cache.line_bytes * pe.burst_buffers
         element: dict[str, int | float | str] = {
-            "block": f"{self.name}_pe",
-            "accumulator_bits": pe.accumulator_bits,
-            "weight_bits": pe.weight_bits,
-        }
+            "block": f"{self.name}_pe", "accumulator_bits": pe.accumulator_bits, "weight_bits": pe.weight_bits,
+        }  # fmt: skip
         return (
             Component("pe", "logic", pe.count, element),
-            *(() if self.dense else (merger,)),
+            *(() if self.dense else (Component("merger", "logic", pe.count, tree),)),
             ram("input_buffer", pe.count, buffer_bytes, cache.width_bits),
         )
 
@@ -814,17 +617,13 @@ class Gustavson(Accelerator):
             *memory_components(config.memory, pes),
         )
 
-    def element_actions(self, counts: NDArray[np.int64]) -> dict[tuple[str, str], int]:
-        """Actions of elements and scheduler."""
-        merged, beats = int(counts[MERGED]), int(counts[BUFFER_BEATS])
-        return {
-            ("pe", "load_fiber"): int(counts[FIBERS]),
-            ("pe", "add"): merged,
-            **({} if self.dense else {("merger", "merge"): merged}),
-            ("input_buffer", "write"): beats,
-            ("input_buffer", "read"): beats,
-            ("scheduler", "step"): int(counts[DISPATCHED]),
-        }
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
+    ) -> dict[tuple[str, str], int]:
+        """Every element passes the merger, every beat the buffers."""
+        beats = done["buffer_beats"]
+        merged = {} if self.dense else {("merger", "merge"): done["pe", "add"]}
+        return {**merged, ("input_buffer", "write"): beats, ("input_buffer", "read"): beats}
 
     @property
     def processing_elements(self) -> int:
@@ -838,12 +637,11 @@ class Gustavson(Accelerator):
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """All passes spread evenly over the elements."""
-        spec, x = program.spec, program.operands
+        x, overhead = program.operands, self.config.pe.spike_overhead_cycles
         last = x.first_pass[1:] - 1
         partial = int(x.out.sum() - x.out[last].sum())
-        work = int(counts[MATCHES]) + partial + spec.overhead * int(x.end[last].sum()) + spec.latency * len(x.end)
-        bound: int = -(-work // self.config.pe.count)
-        return bound
+        work = int(counts[MATCHES]) + partial + overhead * int(x.end[last].sum()) + program.spec.latency * len(x.end)
+        return int(-(-work // self.config.pe.count))
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """A, and the rows of B that an input selects, with their entries in the table."""

@@ -24,10 +24,10 @@ from archsim.engine.lowering import Lowered, loop_of, lower
 from archsim.hardware.agent import Operations
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.integers import integers, tuple_class
-from archsim.hardware.memory.placement import LineSpec, Placer
+from archsim.hardware.memory.placement import Placer
 
 BURST_LINES = 16
-"""Most lines that an agent asks for at once, if there are as many miss registers."""
+"""Most lines that an agent asks for at once, if as many can be on their way."""
 
 
 class Sizes(NamedTuple):
@@ -40,12 +40,13 @@ class Sizes(NamedTuple):
 
 
 class _Loop:
-    """The compiled loop of a class of machines, lowered when first asked for."""
+    """The compiled loop of a family of machines, lowered when first asked for."""
 
     def __get__(self, instance: DrawnMachine | None, owner: type[DrawnMachine]) -> Any:
-        if "_loop" not in owner.__dict__:
-            owner._loop = loop_of(owner.lowered(), owner.__module__)
-        return owner._loop
+        family = owner.family()
+        if "_loop" not in family.__dict__:
+            family._loop = loop_of(family.lowered(), family.__module__)
+        return family._loop
 
 
 class DrawnMachine(Accelerator):
@@ -53,12 +54,13 @@ class DrawnMachine(Accelerator):
 
     ``agents`` are their functions, in the order of arbitration; ``counted`` names the numbers that they count, each
     the count of an action (unit, action) or a plain name for what the machine itself makes something of.
+
+    Machines that inherit their agents are a family: they share the kernels, so agents see the configuration of the
+    class that has the agents (:meth:`family`), not what a machine adds to it.
     """
 
     agents: ClassVar[tuple[Callable[..., Operations], ...]]
     counted: ClassVar[Mapping[tuple[str, str] | str, int]]
-    kept: ClassVar[int] = 0
-    """Numbers that an agent keeps across its operations, beside its locals."""
     loop: ClassVar[Any] = _Loop()
     _loop: ClassVar[Any]
     _lowered: ClassVar[Lowered]
@@ -68,24 +70,36 @@ class DrawnMachine(Accelerator):
         if "counted" in cls.__dict__:
             cls.actions = len(cls.counted)
 
+    @classmethod
+    def family(cls) -> type[DrawnMachine]:
+        """The class that names the agents. Machines that inherit them share its kernels: those see what its Config says
+        of a machine's configuration."""
+        return next(base for base in cls.__mro__ if issubclass(base, DrawnMachine) and "agents" in base.__dict__)
+
+    @property
+    def kept(self) -> int:
+        """Numbers that an agent keeps across its operations, beside its locals."""
+        return 0
+
     @abstractmethod
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
     ) -> tuple[Mapping[str, Any], Any]:
         """Draw the agents and FIFOs and place the operands; returns what is derived for ``m``, and the operands."""
 
+    def copies(self, layer: Layer) -> int:
+        """How many times the traffic table has the machine's tensors (:class:`archsim.dataflow.base.Program`)."""
+        return 1
+
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """The diagram as numbers."""
-        cache, diagram = self.config.memory.cache, Diagram()
-        derived, operands = self.lay_out(layer, output_bytes, diagram, Placer(cache.line_bytes))
+        memory, diagram, family = self.config.memory, Diagram(), self.family()
+        derived, operands = self.lay_out(layer, output_bytes, diagram, Placer(memory.line_bytes))
         parts = {
-            "config": integers(self.config, self.Config),
+            "config": integers(self.config, family.Config),
             "layer": Sizes(layer.m, layer.n, layer.k, layer.timesteps),
-            "memory": LineSpec(
-                cache.line_bytes, cache.line_bytes.bit_length() - 1, (cache.width_bits // 8).bit_length() - 1,
-                min(cache.mshrs, BURST_LINES),
-            ),
-            "agents": tuple_class(type(self), "Agents", list(diagram.ends))(**diagram.ends),
+            "memory": memory.lines(BURST_LINES),
+            "agents": tuple_class(family, "Agents", list(diagram.ends))(**diagram.ends),
             **derived,
         }  # fmt: skip
         units, first = [], 0
@@ -93,15 +107,16 @@ class DrawnMachine(Accelerator):
             units.append(Unit(kind.name, first, kind.agents, kind.built))
             first += kind.agents
         state = np.zeros((first, self.lowered().kept + self.kept), np.int64)
-        m = tuple_class(type(self), "Machine", list(parts))(**parts)
-        return Program(m, operands, diagram.topology, state, tuple(units), diagram=diagram)
+        m = tuple_class(family, "Machine", list(parts))(**parts)
+        return Program(m, operands, diagram.topology, state, tuple(units), self.copies(layer), diagram)
 
     @classmethod
     def lowered(cls) -> Lowered:
         """The agents as the compiled loop calls them."""
-        if "_lowered" not in cls.__dict__:
-            cls._lowered = lower(cls.agents)
-        return cls._lowered
+        family = cls.family()
+        if "_lowered" not in family.__dict__:
+            family._lowered = lower(family.agents)
+        return family._lowered
 
     def _step(self, engine: EngineName, program: Program) -> Any:
         """The generators themselves for the reference engine, their lowering for the compiled one."""
@@ -114,7 +129,7 @@ class DrawnMachine(Accelerator):
         self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """What the agents counted, and what follows from it (:meth:`more_actions`)."""
-        done = {name: int(count) for name, count in zip(self.counted, counts.tolist(), strict=True)}
+        done = {name: int(counts[place]) for name, place in self.counted.items()}
         own = {name: count for name, count in done.items() if isinstance(name, tuple)}
         return own | self.more_actions(layer, done, events)
 

@@ -30,8 +30,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow import buffered_array as array
 from archsim.dataflow.base import Layer
+from archsim.dataflow.fold_tables import Map, bits_at
 from archsim.hardware.compute.lif import HARD, Rule, fires, settle
 from archsim.jit import njit
 
@@ -120,27 +120,27 @@ class Geometry:
         return np.stack([0 * kx, sign * ky, sign * kx, channel], 1)
 
 
-def spike_map(shape: Geometry) -> array.Map:
+def spike_map(shape: Geometry) -> Map:
     """Input spikes as they are stored: line by line of every image, channel by channel, pixel by pixel."""
     c, h, w = shape.channels, shape.height, shape.width
     strides = np.array([h * c * w, c * w, 1, w])
-    return array.Map(shape.positions(), shape.kernel_places(c, 1), h, w, (1, 1), strides, c * w)
+    return Map(shape.positions(), shape.kernel_places(c, 1), h, w, (1, 1), strides, c * w)
 
 
-def spike_map_by_channel(shape: Geometry) -> array.Map:
+def spike_map_by_channel(shape: Geometry) -> Map:
     """Spikes for the update: channel by channel, so that K elements of a fold lie close; rows and steps swap."""
     i, h, w = shape.images, shape.height, shape.width
     strides = np.array([h * w, w, 1, i * h * w])
-    return array.Map(shape.kernel_places(shape.channels, 1), shape.positions(), h, w, (1, 1), strides, i * h * w)
+    return Map(shape.kernel_places(shape.channels, 1), shape.positions(), h, w, (1, 1), strides, i * h * w)
 
 
-def gradient_map(shape: Geometry, n: int) -> array.Map:
+def gradient_map(shape: Geometry, n: int) -> Map:
     """Gradients of potentials, as spikes are stored; seen from the inputs that they flow back to."""
     height, width = shape.output
     image, y, x = np.indices((shape.images, shape.height, shape.width)).reshape(3, -1)[:, : shape.input_positions]
     rows = np.stack([image, y + shape.padding[0], x + shape.padding[1], 0 * x], 1)
     strides = np.array([height * n * width, n * width, 1, width])
-    return array.Map(rows, shape.kernel_places(n, -1), height, width, shape.stride, strides, n * width)
+    return Map(rows, shape.kernel_places(n, -1), height, width, shape.stride, strides, n * width)
 
 
 def _most(low: NDArray[np.int64], high: NDArray[np.int64], rows: int, unit_bits: int) -> int:
@@ -172,18 +172,18 @@ def gradient_tile(shape: Geometry, n: int, rows: int, bits: int) -> int:
     return _most(image * height + np.minimum(low, high), image * height + np.maximum(low, high), rows, n * width * bits)
 
 
-def neuron_map(neurons: int, rows: int, columns: int) -> array.Map:
+def neuron_map(neurons: int, rows: int, columns: int) -> Map:
     """Potentials of neurons in any order, ``columns`` of them in each row of the array."""
     count = -(-neurons // columns)
     places = np.zeros((count, 4), np.int64)
     places[:, 2] = np.arange(count)
-    return array.Map(places, np.zeros((1, 4), np.int64), 1, count, (1, 1), np.array([0, 0, 1, 0]), rows)
+    return Map(places, np.zeros((1, 4), np.int64), 1, count, (1, 1), np.array([0, 0, 1, 0]), rows)
 
 
 @njit
 def gather(rows: Any, steps: Any, height: int, width: int, dilation_y: int, dilation_x: int, strides: Any, stored: Any,
            words: Any) -> None:  # fmt: skip
-    """Elements ``words`` [rows, steps] of the ``stored`` tensor, flat by address (:class:`~.buffered_array.Map`)."""
+    """Elements ``words`` [rows, steps] of the ``stored`` tensor, flat by address (:class:`~.fold_tables.Map`)."""
     for i in range(len(rows)):
         for k in range(len(steps)):
             y, x = rows[i, 1] + steps[k, 1], rows[i, 2] + steps[k, 2]
@@ -231,7 +231,7 @@ def backward_work(shape: Geometry, gradients: NDArray[np.uint16], weights: NDArr
 def update_work(spikes: NDArray[np.uint16], gradients: NDArray[np.uint16], timesteps: int) -> dict[str, int]:
     """The same of the stage ``update``: pairs of a spike [M, K] and a gradient [M, N] of one position."""
     found = {"matches": int(np.count_nonzero(spikes, axis=1) @ np.count_nonzero(gradients, axis=1))}
-    at = [(array.bits_at(spikes, t).sum(1), array.bits_at(gradients, t).sum(1)) for t in range(timesteps)]
+    at = [(bits_at(spikes, t).sum(1), bits_at(gradients, t).sum(1)) for t in range(timesteps)]
     return found | {"synaptic_operations": sum(int(s @ g) for s, g in at)}
 
 

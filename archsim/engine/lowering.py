@@ -34,6 +34,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -199,6 +200,28 @@ def _is_operation(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Yield)
 
 
+def _counters(body: Sequence[ast.stmt]) -> set[str]:
+    """Names that only count loops: read inside their loops only, and assigned nowhere else."""
+    nodes = [node for part in body for node in ast.walk(part)]
+    uses = Counter(node.id for node in nodes if isinstance(node, ast.Name))
+    counting, changed = Counter[str](), set[str]()
+    for loop in nodes:
+        if isinstance(loop, ast.For) and isinstance(loop.target, ast.Name):
+            name = loop.target.id
+            inside = [node.id for part in loop.body for node in ast.walk(part) if isinstance(node, ast.Name)]
+            counting[name] += 1 + inside.count(name)
+            if name in _assigned(loop.body):
+                changed.add(name)
+    return {name for name, count in counting.items() if count == uses[name]} - changed
+
+
+def _is_fixed(end: ast.expr) -> bool:
+    """Whether a number is the same at all times: one in the source, or one of the machine's."""
+    while isinstance(end, ast.Attribute):
+        end = end.value
+    return isinstance(end, ast.Constant) or (isinstance(end, ast.Name) and end.id == "m")
+
+
 def _assigned(body: Sequence[ast.AST]) -> set[str]:
     names = (node for part in body for node in ast.walk(part) if isinstance(node, ast.Name))
     return {node.id for node in names if isinstance(node.ctx, ast.Store)}
@@ -307,6 +330,7 @@ class _Lowering:
         self.kept = kept
         self.space: dict[str, Any] = dict(source.function.__globals__)
         self.inlined = 0
+        self.counters = _counters(source.tree.body)
         self.yields = 0
         self.labels: dict[int, tuple[int, int]] = {}
         self.live_at_yields: set[str] = set()
@@ -337,18 +361,25 @@ class _Lowering:
         return found
 
     def _explicit(self, source: _Source, loop: ast.For, parents: tuple[FunctionType, ...]) -> list[ast.stmt]:
-        """``for i in range(first, end)`` with a counter of its own, so that i is what Python makes of it."""
+        """``for i in range(first, end)`` as a ``while``; with a counter of its own where i may be changed or is read
+        behind it, so that i is what Python makes of it."""
         self.inlined += 1
         assert isinstance(loop.iter, ast.Call)
         assert isinstance(loop.target, ast.Name)
         first, end = ["0", *map(ast.unparse, loop.iter.args)][-2:]
         name, number = loop.target.id, self.inlined
-        found = _parse(
-            f"{name}__next{number} = {first}\n{name}__end{number} = {end}\n"
-            f"while {name}__next{number} < {name}__end{number}:\n"
-            f"    {name} = {name}__next{number}\n    {name}__next{number} += 1",
-            loop,
-        )
+        before = ""
+        if not _is_fixed(loop.iter.args[-1]):
+            before, end = f"{name}__end{number} = {end}\n", f"{name}__end{number}"
+        if name in self.counters:
+            text = f"{before}{name} = ({first}) - 1\nwhile {name} + 1 < {end}:\n    {name} += 1"
+        else:
+            following = f"{name}__next{number}"
+            text = (
+                f"{before}{following} = {first}\nwhile {following} < {end}:\n"
+                f"    {name} = {following}\n    {following} += 1"
+            )
+        found = _parse(text, loop)
         while_ = found[-1]
         assert isinstance(while_, ast.While)
         while_.body += self._expand(source, loop.body, parents)
@@ -392,6 +423,7 @@ class _Lowering:
         for node in (node for inner_statement in body for node in ast.walk(inner_statement)):
             if "lineno" in node._attributes:
                 ast.copy_location(node, statement)  # an error in a part names the agent's line
+        self.counters |= _counters(body)
         return before + self._expand(inner, body, (*parents, part))
 
     # ------------------------------------------------------------------------------------- numbers and liveness

@@ -6,13 +6,17 @@ Shapes leave out time and images: [C, H, W] or [F]. Words as in ``archsim.trace.
 from __future__ import annotations
 
 import math
+import numbers
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archsim.errors import UsageError, nearest
+from archsim import arguments
+from archsim.errors import UsageError, nearest, printable
 from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.schema import MAX_TIMESTEPS
 
@@ -121,10 +125,40 @@ def per_channel(values: ArrayLike, shape: Shape) -> Real:
     return array
 
 
+def array_of(inputs: Any) -> NDArray[Any]:
+    """Inputs as one array, of whatever type; UsageError if their parts make none."""
+    try:
+        return np.asarray(inputs)
+    # numpy on parts of different shapes, torch on tensors that are elsewhere or have gradients.
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        ragged = "inhomogeneous" in str(error)
+        got = "parts of different shapes" if ragged else f"no array, {printable(error)}"
+        raise UsageError(f"inputs: got {got}; allowed: one array of numbers, [I, ...] or [T, I, ...]") from None
+
+
 def check_timesteps(timesteps: int) -> None:
     """T as a trace allows it."""
-    if not isinstance(timesteps, int) or not 1 <= timesteps <= MAX_TIMESTEPS:
-        raise UsageError(f"T: got {timesteps!r}; allowed: 1 to {MAX_TIMESTEPS}")
+    if not arguments.WHOLE.fits(timesteps) or not 1 <= timesteps <= MAX_TIMESTEPS:
+        raise UsageError(f"T: got {printable(repr(timesteps))}; allowed: 1 to {MAX_TIMESTEPS}")
+
+
+def check_options(weight_bits: int, input_bits: int, input_scale: float | None, **mappings: object) -> None:
+    """What both exporters are told, as a trace allows it; ``mappings`` by name, None where there is none."""
+    problems = []
+    for name, bits, least, most in (("weight_bits", weight_bits, 2, 8), ("input_bits", input_bits, 1, 16)):
+        if not arguments.WHOLE.fits(bits) or not least <= bits <= most:
+            problems.append(f"{name}: got {printable(repr(bits))}; allowed: {least} to {most}")
+    if input_scale is not None and not (
+        isinstance(input_scale, numbers.Real) and 0 < input_scale <= sys.float_info.max
+    ):
+        problems.append(f"input_scale: got {printable(repr(input_scale))}; allowed: a number above zero")
+    problems += [
+        f"{name}: must be a mapping, or None, got {printable(repr(given))}"
+        for name, given in mappings.items()
+        if given is not None and not isinstance(given, Mapping)
+    ]
+    if problems:
+        raise UsageError(problems)
 
 
 def fold(network: Network) -> list[str]:

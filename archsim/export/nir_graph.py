@@ -22,7 +22,17 @@ from typing import Any
 import numpy as np
 
 from archsim.errors import MOST_PROBLEMS, UsageError, nearest
-from archsim.export.network import Network, Node, Real, Shape, SpikingNeuron, check_timesteps, run
+from archsim.export.network import (
+    Network,
+    Node,
+    Real,
+    Shape,
+    SpikingNeuron,
+    array_of,
+    check_options,
+    check_timesteps,
+    run,
+)
 from archsim.export.nir_file import read_graph, read_inputs, shown
 from archsim.export.quantisation import SAME_DECAY, Exported, export, leak_problems, nearest_leak
 from archsim.export.torch_modules import Inexpressible, ungrouped
@@ -73,6 +83,7 @@ def from_nir(
     inputs that change in time say how many timesteps there are. The stated error is against the same graph in float64.
     Raises ``UsageError`` with every node that a trace cannot express, and why.
     """
+    check_options(weight_bits, input_bits, input_scale, provenance=provenance)
     if not isinstance(dt, int | float) or not 0 < dt < math.inf:
         raise UsageError(f"dt: got {dt!r}; allowed: seconds above zero")
     if isinstance(graph, str | os.PathLike):
@@ -130,11 +141,7 @@ def _record(graph: Any) -> dict[str, Any]:
 
 def _values(inputs: Any) -> Real:
     """Inputs as finite numbers [I, F], [T, I, F], [I, C, H, W] or [T, I, C, H, W]."""
-    try:
-        values = np.asarray(inputs)
-    # numpy on ragged lists, torch on tensors that are elsewhere or have gradients.
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise UsageError(f"inputs: no array of numbers, {shown(error)}; allowed: [I, ...] or [T, I, ...]") from None
+    values = array_of(inputs)
     if values.ndim not in (2, 3, 4, 5) or not values.size or values.dtype.kind not in "biuf":
         got = f"{shown(values.dtype)} {list(values.shape)}"
         raise UsageError(f"inputs: got {got}; allowed: numbers [I, ...] or [T, I, ...]")

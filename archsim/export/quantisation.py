@@ -37,8 +37,11 @@ from archsim.trace.schema import MAX_LEAK_SHIFT, MAX_SHIFT
 
 # A fraction bit is 2^-16 of a weight's unit, itself a hundredth of the threshold and less.
 FRACTION_BITS = 16
-# Thresholds beyond this belong to channels whose weights are next to nothing.
+# Thresholds beyond this, in units of the largest integer that is read, belong to channels whose weights are next to
+# nothing.
 LARGEST_THRESHOLD = 1 << 20
+# Thresholds, biases and sums are stored in 32 bits.
+LARGEST_STORED = (1 << 31) - 1
 # How far a decay may be from a shift and count as equal: float32 has 24 bits.
 SAME_DECAY = 1e-6
 # How many times smaller than the others the products of weights and sums may be and still share the others' unit, which
@@ -89,10 +92,6 @@ def export(
     A layer whose spikes are others than the model's (``LayerError``) is refused too, but not with
     ``accept_differences``.
     """
-    if not 2 <= weight_bits <= 8:
-        raise UsageError(f"weight_bits: got {weight_bits}; allowed: 2 to 8")
-    if not 1 <= input_bits <= 16:
-        raise UsageError(f"input_bits: got {input_bits}; allowed: 1 to 16")
     problems = [
         f"{node.name}: weights that are not finite"
         for node in network.nodes.values()
@@ -183,6 +182,7 @@ def _integer_inputs(network: Network, bits: int, scale: float | None) -> tuple[N
     dtype = (np.int8 if signed else np.uint8) if bits <= 8 else np.int16 if signed or bits < 16 else np.int32
     if scale is None:
         scale = 1.0 if whole and np.abs(values).max() <= largest else float(np.abs(values).max()) / largest
+    scale = float(scale)  # it may be an integer of any size
     integers = np.round(values / scale)
     if np.abs(integers).max() > largest:
         got = f"{np.abs(integers).max():.0f}"
@@ -297,7 +297,10 @@ class _Quantiser:
         with np.errstate(divide="ignore"):
             units = np.floor(threshold * self.largest / largest * (1 + 1e-12))
         # A channel without weights still compares its bias with its threshold.
-        units = np.where(largest == 0, self.largest, np.minimum(units, LARGEST_THRESHOLD))
+        bias = np.max([threshold, *(np.abs(node.bias) for node in members if node.bias is not None)], axis=0)
+        most = LARGEST_STORED * threshold / bias
+        most = np.clip(np.floor(most), 1, LARGEST_THRESHOLD * max(map(self._reach, members)))
+        units = np.where(largest == 0, self.largest, np.minimum(units, most))
         if units.min() < 1:
             channel = int(units.argmin())
             self.problems.append(
@@ -433,6 +436,13 @@ class _Quantiser:
             leak_subtracts=subtracts, fires_at_threshold=found.fires_at_threshold,
         )  # fmt: skip
         return neuron, found.copies
+
+    def _reach(self, node: Node) -> int:
+        """The largest integer that the weights of ``node`` are multiplied by, as far as that is known."""
+        if node.weight is None:
+            return 1
+        ranges = self._ranges(node.inputs[0])
+        return max(LARGEST_STORED if reads is None else max(-reads[0], reads[1], 1) for reads in ranges)
 
     def _ranges(self, name: str) -> list[Range | None]:
         """The least and the largest integer of each channel of a node; None where it holds weighted sums."""

@@ -23,7 +23,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from archsim.errors import UsageError
-from archsim.export.network import Network, Node, SpikingNeuron, check_timesteps, evaluate
+from archsim.export.network import (
+    Network,
+    Node,
+    SpikingNeuron,
+    array_of,
+    check_options,
+    check_timesteps,
+    evaluate,
+    per_channel,
+)
 from archsim.export.quantisation import Exported, export, leak_problems
 from archsim.export.torch_functions import (
     ARITHMETIC,
@@ -55,6 +64,8 @@ from archsim.export.torch_modules import (
 INPUT = "input"
 # Spikes that rounding in float32 may turn.
 _TURNED = 1e-3
+# How near to a threshold float32 may put a potential on either side.
+_NEAR = 1e-6
 # By how many units in the last place of all that it adds up a sum of the model may be off.
 _ROUNDING = 1 << 10
 # Operations that pass on what layers and neurons give.
@@ -98,13 +109,18 @@ def from_torch(
     """
     torch = _torch()
     check_timesteps(T)
+    check_options(weight_bits, input_bits, input_scale, neurons=neurons, provenance=provenance)
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"model: got {type(model).__name__}; allowed: a torch.nn.Module")
-    values = inputs if isinstance(inputs, torch.Tensor) else np.asarray(inputs)
+    values = inputs if isinstance(inputs, torch.Tensor) else array_of(inputs)
     if not isinstance(values, torch.Tensor):
         if values.dtype.kind not in "biuf":
             raise UsageError(f"inputs: got {values.dtype}; allowed: numbers")
         values = torch.as_tensor(values)
+    if values.layout != torch.strided or values.is_meta:
+        raise UsageError(
+            f"inputs: got a tensor of {values.layout} on {values.device}; allowed: a dense one with values"
+        )
     if not bool(torch.isfinite(values).all()):
         raise UsageError("inputs: got a value that is not finite; allowed: finite numbers")
     values = values.detach().float() if not values.is_floating_point() else values.detach()
@@ -201,6 +217,8 @@ class _Tracer:
         self.recorded: dict[str, _Recorded] = {}
         self.outputs: dict[str, dict[int, np.ndarray]] = {}
         self.ran: dict[str, set[int | None]] = {}
+        # Nodes of which something was said that would be said again at every timestep, or in other words behind them.
+        self.misread: set[str] = set()
         self.names = {module: path or type(module).__name__ for path, module in model.named_modules()}
         self.entered: list[tuple[list[_Operand], SpikingNeuron | None]] = []
         self.depth = 0
@@ -413,7 +431,8 @@ class _Tracer:
             if not (wrong <= share * np.abs(got[part]).max(where=finite, initial=0.0)).all():
                 # Where large terms cancel, rounding is in proportion to these.
                 size = evaluate(_magnitude(node), [np.abs(values) for values in inputs])[0]
-                if not (wrong <= share * size).all():
+                if not (wrong <= share * size).all() and node.name not in self.misread:
+                    self.misread.add(node.name)
                     self.problem(
                         f"{node.name}: does not follow from {' and '.join(node.inputs)}; the model computes something"
                         f" between them that was not understood (values differ by up to {wrong.max():.3g})"
@@ -428,17 +447,29 @@ class _Tracer:
         known = self.recorded.setdefault(name, _Recorded())
         node = self._node(name, (name, ()), "neuron", (source.name,), source.shape, {"neuron": neuron})
         time = ALL if place.time == ALL else len(known.spikes)
+        if node.name in self.misread:
+            return [_Place(None)] * len(results)
+        wrong = ""
         if node.inputs != (source.name,):
-            self.problem(f"{name}: has two inputs, {node.inputs[0]} and {source.name}, in one state; give each its own")
+            wrong = (
+                f"has two inputs, {node.inputs[0]} and {source.name}, in one state; allowed: the same at every"
+                " timestep, and a module of its own at each place"
+            )
         elif place.time not in (None, time):
-            self.problem(f"{name}: reads {source.name} of timestep {place.time} at its own timestep {time}")
+            wrong = f"reads {source.name} of timestep {place.time} at its own timestep {time}"
         elif len(known.spikes) >= self.timesteps:
-            self.problem(f"{name}: runs more than T = {self.timesteps} times")
-        elif self._check_size(name, results[0], place):
+            wrong = f"runs more than T = {self.timesteps} times"
+        if wrong:
+            # Whatever reads its spikes would only say again that they are out of step.
+            self.misread.add(node.name)
+            self.problem(f"{name}: {wrong}")
+            return [_Place(None)] * len(results)
+        if self._check_size(name, results[0], place):
             assert node.neuron is not None
             currents = self._by_time(_array(operand.values), time, node.shape)
             spikes = self._by_time(_array(results[0]), time, node.shape)
             for (_, current), (_, spike) in zip(currents, spikes, strict=True):
+                current = _decided(node.neuron, current, known.decayed, spike)
                 expected, known.decayed = node.neuron.step(current, known.decayed)
                 known.turned += int((expected != spike).sum())
                 known.turned_from_rest += int((node.neuron.step(current, np.zeros(()))[0] != spike).sum())
@@ -672,11 +703,14 @@ class _Tracer:
             problems.append("the model has no spiking neurons that archsim knows; `neurons` describes a model's own")
             problems.extend(self.notes)
         recorded: dict[str, np.ndarray] = {}
+        out_of_step = self.out_of_step()
         for name, record in self.recorded.items():
             node = self.nodes[self.uses[(name, ())]]
+            if node.name in self.misread:
+                continue
             if len(record.spikes) == self.timesteps:
                 problems.extend(_neuron_problems(node, record))
-            elif not any(problem.startswith(f"{name}: ") for problem in problems):
+            elif node.name not in out_of_step and not any(problem.startswith(f"{name}: ") for problem in problems):
                 got = f"runs {len(record.spikes)} times; allowed: T = {self.timesteps}"
                 problems.append(f"{name}: {got}; loop=True for a model that loops over time itself")
             recorded[node.name] = np.stack(record.spikes) if record.spikes else np.empty(0)
@@ -689,7 +723,7 @@ class _Tracer:
         problems += [
             f"{name}: runs at timestep {', '.join(map(str, times))} alone; allowed: at all {self.timesteps}"
             for name, times in partly.items()
-            if name in used
+            if name in used and name not in out_of_step
         ]
         if problems:
             raise UsageError([*problems, *leak_problems(self.nodes, approximate_leak)])
@@ -698,6 +732,25 @@ class _Tracer:
                 ordered = [parts[t] for t in sorted(parts)]
                 recorded[name] = np.stack(ordered) if len(ordered) > 1 or self.timesteps == 1 else ordered[0]
         return Network(self.timesteps, self.values.cpu().double().numpy(), used, recorded, self.notes)
+
+    def out_of_step(self) -> set[str]:
+        """Nodes around one that was misread: that it reads, or that read it. How often they run says nothing new."""
+        found = set(self.misread)
+        for node in self.nodes.values():
+            if found.intersection(node.inputs):
+                found.add(node.name)
+        return found.union(*(self.nodes[name].inputs for name in self.misread))
+
+
+def _decided(neuron: SpikingNeuron, current: np.ndarray, decayed: Any, spike: np.ndarray) -> np.ndarray:
+    """``current``, changed where a potential misses the threshold by no more than rounding: there the model decides.
+
+    A potential that equals the threshold in double precision is no such case, so that > and >= stay apart.
+    """
+    threshold = per_channel(neuron.threshold, current.shape[1:])
+    gap = np.abs(current + decayed - threshold)
+    near = gap <= _NEAR * (np.abs(current) + np.abs(decayed) + np.abs(threshold))
+    return np.asarray(np.where(near, current + np.where(spike, 2 * gap, -2 * gap), current))
 
 
 def _neuron_problems(node: Node, record: _Recorded) -> list[str]:

@@ -85,10 +85,28 @@ def beats(o: Any, agent: int) -> int:
 
 
 @inlined
+def requests(o: Any, agent: int) -> int:
+    """How many requests the operation has so far."""
+    number: int = o[agent, REQUESTS]
+    return number
+
+
+@inlined
 def read(o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, end: int, epoch: int) -> int:
     """Ask for the lines of bytes ``first`` to ``end`` of a fiber, through the cache; returns how many."""
     return add_range(
         o, agent, tensor.line[fiber], tensor.stride, first, end, memory.line_shift, memory.beat_shift, CACHED_READ,
+        tensor.row, epoch,
+    )  # fmt: skip
+
+
+@inlined
+def access(
+    o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, end: int, mode: int, epoch: int
+) -> int:
+    """Ask for the lines of bytes ``first`` to ``end`` of a fiber in ``mode``; returns how many."""
+    return add_range(
+        o, agent, tensor.line[fiber], tensor.stride, first, end, memory.line_shift, memory.beat_shift, mode,
         tensor.row, epoch,
     )  # fmt: skip
 
@@ -103,7 +121,8 @@ def write(o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, 
 
 
 CALLS: Mapping[str, Callable[..., Any]] = {
-    "request": add_request, "lines": add_range, "read": read, "write": write, "beats": beats,
+    "request": add_request, "lines": add_range, "read": read, "access": access, "write": write,
+    "beats": beats, "requests": requests,
 }  # fmt: skip
 """What a handle can be asked to do; a kernel gets the operations and the agent's number first."""
 
@@ -146,6 +165,11 @@ class Agent:
         """Ask for the lines of bytes ``first`` to ``end`` of a fiber, through the cache; returns how many."""
         return int(_plain(read)(self._o, self.number, memory, tensor, fiber, first, end, epoch))
 
+    def access(self, memory: LineSpec, tensor: Tensor, fiber: int, first: int, end: int, mode: int, epoch: int) -> int:
+        """Ask for the lines of bytes ``first`` to ``end`` of a fiber in ``mode``, one of
+        :mod:`archsim.hardware.operation`; returns how many."""
+        return int(_plain(access)(self._o, self.number, memory, tensor, fiber, first, end, mode, epoch))
+
     def write(self, memory: LineSpec, tensor: Tensor, fiber: int, first: int, end: int) -> int:
         """Ask for bytes ``first`` to ``end`` of a fiber to be written to DRAM; returns how many lines."""
         return int(_plain(write)(self._o, self.number, memory, tensor, fiber, first, end))
@@ -154,6 +178,10 @@ class Agent:
         """Beats of all requests of the next operation so far."""
         found: int = _plain(beats)(self._o, self.number)
         return found
+
+    def requests(self) -> int:
+        """How many requests the next operation has so far."""
+        return int(_plain(requests)(self._o, self.number))
 
 
 class Coroutines:

@@ -27,23 +27,24 @@ class Fifo(NamedTuple):
     fifo: int
     port: int
 
+    def reader(self, number: int) -> Fifo:
+        """The FIFO as its reader ``number`` sees it."""
+        return Fifo(self.fifo, self.port + number)
+
 
 class AgentKind(NamedTuple):
     """``agents`` agents that run ``function``; ``built`` of them exist in hardware, those without work are idle.
 
-    ``requests`` is the most that one operation asks for, ``lanes`` are their numbers at the crossbar switches.
+    ``name`` is that of the unit that they are. ``requests`` is the most that one operation asks for, ``lanes`` are
+    their numbers at the crossbar switches.
     """
 
     function: Callable[..., Operations]
+    name: str
     agents: int
     built: int
     requests: int
     lanes: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of the agents and of the unit that they are."""
-        return self.function.__name__
 
 
 class Diagram:
@@ -56,14 +57,16 @@ class Diagram:
         self._barriers: list[int] = []
 
     def agent(
-        self, function: Callable[..., Operations], count: int = 1, *, built: int | None = None, requests: int = 0,
-        lanes: Sequence[int] | None = None,
+        self, function: Callable[..., Operations], count: int = 1, *, name: str = "", built: int | None = None,
+        requests: int = 0, lanes: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        """``count`` agents; without ``lanes`` they reach the banks by paths of their own."""
+        """``count`` agents, units called ``name`` or as their function; without ``lanes`` they reach the banks by paths
+        of their own."""
         chosen = (OWN_PATH,) * count if lanes is None else tuple(lanes)
         if len(chosen) != count:
             raise ValueError(f"{function.__name__}: {len(chosen)} lanes for {count} agents")
-        self.kinds.append(AgentKind(function, count, count if built is None else built, requests, chosen))
+        unit = name or function.__name__
+        self.kinds.append(AgentKind(function, unit, count, count if built is None else built, requests, chosen))
 
     def fifo(self, capacity: int, *, full: bool = False, readers: int = 1, count: int = 1) -> Fifo:
         """``count`` FIFOs, empty, or ``full`` at first; ``readers`` is ``operation.SHARED`` for one shared port."""
@@ -86,11 +89,11 @@ class Diagram:
 
     @property
     def ends(self) -> dict[str, int]:
-        """For each kind, by name, the number behind that of its last agent."""
+        """For each function, by name, the number behind that of its last agent."""
         ends, total = {}, 0
         for kind in self.kinds:
             total += kind.agents
-            ends[kind.name] = total
+            ends[kind.function.__name__] = total
         return ends
 
     def coroutines(self, kept: int) -> Coroutines:

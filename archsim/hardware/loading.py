@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import types
 import typing
@@ -150,13 +151,13 @@ def _extend(document: _Document, path: KeyPath, file: Path, readers: tuple[Path,
     document.spell_out(path)
     if name is _REFUSED:
         return
-    if not isinstance(name, str):
+    if not isinstance(name, str) or "\0" in name:
         message = f"must be the name or path of a hardware file, got {_show(name)}"
         document.lack(where, path, message)
         return
     beside, shipped = file.parent / name, examples.find(name)
     base_file = shipped if shipped.is_file() and not beside.is_file() else beside
-    if base_file.resolve() in readers:
+    if Path(os.path.realpath(base_file)) in readers:  # Path.resolve fails at links in circles
         document.lack(where, path, f"{printable(name)} extends this file, or is it")
         return
     try:
@@ -381,6 +382,9 @@ class _Document:
         path: KeyPath = tuple(override_path(override).split("."))
         if not equals or not all(path):
             self.problem(where, (), "must be PATH=VALUE, such as pe.count=32")
+            return
+        if len(path) > MAX_DEPTH:
+            self.problem(where, (), f"nested deeper than {MAX_DEPTH} levels")
             return
         if earlier := next((self.where(known) for known in self.overridden if known[: len(path)] == path), None):
             self.problem(where, path, f"would undo '{earlier}'; give each path once")

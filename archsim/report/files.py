@@ -133,7 +133,7 @@ def open_to_append(path: Path, kind: bytes) -> Iterator[IO[bytes]]:
             _check_file(_resolved(path), str(path), kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab+")
-    with file, _shown_as(str(path), path):
+    with _shown_as(str(path), path), file:  # closing it writes what a full disk did not take
         yield file
 
 

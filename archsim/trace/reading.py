@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from archsim import examples
+from archsim import arguments, examples
 from archsim.errors import TraceError
 from archsim.trace import content, graph, schema
 from archsim.trace.archive import Archive
@@ -18,6 +18,7 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     promised sizes against the directory (before anything is inflated), the contents with their hash. The last stage
     reads every array once, one at a time; afterwards a tensor is decoded only when it is asked for.
     """
+    arguments.check(path=(path, arguments.PATH))
     path = examples.find(path)
     archive = Archive(path)
     where = f"{path}: meta"

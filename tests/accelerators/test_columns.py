@@ -4,7 +4,6 @@ import functools
 
 import numpy as np
 import pytest
-import yaml
 
 from archsim.dataflow.base import layer_of
 from archsim.simulate import load_accelerator, run
@@ -104,10 +103,8 @@ PERFORMED = {
 
 def elements(hardware):
     """Processing elements of a machine, from its file."""
-    file = yaml.safe_load(hardware.read_text())
-    while "extends" in file:
-        file |= {"pe": yaml.safe_load((hardware.parent / file.pop("extends")).read_text())["pe"]}
-    return file["pe"].get("count") or file["pe"]["rows"] * file["pe"]["columns"]
+    pe = load_accelerator(hardware).config.model_dump()["pe"]
+    return pe.get("count") or pe["rows"] * pe["columns"]
 
 
 ADDING = ("systolic", "ptb", "stellar", "sata", "spinalflow", "prosperity")

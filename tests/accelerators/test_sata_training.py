@@ -7,7 +7,6 @@ import pytest
 
 from archsim.cost import energy_rows, load_table
 from archsim.dataflow import training
-from archsim.dataflow.buffered_array import lay_out
 from archsim.errors import ArchsimError
 from archsim.hardware.compute.lif import HARD, SOFT, Rule
 from archsim.simulate import load_accelerator, run
@@ -479,9 +478,10 @@ def test_tiles_are_never_larger_than_what_was_checked(size, stride):
         "update": training.channel_tile(geometry, 16, layer.timesteps),
     }
     for name, most in checked.items():
-        work, shape = getattr(machine, f"_{name}")(made[name])
-        program = lay_out(work, shape._replace(row_buffer=most))
-        tiles = np.diff(program.operands.row_tile, axis=1)
+        work = machine.work(made[name])
+        rows = work.tensors.by_rows._replace(tile_bytes=most)
+        operands, _ = machine.operands(work._replace(tensors=work.tensors._replace(by_rows=rows)))
+        tiles = np.diff(operands.row_tile, axis=1)
         assert tiles.max() <= most
         assert len(tiles) > 1 or size == 5
 

@@ -1,5 +1,6 @@
 """SparTen-SNN and SparTen: a hand-traced case, closed forms, matches and traffic by plain numpy, overflows."""
 
+import numba
 import numpy as np
 import pytest
 
@@ -7,7 +8,7 @@ from archsim.cost import area_rows, load_table, price_rows
 from archsim.dataflow.base import layer_of
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
-from tests.machines import LABELS, ROOT, ann, barrier_cycles, chunk_matches, mlp, same, simulate
+from tests.machines import LABELS, LOAS, ROOT, ann, barrier_cycles, chunk_matches, mlp, same, simulate
 from tests.small_traces import attention, contents
 
 SNN = ROOT / "hwconfigs" / "sparten_snn.yaml"
@@ -67,6 +68,18 @@ def test_ann_with_ideal_memory_is_the_closed_form_plus_fill_and_drain(overhead):
     cost = np.maximum(1, overhead + chunk_matches(trace.tensor("in"), trace.operations[0].weight)).sum(2)
     result = simulate(trace, "memory.ideal=true", f"pe.chunk_overhead_cycles={overhead}", hardware=ANN)[0]
     assert 0 < result.cycles - barrier_cycles(cost) <= 2 + 1 + 2 + 3
+
+
+def test_machines_of_one_dataflow_share_one_compiled_loop():
+    """One set of kernels and one type of numbers, so that what one machine compiled the others find."""
+    machines = [load_accelerator(path) for path in (LOAS, SNN, ANN)]
+    traces = [mlp(1), mlp(1), ann(1)]
+    kinds = set()
+    for machine, trace in zip(machines, traces, strict=True):
+        layer = layer_of(trace, trace.operations[0])
+        program = machine.program(layer, np.full(layer.m, 9))
+        kinds.add((numba.typeof(program.spec), numba.typeof(program.operands)))
+    assert len({id(type(machine).loop) for machine in machines}) == len(kinds) == 1
 
 
 def test_matches_are_those_of_plain_numpy():

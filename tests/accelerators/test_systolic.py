@@ -1,8 +1,11 @@
 """Dense systolic array: hand-traced case, closed forms of SCALE-Sim, traffic, partial sums, both engines."""
 
+import numba
 import numpy as np
 import pytest
 
+from archsim.hardware.diagram import Diagram
+from archsim.simulate import load_accelerator
 from tests.machines import ROOT, conv, layers, mlp, same, simulate
 
 SYSTOLIC = ROOT / "hwconfigs" / "systolic.yaml"
@@ -190,3 +193,20 @@ def test_every_place_hands_on_what_passes_it(dataflow):
     sums = sum(row.accesses for row in result.traffic if (row.level, row.tensor) == ("sram", "psum"))
     assert result.actions["broadcast", "transfer"] == reads + sums // 2 + 5
     assert ("crossbar_switch", "transfer") not in result.actions
+
+
+def test_machines_of_a_family_share_their_kernels():
+    """What a machine adds to the configuration is nothing to the agents: one loop, called with one set of types."""
+    machines = [load_accelerator(ROOT / "hwconfigs" / f"{name}.yaml") for name in ("systolic", "ptb", "stellar")]
+    assert len({id(type(machine).loop) for machine in machines}) == 1
+    layer = layers(mlp(1), SYSTOLIC)[0]
+    programs = [machine.program(layer, np.full(layer.m, 4)) for machine in machines]
+    assert len({numba.typeof((program.spec, program.operands)) for program in programs}) == 1
+
+
+def test_readers_of_a_fifo_have_ports_one_behind_the_other():
+    diagram = Diagram()
+    diagram.fifo(1)
+    both = diagram.fifo(2, readers=2)
+    assert (both.reader(0), both.reader(1).fifo, both.reader(1).port) == (both, both.fifo, both.port + 1)
+    assert diagram.fifo(1).port == both.reader(1).port + 1

@@ -245,6 +245,33 @@ def program(a, m, x):
     assert computed == [9, 10, 2, 10, 11, 2, 0]
 
 
+def test_a_function_with_the_handle_keeps_numbers_and_asks_for_lines(tmp_path):
+    """A function's two results, what it keeps, and requests by tensor are those of the generator."""
+    module = module_of("""
+import numpy as np
+from archsim.hardware.agent import op
+from archsim.hardware.memory.placement import LineSpec, Tensor
+from archsim.hardware.operation import RESIDENT_READ
+MEMORY = LineSpec(32, 5, 3, 4)
+TENSOR = Tensor(np.array([5, 9]), np.array([70, 40]), 2, 3)
+def counted(a, m, amount):
+    if amount > 4:
+        return 0, 0
+    a.kept[0] += amount
+    return a.kept[0], a.access(MEMORY, TENSOR, 1, 8, 40, RESIDENT_READ, 6)
+def program(a, m, x):
+    for i in range(4):
+        total, lines = counted(a, m, x.table[i])
+        yield op(compute=total, pause=lines)
+""", tmp_path)  # fmt: skip
+    found = assert_same(module)
+    assert [(int(row[operation.COMPUTE]), int(row[operation.PAUSE])) for row, _, _ in found[:4]] == [
+        (4, 2), (5, 2), (8, 2), (8, 2)
+    ]  # fmt: skip
+    first = found[0][0][operation.HEADER :][: operation.DONE].tolist()
+    assert first == [9, 3, 24, operation.RESIDENT_READ, 3, 6]  # line, beats, bytes, mode, row of the table, epoch
+
+
 def test_an_error_names_the_line_of_the_agent(tmp_path):
     module = module_of(AGENT.replace("{line}", "u = x.table[u + 9]\n    yield op(compute=u)"), tmp_path)
     lowered = lower([module.program])
@@ -265,21 +292,28 @@ def test_the_text_names_the_lines(tmp_path):
     assert "u = 4" not in shown[0]
 
 
-def test_only_what_is_needed_behind_a_yield_is_kept(tmp_path):
-    """u is, w is computed anew; the counter of the loop is, its end too."""
-    module = module_of("""
+@pytest.mark.parametrize(("end", "behind", "columns"), [
+    ("3", "", 2), ("m.size", "", 2),  # u and i; the end is the same at all times
+    ("x.table[2]", "", 3), ("u", "", 3),  # the end too, as what it is made of may change
+    ("3", "    yield op(compute=i)", 3),  # i is read behind the loop, so another number counts
+    ("3", "        i += 0", 3),
+])  # fmt: skip
+def test_only_what_is_needed_behind_a_yield_is_kept(end, behind, columns, tmp_path):
+    """u is, w is computed anew; of the loop its counter, and its end where that may change."""
+    module = module_of(f"""
 from archsim.hardware.agent import op
 def program(a, m, x):
     u = m.size
-    for i in range(3):
+    for i in range({end}):
         w = u + 1
         yield op(compute=w)
         w = 2
         u += w
+{behind}
 """, tmp_path)  # fmt: skip
     lowered = lower([module.program])
-    assert lowered.kept == 1 + 3
-    assert [int(row[operation.COMPUTE]) for row, _, _ in assert_same(module)] == [4, 6, 8, 0]
+    assert lowered.kept == 1 + columns
+    assert [int(row[operation.COMPUTE]) for row, _, _ in assert_same(module)][:3] == [4, 6, 8]
 
 
 @pytest.mark.parametrize(("body", "computed"), [
@@ -288,6 +322,8 @@ def program(a, m, x):
     ("while True:\n    yield op()\n    if m.size == 3:\n        u = 9\n        break\nyield op()\nyield op(compute=u)",
      [0, 0, 9, 0]),  # put away before the jump
     ("for i in range(3):\n    yield op(compute=i)\n    i = 7\nyield op(compute=i)", [0, 1, 2, 7, 0]),
+    ("for i in range(3):\n    yield op(compute=i)\n    for i in range(2):\n        u += i", [0, 1, 2, 0]),
+    ("for i in range(u if m.size else 2, 7):\n    yield op(compute=i)", [5, 6, 0]),
     ("i = 4\nfor i in range(0):\n    yield op(compute=i)\nyield op(compute=i)", [4, 0]),
     ("for i in range(2, 1):\n    yield op()\nfor w in range(u, u + 2):\n    yield op(compute=w)", [5, 6, 0]),
     ("if m.size == 4:\n    yield op(compute=1)\nelse:\n    u += 1\n    yield op(compute=u)\nyield op(compute=u)",
@@ -301,3 +337,16 @@ def test_by_hand(body, computed, tmp_path):
     text = "from archsim.hardware.agent import op\ndef program(a, m, x):\n    u = 5\n"
     module = module_of(text + textwrap.indent(body, "    ") + "\n", tmp_path)
     assert [int(row[operation.COMPUTE]) for row, _, _ in assert_same(module)] == computed
+
+
+def test_requests_are_counted_from_zero_in_every_operation(tmp_path):
+    module = module_of("""
+from archsim.hardware.agent import op
+def program(a, m, x):
+    for i in range(3):
+        while a.requests() < i:
+            a.request(9, 1, 4, 0, 0, 0)
+        yield op(compute=10 + a.requests())
+""", tmp_path)  # fmt: skip
+    found = [(int(row[operation.REQUESTS]), int(row[operation.COMPUTE])) for row, _, _ in assert_same(module)]
+    assert found == [(0, 10), (1, 11), (2, 12), (0, 0)]

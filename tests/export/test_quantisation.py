@@ -100,6 +100,40 @@ def test_thresholds_are_exact_and_weights_use_their_bits():
     assert operation.weight.tolist() == [[127, -32, 0], [126, 42, -84]]
 
 
+@pytest.mark.parametrize(
+    ("inputs", "threshold", "bias"),
+    [("sums", 0.3, 0.0), ("sums", 0.3, 700.0), ("sums", 9.0, -0.5), ("pixels", 60.0, 0.1), ("counts", 9e4, 0.0)],
+)
+def test_weights_of_small_integers_use_their_bits(inputs, threshold, bias):
+    """Behind sums and pixels, whose units are small, thresholds are large; rounding stays that of 8 bits.
+
+    By hand: the currents in float64, and the neurons' equation.
+    """
+    draw = np.random.default_rng(0)
+    values = draw.integers(0, 256, (4, 20)) if inputs == "counts" else draw.integers(0, 256, (4, 20)) / 255
+    first, second = draw.normal(size=(30, 20)) * 0.3, draw.normal(size=(9, 30 if inputs == "sums" else 20)) * 0.3
+    offsets = np.zeros(9)
+    offsets[-1] = bias
+    neuron = Node("cell", "neuron", ("b",), (9,), neuron=SpikingNeuron(0.5, threshold, "hard"))
+    before = [Node("a", "linear", ("input",), (30,), first)] if inputs == "sums" else []
+    network = chain(
+        values, 3, *before, Node("b", "linear", ("a" if before else "input",), (9,), second, offsets), neuron
+    )
+    currents = (values @ first.T if before else values) @ second.T + offsets
+    potential, expected = np.zeros((4, 9)), []
+    for _ in range(3):
+        potential = potential * 0.5 + currents
+        expected.append(potential > threshold)
+        potential = np.where(expected[-1], 0, potential)
+    outputs(network)
+    scale = 1.0 if inputs == "counts" else 1 / 255
+    exported = export(network, name="n", input_scale=scale, provenance=LABELS)
+    (error,) = (row.weight_error for row in exported.layers if row.layer == "b")
+    assert error < 0.008
+    wrong = (exported.trace.tensor("cell") != np.array(expected)).mean()
+    assert wrong < 0.03
+
+
 def test_a_shortcut_of_spikes_gets_the_scale_of_the_branch():
     """x = conv(s) + s against a threshold of 2: largest weight 1, h = 254, s = 2 / 254, so the shortcut weighs 127."""
     spikes = (np.random.default_rng(0).random((3, 2, 2, 4, 4)) < 0.5).astype(float)

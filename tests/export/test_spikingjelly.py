@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -277,3 +279,22 @@ def test_a_neuron_derived_from_one_of_spikingjelly():
         UsageError, match=r"1 \(Sharper\): .* a spiking neuron of the model's own is described by `neurons=`"
     ):
         from_torch(model, np.ones((2, 4)), 2)
+
+
+@pytest.mark.parametrize(("threshold", "tau"), [("1/10", 2), ("3/10", 2), ("1/10", 4), ("7/10", 4)])
+def test_potentials_that_equal_a_threshold_but_for_rounding(threshold, tau, tmp_path):
+    """Of spikes alone potentials meet decimal thresholds exactly; by fractions, by hand, whatever floats make of it."""
+    spikes = np.random.default_rng(0).random((4, 300, 6)) < 0.5
+    model = torch.nn.Sequential(neuron.LIFNode(tau=float(tau), v_threshold=float(Fraction(threshold)), v_reset=None))
+    exported = from_torch(model, spikes.astype(np.float32), 4)
+    trace = verified(exported, tmp_path)
+    least, ties, expected = Fraction(threshold), 0, np.zeros(spikes.shape, bool)
+    for image, feature in np.ndindex(300, 6):
+        potential = Fraction(0)
+        for t in range(4):
+            potential += (int(spikes[t, image, feature]) - potential) / tau
+            ties += potential == least
+            expected[t, image, feature] = potential >= least
+            potential -= least * bool(expected[t, image, feature])
+    assert ties > 0 or threshold != "1/10" or tau != 2
+    np.testing.assert_array_equal(trace.tensor(trace.operations[-1].output), expected)

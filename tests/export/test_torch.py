@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -270,6 +272,49 @@ def test_refusals(model, reason):
         from_torch(scaled(model), inputs, 3, neurons=own)
 
 
+class Delaying(nn.Module):
+    """Its last layer reads the spikes of the timestep before."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell, self.b, self.last, self.before = nn.Linear(4, 4), Cell(), nn.Linear(4, 2), Cell(), None
+
+    def forward(self, x):
+        spikes = self.cell(self.a(x))
+        shown, self.before = spikes if self.before is None else self.before, spikes
+        return self.last(self.b(shown))
+
+
+class Growing(nn.Module):
+    """Its weights are others at every timestep."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.cell = nn.Linear(4, 4), Cell()
+
+    def forward(self, x):
+        self.a.weight.data.mul_(1.5)
+        return self.cell(self.a(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (nn.Sequential(Twice(), nn.Linear(4, 3), Cell()), "0.cell: has two inputs, 0.a and 0.b, in one state; allowed"),
+        (nn.Sequential(Recurrent(), nn.Linear(4, 3), Cell()), "0.cell: has two inputs, 0.a and add1, in one state"),
+        (Delaying(), "last: reads b of timestep 0 at its own timestep 1"),
+        (nn.Sequential(Growing(), nn.Linear(4, 3), Cell()), "0.a: does not follow from input; the model computes"),
+    ],
+    ids=["twice", "recurrent", "delaying", "growing"],
+)  # fmt: skip
+def test_one_fault_is_said_once(model, reason):
+    """Not again at every timestep, nor of what reads it."""
+    with pytest.raises(UsageError) as error:
+        from_torch(scaled(model), np.random.default_rng(0).random((2, 4)), 5, neurons=OWN)
+    (problem,) = error.value.problems
+    assert problem.startswith(reason)
+
+
 @pytest.mark.parametrize(
     ("shape", "timesteps", "more", "reason"),
     [
@@ -279,6 +324,15 @@ def test_refusals(model, reason):
         ((4,), 4, {}, "inputs: got the shape"),
         ((2, 4), 4, {"weight_bits": 9}, "weight_bits: got 9; allowed: 2 to 8"),
         ((2, 4), 4, {"input_bits": 0}, "input_bits: got 0"),
+        ((2, 4), True, {}, "T: got True"),
+        ((2, 4), 4, {"weight_bits": None}, "weight_bits: got None"),
+        ((2, 4), 4, {"input_bits": 3.5}, "input_bits: got 3.5"),
+        ((2, 4), 4, {"input_scale": "x" * 1000}, r"input_scale: got 'xx+... \(1,002 characters\); allowed"),
+        ((2, 4), 4, {"input_scale": 0}, "input_scale: got 0; allowed: a number above zero"),
+        ((2, 4), 4, {"input_scale": math.nan}, "input_scale: got nan"),
+        ((2, 4), 4, {"input_scale": [1.0]}, "input_scale: got"),
+        ((2, 4), 4, {"input_scale": 10**400}, "input_scale: got"),
+        ((2, 4), 4, {"provenance": "me"}, "provenance: must be a mapping, or None, got 'me'"),
     ],
 )
 def test_wrong_arguments(shape, timesteps, more, reason):
@@ -287,15 +341,36 @@ def test_wrong_arguments(shape, timesteps, more, reason):
         from_torch(model, np.ones(shape), timesteps, neurons=OWN, **more)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ([np.zeros((3, 4)), np.zeros((2, 4))], "inputs: got parts of different shapes; allowed: one array of numbers"),
+        ([[1, 2], [3]], "inputs: got parts of different shapes"),
+        ([np.zeros((2, 4)), [[0.0], [0.0, 1.0]]], "inputs: got parts of different shapes"),
+        ([torch.zeros(2, 4), torch.zeros(3, 4)], "inputs: got parts of different shapes"),
+        ([torch.zeros(2, 4, requires_grad=True)], r"inputs: got no array, .*requires grad"),
+        ("spikes", "inputs: got <U6; allowed: numbers"),
+        (None, "inputs: got object; allowed: numbers"),
+    ],
+)
+def test_inputs_that_are_no_array_of_numbers(inputs, reason):
+    with pytest.raises(UsageError, match=reason):
+        from_torch(scaled(nn.Sequential(nn.Linear(4, 4), Cell())), inputs, 2, neurons=OWN)
+
+
 def test_arguments_of_a_wrong_kind():
     model = scaled(nn.Sequential(nn.Linear(4, 4), Cell()))
     for given, inputs, reason in (
         ("model.pt", np.ones((2, 4)), "model: got str"),
         (model, np.array([["a"]]), "inputs: got <U1"),
         (model, np.full((2, 4), np.nan), "not finite"),
+        (model, torch.ones(2, 4).to_sparse(), "inputs: got a tensor of torch.sparse_coo"),
+        (model, torch.ones(2, 4, device="meta"), "on meta; allowed: a dense one with values"),
     ):
         with pytest.raises(UsageError, match=reason):
             from_torch(given, inputs, 3, neurons=OWN)
+    with pytest.raises(UsageError, match="neurons: must be a mapping, or None, got 3"):
+        from_torch(model, np.ones((2, 4)), 3, neurons=3)
 
 
 def test_descriptions_of_neurons_that_make_no_sense():
@@ -517,3 +592,11 @@ def test_a_batch_norm_behind_the_last_layer(tmp_path):
     with torch.no_grad():
         classes = sum(model(torch.tensor(inputs).float()) for _ in range(3)).argmax(1).numpy()
     assert (trace.tensor("2").sum(0).argmax(1) == classes).mean() == exported.class_agreement
+
+
+def test_a_rule_that_fires_at_the_threshold_is_another_one():
+    """Spikes that add up to the threshold exactly tell them apart."""
+    spikes = (np.random.default_rng(0).random((4, 20, 6)) < 0.5).astype(float)
+    model = nn.Sequential(Cell(decay=1.0))
+    with pytest.raises(UsageError, match="of its spikes do not follow from its inputs"):
+        from_torch(model, spikes, 4, neurons={Cell: lambda cell: SpikingNeuron(1.0, 1.0, fires_at_threshold=True)})

@@ -193,3 +193,21 @@ def test_a_user_without_a_home(base, tmp_path, monkeypatch):
 
     monkeypatch.setattr(jit.Path, "home", no_home)
     assert jit._cache_folder().parent == tmp_path
+
+
+def test_a_kernel_that_another_process_removes_meanwhile_is_none(base, monkeypatch):
+    monkeypatch.setattr(jit, "CACHE_FOLDER", jit._cache_folder())
+    doubled = jit.njit(lambda x: 2 * x)
+    path = jit.CACHE_FOLDER / f"{doubled.py_func.__module__}.{doubled.py_func.__qualname__}-1-1"
+    path.touch()
+    look = jit.Path.stat
+
+    def removed_behind(one, **how):
+        found = look(one, **how)
+        if one == path:
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(jit.Path, "stat", removed_behind)
+    assert not doubled._cache.is_warm()
+    assert not path.is_symlink()

@@ -119,3 +119,23 @@ def multiply_accumulate(inputs: Any, weights: Any, bits: int, first: int, sums: 
                     sums[row, n, 0] += weight * activation
                     overflows += int(not -limit <= sums[row, n, 0] < limit)
     return overflows
+
+
+@njit
+def accumulate_outer_product(a: Any, b: Any, timesteps: int, bits: int, sums: Any) -> int:
+    """Full sums ``sums`` int64 [rows, N, T] in the order k, m, t, n; returns how many leave ``bits`` bits on the way.
+
+    ``a`` and ``b`` are operands by position: packed words of the rows, weights of the columns.
+    """
+    limit = 1 << (bits - 1)
+    overflows = 0
+    for k in range(len(a.start) - 1):
+        for i in range(a.start[k], a.start[k + 1]):
+            m, word = a.fiber[i], a.value[i]
+            for t in range(timesteps):
+                if (word >> t) & 1:
+                    for j in range(b.start[k], b.start[k + 1]):
+                        n = b.fiber[j]
+                        sums[m, n, t] += b.value[j]
+                        overflows += int(not -limit <= sums[m, n, t] < limit)
+    return overflows

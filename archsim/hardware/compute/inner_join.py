@@ -23,10 +23,12 @@ unit's 8 cycles are hidden when a chunk has fewer than 8 matches; see DEVIATIONS
 
 from __future__ import annotations
 
-from typing import Any
-
+from archsim.hardware.agent import Agent
 from archsim.hardware.compute.prefix_sum import HIDDEN
 from archsim.jit import inlined
+
+ENTRIES, LAST_CORRECTION, RING = range(3)
+"""What an agent with an inner-join unit keeps; the ring takes an entry for each one of the FIFO."""
 
 
 @inlined
@@ -38,21 +40,18 @@ def join_cycles(overhead: int, matches: int, mode: int, laggy: int) -> int:
     return cycles
 
 
-@inlined
-def correct(fifo: Any, agent: int, first: int, depth: int, start: int, matches: int, ready: int) -> int:
-    """Run ``matches`` entries through the FIFO; returns the cycle after the last push.
+def correct(a: Agent, depth: int, start: int, matches: int, ready: int) -> int:
+    """Run ``matches`` entries through the FIFO of agent ``a``; returns the cycle after the last push.
 
-    ``fifo[agent, first]`` counts entries so far, ``first + 1`` holds the cycle of the last correction, and from
-    ``first + 2`` on stand the corrections of the last ``depth`` entries, a ring. ``start``: cycle of the first push if
-    nothing holds it up.
+    The agent keeps: how many entries there were so far, the cycle of the last correction, and the corrections of the
+    last ``depth`` entries, a ring. ``start``: cycle of the first push if nothing holds it up.
     """
-    push = start - 1
-    last = fifo[agent, first + 1]
+    push, last = start - 1, a.kept[LAST_CORRECTION]
     for _ in range(matches):
-        slot = first + 2 + fifo[agent, first] % depth
-        push = max(push + 1, fifo[agent, slot])
+        slot = RING + a.kept[ENTRIES] % depth
+        push = max(push + 1, a.kept[slot])
         last = max(push + 1, ready, last + 1)
-        fifo[agent, slot] = last
-        fifo[agent, first] += 1
-    fifo[agent, first + 1] = last
+        a.kept[slot] = last
+        a.kept[ENTRIES] += 1
+    a.kept[LAST_CORRECTION] = last
     return push + 1

@@ -12,20 +12,29 @@ A bank serves a beat of ``width_bits`` a cycle; timing is that of :mod:`archsim.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
 from archsim.hardware.interconnect.crossbar_switch import SwitchSpec
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.cache import NONE, CacheSpec
-from archsim.hardware.memory.dram import DramConfig
-from archsim.hardware.memory.system import MemorySpec
+from archsim.hardware.memory.placement import LineSpec, line_spec
+from archsim.hardware.memory.system import MemorySpec, MemorySystemConfig
 
 WINDOW_SHIFT = 26
 """A buffer's window has 2^26 lines, 4 GiB where a line has 64 bytes."""
 
 
 MAX_BANKS = 64
+
+
+class BufferTensor(NamedTuple):
+    """A tensor in a buffer: its first line, bytes of a tile of it, its row of the traffic table."""
+
+    line: int
+    tile_bytes: int
+    row: int
 
 
 class BufferConfig(Block):
@@ -85,21 +94,28 @@ class BuffersConfig(Block):
         """Where a buffer's window begins."""
         return cls.names().index(name) << WINDOW_SHIFT
 
+    def tensor(self, name: str, row: int, *, second: bool = False) -> BufferTensor:
+        """A tensor in buffer ``name``, in the ``second`` half of its window if another one lies in the first."""
+        line = self.first_line(name) + (second << WINDOW_SHIFT - 1)
+        return BufferTensor(line, self.usable_bytes(name), row)
 
-class BufferedMemoryConfig(Block):
+
+class BufferedMemoryConfig(MemorySystemConfig):
     """Buffers and DRAM; a machine narrows ``buffers`` to its own."""
 
-    ideal: bool = Field(description="true: every access takes one cycle, nothing conflicts, all data are there")
     buffers: BuffersConfig = Field(description="scratchpad buffers")
-    dram: DramConfig = Field(description="off-chip memory")
 
     @property
     def line_bytes(self) -> int:
         """Bytes of a line."""
         return self.buffers.line_bytes
 
+    def lines(self, burst: int) -> LineSpec:
+        """Lines of the buffers, as many on their way as ``buffers.fetches``."""
+        return line_spec(self.buffers.line_bytes, self.buffers.width_bits, min(burst, self.buffers.fetches))
+
     def resolve(self, clock_mhz: float) -> MemorySpec:
-        """The integers that the engines see."""
+        """Buffers as caches without tags, each with paths of its own."""
         buffers = self.buffers
         no_switch = SwitchSpec(1, 1, 0)
         spec = CacheSpec(

@@ -45,6 +45,10 @@ class Tensor(NamedTuple):
     stride: int
     row: int
 
+    def reordered(self, order: NDArray[np.int64]) -> Tensor:
+        """The same tensor, its fibers numbered anew: fiber i is what was fiber ``order[i]``."""
+        return self._replace(line=self.line[order], size=self.size[order])
+
 
 class LineSpec(NamedTuple):
     """Lines as agents ask for them: ``line_bytes = 1 << line_shift``, beats of ``1 << beat_shift`` bytes.
@@ -58,6 +62,11 @@ class LineSpec(NamedTuple):
     burst: int
 
 
+def line_spec(line_bytes: int, width_bits: int, burst: int) -> LineSpec:
+    """Of lines whose bytes, and bytes of ``width_bits``, are powers of two."""
+    return LineSpec(line_bytes, line_bytes.bit_length() - 1, (width_bits // 8).bit_length() - 1, burst)
+
+
 class Placer:
     """Places tensors one behind the other, from line 0 on."""
 
@@ -66,9 +75,31 @@ class Placer:
         self.free = 0
         self.rows = 0
 
-    def place(self, sizes: NDArray[np.int64]) -> Tensor:
-        """A tensor of fibers of ``sizes`` bytes, in the next row of the traffic table."""
-        flat = np.ascontiguousarray(sizes, np.int64).ravel()
-        found = interleaved(flat, self.line_bytes, self.free)
+    def place(self, sizes: NDArray[np.int64], *, rows: int = 1, banks: int = 0) -> Tensor:
+        """A tensor of fibers of ``sizes`` bytes, in the next ``rows`` rows of the traffic table, of which it has the
+        first.
+
+        Its lines take all banks in turn; with ``banks``, all lines of a fiber are in one bank, those of fiber i in bank
+        ``i mod banks``.
+        """
+        flat, row = np.ascontiguousarray(sizes, np.int64).ravel(), self.rows
+        if banks:
+            base = -(-self.free // banks) * banks
+            found = by_bank(flat, self.line_bytes, banks)
+            found = Placement(found.line + base, found.stride, found.free + base)
+        else:
+            found = interleaved(flat, self.line_bytes, self.free)
+        self.free, self.rows = found.free, self.rows + rows
+        return Tensor(found.line, flat, found.stride, row)
+
+    def place_abreast(self, sizes: NDArray[np.int64], banks: int) -> Tensor:
+        """A tensor of groups of fibers, ``sizes`` [groups, fibers] bytes, in the next row of the traffic table.
+
+        Fibers of a group take turns, line by line, from bank 0 of ``banks`` on; a group ends where its longest does.
+        """
+        first, fibers = -(-self.free // banks) * banks, sizes.shape[1]
+        longest = -(-sizes.max(1) // self.line_bytes) * self.line_bytes
+        found = interleaved(longest * fibers, self.line_bytes, first)
+        line = (found.line[:, None] + np.arange(fibers)).ravel()
         self.free, self.rows = found.free, self.rows + 1
-        return Tensor(found.line, flat, found.stride, self.rows - 1)
+        return Tensor(line, np.ascontiguousarray(sizes, np.int64).ravel(), fibers, self.rows - 1)

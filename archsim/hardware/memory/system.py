@@ -22,6 +22,7 @@ for every machine so that its compute cycles can be compared with closed forms.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import NamedTuple
 
 from pydantic import Field
@@ -31,25 +32,48 @@ from archsim.hardware.interconnect.crossbar_switch import CrossbarSwitchConfig, 
 from archsim.hardware.loading import Block
 from archsim.hardware.memory.cache import CacheConfig, CacheSpec
 from archsim.hardware.memory.dram import DramConfig, DramSpec
+from archsim.hardware.memory.placement import LineSpec, line_spec
 
 
-class MemoryConfig(Block):
-    """Cache, DRAM and what connects them to the processing elements."""
+class MemorySystemConfig(Block):
+    """What every memory system says, whatever lies between DRAM and the processing elements."""
 
     ideal: bool = Field(description="true: every access takes one cycle, nothing conflicts or misses")
+    dram: DramConfig = Field(description="off-chip memory")
+
+    @property
+    @abstractmethod
+    def line_bytes(self) -> int:
+        """Bytes of a line."""
+
+    @abstractmethod
+    def lines(self, burst: int) -> LineSpec:
+        """Lines as agents ask for them: ``burst`` at once, or as many as can be on their way."""
+
+    @abstractmethod
+    def resolve(self, clock_mhz: float) -> MemorySpec:
+        """The integers that the engines see."""
+
+
+class MemoryConfig(MemorySystemConfig):
+    """Cache, DRAM and what connects them to the processing elements."""
+
     read_switch: CrossbarSwitchConfig = Field(description="crossbar switch from the banks to the processing elements")
     write_switch: CrossbarSwitchConfig = Field(description="crossbar switch from the neuron units to the banks")
     broadcast: BroadcastConfig = Field(description="bus on which fibers of B reach all processing elements")
     cache: CacheConfig = Field(description="global cache")
-    dram: DramConfig = Field(description="off-chip memory")
 
     @property
     def line_bytes(self) -> int:
         """Bytes of a line."""
         return self.cache.line_bytes
 
+    def lines(self, burst: int) -> LineSpec:
+        """Lines of the cache, as many on their way as it has miss registers."""
+        return line_spec(self.cache.line_bytes, self.cache.width_bits, min(burst, self.cache.mshrs))
+
     def resolve(self, clock_mhz: float) -> MemorySpec:
-        """The integers that the engines see."""
+        """A cache behind crossbar switches."""
         return MemorySpec(
             int(self.ideal),
             self.read_switch.resolve(self.cache.banks),

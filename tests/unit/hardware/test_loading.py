@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from archsim.errors import ConfigError
 from archsim.hardware.loading import (
+    MAX_DEPTH,
     MAX_VALUES,
     Block,
     CrossFieldError,
@@ -360,6 +361,13 @@ def test_other_files_and_lists_of_blocks_are_read_the_same_way(tmp_path):
     assert [item.size for item in load_block(path, Shelf, "a shelf").items] == [1, 2]
 
 
+def test_the_path_of_an_override_is_no_deeper_than_a_file(problems):
+    (problem,) = problems(GOOD, f"{'a.' * 40_000}b=3")
+    assert problem.startswith("--set a.a.a.")
+    assert problem.endswith(f"nested deeper than {MAX_DEPTH} levels")
+    assert len(problem) < 200
+
+
 class Lanes(Block):
     count: int = Field(ge=1, description="lanes")
     names: tuple[str, ...] = Field((), description="their names")
@@ -441,6 +449,8 @@ class TestExtends:
         ("extends: bose.yaml\n", "bose.yaml: no such file (did you mean 'base.yaml'?)"),
         ("extends: 3\n", "mine.yaml:1:10 extends: must be the name or path of a hardware file, got 3"),
         ("extends: [base.yaml]\n", "mine.yaml:1:10 extends: must be the name or path"),
+        ('extends: "a\\0b"\n', "mine.yaml:1:10 extends: must be the name or path"),
+        ("extends: loop.yaml\n", "loop.yaml: cannot be read: Too many levels of symbolic links"),
         ("extends: mine.yaml\n", "mine.yaml:1:10 extends: mine.yaml extends this file, or is it"),
         ("extends: circle.yaml\n", "mine.yaml:1:10 extends: circle.yaml:1:10 extends: mine.yaml extends this file, or"),
         ("extends: base.yaml\nclock_mhz: {extends: base.yaml}\n", "base.yaml has no block there"),
@@ -454,6 +464,7 @@ class TestExtends:
         ("extends: damaged.yaml\n", "mine.yaml:1:10 extends: damaged.yaml:1:8"),
     ])  # fmt: skip
     def test_what_is_wrong_with_it(self, text, wrong, tmp_path):
+        (tmp_path / "loop.yaml").symlink_to("loop.yaml")
         load = chips(
             tmp_path, base=CHIP, mine=text, circle="extends: mine.yaml\n",
             broken=CHIP.replace("clock_mhz: 5", "clock_mhz: 0"), damaged="core: [",

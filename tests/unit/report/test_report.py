@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import resource
 from pathlib import Path
 from typing import NamedTuple
 
@@ -510,3 +511,17 @@ def test_actions_are_split_by_timestep_where_a_machine_does_it():
         "0": pytest.approx(0.1 * 40 / 77), "1": 0, "2": pytest.approx(0.1 * 30 / 77),
         "none": pytest.approx(0.1 * 7 / 77 + 0.2),
     }  # fmt: skip
+
+
+def test_a_full_disk_is_that_of_the_file_that_is_added_to(tmp_path):
+    """Also when the file is closed, which writes again what it could not write."""
+    path = tmp_path / "sweep.csv"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(UsageError) as refused, files.open_to_append(path, b"point,") as file:
+            file.write(b"point,hardware,trace")
+            file.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(refused.value) == f"{path}: cannot be written: File too large"
