@@ -40,6 +40,7 @@ field takes only integers, a number field takes both, and quoted numbers are tex
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import os
 import re
@@ -59,6 +60,8 @@ from archsim.errors import MOST_PROBLEMS, ConfigError, is_follow_up, nearest, pr
 
 MAX_FILE_BYTES = 1 << 16
 MAX_DEPTH = 32
+MAX_EXTENDED = 8
+"""Files that extend each other, one behind the other."""
 MAX_VALUES = 5_000
 """Blocks, keys and values of a file: twenty times those of the largest machine."""
 INT64 = range(-(1 << 63), 1 << 63)
@@ -122,13 +125,20 @@ def machine_files(path: str | Path) -> list[Path]:
     return list(_read_machine(path, examples.find(path)).files)
 
 
-def _read_machine(name: str | Path, file: Path, readers: tuple[Path, ...] = ()) -> _Document:
-    """The document of a hardware file, with what it extends; ``readers`` are the files that extend it."""
+def _read_machine(
+    name: str | Path, file: Path, readers: tuple[Path, ...] = (), known: dict[Path, _Document] | None = None
+) -> _Document:
+    """The document of a hardware file, with what it extends.
+
+    ``readers`` are the files that extend it, ``known`` those that were read: each is read once, however often it is
+    extended.
+    """
+    known = {} if known is None else known
     document = _Document(str(name))
     document.files.append(file)
     document.parse(_read_text(file), "a machine, starting with 'accelerator: NAME'")
     for path in list(_extending(document.data)):
-        _extend(document, path, file, (*readers, file.resolve()))
+        _extend(document, path, file, (*readers, Path(os.path.realpath(file))), known)
     if document.lacking:  # what is missing in the rest would be said for no reason
         raise ConfigError(document.sorted_problems())
     return document
@@ -143,7 +153,9 @@ def _extending(block: Mapping[str, Any], path: KeyPath = ()) -> Iterator[KeyPath
             yield from _extending(value, (*path, key))
 
 
-def _extend(document: _Document, path: KeyPath, file: Path, readers: tuple[Path, ...]) -> None:
+def _extend(
+    document: _Document, path: KeyPath, file: Path, readers: tuple[Path, ...], known: dict[Path, _Document]
+) -> None:
     """Lay the block at ``path`` over that of the file that it extends."""
     block = document.value(path)
     name, where = block.pop("extends"), document.origins.pop((*path, "extends"))
@@ -157,11 +169,17 @@ def _extend(document: _Document, path: KeyPath, file: Path, readers: tuple[Path,
         return
     beside, shipped = file.parent / name, examples.find(name)
     base_file = shipped if shipped.is_file() and not beside.is_file() else beside
-    if Path(os.path.realpath(base_file)) in readers:  # Path.resolve fails at links in circles
+    real = Path(os.path.realpath(base_file))  # Path.resolve fails at links in circles
+    if real in readers:
         document.lack(where, path, f"{printable(name)} extends this file, or is it")
         return
+    if len(readers) > MAX_EXTENDED:
+        document.lack(where, path, f"more than {MAX_EXTENDED} files that extend each other")
+        return
     try:
-        base = _read_machine(name, base_file, readers)
+        if real not in known:
+            known[real] = _read_machine(name, base_file, readers, known)
+        base = known[real]
     except ConfigError as error:
         for problem in error.problems:
             document.lack(where, path, problem)
@@ -449,7 +467,7 @@ class _Document:
             if isinstance(value, dict) and isinstance(own.get(key), dict):
                 self.lay_over(base, below)
             elif key not in own:
-                own[key] = value
+                own[key] = copy.deepcopy(value)  # other blocks may extend it too
                 self.inherited[below] = base.name
                 for mine, theirs in zip(self._places(), base._places(), strict=True):
                     mine |= {known: place for known, place in theirs.items() if known[: len(below)] == below}

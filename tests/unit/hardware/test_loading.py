@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from archsim.errors import ConfigError
+from archsim.hardware import loading
 from archsim.hardware.loading import (
     MAX_DEPTH,
     MAX_VALUES,
@@ -473,6 +474,22 @@ class TestExtends:
             load("mine")
         assert wrong in str(caught.value)
         assert "accelerator: missing" not in str(caught.value)
+
+    def test_each_file_is_read_once(self, tmp_path, monkeypatch):
+        """Two ways to every file double the ways at each level."""
+        read, real = [], loading._read_text
+        monkeypatch.setattr(loading, "_read_text", lambda path, *kind: (read.append(path.name), real(path, *kind))[1])
+        levels = {f"level{i}": f"extends: level{i + 1}.yaml\ncore: {{extends: level{i + 1}.yaml}}\n" for i in range(7)}
+        load = chips(tmp_path, base=CHIP, level7="extends: base.yaml\n", **levels)
+        expected = load("base", "core.width=1", "other.width=2")
+        read.clear()
+        assert load("level0", "core.width=1", "other.width=2") == expected
+        assert sorted(read) == ["base.yaml", *(f"level{i}.yaml" for i in range(8))]
+
+    def test_a_long_chain(self, tmp_path):
+        load = chips(tmp_path, **{f"link{i}": f"extends: link{i + 1}.yaml\n" for i in range(20)})
+        with pytest.raises(ConfigError, match="more than 8 files that extend each other"):
+            load("link0")
 
     def test_extends_is_no_override(self, tmp_path):
         load = chips(tmp_path, base=CHIP)
