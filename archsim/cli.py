@@ -167,6 +167,8 @@ def run(
         if page:
             files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
     _print_layers(report)
+    for warning in report.warnings:
+        _warn(warning)
     wrong = _print_verdict(report)
     _note(f"results in {folder}{os.sep}")
     if wrong:
@@ -254,6 +256,12 @@ def compare(
     for note in comparison.notes(reports):
         _note(f"note: {note}")
     _note(f"comparison in {place}{'' if alone else os.sep}")
+    warned: dict[str, list[str]] = {}
+    for name, report in reports.items():
+        for warning in report.warnings:
+            warned.setdefault(warning, []).append(name)
+    for warning, whose in warned.items():
+        _warn(f"{', '.join(whose)}: {warning}")
     wrong = [line for name, report in reports.items() for line in _print_verdict(report, f"{name}: ")]
     if wrong:
         raise UsageError(wrong)
@@ -443,11 +451,9 @@ def _print_layers(report: Report) -> None:
 
 
 def _print_verdict(report: Report, prefix: str = "") -> list[str]:
-    """Warnings of a run and the verdict on it; returns what is wrong with the trace."""
+    """The verdict on a run; returns what is wrong with the trace."""
     from archsim.report.verdict import verdict
 
-    for warning in report.warnings:
-        _warn(f"{prefix}{warning}")
     state, text = verdict(report)
     if state == "bad":
         return [f"{prefix}{text}"]
