@@ -245,8 +245,8 @@ def test_a_table_that_is_none(tmp_path, capsys):
 
 def test_the_adaptation_of_the_file_counts_for_nothing(trace, varied, tmp_path):
     tuned = tmp_path / "tuned.yaml"
-    tuned.write_text(IMC.read_text().replace("adaptation: none", "adaptation: fine_tuned"))
-    assert "adaptation: fine_tuned" in tuned.read_text()
+    tuned.write_text("extends: imc_cnn\nanalog.adaptation: fine_tuned\n")
+    assert load_accelerator(tuned).config.analog.adaptation == "fine_tuned"
     assert adapt(tuned, trace, overrides=(*SMALL, *VARIATION), images=70).rows() == varied.rows()
 
 
