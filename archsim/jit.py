@@ -256,3 +256,9 @@ def inlined(function: F) -> F:
 def must_compile(function: Any) -> bool:
     """Whether a call of the kernel ``function`` compiles first, as it was never compiled as it is now."""
     return is_jitted(function) and not function._cache.is_warm()
+
+
+def plain(function: Any) -> Callable[..., Any]:
+    """The Python function behind a compiled one."""
+    found: Callable[..., Any] = getattr(function, "py_func", function)
+    return found

@@ -71,11 +71,6 @@ def decode(fibers: BitmaskFibers, k: int) -> NDArray[np.int16]:
     return dense
 
 
-def size_bits(fibers: int, k: int, values: int, value_bits: int, pointer_bits: int) -> int:
-    """Exact compressed size in bits of ``fibers`` fibers with ``values`` values in all."""
-    return fibers * (k + pointer_bits) + values * value_bits
-
-
 def popcount(word: int) -> int:
     """Number of ones of an unsigned 64-bit word; one instruction when compiled."""
     return int(word).bit_count()

@@ -24,14 +24,9 @@ from archsim.hardware import operation as op
 from archsim.hardware.memory import cache, dram
 from archsim.hardware.memory.system import MemorySpec
 from archsim.hardware.operation import OWN_PATH, Topology
+from archsim.jit import plain
 
 Wait = Generator[simpy.Event, Any, Any]
-
-
-def plain(function: Any) -> Callable[..., Any]:
-    """The Python function behind a compiled one."""
-    found: Callable[..., Any] = getattr(function, "py_func", function)
-    return found
 
 
 class Waiting(NamedTuple):

@@ -33,7 +33,7 @@ from archsim.hardware.operation import (
     add_range,
     add_request,
 )
-from archsim.jit import inlined
+from archsim.jit import inlined, plain
 
 NONE = -1
 """In place of a FIFO's port, a FIFO or a barrier: none."""
@@ -155,33 +155,33 @@ class Agent:
 
     def request(self, line: int, beats: int, useful_bytes: int, mode: int, tensor: int, epoch: int) -> None:
         """Ask for one line of memory in the next operation."""
-        _plain(add_request)(self._o, self.number, line, beats, useful_bytes, mode, tensor, epoch)
+        plain(add_request)(self._o, self.number, line, beats, useful_bytes, mode, tensor, epoch)
 
     def lines(self, *given: int) -> int:
         """Ask for every line that a range of bytes touches; arguments and result of ``add_range``."""
-        return int(_plain(add_range)(self._o, self.number, *given))
+        return int(plain(add_range)(self._o, self.number, *given))
 
     def read(self, memory: LineSpec, tensor: Tensor, fiber: int, first: int, end: int, epoch: int) -> int:
         """Ask for the lines of bytes ``first`` to ``end`` of a fiber, through the cache; returns how many."""
-        return int(_plain(read)(self._o, self.number, memory, tensor, fiber, first, end, epoch))
+        return int(plain(read)(self._o, self.number, memory, tensor, fiber, first, end, epoch))
 
     def access(self, memory: LineSpec, tensor: Tensor, fiber: int, first: int, end: int, mode: int, epoch: int) -> int:
         """Ask for the lines of bytes ``first`` to ``end`` of a fiber in ``mode``, one of
         :mod:`archsim.hardware.operation`; returns how many."""
-        return int(_plain(access)(self._o, self.number, memory, tensor, fiber, first, end, mode, epoch))
+        return int(plain(access)(self._o, self.number, memory, tensor, fiber, first, end, mode, epoch))
 
     def write(self, memory: LineSpec, tensor: Tensor, fiber: int, first: int, end: int) -> int:
         """Ask for bytes ``first`` to ``end`` of a fiber to be written to DRAM; returns how many lines."""
-        return int(_plain(write)(self._o, self.number, memory, tensor, fiber, first, end))
+        return int(plain(write)(self._o, self.number, memory, tensor, fiber, first, end))
 
     def beats(self) -> int:
         """Beats of all requests of the next operation so far."""
-        found: int = _plain(beats)(self._o, self.number)
+        found: int = plain(beats)(self._o, self.number)
         return found
 
     def requests(self) -> int:
         """How many requests the next operation has so far."""
-        return int(_plain(requests)(self._o, self.number))
+        return int(plain(requests)(self._o, self.number))
 
 
 class Coroutines:
@@ -213,9 +213,3 @@ class Coroutines:
             o[number, operation.END] = 1
             return
         o[number, list(FIELDS.values())] = following
-
-
-def _plain(function: Any) -> Callable[..., Any]:
-    """The Python function behind a compiled one."""
-    found: Callable[..., Any] = getattr(function, "py_func", function)
-    return found
