@@ -1,0 +1,33 @@
+"""``archsim check``: validate files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archsim.cli.options import Overrides, each, is_zip
+from archsim.cli.printing import one_line
+
+
+def check(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Hardware files and traces.")],
+    overrides: Overrides = None,
+) -> None:
+    """Validate hardware files and traces without simulating anything."""
+    from archsim.cost import area_rows
+    from archsim.simulate import load_accelerator, load_prices
+
+    def load(path: Path) -> str:
+        if path.suffix == ".npz" or is_zip(path):
+            from archsim.trace import load_trace
+
+            trace = load_trace(path)
+            return f"{path}: ok, {trace.network}, {len(trace.operations)} operations, T = {trace.timesteps}"
+        machine = load_accelerator(path, overrides or ())
+        area_rows(machine.inventory(), load_prices(machine))
+        return f"{path}: ok, a machine of type {machine.name}"
+
+    for line in each(files, load):
+        typer.echo(one_line(line))

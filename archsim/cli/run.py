@@ -1,0 +1,116 @@
+"""``archsim run``: the main job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archsim.cli.options import (
+    Engine,
+    Engines,
+    Hardware,
+    Layers,
+    Overrides,
+    TraceFile,
+    Verify,
+    names_in,
+    refuse_swapped,
+)
+from archsim.cli.printing import note, print_table, print_verdict, progress_bar, say_if_compiling, warn
+from archsim.errors import UsageError
+
+if TYPE_CHECKING:
+    from archsim.report.report import Report
+
+
+def run(
+    hardware: Hardware,
+    trace: TraceFile,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Default: results/<hw>__<trace>/.")
+    ] = None,
+    engine: Engines = Engine.compiled,
+    overrides: Overrides = None,
+    layers: Layers = None,
+    verify: Verify = True,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Also write timeline.json for Perfetto.")] = False,
+    window: Annotated[
+        str | None,
+        typer.Option("--timeline-window", metavar="FROM:TO", help="Timeline of these cycles of the run only."),
+    ] = None,
+    page: Annotated[bool, typer.Option("--report", help="Also draw the figures and write report.html.")] = False,
+) -> None:
+    """Simulate TRACE on HW, verify the outputs, and write the results folder."""
+    from archsim.report import files
+    from archsim.report.timeline import parse_window
+
+    recorded = timeline if window is None else parse_window(window)
+    refuse_swapped(hardware)
+    folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
+    with files.results_folder(folder) as partial:
+        report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded)
+        files.write_texts(partial, report.texts())
+        if page:
+            files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
+    _print_layers(report)
+    for warning in report.warnings:
+        warn(warning)
+    wrong = print_verdict(report)
+    note(f"results in {folder}{os.sep}")
+    if wrong:
+        raise UsageError(wrong)
+
+
+def _page(hardware: Path, overrides: Sequence[str], report: Report, folder: Path) -> str:
+    """The run in ``folder`` as one page."""
+    from archsim import simulate
+    from archsim.cost import price_rows
+    from archsim.hardware.loading import explained_values
+    from archsim.report.page import Sources, page
+    from archsim.report.plots import plot
+
+    machine = simulate.load_accelerator(hardware, overrides)
+    prices = price_rows(machine.inventory(), simulate.load_prices(machine))
+    sources = Sources(
+        explained_values(hardware, machine.config, overrides),
+        [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in prices],
+    )
+    return page(report, sources, [figure for figure in plot(folder) if figure.suffix == ".svg"])
+
+
+def _simulate(
+    hardware: Path,
+    trace: Path,
+    overrides: Sequence[str] | None,
+    engine: Engine,
+    layers: Sequence[str] | None,
+    *,
+    verify: bool,
+    timeline: bool | tuple[int, int],
+) -> Report:
+    from archsim import simulate
+
+    say_if_compiling(engine, [hardware])
+    with progress_bar() as progress:
+        return simulate.run(
+            hardware,
+            trace,
+            overrides=overrides or (),
+            engine=engine.value,
+            layers=names_in(layers),
+            verify=verify,
+            timeline=timeline,
+            progress=progress,
+        )
+
+
+def _print_layers(report: Report) -> None:
+    """The layers of a run and their total."""
+    total = report.summary()
+    shared = ("cycles", "stall_cycles", "utilization", "energy_pj", "dram_read_bytes", "dram_write_bytes", "mismatches")
+    rows = [(row["layer"], *(row[column] for column in shared)) for row in report.rows("layers")]
+    print_table(("layer", *shared), [*rows, ("total", *(total[column] for column in shared))])
