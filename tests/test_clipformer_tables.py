@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from clipformer_tcad24.deit_s import DEIT_S, DEIT_S_ENCODERS, Grid
 
-from archsim.hardware.analog.bookkeeping import DEIT_S, DEIT_S_ENCODERS, Grid
 from tests.machines import ROOT
 
 FOLDER = ROOT / "benchmarks" / "papers" / "clipformer_tcad24"
@@ -204,3 +204,14 @@ def test_the_page_has_the_counts_of_deit_s():
         cells = DEIT_S_ENCODERS * DEIT_S.cell_writes(grid, bits)
         line = f"| {bits} | {static:,} | {DEIT_S.dynamic_arrays(grid, bits)} | {cells:,} |"
         assert line in page, line
+
+
+def test_the_bookkeeping_of_deit_s():
+    """Published counts for 64 x 64 arrays, 2-bit cells, 8-bit values, a column a value; ClipFormer's cap removes a
+    slice of what is written."""
+    grid = Grid(64, 64, 2)
+    assert DEIT_S.static_arrays(grid, 8) * DEIT_S_ENCODERS == 20_736
+    assert DEIT_S.dynamic_arrays(grid, 8) == 192
+    assert DEIT_S.dynamic_arrays(grid, 6) == 144
+    assert DEIT_S.cell_writes(grid, 8) * DEIT_S_ENCODERS == 7_262_208
+    assert [grid.arrays(matrix, 4) for matrix in DEIT_S.weights()] == [144, 144, 144, 144, 576, 576]

@@ -54,7 +54,7 @@ LIBRARY_HOMES = {
     "simpy": {"engine/reference.py"},
     "matplotlib": {"report/plots.py"},
     "pandas": {"report/report.py", "report/plots.py", "report/files.py", "report/comparison.py", "sweeping.py"},
-    "torch": {"export/torch_tracing.py"},
+    "torch": {"export/torch_tensors.py", "export/torch_tracing.py"},
     "nir": set(),
     "h5py": {"export/hdf5.py"},
     "snntorch": set(),

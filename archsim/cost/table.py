@@ -145,14 +145,6 @@ class CostTable(Block):
             for path, entry in family.entries():
                 yield f"{name}.{path}", entry
 
-    def at_temperature(self, temperature_k: float) -> CostTable:
-        """The same table with its memories at ``temperature_k`` [K]; ConfigError outside 300 to 400 K."""
-        if self.sram is None:
-            return self
-        if not 300 <= temperature_k <= 400:
-            raise ConfigError(f"temperature_k: outside the table, got {temperature_k:g}; allowed: 300 to 400")
-        return self.model_copy(update={"sram": self.sram.model_copy(update={"temperature_k": float(temperature_k)})})
-
 
 def table_names() -> list[str]:
     """The tables that come with archsim."""

@@ -5,8 +5,7 @@ NIR describes neurons in continuous time; a trace has timesteps. With the step `
 r dt / tau; for ``dv/dt = r I`` a decay of 1 and a gain of r dt. Neurons spike above their threshold and are reset to
 ``v_reset``, which must be where they rest. Several edges into a node add up.
 
-A file does not say its ``dt``. SpikingJelly and snnTorch write graphs for 1e-4 s, Norse runs them at 1e-3 s, and sinabs
-counts in timesteps, 1. A graph that makes sense at another of these than the one in use gets that said.
+Which ``dt`` that is a file does not say: :mod:`archsim.export.nir_timesteps`.
 """
 
 from __future__ import annotations
@@ -27,14 +26,28 @@ from archsim.export.network import (
     Node,
     Real,
     Shape,
-    SpikingNeuron,
     array_of,
     check_options,
     check_timesteps,
     run,
 )
+from archsim.export.nir_fields import (
+    bias_of,
+    by_channel,
+    check_declared,
+    check_maps,
+    flattened,
+    padding_of,
+    pair,
+    real,
+    sides_of,
+    spread,
+    text_of,
+    whole,
+)
 from archsim.export.nir_file import read_graph, read_inputs, shown
-from archsim.export.quantisation import SAME_DECAY, Exported, export, leak_problems, nearest_leak
+from archsim.export.nir_timesteps import Timesteps
+from archsim.export.quantisation import Exported, export, leak_problems
 from archsim.export.torch_modules import Inexpressible, ungrouped
 from archsim.trace.graph import MAX_ELEMENTS
 
@@ -53,8 +66,6 @@ _FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "LIF": (("tau", "r", "v_leak", "v_threshold"), ("v_reset",)),
 }
 _ANY = ("type", "metadata")
-# Timesteps in seconds for which tools write graphs.
-_USUAL_DT = (1.0, 1e-3, 1e-4)
 MAX_NODES = 2_000
 # Of a layer whose weights are not in the file as they are, but with zeros between groups.
 MAX_UNGROUPED = 1 << 26
@@ -91,17 +102,11 @@ def from_nir(
     else:
         record = _record(graph)
     values = _values(read_inputs(inputs) if isinstance(inputs, str | os.PathLike) else inputs)
-    timed = values.ndim in (3, 5)
-    if T is None and not timed:
-        raise UsageError(f"T: inputs {list(values.shape)} have no time, so the number of timesteps is needed")
-    timesteps = len(values) if T is None else T
-    check_timesteps(timesteps)
-    if timed and len(values) != timesteps:
-        raise UsageError(f"inputs: got {len(values)} timesteps; allowed: T = {timesteps}")
-    images, shape = (values.shape[1], values.shape[2:]) if timed else (values.shape[0], values.shape[1:])
+    timesteps = _timesteps(values, T)
+    images, shape = (values.shape[1], values.shape[2:]) if _timed(values) else (values.shape[0], values.shape[1:])
     reader = _Reader(record, shape, timesteps, images, dt)
     reader.read()
-    other = {} if approximate_leak else reader.other_decays()
+    other = {} if approximate_leak else reader.at.other_decays()
     if reader.problems or other:
         rest = {key: node for key, node in reader.found.items() if key not in other}
         raise UsageError([*reader.problems, *other.values(), *leak_problems(rest, approximate_leak)])
@@ -111,7 +116,7 @@ def from_nir(
     for node, output in network.recorded.items():
         if not np.isfinite(output).all():
             raise UsageError(f"{node}: sums beyond all numbers")
-    doubts = reader.other_gains() | reader.silent(network)
+    doubts = reader.at.other_gains() | reader.at.silent(network)
     network.notes.extend(doubts.values())
     try:
         with np.errstate(over="raise", invalid="raise"):
@@ -152,12 +157,28 @@ def _values(inputs: Any) -> Real:
     return values
 
 
+def _timed(values: Real) -> bool:
+    """Do inputs change in time?"""
+    return values.ndim in (3, 5)
+
+
+def _timesteps(values: Real, T: int | None) -> int:  # noqa: N803 - as in ``from_nir``
+    """How many timesteps the inputs have, or are shown for."""
+    if T is None and not _timed(values):
+        raise UsageError(f"T: inputs {list(values.shape)} have no time, so the number of timesteps is needed")
+    timesteps = len(values) if T is None else T
+    check_timesteps(timesteps)
+    if _timed(values) and len(values) != timesteps:
+        raise UsageError(f"inputs: got {len(values)} timesteps; allowed: T = {timesteps}")
+    return timesteps
+
+
 class _Reader:
     """Puts the nodes of a graph, and of the graphs in it, in order and translates them one by one."""
 
     def __init__(self, record: dict[str, Any], shape: Shape, timesteps: int, images: int, dt: float) -> None:
         self.record = record
-        self.dt = dt
+        self.at = Timesteps(record, dt)
         self.shape = shape
         self.timesteps, self.images = timesteps, images
         self.problems: list[str] = []
@@ -165,8 +186,6 @@ class _Reader:
         self.nodes: dict[Key, dict[str, Any]] = {}
         self.edges: dict[tuple[Key, Key], None] = {}
         self.names: dict[Key, str] = {}
-        # The neurons by name in the trace: kind and parameters.
-        self.neurons: dict[str, tuple[str, dict[str, Real]]] = {}
         # Who computes what a node gives, and the shape that NIR takes it to have.
         self.given: dict[Key, tuple[str, Shape]] = {}
 
@@ -213,74 +232,7 @@ class _Reader:
         if renamed:
             more = f" and {len(renamed) - 8} more" if len(renamed) > 8 else ""
             notes.append(f"names that a trace cannot hold: {', '.join(renamed[:8])}{more}")
-        stated = self._stated_dt()
-        if stated is not None and not math.isclose(stated, self.dt, rel_tol=1e-6):
-            notes.append(f"the graph states dt = {stated:g} s and is read with {self.dt:g} s{_option(stated)}")
-        if self.neurons:
-            # What snnTorch makes of a decay beta: tau = 1e-4 / (1 - beta) and r = tau / 1e-4.
-            alike = any(kind == "LIF" and _same(of["r"] * 1e-4, of["tau"]) for kind, of in self.neurons.values())
-            whose = "this graph looks like snnTorch's, whose neurons" if alike else "snnTorch's neurons"
-            notes.append(
-                "NIR resets potentials to v_reset; a model that subtracts its thresholds instead is another network in"
-                f" NIR ({whose} do unless they have reset_mechanism='zero'; from_torch keeps either)"
-            )
-        return notes
-
-    def other_decays(self) -> dict[str, str]:
-        """A problem for each neuron whose decay is no shift at ``dt``, but is one at another usual timestep."""
-        problems = {}
-        for name, (kind, of) in self.neurons.items():
-            decay = _spiking(kind, of, self.dt).decay
-            hint = "" if _is_shift(decay) else self._decay_hint(of["tau"])
-            if hint:
-                tau = f"tau {of['tau'].flat[0]:g} s with timesteps of dt = {self.dt:g} s"
-                problems[name] = f"{name} ({kind}): {tau}, a decay of {decay:.6g} a timestep, which is no shift{hint}"
-        return problems
-
-    def other_gains(self) -> dict[str, str]:
-        """The neurons without leak that add just what they read at another usual timestep, but not at ``dt``."""
-        lines = {}
-        for name, (kind, of) in self.neurons.items():
-            better = [dt for dt in self._other_dt() if kind == "IF" and _same(of["r"] * dt, 1)]
-            if better and not _same(of["r"] * self.dt, 1):
-                at = f"with timesteps of dt = {self.dt:g} s an input of 1 adds {of['r'].flat[0] * self.dt:g}"
-                lines[name] = f"{name} (IF): {at} to the potential, with dt = {better[0]:g} s 1{_option(better[0])}"
-        return lines
-
-    def silent(self, network: Network) -> dict[str, str]:
-        """The neurons that never fire at ``dt``, but do at another usual timestep."""
-        lines = {}
-        for name, (kind, of) in self.neurons.items():
-            if network.recorded[name].any():
-                continue
-            currents = network.recorded[self.found[name].inputs[0]]
-            # At a timestep beyond tau there is no such neuron.
-            possible = [dt for dt in self._other_dt() if kind == "IF" or dt <= of["tau"].flat[0]]
-            better = [dt for dt in possible if _fires(kind, of, dt, currents)]
-            if better:
-                at = f"never fires with timesteps of dt = {self.dt:g} s"
-                lines[name] = f"{name} ({kind}): {at}; with dt = {better[0]:g} s it does{_option(better[0])}"
-        return lines
-
-    def _stated_dt(self) -> float | None:
-        metadata = self.record.get("metadata")
-        try:
-            stated = _real(metadata, "dt") if isinstance(metadata, dict) and "dt" in metadata else np.zeros(0)
-        except Inexpressible:
-            return None
-        return stated.item() if stated.size == 1 and stated.item() > 0 else None
-
-    def _other_dt(self) -> list[float]:
-        stated = self._stated_dt()
-        usual = (*(() if stated is None else (stated,)), *_USUAL_DT)
-        return [dt for dt in usual if not math.isclose(dt, self.dt, rel_tol=1e-6)]
-
-    def _decay_hint(self, tau: Real) -> str:
-        for dt in self._other_dt():
-            decay = 1 - dt / float(tau.flat[0]) if tau.flat[0] > 0 else -1.0
-            if _is_shift(decay):
-                return f"; with dt = {dt:g} s the decay is {decay:.6g}{_option(dt)}"
-        return ""
+        return [*notes, *self.at.notes()]
 
     def _collect(self, graph: dict[str, Any], path: Key) -> tuple[list[Key], list[Key]]:
         """Take in the nodes and edges of ``graph``; returns where edges into it end and where edges out of it begin."""
@@ -324,21 +276,21 @@ class _Reader:
     def _edges(self, edges: Any, where: str, known: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """The edges between nodes that exist."""
         try:
-            pairs = [tuple(_text(end) for end in edge) for edge in edges]
+            pairs = [tuple(text_of(end) for end in edge) for edge in edges]
         except TypeError:
             pairs = [()]
         if any(len(pair) != 2 for pair in pairs):
             self.problems.append(f"{where}edges: got no list of pairs of names")
             return
-        for pair in pairs:
-            unknown = [name for name in pair if name not in known]
+        for before, after in pairs:
+            unknown = [name for name in (before, after) if name not in known]
             for name in unknown:
-                edge = f"{shown(pair[0])} -> {shown(pair[1])}"
+                edge = f"{shown(before)} -> {shown(after)}"
                 self.problems.append(f"{where}an edge {edge}: no node {shown(name)}{nearest(name[:80], known)}")
             if len(self.problems) > MOST_PROBLEMS:
                 return
             if not unknown:
-                yield pair[0], pair[1]
+                yield before, after
 
     def _choose_names(self) -> None:
         for key in self.nodes:
@@ -381,7 +333,7 @@ class _Reader:
             if sources:
                 self._read_from(key, name, kind, node, sources)
             elif key in self.given:
-                _declared(node, "shape", self.shape, "the inputs are")
+                check_declared(node, "shape", self.shape, "the inputs are")
         except Inexpressible as reason:
             self.given.pop(key, None)
             self.problems.append(f"{called} ({kind}): {reason}")
@@ -392,8 +344,8 @@ class _Reader:
             source = self._sum(name, sources)
         shape = self.found[source].shape
         if kind in ("Input", "Output", "Flatten"):
-            _declared(node, "input_type" if kind == "Flatten" else "shape", nir_shape, "it reads")
-            self.given[key] = (source, _flattened(node, nir_shape) if kind == "Flatten" else nir_shape)
+            check_declared(node, "input_type" if kind == "Flatten" else "shape", nir_shape, "it reads")
+            self.given[key] = (source, flattened(node, nir_shape) if kind == "Flatten" else nir_shape)
             return
         made = self._translated(name, kind, node, source, shape, nir_shape)
         values = self.timesteps * self.images * math.prod(made.shape)
@@ -422,69 +374,52 @@ class _Reader:
     ) -> Node:
         match kind:
             case "Linear" | "Affine":
-                weight = _real(node, "weight")
+                weight = real(node, "weight")
                 if weight.ndim != 2 or weight.shape[1] != math.prod(nir_shape) or not weight.size:
                     raise Inexpressible(f"weights {list(weight.shape)} on an input {list(nir_shape)}")
-                bias = _bias(node, len(weight)) if kind == "Affine" else None
+                bias = bias_of(node, len(weight)) if kind == "Affine" else None
                 return Node(name, "linear", (source,), (len(weight),), weight=weight, bias=bias)
             case "Conv2d":
-                _maps(nir_shape)
+                check_maps(nir_shape)
                 return self._convolution(name, node, source, shape)
             case "SumPool2d" | "AvgPool2d":
-                _maps(nir_shape)
-                kernel, stride = _pair(node, "kernel_size", 1), _pair(node, "stride", 1)
-                padding = _pair(node, "padding", 0)
+                check_maps(nir_shape)
+                kernel, stride = pair(node, "kernel_size", 1), pair(node, "stride", 1)
+                padding = pair(node, "padding", 0)
                 if any(padding):
                     raise Inexpressible(f"padding {list(padding)}; allowed: 0, as a trace sums only in weights")
-                sides = _sides(shape, kernel, stride, padding)
+                sides = sides_of(shape, kernel, stride, padding)
                 self._check_unrolled(shape[0] * math.prod(kernel) * math.prod(sides))
                 factor = np.array(1.0 if kind == "SumPool2d" else 1 / math.prod(kernel))
                 return Node(
                     name, "sum_pool", (source,), (shape[0], *sides), factor, kernel=kernel, stride=stride
                 )  # fmt: skip
             case "Scale":
-                scales = _spread(_real(node, "scale"), shape, nir_shape)
-                return Node(name, "affine", (source,), shape, weight=_by_channel(scales, "scales"))
+                scales = spread(real(node, "scale"), shape, nir_shape)
+                return Node(name, "affine", (source,), shape, weight=by_channel(scales, "scales"))
         of = self._parameters(kind, node, shape, nir_shape)
-        made = Node(name, "neuron", (source,), shape, neuron=_spiking(kind, of, self.dt))
-        self.neurons[name] = (kind, of)
-        return made
+        return Node(name, "neuron", (source,), shape, neuron=self.at.add(name, kind, of))
 
     def _convolution(self, name: str, node: dict[str, Any], source: str, shape: Shape) -> Node:
-        weight, groups = _real(node, "weight"), _whole(node, "groups", 1)
+        weight, groups = real(node, "weight"), whole(node, "groups", 1)
         if weight.ndim != 4 or not weight.size:
             raise Inexpressible(f"weights {list(weight.shape)}; allowed: [N, C / groups, height, width]")
         count, each = weight.shape[:2]
         if each * groups != shape[0] or count % groups:
             raise Inexpressible(f"weights {list(weight.shape)} in {groups} groups on an input {list(shape)}")
-        _declared(node, "input_shape", shape[1:], "it reads")
+        check_declared(node, "input_shape", shape[1:], "it reads")
         if math.prod(weight.shape) * groups > max(weight.size, MAX_UNGROUPED):
             got = f"{math.prod(weight.shape) * groups:,}"
             raise Inexpressible(f"{got} weights with the zeros between groups; allowed: at most {MAX_UNGROUPED:,}")
-        if _pair(node, "dilation", 1) != (1, 1):
-            raise Inexpressible(f"dilation {list(_pair(node, 'dilation', 1))}; allowed: 1")
-        kernel, stride = (int(weight.shape[2]), int(weight.shape[3])), _pair(node, "stride", 1)
-        padding = self._padding(node, kernel, stride)
-        sides = _sides(shape, kernel, stride, padding)
+        if pair(node, "dilation", 1) != (1, 1):
+            raise Inexpressible(f"dilation {list(pair(node, 'dilation', 1))}; allowed: 1")
+        kernel, stride = (int(weight.shape[2]), int(weight.shape[3])), pair(node, "stride", 1)
+        padding = padding_of(node, kernel, stride)
+        sides = sides_of(shape, kernel, stride, padding)
         self._check_unrolled(shape[0] * math.prod(kernel) * math.prod(sides))
-        bias = None if node.get("bias") is None else _bias(node, count)
+        bias = None if node.get("bias") is None else bias_of(node, count)
         full = ungrouped(weight, groups)
         return Node(name, "conv2d", (source,), (count, *sides), full, bias, kernel, stride, padding)
-
-    def _padding(self, node: dict[str, Any], kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
-        padding = node["padding"]
-        if isinstance(padding, str | bytes):
-            text = _text(padding)
-            if text not in ("same", "valid"):
-                raise Inexpressible(f"padding {shown(text)}; allowed: same, valid, numbers of zeros around")
-            if text == "same" and (stride != (1, 1) or any(width % 2 == 0 for width in kernel)):
-                raise Inexpressible("padding 'same' of an even kernel or a stride; allowed: numbers of zeros around")
-            return (kernel[0] // 2, kernel[1] // 2) if text == "same" else (0, 0)
-        around = _pair(node, "padding", 0)
-        # More zeros make only more outputs that read nothing but zeros, without end.
-        if any(pad > width for pad, width in zip(around, kernel, strict=True)):
-            raise Inexpressible(f"padding {list(around)}; allowed: at most the kernel, {list(kernel)}")
-        return around
 
     def _check_unrolled(self, values: int) -> None:
         if self.images * values > MAX_ELEMENTS:
@@ -493,40 +428,21 @@ class _Reader:
 
     def _parameters(self, kind: str, node: dict[str, Any], shape: Shape, nir_shape: Shape) -> dict[str, Real]:
         """The parameters of each neuron, by field."""
-        of = {field: _spread(_real(node, field), shape, nir_shape) for field in _FIELDS[kind][0]}
+        of = {field: spread(real(node, field), shape, nir_shape) for field in _FIELDS[kind][0]}
         # Graphs from before the field was there reset to 0.
         given = node.get("v_reset") is not None
-        of["v_reset"] = _spread(_real(node, "v_reset"), shape, nir_shape) if given else np.zeros(shape)
+        of["v_reset"] = spread(real(node, "v_reset"), shape, nir_shape) if given else np.zeros(shape)
         if of["r"].min() <= 0:
-            raise Inexpressible(f"a resistance that gives the gain {of['r'].min() * self.dt:g}; allowed: above zero")
+            raise Inexpressible(f"a resistance that gives the gain {of['r'].min() * self.at.dt:g}; allowed: above zero")
         if kind == "LIF":
             if (of["v_reset"] != of["v_leak"]).any():
                 raise Inexpressible("v_reset differs from v_leak; allowed: a reset to where it rests")
             if (of["tau"] != of["tau"].flat[0]).any():
                 raise Inexpressible("a tau for each neuron; allowed: one a layer")
-            if of["tau"].flat[0] < self.dt:
-                got = f"tau {of['tau'].flat[0]:g} s with timesteps of dt = {self.dt:g} s"
-                raise Inexpressible(f"{got}; allowed: dt and longer{self._decay_hint(of['tau'])}")
+            if of["tau"].flat[0] < self.at.dt:
+                got = f"tau {of['tau'].flat[0]:g} s with timesteps of dt = {self.at.dt:g} s"
+                raise Inexpressible(f"{got}; allowed: dt and longer{self.at.decay_hint(of['tau'])}")
         return of
-
-
-def _spiking(kind: str, of: Mapping[str, Real], dt: float) -> SpikingNeuron:
-    """A neuron with such parameters at timesteps of ``dt`` seconds."""
-    decay, gain = 1.0, of["r"] * dt
-    if kind == "LIF":
-        decay, gain = 1 - dt / float(of["tau"].flat[0]), gain / of["tau"]
-    with np.errstate(over="ignore", divide="ignore"):
-        threshold = (of["v_threshold"] - of["v_reset"]) / gain
-    if not np.isfinite(threshold).all():
-        raise Inexpressible("thresholds beyond all numbers, in units of what the neuron reads")
-    return SpikingNeuron(decay, threshold)
-
-
-def _fires(kind: str, of: Mapping[str, Real], dt: float, currents: Real) -> bool:
-    try:
-        return bool(_spiking(kind, of, dt).fire(currents).any())
-    except Inexpressible:
-        return False
 
 
 def _named(nodes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -542,125 +458,3 @@ def _kind(node: Any) -> str:
     """The kind of a node; nothing if it is none."""
     kind = node.get("type") if isinstance(node, dict) else None
     return kind if isinstance(kind, str) else ""
-
-
-def _option(dt: float) -> str:
-    return f" (from_nir: dt={dt!r}; on the command line: --dt {dt:g})"
-
-
-def _same(one: Real, other: Real | float) -> bool:
-    return bool(np.allclose(one, other, rtol=SAME_DECAY, atol=0))
-
-
-def _is_shift(decay: float) -> bool:
-    return abs(nearest_leak(decay)[0] - decay) <= SAME_DECAY
-
-
-def _text(value: Any) -> str:
-    """A name, as NIR has it in memory or h5py gave it."""
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return value if isinstance(value, str) else shown(value)
-
-
-def _real(node: Mapping[str, Any], field: str) -> Real:
-    """A field that must hold finite numbers."""
-    try:
-        array = np.asarray(node[field])
-    # As in ``_values``.
-    except (ValueError, TypeError, RuntimeError, OverflowError):
-        array = np.array(None)
-    if array.dtype.kind not in "biuf":
-        got = "text or objects" if array.dtype.kind in "USO" else shown(array.dtype)
-        raise Inexpressible(f"{field}: got {got}; allowed: numbers")
-    with np.errstate(over="ignore"):
-        numbers: Real = array.astype(np.float64)
-    if not np.isfinite(numbers).all():
-        raise Inexpressible(f"{field}: got a value that is not finite")
-    return numbers
-
-
-def _wholes(node: Mapping[str, Any], field: str, least: int) -> list[int]:
-    array = _real(node, field).reshape(-1)
-    if array.size > 8 or (array != np.round(array)).any() or (array < least).any() or (array > MAX_ELEMENTS).any():
-        raise Inexpressible(f"{field}: got {shown(array.tolist()[:8])}; allowed: whole numbers from {least}")
-    return [int(value) for value in array]
-
-
-def _whole(node: Mapping[str, Any], field: str, least: int) -> int:
-    values = _wholes(node, field, least)
-    if len(values) != 1:
-        raise Inexpressible(f"{field}: got {values}; allowed: one number")
-    return values[0]
-
-
-def _pair(node: Mapping[str, Any], field: str, least: int) -> tuple[int, int]:
-    """A field for rows and columns, of one number or two."""
-    values = _wholes(node, field, least)
-    if len(values) not in (1, 2):
-        raise Inexpressible(f"{field}: got {values}; allowed: one number or two")
-    return values[0], values[-1]
-
-
-def _bias(node: Mapping[str, Any], count: int) -> Real:
-    bias = _real(node, "bias")
-    if bias.size != count:
-        raise Inexpressible(f"bias: got {list(bias.shape)}; allowed: [{count}]")
-    return bias.reshape(-1)
-
-
-def _declared(node: Mapping[str, Any], field: str, shape: Shape, what: str) -> None:
-    """A shape that the graph states must be the one that there is."""
-    if node.get(field) is None:
-        return
-    stated = _wholes(node, field, 0)
-    if tuple(stated) != shape:
-        raise Inexpressible(f"the graph says {stated}, {what} {list(shape)}")
-
-
-def _flattened(node: Mapping[str, Any], shape: Shape) -> Shape:
-    """The shape behind a Flatten; values keep their order."""
-    rank = len(shape)
-    first, last = (
-        default if node.get(field) is None else _whole(node, field, -rank)
-        for field, default in (("start_dim", 1), ("end_dim", -1))
-    )
-    if rank == 1:
-        return shape
-    first, last = first + rank * (first < 0), last + rank * (last < 0)
-    if not 0 <= first <= last < rank:
-        raise Inexpressible(f"axes {first} to {last} of {list(shape)}")
-    return (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
-
-
-def _maps(shape: Shape) -> None:
-    if len(shape) != 3:
-        raise Inexpressible(f"reads [C, H, W], got the shape {list(shape)}")
-
-
-def _sides(shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Shape:
-    if any(width > size + 2 * pad for size, width, pad in zip(shape[1:], kernel, padding, strict=True)):
-        raise Inexpressible(f"a kernel {list(kernel)} on an input {list(shape)} with padding {list(padding)}")
-    return tuple(
-        (size + 2 * pad - width) // step + 1
-        for size, width, step, pad in zip(shape[1:], kernel, stride, padding, strict=True)
-    )
-
-
-def _spread(array: Real, shape: Shape, nir_shape: Shape) -> Real:
-    """A parameter for each neuron of ``shape``: given for all, by channel, or for each, flattened or not."""
-    if array.size == 1:
-        return np.full(shape, array.item())
-    if array.shape in (shape, nir_shape, (math.prod(shape),)):
-        return array.reshape(shape)
-    if len(nir_shape) == 3 and array.shape in (shape[:1], (shape[0], 1, 1)):
-        return np.broadcast_to(array.reshape(-1, 1, 1), shape)
-    raise Inexpressible(f"parameters {list(array.shape)} for neurons {list(nir_shape)}")
-
-
-def _by_channel(values: Real, what: str) -> Real:
-    columns = values.reshape(len(values), -1)
-    if (columns != columns[:, :1]).any():
-        raise Inexpressible(f"{what} differ within a channel; allowed: one a channel")
-    first: Real = columns[:, 0].copy()
-    return first

@@ -231,7 +231,9 @@ def test_leakage_is_power_times_time(table: CostTable) -> None:
         ("cache_tag", "leakage", 800),
     ]
     assert sum(row.energy_pj for row in rows) == pytest.approx(44.5e3, rel=1e-12)
-    cool = energy_rows({}, loas_components(), table.at_temperature(300), cycles=800, clock_mhz=800)
+    assert table.sram is not None
+    cool_table = table.model_copy(update={"sram": table.sram.model_copy(update={"temperature_k": 300.0})})
+    cool = energy_rows({}, loas_components(), cool_table, cycles=800, clock_mhz=800)
     assert sum(row.energy_pj for row in cool) == pytest.approx(44.5e3 * 2.754 / 7.537, rel=1e-12)
 
 
