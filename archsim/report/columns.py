@@ -1,0 +1,325 @@
+"""Every column, key and event that archsim writes: its unit, the files that have it, and what it means.
+
+The table feeds ``archsim columns``, the tooltips of report pages and the reference of the documentation. Cycles are of
+the machine's base clock, ``clock_mhz``. A share is a number from 0 to 1. Words such as fiber, timestep and agent are in
+the glossary of the documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+LAYERS, TRAFFIC, ENERGY, TIMESTEPS = "layers.csv", "traffic.csv", "energy.csv", "timesteps.csv"
+AREA, UNITS = "area.csv", "units.csv"
+SUMMARY, TIMING = "summary.json", "timing.json"
+EVENTS, LEFT_OUT = "summary.json: events", "summary.json: left_out"
+COMPARISON, ADAPTATION, CORRECTIONS = "comparison.csv", "adaptation.csv", "corrections.csv"
+SWEEP = "CSV of a sweep"
+INFO, CHECK, EXPLAIN = "archsim trace info", "archsim trace check", "archsim explain"
+SETTING = "PATH"
+"""Stands for the columns of a sweep that are called like the settings they hold."""
+
+_BY_LAYER = (LAYERS, TRAFFIC, ENERGY, TIMESTEPS, UNITS)
+_TOTALS = (SUMMARY, COMPARISON, SWEEP)
+_EVENT = (LAYERS, EVENTS)
+
+
+class Column(NamedTuple):
+    """A name in files, its ``unit`` ("" for text), and its ``meaning`` in one sentence.
+
+    ``files`` are result files, the parts of ``summary.json`` that hold rows of their own, and commands whose piped
+    output is a table. A name that means different things in different files has several entries.
+    """
+
+    name: str
+    unit: str
+    files: tuple[str, ...]
+    meaning: str
+
+
+GROUPS: Mapping[str, tuple[Column, ...]] = {
+    "What ran": (
+        Column("accelerator", "", _TOTALS, "The type of the machine, such as loas."),
+        Column("description", "", (SUMMARY,), "What the hardware file says of the machine in one line."),
+        Column("fitted", "true or false", (SUMMARY, COMPARISON),
+               "True if the machine's constants were chosen so that they reproduce published results."),
+        Column("hardware", "", (SUMMARY, SWEEP), "The hardware file as it was given."),
+        Column("overrides", "", (SUMMARY, COMPARISON), "What --set changed of the hardware file."),
+        Column("workload", "", (SUMMARY, SWEEP), "The name of the network, from the trace."),
+        Column("trace", "", _TOTALS, "The trace file as it was given."),
+        Column("trace_sha256", "", (SUMMARY, SWEEP), "The hash of the trace file."),
+        Column("labels", "", (SUMMARY,), "What the trace says of its origin: data set, training, accuracy."),
+        Column("engine", "", (SUMMARY,), "The engine that simulated: compiled or reference."),
+        Column("archsim_version", "", (SUMMARY, SWEEP), "The version of archsim that made the result."),
+        Column("images", "count", (*_TOTALS, ADAPTATION),
+               "Images that the totals are of; in adaptation.csv, images that accuracies are of."),
+        Column("timesteps", "count", (SUMMARY, COMPARISON),
+               "Timesteps of an image; the most that any layer has, 1 for layers of integers."),
+        Column("layers", "count", (SUMMARY, COMPARISON), "Layers that were simulated."),
+        Column("coverage", "share", _TOTALS,
+               "Share of the network's synaptic operations that was simulated, at the timesteps that ran; a network "
+               "without any counts its layers instead."),
+        Column("left_out", "", _TOTALS,
+               "Operations of the network that were not simulated, in its order; CSV files have their names alone."),
+        Column("layer", "", (LEFT_OUT,), "The operation that was not simulated."),
+        Column("reason", "", (LEFT_OUT,), "Why the operation was not simulated."),
+        Column("share", "share", (LEFT_OUT,), "The operation's share of the network's synaptic operations."),
+        Column("clock_mhz", "MHz", (SUMMARY, COMPARISON), "The machine's base clock."),
+        Column("sram_size_kib", "KiB", (SUMMARY, COMPARISON),
+               "Capacity of the machine's on-chip memories, without tags and registers."),
+    ),
+    "Layers": (
+        Column("layer", "", (*_BY_LAYER, CORRECTIONS), "The layer's name in the trace."),
+        Column("op", "", (LAYERS,), "The kind of operation: conv2d, linear, matmul, add, softmax or layer_norm."),
+        Column("m", "count", (LAYERS,),
+               "Rows of the layer as a matrix product: output positions times images."),
+        Column("n", "count", (LAYERS,), "Columns of the layer as a matrix product: output channels."),
+        Column("k", "count", (LAYERS,), "Reduction length: products that one output adds up."),
+        Column("timesteps", "count", (LAYERS,), "Timesteps of the layer; 1 for integers."),
+    ),
+    "Time": (
+        Column("cycles", "cycles", (LAYERS,), "Cycles from the layer's first to its last event, from a cold start."),
+        Column("cycles", "cycles", _TOTALS,
+               "Cycles of the run: the sum over its layers, or from first to last event where layers overlap."),
+        Column("compute_cycles", "cycles", (LAYERS, SUMMARY),
+               "Cycles in which the busiest agent that computes (a PE, or an array as a whole) does so."),
+        Column("stall_cycles", "cycles", (LAYERS, SUMMARY),
+               "All other cycles: the busiest agent waits for memory or for slower agents."),
+        Column("lower_bound_cycles", "cycles", (LAYERS,),
+               "Cycles that no schedule can beat: work divided by PEs, or compulsory bytes divided by bandwidth."),
+        Column("latency_s", "s", (LAYERS, *_TOTALS), "Cycles divided by the clock, for all images together."),
+        Column("images_per_s", "1/s", _TOTALS, "Images divided by latency."),
+        Column("utilization", "share", (LAYERS, *_TOTALS),
+               "Share of the cycles of all PEs that were built in which they work; in totals, weighted by cycles."),
+        Column("engine_wall_s", "s", (TIMING,),
+               "Seconds that the engine computed: the only number that differs between equal runs."),
+    ),
+    "Work": (
+        Column("matches", "count", (LAYERS, SUMMARY),
+               "Products with an input that is not zero in every timestep and a weight that is not zero; the same on "
+               "every machine."),
+        Column("synaptic_operations", "count", (LAYERS, *_TOTALS),
+               "Products of an input that is not zero and a weight that is not zero, timestep by timestep; the same "
+               "on every machine."),
+        Column("performed_operations", "count", (LAYERS, SUMMARY),
+               "Synaptic operations as this machine performs them: more where it multiplies zeros, fewer where it "
+               "reuses sums."),
+    ),
+    "Outputs": (
+        Column("mismatches", "count", (LAYERS, SUMMARY, SWEEP),
+               "Outputs that differ from the trace's; empty if none was compared."),
+        Column("verified", "true or false", (SUMMARY, COMPARISON),
+               "True if every output that was compared equals the trace's; empty if none was compared."),
+        Column("layers_verified", "count", (SUMMARY,), "Layers whose outputs were compared with the trace's."),
+        Column("exact", "true or false", (SUMMARY,),
+               "False if the machine may lose precision by design, so that outputs that differ are no error; absent "
+               "otherwise."),
+        Column("accuracy", "share", (*_TOTALS, ADAPTATION),
+               "Share of images that this machine classifies as their labels say, over the trace's evaluation set or, "
+               "without one, over the traced images."),
+        Column("exact_accuracy", "share", (*_TOTALS, ADAPTATION), "The same share with exact arithmetic."),
+        Column("agreement", "share", (SUMMARY,), "Share of images that get the same class as with exact arithmetic."),
+        Column("evaluated_images", "count", (SUMMARY,), "Images of the evaluation set that accuracies are of."),
+        Column("standard_error", "share", (ADAPTATION,),
+               "Standard error of an accuracy a over n images: sqrt(a (1 - a) / n)."),
+    ),
+    "Energy and area": (
+        Column("energy_pj", "pJ", (LAYERS, ENERGY, TIMESTEPS, *_TOTALS),
+               "Counts times prices, leakage and DRAM included, for all images together."),
+        Column("energy_per_image_pj", "pJ", _TOTALS, "Energy divided by images."),
+        Column("pj_per_synaptic_operation", "pJ", _TOTALS,
+               "Energy divided by synaptic operations; empty where there are none."),
+        Column("leakage_pj", "pJ", (SUMMARY,), "The part of the energy that is static: leakage power times latency."),
+        Column("power_mw", "mW", (SUMMARY,), "Energy divided by latency, DRAM included."),
+        Column("energy_by_unit_pj", "pJ", (SUMMARY,), "Energy of each part of the machine."),
+        Column("energy_by_stage_pj", "pJ", (SUMMARY,), "Energy of each stage of a training step."),
+        Column("energy_by_timestep_pj", "pJ", (SUMMARY,),
+               "Energy of each timestep, and under none what belongs to no single one, such as weights and leakage."),
+        Column("unit", "", (ENERGY, TIMESTEPS, AREA, UNITS), "The part of the machine, such as pe, cache or dram."),
+        Column("action", "", (ENERGY, TIMESTEPS), "What the unit did; leakage is static energy."),
+        Column("count", "count", (ENERGY, TIMESTEPS), "How often the unit did it; of leakage, cycles."),
+        Column("timestep", "", (TIMESTEPS,), "The timestep, from 0; empty for what belongs to no single timestep."),
+        Column("instances", "count", (AREA,), "How many equal units there are."),
+        Column("area_mm2", "mm2", (AREA,), "Area of all instances together; 0 for what is off chip."),
+        Column("area_mm2", "mm2", _TOTALS, "Area of the chip, without DRAM."),
+        Column("source", "", (AREA,), "Where the figure of the area comes from."),
+        Column("edap_j_s_mm2", "J s mm2", (SUMMARY, SWEEP), "Energy times latency times area of the run."),
+    ),
+    "Memory traffic": (
+        Column("dram_read_bytes", "bytes", (LAYERS, SUMMARY, SWEEP), "Bytes read from DRAM, in whole lines."),
+        Column("dram_write_bytes", "bytes", (LAYERS, SUMMARY, SWEEP), "Bytes written to DRAM, in whole lines."),
+        Column("sram_read_bytes", "bytes", (LAYERS, SUMMARY, SWEEP),
+               "Useful bytes read at the banks of on-chip memory."),
+        Column("sram_write_bytes", "bytes", (LAYERS, SUMMARY, SWEEP),
+               "Useful bytes written at the banks of on-chip memory, fills from DRAM included."),
+        Column("level", "", (TRAFFIC,), "The memory: sram or dram."),
+        Column("tensor", "", (TRAFFIC,),
+               "What moves: input, weight, psum or output; with _format, what says where its values are."),
+        Column("direction", "", (TRAFFIC,), "read or write."),
+        Column("bytes", "bytes", (TRAFFIC,), "Bytes that move."),
+        Column("accesses", "count", (TRAFFIC,), "Requests that a bank serves, or lines of DRAM."),
+    ),
+    "Units": (
+        Column("instance", "", (UNITS,), "The number of the unit among equal ones, from 0."),
+        Column("busy_cycles", "cycles", (UNITS,), "Cycles in which the unit computes."),
+        Column("stall_cycles", "cycles", (UNITS,), "Cycles in which the unit waits for operands, memory or room."),
+        Column("idle_cycles", "cycles", (UNITS,),
+               "Cycles in which the unit waits at a barrier, has ended or has no work; busy, stall and idle add up to "
+               "the cycles of the layer."),
+    ),
+    "Settings that tell results apart": (
+        Column("sparsity", "", (*_BY_LAYER, AREA, *_TOTALS),
+               "SATA: how it treats silent spikes, by gating or by skipping."),
+        Column("stage", "", _BY_LAYER,
+               "SATA in training: the stage, one of forward, potential_gradient, backward and update."),
+        Column("noise", "", (LAYERS, TRAFFIC, ENERGY, UNITS, AREA, *_TOTALS, ADAPTATION),
+               "Analog arrays: when noise is drawn, frozen, per_batch or per_read."),
+        Column("noise_seed", "", (SUMMARY, ADAPTATION), "Analog arrays: the seed that noise is drawn with."),
+        Column("device", "", (SUMMARY,), "Analog arrays: the kind of memory device."),
+        Column("age_s", "s", (SUMMARY,), "Analog arrays: the age of the cells, over which they drift."),
+        Column("adc_range", "", (SUMMARY,), "Analog arrays: what range the converters span."),
+        Column("digital_gain", "", (SUMMARY, SWEEP), "Analog arrays: what calibration corrects behind the converters."),
+        Column("adaptation", "", (SUMMARY, SWEEP, ADAPTATION, CORRECTIONS),
+               "Analog arrays: how gain and offset behind them are found, none, statistics or fine_tuned."),
+        Column("fitted_noc_rows", "count", (SUMMARY,),
+               "Rows of the mesh that were built for the network, where noc.rows is fit."),
+        Column("cell_writes_per_image", "count", (SUMMARY,), "Cells of arrays that an image writes."),
+        Column("images_to_wear_out", "count", (SUMMARY,),
+               "Images until the cell that is written most often is worn out; empty for never."),
+    ),
+    "Events": (
+        Column("events", "count", (SUMMARY,), "Noteworthy things that happened, each with how often it did."),
+        Column("hits", "count", _EVENT, "Requests whose line was in the cache."),
+        Column("misses", "count", _EVENT, "Requests whose line was fetched from DRAM."),
+        Column("merged_misses", "count", _EVENT, "Requests for a line that was already on its way."),
+        Column("bank_wait_cycles", "cycles", _EVENT, "Cycles that requests waited for a bank or a switch, added up."),
+        Column("dram_row_misses", "count", _EVENT, "Accesses that had to open a row of DRAM."),
+        Column("output_is_upper_bound", "count", _EVENT,
+               "Layers (0 or 1 of each) whose outputs are unknown, so that they are written as if dense."),
+        Column("accumulator_overflows", "count", _EVENT, "Sums beyond the bits of the accumulator; sums stay exact."),
+        Column("pseudo_accumulator_overflows", "count", _EVENT,
+               "LoAS: pseudo-sums beyond the bits of the pseudo-accumulator."),
+        Column("correction_accumulator_overflows", "count", _EVENT,
+               "LoAS: corrections beyond the bits of their accumulators."),
+        Column("psum_overflows", "count", _EVENT, "GoSPA: partial sums beyond their bits."),
+        Column("membrane_overflows", "count", _EVENT, "Membrane potentials beyond the bits that store them."),
+        Column("sum_overflows", "count", _EVENT, "Crossbar arrays: sums beyond a word of the network on chip."),
+        Column("additions", "count", _EVENT, "LoAS without speculation: weights added for spikes."),
+        Column("correction_additions", "count", _EVENT, "LoAS: weights taken back at timesteps without a spike."),
+        Column("discarded_words", "count", _EVENT,
+               "LoAS: packed words that spike at every timestep and so need no correction."),
+        Column("few_spikes", "count", _EVENT, "Stellar: spikes that its few-spikes neurons would fire."),
+        Column("spikes", "count", _EVENT, "Prosperity: input spikes."),
+        Column("spikes_left", "count", _EVENT, "Prosperity: input spikes that no prefix covers."),
+        Column("exact_match_rows", "count", _EVENT, "Prosperity: rows that equal an earlier row of their tile."),
+        Column("partial_match_rows", "count", _EVENT, "Prosperity: rows that contain an earlier row of their tile."),
+        Column("positions_larger_than_buffer", "count", _EVENT,
+               "SpinalFlow: output positions whose sorted spikes do not fit the spike buffer at once."),
+        Column("gradients_non_zero", "count", _EVENT, "SATA in training: gradients of potentials that are not zero."),
+        Column("gradients_are_upper_bound", "count", _EVENT,
+               "SATA in training: layers (0 or 1 of each) whose gradient masks are not in the trace and are bounded "
+               "from above."),
+        Column("tiles", "count", _EVENT, "Crossbar arrays: tiles that the layer takes."),
+        Column("pes", "count", _EVENT, "Crossbar arrays: PEs that the layer takes."),
+        Column("programmed_cells", "count", _EVENT, "Crossbar arrays: cells that hold the layer's weights."),
+    ),
+    "Comparisons": (
+        Column("machine", "", (COMPARISON,), "The name of the hardware file."),
+        Column("speedup", "ratio", (COMPARISON,), "Latency of the first machine divided by this one's."),
+        Column("energy_gain", "ratio", (COMPARISON,), "Energy of the first machine divided by this one's."),
+        Column("energy_delay_pj_s", "pJ s", (COMPARISON,), "Energy times latency."),
+        Column("energy_delay_gain", "ratio", (COMPARISON,),
+               "Energy times latency of the first machine divided by this one's."),
+        Column("same_layers", "true or false", (COMPARISON,),
+               "False if this machine simulated other layers than the first one, so that speedup and gains compare "
+               "different parts of the network."),
+        Column("dram_bytes", "bytes", (COMPARISON,), "Bytes read from and written to DRAM."),
+        Column("sram_bytes", "bytes", (COMPARISON,), "Bytes read and written at the banks of on-chip memory."),
+    ),
+    "Sweeps": (
+        Column("point", "", (SWEEP,), "The number of the point, from 0."),
+        Column(SETTING, "", (SWEEP,),
+               "The value of a setting; each path that --set gives has a column of that name, such as pe.count."),
+        Column("pareto", "true or false", (SWEEP,),
+               "True if no other point of the same trace is better in all columns that --pareto names."),
+        Column("error", "", (SWEEP,), "Why the point could not run; empty if it did."),
+        Column("hardware_sha256", "", (SWEEP,), "The hash of the hardware file."),
+        Column("cost_table_sha256", "", (SWEEP,), "The hash of the file of the cost table that the point uses."),
+    ),
+    "Adaptation": (
+        Column("calibration_images", "count", (SUMMARY, ADAPTATION), "Images that corrections are found with."),
+        Column("channel", "", (CORRECTIONS,), "The output channel of the layer, from 0."),
+        Column("gain", "", (CORRECTIONS,), "What the channel's sum on the arrays is multiplied by."),
+        Column("offset", "", (CORRECTIONS,), "What is added to the product of sum and gain, before the bias."),
+    ),
+    "Traces": (
+        Column("fact", "", (INFO,), "What is told of the trace as a whole."),
+        Column("value", "", (INFO,), "Its value."),
+        Column("layer", "", (INFO, CHECK), "The operation's name in the trace."),
+        Column("op", "", (INFO,), "The kind of operation."),
+        Column("m", "count", (INFO,), "Rows of the operation as a matrix product: output positions times images."),
+        Column("n", "count", (INFO,), "Columns of the operation as a matrix product: output channels."),
+        Column("k", "count", (INFO,), "Reduction length: products that one output adds up."),
+        Column("spike_density", "share", (INFO,),
+               "Share of ones among the input spikes, each counted as often as the layer reads it."),
+        Column("silent_ratio", "share", (INFO,), "Share of inputs without a spike in any timestep."),
+        Column("fire_once_ratio", "share", (INFO,), "Share of inputs with exactly one spike."),
+        Column("weight_density", "share", (INFO,), "Share of weights that are not zero."),
+        Column("input_density", "share", (INFO,), "Share of stored input values that are not zero."),
+        Column("operand", "", (INFO,), "The kind of the inputs: spike, signed_spike, spike_time or int."),
+        Column("operand_bits", "bits", (INFO,), "Bits of an input."),
+        Column("inputs", "", (INFO,), "Shapes of the inputs."),
+        Column("output", "", (INFO,), "Shape of the output."),
+        Column("gradient_density", "share", (INFO,),
+               "Share of potentials, over all timesteps, whose gradient is not zero; of traces of training alone."),
+        Column("outputs", "count", (CHECK,), "Stored outputs that were computed again."),
+        Column("mismatches", "count", (CHECK,), "Stored outputs that do not follow from the stored inputs."),
+        Column("note", "", (CHECK,), "Why nothing was compared."),
+    ),
+    "Machines": (
+        Column("path", "", (EXPLAIN,), "The setting, as --set takes it."),
+        Column("value", "", (EXPLAIN,), "The setting's value."),
+        Column("given", "", (EXPLAIN,), "Where the value is given: in a file, by an override, or by default."),
+        Column("meaning", "", (EXPLAIN,), "What the setting means."),
+        Column("source", "", (EXPLAIN,), "Where the value, the area or the price comes from."),
+        Column("unit", "", (EXPLAIN,), "The part of the machine."),
+        Column("instances", "count", (EXPLAIN,), "How many equal units there are."),
+        Column("area_mm2", "mm2", (EXPLAIN,), "Area of all instances together; 0 for what is off chip."),
+        Column("action", "", (EXPLAIN,), "What the unit can do."),
+        Column("price", "", (EXPLAIN,), "What one such action costs, in the unit of price."),
+        Column("unit of price", "", (EXPLAIN,), "The unit that the price is given in."),
+        Column("confidence", "", (EXPLAIN,), "How far the price can be trusted."),
+    ),
+}  # fmt: skip
+"""All columns by what they tell of."""
+
+
+def columns() -> tuple[Column, ...]:
+    """All columns, group after group."""
+    return tuple(column for group in GROUPS.values() for column in group)
+
+
+def meaning(name: str, file: str) -> str:
+    """What the column ``name`` of ``file`` means, with its unit; nothing if it is a setting of the user's."""
+    for column in columns():
+        if column.name == name and file in column.files:
+            return f"{column.meaning} Unit: {column.unit}." if column.unit else column.meaning
+    return ""
+
+
+def markdown() -> str:
+    """The whole table as Markdown: a heading and a table for each group."""
+    parts = []
+    for title, group in GROUPS.items():
+        lines = [f"## {title}", "", "| name | unit | in | meaning |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| `{one.name}` | {one.unit} | {', '.join(map(_code, one.files))} | {one.meaning} |" for one in group
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _code(file: str) -> str:
+    """A file's name, or a command, in the font of code; words in that of text."""
+    return file if file == SWEEP else f"`{file}`"
