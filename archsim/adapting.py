@@ -23,7 +23,8 @@ from archsim.analog_network.network import AnalogNetwork
 from archsim.dataflow.base import Progress
 from archsim.errors import ArchsimError, UsageError, nearest
 from archsim.hardware.analog.product import AdaptationName
-from archsim.hardware.loading import override_path, resolved_yaml
+from archsim.hardware.document import override_path
+from archsim.hardware.loading import resolved_yaml
 from archsim.report import files
 from archsim.simulate import all_overrides, built_for, load_accelerator
 from archsim.trace import ImageSet, Trace, load_trace

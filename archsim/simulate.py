@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from archsim.cost import CostTable
     from archsim.dataflow.base import Accelerator, EngineName, Progress
     from archsim.engine.result import LayerResult
+    from archsim.engine.wiring import Wiring
     from archsim.trace import Operation, Trace
 
 Machine = TypeVar("Machine", bound="Accelerator")
@@ -35,6 +36,8 @@ _TIMELINE = arguments.Kind(
         or (isinstance(value, tuple) and len(value) == 2 and all(map(arguments.WHOLE.fits, value)))
     ),
 )
+SMALL_LAYER = (80, 32, 300)
+"""M, N and K of a layer whose run shows how the units of a machine are connected."""
 MOST_QUOTED = 200
 """Letters of a trace's own words in a warning."""
 
@@ -79,6 +82,34 @@ def built_for(
     if problems:
         raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
     return accelerator
+
+
+def wiring(accelerator: Accelerator) -> Wiring | None:
+    """The block diagram of a machine, found by running a small layer; None of a machine that is not drawn as one."""
+    import numpy as np
+
+    from archsim.dataflow.machine import DrawnMachine
+    from archsim.engine.wiring import watch
+    from archsim.trace import activation_product, matrix_product, synthesize
+
+    m, n, k = SMALL_LAYER
+    if accelerator.operand == "spike":
+        spikes = matrix_product("layer", m, n, k, spike_density=0.2, silent_ratio=0.5, weight_density=0.5)
+        timesteps = min(4, accelerator.config.timesteps)
+        trace = synthesize([spikes], timesteps=timesteps, gradient_density=0.5)
+    else:
+        trace = synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
+    accelerator = accelerator.built_for(accelerator.seen(trace))
+    layer = accelerator.stages(trace, trace.operations[0])[0]
+    program = accelerator.program(layer, accelerator.compute(layer, verify=False).output_bytes)
+    if program.diagram is None or not isinstance(accelerator, DrawnMachine):
+        return None
+    step = program.diagram.coroutines(program.state.shape[1] - accelerator.kept)
+    counts = np.zeros((len(program.state), accelerator.actions), np.int64)
+    names = accelerator.tensors * program.copies
+    return watch(
+        step, program.spec, program.operands, program.topology, program.state, counts, names, program.diagram.kinds
+    )  # fmt: skip
 
 
 def finds_accuracy(hardware: str | Path, trace: str | Path) -> bool:

@@ -20,12 +20,14 @@ def explain(
     from archsim.cost import area_rows, price_rows
     from archsim.hardware.loading import explained_values, header_of
     from archsim.report import diagram
-    from archsim.simulate import load_accelerator, load_prices
+    from archsim.simulate import load_accelerator, load_prices, wiring
 
     machine = load_accelerator(hardware, overrides or ())
     inventory, table = machine.inventory(), load_prices(machine)
     if sys.stdout.isatty():
-        for text in (machine.config.description, header_of(hardware), diagram.draw(inventory)):
+        drawn = wiring(machine)
+        connected = [] if drawn is None else [diagram.connections(drawn)]
+        for text in (machine.config.description, header_of(hardware), diagram.draw(inventory), *connected):
             typer.echo("\n".join(one_line(line) for line in text.splitlines()) + "\n")
     values: list[tuple[object, ...]] = []
     brief = sys.stdout.isatty() and not long

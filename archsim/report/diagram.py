@@ -1,9 +1,11 @@
-"""A machine drawn as text: what it is built of, from the memory outside down to the arithmetic."""
+"""A machine drawn as text: what it is built of, from the memory outside down to the arithmetic, and how its agents are
+connected."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from archsim.engine.wiring import AgentBox, Wire, Wiring
 from archsim.hardware.inventory import Component
 
 LEVELS = (
@@ -59,3 +61,41 @@ def _box(title: str, blocks: Sequence[str], width: int) -> Iterator[str]:
         line = f"{line}   {block}" if line else block[:inside]
     yield f"| {line.ljust(inside)} |"
     yield "+" + "-" * (width - 2) + "+"
+
+
+def connections(wiring: Wiring) -> str:
+    """The agents with what they ask the memory for, then a line for each FIFO: writer, name and size, reader.
+
+    Agents and FIFOs that this configuration does not use are left out.
+    """
+    wires = [wire for wire in wiring.fifos if wire.writers or wire.readers]
+    used = {name for wire in wires for name in (*wire.writers, *wire.readers)}
+    boxes = [box for box in wiring.agents if box.memory or box.name in used]
+    agents = [f"{box.built:>4} x {box.name}" for box in boxes]
+    width = max(map(len, agents), default=0)
+    lines = ["agents, in the order in which they are served"]
+    lines += [f"{head.ljust(width)}   {memory_words(box)}".rstrip() for head, box in zip(agents, boxes, strict=True)]
+    if wires:
+        ends = [(_names(wire.writers), f"[ {wire_words(wire)} ]", _names(wire.readers)) for wire in wires]
+        left, middle = (max(len(end[place]) for end in ends) for place in (0, 1))
+        lines += ["", "FIFOs of a small layer, from writer to reader, with their entries"]
+        lines += [f"  {writer.ljust(left)} --{fifo.ljust(middle, '-')}-> {reader}" for writer, fifo, reader in ends]
+    for members in wiring.barriers:
+        lines += ["", f"{' and '.join(members)} meet at a barrier"]
+    return "\n".join(lines)
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names) or "(none)"
+
+
+def memory_words(box: AgentBox) -> str:
+    """What an agent asks the memory for."""
+    asked = "; ".join(f"{verb} {', '.join(tensors)}" for verb, tensors in box.memory)
+    return f"{asked} (through the switch)" if asked and box.switched else asked
+
+
+def wire_words(wire: Wire) -> str:
+    """Name and size of a FIFO."""
+    size = f"{wire.number} x {wire.capacity}" if wire.number > 1 else f"{wire.capacity}"
+    return f"{wire.name}: {size}{' credits' if wire.full else ''}"

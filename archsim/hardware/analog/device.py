@@ -53,7 +53,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler  # not in pydantic itself in 2.10
 
-from archsim.hardware.loading import CORE_SCHEMA, Block, CrossFieldError
+from archsim.hardware.loading import Block, CrossFieldError
+from archsim.hardware.plain_yaml import CORE_SCHEMA
 
 Siemens = NDArray[np.float64]
 

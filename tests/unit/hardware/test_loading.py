@@ -8,10 +8,8 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from archsim.errors import ConfigError
-from archsim.hardware import loading
+from archsim.hardware import extending
 from archsim.hardware.loading import (
-    MAX_DEPTH,
-    MAX_VALUES,
     Block,
     CrossFieldError,
     explained_values,
@@ -22,6 +20,7 @@ from archsim.hardware.loading import (
     machine_files,
     resolved_yaml,
 )
+from archsim.hardware.plain_yaml import MAX_DEPTH, MAX_VALUES
 
 
 class Cache(Block):
@@ -477,8 +476,8 @@ class TestExtends:
 
     def test_each_file_is_read_once(self, tmp_path, monkeypatch):
         """Two ways to every file double the ways at each level."""
-        read, real = [], loading._read_text
-        monkeypatch.setattr(loading, "_read_text", lambda path, *kind: (read.append(path.name), real(path, *kind))[1])
+        read, real = [], extending.read_text
+        monkeypatch.setattr(extending, "read_text", lambda path, *kind: (read.append(path.name), real(path, *kind))[1])
         levels = {f"level{i}": f"extends: level{i + 1}.yaml\ncore: {{extends: level{i + 1}.yaml}}\n" for i in range(7)}
         load = chips(tmp_path, base=CHIP, level7="extends: base.yaml\n", **levels)
         expected = load("base", "core.width=1", "other.width=2")

@@ -1,9 +1,17 @@
-"""A machine drawn as text: every unit once, in boxes of one width."""
+"""A machine drawn as text: every unit once, in boxes of one width; its agents, and who writes and reads which FIFO."""
 
+from typing import NamedTuple
+
+import numpy as np
 import pytest
 
+from archsim import simulate
+from archsim.engine.wiring import AgentBox, Wire, watch
+from archsim.hardware.agent import Coroutines, op
+from archsim.hardware.diagram import Diagram, Fifo
 from archsim.hardware.inventory import Component
-from archsim.report.diagram import draw
+from archsim.hardware.operation import CACHED_READ, PREFETCH
+from archsim.report.diagram import connections, draw
 from archsim.simulate import load_accelerator
 from tests.machines import MACHINES
 
@@ -39,3 +47,69 @@ def test_every_unit_of_every_machine_is_drawn(path):
     text = draw(inventory)
     assert {len(line) for line in text.splitlines() if line[0] in "+|"} == {78}
     assert all(f"{part.instances} x {part.unit}" in text for part in inventory)
+
+
+class Numbers(NamedTuple):
+    """What two agents know of their FIFOs."""
+
+    ready: Fifo
+    credit: Fifo
+    together: int
+
+
+def producer(a, m, x):
+    for _ in range(4):
+        a.request(line=0, beats=1, useful_bytes=8, mode=PREFETCH, tensor=1, epoch=0)
+        yield op(pop=m.credit.port, push=m.ready.fifo, value=7)
+
+
+def consumer(a, m, x):
+    for _ in range(4):
+        yield op(pop=m.ready.port)
+        assert a.value == 7
+        a.request(line=0, beats=1, useful_bytes=8, mode=CACHED_READ, tensor=0, epoch=0)
+        yield op(push=m.credit.fifo, barrier=m.together)
+
+
+def test_agents_are_watched():
+    """Two readers of one FIFO; each gives credits back through a FIFO of its own, of which the producer reads one."""
+    diagram = Diagram()
+    diagram.agent(producer, requests=1)
+    diagram.agent(consumer, 2, name="pe", built=3, requests=1, lanes=range(2))
+    m = Numbers(diagram.fifo(4, readers=2), diagram.fifo(2, full=True), diagram.barrier(2))
+
+    def both(a, m, x):
+        yield from consumer(a, m._replace(ready=m.ready.reader(a.me)), x)
+
+    step = Coroutines([(1, producer), (2, both)], 0)
+    zeros = np.zeros((3, 1), np.int64)
+    wiring = watch(step, m, None, diagram.topology, zeros, zeros, ("input", "weight"), diagram.kinds)
+    assert wiring.agents == (
+        AgentBox("producer", 1, (("fetches", ("weight",)),), switched=False),
+        AgentBox("pe", 3, (("reads", ("input",)),), switched=True),
+    )
+    assert wiring.fifos == (
+        Wire("ready", 1, 4, False, ("producer",), ("pe",)),
+        Wire("credit", 1, 2, True, ("pe",), ("producer",)),
+    )
+    assert wiring.barriers == (("pe",),)
+
+
+def test_the_diagram_of_loas_is_that_of_its_dataflow():
+    """Agents, FIFOs and memory paths as the docstring of the inner-product dataflow has them."""
+    wiring = simulate.wiring(load_accelerator("loas"))
+    assert {box.name: box.built for box in wiring.agents} == {
+        "tppe": 16, "p_lif": 16, "fetcher": 2, "broadcaster": 1, "row_fetcher": 1
+    }  # fmt: skip
+    ends = {(wire.name, *wire.writers, "to", *wire.readers) for wire in wiring.fifos}
+    assert ends == {
+        ("chunk", "broadcaster", "to", "tppe"),
+        ("fiber", "fetcher", "to", "broadcaster"),
+        ("credit", "broadcaster", "to", "fetcher"),
+        ("sum", "tppe", "to", "p_lif"),
+        ("begun", "tppe", "to", "row_fetcher"),
+    }
+    drawn = connections(wiring)
+    assert "tppe        --[ sum: 16 x 2 ]---> p_lif" in drawn
+    assert "16 x p_lif         writes output_format (through the switch)" in drawn
+    assert max(map(len, drawn.splitlines())) <= 80
