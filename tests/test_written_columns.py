@@ -124,3 +124,20 @@ def test_every_event_of_every_machine_is_defined(path):
     (layer,) = layers(fitting(load_accelerator(path), 1, m=3, n=4, k=40), path)
     events = load_accelerator(path).compute(layer, verify=False).events
     assert {(name, table.EVENTS) for name in events} <= DEFINED
+
+
+def test_the_command_says_what_a_name_means(capsys):
+    assert main(["columns"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(table.columns())
+    assert main(["columns", "cycles", "timing.json"]) == 0
+    head, *rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert head == ["name", "unit", "files", "meaning"]
+    assert [(row[0], row[1]) for row in rows] == [("cycles", "cycles")] * 2 + [("engine_wall_s", "s")]
+    assert rows[0][2] == "layers.csv"
+
+
+def test_the_command_knows_no_other_name(capsys):
+    assert main(["columns", "cycle", "layerz.csv"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "'cycle' (did you mean 'cycles'?)" in lines[0]
+    assert "'layerz.csv' (did you mean 'layers.csv'?)" in lines[1]

@@ -9,6 +9,7 @@ import typer
 from archsim._version import __version__
 from archsim.cli.adapt import adapt
 from archsim.cli.check import check
+from archsim.cli.columns import columns
 from archsim.cli.compare import compare
 from archsim.cli.explain import explain
 from archsim.cli.limits import check_limits
@@ -30,6 +31,7 @@ app.command()(compare)
 app.command()(sweep)
 app.command()(adapt)
 app.command()(plot)
+app.command()(columns)
 app.command()(check)
 app.command()(explain)
 app.command("list")(list_)

@@ -1,6 +1,6 @@
 """A spiking network in floating point, as the training tools describe it and before anything is rounded.
 
-Shapes leave out time and images: [C, H, W] or [F]. Words as in ``archsim.trace.model``.
+Shapes leave out time and images: [C, H, W] or [F]. Words as in ``archsim.trace.operation``.
 """
 
 from __future__ import annotations

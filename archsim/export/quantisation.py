@@ -31,7 +31,8 @@ from archsim.export.comparison import LayerError, compared, refusals, table, war
 from archsim.export.expansion import expanded
 from archsim.export.network import Network, Node, Real, fold, per_channel
 from archsim.export.thresholds import Range, repeated, units
-from archsim.trace.model import Neuron, Operation, Requantiser, Trace
+from archsim.trace.model import Trace
+from archsim.trace.operation import Neuron, Operation, Requantiser
 from archsim.trace.resimulation import compute
 from archsim.trace.schema import MAX_LEAK_SHIFT, MAX_SHIFT
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.export.network import Real, SpikingNeuron
-from archsim.trace.model import Operation
+from archsim.trace.operation import Operation
 
 # The schema's limit for the inputs of an operation.
 MAX_OPERANDS = 64

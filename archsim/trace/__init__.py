@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from archsim.trace.density import LayerStatistics, statistics, total
-    from archsim.trace.model import ImageSet, Neuron, Operation, Requantiser, Trace
+    from archsim.trace.model import ImageSet, Trace
+    from archsim.trace.operation import Neuron, Operation, Requantiser
     from archsim.trace.presets import PRESETS, ActivationLayer, SyntheticLayer, activation_product, matrix_product
     from archsim.trace.reading import load_trace
     from archsim.trace.recorded import import_spikes
@@ -48,9 +49,9 @@ _HOMES = {
     "Check": "resimulation",
     "ImageSet": "model",
     "LayerStatistics": "density",
-    "Neuron": "model",
-    "Operation": "model",
-    "Requantiser": "model",
+    "Neuron": "operation",
+    "Operation": "operation",
+    "Requantiser": "operation",
     "SyntheticLayer": "presets",
     "Trace": "model",
     "activation_product": "presets",

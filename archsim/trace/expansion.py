@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from archsim.trace.model import Operation, Trace
+from archsim.trace.model import Trace
+from archsim.trace.operation import Operation
 from archsim.trace.work import groups_of
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from archsim.trace.model import Operation, Trace
+from archsim.trace.model import Trace
+from archsim.trace.operation import Operation
 
 _KINDS = {"spike": "spikes", "signed_spike": "signed spikes", "spike_time": "spike times"}
 _COUNTED = ("sums of spikes", "event counts", "pixels", "integers")

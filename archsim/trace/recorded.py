@@ -20,7 +20,8 @@ from archsim.errors import TraceError, UsageError
 from archsim.trace import content, schema
 from archsim.trace.archive import Archive
 from archsim.trace.graph import MAX_ELEMENTS, ArraySpec
-from archsim.trace.model import Operation, Trace
+from archsim.trace.model import Trace
+from archsim.trace.operation import Operation
 from archsim.trace.schema import Dimension, Name, Record, Text
 
 # Random weights of a file, all its layers together: drawn in about a second, in 8 bytes each while they are.

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from archsim.trace.content import first_spike_times, spikes_of_times
 from archsim.trace.graph import SOFTMAX_BITS, integer_range
-from archsim.trace.model import ImageSet, Neuron, Operation, Requantiser, Trace
+from archsim.trace.model import ImageSet, Trace
+from archsim.trace.operation import Neuron, Operation, Requantiser
 
 # Memory of the im2col matrix that is built at a time.
 _BLOCK_BYTES = 1 << 25

@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 from archsim.errors import TraceError, UsageError, nearest
 from archsim.trace.density import covers
 from archsim.trace.graph import MAX_ELEMENTS
-from archsim.trace.model import Neuron, Operation, Trace
+from archsim.trace.model import Trace
+from archsim.trace.operation import Neuron, Operation
 from archsim.trace.presets import PRESETS, ActivationLayer, SyntheticLayer
 from archsim.trace.recorded import nonzero_int8
 from archsim.trace.resimulation import compute, fire

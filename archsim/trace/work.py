@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.trace.model import Operation, Trace
+from archsim.trace.model import Trace
+from archsim.trace.operation import Operation
 
 WORKING = ("conv2d", "linear", "matmul")
 """Operations that have synaptic operations."""

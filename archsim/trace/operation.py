@@ -1,0 +1,156 @@
+"""One operation of a network, and what ends it: neurons, a requantiser.
+
+A current of an output neuron at timestep t is ``x[t] = sum_k w[k] s[k, t] + bias``, an integer. Its neuron, with the
+membrane potential u (0 before the first timestep), f fraction bits, threshold h and leak shift l, is exactly::
+
+    X[t] = (x[t] << f) + u[t-1]
+    s[t] = X[t] > (h << f)             (>= with ``fires_at_threshold``)
+    u[t] = 0                           if s[t] and the reset is hard
+         = X[t] - (h << f)             if s[t] and the reset is soft
+         = leak(X[t] - (h << f))       if s[t] and the reset is soft_before_leak
+         = leak(X[t]) - (h << f)       if s[t] and the reset is soft_after_leak
+         = leak(X[t])                  otherwise
+
+with ``leak(X) = X >> l``, an arithmetic shift (l = 0 for an IF neuron), or with ``leak_subtracts`` ``X - (X >> l)``.
+Thresholds are in the units of x. ``f = l (T - 1)`` keeps every bit that the leak moves below one. ``mask_fire_once``
+then zeroes the outputs of neurons that fired exactly once in the T timesteps (the preprocessing of LoAS, section V).
+
+Networks without spikes end their sums in a requantiser instead, with multiplier m, shift s, ``half = (1 << s) >> 1``::
+
+    y = clip((x m + half) >> s, least, largest)
+
+where least and largest are those of ``bits`` bits, with or without a sign. Over the C channels of a position, in
+integers (``//`` rounds down)::
+
+    softmax      e = table[min(max(x) - x, 255)]; y = (255 e + sum(e) // 2) // sum(e)
+    layer_norm   d = C x - sum(x); r = max(isqrt(sum(d^2) // C), 1)
+                 y = clip((d m // r + bias + half) >> s, least, largest)
+
+Words: I images, T timesteps, C channels, H and W height and width, F features, N output channels, K reduction length,
+M output positions times images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron:
+    """The neurons of an operation, one per output channel; the equations are above.
+
+    ``threshold`` is int64 [N], in the units of the current x (an int stands for all channels alike).
+    """
+
+    kind: str
+    threshold: NDArray[np.int64]
+    leak_shift: int = 0
+    fraction_bits: int = 0
+    reset: str = "hard"
+    mask_fire_once: bool = False
+    leak_subtracts: bool = False
+    fires_at_threshold: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Requantiser:
+    """Integers of ``bits`` from integer sums; the equation is above.
+
+    ``multiplier`` is int64 [N], one per output channel (an int stands for all channels of a layer with weights).
+    Without a sign the least output is 0, which is a ReLU.
+    """
+
+    multiplier: NDArray[np.int64]
+    shift: int
+    bits: int = 8
+    signed: bool = True
+
+
+class _Stored(Generic[ScalarT]):
+    """An array attribute that is decoded when asked for: its value is an array, or a function that returns one."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> None: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> NDArray[ScalarT] | None: ...
+    def __get__(self, instance: object | None, owner: type) -> NDArray[ScalarT] | None:
+        if instance is None:
+            return None
+        value = instance.__dict__.get(self._name)
+        return value() if callable(value) else value
+
+    def __set__(self, instance: object, value: NDArray[ScalarT] | Callable[[], NDArray[ScalarT]] | None) -> None:
+        instance.__dict__[self._name] = value
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One node of the network.
+
+    To build one, give ``name``, ``op`` (``conv2d``, ``linear``, ``pool``, ``add``, ``concat``, ``matmul``, ``softmax``
+    or ``layer_norm``), the tensors it reads and writes, and what the kind needs: ``weight`` int8 [N, C, kh, kw] or
+    [N, F] with ``bias`` int64 [N] for the first two, ``kernel``, ``stride`` and ``padding`` (rows, columns) for
+    convolutions and pools (the kernel of a convolution is that of its weight), ``neuron`` where the output is spikes,
+    ``requantiser`` where it is integers of few bits, ``table`` uint16 [256] for a softmax, ``requantiser`` and ``bias``
+    for a layer norm. An operation with weights and without any of them writes its sums (logits). ``weight_scale`` times
+    a weight is its real value.
+
+    Of a step of training, an operation with weights may carry ``gradient_mask``, bool [T, I, ...] in the shape of its
+    output: where the gradient of the loss with respect to the potential X[t] (without a neuron, to the output) is not
+    zero.
+
+    The trace that holds the operation fills in ``images`` and the shapes [C, H, W] or [F] of inputs and output. In a
+    trace that was loaded, ``weight`` and ``gradient_mask`` are decoded anew whenever they are asked for: keep them in
+    variables while you need them.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    weight: _Stored[np.int8] = _Stored()
+    weight_bits: int = 8
+    weight_scale: float = 1.0
+    bias: NDArray[np.int64] | None = None
+    neuron: Neuron | None = None
+    transpose: bool = False
+    gradient_mask: _Stored[np.bool_] = _Stored()
+    requantiser: Requantiser | None = None
+    table: NDArray[np.uint16] | None = None
+    images: int = field(default=0, init=False)
+    input_shapes: tuple[tuple[int, ...], ...] = field(default=(), init=False)
+    output_shape: tuple[int, ...] = field(default=(), init=False)
+    weight_shape: tuple[int, ...] | None = field(default=None, init=False)
+
+    @property
+    def m(self) -> int:
+        """Rows of the matrix product: output positions (H W, 1 for features) times images."""
+        return math.prod(self.output_shape[1:]) * self.images
+
+    @property
+    def n(self) -> int:
+        """Columns of the matrix product: output channels or features."""
+        return self.output_shape[0]
+
+    @property
+    def k(self) -> int:
+        """Values that are combined into one output: C kh kw, F, the window of a pool, or the operands of a sum."""
+        if self.weight_shape is not None:
+            return math.prod(self.weight_shape[1:])
+        if self.op == "pool":
+            return math.prod(self.kernel)
+        return self.input_shapes[0][0] if self.op == "matmul" else len(self.inputs) if self.op == "add" else 1
