@@ -296,3 +296,24 @@ def test_a_network_without_synaptic_operations():
     machine = load_accelerator("loas")
     found = coverage(machine, trace, machine.layers(trace), None)
     assert (found.share, found.synaptic_operations, [one.share for one in found.left_out]) == (0.5, 0, [0.5])
+
+
+def test_a_run_says_which_layers_are_larger_than_in_the_model(tmp_path):
+    """In one line with sizes and factor; layers that do not run are not spoken of."""
+    draw = np.random.default_rng(1)
+    spikes = {"x": draw.random((2, 1, 30, 7, 7)) < 0.5}
+
+    def classifier(weight):
+        weight = weight.reshape(40, -1).astype(np.int8)
+        return build([Operation("fc", "linear", ("x",), "fc", weight=weight)], spikes, 2)
+
+    trace = classifier(draw.integers(-100, 100, (40, 30, 1, 1)).repeat(7, 2).repeat(7, 3))
+    save_trace(trace, tmp_path / "pooled.npz")
+    report = run("loas", tmp_path / "pooled.npz")
+    assert [warning for warning in report.warnings if "overstated" in warning] == [
+        "fc: 1,470 x 40 here, 49 times as large as in the model (a global average pool was spread into its weights, "
+        "which are equal at all 7 x 7 positions of a channel); its cycles and traffic are overstated"
+    ]
+    plain = classifier(draw.integers(-100, 100, (40, 30, 7, 7)))
+    save_trace(plain, tmp_path / "plain.npz")
+    assert not any("overstated" in warning for warning in run("loas", tmp_path / "plain.npz").warnings)

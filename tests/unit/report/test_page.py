@@ -2,13 +2,8 @@
 
 from html.parser import HTMLParser
 
-import pytest
-
-from archsim.cli import main
 from archsim.engine.result import Coverage, LeftOut
 from archsim.report.page import Sources, page
-from archsim.trace import save_trace
-from tests.machines import LOAS, mlp
 from tests.unit.report.test_report import layer, report
 
 SOURCES = Sources(
@@ -98,28 +93,3 @@ def test_what_is_left_out_is_a_table():
         [(None, "s"), (None, "is a sum"), ("0.0", "0")],
     ]
     assert "1 of 2 layers simulated, 75 % of the operations; those verified bit for bit" in text
-
-
-def test_a_run_writes_a_page_that_needs_nothing_else(tmp_path, capsys):
-    trace = tmp_path / "tiny.npz"
-    save_trace(mlp(1), trace)
-    output = tmp_path / "out"
-    for _ in range(2):  # the second replaces the first
-        assert main(["run", str(LOAS), str(trace), "-o", str(output), "--report"]) == 0
-    text = (output / "report.html").read_text()
-    found = Reader(text)
-    assert found.outside == []
-    assert text.count("<svg") == 5 == len(list((output / "figures").glob("*.svg")))
-    assert "section V: 800 MHz" in text
-    assert "url(http" not in text
-
-
-@pytest.mark.parametrize("extra", [(), ("--set", "pe.count=8")])
-def test_overrides_are_marked(extra, tmp_path, capsys):
-    trace = tmp_path / "tiny.npz"
-    save_trace(mlp(1), trace)
-    assert main(["run", str(LOAS), str(trace), "-o", str(tmp_path / "out"), "--report", *extra]) == 0
-    rows = {
-        row[0][1]: [text for _, text in row] for row in Reader((tmp_path / "out" / "report.html").read_text()).tables[5]
-    }
-    assert rows["pe.count"][1:3] == (["8", "override"] if extra else ["16", "file"])

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from archsim.simulate import run
-from archsim.trace import Operation, Trace, save_trace
+from archsim.trace import Operation, Trace
 from archsim.trace.expansion import expansion
 from tests.small_traces import LABELS, build
 
@@ -84,17 +83,3 @@ def test_what_the_exporter_wrote_down(details, told):
         tensors={name: trace.tensor(name) for name in trace.tensors},
     )  # fmt: skip
     assert found(marked) == told
-
-
-def test_a_run_says_so(tmp_path):
-    """In one line with sizes and factor; layers that do not run are not spoken of."""
-    trace = classifier(weights(40, 30, 1, 1).repeat(7, 2).repeat(7, 3), (30, 7, 7))
-    save_trace(trace, tmp_path / "pooled.npz")
-    report = run("loas", tmp_path / "pooled.npz")
-    assert [warning for warning in report.warnings if "overstated" in warning] == [
-        "fc: 1,470 x 40 here, 49 times as large as in the model (a global average pool was spread into its weights, "
-        "which are equal at all 7 x 7 positions of a channel); its cycles and traffic are overstated"
-    ]
-    plain = classifier(weights(40, 30, 7, 7), (30, 7, 7))
-    save_trace(plain, tmp_path / "plain.npz")
-    assert not any("overstated" in warning for warning in run("loas", tmp_path / "plain.npz").warnings)
