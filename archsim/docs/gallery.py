@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from archsim import examples
 from archsim.accelerators import registry
+from archsim.dataflow import networks
 from archsim.dataflow.base import Accelerator
 from archsim.dataflow.machine import DrawnMachine
 from archsim.docs.markdown import code, plain, prose, table
@@ -126,7 +127,7 @@ def _commands(file: File) -> str:
     explain = f"archsim explain {file.name}"
     if networks.SPIKES in networks.kinds(file.machine):
         return f"```bash\narchsim run {file.name} vgg9\n{explain}\n```\n"
-    synth = "archsim trace synth --preset vgg16-ann -o vgg16_ann.npz"
+    synth = "archsim trace synth --preset vgg16_ann -o vgg16_ann.npz"
     return f"```bash\n{synth}\narchsim run {file.name} vgg16_ann.npz\n{explain}\n```\n"
 
 

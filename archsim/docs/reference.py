@@ -14,8 +14,16 @@ from archsim.accelerators import registry
 from archsim.docs.gallery import title
 from archsim.docs.markdown import code, plain, prose, table
 from archsim.hardware.loading import json_schema
+from archsim.report import columns
 
-MACHINE_KEYS = ("description", "fitted")
+COLUMNS = """# Columns
+
+Every name in the files that archsim writes. Names end in their unit. Cycles are of the base clock `clock_mhz`; bytes
+and counts are integers. In a CSV one row is one line: control characters in names are written out (`\\n`), and a name
+that a spreadsheet would compute, such as `=1+1`, has a `'` before it. What a PE is depends on the machine: see [what
+counts as a PE](../guide/elements.md). Terms are in the [glossary](../glossary.md).
+
+"""
 
 
 def pages() -> dict[str, str]:
@@ -29,6 +37,7 @@ def pages() -> dict[str, str]:
     return {
         **schemas,
         "reference/hardware/index.md": index,
+        "reference/columns.md": f"{COLUMNS}{columns.markdown()}",
         "reference/command_line.md": _command_line(),
         "reference/python.md": "\n".join(_python()),
     }
@@ -137,7 +146,7 @@ def _signature(name: str, member: Any) -> str:
     short = f"{name}{signature}".replace("'", "")
     if len(short) <= 88:
         return short
-    parameters = [f"    {str(parameter)}," for parameter in signature.parameters.values()]
+    parameters = [f"    {parameter!s}," for parameter in signature.parameters.values()]
     keyword_only = [p.kind is p.KEYWORD_ONLY for p in signature.parameters.values()]
     if any(keyword_only) and not any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values()):
         parameters.insert(keyword_only.index(True), "    *,")
