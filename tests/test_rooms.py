@@ -26,6 +26,7 @@ MAY_IMPORT = {
         "cli",
         *(
             "adapting",
+            "docs",
             "examples",
             "simulate",
             "sweeping",
@@ -40,6 +41,7 @@ MAY_IMPORT = {
         ),
         "jit",
     },
+    "docs": {"docs", "examples", "accelerators", "dataflow", "hardware", "report", "simulate"},
     "__main__": {"cli"},
     "__init__": {"adapting", "simulate", "sweeping", "report", "trace", "hardware", "accelerators"},
     "arguments": set(),
@@ -63,6 +65,8 @@ LIBRARY_HOMES = {
     "rich": {"cli", "report/terminal.py"},
     "distributed": {"sweeping.py"},
     "jinja2": {"report/page.py"},
+    "sphinx": {"docs/site.py"},
+    "hatchling": {"docs/wheel_hook.py"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

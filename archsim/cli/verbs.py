@@ -11,6 +11,7 @@ from archsim.cli.adapt import adapt
 from archsim.cli.check import check
 from archsim.cli.columns import columns
 from archsim.cli.compare import compare
+from archsim.cli.docs import docs
 from archsim.cli.explain import explain
 from archsim.cli.limits import check_limits
 from archsim.cli.listing import list_, schema
@@ -36,6 +37,7 @@ app.command()(check)
 app.command()(explain)
 app.command("list")(list_)
 app.command()(schema)
+app.command()(docs)
 
 trace_app = typer.Typer(help="Look at, validate, generate and convert traces.", rich_markup_mode=None)
 trace_app.command("info")(trace_info)

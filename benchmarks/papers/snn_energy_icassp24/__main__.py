@@ -2,9 +2,9 @@
 
     python benchmarks/papers/snn_energy_icassp24 [-o DIR] [--only NAME ...] [--jobs N]
 
-Writes a CSV for each table, figures (PNG, SVG), ``tables.md`` with all of them and ``sentences.md`` with what the
-README says of them. What is known of the study, with marks, is in ``published.yaml``. Networks: the trained VGG9 of
-``workloads`` and synthetic spikes, labelled.
+Writes a CSV for each table, figures (PNG, SVG), ``tables.md`` with all of them and ``sentences.md`` with what
+this folder's README says of them. What is known of the study, with marks, is in ``published.yaml``. Networks: the
+trained VGG9 of ``workloads`` and synthetic spikes, labelled.
 """
 
 from __future__ import annotations

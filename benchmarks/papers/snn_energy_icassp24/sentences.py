@@ -1,4 +1,4 @@
-"""What the README says of the tables, with the numbers of these."""
+"""What this study's README says of the tables, with the numbers of these."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def _works(rows: Sequence[Row]) -> str:
     half = [row for row in rows if round(row["operations_to_study"]) == 2]
     fifth = [row for row in rows if round(row["operations_to_study"]) == 5]
     return (
-        f"*Estimates.* From T = {tdbn['baseline_timesteps']}, dense, to T = {tdbn['timesteps']} with"
-        f" {tdbn['sparsity_percent']:.0f} % of spikes silent (TDBN), T (1 - sparsity) promises"
-        f" {tdbn['operations']:.0f} times less energy; SATA_Sim finds {tdbn['sata_sim']:.1f}, SATA"
-        f" {tdbn['archsim_sata']:.1f} ({tdbn['archsim_sata_skipping']:.1f} with skipping), SpikeSim"
-        f" {tdbn['archsim_spikesim']:.1f}, near the ratio of timesteps (synthetic spikes, in chunks of 16)."
-        f" With baselines as sparse as the works, SATA_Sim on this one network is within"
-        f" {max(as_sparse):.0f} % of the study's column for all {len(rows)} works; with dense ones, as T (1 - sparsity)"
-        f" takes them, it is {min(dense):.0f} to {max(dense):.0f} % above it for {len(dense)}, and LTH prunes weights."
-        f" The study's own estimates are about half of T (1 - sparsity) for {len(half)} works and a fifth for"
-        f" {len(fifth)}: its formula is unknown."
+        f"*Estimates.* TDBN goes from T = {tdbn['baseline_timesteps']}, dense, to T = {tdbn['timesteps']} with"
+        f" {tdbn['sparsity_percent']:.0f} % of spikes silent. T (1 - sparsity) promises {tdbn['operations']:.0f} times"
+        f" less energy. SATA_Sim finds {tdbn['sata_sim']:.1f} times, SATA {tdbn['archsim_sata']:.1f}"
+        f" ({tdbn['archsim_sata_skipping']:.1f} with skipping), SpikeSim {tdbn['archsim_spikesim']:.1f}, near the"
+        f" ratio of timesteps (synthetic spikes, in chunks of 16). If the baselines are as sparse as the works,"
+        f" SATA_Sim on this one network is within {max(as_sparse):.0f} % of the study's column for all {len(rows)}"
+        f" works. If they are dense, as T (1 - sparsity) assumes, it is {min(dense):.0f} to {max(dense):.0f} % above"
+        f" that column for {len(dense)} works; the remaining one, LTH, prunes weights. The study's own estimates are"
+        f" about half of T (1 - sparsity) for {len(half)} works and a fifth for {len(fifth)}: its formula is"
+        " unknown."
     )
 
 
@@ -50,19 +50,19 @@ def _chunks(rows: Sequence[Row]) -> str:
     time = [row["cycles_percent"] for row in rows]
     energy = [row["energy_percent"] for row in rows]
     return (
-        "*Chunks.* A trace has at most 16 timesteps: longer runs are chunks of 16 and a rest, added up, with weights"
-        " fetched once. Where that can be checked, T = 16 in four chunks, cycles are"
-        f" off by {min(time):+.1f} to {max(time):+.1f} % and energy by {min(energy):+.1f} to {max(energy):+.1f} %."
+        "*Chunks.* A trace has at most 16 timesteps. Longer runs are chunks of 16 and a rest; their results are added,"
+        " and weights are fetched once. Where that can be checked (T = 16 in four chunks), cycles are off by"
+        f" {min(time):+.1f} to {max(time):+.1f} % and energy by {min(energy):+.1f} to {max(energy):+.1f} %."
     )
 
 
 def _timesteps(rows: Sequence[Row]) -> str:
     sata, chip = (_one(rows, machine=name, spikes="trained", timesteps=4) for name in ("SATA", "SpikeSim"))
     return (
-        f"*Timesteps.* From T = 1 to T = 4 the trained network takes {sata['energy_relative']:.1f} times the energy on"
-        f" SATA and {chip['energy_relative']:.1f} times on SpikeSim, and {sata['edp_relative']:.1f} and"
-        f" {chip['edp_relative']:.1f} times the energy-delay product (the study, VGG16 with Tiny ImageNet on SpikeSim:"
-        f" {BOTTLENECKS['edp_growth']['value']})."
+        f"*Timesteps.* From T = 1 to T = 4 the energy of the trained network grows {sata['energy_relative']:.1f} times"
+        f" on SATA and {chip['energy_relative']:.1f} times on SpikeSim. Its energy-delay product grows"
+        f" {sata['edp_relative']:.1f} and {chip['edp_relative']:.1f} times (the study, VGG16 with Tiny ImageNet on"
+        f" SpikeSim: {BOTTLENECKS['edp_growth']['value']})."
     )
 
 
@@ -72,13 +72,13 @@ def _lif(rows: Sequence[Row]) -> str:
     )
     (tool,) = [row for row in rows if row["machine"].startswith("SATA_Sim")]
     return (
-        f"*Neurons.* They take {sata['of_computation_percent']:.1f} % of SATA's computation energy where units are"
-        f" charged when they work, and {ungated['of_computation_percent']:.0f} % where they are charged in every cycle,"
-        f" as SATA_Sim does ({tool['of_computation_percent']:.0f} %; the study: up to"
-        f" {BOTTLENECKS['lif_share_percent']['value']} %). On SpikeSim it is not the neurons,"
-        f" {chip['of_energy_percent']:.2f} % of all energy, but the memory of their potentials:"
-        f" {memory['of_energy_percent']:.0f} %, of which {memory['leakage_of_energy_percent']:.0f} is leakage of 1 MiB"
-        " of SRAM, sized for VGG16."
+        f"*Neurons.* Neurons take {sata['of_computation_percent']:.1f} % of SATA's computation energy if units are"
+        f" charged when they work. They take {ungated['of_computation_percent']:.0f} % if units are charged in every"
+        f" cycle, as in SATA_Sim ({tool['of_computation_percent']:.0f} %; the study: up to"
+        f" {BOTTLENECKS['lif_share_percent']['value']} %). On SpikeSim the neurons take"
+        f" {chip['of_energy_percent']:.2f} % of all energy, but the memory of their potentials takes"
+        f" {memory['of_energy_percent']:.0f} %. Of that, {memory['leakage_of_energy_percent']:.0f} points are leakage"
+        " of 1 MiB of SRAM, sized for VGG16."
     )
 
 
@@ -88,10 +88,10 @@ def _sparsity(rows: Sequence[Row]) -> str:
         return f"{row['energy_saved_percent']:.0f} %"
 
     return (
-        f"*Sparsity.* 99 % silent spikes save {saved('SATA')} of SATA's energy with gating, {saved('SATA, skipping')}"
-        f" with skipping and {saved('SATA, ungated')} if nothing is gated (SATA_Sim: {saved('SATA_Sim (its VGG9)')});"
-        f" {saved('SpikeSim')} on SpikeSim, or {saved('SpikeSim, skipping')} where silent arrays are skipped (synthetic"
-        " spikes)."
+        f"*Sparsity.* With 99 % silent spikes SATA saves {saved('SATA')} of its energy with gating,"
+        f" {saved('SATA, skipping')} with skipping and {saved('SATA, ungated')} if nothing is gated (SATA_Sim:"
+        f" {saved('SATA_Sim (its VGG9)')}). SpikeSim saves {saved('SpikeSim')}, or {saved('SpikeSim, skipping')} if it"
+        " skips silent arrays (synthetic spikes)."
     )
 
 
@@ -99,31 +99,32 @@ def _exit(rows: Sequence[Row]) -> str:
     """The earliest exit at which all images are right."""
     best = min((row for row in rows if row["right"] == row["images"]), key=lambda row: row["mean_timesteps"])
     return (
-        f"*Dynamic exit.* Eight images, too few for an accuracy: stopping at a mean T of {best['mean_timesteps']:.1f}"
-        f" keeps {best['right']} of {best['images']} right, for {best['spikesim_edp_gain']:.1f} times less energy x"
-        f" delay on SpikeSim (the study: {BOTTLENECKS['exit_edp_gain']['value']} at"
-        f" {BOTTLENECKS['exit_mean_timesteps']['value']}) and at most {best['sata_edp_gain']:.1f} times less on SATA,"
-        " which runs layers for all T."
+        f"*Dynamic exit.* Stopping at a mean T of {best['mean_timesteps']:.1f} keeps {best['right']} of"
+        f" {best['images']} images right, which are too few for an accuracy. It divides the energy-delay product by"
+        f" {best['spikesim_edp_gain']:.1f} on SpikeSim (the study: {BOTTLENECKS['exit_edp_gain']['value']} at"
+        f" {BOTTLENECKS['exit_mean_timesteps']['value']}) and by at most {best['sata_edp_gain']:.1f} on SATA, which"
+        " runs each layer for all T."
     )
 
 
 def _sharing(rows: Sequence[Row]) -> str:
     gated, ungated = (_one(rows, machine=name, shared_by=4) for name in ("SATA", "SATA, ungated"))
     return (
-        f"*Shared neurons.* Four channels to one neuron save {ungated['lif_power_saved_percent']:.0f} % of SATA's"
-        f" neuron power if ungated (the study: {BOTTLENECKS['sharing_saved_percent'][4]['value']} %),"
-        f" {gated['lif_power_saved_percent']:.0f} % if gated, for {gated['cycles_percent']:.3f} % more cycles; their"
-        f" area shrinks {gated['lif_area_ratio']:.2f} times, as potentials stay."
+        f"*Shared neurons.* If four channels share a neuron, SATA's neurons need"
+        f" {ungated['lif_power_saved_percent']:.0f} % less power ungated (the study:"
+        f" {BOTTLENECKS['sharing_saved_percent'][4]['value']} %) and {gated['lif_power_saved_percent']:.0f} % less"
+        f" gated, for {gated['cycles_percent']:.3f} % more cycles. Their area shrinks only"
+        f" {gated['lif_area_ratio']:.2f} times, because every channel keeps its potential."
     )
 
 
 def _dataflow(rows: Sequence[Row]) -> str:
     each, alone = [row for row in rows if row["spikes"] == "trained"][1:]
     return (
-        f"*Dataflow.* Weights that stay for all four timesteps save {each['saved_percent']:.0f} % of SATA's memory"
-        f" energy against fetching them from the buffer for each, {alone['saved_percent']:.0f} % against one timestep"
-        f" after the other (the study: {BOTTLENECKS['tick_batch_saved_percent']['value']} %); most of it is leakage of"
-        " buffers."
+        f"*Dataflow.* If weights stay for all four timesteps, SATA saves {each['saved_percent']:.0f} % of its memory"
+        f" energy against fetching them from the buffer in each, and {alone['saved_percent']:.0f} % against one"
+        f" timestep after the other (the study: {BOTTLENECKS['tick_batch_saved_percent']['value']} %). Most of it is"
+        " leakage of buffers."
     )
 
 
@@ -138,10 +139,10 @@ def _training(rows: Sequence[Row]) -> str:
     memories = 100 * (whole["buffers_uj"] + whole["dram_uj"]) / whole["energy_uj"]
     tool = _one(rows, machine="SATA_Sim (its VGG5)", stage="update")
     return (
-        f"*Training.* A step on SATA, with the gradients that the trained network had, takes"
-        f" {whole['energy_uj']:.0f} uJ an image, {memories:.0f} % of it in buffers and DRAM: {', '.join(shares)}"
+        f"*Training.* A step on SATA, with the gradients of the trained network, takes"
+        f" {whole['energy_uj']:.0f} uJ per image, {memories:.0f} % of it in buffers and DRAM: {', '.join(shares)}"
         f" (SATA_Sim, on its VGG5: {tool['share_percent']:.0f} % update). Skipping saves {saved[0]}, {saved[1]} and"
-        f" {saved[2]} of these. Without a penalty on the firing rate in the loss gradients are sparser, for"
+        f" {saved[2]} of these. If the loss has no firing-rate penalty, gradients are sparser and a step takes"
         f" {100 * (1 - plain['energy_uj'] / whole['energy_uj']):.0f} % less energy."
     )
 

@@ -1,0 +1,194 @@
+"""The gallery: a page for each machine, made of its files and its code."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from archsim import examples
+from archsim.accelerators import registry
+from archsim.dataflow import networks
+from archsim.dataflow.base import Accelerator
+from archsim.dataflow.machine import DrawnMachine
+from archsim.docs.markdown import code, plain, prose, table
+from archsim.docs.site import SOURCES
+from archsim.hardware.loading import explained_values, header_of
+from archsim.report import diagram
+from archsim.simulate import load_accelerator
+
+PACKAGE = SOURCES.parent
+RESULTS = PACKAGE.parent / "benchmarks" / "papers"
+TITLES = {
+    "loas": "LoAS",
+    "sparten_snn": "SparTen-SNN",
+    "sparten": "SparTen",
+    "gospa_snn": "GoSPA-SNN",
+    "gamma_snn": "Gamma-SNN",
+    "gamma": "Gamma",
+    "ptb": "PTB",
+    "stellar": "Stellar",
+    "spinalflow": "SpinalFlow",
+    "prosperity": "Prosperity",
+    "systolic": "Dense systolic array",
+    "sata": "SATA",
+    "spikesim": "SpikeSim",
+    "imc": "imc: analog arrays for any network",
+}
+"""Names as their papers write them, in the order of the gallery; a machine without one goes by its own name, last."""
+DEVIATIONS = {
+    "sparten_snn": ("loas",),
+    "sparten": ("loas",),
+    "gamma_snn": ("gamma", "loas"),
+    "gamma": ("gamma", "loas"),
+    "gospa_snn": ("gospa_snn", "loas"),
+    "systolic": ("systolic", "loas"),
+    "ptb": ("systolic", "loas"),
+    "stellar": ("systolic", "loas"),
+    "spinalflow": ("spinalflow", "loas"),
+    "prosperity": ("prosperity", "loas"),
+    "spikesim": ("spikesim", "analog"),
+    "imc": ("imc", "analog", "spikesim"),
+}
+"""Pages of deviations that a machine's values refer to, where it is not one of its own name."""
+
+
+class File(NamedTuple):
+    """A shipped hardware file and the machine that it describes."""
+
+    name: str
+    path: Path
+    machine: Accelerator
+
+
+def pages() -> dict[str, str]:
+    """All pages by path."""
+    files: dict[str, list[File]] = {}
+    for name, path in examples.machines().items():
+        machine = load_accelerator(path)
+        files.setdefault(machine.name, []).append(File(name, path, machine))
+    order = [*TITLES, *sorted(files.keys() - TITLES.keys())]
+    made = {f"machines/{name}.md": "\n".join(_page(name, _shipped(name, files[name]))) for name in order}
+    return {"machines/index.md": _index(order, files), **made}
+
+
+def _shipped(name: str, files: Sequence[File]) -> list[File]:
+    """The file that is named like the machine first."""
+    return sorted(files, key=lambda file: (file.name != name, file.name))
+
+
+def title(name: str) -> str:
+    """The machine's name as its paper writes it."""
+    return TITLES.get(name, name)
+
+
+def _index(order: Sequence[str], files: Mapping[str, Sequence[File]]) -> str:
+    rows = [
+        (f"[{title(name)}]({name}.md)", prose(_module(name).__doc__ or "").partition("\n")[0], len(files[name]))
+        for name in order
+    ]
+    contents = "\n".join(order)
+    return (
+        "# Machines\n\nEach page is generated from the machine's hardware files and its code.\n\n"
+        f"{table(('machine', 'what it is', 'hardware files'), rows)}\n"
+        f"```{{toctree}}\n:hidden:\n\n{contents}\n```\n"
+    )
+
+
+def _module(name: str) -> object:
+    return sys.modules[registry()[name].__module__]
+
+
+def _page(name: str, files: Sequence[File]) -> Iterator[str]:
+    first, module = files[0], _module(name)
+    summary, _, specification = prose(module.__doc__ or "").partition("\n")
+    yield f"# {title(name)}\n\n{summary}\n"
+    yield _commands(first)
+    yield table(
+        ("hardware file", "what it describes", "constants"),
+        [
+            (code(file.name), plain(file.machine.config.description), "fitted" if file.machine.config.fitted else "")
+            for file in files
+        ],
+    )
+    yield f"## How it works\n\n{specification.strip()}\n"
+    yield f"## What it is built of\n\n```text\n{diagram.draw(first.machine.inventory())}\n```\n"
+    yield from _agents(type(first.machine))
+    yield from _comparison(name)
+    yield from _deviations(name)
+    yield from _sources(first)
+
+
+def _commands(file: File) -> str:
+    """The command that runs a machine on something that comes with archsim."""
+    explain = f"archsim explain {file.name}"
+    if networks.SPIKES in networks.kinds(file.machine):
+        return f"```bash\narchsim run {file.name} vgg9\n{explain}\n```\n"
+    synth = "archsim trace synth --preset vgg16_ann -o vgg16_ann.npz"
+    return f"```bash\n{synth}\narchsim run {file.name} vgg16_ann.npz\n{explain}\n```\n"
+
+
+def _agents(machine: type[Accelerator]) -> Iterator[str]:
+    """The agents as they stand in the code, read when the pages are built."""
+    if not issubclass(machine, DrawnMachine):
+        return
+    yield "## Agents\n"
+    yield "The simulation runs these loop nests; together they are the dataflow.\n"
+    for agent in machine.agents:
+        yield f"```{{literalinclude}} {_source(agent)}\n:pyobject: {agent.__name__}\n:language: python\n```\n"
+
+
+def _source(function: Callable[..., object]) -> str:
+    file = Path(inspect.getsourcefile(function) or "").relative_to(PACKAGE)
+    return f"../../{file.as_posix()}"
+
+
+def _comparison(name: str) -> Iterator[str]:
+    """Rows of the results of papers' tables that are about this machine."""
+    rows = [row for file in sorted(RESULTS.glob("*/results/against_the_paper.csv")) for row in _rows(file, name)]
+    if rows:
+        yield "## Beside the paper\n"
+        yield table(("quantity", "constants", "paper", "ours", "table"), rows)
+
+
+def _rows(file: Path, name: str) -> Iterator[tuple[str, ...]]:
+    study = file.parent.parent.name
+    with file.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            if row["machine"] == name:
+                where = f"[{row['table']}](../papers/{study}.md)"
+                yield row["quantity"], row["constants"], row["paper"], row["ours"], where
+
+
+def _deviations(name: str) -> Iterator[str]:
+    links = [
+        f"[{title(page) if page in TITLES else page}](../deviations/{page}.md)"
+        for page in DEVIATIONS.get(name, (name,))
+    ]
+    yield f"## Deviations\n\nWhat the model decides where the paper is silent, or does otherwise: {', '.join(links)}.\n"
+
+
+def _sources(file: File) -> Iterator[str]:
+    yield f"## Values and their sources\n\n{_header(file.path)}\n"
+    rows = []
+    for path, value, given, description, source in explained_values(file.path, file.machine.config):
+        if path not in ("accelerator", "description", "fitted"):
+            origin = source if given != "default" else "default"
+            rows.append((code(path), code(_written(value)), plain(origin), plain(description)))
+    yield table(("path", "value", "source", "meaning"), rows)
+    yield f"What else each may be: [schema of its files](../reference/hardware/{file.machine.name}.md).\n"
+
+
+def _header(path: Path) -> str:
+    """The comment at the head of a hardware file, its paragraphs kept."""
+    return plain(header_of(path))
+
+
+def _written(value: object) -> str:
+    """A value as a hardware file would have it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

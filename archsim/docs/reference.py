@@ -1,0 +1,154 @@
+"""The reference: hardware files, command line and Python, as the code has them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import archsim
+from archsim.accelerators import registry
+from archsim.docs.gallery import title
+from archsim.docs.markdown import code, plain, prose, table
+from archsim.hardware.loading import json_schema
+from archsim.report import columns
+
+COLUMNS = """# Columns
+
+Every name in the files that archsim writes. Names end in their unit. Cycles are of the base clock `clock_mhz`; bytes
+and counts are integers. In a CSV one row is one line: control characters in names are written out (`\\n`), and a name
+that a spreadsheet would compute, such as `=1+1`, has a `'` before it. What a PE is depends on the machine: see [what
+counts as a PE](../guide/elements.md). Terms are in the [glossary](../glossary.md).
+
+"""
+
+
+def pages() -> dict[str, str]:
+    """All pages by path."""
+    schemas = {f"reference/hardware/{name}.md": "\n".join(_schema(name)) for name in registry()}
+    contents = "\n".join(registry())
+    index = (
+        "# Hardware files\n\nEvery path of every machine's file, with what it may be. `archsim schema NAME` prints the "
+        f"same as JSON Schema, for editors.\n\n```{{toctree}}\n:maxdepth: 1\n\n{contents}\n```\n"
+    )
+    return {
+        **schemas,
+        "reference/hardware/index.md": index,
+        "reference/columns.md": f"{COLUMNS}{columns.markdown()}",
+        "reference/command_line.md": _command_line(),
+        "reference/python.md": "\n".join(_python()),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ hardware files
+
+
+def _schema(name: str) -> Iterator[str]:
+    schema = json_schema(registry()[name].Config)
+    yield f"# {title(name)}: hardware file\n"
+    yield f"[What the machine is](../../machines/{name}.md), and the source of each value that is shipped.\n"
+    yield table(("path", "allowed", "default", "meaning"), _fields(schema, schema["$defs"], ""))
+
+
+def _fields(block: Mapping[str, Any], known: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for key, field in block.get("properties", {}).items():
+        if key == "extends":
+            continue
+        inner = [_resolved(choice, known) for choice in field.get("anyOf", [field])]
+        default = "" if "default" not in field else code(str(field["default"]).replace("None", "null"))
+        blocks = [one for one in inner if "properties" in one]
+        allowed = ", or ".join(dict.fromkeys(_allowed(one) for one in inner if "properties" not in one))
+        if not blocks or allowed:
+            yield code(prefix + key), allowed, default, plain(_meaning(field, inner))
+        for one in blocks:
+            yield from _fields(one, known, f"{prefix}{key}.")
+
+
+def _resolved(field: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = field.get("$ref") or next((one["$ref"] for one in field.get("allOf", ()) if "$ref" in one), "")
+    return known[reference.rpartition("/")[2]] if reference else field
+
+
+def _meaning(field: Mapping[str, Any], inner: list[Mapping[str, Any]]) -> str:
+    return str(field.get("description") or next((one["description"] for one in inner if "description" in one), ""))
+
+
+def _allowed(field: Mapping[str, Any]) -> str:
+    """What a value may be, in words."""
+    if "enum" in field or "const" in field:
+        return " \\| ".join(code(value) for value in field.get("enum", [field.get("const")]))
+    kind = {"boolean": "true or false", "string": "text", "null": "nothing", "array": "list", "object": "mapping"}.get(
+        str(field.get("type")), str(field.get("type", ""))
+    )
+    least, above = field.get("minimum"), field.get("exclusiveMinimum")
+    most, below = field.get("maximum"), field.get("exclusiveMaximum")
+    low = f"{_number(least)} to" if least is not None else f"above {_number(above)}," if above is not None else ""
+    high = f"{_number(most)}" if most is not None else f"below {_number(below)}" if below is not None else ""
+    if low.endswith("to") and not high:
+        low = f"at least {_number(least)}"
+    if not low and high and most is not None:
+        high = f"at most {high}"
+    bounds = f"{low} {high}".strip().rstrip(",")
+    return f"{kind}, {bounds}" if bounds else kind
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# --------------------------------------------------------------------------------------------------------- command line
+
+
+def _command_line() -> str:
+    """What typer makes of the commands, with headings that fit a page."""
+    made = subprocess.run(
+        [sys.executable, "-m", "typer", "archsim.cli", "utils", "docs", "--name", "archsim", "--title", "Command line"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    completion = r"^\* `--(install|show)-completion`:.*\n"
+    return re.sub(completion, "", made, flags=re.MULTILINE).replace("```console", "```text").rstrip() + "\n"
+
+
+# --------------------------------------------------------------------------------------------------------------- Python
+
+
+def _python() -> Iterator[str]:
+    yield "# Python\n\n`import archsim` is quick: what takes long to import is imported when it is first used.\n"
+    for name in archsim.__all__:
+        member = getattr(archsim, name)
+        if inspect.isclass(member):
+            yield from _class(name, member)
+        elif callable(member):
+            yield from _function(f"archsim.{name}", member, "##")
+
+
+def _class(name: str, member: type) -> Iterator[str]:
+    yield f"## `archsim.{name}`\n\n{prose(member.__doc__ or '')}\n"
+    for method, function in vars(member).items():
+        if not method.startswith("_") and inspect.isfunction(function):
+            yield from _function(f"{name}.{method}", function, "###")
+        elif not method.startswith("_") and isinstance(function, property):
+            yield f"### `{name}.{method}`\n\n{prose(function.__doc__ or '')}\n"
+
+
+def _function(name: str, member: Any, heading: str) -> Iterator[str]:
+    signature = _signature(name.rpartition(".")[2], member)
+    yield f"{heading} `{name}`\n\n```python\n{signature}\n```\n\n{prose(member.__doc__ or '')}\n"
+
+
+def _signature(name: str, member: Any) -> str:
+    signature = inspect.signature(member)
+    short = f"{name}{signature}".replace("'", "")
+    if len(short) <= 88:
+        return short
+    parameters = [f"    {parameter!s}," for parameter in signature.parameters.values()]
+    keyword_only = [p.kind is p.KEYWORD_ONLY for p in signature.parameters.values()]
+    if any(keyword_only) and not any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values()):
+        parameters.insert(keyword_only.index(True), "    *,")
+    end = "" if signature.return_annotation is signature.empty else f" -> {signature.return_annotation}"
+    return "\n".join([f"{name}(", *parameters, f"){end}"]).replace("'", "")
