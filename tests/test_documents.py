@@ -1,13 +1,15 @@
-"""What the documents promise: every example runs, every trace has its table."""
+"""What the documents promise: every example runs, every trace has its table, every decision is found."""
 
 import re
 
 import numpy as np
+import pytest
 
+from archsim.docs.gallery import REFERENCE, decisions
 from archsim.trace import import_spikes, load_trace
 from tests.machines import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ROOT / "archsim" / "docs"
 
 
 def test_the_writer_of_recorded_spikes(tmp_path, monkeypatch):
@@ -22,9 +24,9 @@ def test_the_writer_of_recorded_spikes(tmp_path, monkeypatch):
     assert trace.operation("conv2").weight.shape == (16, 8, 3, 3)
 
 
-def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    section = README.partition("## From Python")[2].partition("\n## ")[0]
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL) if "archsim.run(" in block]
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
+    text = (PAGES / "guide" / "python.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "archsim.run(" in block]
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     told = capsys.readouterr().out
@@ -43,3 +45,49 @@ def test_every_trace_has_its_table():
         trace = load_trace(path)
         assert f"| sha256 | {trace.sha256} |" in table, path.name
         assert f"| accuracy | {trace.provenance['accuracy']:.4f} |" in table, path.name
+
+
+def referred(path):
+    """Decisions that a hardware file or a cost table refers to: ``open 11, 12`` is two."""
+    for kind, first, more in REFERENCE.findall(path.read_text(encoding="utf-8")):
+        yield from (f"{kind} {number}" for number in (first, *more.split(", ")[1:]))
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*(ROOT / "hwconfigs").glob("*.yaml"), *(ROOT / "archsim" / "cost" / "tables").glob("*.yaml")]),
+    ids=lambda path: path.stem,
+)
+def test_every_decision_that_is_referred_to_has_a_section(path):
+    assert set(referred(path)) <= decisions().keys()
+
+
+def test_decisions_are_referred_to():
+    files = (ROOT / "hwconfigs").glob("*.yaml")
+    assert len({decision for path in files for decision in referred(path)}) >= 30
+
+
+def test_numbers_of_decisions_are_used_once_and_without_gaps():
+    found = [
+        (kind, int(number))
+        for page in sorted((PAGES / "deviations").glob("*.md"))
+        for kind, number in re.findall(r"^### (\w+) (\d+): ", page.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    for kind in {kind for kind, _ in found}:
+        numbers = [number for one, number in found if one == kind]
+        assert numbers == list(range(1, len(numbers) + 1)), kind
+
+
+def test_the_index_of_deviations_names_every_page():
+    text = (ROOT / "DEVIATIONS.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (PAGES / "deviations").glob("*.md")} - {"index.md"}
+    assert set(re.findall(r"archsim/docs/deviations/(\w+\.md)", text)) == pages
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "DEVIATIONS.md", "CONTRIBUTING.md", "hwconfigs/README.md", "workloads/README.md"]
+)
+def test_links_of_documents_lead_somewhere(name):
+    path = ROOT / name
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    assert not [link for link in links if "://" not in link and not (path.parent / link).exists()]

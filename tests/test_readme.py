@@ -1,14 +1,12 @@
-"""The README's examples, run as they stand in a folder that looks like a clone."""
+"""The README: short, its examples run as they stand, its numbers are what they print."""
 
-import os
+import json
 import re
-import subprocess
-import sys
 
-import pytest
 import yaml
 
 import archsim
+from tests.examples_of_pages import clone, run  # noqa: F401
 from tests.machines import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,60 +15,37 @@ COMMANDS = [
     for block in re.findall(r"(?:^(?:    .*)?\n)+", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL), re.MULTILINE)
     if block.strip()
 ]
-ELSEWHERE = {
-    "python3 -m venv .venv && .venv/bin/pip install": "installs and tests archsim: .ci/run does",
-    "archsim trace import net.nir": "needs nir: tests/export/test_nir.py imports graphs from the command line",
-}
-"""How the examples begin that this test does not run, and who runs them."""
+INSTALLS = "python3 -m venv .venv && .venv/bin/pip install"
+"""How the two commands begin that .ci/run runs: the main job, and the tests."""
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    """A folder with the inputs of a clone, and ``archsim`` and ``python`` in the path."""
-    folder = tmp_path_factory.mktemp("clone")
-    for name in ("hwconfigs", "workloads", "benchmarks"):
-        (folder / name).symlink_to(ROOT / name)
-    (folder / "bin").mkdir()
-    for name, options in (("archsim", " -m archsim"), ("python", "")):
-        (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{options} "$@"\n')
-        (folder / "bin" / name).chmod(0o755)
-    return folder
+def test_it_is_short():
+    assert len(TEXT.splitlines()) <= 120
 
 
-def run(clone, command, *arguments):
-    environment = {
-        **os.environ,
-        "PATH": f"{clone / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "benchmarks" / "papers")]),
-    }
-    done = subprocess.run(
-        [command, *arguments], cwd=clone, env=environment, capture_output=True, text=True, timeout=900
-    )
-    assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+def test_the_commands(clone, monkeypatch):  # noqa: F811
+    installing = [command for command in COMMANDS if command.startswith(INSTALLS)]
+    (examples,) = [command for command in COMMANDS if not command.startswith(INSTALLS)]
+    assert len(installing) == 2
+    assert len(examples.splitlines()) == 6
+    monkeypatch.setenv("XDG_CACHE_HOME", str(clone / "cache"))
+    assert run(clone, "bash", "-euc", examples).endswith("guide/sweeps.html\n")
 
 
-def elsewhere(block):
-    return [start for start in ELSEWHERE if block.startswith(start)]
-
-
-def test_all_examples_are_known():
-    assert len(COMMANDS) >= 7
-    assert {start for block in COMMANDS for start in elsewhere(block)} == set(ELSEWHERE)
-
-
-@pytest.mark.parametrize(
-    "block", [b for b in COMMANDS if not elsewhere(b)], ids=lambda block: block.split("\n")[0][:40]
-)
-def test_commands(clone, block):
-    run(clone, "bash", "-euc", block)
-
-
-def test_a_sweep_from_python(clone):
-    (code,) = [b for b in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "archsim.sweep(" in b]
-    (clone / "example.py").write_text(code)
-    lines = run(clone, "python", "example.py").splitlines()
-    assert [line.split()[1] for line in lines] == ["cycles", "8", "16"]
+def test_the_output_and_the_numbers_of_the_main_job(clone):  # noqa: F811
+    (job,) = [command.rpartition(".venv/bin/")[2] for command in COMMANDS if "archsim run hwconfigs" in command]
+    run(clone, "bash", "-euc", job)
+    folder = clone / "results" / "loas__vgg16_dual_sparse"
+    summary = json.loads((folder / "summary.json").read_text())
+    layers = archsim.run("loas", str(ROOT / "workloads" / "vgg16_dual_sparse.npz")).frame("layers")
+    shown = {line.split()[0]: line.split() for line in TEXT.partition("```text\n")[2].partition("```")[0].splitlines()}
+    assert shown["total"][1] == f"{summary['cycles']:,}"
+    assert shown["total"][2] == f"{summary['stall_cycles']:,}"
+    for layer in ("conv2", "conv3", "conv4", "fc"):
+        (cycles,) = layers.loc[layers["layer"] == layer, "cycles"]
+        assert shown[layer][1] == f"{cycles:,}"
+    outputs = int((layers["m"] * layers["n"] * layers["timesteps"]).sum())
+    assert f"{summary['mismatches']} of {outputs:,} outputs differ" in TEXT
 
 
 def test_the_citation_is_of_this_version():

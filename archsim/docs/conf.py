@@ -10,10 +10,12 @@ from archsim._version import __version__
 
 project = "archsim"
 author = "The archsim developers"
+project_copyright = "the archsim developers; MIT licence"
 release = version = __version__
 extensions = ["myst_parser"]
 myst_enable_extensions = ["attrs_inline", "deflist"]
 myst_heading_anchors = 4
+smartquotes = False
 html_theme = "furo"
 html_title = f"archsim {__version__}"
 html_copy_source = False

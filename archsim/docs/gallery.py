@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from archsim.docs.markdown import code, plain, prose, table
 from archsim.docs.site import SOURCES
 from archsim.hardware.loading import explained_values, header_of
 from archsim.report import diagram
-from archsim.simulate import load_accelerator
+from archsim.simulate import load_accelerator, wiring
 
 PACKAGE = SOURCES.parent
 RESULTS = PACKAGE.parent / "benchmarks" / "papers"
@@ -54,6 +56,42 @@ DEVIATIONS = {
     "imc": ("imc", "analog", "spikesim"),
 }
 """Pages of deviations that a machine's values refer to, where it is not one of its own name."""
+
+
+class Compared(NamedTuple):
+    """A stored table: what its ``quantity`` is, as a form of its columns, and which columns have what.
+
+    A table of ratios to a ``reference`` machine is also on that machine's page.
+    """
+
+    file: str
+    machine: str
+    quantity: str
+    reference: str = ""
+    network: str = "network"
+    paper: str = "paper"
+    ours: str = "ours"
+
+
+COMPARED = {
+    "loas_micro24": (
+        Compared("fig12_speedup.csv", "baseline", "speedup of LoAS", "loas"),
+        Compared("fig13_traffic.csv", "baseline", "{level} bytes / LoAS's"),
+        Compared("energy.csv", "baseline", "energy / LoAS's"),
+        Compared("fig18_ann.csv", "machine", "{quantity}"),
+        Compared("fig19_dense.csv", "machine", "{quantity} / LoAS's"),
+    ),
+}
+NAMES = {
+    "SparTen-SNN": "sparten_snn",
+    "GoSPA-SNN": "gospa_snn",
+    "Gamma-SNN": "gamma_snn",
+    "SparTen-ANN": "sparten",
+    "Gamma-ANN": "gamma",
+    "PTB (16 x 4)": "ptb",
+    "Stellar (16 x 4, approximate)": "stellar",
+}
+"""Machines as those tables call them."""
 
 
 class File(NamedTuple):
@@ -116,6 +154,8 @@ def _page(name: str, files: Sequence[File]) -> Iterator[str]:
     )
     yield f"## How it works\n\n{specification.strip()}\n"
     yield f"## What it is built of\n\n```text\n{diagram.draw(first.machine.inventory())}\n```\n"
+    if drawn := wiring(first.machine):
+        yield f"## How its agents are connected\n\n```text\n{diagram.connections(drawn)}\n```\n"
     yield from _agents(type(first.machine))
     yield from _comparison(name)
     yield from _deviations(name)
@@ -147,20 +187,26 @@ def _source(function: Callable[..., object]) -> str:
 
 
 def _comparison(name: str) -> Iterator[str]:
-    """Rows of the results of papers' tables that are about this machine."""
-    rows = [row for file in sorted(RESULTS.glob("*/results/against_the_paper.csv")) for row in _rows(file, name)]
+    """What the stored tables of the papers say of this machine, where the paper has a number."""
+    rows = [row for study, tables in COMPARED.items() for one in tables for row in _rows(study, one, name)]
     if rows:
-        yield "## Beside the paper\n"
-        yield table(("quantity", "constants", "paper", "ours", "table"), rows)
+        links = ", ".join(f"[{study}](../papers/{study}.md)" for study in dict.fromkeys(row[-1] for row in rows))
+        yield f"## Beside the paper\n\nWhat the numbers are of, and why they differ: {links}.\n"
+        yield table(("quantity", "network", "constants", "paper", "ours", "deviation"), [row[:-1] for row in rows])
 
 
-def _rows(file: Path, name: str) -> Iterator[tuple[str, ...]]:
-    study = file.parent.parent.name
-    with file.open(newline="", encoding="utf-8") as lines:
+def _rows(study: str, compared: Compared, name: str) -> Iterator[tuple[str, ...]]:
+    path = RESULTS / study / "results" / compared.file
+    with path.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
-            if row["machine"] == name:
-                where = f"[{row['table']}](../papers/{study}.md)"
-                yield row["quantity"], row["constants"], row["paper"], row["ours"], where
+            about = NAMES.get(row[compared.machine], "")
+            if not row[compared.paper] or name not in (about, compared.reference):
+                continue
+            paper, ours = float(row[compared.paper]), float(row[compared.ours])
+            quantity = compared.quantity.format(**row) + ("" if name == about else f", {row[compared.machine]}")
+            network = row.get(compared.network, "VGG16 (recorded)")
+            off = f"{100 * (ours / paper - 1):+.0f} %"
+            yield quantity, network, row.get("set", "default"), f"{paper:g}", f"{ours:.3g}", off, study
 
 
 def _deviations(name: str) -> Iterator[str]:
@@ -177,9 +223,35 @@ def _sources(file: File) -> Iterator[str]:
     for path, value, given, description, source in explained_values(file.path, file.machine.config):
         if path not in ("accelerator", "description", "fitted"):
             origin = source if given != "default" else "default"
-            rows.append((code(path), code(_written(value)), plain(origin), plain(description)))
+            rows.append((code(path), code(_written(value)), _linked(plain(origin)), plain(description)))
     yield table(("path", "value", "source", "meaning"), rows)
     yield f"What else each may be: [schema of its files](../reference/hardware/{file.machine.name}.md).\n"
+
+
+@functools.cache
+def decisions() -> dict[str, str]:
+    """Where each numbered decision stands, such as ``open 12``: page and heading, as a link from a machine's page."""
+    found = {}
+    for page in sorted((SOURCES / "deviations").glob("*.md")):
+        for heading in re.findall(r"^### (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+            anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            found[heading.partition(":")[0]] = f"../deviations/{page.name}#{anchor}"
+    return found
+
+
+REFERENCE = re.compile(r"\b(open|G|gospa|array|ptb|stellar|sata|spikesim|imc) (\d+)((?:, \d+)*)")
+"""Numbers of decisions in the comment behind a value: ``open 11, 12``."""
+
+
+def _linked(source: str) -> str:
+    """A source whose numbers of decisions lead to them."""
+
+    def link(found: re.Match[str]) -> str:
+        numbers = [found[2], *found[3].split(", ")[1:]]
+        known = decisions()
+        return ", ".join(f"[{found[1]} {number}]({known[f'{found[1]} {number}']})" for number in numbers)
+
+    return REFERENCE.sub(link, source)
 
 
 def _header(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class PagesHook(BuildHookInterface):  # type: ignore[type-arg]
+class PagesHook(BuildHookInterface):  # type: ignore[misc]
     """Builds the documentation while the wheel is built."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

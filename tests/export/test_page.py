@@ -1,4 +1,4 @@
-"""The example in the README, word for word."""
+"""The example of the page about traces, word for word."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from pathlib import Path
 from archsim.trace import check_trace, load_trace
 from tests.export.frameworks import need
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "archsim" / "docs" / "guide" / "traces.md"
 
 
 def test_the_example(tmp_path, monkeypatch, capsys):
     need("torch").manual_seed(0)
     need("snntorch")
-    section = README.read_text().split("## From your network to a trace")[1].split("\n## ")[0]
-    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})
+    exec(compile(example, PAGE.name, "exec"), {})
     assert "same class as the float model" in capsys.readouterr().out
     trace = load_trace(tmp_path / "mine.npz")
     assert (trace.images, trace.timesteps) == (4, 4)
