@@ -48,10 +48,23 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.compress.bitmask import CHUNK_BITS
-from archsim.compress.by_position import by_position, starts
+from archsim.compress.by_position import by_position
 from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
 from archsim.dataflow.machine import DrawnMachine
+from archsim.dataflow.outer_product import (
+    FIRE,
+    KEEP,
+    PUT_AWAY,
+    RowsOfB,
+    Spikes,
+    Visits,
+    output_bytes_of,
+    rows_of_b,
+    spikes_of,
+    tiles_of,
+    visits_of,
+)
+from archsim.dataflow.parts import fetch, stream
 from archsim.hardware import operation
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.accumulator import accumulate_outer_product
@@ -68,12 +81,12 @@ from archsim.hardware.operation import PREFETCH, RESIDENT_READ, RESIDENT_WRITE, 
 class GospaPe(Block):
     """Processing elements without multipliers."""
 
-    count: int = Field(ge=1, le=1024, description="elements, each with its own neuron unit")
+    count: int = Field(ge=1, le=1024, description="PEs, each with its own neuron unit")
     spike_overhead_cycles: int = Field(ge=0, le=64, description="cycles of a spike beside those of its chunks of B")
     chunk_overhead_cycles: int = Field(
         ge=0, le=64, description="cycles of a chunk of 128 columns beside one per non-zero; 0: max(1, non-zeros)"
     )
-    row_buffers: int = Field(ge=1, le=64, description="rows of B that the slowest element may lag behind the broadcast")
+    row_buffers: int = Field(ge=1, le=64, description="rows of B that the slowest PE may lag behind the broadcast")
     weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
 
 
@@ -82,7 +95,7 @@ class PsumConfig(Block):
 
     size_kib: int = Field(ge=1, le=65536, description="capacity in KiB")
     bits: int = Field(ge=8, le=63, description="bits of a partial sum, sign included")
-    place: Literal["own_banks", "cache"] = Field(description="a bank for each element, or ways of the cache")
+    place: Literal["own_banks", "cache"] = Field(description="a bank for each PE, or ways of the cache")
     k_tiles: int = Field(ge=1, le=1024, description="parts of K if partial sums overflow; 1: nothing is spilled")
     overflow: Literal["matrix", "excess"] = Field(description="what is put away after a part: all, or what must be")
 
@@ -90,8 +103,8 @@ class PsumConfig(Block):
 class GospaScheduler(ScheduledLayers):
     """Order of the work."""
 
-    barrier: Literal["row", "none"] = Field(description="whether all elements wait at the end of a row of B")
-    spikes: Literal["own_rows", "round_robin"] = Field(description="which element takes a spike")
+    barrier: Literal["row", "none"] = Field(description="whether all PEs wait at the end of a row of B")
+    spikes: Literal["own_rows", "round_robin"] = Field(description="which PE takes a spike")
     block_lines: int = Field(ge=1, le=65536, description="lines of spikes and rows of B that are fetched together")
     prefetch_blocks: int = Field(ge=0, le=64, description="blocks fetched ahead of the one in use; 0: on demand")
 
@@ -102,7 +115,7 @@ class GospaFormat(Block):
     coordinate_bits: int = Field(ge=1, le=64, description="bits of the coordinates of one spike")
     pointer_bits: int = Field(ge=0, le=64, description="bits of the pointer behind the bitmask of a row of B")
     placement: Literal["row_per_bank", "interleaved"] = Field(
-        description="lines of the spikes of one element: all in one bank, or over all banks"
+        description="lines of the spikes of one PE: all in one bank, or over all banks"
     )
 
 
@@ -121,7 +134,7 @@ class GospaSnnConfig(MachineConfig):
         psum, scheduler, cache = self.psum, self.scheduler, self.memory.cache
         problems = {}
         if self.psum_words < self.timesteps:
-            problems["psum.size_kib"] = f"must hold {self.timesteps} timesteps of one neuron for each element"
+            problems["psum.size_kib"] = f"must hold {self.timesteps} timesteps of one neuron for each PE"
         streamed = (scheduler.prefetch_blocks + 1) * scheduler.block_lines * cache.line_bytes
         if psum.place == "cache":
             streamed += psum.size_kib * 1024
@@ -132,7 +145,7 @@ class GospaSnnConfig(MachineConfig):
             )
         if scheduler.spikes == "round_robin" and (psum.place, scheduler.barrier) != ("cache", "row"):
             problems["scheduler.spikes"] = (
-                "needs psum.place cache, so that all elements reach all partial sums, and scheduler.barrier row, so "
+                "needs psum.place cache, so that all PEs reach all partial sums, and scheduler.barrier row, so "
                 "that no two change the same one"
             )
         if problems:
@@ -154,73 +167,10 @@ class GospaSnnConfig(MachineConfig):
 
 OWN_BANKS = 0
 """``psum.place`` as agents see it."""
-KEEP, PUT_AWAY, FIRE = range(3)
-"""What becomes of a tile's partial sums at the end of a step."""
 
 FETCH_LINES, MOVE_LINES, PSUM_BUFFER = 16, 4, 8
 """Lines of one operation of the fetcher, of one on partial sums; of partial sums, for each PE, that wait for its neuron
 unit in the cache."""
-
-
-class Tiles(NamedTuple):
-    """How outputs are cut: tiles of ``rows`` rows and ``columns`` columns, of which there are ``down`` x ``across``.
-
-    Row m of a tile belongs to PE ``m mod pes``. Fiber ``tile * pes + owner`` of partial sums, or of outputs, is what a
-    PE owns of a tile; tiles are numbered row of tiles by row of tiles.
-    """
-
-    pes: int
-    rows: int
-    columns: int
-    down: int
-    across: int
-
-
-class Spikes(NamedTuple):
-    """The spikes that PE e takes in row tile r are stream ``r * pes + e``; all are numbered by stream, then by k.
-
-    Those at k begin with ``start`` [streams, K + 1]. ``code`` says whose partial sums they change, (local row * T + t)
-    * pes + owner; it is empty where those lie in banks of their own.
-    """
-
-    start: NDArray[np.int64]
-    code: NDArray[np.int64]
-
-
-class RowsOfB(NamedTuple):
-    """B by rows. Column tile c has ``width`` columns, ``chunks`` of 128, and bitmasks of ``mask_bytes`` each.
-
-    Non-zeros are numbered by tile, then by k: those of a row begin with ``start`` [tiles, K + 1]; ``column`` is theirs
-    within the tile. A row takes ``beats`` [tiles, K] on the bus and a spike ``cycles`` [tiles, K]. ``filled`` lists the
-    k whose row is not empty, column tile after column tile.
-    """
-
-    width: NDArray[np.int64]
-    chunks: NDArray[np.int64]
-    mask_bytes: NDArray[np.int64]
-    start: NDArray[np.int64]
-    column: NDArray[np.int64]
-    beats: NDArray[np.int64]
-    cycles: NDArray[np.int64]
-    filled: NDArray[np.int64]
-
-
-class Steps(NamedTuple):
-    """Visits of tiles. A step works on column tile ``columns``, on the streams from ``stream`` on, on the partial sums
-    and outputs of the fibers from ``fiber`` on, in blocks from ``block`` on.
-
-    ``load`` 1: partial sums come from DRAM; ``end`` says what becomes of them. A block is ``k`` (first, end) and
-    ``row`` (first, end of ``filled``).
-    """
-
-    columns: NDArray[np.int64]
-    stream: NDArray[np.int64]
-    fiber: NDArray[np.int64]
-    load: NDArray[np.int64]
-    end: NDArray[np.int64]
-    block: NDArray[np.int64]
-    k: NDArray[np.int64]
-    row: NDArray[np.int64]
 
 
 class Operands(NamedTuple):
@@ -228,7 +178,7 @@ class Operands(NamedTuple):
 
     spikes: Spikes
     b: RowsOfB
-    steps: Steps
+    visits: Visits
     owned: NDArray[np.int64]
     coordinates: Tensor
     masks: Tensor
@@ -244,61 +194,61 @@ ADDITIONS, SCANS, ROW_READS, BROUGHT, PUT_BACK, UPDATES, ROWS, BEATS = range(8)
 
 def pe(a: Agent, m: Any, x: Operands) -> Operations:
     """Add every row of B to the partial sums of the PE's spikes; the coordinates of the next row are read ahead."""
-    for step in range(m.steps):
-        columns, stream, read_to = x.steps.columns[step], x.steps.stream[step] + a.me, 0
+    for visit in range(m.visits):
+        columns, share, read_to = x.visits.columns[visit], x.visits.share[visit] + a.me, 0
         yield op(pop=m.ready.port + a.me)
-        for block in range(x.steps.block[step], x.steps.block[step + 1]):
-            read_to = read_spikes(a, m, x, stream, block, x.steps.row[block, 0], read_to)
+        for block in range(x.visits.block[visit], x.visits.block[visit + 1]):
+            read_to = read_spikes(a, m, x, share, block, x.visits.row[block, 0], read_to)
             yield op(pop=m.blocks.port + a.me)
-            for row in range(x.steps.row[block, 0], x.steps.row[block, 1]):
+            for row in range(x.visits.row[block, 0], x.visits.row[block, 1]):
                 k = x.b.filled[row]
-                spikes = x.spikes.start[stream, k + 1] - x.spikes.start[stream, k]
+                spikes = x.spikes.start[share, k + 1] - x.spikes.start[share, k]
                 a.count[ADDITIONS] += spikes * (x.b.start[columns, k + 1] - x.b.start[columns, k])
                 a.count[SCANS] += spikes * x.b.chunks[columns]
                 a.count[ROW_READS] += spikes * x.b.beats[columns, k]
-                read_to = read_spikes(a, m, x, stream, block, row + 1, read_to)
+                read_to = read_spikes(a, m, x, share, block, row + 1, read_to)
                 if m.config.psum.place == OWN_BANKS or spikes == 0:
                     cycles = spikes * x.b.cycles[columns, k]
                     yield op(pop=m.rows.port + a.me, compute=cycles, barrier=m.barrier)
                 else:
                     yield op(pop=m.rows.port + a.me)
-                    yield from add_in_cache(a, m, x, step, columns, stream, k)
+                    yield from add_in_cache(a, m, x, visit, columns, share, k)
                     yield op(barrier=m.barrier)
         yield op(push=m.done.fifo + a.me)
 
 
-def read_spikes(a: Agent, m: Any, x: Operands, stream: int, block: int, row: int, read_to: int) -> int:
+def read_spikes(a: Agent, m: Any, x: Operands, share: int, block: int, row: int, read_to: int) -> int:
     """Read the coordinates of the PE's spikes at a row of the block, of which those before byte ``read_to`` are there.
 
     What a beat holds beyond them is kept for later rows. Returns up to where all are there now.
     """
-    if row == x.steps.row[block, 1]:
+    if row == x.visits.row[block, 1]:
         return read_to
     k, bits, beat = x.b.filled[row], m.config.format.coordinate_bits, m.memory.beat_shift
-    first = x.spikes.start[stream, k]
-    if first == x.spikes.start[stream, k + 1]:
+    first = x.spikes.start[share, k]
+    if first == x.spikes.start[share, k + 1]:
         return read_to
-    begin = max(read_to, ((first - x.spikes.start[stream, 0]) * bits >> 3) >> beat << beat)
-    end = (bytes_before(a, x.spikes.start, stream, k + 1, bits) + (1 << beat) - 1) >> beat << beat
-    end = min(end, x.coordinates.size[stream])
-    a.access(m.memory, x.coordinates, stream, begin, end, RESIDENT_READ, 0)
+    begin = max(read_to, ((first - x.spikes.start[share, 0]) * bits >> 3) >> beat << beat)
+    end = (bytes_before(a, x.spikes.start, share, k + 1, bits) + (1 << beat) - 1) >> beat << beat
+    end = min(end, x.coordinates.size[share])
+    a.access(m.memory, x.coordinates, share, begin, end, RESIDENT_READ, 0)
     return int(max(read_to, end))
 
 
 def bytes_before(a: Agent, start: NDArray[np.int64], row: int, k: int, bits: int) -> int:
-    """Bytes of what a stream, or a column tile of B, has before k, ``bits`` bits each."""
+    """Bytes of what a share, or a column tile of B, has before k, ``bits`` bits each."""
     return int(((start[row, k] - start[row, 0]) * bits + 7) >> 3)
 
 
-def add_in_cache(a: Agent, m: Any, x: Operands, step: int, columns: int, stream: int, k: int) -> Operations:
+def add_in_cache(a: Agent, m: Any, x: Operands, visit: int, columns: int, share: int, k: int) -> Operations:
     """Add row k of B to the partial sums of every spike at k, which are read from the cache and written back."""
-    spike = x.spikes.start[stream, k]
-    while spike < x.spikes.start[stream, k + 1]:
+    spike = x.spikes.start[share, k]
+    while spike < x.spikes.start[share, k + 1]:
         j = x.b.start[columns, k]
         overhead = x.b.cycles[columns, k] - (x.b.start[columns, k + 1] - j)
         while j < x.b.start[columns, k + 1]:
             first, code = j, x.spikes.code[spike]
-            fiber = x.steps.fiber[step] + code % m.pes
+            fiber = x.visits.fiber[visit] + code % m.pes
             j = access_sums(a, m, x, fiber, columns, code // m.pes, j, x.b.start[columns, k + 1])
             yield op(compute=overhead + j - first)
             overhead = 0
@@ -324,20 +274,17 @@ def access_sums(a: Agent, m: Any, x: Operands, fiber: int, columns: int, place: 
 
 def lif(a: Agent, m: Any, x: Operands) -> Operations:
     """Bring a PE's partial sums of a tile; when the PE is done, put them away, or fire and write the outputs."""
-    for step in range(m.steps):
-        fiber, way = x.steps.fiber[step] + a.me, x.steps.end[step]
-        if x.steps.load[step]:
-            yield from bring(a, m, x, fiber, x.sums.size[x.steps.fiber[step]] >> m.memory.line_shift)
+    for visit in range(m.visits):
+        fiber, way = x.visits.fiber[visit] + a.me, x.visits.end[visit]
+        if x.visits.load[visit]:
+            yield from bring(a, m, x, fiber, x.sums.size[x.visits.fiber[visit]] >> m.memory.line_shift)
         yield op(push=m.ready.fifo + a.me)
         yield op(pop=m.done.port + a.me)
         if way != KEEP:
             yield from take_out(a, m, x, fiber, way)
-        first = 0
-        while way == FIRE and first < x.output.size[fiber]:
-            end = min(x.output.size[fiber], first + MOVE_LINES * m.memory.line_bytes)
-            a.write(m.memory, x.output, fiber, first, end)
+        if way == FIRE:
+            yield from stream(a, m, x.output, fiber, 0, x.output.size[fiber], STREAM_WRITE, 0, MOVE_LINES)
             yield op()
-            first = end
 
 
 def bring(a: Agent, m: Any, x: Operands, fiber: int, lines: int) -> Operations:
@@ -383,23 +330,23 @@ def request_sums(a: Agent, m: Any, x: Operands, fiber: int, first: int, end: int
 
 
 def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
-    """Bring the blocks of every step into the cache, and before the first one the partial sums put away earlier."""
-    for step in range(m.steps):
-        columns, bits, wide = x.steps.columns[step], m.config.format.coordinate_bits, m.config.pe.weight_bits
-        for block in range(x.steps.block[step], x.steps.block[step + 1]):
-            k, last, first = x.steps.k[block, 0], x.steps.k[block, 1], block == x.steps.block[step]
+    """Bring the blocks of every visit into the cache, and before the first one the partial sums put away earlier."""
+    for visit in range(m.visits):
+        columns, bits, wide = x.visits.columns[visit], m.config.format.coordinate_bits, m.config.pe.weight_bits
+        for block in range(x.visits.block[visit], x.visits.block[visit + 1]):
+            k, last, first = x.visits.k[block, 0], x.visits.k[block, 1], block == x.visits.block[visit]
             yield op(pop=m.credits.port)
-            if first and x.steps.load[step]:
-                yield from fetch_sums(a, m, x, x.steps.fiber[step])
-            for stream in range(x.steps.stream[step], x.steps.stream[step] + m.pes):
+            if first and x.visits.load[visit]:
+                yield from fetch_sums(a, m, x, x.visits.fiber[visit])
+            for share in range(x.visits.share[visit], x.visits.share[visit] + m.pes):
                 # A line that the block before this one shares with it is there already.
-                begin = bytes_before(a, x.spikes.start, stream, k, bits) + (0 if first else m.memory.line_bytes - 1)
-                end = bytes_before(a, x.spikes.start, stream, last, bits)
-                yield from fetch(a, m, x.coordinates, stream, begin, end, STREAM_READ, 0)
+                begin = bytes_before(a, x.spikes.start, share, k, bits) + (0 if first else m.memory.line_bytes - 1)
+                end = bytes_before(a, x.spikes.start, share, last, bits)
+                yield from fetch(a, m, x.coordinates, share, begin, end, STREAM_READ, 0, FETCH_LINES)
             begin, end = k * x.b.mask_bytes[columns], last * x.b.mask_bytes[columns]
-            yield from fetch(a, m, x.masks, columns, begin, end, PREFETCH, block)
+            yield from fetch(a, m, x.masks, columns, begin, end, PREFETCH, block, FETCH_LINES)
             begin, end = bytes_before(a, x.b.start, columns, k, wide), bytes_before(a, x.b.start, columns, last, wide)
-            yield from fetch(a, m, x.values, columns, begin, end, PREFETCH, block)
+            yield from fetch(a, m, x.values, columns, begin, end, PREFETCH, block, FETCH_LINES)
             yield op(push=m.blocks.fifo)
 
 
@@ -413,26 +360,17 @@ def fetch_sums(a: Agent, m: Any, x: Operands, fiber: int) -> Operations:
         yield op(push=m.sum_lines.fifo)
 
 
-def fetch(a: Agent, m: Any, tensor: Tensor, fiber: int, begin: int, end: int, mode: int, epoch: int) -> Operations:
-    """Bring the lines that hold bytes ``begin`` to ``end`` of a fiber; full operations go off, the last one waits."""
-    for line in range(begin >> m.memory.line_shift, (end + m.memory.line_bytes - 1) >> m.memory.line_shift):
-        if a.requests() == FETCH_LINES:
-            yield op()
-        useful = min(tensor.size[fiber] - (line << m.memory.line_shift), m.memory.line_bytes)
-        a.request(tensor.line[fiber] + line * tensor.stride, 1, useful, mode, tensor.row, epoch)
-
-
 def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
     """Read every row of B that is not empty through the cache and broadcast it; a finished block is a credit.
 
     It begins a block when the one before has come, and fetches itself what of its own has not come yet.
     """
-    for step in range(m.steps):
-        columns, bits, mask = x.steps.columns[step], m.config.pe.weight_bits, x.b.mask_bytes[x.steps.columns[step]]
-        for block in range(x.steps.block[step], x.steps.block[step + 1]):
+    for visit in range(m.visits):
+        columns, bits, mask = x.visits.columns[visit], m.config.pe.weight_bits, x.b.mask_bytes[x.visits.columns[visit]]
+        for block in range(x.visits.block[visit], x.visits.block[visit + 1]):
             if block > 0:
-                yield op(pop=m.blocks.port + m.pes)
-            for row in range(x.steps.row[block, 0], x.steps.row[block, 1]):
+                yield op(pop=m.blocks_to_send.port)
+            for row in range(x.visits.row[block, 0], x.visits.row[block, 1]):
                 k = x.b.filled[row]
                 begin = (x.b.start[columns, k] - x.b.start[columns, 0]) * bits >> 3
                 end = bytes_before(a, x.b.start, columns, k + 1, bits)
@@ -442,93 +380,6 @@ def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
                 a.count[BEATS] += x.b.beats[columns, k]
                 yield op(push=m.rows.fifo)
             yield op(push=m.credits.fifo)
-
-
-def tiles_of(config: GospaSnnConfig, layer: Layer) -> Tiles:
-    """The largest tile of whole rows that the partial-sum memory holds, or of columns if it holds no row."""
-    pes = config.pe.count if config.scheduler.spikes == "round_robin" else min(config.pe.count, layer.m)
-    columns = min(layer.n, config.most_columns)
-    rows = pes * min(-(-layer.m // pes), max(1, config.psum_words // (layer.n * layer.timesteps)))
-    return Tiles(pes, rows, columns, -(-layer.m // rows), -(-layer.n // columns))
-
-
-def spikes_of(config: GospaSnnConfig, layer: Layer, tiles: Tiles) -> Spikes:
-    """Deal the spikes, which come in order of k, m, t, to the PEs."""
-    a = by_position(layer.inputs.mask, layer.inputs.start, layer.inputs.words, layer.k)
-    at, t = np.nonzero((a.value[:, None] >> np.arange(layer.timesteps)) & 1)
-    k = np.repeat(np.arange(layer.k), np.diff(a.start))[at]
-    tile, row = a.fiber[at] // tiles.rows, a.fiber[at] % tiles.rows
-    local, owner = row // tiles.pes, row % tiles.pes
-    taker = owner
-    if config.scheduler.spikes == "round_robin":
-        order = np.argsort(tile, kind="stable")
-        number = np.empty(len(tile), np.int64)
-        number[order] = np.arange(len(tile)) - np.searchsorted(tile[order], tile[order])
-        taker = number % tiles.pes
-    stream = tile * tiles.pes + taker
-    start = starts(stream, k, tiles.down * tiles.pes, layer.k)
-    code = np.zeros(0, np.int64)
-    if config.psum.place == "cache":
-        code = ((local * layer.timesteps + t) * tiles.pes + owner)[np.argsort(stream, kind="stable")]
-    return Spikes(start, code)
-
-
-def rows_of_b(config: GospaSnnConfig, layer: Layer, tiles: Tiles) -> RowsOfB:
-    """Cut B into column tiles, and count what its rows take: on the bus, and of a PE's time."""
-    b = by_position(layer.weights.mask, layer.weights.start, layer.weights.values, layer.k)
-    across, k = b.fiber // tiles.columns, np.repeat(np.arange(layer.k), np.diff(b.start))
-    start = starts(across, k, tiles.across, layer.k)
-    width = np.minimum(tiles.columns, layer.n - tiles.columns * np.arange(tiles.across))
-    chunks, most = -(-width // CHUNK_BITS), -(-min(layer.n, tiles.columns) // CHUNK_BITS)
-    chunk = (across * layer.k + k) * most + b.fiber % tiles.columns // CHUNK_BITS
-    in_chunk = np.bincount(chunk, minlength=tiles.across * layer.k * most).reshape(tiles.across, layer.k, most)
-    # The last tile may have fewer chunks than the others.
-    walked = np.maximum(1, in_chunk + config.pe.chunk_overhead_cycles) * (np.arange(most) < chunks[:, None, None])
-    mask_bytes = -(-width // 8) + -(-config.format.pointer_bits // 8)
-    bits, beat = (start - start[:, :1]) * config.pe.weight_bits, config.memory.cache.width_bits // 8
-    value_bytes = -(-bits[:, 1:] // 8) - bits[:, :-1] // 8
-    return RowsOfB(
-        width, chunks, mask_bytes, start, b.fiber[np.argsort(across, kind="stable")] % tiles.columns,
-        -(-mask_bytes // beat)[:, None] + -(-value_bytes // beat), walked.sum(2) + config.pe.spike_overhead_cycles,
-        np.nonzero(np.diff(start, axis=1))[1],
-    )  # fmt: skip
-
-
-def steps_of(config: GospaSnnConfig, layer: Layer, tiles: Tiles, b: RowsOfB, streamed: NDArray[np.int64]) -> Steps:
-    """All visits of tiles, and blocks of about ``block_lines`` lines each; ``streamed`` [down, across, K + 1] bytes."""
-    order = [(r, c) for c in range(tiles.across) for r in range(tiles.down)]
-    parts = min(config.psum.k_tiles, layer.k) if len(order) > 1 else 1
-    block_bytes = config.scheduler.block_lines * config.memory.cache.line_bytes
-    keeps = config.psum.overflow == "excess"
-    visits, first, blocks = [], [0], []
-    for part in range(parts):
-        for place, (r, c) in enumerate(order):
-            load = part > 0 and not (keeps and place == 0)
-            end = FIRE if part == parts - 1 else KEEP if keeps and place == len(order) - 1 else PUT_AWAY
-            visits.append((c, r * tiles.pes, (r * tiles.across + c) * tiles.pes, int(load), end))
-            k, k_end = layer.k * part // parts, layer.k * (part + 1) // parts
-            while k < k_end:
-                fits = int(np.searchsorted(streamed[r, c], streamed[r, c, k] + block_bytes, side="right")) - 1
-                following = min(k_end, max(k + 1, fits))
-                blocks.append((c, k, following))
-                k = following
-            first.append(len(blocks))
-        if keeps:
-            order.reverse()
-    block = np.array(blocks, np.int64).reshape(-1, 3)
-    filled = np.flatnonzero(np.diff(b.start, axis=1))
-    row = np.searchsorted(filled, block[:, :1] * layer.k + block[:, 1:])
-    columns, stream, fiber, loads, ends = np.array(visits, np.int64).T.copy()
-    return Steps(columns, stream, fiber, loads, ends, np.array(first), block[:, 1:].copy(), row)
-
-
-def output_bytes_of(layer: Layer, tiles: Tiles, of_rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bytes of output of every (tile, owner); those of a row are taken as spread evenly over its columns."""
-    rows = np.zeros((tiles.down * tiles.rows, tiles.across), np.int64)
-    ends = np.minimum(layer.n, tiles.columns * np.arange(1, tiles.across + 1))
-    rows[: layer.m] = np.diff(of_rows[:, None] * ends // layer.n, axis=1, prepend=0)
-    found: NDArray[np.int64] = rows.reshape(tiles.down, -1, tiles.pes, tiles.across).sum(1).transpose(0, 2, 1)
-    return found
 
 
 # --- The machine ------------------------------------------------------------------------------------------------------
@@ -553,7 +404,7 @@ class GospaSnn(DrawnMachine):
         return self.config.psum.bits
 
     def inventory(self) -> Sequence[Component]:
-        """Elements, neuron units, their partial-sum banks, and LoAS's memories, switches and wires."""
+        """PEs, neuron units, their partial-sum banks, and LoAS's memories, switches and wires."""
         config, pes, psum = self.config, self.config.pe.count, self.config.psum
         columns = config.most_columns
         row_bytes = -(-columns // 8) + -(-columns * config.pe.weight_bits // 8)
@@ -597,7 +448,7 @@ class GospaSnn(DrawnMachine):
         output_row = self.tensors.index("output" if layer.writes_sums else "output_format")
         banks = cache.banks if config.format.placement == "row_per_bank" else 0
         x = Operands(
-            spikes, b, steps_of(config, layer, tiles, b, streamed), owned.ravel(),
+            spikes, b, visits_of(config, layer, tiles, b, streamed), owned.ravel(),
             coordinates=memory.place(spike_bytes[:, -1], banks=banks),
             masks=memory.place(b.mask_bytes * layer.k),
             values=memory.place(value_bytes[:, -1]),
@@ -612,10 +463,11 @@ class GospaSnn(DrawnMachine):
         diagram.agent(lif, pes, built=config.pe.count, requests=2 * MOVE_LINES, lanes=range(pes))
         diagram.agent(fetcher, requests=FETCH_LINES)
         diagram.agent(broadcaster, requests=row_bytes // cache.line_bytes + 4)
+        blocks = diagram.fifo(ahead, readers=pes + 1)
         return {
-            "pes": pes, "steps": len(x.steps.load), "line_words": line_words,
+            "pes": pes, "visits": len(x.visits.load), "line_words": line_words,
             "barrier": diagram.barrier(pes) if config.scheduler.barrier == "row" else NONE,
-            "blocks": diagram.fifo(ahead, readers=pes + 1), "credits": diagram.fifo(ahead, full=True),
+            "blocks": blocks, "blocks_to_send": blocks.reader(pes), "credits": diagram.fifo(ahead, full=True),
             "rows": diagram.fifo(config.pe.row_buffers, readers=pes),
             "sum_lines": diagram.fifo(PSUM_BUFFER, readers=pes),
             "done": diagram.fifo(1, count=pes), "ready": diagram.fifo(1, count=pes),
@@ -643,7 +495,7 @@ class GospaSnn(DrawnMachine):
 
     @property
     def processing_elements(self) -> int:
-        """Elements; one works while it walks through the row of B for a spike."""
+        """PEs; one works while it walks through the row of B for a spike."""
         return self.config.pe.count
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:

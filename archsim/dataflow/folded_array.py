@@ -37,12 +37,13 @@ from archsim.compress import bitmask, packed_time
 from archsim.dataflow.base import Layer, MachineConfig, Program, memory_components
 from archsim.dataflow.folds import INPUT, TENSORS, ArrayConfig, Edge, Placing, Schedule, Slots, Table
 from archsim.dataflow.machine import BURST_LINES, DrawnMachine
-from archsim.hardware.agent import NONE, Agent, Operations, op
+from archsim.dataflow.parts import fetch, stream
+from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.compute.systolic_array import add_in_order
 from archsim.hardware.diagram import Diagram, Fifo
 from archsim.hardware.inventory import Component
 from archsim.hardware.memory.placement import Placer, Tensor
-from archsim.hardware.operation import CACHED_WRITE, CONSUME, PREFETCH
+from archsim.hardware.operation import CACHED_WRITE, CONSUME, PREFETCH, STREAM_WRITE
 
 # --- Operands ---------------------------------------------------------------------------------------------------------
 
@@ -94,7 +95,7 @@ def array(a: Agent, m: Any, x: Operands) -> Operations:
                 yield op(pop=m.north.half.port)
             steps = min(m.config.pe.buffer_steps, x.fold[fold].steps - half * m.config.pe.buffer_steps)
             cycles = x.cycles[x.fold[fold].entry + half] if m.timed else steps * m.ticks
-            stream(a, m, x, steps, cycles)
+            shift_in(a, m, x, steps, cycles)
             yield op(pop=m.west.half.port, compute=cycles, push=m.west.free.fifo)
             if half + 1 < blocks and (half - sent) * m.config.pe.buffer_steps >= m.skew:
                 yield op(push=m.sums.fifo)
@@ -112,7 +113,7 @@ def shift(a: Agent, m: Any, tensor: int, cycles: int) -> None:
         a.count[WEIGHT_SHIFTS] += (cycles + m.ticks - 1) // m.ticks * m.places
 
 
-def stream(a: Agent, m: Any, x: Operands, steps: int, cycles: int) -> None:
+def shift_in(a: Agent, m: Any, x: Operands, steps: int, cycles: int) -> None:
     """Count what passes through the array in one half of a fold."""
     a.count[STEPS_DONE] += steps
     shift(a, m, x.west.tensor.row, steps * m.ticks)
@@ -186,29 +187,23 @@ def read_inputs(a: Agent, m: Any, x: Operands, fold: int, half: int) -> None:
 
 def west_fetcher(a: Agent, m: Any, x: Operands) -> Operations:
     """Fetch what enters at the west."""
-    yield from fetch(a, m, x.west, m.west)
+    yield from fetch_ahead(a, m, x.west, m.west)
 
 
 def north_fetcher(a: Agent, m: Any, x: Operands) -> Operations:
     """Fetch what enters at the north."""
-    yield from fetch(a, m, x.north, m.north)
+    yield from fetch_ahead(a, m, x.north, m.north)
 
 
-def fetch(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
+def fetch_ahead(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
     """Bring an edge's operands into the cache before their first use, as many folds ahead as the feeder lets it."""
     for fold in range(m.folds if m.config.scheduler.prefetch_folds > 0 else 0):
         if edge.fold[fold].new:
-            line = edge.fold[fold].first >> 3 >> m.memory.line_shift
-            bits = edge.fold[fold].first + edge.fold[fold].steps * edge.fold[fold].bits
-            end = ((bits + 7 >> 3) + m.memory.line_bytes - 1) >> m.memory.line_shift
-            pop = fifos.fetch.port
-            while line < end:
-                first, burst, epoch = edge.tensor.line[0] + line, min(m.memory.burst, end - line), edge.fold[fold].epoch
-                for number in range(burst):
-                    a.request(first + number, 1, 0, PREFETCH, edge.tensor.row, epoch)
-                line += burst
-                yield op(pop=pop)
-                pop = NONE
+            yield op(pop=fifos.fetch.port)
+            end = edge.fold[fold].first + edge.fold[fold].steps * edge.fold[fold].bits + 7 >> 3
+            first, epoch = edge.fold[fold].first >> 3, edge.fold[fold].epoch
+            yield from fetch(a, m, edge.tensor, 0, first, end, PREFETCH, epoch, m.memory.burst)
+            yield op()
 
 
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
@@ -255,16 +250,11 @@ def complete_rows(a: Agent, m: Any, x: Operands, fold: int, block: int, blocks: 
 
 def write_rows(a: Agent, m: Any, x: Operands, row: int, end: int) -> Operations:
     """Write rows of the output to DRAM, one behind the other, ``m.memory.burst`` lines at a time."""
-    first = 0
-    while row < end:
-        room = m.memory.burst
-        while room > 0 and row < end:
-            last = min(x.output.size[row], first + room * m.memory.line_bytes)
-            room -= a.write(m.memory, x.output, row, first, last)
-            first = last
-            if first == x.output.size[row]:
-                row, first = row + 1, 0
-        a.count[MOVED_BEATS] += a.beats()
+    for written in range(row, end):
+        size = x.output.size[written]
+        a.count[MOVED_BEATS] += (size + (1 << m.memory.beat_shift) - 1) >> m.memory.beat_shift
+        yield from stream(a, m, x.output, written, 0, size, STREAM_WRITE, 0, m.memory.burst)
+    if row < end:
         yield op()
 
 

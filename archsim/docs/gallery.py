@@ -33,6 +33,7 @@ TITLES = {
     "gamma": "Gamma",
     "ptb": "PTB",
     "stellar": "Stellar",
+    "gustav_snn": "GustavSNN",
     "spinalflow": "SpinalFlow",
     "prosperity": "Prosperity",
     "systolic": "Dense systolic array",
@@ -52,6 +53,7 @@ DEVIATIONS = {
     "stellar": ("systolic", "loas"),
     "spinalflow": ("spinalflow", "loas"),
     "prosperity": ("prosperity", "loas"),
+    "gustav_snn": ("gustav_snn", "loas"),
     "spikesim": ("spikesim", "analog"),
     "imc": ("imc", "analog", "spikesim"),
 }
@@ -239,7 +241,7 @@ def decisions() -> dict[str, str]:
     return found
 
 
-REFERENCE = re.compile(r"\b(open|G|gospa|array|ptb|stellar|sata|spikesim|imc) (\d+)((?:, \d+)*)")
+REFERENCE = re.compile(r"\b(open|G|gospa|array|ptb|stellar|gustav|sata|spikesim|imc) (\d+)((?:, \d+)*)")
 """Numbers of decisions in the comment behind a value: ``open 11, 12``."""
 
 

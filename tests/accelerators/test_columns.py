@@ -96,7 +96,7 @@ def reused(pairs, trace, machine):
 
 PERFORMED = {
     "systolic": everything, "loas": speculated, "prosperity": reused, "ptb_16x4": everything,
-    **dict.fromkeys(("ptb", "stellar", "sata", "spinalflow", "spikesim", "imc"), spikes),
+    **dict.fromkeys(("ptb", "stellar", "sata", "spinalflow", "gustav_snn", "spikesim", "imc"), spikes),
     **dict.fromkeys(("sparten", "sparten_snn", "gospa_snn", "gamma", "gamma_snn"), effectual),
 }  # fmt: skip
 
@@ -107,7 +107,7 @@ def elements(hardware):
     return pe.get("count") or pe["rows"] * pe["columns"]
 
 
-ADDING = ("systolic", "ptb", "stellar", "sata", "spinalflow", "prosperity")
+ADDING = ("systolic", "ptb", "stellar", "sata", "spinalflow", "prosperity", "gustav_snn")
 JOINING = {"loas": "tppe", **dict.fromkeys(("sparten", "sparten_snn", "gospa_snn", "gamma", "gamma_snn"), "pe")}
 
 
