@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from archsim.dataflow.crossbar_chip import map_layer
+from archsim.dataflow.crossbar_mapping import map_layer
 from archsim.dataflow.pipeline import stages_of
 from archsim.report.plots import value_labels
 from archsim.simulate import load_accelerator

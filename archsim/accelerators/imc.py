@@ -43,19 +43,19 @@ from pydantic import Field, model_validator
 
 from archsim.analog_network.network import AnalogNetwork, matrices_per_image
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow import crossbar_agents as agents
-from archsim.dataflow import crossbar_chip as chip
 from archsim.dataflow.base import (
     WEIGHTED,
     Computed,
     EngineName,
     FeatureMap,
+    HardwareConfig,
     Layer,
-    MachineConfig,
     Progress,
     layer_of,
 )
+from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, ChipScheduler, DigitalUnit
 from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
+from archsim.dataflow.crossbar_mapping import map_layer
 from archsim.dataflow.pipeline import Stage, is_signed, stages_of, value_bits
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
@@ -98,7 +98,7 @@ class DigitalBlock(Block):
     row_buffer: int = Field(ge=1, le=64, description="rows of each of its inputs that a unit has room for")
 
 
-class ImcScheduler(chip.ChipScheduler):
+class ImcScheduler(ChipScheduler):
     """Order of the work, and how much of it."""
 
     first_timesteps: Annotated[int, Field(ge=1, le=16)] | Literal["all"] = Field(
@@ -106,7 +106,7 @@ class ImcScheduler(chip.ChipScheduler):
     )
 
 
-class ImcConfig(chip.ChipConfig):
+class ImcConfig(ChipConfig):
     """A chip of analog crossbar arrays."""
 
     accelerator: Literal["imc"] = Field(description="which machine this file describes")
@@ -146,12 +146,17 @@ class ImcConfig(chip.ChipConfig):
         kept = self.analog.dynamic.transformed(np.array(largest), top, self.analog.cells.device)
         return max(2, 1 + int(kept).bit_length())
 
-    def arrays(self, stage: Stage) -> chip.Arrays:
-        """A conversion a slice; a weight has two cells a slice, or one and its share of the references."""
+    def unit(self, stage: Stage) -> Arrays | DigitalUnit:
+        """Arrays for products with weights and of matrices, else a digital unit."""
+        return self.arrays(stage) if stage.on_arrays else self._digital_unit(stage)
+
+    def arrays(self, stage: Stage) -> Arrays:
+        """A conversion a slice; a weight has two cells a slice, or one and its share of the references. All pulses of
+        a write come one after the other."""
         analog, cycles = self.analog, self.timing.conversion_cycles
         bits = self.weight_bits(stage)
         slices, pairs = analog.slices(bits), analog.signed == "differential"
-        return chip.Arrays(
+        return Arrays(
             rows=analog.rows,
             outputs=analog.weights_per_array(bits),
             conversions=slices,
@@ -161,7 +166,18 @@ class ImcConfig(chip.ChipConfig):
             conversion_cycles=self.adc_bits + 1 if cycles == "sar" else cycles,
             driver_bits=analog.driver_bits,
             joined=False,
+            written_at_once=self.write.arrays,
+            write_cycles=math.ceil(analog.cells.device.write_ns(1) * self.clock_mhz / 1000),
         )
+
+    def _digital_unit(self, stage: Stage) -> DigitalUnit:
+        """The equations of the module; softmax and layer norm go through a row's values three times."""
+        unit, values = self.digital, stage.outputs * stage.out_width
+        if stage.kind == "add":
+            return DigitalUnit(-(-values // unit.lanes), values, unit.row_buffer)
+        root = unit.root_cycles if stage.kind == "layer_norm" else 0
+        cycles = stage.out_width * (3 * -(-stage.outputs // unit.lanes) + root + unit.divide_cycles)
+        return DigitalUnit(cycles, 3 * values, unit.row_buffer)
 
     @property
     def read_cycles(self) -> int:
@@ -173,34 +189,12 @@ class ImcConfig(chip.ChipConfig):
         """Time in which cells conduct in a read."""
         return self.timing.settle_cycles / (self.clock_mhz * 1e6)
 
-    def write_cycles(self, arrays: int) -> int:
-        """As many arrays at a time as there are drivers, all pulses one after the other."""
-        pulses = self.analog.cells.device.write_ns(1)
-        return -(-arrays // self.write.arrays) * math.ceil(pulses * self.clock_mhz / 1000)
-
-    def digital_cycles(self, stage: Stage) -> int:
-        """The equations of the module."""
-        unit = self.digital
-        if stage.kind == "add":
-            return -(-stage.outputs * stage.out_width // unit.lanes)
-        root = unit.root_cycles if stage.kind == "layer_norm" else 0
-        return stage.out_width * (3 * -(-stage.outputs // unit.lanes) + root + unit.divide_cycles)
-
-    def digital_values(self, stage: Stage) -> int:
-        """A lane takes one a cycle; softmax and layer norm go through a row's values three times."""
-        return stage.outputs * stage.out_width * (1 if stage.kind == "add" else 3)
-
-    @property
-    def digital_rows(self) -> int:
-        """Rows of each of its inputs that a digital unit has room for."""
-        return self.digital.row_buffer
-
 
 class Imc(CrossbarMachine):
     """Analog crossbar arrays for CNNs, spiking networks and transformers, with what devices and circuits do to them."""
 
     name: ClassVar[str] = "imc"
-    Config: ClassVar[type[MachineConfig]] = ImcConfig
+    Config: ClassVar[type[HardwareConfig]] = ImcConfig
     config: ImcConfig
 
     def __init__(self, config: Any) -> None:
@@ -430,27 +424,26 @@ class Imc(CrossbarMachine):
             sums[:, :, t] = np.floor(made + 0.5)
         return self.overflows(layer, sums, layer.bias)
 
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Everything but the memories; every conversion is shifted and added."""
-        pulses = self.config.analog.cells.device.write.pulses
         return {
-            ("array", "row_read"): int(counts[agents.ROW_READS]),
-            ("row_driver", "drive"): int(counts[agents.ROW_READS]),
-            ("write_driver", "pulse"): int(counts[agents.CELL_WRITES]) * pulses,
-            ("adc", "convert"): int(counts[agents.CONVERSIONS]),
-            ("shift_add", "add"): int(counts[agents.CONVERSIONS]),
-            ("tile_buffer", "read"): int(counts[agents.FETCHES]),
-            ("tile_buffer", "write"): int(counts[agents.BUFFER_WRITES]),
-            ("h_tree", "add"): int(counts[agents.TREE_WORDS]),
-            ("lif", "update"): int(counts[agents.UPDATES]),
-            ("lif", "add"): int(counts[agents.JOINED]),
-            ("lif", "requantise"): int(counts[agents.SCALED]),
-            ("digital", "softmax"): int(counts[agents.SOFTMAX]),
-            ("digital", "layer_norm"): int(counts[agents.NORMALISED]),
-            ("digital", "add"): int(counts[agents.ADDED]),
-            ("router", "flit"): int(counts[agents.FLIT_HOPS]),
+            ("array", "row_read"): done["row_reads"],
+            ("row_driver", "drive"): done["row_reads"],
+            ("write_driver", "pulse"): done["cell_writes"] * self.config.analog.cells.device.write.pulses,
+            ("adc", "convert"): done["conversions"],
+            ("shift_add", "add"): done["conversions"],
+            ("tile_buffer", "read"): done["fetches"],
+            ("tile_buffer", "write"): done["buffer_writes"],
+            ("h_tree", "add"): done["tree_words"],
+            ("lif", "update"): done["updates"],
+            ("lif", "add"): done["joined"],
+            ("lif", "requantise"): done["scaled"],
+            ("digital", "softmax"): done["softmax"],
+            ("digital", "layer_norm"): done["normalised"],
+            ("digital", "add"): done["added"],
+            ("router", "flit"): done["flit_hops"],
         }
 
     def variant(self, layer: Layer) -> Mapping[str, str]:
@@ -473,7 +466,7 @@ class Imc(CrossbarMachine):
 
     def _written_cells(self, stage: Stage) -> int:
         """Cells of arrays that hold a matrix which is written at run time."""
-        arrays, mapping = self.config.arrays(stage), chip.map_layer(self.config, stage)
+        arrays, mapping = self.config.arrays(stage), map_layer(self.config, stage)
         return stage.channels * (stage.outputs * arrays.cells + mapping.blocks * arrays.references)
 
     @classmethod

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow import crossbar_agents as agents
-from archsim.dataflow import crossbar_chip as chip
-from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.base import HardwareConfig, Layer
+from archsim.dataflow.crossbar_chip import Arrays, ChipConfig
 from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
 from archsim.dataflow.pipeline import Stage
 from archsim.hardware.analog.adc import AdcConfig
@@ -33,7 +32,7 @@ from archsim.trace import Operation, Trace
 from archsim.trace.resimulation import compute, fire
 
 
-class SpikeSimConfig(chip.ChipConfig):
+class SpikeSimConfig(ChipConfig):
     """A SpikeSim machine."""
 
     accelerator: Literal["spikesim"] = Field(description="which machine this file describes")
@@ -62,10 +61,10 @@ class SpikeSimConfig(chip.ChipConfig):
         """The largest sum that a converter can see."""
         return self.array.full_scale * (self.pe.arrays if self.adc.per == "pe" else 1)
 
-    def arrays(self, stage: Stage) -> chip.Arrays:
+    def unit(self, stage: Stage) -> Arrays:
         """Every column of a weight is converted by itself; rows are driven or not."""
         columns = self.columns_per_weight
-        return chip.Arrays(
+        return Arrays(
             rows=self.array.rows,
             outputs=self.array.columns // columns,
             conversions=columns,
@@ -87,7 +86,7 @@ class SpikeSim(CrossbarMachine):
     """SpikeSim (TCAD 2023): crossbar arrays that hold the whole network, layers as a pipeline."""
 
     name: ClassVar[str] = "spikesim"
-    Config: ClassVar[type[MachineConfig]] = SpikeSimConfig
+    Config: ClassVar[type[HardwareConfig]] = SpikeSimConfig
     config: SpikeSimConfig
 
     @property
@@ -129,21 +128,21 @@ class SpikeSim(CrossbarMachine):
             Component("dram", "dram", 1, {}),
         )
 
-    def count_actions(
-        self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
+    def more_actions(
+        self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Everything but the memories; every conversion is shifted and added."""
         return {
-            ("array", "read"): int(counts[agents.READS]),
-            ("adc", "convert"): int(counts[agents.CONVERSIONS]),
-            ("shift_add", "add"): int(counts[agents.CONVERSIONS]),
-            ("temp_buffer", "access"): int(counts[agents.WINDOWS]),
-            ("tile_buffer", "read"): int(counts[agents.WINDOWS]),
-            ("tile_buffer", "write"): int(counts[agents.BUFFER_WRITES]),
-            ("h_tree", "transfer"): int(counts[agents.TREE_WORDS]),
-            ("lif", "update"): int(counts[agents.UPDATES]),
-            ("lif", "add"): int(counts[agents.JOINED]),
-            ("router", "flit"): int(counts[agents.FLIT_HOPS]),
+            ("array", "read"): done["reads"],
+            ("adc", "convert"): done["conversions"],
+            ("shift_add", "add"): done["conversions"],
+            ("temp_buffer", "access"): done["windows"],
+            ("tile_buffer", "read"): done["windows"],
+            ("tile_buffer", "write"): done["buffer_writes"],
+            ("h_tree", "transfer"): done["tree_words"],
+            ("lif", "update"): done["updates"],
+            ("lif", "add"): done["joined"],
+            ("router", "flit"): done["flit_hops"],
         }
 
     @property

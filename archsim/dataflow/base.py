@@ -493,7 +493,7 @@ class Accelerator(ABC):
         program = self.program(layer, computed.output_bytes)
         counts = np.zeros((len(program.topology.request_slots), self.actions), np.int64)
         outcome = self._simulate(engine, program, counts, record)
-        return self._result(layer, program, outcome, computed)
+        return self._cut(layer, program, outcome, computed)
 
     def compute(self, layer: Layer, verify: bool) -> Computed:
         """The layer's outputs, block of rows by block of rows, so that no full sums of a whole layer are held.
@@ -553,7 +553,8 @@ class Accelerator(ABC):
         """What an engine asks for the agents' operations: a step, or the compiled loop around it."""
         return type(self).loop if engine == "compiled" else type(self).step
 
-    def _result(self, layer: Layer, program: Program, outcome: Outcome, computed: Computed) -> LayerResult:
+    def _cut(self, layer: Layer, program: Program, outcome: Outcome, computed: Computed) -> LayerResult:
+        """What a layer that ran by itself yields."""
         memory, times, cycles = self.config.memory, outcome.times, outcome.cycles
         by_copy = outcome.traffic.reshape(program.copies, len(self.tensors), -1)
         traffic = by_copy.sum(0)
@@ -567,6 +568,47 @@ class Accelerator(ABC):
             dram = memory.resolve(self.clock_mhz).dram
             lines = compulsory // memory.line_bytes
             bound = max(bound, lines * dram.units_per_line // (dram.units_per_cycle * dram.channels))
+        return self._result(
+            layer,
+            computed,
+            outcome,
+            recorded=len(outcome.completions) > 0,
+            compute_cycles=int(busy.max()),
+            working_cycles=self.working_cycles(layer, program, counts, times),
+            actions=actions,
+            traffic=self.all_traffic(traffic, actions),
+            units=self.unit_times(program, times, cycles),
+            lower_bound_cycles=bound,
+            compulsory_read_bytes=compulsory,
+            events={
+                "hits": int(traffic[:, op.HITS].sum()),
+                "misses": int(traffic[:, op.MISSES].sum()),
+                "merged_misses": int(traffic[:, op.MERGED_MISSES].sum()),
+                "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
+                "dram_row_misses": outcome.row_misses,
+            },
+            timestep_counts=self.timestep_counts(layer, program, by_copy),
+            agents={
+                unit.first + instance: f"{unit.name} {instance}" if unit.built > 1 else unit.name
+                for unit in program.units
+                for instance in range(unit.simulated)
+            },
+        )
+
+    def _result(
+        self,
+        layer: Layer,
+        computed: Computed,
+        outcome: Outcome,
+        *,
+        recorded: bool,
+        compute_cycles: int,
+        working_cycles: int,
+        traffic: NDArray[np.int64],
+        events: Mapping[str, int],
+        **told: Any,
+    ) -> LayerResult:
+        """The result of a layer that computed so and ran so, with what is ``told`` of it as in LayerResult."""
         return LayerResult(
             layer=layer.name,
             op=layer.op,
@@ -574,37 +616,21 @@ class Accelerator(ABC):
             n=layer.n,
             k=layer.k,
             timesteps=layer.timesteps,
-            cycles=cycles,
-            compute_cycles=int(busy.max()),
-            stall_cycles=cycles - int(busy.max()),
-            utilization=self.working_cycles(layer, program, counts, times) / (cycles * self.processing_elements),
+            variant=self.variant(layer),
+            cycles=outcome.cycles,
+            compute_cycles=compute_cycles,
+            stall_cycles=outcome.cycles - compute_cycles,
+            utilization=working_cycles / (outcome.cycles * self.processing_elements),
             matches=layer.matches,
             synaptic_operations=layer.synaptic_operations,
-            performed_operations=self.performed_operations(layer, counts, computed.events),
-            actions=actions,
-            traffic=traffic_rows(self.tensors, self.all_traffic(traffic, actions), memory.line_bytes),
-            units=self.unit_times(program, times, cycles),
-            lower_bound_cycles=bound,
-            compulsory_read_bytes=compulsory,
+            performed_operations=self.performed_operations(layer, outcome.counts.sum(0), computed.events),
+            traffic=traffic_rows(self.tensors, traffic, self.config.memory.line_bytes),
             mismatches=computed.mismatches,
             engine_wall_s=outcome.wall_s,
-            events={
-                **computed.events,
-                "hits": int(traffic[:, op.HITS].sum()),
-                "misses": int(traffic[:, op.MISSES].sum()),
-                "merged_misses": int(traffic[:, op.MERGED_MISSES].sum()),
-                "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
-                "dram_row_misses": outcome.row_misses,
-            },
-            variant=self.variant(layer),
-            timestep_counts=self.timestep_counts(layer, program, by_copy),
-            completions=outcome.completions if len(outcome.completions) else None,
+            events={**computed.events, **events},
+            completions=outcome.completions if recorded else None,
             loads=outcome.loads,
-            agents={
-                unit.first + instance: f"{unit.name} {instance}" if unit.built > 1 else unit.name
-                for unit in program.units
-                for instance in range(unit.simulated)
-            },
+            **told,
         )
 
 

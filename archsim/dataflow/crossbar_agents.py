@@ -1,7 +1,7 @@
-"""Agents of a chip of crossbar arrays, and the tables that tell them what to do.
+"""Agents of a chip of crossbar arrays. Each kind has a table of its own, with a row for each of its agents.
 
-Which agents there are and how they are connected is in :mod:`archsim.dataflow.crossbar_chip`, which lays a network
-out; here is what each of them does next.
+:mod:`archsim.dataflow.crossbar_wiring` fills in the tables and connects the agents. Every agent goes through all *maps*
+of its layer: an image each or, with ``scheduler.timesteps: outer``, an image and timestep. A map has ``height`` rows.
 """
 
 from __future__ import annotations
@@ -11,475 +11,442 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.engine.compiled import run
-from archsim.hardware.interconnect.noc import ARRIVE, hop
-from archsim.hardware.operation import (
-    COMPUTE,
-    END,
-    POP,
-    POP_COUNT,
-    PUSH,
-    PUSH_COUNT,
-    RESIDENT_READ,
-    RESIDENT_WRITE,
-    START,
-    STREAM_READ,
-    STREAM_WRITE,
-    VALUE,
-    VALUE_OUT,
-    add_request,
-)
-from archsim.jit import inlined, kernel
+from archsim.hardware.agent import NONE, Agent, Operations, op
+from archsim.hardware.interconnect.noc import cross
+from archsim.hardware.operation import RESIDENT_READ, RESIDENT_WRITE, STREAM_READ, STREAM_WRITE
 
-# --- What the kernels see ---------------------------------------------------------------------------------------------
-
-# Tensors of the traffic table, once for every layer.
+# Rows of the traffic table, once for every layer.
 INPUT, MEMBRANE, OUTPUT = range(3)
 TENSORS = ("input", "membrane", "output")
 
-# Actions that the agents count.
-READS, CONVERSIONS, WINDOWS, TREE_WORDS, UPDATES, JOINED, FLIT_HOPS, BUFFER_WRITES = range(8)
-FETCHES, SCALED, CELL_WRITES, SOFTMAX, NORMALISED, ADDED, ROW_READS = range(8, 15)
-ACTIONS = 15
+# What the agents count.
+COUNTED = (
+    "reads", "conversions", "windows", "tree_words", "updates", "joined", "flit_hops", "buffer_writes", "fetches",
+    "scaled", "cell_writes", "softmax", "normalised", "added",
+)  # fmt: skip
+(
+    READS, CONVERSIONS, WINDOWS, TREE_WORDS, UPDATES, JOINED, FLIT_HOPS, BUFFER_WRITES, FETCHES,
+    SCALED, CELL_WRITES, SOFTMAX, NORMALISED, ADDED,
+) = range(len(COUNTED))  # fmt: skip
 
-HOP, DRIVER, CONVERTER, ADDER, NEURON, MOVER, WRITER, DIGITAL = range(8)
-
-# Columns of the table of agents. ROWS: rows, or packets, in all; tables of rows repeat after PERIOD rows. TAKES: the
-# port that work comes from; GIVES: the FIFO that it goes to; TOKEN: the port of a slot, credit or token that it needs
-# for that; BACK: the FIFO of what it gives back. FIRST, COUNT: its part of ``Operands.listed`` or ``Operands.feed``.
-KIND, ROWS, STEPS, PERIOD, TAKES, GIVES, TOKEN, BACK, FIRST, COUNT, CYCLES, FLITS = range(12)
-# Of a hop.
-IS_LAST = 12
-# Of a driver: cycles of the first fetch of a row, its steps, first of its entries in ``active``, copies of its arrays.
-ROW_CYCLES, ROW_STEPS, PLAN, COPIES, PE_COPIES = range(12, 17)
-# Of all others: columns, neurons, values of a row or cells.
-WIDTH = 12
-# Of a driver and an adder: cycles that the bits of an input take, one after the other.
-PLANES = 17
-# Of a neuron agent: token of its module, and where potentials (LINES a position) and outputs lie.
-MODULE, LINE, LINES, BYTES, OUT_LINE, OUT_LINES, OUT_BYTES, FIRES, JOIN_BYTES, JOINS = range(13, 23)
-# Of a mover: table of rows to wait for; credits; lines of a row from DRAM, in the buffer, to DRAM; buffer writes.
-NEED, CREDITS, CREDIT_COUNT, FETCH_LINES, ROW_LINES, STORE_LINES, TILE_WRITES = 12, *range(17, 23)
-# Of these and a digital unit, the first of the layer's tensors. Of a neuron agent: outputs are requantised.
-TENSOR, SCALES = 23, 24
-# Of a digital unit, beside what a neuron agent has (BYTES and LINE of a row of its output): what it counts.
-ACTION = 18
-COLUMNS = 25
-
-# Columns of ``Operands.feed``: port of the rows, FIFO of the credits, tables of rows that begin and end to be needed.
-ROW_PORT, CREDIT, BEGIN, FINISH = range(4)
-
-# An agent's state. HELD: flits of a hop's packet. BEGAN, FINISHED: first and last cycle.
-PHASE, ROW, STEP, INDEX, HELD, BEGAN, FINISHED = range(7)
-STATE = 7
-NOT_ASKED, NOT_BEGUN = -2, -1
-
+BEGAN = 0
+"""What an agent keeps: one more than the cycle in which its first operation began; 0 where it does not say."""
 FETCHED_AT_ONCE = 16
-"""Lines that a mover asks for at once."""
+"""Most lines of a row that an agent asks for at once."""
+
 # What of a position is active, in one number: arrays, sets of converters and PEs.
 SET_SHIFT, PE_SHIFT = 20, 40
 MASK = (1 << SET_SHIFT) - 1
 
 
-class Spec(NamedTuple):
-    """The machine as integers; ``inner`` is 1 if all timesteps of a position follow each other."""
+# --- What each kind of agent knows ------------------------------------------------------------------------------------
 
-    timesteps: int
-    inner: int
-    read_cycles: int
-    router_cycles: int
-    line_bytes: int
-    beat_bytes: int
+
+class Feed(NamedTuple):
+    """One input of a tile or a digital unit: rows arrive at ``port``, and room for one is given back to ``credit``.
+
+    In ``Operands.rows``, ``begin`` and ``finish`` are the first of an entry for each row of the output: how many rows
+    of the input it is the first to need, and how many nobody needs behind it.
+    """
+
+    port: int
+    credit: int
+    begin: int
+    finish: int
+
+
+class Part(NamedTuple):
+    """Sums of another tile with the same neurons: they arrive at ``port``, and their credit goes back to ``credit``."""
+
+    port: int
+    credit: int
+
+
+class Join(NamedTuple):
+    """Another layer's sums that neurons add: finished rows are told at ``port``; ``need`` as ``begin`` of a feed."""
+
+    port: int
+    need: int
+
+
+class Driver(NamedTuple):
+    """``steps`` positions of a row of the output are driven in ``planes`` parts each, for every part a ``slot``.
+
+    Inputs of the first ``row_steps`` are fetched in ``row_cycles``, of others in ``cycles``. Entries of
+    ``Operands.active`` begin at ``plan``; the tile has ``copies`` of each array and ``pe_copies`` of each PE.
+    """
+
+    maps: int
+    height: int
+    steps: int
+    planes: int
+    row_steps: int
+    row_cycles: int
+    cycles: int
+    first_feed: int
+    end_feed: int
+    plan: int
+    copies: int
+    pe_copies: int
+    slot: int
+    driven: int
+
+
+class Converter(NamedTuple):
+    """What is ``driven`` is converted in ``cycles``, with ``conversions`` in each active set.
+
+    Entries of ``Operands.active`` go from ``plan`` to ``end``.
+    """
+
+    plan: int
+    end: int
+    cycles: int
+    conversions: int
+    driven: int
+    converted: int
+
+
+class Adder(NamedTuple):
+    """Words of ``outputs`` neurons run through the tree in ``cycles``; a packet of sums has ``flits`` flits."""
+
+    positions: int
+    planes: int
+    outputs: int
+    cycles: int
+    flits: int
+    converted: int
+    slot: int
+    first_part: int
+    end_part: int
+    credit: int
+    sums: int
+
+
+class Neuron(NamedTuple):
+    """``outputs`` neurons of a layer, whose ``sums`` arrive position by position.
+
+    Potentials of a position take ``bytes`` bytes, ``lines`` lines from ``line`` on; its outputs ``out_bytes``, in
+    ``out_lines`` from ``out_line`` on; sums of ``joins`` other layers ``join_bytes`` in the same place. ``fires`` and
+    ``scales`` tell what happens to a sum; ``stored`` whether potentials wait in memory for the next timestep.
+    """
+
+    maps: int
+    height: int
+    steps: int
+    outputs: int
+    cycles: int
+    sums: int
+    room: int
+    turn: int
+    module: int
+    done: int
+    first_join: int
+    end_join: int
+    joins: int
+    fires: int
+    scales: int
+    stored: int
+    line: int
+    lines: int
+    bytes: int
+    out_line: int
+    out_lines: int
+    out_bytes: int
+    join_bytes: int
+    tensor: int
+
+
+class Sender(NamedTuple):
+    """Rows of one input of a layer, ``bytes`` bytes in lines from ``line`` on; ``lines`` each if they are
+    ``from_dram``.
+
+    Ports of the groups that make the row are in ``Operands.ports``, those of the tiles' credits too; ``need`` is the
+    first entry in ``Operands.rows`` of how many rows more a row takes. ``tile_writes``: accesses of all tiles' buffers.
+    """
+
+    maps: int
+    height: int
+    need: int
+    first_done: int
+    end_done: int
+    from_dram: int
+    line: int
+    lines: int
+    bytes: int
+    first_credit: int
+    end_credit: int
+    entry: int
+    flits: int
+    tile_writes: int
+    tensor: int
+
+
+class Storer(NamedTuple):
+    """Output rows that no layer reads; ``first_done``, ``end_done`` and ``need`` as of a :class:`Sender`."""
+
+    maps: int
+    height: int
+    need: int
+    first_done: int
+    end_done: int
+    line: int
+    lines: int
+    bytes: int
+    tensor: int
+
+
+class Writer(NamedTuple):
+    """Matrices of ``images`` images: ``rows`` rows of arrays, ``cells`` cells of each, in ``cycles`` each."""
+
+    images: int
+    rows: int
+    cycles: int
+    cells: int
+    first_feed: int
+    end_feed: int
+    free: int
+    written: int
+
+
+class Digital(NamedTuple):
+    """Rows of ``values`` values, ``bytes`` bytes, that take ``cycles`` each; ``action`` is what they count as."""
+
+    maps: int
+    height: int
+    cycles: int
+    values: int
+    action: int
+    first_feed: int
+    end_feed: int
+    turn: int
+    module: int
+    done: int
+    line: int
+    bytes: int
+    tensor: int
 
 
 class Operands(NamedTuple):
-    """``agent`` int64 [agents, COLUMNS]; ``feed`` int64 [feeds, 4]; ``listed`` ports and FIFOs; ``rows`` tables of how
-    many rows more an output row needs; ``active`` what is active in a position of a part of a layer, packed.
+    """A table of rows for each kind of agent: of the types above and :class:`archsim.hardware.interconnect.noc.Hop`.
+
+    Their entries name parts of the tables behind those. ``active`` int64 is what is active in every position of a part
+    of a layer, packed.
     """
 
-    agent: NDArray[np.int64]
-    feed: NDArray[np.int64]
-    listed: NDArray[np.int64]
+    hops: Any
+    drivers: Any
+    converters: Any
+    adders: Any
+    neurons: Any
+    senders: Any
+    storers: Any
+    writers: Any
+    digitals: Any
+    feeds: Any
+    parts: Any
+    joins: Any
+    ports: NDArray[np.int64]
     rows: NDArray[np.int64]
     active: NDArray[np.int64]
 
 
-# --- Agents -----------------------------------------------------------------------------------------------------------
-
-WAIT, FETCH, DRIVE, FREE = range(4)
-ROWS_HERE, WRITE, RELEASE = range(3)
-GATHER, KEEP, HAND_BACK = range(3)
-TAKE, SUM, PART, SEND = range(4)
-JOIN, ARRIVED, UPDATE, STORE, RETURN, DONE = range(6)
-ROWS_DONE, READ_DRAM, LOAD, WRITE_DRAM, GIVE = range(5)
+# --- Agents of a tile -------------------------------------------------------------------------------------------------
 
 
-@inlined
-def take(o: Any, agent: int, port: int, count: int) -> None:
-    """Pop ``count`` tokens."""
-    o[agent, POP] = port
-    o[agent, POP_COUNT] = count
-
-
-@inlined
-def give(o: Any, agent: int, fifo: int, count: int, value: int) -> None:
-    """Push ``count`` tokens of ``value``."""
-    o[agent, PUSH] = fifo
-    o[agent, PUSH_COUNT] = count
-    o[agent, VALUE_OUT] = value
-
-
-@inlined
-def transfer(spec: Spec, o: Any, agent: int, line: int, size: int, mode: int, tensor: int) -> None:
-    """Requests for ``size`` bytes from the beginning of ``line`` on."""
-    while size > 0:
-        part = min(size, spec.line_bytes)
-        add_request(o, agent, line, (part + spec.beat_bytes - 1) // spec.beat_bytes, part, mode, tensor, 0)
-        size -= part
-        line += 1
-
-
-@inlined
-def take_rows(own: Any, s: Any, x: Operands, o: Any, agent: int, row: int) -> bool:
-    """Wait for the rows of a feed that output row ``row`` is the first to need; false when all feeds are done."""
-    while s[INDEX] < own[COUNT]:
-        feed = x.feed[own[FIRST] + s[INDEX]]
-        s[INDEX] += 1
-        needed = x.rows[feed[BEGIN] + row]
-        if needed > 0:
-            take(o, agent, feed[ROW_PORT], needed)
-            return True
-    s[INDEX] = 0
-    return False
-
-
-@inlined
-def free_rows(own: Any, s: Any, x: Operands, o: Any, agent: int, row: int) -> bool:
-    """Give back the rows of a feed that no row after ``row`` needs; false when all feeds are done."""
-    while s[INDEX] < own[COUNT]:
-        feed = x.feed[own[FIRST] + s[INDEX]]
-        s[INDEX] += 1
-        freed = x.rows[feed[FINISH] + row]
-        if freed > 0:
-            give(o, agent, feed[CREDIT], freed, 0)
-            return True
-    s[INDEX] = 0
-    return False
-
-
-@inlined
-def driver(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def driver(a: Agent, m: Any, x: Operands) -> Operations:
     """Wait for the rows of an output row, then drive position after position; free the rows that nobody needs.
 
-    A position's inputs are fetched once and driven bit after bit.
+    A position's inputs are fetched once and driven part after part.
     """
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == FREE:
-        if free_rows(own, s, x, o, agent, s[ROW] % own[PERIOD]):
-            return
-        s[ROW] += 1
-        s[PHASE] = WAIT
-    if s[PHASE] == WAIT:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        if take_rows(own, s, x, o, agent, s[ROW] % own[PERIOD]):
-            return
-        s[PHASE] = FETCH
-    if s[PHASE] == FETCH:
-        s[PHASE] = DRIVE
-        if s[STEP] % own[PLANES] == 0:
-            cycles = own[ROW_CYCLES] if s[STEP] < own[ROW_STEPS] else own[CYCLES]
-            o[agent, COMPUTE] = cycles
-            counts[agent, FETCHES] += cycles
-            return
-    active = x.active[own[PLAN] + s[ROW] * own[STEPS] + s[STEP]]
-    take(o, agent, own[TOKEN], 1)
-    o[agent, COMPUTE] = spec.read_cycles if active > 0 else 0
-    give(o, agent, own[GIVES], 1, active)
-    counts[agent, READS] += (active & MASK) * own[COPIES]
-    counts[agent, WINDOWS] += (active >> PE_SHIFT) * own[PE_COPIES]
-    s[STEP] += 1
-    s[PHASE] = FETCH
-    if s[STEP] == own[STEPS]:
-        s[STEP] = 0
-        s[PHASE] = FREE
+    own = x.drivers[a.me]
+    position = own.plan
+    for _ in range(own.maps):
+        for row in range(own.height):
+            yield from take_rows(a, x, own, row)
+            for step in range(own.steps):
+                fetching = own.row_cycles if step < own.row_steps else own.cycles
+                a.count[FETCHES] += fetching
+                yield op(compute=fetching)
+                begin(a)
+                for _plane in range(own.planes):
+                    active = x.active[position]
+                    a.count[READS] += (active & MASK) * own.copies
+                    a.count[WINDOWS] += (active >> PE_SHIFT) * own.pe_copies
+                    position += 1
+                    yield op(pop=own.slot, compute=m.read_cycles if active > 0 else 0, push=own.driven)
+            yield from free_rows(a, x, own, row)
 
 
-@inlined
-def converter(agent: int, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def converter(a: Agent, m: Any, x: Operands) -> Operations:
     """The converters of a tile: their columns one after the other, for all arrays at once."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == TAKE:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        take(o, agent, own[TAKES], 1)
-        s[PHASE] = SUM
-        return
-    active = o[agent, VALUE]
-    sets = (active >> SET_SHIFT) & MASK
-    o[agent, COMPUTE] = own[CYCLES] if sets > 0 else 0
-    give(o, agent, own[GIVES], 1, active)
-    counts[agent, CONVERSIONS] += sets * own[WIDTH]
-    s[ROW] += 1
-    s[PHASE] = TAKE
+    own = x.converters[a.me]
+    for position in range(own.plan, own.end):
+        sets = x.active[position] >> SET_SHIFT & MASK
+        a.count[CONVERSIONS] += sets * own.conversions
+        yield op(
+            pop=own.driven, compute=own.cycles if sets > 0 else 0, push=own.converted, value=x.active[position]
+        )  # fmt: skip
 
 
-@inlined
-def adder(agent: int, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Shift-add and H-tree of a tile, bit after bit of the inputs; sums of other parts are added as they come."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == TAKE:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        take(o, agent, own[TAKES], 1)
-        s[PHASE] = SUM
-        return
-    if s[PHASE] == SUM:
-        counts[agent, TREE_WORDS] += (o[agent, VALUE] >> PE_SHIFT) * own[WIDTH]
-        o[agent, COMPUTE] = own[CYCLES]
-        give(o, agent, own[BACK], 1, 0)
-        s[STEP] += 1
-        s[PHASE] = TAKE
-        if s[STEP] == own[PLANES]:
-            s[STEP] = 0
-            s[INDEX] = 0
-            s[PHASE] = PART
-        return
-    if s[PHASE] == PART:
-        if s[INDEX] < own[COUNT]:
-            entry = own[FIRST] + 2 * s[INDEX]
-            take(o, agent, x.listed[entry], 1)
-            o[agent, COMPUTE] = 1
-            give(o, agent, x.listed[entry + 1], 1, 0)
-            counts[agent, TREE_WORDS] += own[WIDTH]
-            s[INDEX] += 1
-            return
-        s[PHASE] = SEND
-    take(o, agent, own[TOKEN], 1)
-    give(o, agent, own[GIVES], 1, own[FLITS])
-    s[ROW] += 1
-    s[PHASE] = TAKE
+def adder(a: Agent, m: Any, x: Operands) -> Operations:
+    """Shift-add and H-tree of a tile, part after part of the inputs; sums of other tiles are added as they come."""
+    own = x.adders[a.me]
+    for _ in range(own.positions):
+        for _plane in range(own.planes):
+            yield op(pop=own.converted, compute=own.cycles, push=own.slot)
+            a.count[TREE_WORDS] += (a.value >> PE_SHIFT) * own.outputs
+        for part in range(own.first_part, own.end_part):
+            a.count[TREE_WORDS] += own.outputs
+            yield op(pop=x.parts[part].port, compute=1, push=x.parts[part].credit)
+        yield op(pop=own.credit, push=own.sums, value=own.flits)
 
 
-@inlined
-def neuron(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """The neurons of one tile, in a module: wait for the module, read, update and write potentials, write outputs."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == JOIN:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        while s[STEP] == 0 and s[INDEX] < own[COUNT]:
-            entry = own[FIRST] + 2 * s[INDEX]
-            s[INDEX] += 1
-            needed = x.rows[x.listed[entry + 1] + s[ROW] % own[PERIOD]]
-            if needed > 0:
-                take(o, agent, x.listed[entry], needed)
-                return
-        s[INDEX] = 0
-        take(o, agent, own[TAKES], 1)
-        s[PHASE] = UPDATE
-        return
-    step = s[STEP]
-    place = step // spec.timesteps if spec.inner else (s[ROW] % own[PERIOD]) * own[STEPS] + step
-    time = step % spec.timesteps if spec.inner else s[ROW] // own[PERIOD] % spec.timesteps
-    stored = own[FIRES] and not spec.inner
-    if s[PHASE] == UPDATE:
-        take(o, agent, own[TOKEN], 1)
-        o[agent, COMPUTE] = own[CYCLES]
-        if stored and time > 0:
-            transfer(spec, o, agent, own[LINE] + place * own[LINES], own[BYTES], RESIDENT_READ, own[TENSOR] + MEMBRANE)
-        if own[JOIN_BYTES] > 0:
-            transfer(spec, o, agent, own[OUT_LINE] + step * own[OUT_LINES], own[JOIN_BYTES], RESIDENT_READ,
-                     own[TENSOR] + MEMBRANE)  # fmt: skip
-            counts[agent, JOINED] += own[WIDTH] * own[JOINS]
-        if own[FIRES]:
-            counts[agent, UPDATES] += own[WIDTH]
-        if own[SCALES]:
-            counts[agent, SCALED] += own[WIDTH]
-        s[PHASE] = STORE
-        return
-    if s[PHASE] == STORE:
-        if stored and time < spec.timesteps - 1:
-            transfer(spec, o, agent, own[LINE] + place * own[LINES], own[BYTES], RESIDENT_WRITE, own[TENSOR] + MEMBRANE)
-        transfer(spec, o, agent, own[OUT_LINE] + step * own[OUT_LINES], own[OUT_BYTES], RESIDENT_WRITE,
-                 own[TENSOR] + OUTPUT)  # fmt: skip
-        give(o, agent, own[MODULE], 1, 0)
-        s[PHASE] = RETURN
-        return
-    if s[PHASE] == RETURN:
-        give(o, agent, own[BACK], 1, 0)
-        s[STEP] += 1
-        s[PHASE] = JOIN
-        if s[STEP] == own[STEPS]:
-            s[STEP] = 0
-            s[PHASE] = DONE
-        return
-    give(o, agent, own[GIVES], 1, 0)
-    s[ROW] += 1
-    s[PHASE] = JOIN
-
-
-@inlined
-def writer(agent: int, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def writer(a: Agent, m: Any, x: Operands) -> Operations:
     """Write a matrix into the arrays of a tile, row after row of the arrays, when the last one has been read."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == RELEASE:
-        if free_rows(own, s, x, o, agent, s[STEP]):
-            return
-        s[STEP] += 1
-        s[PHASE] = ROWS_HERE
-        if s[STEP] == own[STEPS]:
-            s[STEP] = 0
-            s[ROW] += 1
-    if s[PHASE] == ROWS_HERE:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        if take_rows(own, s, x, o, agent, s[STEP]):
-            return
-        s[PHASE] = WRITE
-        if s[STEP] == 0:
-            take(o, agent, own[TOKEN], 1)
-            return
-    o[agent, COMPUTE] = own[CYCLES]
-    counts[agent, CELL_WRITES] += own[WIDTH]
-    if s[STEP] == own[STEPS] - 1:
-        give(o, agent, own[GIVES], 1, 0)
-    s[PHASE] = RELEASE
+    own = x.writers[a.me]
+    for _ in range(own.images):
+        for row in range(own.rows):
+            yield from take_rows(a, x, own, row)
+            if row == 0:
+                yield op(pop=own.free)
+            a.count[CELL_WRITES] += own.cells
+            yield op(compute=own.cycles, push=own.written if row + 1 == own.rows else NONE)
+            yield from free_rows(a, x, own, row)
 
 
-@inlined
-def ask(spec: Spec, own: Any, s: Any, o: Any, agent: int, lines: int, mode: int, tensor: int) -> bool:
-    """The next requests for the ``lines`` lines of a mover's row; false when there are none left."""
-    if s[INDEX] == lines:
-        s[INDEX] = 0
-        return False
-    end = min(lines, s[INDEX] + FETCHED_AT_ONCE)
-    size = min(own[BYTES], end * spec.line_bytes) - s[INDEX] * spec.line_bytes
-    row = s[ROW] if mode in (STREAM_READ, STREAM_WRITE) else 0
-    transfer(spec, o, agent, own[LINE] + row * lines + s[INDEX], size, mode, tensor)
-    s[INDEX] = end
-    return True
+# --- Agents of a module -----------------------------------------------------------------------------------------------
 
 
-@inlined
-def digital(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
+def neuron(a: Agent, m: Any, x: Operands) -> Operations:
+    """The neurons of one tile, in a module: wait for the module, read, update and write potentials, write outputs."""
+    own = x.neurons[a.me]
+    for map_ in range(own.maps):
+        for row in range(own.height):
+            for join in range(own.first_join, own.end_join):
+                if x.rows[x.joins[join].need + row] > 0:
+                    yield op(pop=x.joins[join].port, pops=x.rows[x.joins[join].need + row])
+                    begin(a)
+            for step in range(own.steps):
+                yield op(pop=own.sums)
+                if own.stored and map_ % m.timesteps > 0:
+                    move_potentials(a, m, own, row, step, RESIDENT_READ)
+                update(a, m, own, step)
+                yield op(pop=own.turn, compute=own.cycles)
+                if own.stored and map_ % m.timesteps < m.timesteps - 1:
+                    move_potentials(a, m, own, row, step, RESIDENT_WRITE)
+                line = own.out_line + step * own.out_lines
+                move(a, m, line, 0, own.out_bytes, RESIDENT_WRITE, own.tensor + OUTPUT)
+                yield op(push=own.module)
+                yield op(push=own.room)
+            yield op(push=own.done)
+
+
+def digital(a: Agent, m: Any, x: Operands) -> Operations:
     """A digital unit of a module: when a row of everything that it reads is there, make one and write it."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == GATHER:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        if take_rows(own, s, x, o, agent, s[ROW] % own[PERIOD]):
-            return
-        take(o, agent, own[TOKEN], 1)
-        o[agent, COMPUTE] = own[CYCLES]
-        counts[agent, own[ACTION]] += own[WIDTH]
-        s[PHASE] = KEEP
-        return
-    if s[PHASE] == KEEP:
-        if ask(spec, own, s, o, agent, own[LINES], RESIDENT_WRITE, own[TENSOR] + OUTPUT):
-            return
-        give(o, agent, own[MODULE], 1, 0)
-        s[PHASE] = HAND_BACK
-        return
-    if free_rows(own, s, x, o, agent, s[ROW] % own[PERIOD]):
-        return
-    give(o, agent, own[GIVES], 1, 0)
-    s[ROW] += 1
-    s[PHASE] = GATHER
+    own = x.digitals[a.me]
+    for _ in range(own.maps):
+        for row in range(own.height):
+            yield from take_rows(a, x, own, row)
+            a.count[own.action] += own.values
+            yield op(pop=own.turn, compute=own.cycles)
+            yield from move_row(a, m, own.line, own.bytes, RESIDENT_WRITE, own.tensor + OUTPUT)
+            yield op(push=own.module)
+            yield from free_rows(a, x, own, row)
+            yield op(push=own.done)
 
 
-@inlined
-def mover(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Wait until a row is complete, or fetch it from DRAM; send it to all tiles that need it, or write it to DRAM."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == ROWS_DONE:
-        if s[ROW] == own[ROWS]:
-            o[agent, END] = 1
-            return
-        needed = x.rows[own[NEED] + s[ROW] % own[PERIOD]]
-        if needed > 0 and s[INDEX] < own[COUNT]:
-            take(o, agent, x.listed[own[FIRST] + s[INDEX]], needed)
-            s[INDEX] += 1
-            return
-        s[INDEX] = 0
-        s[PHASE] = READ_DRAM
-    if s[PHASE] == READ_DRAM:
-        if ask(spec, own, s, o, agent, own[FETCH_LINES], STREAM_READ, own[TENSOR]):
-            return
-        s[PHASE] = LOAD
-    if s[PHASE] == LOAD:
-        if ask(spec, own, s, o, agent, own[ROW_LINES], RESIDENT_READ, own[TENSOR]):
-            return
-        s[PHASE] = WRITE_DRAM
-    if s[PHASE] == WRITE_DRAM:
-        if s[INDEX] < own[STORE_LINES]:
-            ask(spec, own, s, o, agent, own[STORE_LINES], STREAM_WRITE, own[TENSOR])
-            if s[INDEX] == own[STORE_LINES]:
-                s[INDEX] = 0
-                s[ROW] += 1
-                s[PHASE] = ROWS_DONE
-            return
-        s[PHASE] = GIVE
-    take(o, agent, x.listed[own[CREDITS] + s[INDEX]], 1)
-    s[INDEX] += 1
-    if s[INDEX] == own[CREDIT_COUNT]:
-        give(o, agent, own[GIVES], 1, own[FLITS])
-        counts[agent, BUFFER_WRITES] += own[TILE_WRITES]
-        s[INDEX] = 0
-        s[ROW] += 1
-        s[PHASE] = ROWS_DONE
+def sender(a: Agent, m: Any, x: Operands) -> Operations:
+    """Wait until a row is complete, or fetch it from DRAM; send it to all tiles when each has room for it."""
+    own = x.senders[a.me]
+    for map_ in range(own.maps):
+        for row in range(own.height):
+            yield from wait_for_row(a, x, own, row)
+            if own.from_dram:
+                line = own.line + (map_ * own.height + row) * own.lines
+                yield from move_row(a, m, line, own.bytes, STREAM_READ, own.tensor)
+                begin(a)
+            yield from move_row(a, m, own.line, own.bytes, RESIDENT_READ, own.tensor)
+            a.count[BUFFER_WRITES] += own.tile_writes
+            for credit in range(own.first_credit, own.end_credit):
+                is_last = credit + 1 == own.end_credit
+                yield op(pop=x.ports[credit], push=own.entry if is_last else NONE, value=own.flits)
 
 
-@inlined
-def link(agent: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """A flow at one link of the network."""
-    own, s = x.agent[agent], state[agent]
-    if s[PHASE] == ARRIVE and s[ROW] == own[ROWS]:
-        o[agent, END] = 1
-        return
-    s[PHASE], s[HELD] = hop(
-        o, agent, s[PHASE], s[HELD], own[TAKES], own[TOKEN], own[BACK], own[GIVES], spec.router_cycles, own[IS_LAST]
-    )
-    if s[PHASE] == ARRIVE:
-        s[ROW] += 1
-        counts[agent, FLIT_HOPS] += s[HELD]
+def storer(a: Agent, m: Any, x: Operands) -> Operations:
+    """Wait until a row is complete, then write it to DRAM."""
+    own = x.storers[a.me]
+    for map_ in range(own.maps):
+        for row in range(own.height):
+            yield from wait_for_row(a, x, own, row)
+            line = own.line + (map_ * own.height + row) * own.lines
+            yield from move_row(a, m, line, own.bytes, STREAM_WRITE, own.tensor)
 
 
-@kernel
-def step(agent: int, now: int, spec: Spec, state: Any, x: Operands, o: Any, counts: Any) -> None:
-    """Next operation of any agent; notes when its work begins and ends."""
-    if state[agent, BEGAN] == NOT_BEGUN:
-        state[agent, BEGAN] = o[agent, START]
-    elif state[agent, BEGAN] == NOT_ASKED:
-        state[agent, BEGAN] = NOT_BEGUN
-    kind = x.agent[agent, KIND]
-    if kind == HOP:
-        link(agent, spec, state, x, o, counts)
-    elif kind == DRIVER:
-        driver(agent, spec, state, x, o, counts)
-    elif kind == CONVERTER:
-        converter(agent, state, x, o, counts)
-    elif kind == ADDER:
-        adder(agent, state, x, o, counts)
-    elif kind == NEURON:
-        neuron(agent, spec, state, x, o, counts)
-    elif kind == WRITER:
-        writer(agent, state, x, o, counts)
-    elif kind == DIGITAL:
-        digital(agent, spec, state, x, o, counts)
-    else:
-        mover(agent, spec, state, x, o, counts)
-    if o[agent, END]:
-        state[agent, FINISHED] = now
+def hop(a: Agent, m: Any, x: Operands) -> Operations:
+    """A flow at one link of the network: packet after packet crosses it."""
+    own = x.hops[a.me]
+    for _ in range(own.packets):
+        yield from cross(a, m.config.noc.router_cycles, own, FLIT_HOPS)
 
 
-@kernel
-def loop(spec: Spec, x: Operands, machine: Any) -> tuple[int, int, int]:
-    """The agents in the compiled engine."""
-    return run(step, spec, x, machine)
+# --- Parts of agents --------------------------------------------------------------------------------------------------
+
+
+def take_rows(a: Agent, x: Operands, own: Any, row: int) -> Operations:
+    """Wait for the rows of all feeds that output row ``row`` is the first to need."""
+    for feed in range(own.first_feed, own.end_feed):
+        if x.rows[x.feeds[feed].begin + row] > 0:
+            yield op(pop=x.feeds[feed].port, pops=x.rows[x.feeds[feed].begin + row])
+
+
+def free_rows(a: Agent, x: Operands, own: Any, row: int) -> Operations:
+    """Give back the rows of all feeds that no row after ``row`` needs."""
+    for feed in range(own.first_feed, own.end_feed):
+        if x.rows[x.feeds[feed].finish + row] > 0:
+            yield op(push=x.feeds[feed].credit, pushes=x.rows[x.feeds[feed].finish + row])
+
+
+def wait_for_row(a: Agent, x: Operands, own: Any, row: int) -> Operations:
+    """Wait until all groups have finished the rows that ``row`` takes more than the one before."""
+    if x.rows[own.need + row] > 0:
+        for done in range(own.first_done, own.end_done):
+            yield op(pop=x.ports[done], pops=x.rows[own.need + row])
+            begin(a)
+
+
+def move_row(a: Agent, m: Any, line: int, size: int, mode: int, tensor: int) -> Operations:
+    """Move ``size`` bytes from the beginning of ``line`` on, ``FETCHED_AT_ONCE`` lines at a time."""
+    first = 0
+    while first < size:
+        end = min(size, first + FETCHED_AT_ONCE * m.memory.line_bytes)
+        move(a, m, line, first, end, mode, tensor)
+        yield op()
+        first = end
+
+
+def move(a: Agent, m: Any, line: int, first: int, end: int, mode: int, tensor: int) -> None:
+    """Ask for bytes ``first`` to ``end`` from the beginning of ``line`` on."""
+    a.lines(line, 1, first, end, m.memory.line_shift, m.memory.beat_shift, mode, tensor, 0)
+
+
+def move_potentials(a: Agent, m: Any, own: Any, row: int, step: int, mode: int) -> None:
+    """Ask for the potentials of a position."""
+    move(a, m, own.line + (row * own.steps + step) * own.lines, 0, own.bytes, mode, own.tensor + MEMBRANE)
+
+
+def update(a: Agent, m: Any, own: Any, step: int) -> None:
+    """Ask for the sums of other layers, and count what is done with a position's sums."""
+    if own.join_bytes > 0:
+        line = own.out_line + step * own.out_lines
+        move(a, m, line, 0, own.join_bytes, RESIDENT_READ, own.tensor + MEMBRANE)
+        a.count[JOINED] += own.outputs * own.joins
+    if own.fires:
+        a.count[UPDATES] += own.outputs
+    if own.scales:
+        a.count[SCALED] += own.outputs
+
+
+def begin(a: Agent) -> None:
+    """Note when the first operation began."""
+    if a.kept[BEGAN] == 0:
+        a.kept[BEGAN] = a.start + 1

@@ -1,7 +1,7 @@
 """What machines with crossbar arrays have in common: a chip laid out, run once for all layers, and cut into layers.
 
-Agents, mapping and network are those of :mod:`archsim.dataflow.crossbar_chip`. A machine says what its arrays are
-(its Config), what it is built of, and what a layer's outputs are on them.
+The chip, its agents and the network between them are those of :mod:`archsim.dataflow.crossbar_chip`. A machine says
+what its arrays are (its Config), what it is built of, and what a layer's outputs are on them.
 
 A chip may be *lossy*. Every layer is still compared with the trace, each on the trace's own inputs, and the whole
 network is run again, layers reading what the layers before them made: its accuracy stands beside that of the exact
@@ -12,24 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow import crossbar_agents as agents
-from archsim.dataflow import crossbar_chip as chip
-from archsim.dataflow.base import (
-    Accelerator,
-    Computed,
-    EngineName,
-    Layer,
-    Program,
-    Progress,
-    Unit,
-    layer_of,
-    traffic_rows,
-)
+from archsim.dataflow import crossbar_bounds as bounds
+from archsim.dataflow import crossbar_wiring as wiring
+from archsim.dataflow.base import Computed, EngineName, HardwareConfig, Layer, Program, Progress, Unit, layer_of
+from archsim.dataflow.crossbar_agents import BEGAN, COUNTED, TENSORS
+from archsim.dataflow.crossbar_chip import Arrays, ChipConfig
+from archsim.dataflow.crossbar_mapping import fitted, map_layer, misfits
+from archsim.dataflow.machine import Drawn
 from archsim.dataflow.pipeline import Stage, alone, fused, holes, stages_of
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window
@@ -40,14 +34,20 @@ from archsim.hardware.compute.lif import count_overflows, rule_of
 from archsim.trace import Operation, Trace
 
 
-class CrossbarMachine(Accelerator):
+class CrossbarMachine(Drawn):
     """A chip of crossbar arrays that holds the whole network, layers as a pipeline."""
 
-    tensors: ClassVar[tuple[str, ...]] = agents.TENSORS
-    actions: ClassVar[int] = agents.ACTIONS
-    step: ClassVar[Any] = agents.step
-    loop: ClassVar[Any] = agents.loop
-    config: chip.ChipConfig
+    Config: ClassVar[type[HardwareConfig]] = ChipConfig
+    tensors: ClassVar[tuple[str, ...]] = TENSORS
+    agents = tuple(wiring.ROWS)
+    counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {name: place for place, name in enumerate(COUNTED)}
+    in_turns: ClassVar[bool] = True
+    config: ChipConfig
+
+    @property
+    def kept(self) -> int:
+        """When an agent began."""
+        return 1
 
     @property
     def sum_bits(self) -> int:
@@ -75,13 +75,13 @@ class CrossbarMachine(Accelerator):
         """With ``noc.rows: fit`` the chip with as few rows as hold the whole network, whichever layers are run."""
         if self.config.noc.rows != "fit":
             return self
-        built = type(self)(self.config.built_for(stages_of(trace, self.layers(trace))))
+        built = type(self)(fitted(self.config, stages_of(trace, self.layers(trace))))
         built.decided = {**built.decided, "fitted_noc_rows": built.config.noc.rows}
         return built
 
     def refuses(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip."""
-        return chip.misfits(self.config, stages_of(trace, self.layers(trace)))
+        return misfits(self.config, stages_of(trace, self.layers(trace)))
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
         """What happens between layers of the pipeline."""
@@ -100,18 +100,18 @@ class CrossbarMachine(Accelerator):
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """A chip with this layer alone."""
-        return self._programmed(chip.lay_out(self.config, [alone(layer)], [layer]))
+        return self._program(wiring.lay_out(self.config, [alone(layer)], [layer]))
 
-    def _programmed(self, built: chip.Built) -> Program:
-        wiring = built.wiring
-        state = np.zeros((len(wiring.agents), agents.STATE), np.int64)
-        state[:, agents.BEGAN] = agents.NOT_ASKED
-        kinds = np.array([agent[agents.KIND] for agent in wiring.agents])
-        units = tuple(
-            Unit("adc", int(agent), 1, self.config.tiles) for agent in np.flatnonzero(kinds == agents.CONVERTER)[:1]
-        )
+    def _program(self, laid_out: wiring.Chip) -> Program:
+        drawing, stages = laid_out.drawing, laid_out.stages
+        derived = {
+            "read_cycles": self.config.read_cycles,
+            "timesteps": max((stage.timesteps for stage in stages), default=1),
+        }
+        names = list(laid_out.units)
+        units = (Unit("adc", names.index("adc"), 1, self.config.tiles),) if "adc" in names else ()
         # Each layer has the machine's tensors for itself.
-        return Program(built.spec, wiring.operands(), wiring.topology(), state, units, copies=len(built.stages))
+        return self.drawn(drawing.diagram, {}, derived, drawing.operands(), units, len(stages))
 
     def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
         """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
@@ -129,7 +129,7 @@ class CrossbarMachine(Accelerator):
     ) -> Iterator[LayerResult]:
         """All layers at once, in one simulation."""
         stages = stages_of(trace, operations)
-        problems = chip.misfits(self.config, stages)
+        problems = misfits(self.config, stages)
         if problems:
             raise UsageError(problems)
         layers, computed = [], []
@@ -156,96 +156,72 @@ class CrossbarMachine(Accelerator):
         engine: EngineName,
         record: Window | bool,
     ) -> list[LayerResult]:
-        problems = chip.misfits(self.config, stages)
+        problems = misfits(self.config, stages)
         if problems:
             raise UsageError(problems)
-        built = chip.lay_out(self.config, stages, layers)
-        program = self._programmed(built)
-        working = np.array(built.wiring.stages)
-        counts = np.zeros((len(working), self.actions), np.int64)
-        for number, (stage, layer) in enumerate(zip(stages, layers, strict=True)):
-            if stage.on_arrays:
-                # The agents do not know single rows.
-                first = np.flatnonzero(working == number)[0]
-                counts[first, agents.ROW_READS] = chip.row_reads(self.config, stage, built.mappings[number], layer)
-        outcome = self._simulate(engine, program, counts, record)
-        spans = [chip.span(program.state, np.flatnonzero(working == number)) for number in range(len(stages))]
+        laid_out = wiring.lay_out(self.config, stages, layers)
+        program = self._program(laid_out)
+        outcome = self._simulate(engine, program, np.zeros((len(program.state), self.actions), np.int64), record)
+        began = program.state[:, self.lowered().kept + BEGAN]
+        spans = [span(began, outcome, laid_out.working_for(number)) for number in range(len(stages))]
         elapsed = shared_out(outcome.cycles, [span.cycles for span in spans])
         return [
-            self._cut(number, layers[number], computed[number], built, outcome, span, elapsed[number])
+            self._layer_result(number, layers[number], computed[number], laid_out, outcome, span, elapsed[number])
             for number, span in enumerate(spans)
         ]
 
-    def _cut(
+    def _layer_result(
         self,
         number: int,
         layer: Layer,
         computed: Computed,
-        built: chip.Built,
+        laid_out: wiring.Chip,
         outcome: Outcome,
-        span: chip.Span,
+        span: Span,
         elapsed: int,
     ) -> LayerResult:
         """What one layer had of the run: from its first to its last event, with its own agents and tensors."""
-        stage, own, cycles = built.stages[number], span.agents, span.cycles
-        kinds = np.array([built.wiring.agents[agent][agents.KIND] for agent in own])
-        config, mapping, memory = self.config, built.mappings[number], self.config.memory
-        counts = outcome.counts[own].sum(0)
-        held = config.arrays(stage).cells if stage.kind == "weights" else 0  # others have no weights
-        traffic = outcome.traffic[number * len(self.tensors) :][: len(self.tensors)]
-        times = outcome.times[own]
-        times[:, STALL] -= span.begin  # every agent waited for the layer's first event in its first operation
-        times[:, IDLE] = cycles - times[:, BUSY] - times[:, STALL]
-        worked = chip.working_cycles(config, stage, mapping, int(counts[agents.ROW_READS]))
-        busy = times[kinds == (agents.CONVERTER if stage.on_arrays else agents.DIGITAL), BUSY]
-        completions = outcome.completions[np.isin(outcome.completions[:, 0], own)] - (0, span.begin)
-        return LayerResult(
-            layer=layer.name,
-            op=layer.op,
-            m=layer.m,
-            n=layer.n,
-            k=layer.k,
-            timesteps=layer.timesteps,
-            variant=self.variant(layer),
-            cycles=cycles,
-            compute_cycles=int(busy.max()),
-            stall_cycles=cycles - int(busy.max()),
-            utilization=worked / (cycles * self.processing_elements),
-            matches=layer.matches,
-            synaptic_operations=layer.synaptic_operations,
-            performed_operations=self.performed_operations(layer, counts, computed.events),
-            actions={
-                **self.count_actions(layer, counts, computed.events),
-                ("membrane_sram", "read"): int(traffic[:, op.SRAM_READS].sum()),
-                ("membrane_sram", "write"): int(traffic[:, op.SRAM_WRITES].sum()),
-                ("dram", "read_bits"): int(traffic[:, op.DRAM_READ_LINES].sum()) * memory.cache.line_bytes * 8,
-                ("dram", "write_bits"): int(traffic[:, op.DRAM_WRITE_LINES].sum()) * memory.cache.line_bytes * 8,
-            },
-            traffic=traffic_rows(self.tensors, traffic, memory.cache.line_bytes),
-            units=tuple(_units(kinds, times, built.tiles[number], tuple(UNITS))),
-            lower_bound_cycles=chip.lower_bound(config, stage, mapping, layer),
-            compulsory_read_bytes=0 if memory.ideal else chip.input_bytes(stage),
-            mismatches=computed.mismatches,
-            engine_wall_s=outcome.wall_s * elapsed / outcome.cycles,
+        stage, mapping = laid_out.stages[number], laid_out.mappings[number]
+        config, own, unit = self.config, span.agents, mapping.unit
+        part = _part(number, outcome, span, elapsed)
+        done: dict[tuple[str, str] | str, int] = dict(zip(COUNTED, part.counts.sum(0).tolist(), strict=True))
+        done["row_reads"] = bounds.row_reads(stage, mapping, layer)  # the agents do not know single rows
+        names = laid_out.units[own]
+        units = dict(_units(names, part.times, laid_out.tiles[number]))
+        computing = part.times[names == ("adc" if isinstance(unit, Arrays) else "digital"), BUSY]
+        held = unit.cells if isinstance(unit, Arrays) and stage.kind == "weights" else 0  # others have no weights
+        return self._result(
+            layer,
+            computed,
+            part,
+            recorded=len(outcome.completions) > 0,
+            compute_cycles=int(computing.max()),
+            working_cycles=bounds.working_cycles(config, stage, mapping, done["row_reads"]),
+            actions={**self.more_actions(layer, done, computed.events), **self.memory_actions(part.traffic)},
+            traffic=part.traffic,
+            units=tuple(units.values()),
+            lower_bound_cycles=bounds.lower_bound(config, stage, mapping, layer),
+            compulsory_read_bytes=0 if config.memory.ideal else bounds.input_bytes(stage),
             events={
-                **computed.events,
                 "tiles": len(mapping.shares),
                 "pes": mapping.pes_used(),
                 "programmed_cells": layer.k * layer.n * held,
-                "bank_wait_cycles": int(traffic[:, op.BANK_WAIT_CYCLES].sum()),
+                "bank_wait_cycles": int(part.traffic[:, op.BANK_WAIT_CYCLES].sum()),
             },
-            completions=completions if len(outcome.completions) else None,
-            loads=tuple(load._replace(first=load.first - span.begin) for load in outcome.loads if number == 0),
-            agents={
-                int(agent): f"{layer.name} {unit.unit} {unit.instance}"
-                for kind in UNITS
-                for agent, unit in zip(
-                    own[kinds == kind], _units(kinds, times, built.tiles[number], (kind,)), strict=True
-                )
-            },
+            agents={int(own[agent]): f"{layer.name} {unit.unit} {unit.instance}" for agent, unit in units.items()},
             elapsed_cycles=elapsed,
             start_cycle=span.begin,
         )
+
+    def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
+        """Accesses of the modules' memory, and what DRAM moves."""
+        line_bits = self.config.memory.line_bytes * 8
+        return {
+            ("membrane_sram", "read"): int(traffic[:, op.SRAM_READS].sum()),
+            ("membrane_sram", "write"): int(traffic[:, op.SRAM_WRITES].sum()),
+            ("dram", "read_bits"): int(traffic[:, op.DRAM_READ_LINES].sum()) * line_bits,
+            ("dram", "write_bits"): int(traffic[:, op.DRAM_WRITE_LINES].sum()) * line_bits,
+        }
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
         """Products with all weights of a row that is driven, zero or not.
@@ -259,32 +235,63 @@ class CrossbarMachine(Accelerator):
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """The conversions of the layer's busiest tile."""
         stage = alone(layer)
-        return chip.lower_bound(self.config, stage, chip.map_layer(self.config, stage), layer)
+        return bounds.lower_bound(self.config, stage, map_layer(self.config, stage), layer)
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """The layer's input, where no other layer makes it."""
-        return chip.input_bytes(alone(layer))
+        return bounds.input_bytes(alone(layer))
 
 
-UNITS = {
-    agents.CONVERTER: "adc", agents.DRIVER: "array", agents.ADDER: "h_tree", agents.NEURON: "neuron",
-    agents.MOVER: "mover", agents.HOP: "link", agents.WRITER: "writer", agents.DIGITAL: "digital",
-}  # fmt: skip
-"""What the agents of a kind are called in ``units.csv``."""
-OF_A_TILE = (agents.CONVERTER, agents.DRIVER, agents.ADDER, agents.WRITER)
+OF_A_TILE = ("adc", "array", "h_tree", "writer")
+"""Units that have the number of their tile's node."""
 
 
-def _units(
-    kinds: NDArray[np.int64], times: NDArray[np.int64], tiles: Sequence[int], wanted: tuple[int, ...]
-) -> Iterator[UnitTime]:
-    """Where the cycles of a layer's units of the ``wanted`` kinds went; those of a tile have the number of its node."""
-    for kind in wanted:
-        name = UNITS[kind]
-        rows = times[kinds == kind]
-        # Tiles were wired from the last to the first.
-        numbers = tiles[::-1] if kind in OF_A_TILE and len(rows) else range(len(rows))
-        for instance, row in zip(numbers, rows.tolist(), strict=True):
-            yield UnitTime(name, instance, row[BUSY], row[STALL], row[IDLE])
+def _units(names: NDArray[np.str_], times: NDArray[np.int64], tiles: Sequence[int]) -> Iterator[tuple[int, UnitTime]]:
+    """Where the cycles of a layer's units went, each with the place of its agent among the layer's."""
+    for name in dict.fromkeys(wiring.UNITS.values()):
+        own = np.flatnonzero(names == name)
+        # Tiles were drawn from the last to the first.
+        numbers = tiles[::-1] if name in OF_A_TILE and len(own) else range(len(own))
+        for instance, agent in zip(numbers, own.tolist(), strict=True):
+            busy, stall, idle = times[agent].tolist()
+            yield agent, UnitTime(name, instance, busy, stall, idle)
+
+
+class Span(NamedTuple):
+    """A layer's time, from the first to the last event of its agents (their numbers)."""
+
+    begin: int
+    cycles: int
+    agents: NDArray[np.int64]
+
+
+def span(began: NDArray[np.int64], outcome: Outcome, agents: NDArray[np.int64]) -> Span:
+    """The time of the layer that ``agents`` worked for.
+
+    Agents that can be its first ones say when they ``began``. None of them meets others, so all are idle only behind
+    their end.
+    """
+    first = began[agents]
+    begin = int(first[first > 0].min()) - 1
+    return Span(begin, outcome.cycles - int(outcome.times[agents, IDLE].min()) - begin, agents)
+
+
+def _part(number: int, outcome: Outcome, span: Span, elapsed: int) -> Outcome:
+    """What a run was for layer ``number`` alone, its first event in cycle 0."""
+    times = outcome.times[span.agents]
+    times[:, STALL] -= span.begin  # every agent waited for the layer's first event in its first operation
+    times[:, IDLE] = span.cycles - times[:, BUSY] - times[:, STALL]
+    own = np.isin(outcome.completions[:, 0], span.agents)
+    return Outcome(
+        cycles=span.cycles,
+        times=times,
+        counts=outcome.counts[span.agents],
+        traffic=outcome.traffic[number * len(TENSORS) :][: len(TENSORS)],
+        row_misses=outcome.row_misses,
+        completions=outcome.completions[own] - (0, span.begin),
+        wall_s=outcome.wall_s * elapsed / outcome.cycles,
+        loads=tuple(load._replace(first=load.first - span.begin) for load in outcome.loads if number == 0),
+    )
 
 
 def shared_out(cycles: int, spans: Sequence[int]) -> list[int]:

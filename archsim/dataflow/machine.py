@@ -6,7 +6,7 @@ engines need follows: numbers, topology, the compiled loop, the integers that ag
     m.config    the configuration's integers and choices (:mod:`archsim.hardware.integers`)
     m.layer     M, N, K and T of the layer
     m.memory    lines and bursts (:class:`archsim.hardware.memory.placement.LineSpec`)
-    m.agents    where the agents of each kind end
+    m.agents    which agent is asked for: where the agents of each kind end, or a table where they are drawn in turns
     m.NAME      whatever else ``lay_out`` derives: FIFOs, numbers of tiles
 """
 
@@ -42,18 +42,19 @@ class Sizes(NamedTuple):
 class _Loop:
     """The compiled loop of a family of machines, lowered when first asked for."""
 
-    def __get__(self, instance: DrawnMachine | None, owner: type[DrawnMachine]) -> Any:
+    def __get__(self, instance: Drawn | None, owner: type[Drawn]) -> Any:
         family = owner.family()
         if "_loop" not in family.__dict__:
-            family._loop = loop_of(family.lowered(), family.__module__)
+            family._loop = loop_of(family.lowered(), family.__module__, in_turns=family.in_turns)
         return family._loop
 
 
-class DrawnMachine(Accelerator):
+class Drawn(Accelerator):
     """A machine whose agents are generators.
 
     ``agents`` are their functions, in the order of arbitration; ``counted`` names the numbers that they count, each
-    the count of an action (unit, action) or a plain name for what the machine itself makes something of.
+    the count of an action (unit, action) or a plain name for what the machine itself makes something of. ``in_turns``:
+    agents of several kinds are drawn in turns, so that their numbers are mixed.
 
     Machines that inherit their agents are a family: they share the kernels, so agents see the configuration of the
     class that has the agents (:meth:`family`), not what a machine adds to it.
@@ -61,6 +62,7 @@ class DrawnMachine(Accelerator):
 
     agents: ClassVar[tuple[Callable[..., Operations], ...]]
     counted: ClassVar[Mapping[tuple[str, str] | str, int]]
+    in_turns: ClassVar[bool] = False
     loop: ClassVar[Any] = _Loop()
     _loop: ClassVar[Any]
     _lowered: ClassVar[Lowered]
@@ -71,44 +73,34 @@ class DrawnMachine(Accelerator):
             cls.actions = len(cls.counted)
 
     @classmethod
-    def family(cls) -> type[DrawnMachine]:
+    def family(cls) -> type[Drawn]:
         """The class that names the agents. Machines that inherit them share its kernels: those see what its Config says
         of a machine's configuration."""
-        return next(base for base in cls.__mro__ if issubclass(base, DrawnMachine) and "agents" in base.__dict__)
+        return next(base for base in cls.__mro__ if issubclass(base, Drawn) and "agents" in base.__dict__)
 
     @property
     def kept(self) -> int:
         """Numbers that an agent keeps across its operations, beside its locals."""
         return 0
 
-    @abstractmethod
-    def lay_out(
-        self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
-    ) -> tuple[Mapping[str, Any], Any]:
-        """Draw the agents and FIFOs and place the operands; returns what is derived for ``m``, and the operands."""
-
-    def copies(self, layer: Layer) -> int:
-        """How many times the traffic table has the machine's tensors (:class:`archsim.dataflow.base.Program`)."""
-        return 1
-
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
-        """The diagram as numbers."""
-        memory, diagram, family = self.config.memory, Diagram(), self.family()
-        derived, operands = self.lay_out(layer, output_bytes, diagram, Placer(memory.line_bytes))
+    def drawn(
+        self, diagram: Diagram, sizes: Mapping[str, Any], derived: Mapping[str, Any], operands: Any,
+        units: tuple[Unit, ...], copies: int,
+    ) -> Program:  # fmt: skip
+        """The diagram as numbers. Agents see ``sizes`` and what is ``derived`` beside configuration and memory."""
+        family, ends = self.family(), diagram.ends
+        who = diagram.table(family.agents) if self.in_turns else tuple_class(family, "Agents", list(ends))(**ends)
         parts = {
             "config": integers(self.config, family.Config),
-            "layer": Sizes(layer.m, layer.n, layer.k, layer.timesteps),
-            "memory": memory.lines(BURST_LINES),
-            "agents": tuple_class(family, "Agents", list(diagram.ends))(**diagram.ends),
+            **sizes,
+            "memory": self.config.memory.lines(BURST_LINES),
+            "agents": who,
             **derived,
         }  # fmt: skip
-        units, first = [], 0
-        for kind in diagram.kinds:
-            units.append(Unit(kind.name, first, kind.agents, kind.built))
-            first += kind.agents
-        state = np.zeros((first, self.lowered().kept + self.kept), np.int64)
+        topology = diagram.topology
+        state = np.zeros((len(topology.request_slots), self.lowered().kept + self.kept), np.int64)
         m = tuple_class(family, "Machine", list(parts))(**parts)
-        return Program(m, operands, diagram.topology, state, tuple(units), self.copies(layer), diagram)
+        return Program(m, operands, topology, state, units, copies, diagram)
 
     @classmethod
     def lowered(cls) -> Lowered:
@@ -138,3 +130,28 @@ class DrawnMachine(Accelerator):
     ) -> dict[tuple[str, str], int]:
         """Actions that follow from what was counted."""
         return {}
+
+
+class DrawnMachine(Drawn):
+    """A machine that works on one layer after the other: how a layer is laid out follows from the layer alone."""
+
+    @abstractmethod
+    def lay_out(
+        self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
+    ) -> tuple[Mapping[str, Any], Any]:
+        """Draw the agents and FIFOs and place the operands; returns what is derived for ``m``, and the operands."""
+
+    def copies(self, layer: Layer) -> int:
+        """How many times the traffic table has the machine's tensors (:class:`archsim.dataflow.base.Program`)."""
+        return 1
+
+    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
+        """A layer laid out on the machine."""
+        diagram = Diagram()
+        derived, operands = self.lay_out(layer, output_bytes, diagram, Placer(self.config.memory.line_bytes))
+        units, first = [], 0
+        for kind in diagram.kinds:
+            units.append(Unit(kind.name, first, kind.agents, kind.built))
+            first += kind.agents
+        sizes = {"layer": Sizes(layer.m, layer.n, layer.k, layer.timesteps)}
+        return self.drawn(diagram, sizes, derived, operands, tuple(units), self.copies(layer))

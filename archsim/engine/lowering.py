@@ -18,15 +18,17 @@ stood, and returns at the next one.
 The structure stays: what has no ``yield`` inside stands under ``if pc == 0``, loops and branches with one are entered
 again by the number of the ``yield`` at which the agent stands, ``pc``. Locals that are needed behind a ``yield`` (a
 liveness analysis finds them) live in the agent's row of ``state``, from column 1 on, and are put there where they are
-assigned. Code positions stay those of the agent's source, so an error inside a kernel names the agent's own line.
+assigned. A *view* is a name that an agent begins with for its own row of a table, ``own = x.tiles[a.me]``; it is looked
+up in every call. Code positions stay those of the agent's source, so an error inside a kernel names the agent's own
+line.
 
 A plain function that is given the handle first, ``request_row(a, m, x, row)``, is lowered too, and may return a value.
 
 **What an agent may say.** Assignments to local names, ``a.count[...] += n`` and ``a.kept[...] = n``; calls; ``if``,
 ``while``, ``for`` over ``range`` with one or two arguments where a ``yield`` is inside; ``break``, ``continue``,
-``return`` without a value (the end of an agent). Locals are int64: no floats, no true division, and no array across a
-``yield`` but ``a.kept``. A part ends at its end; its parameters are the caller's values. All else is refused with the
-file, the line and the rule.
+``return`` without a value (the end of an agent). Locals are int64: no floats, no true division, and across a ``yield``
+no array but ``a.kept`` and views. A part ends at its end; its parameters are the caller's values. All else is refused
+with the file, the line and the rule.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ import ast
 import inspect
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
@@ -215,11 +217,25 @@ def _counters(body: Sequence[ast.stmt]) -> set[str]:
     return {name for name, count in counting.items() if count == uses[name]} - changed
 
 
-def _is_fixed(end: ast.expr) -> bool:
-    """Whether a number is the same at all times: one in the source, or one of the machine's."""
+def _views(body: Sequence[ast.stmt]) -> list[ast.Assign]:
+    """The assignments that an agent begins with of its own row of a table of operands, to names assigned only there."""
+    found: list[ast.Assign] = []
+    for statement in body:
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+            break
+        row, name = statement.value, statement.targets[0].id
+        own = isinstance(row, ast.Subscript) and ast.unparse(row.slice) == "a.me" and ast.unparse(row)[:2] == "x."
+        if not own or name in _assigned(body[len(found) + 1 :]):
+            break
+        found.append(statement)
+    return found
+
+
+def _is_fixed(end: ast.expr, views: Collection[str]) -> bool:
+    """Whether a number is the same at all times: one in the source, or one of the machine's or of a view."""
     while isinstance(end, ast.Attribute):
         end = end.value
-    return isinstance(end, ast.Constant) or (isinstance(end, ast.Name) and end.id == "m")
+    return isinstance(end, ast.Constant) or (isinstance(end, ast.Name) and end.id in ("m", *views))
 
 
 def _assigned(body: Sequence[ast.AST]) -> set[str]:
@@ -337,7 +353,9 @@ class _Lowering:
         names = [argument.arg for argument in source.tree.args.args]
         if names != list(_PARAMETERS[: len(names)]) or not names:
             raise source.refuse(source.tree, f"an agent's parameters are {', '.join(_PARAMETERS)}")
-        self.body = self._expand(source, source.tree.body, ())
+        self.views = _views(source.tree.body)
+        self.viewed = _assigned(self.views)
+        self.body = self._expand(source, source.tree.body[len(self.views) :], ())
         self._number(self.body)
         self.locals = _assigned(self.body)
         self._live(self.body, set(), [])
@@ -369,7 +387,7 @@ class _Lowering:
         first, end = ["0", *map(ast.unparse, loop.iter.args)][-2:]
         name, number = loop.target.id, self.inlined
         before = ""
-        if not _is_fixed(loop.iter.args[-1]):
+        if not _is_fixed(loop.iter.args[-1], self.viewed):
             before, end = f"{name}__end{number} = {end}\n", f"{name}__end{number}"
         if name in self.counters:
             text = f"{before}{name} = ({first}) - 1\nwhile {name} + 1 < {end}:\n    {name} += 1"
@@ -491,7 +509,7 @@ class _Lowering:
             head += f"\n    {local} = state[agent, {column}]"
         (made,) = _parse(head, self.source.tree)
         assert isinstance(made, ast.FunctionDef)
-        made.body += self._write(self.body)
+        made.body += [*self.views, *self._write(self.body)]
         made.body += _parse("if pc == 0:\n    o[agent, END] = 1", self.source.tree)
         return made
 
@@ -641,17 +659,19 @@ def _executed(
     return space[tree.name], done
 
 
-def loop_of(lowered: Lowered, home: str) -> Any:
+def loop_of(lowered: Lowered, home: str, *, in_turns: bool = False) -> Any:
     """The compiled loop of a machine with these agents, a kernel as :mod:`archsim.engine.compiled` takes it.
 
-    ``m.agents`` must tell, for every kind of agent by its name, the number behind its last one. ``home`` is the module
-    that the kernels belong to.
+    ``m.agents`` must tell, for every kind of agent by its name, the number behind its last one; where kinds are drawn
+    ``in_turns``, for every agent its kind and its number in that. ``home`` is the module that the kernels belong to.
     """
     lines, before = ["def step(agent, now, m, state, x, o, counts):"], "0"
-    for name in lowered.functions:
+    if in_turns:
+        lines += ["    kind, me = m.agents[agent, 0], m.agents[agent, 1]"]
+    for kind, name in enumerate(lowered.functions):
         lines += [
-            f"    if agent < m.agents.{name}:",
-            f"        {name}(agent, agent - {before}, now, m, state, x, o, counts)",
+            f"    if {f'kind == {kind}' if in_turns else f'agent < m.agents.{name}'}:",
+            f"        {name}(agent, {'me' if in_turns else f'agent - {before}'}, now, m, state, x, o, counts)",
             "        return",
         ]
         before = f"m.agents.{name}"

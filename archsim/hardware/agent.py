@@ -13,6 +13,7 @@ the generator; the compiled engine its lowering (:mod:`archsim.engine.lowering`,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -187,12 +188,17 @@ class Agent:
 class Coroutines:
     """``step`` of the reference engine: the generators themselves, one for every agent.
 
-    ``kinds`` are (how many, function) in the order of the agents' numbers; ``kept`` is the first column of ``state``
-    that holds an agent's kept numbers.
+    ``kinds`` are (how many, function) in the order of the agents' numbers, where a function may come several times;
+    ``kept`` is the first column of ``state`` that holds an agent's kept numbers.
     """
 
     def __init__(self, kinds: Sequence[tuple[int, Callable[..., Operations]]], kept: int) -> None:
-        self._kinds = [(function, me) for count, function in kinds for me in range(count)]
+        self._kinds: list[tuple[Callable[..., Operations], int]] = []
+        known = Counter[Callable[..., Operations]]()
+        for count, function in kinds:
+            first = known[function]
+            self._kinds += [(function, me) for me in range(first, first + count)]
+            known[function] += count
         self._kept = kept
         self._running: dict[int, tuple[Agent, Operations]] = {}
 

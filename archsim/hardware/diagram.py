@@ -8,13 +8,17 @@
     diagram.agent(reader, count=16, requests=4, lanes=range(16))
 
 Agents are numbered in the order in which they are drawn, which is also the order of arbitration; so are FIFOs, and
-ports, their reading ends. ``m.agents`` tells a lowered step which agent it is asked for.
+ports, their reading ends. ``m.agents`` tells a lowered step which agent it is asked for: a kind is drawn at once
+(:attr:`Diagram.ends`), or kinds are drawn in turns (:meth:`Diagram.table`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from archsim.hardware import operation
 from archsim.hardware.agent import Coroutines, Operations
@@ -95,6 +99,15 @@ class Diagram:
             total += kind.agents
             ends[kind.function.__name__] = total
         return ends
+
+    def table(self, functions: Sequence[Callable[..., Operations]]) -> NDArray[np.int64]:
+        """For each agent its place among ``functions`` and its number among the agents of its function."""
+        known, rows = [0] * len(functions), []
+        for kind in self.kinds:
+            place = functions.index(kind.function)
+            rows += [(place, known[place] + number) for number in range(kind.agents)]
+            known[place] += kind.agents
+        return np.array(rows, np.int64).reshape(-1, 2)
 
     def coroutines(self, kept: int) -> Coroutines:
         """The agents for the reference engine; ``kept`` as of :class:`archsim.engine.lowering.Lowered`."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
+
+import numpy as np
 
 from archsim.hardware.loading import Block
 
@@ -46,6 +48,11 @@ def tuple_class(home: type, name: str, fields: Sequence[str]) -> Any:
         known.__qualname__ = f"{home.__qualname__}.{name}"
         setattr(home, name, known)
     return known
+
+
+def table_of(kind: type[tuple[int, ...]], rows: Sequence[tuple[int, ...]]) -> Any:
+    """Named tuples of integers as a table: ``table[i].field`` is a number to agents, in kernels too."""
+    return np.array(rows, [(name, np.int64) for name in cast(Any, kind)._fields]).view(np.recarray)
 
 
 def _counts(annotation: Any) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from archsim.analog_network.network import AnalogNetwork
 from archsim.cli import main
 from archsim.dataflow.base import layer_of
-from archsim.dataflow.crossbar_chip import map_layer
+from archsim.dataflow.crossbar_mapping import map_layer
 from archsim.dataflow.pipeline import stages_of
 from archsim.errors import ConfigError, UsageError
 from archsim.simulate import load_accelerator, run
@@ -214,15 +214,15 @@ def test_digital_units_take_their_equations():
     lanes, divide, root = 2, 5, 7
     chip = machine(f"digital.lanes={lanes}", f"digital.divide_cycles={divide}", f"digital.root_cycles={root}")
     stages = {stage.name: stage for stage in stages_of(trace, chip.layers(trace))}
-    assert chip.config.digital_cycles(stages["embed"]) == -(-4 * 2 // lanes)
-    assert chip.config.digital_cycles(stages["norm"]) == 2 * (3 * 2 + divide + root)
-    assert chip.config.digital_cycles(stages["shares"]) == 2 * (3 * 3 + divide)
+    assert chip.config.unit(stages["embed"]).cycles == -(-4 * 2 // lanes)
+    assert chip.config.unit(stages["norm"]).cycles == 2 * (3 * 2 + divide + root)
+    assert chip.config.unit(stages["shares"]).cycles == 2 * (3 * 3 + divide)
     results = {
         layer.layer: layer
         for layer in chip.run_layers(trace, chip.layers(trace), "compiled", verify=True, record=False)
     }
     busy = {name: sum(unit.busy_cycles for unit in results[name].units if unit.unit == "digital") for name in results}
-    assert busy["shares"] >= 3 * chip.config.digital_cycles(stages["shares"])
+    assert busy["shares"] >= 3 * chip.config.unit(stages["shares"]).cycles
     assert results["shares"].actions["digital", "softmax"] == 6 * 3 * 2
     assert results["norm"].actions["digital", "layer_norm"] == 4 * 3 * 2
     assert results["embed"].actions["digital", "add"] == 4 * 3 * 2

@@ -350,3 +350,38 @@ def program(a, m, x):
 """, tmp_path)  # fmt: skip
     found = [(int(row[operation.REQUESTS]), int(row[operation.COMPUTE])) for row, _, _ in assert_same(module)]
     assert found == [(0, 10), (1, 11), (2, 12), (0, 0)]
+
+
+@pytest.mark.parametrize(("own", "behind", "columns"), [
+    ("x.table[a.me]", "", 1), ("x.table[a.me]", "    own += 1", 2), ("x.table[0]", "", 2), ("a.me + 2", "", 2),
+])  # fmt: skip
+def test_a_view_is_looked_up_in_every_call(own, behind, columns, tmp_path):
+    """An agent's own row needs no column of its state, unless the name is changed; a loop up to it none for its end."""
+    module = module_of(f"""
+from archsim.hardware.agent import op
+def program(a, m, x):
+    own = {own}
+    for i in range(3):
+        yield op(compute=own)
+{behind}
+""", tmp_path)  # fmt: skip
+    assert lower([module.program]).kept == 1 + columns
+    assert len(assert_same(module)) >= 3
+
+
+def test_kinds_that_are_drawn_in_turns_are_numbered_by_kind():
+    from archsim.hardware.diagram import Diagram
+
+    def one(a):
+        yield from ()
+
+    def other(a):
+        yield from ()
+
+    diagram = Diagram()
+    for function, count in ((one, 1), (other, 2), (one, 1), (other, 1)):
+        diagram.agent(function, count)
+    table = diagram.table((other, one)).tolist()
+    assert table == [[1, 0], [0, 0], [0, 1], [1, 1], [0, 2]]
+    coroutines = diagram.coroutines(0)
+    assert [(function, me) for function, me in coroutines._kinds] == [((other, one)[kind], me) for kind, me in table]

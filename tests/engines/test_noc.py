@@ -1,70 +1,76 @@
 """The mesh network in both engines: closed form of an empty network, two flows on one link by hand, conservation."""
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from archsim.dataflow import crossbar_agents as agents
-from archsim.dataflow.crossbar_chip import Wiring
 from archsim.engine import compiled, reference
-from archsim.engine.compiled import run
-from archsim.hardware import operation as op
-from archsim.hardware.interconnect.noc import ARRIVE, Link, MeshConfig, hop, multicast, xy_route
-from archsim.jit import inlined, kernel
+from archsim.engine.lowering import loop_of, lower
+from archsim.hardware.agent import op
+from archsim.hardware.diagram import Diagram
+from archsim.hardware.integers import table_of
+from archsim.hardware.interconnect.noc import Hop, Link, Mesh, MeshConfig, cross, multicast, xy_route
 from tests.unit.hardware.test_crossbar_switch import memory
 
-HOP, SENDER, RECEIVER = range(3)
-WIRES = (agents.TAKES, agents.TOKEN, agents.BACK, agents.GIVES, agents.IS_LAST)
+
+class Sender(NamedTuple):
+    """Sends packets of ``flits`` flits, ``period`` cycles apart."""
+
+    packets: int
+    period: int
+    entry: int
+    flits: int
 
 
-class Spec(NamedTuple):
-    router_cycles: int
+class Receiver(NamedTuple):
+    """Takes packets from a port, and counts when the n-th one came as its number n."""
+
+    packets: int
+    arrival: int
 
 
 class Network(NamedTuple):
-    """``table`` int64 [agents, 8]: kind, packets, then ports and FIFOs of a hop, (FIFO, flits, period) or (port,)."""
+    """Tables of the agents."""
 
-    table: np.ndarray
-
-
-@inlined
-def step(agent, now, spec, state, x, o, counts):
-    kind, packets = x.table[agent, 0], x.table[agent, 1]
-    if kind == SENDER:
-        if state[agent, 0] == packets:
-            o[agent, op.END] = 1
-            return
-        state[agent, 0] += 1
-        o[agent, op.PAUSE] = x.table[agent, 4]
-        o[agent, op.PUSH] = x.table[agent, 2]
-        o[agent, op.PUSH_COUNT] = 1
-        o[agent, op.VALUE_OUT] = x.table[agent, 3]
-    elif kind == RECEIVER:
-        if state[agent, 0] > 0:
-            counts[agent, state[agent, 0] - 1] = o[agent, op.START]
-        if state[agent, 0] == packets:
-            o[agent, op.END] = 1
-            return
-        state[agent, 0] += 1
-        o[agent, op.POP] = x.table[agent, 2]
-        o[agent, op.POP_COUNT] = 1
-    else:
-        if state[agent, 1] == ARRIVE and state[agent, 0] == packets:
-            o[agent, op.END] = 1
-            return
-        state[agent, 1], state[agent, 2] = hop(
-            o, agent, state[agent, 1], state[agent, 2], x.table[agent, 2], x.table[agent, 3], x.table[agent, 4],
-            x.table[agent, 5], spec.router_cycles, x.table[agent, 6],
-        )  # fmt: skip
-        if state[agent, 1] == ARRIVE:
-            state[agent, 0] += 1
+    hops: Any
+    senders: Any
+    receivers: Any
 
 
-@kernel
-def loop(spec, x, machine):
-    return run(step, spec, x, machine)
+class Machine(NamedTuple):
+    """What agents see: who is asked, and the cycles of a router."""
+
+    agents: Any
+    router_cycles: int
+
+
+FLITS = 9  # a counter behind those of packets
+
+
+def hop(a, m, x):
+    own = x.hops[a.me]
+    for _ in range(own.packets):
+        yield from cross(a, m.router_cycles, own, FLITS)
+
+
+def sender(a, m, x):
+    own = x.senders[a.me]
+    for _ in range(own.packets):
+        yield op(pause=own.period, push=own.entry, value=own.flits)
+
+
+def receiver(a, m, x):
+    own = x.receivers[a.me]
+    for packet in range(own.packets):
+        yield op(pop=own.arrival)
+        a.count[packet] += a.start
+
+
+AGENTS = (hop, sender, receiver)
+LOWERED = lower(AGENTS)
+LOOP = loop_of(LOWERED, __name__, in_turns=True)
 
 
 @pytest.fixture(params=["compiled", "reference"])
@@ -74,28 +80,33 @@ def engine(request):
 
 def arrivals(engine, flows, router_cycles=3):
     """Cycles in which packets arrive: ``flows`` are (source, targets, packets, flits, cycles between packets)."""
-    wiring = Wiring()
-    rows, found = [], []
+    diagram, rows, found = Diagram(), {function: [] for function in AGENTS}, []
+    mesh = Mesh(diagram)
+
+    def draw(function, own):
+        diagram.agent(function)
+        rows[function].append(own)
+
     for source, targets, packets, flits, period in flows:
-        first = len(wiring.agents)
-        entry, ports = wiring.flow(0, source, targets, packets, packets)
-        for agent in wiring.agents[first:]:
-            count, *rest = (agent[column] for column in (agents.ROWS, *WIRES))
-            rows.append([HOP, count, *rest, 0])
-        rows.append([SENDER, packets, entry, flits, period, 0, 0, 0])
+        entry, ports = mesh.flow(source, targets, packets, packets, lambda own: draw(hop, own))
+        draw(sender, Sender(packets, period, entry, flits))
         for port in ports:
-            found.append((len(rows), packets))
-            rows.append([RECEIVER, packets, port, 0, 0, 0, 0, 0])
-        wiring.agents += [{}] * (1 + len(ports))
-    count = len(rows)
-    topology = op.topology([0] * count, [op.OWN_PATH] * count, wiring.fifos, [])
-    counts = np.zeros((count, max(flow[2] for flow in flows)), np.int64)
-    rest = (
-        Spec(router_cycles), Network(np.array(rows, np.int64)), topology, memory(), np.zeros((count, 3), np.int64),
-        counts, 1,
-    )  # fmt: skip
-    simulate = compiled.simulate if engine == "compiled" else reference.simulate
-    simulate(loop if engine == "compiled" else step, *rest)
+            found.append((len(diagram.kinds), packets))
+            draw(receiver, Receiver(packets, port))
+    kinds = (Hop, Sender, Receiver)
+    network = Network(*(table_of(kind, rows[function]) for kind, function in zip(kinds, AGENTS, strict=True)))
+    count = len(diagram.kinds)
+    counts, state = np.zeros((count, FLITS + 1), np.int64), np.zeros((count, LOWERED.kept), np.int64)
+    m = Machine(diagram.table(AGENTS), router_cycles)
+    rest = (m, network, diagram.topology, memory(), state, counts, 1)
+    if engine == "compiled":
+        compiled.simulate(LOOP, *rest)
+    else:
+        reference.simulate(diagram.coroutines(LOWERED.kept), *rest)
+    sent = [
+        packets * flits for source, targets, packets, flits, _ in flows for _ in multicast(source, targets)
+    ]  # what each link of each flow carries
+    assert counts[m.agents[:, 0] == 0, FLITS].tolist() == sent
     return [counts[agent, :packets].tolist() for agent, packets in found]
 
 

@@ -2,7 +2,7 @@
 
 A *link* carries a flit a cycle one way: between neighbouring routers, into a router from its node, or out of it. A
 packet of F flits takes the links of its route one by one, first along the row, then along the column. At each of them
-an agent of the flow (:func:`hop`), which stands for the flow's buffer at that router, does
+an agent of the flow (:func:`cross`), which stands for the flow's buffer at that router, does
 
     a                      the header arrives
     a + router_cycles - 1  it is routed and asks for the link (a FIFO of one token, longest waiting first)
@@ -26,16 +26,16 @@ parameters are not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
+from archsim.hardware.agent import Agent, Operations, op
+from archsim.hardware.diagram import Diagram, Fifo
 from archsim.hardware.loading import Block
-from archsim.hardware.operation import COMPUTE, PAUSE, POP, POP_COUNT, PUSH, PUSH_COUNT, VALUE, VALUE_OUT
-from archsim.jit import inlined
+from archsim.hardware.operation import SHARED
 
-ARRIVE, CROSS, LEAVE = range(3)
 MAX_SIDE = 64
 
 
@@ -91,29 +91,66 @@ def multicast(source: tuple[int, int], targets: Sequence[tuple[int, int]]) -> It
         at = target
 
 
-@inlined
-def hop(o: Any, agent: int, phase: int, flits: int, packet_port: int, link_port: int, link: int, onward: int,
-        router_cycles: int, is_last: int) -> tuple[int, int]:  # fmt: skip
-    """One step of a packet over one link; (next phase, flits of the packet, whose number is the token's value).
+class Hop(NamedTuple):
+    """A flow of ``packets`` packets at one link.
 
-    A packet arrives at ``packet_port`` and goes to the FIFO ``onward``: as a header after a cycle, complete if
-    ``is_last``. The link's token is taken at ``link_port`` and returned to the FIFO ``link``.
+    A packet comes in at the port ``arrival`` and goes to the FIFO ``onward``: as a header after a cycle, or complete if
+    the link ``is_last``, which leads out of a router. The link's token is taken at the port ``grant`` and returned to
+    the FIFO ``link``.
     """
-    if phase == ARRIVE:
-        o[agent, POP] = packet_port
-        o[agent, POP_COUNT] = 1
-        o[agent, PAUSE] = router_cycles - 1
-        return CROSS, 0
-    if phase == CROSS:
-        flits = o[agent, VALUE]
-        o[agent, POP] = link_port
-        o[agent, POP_COUNT] = 1
-        o[agent, COMPUTE] = flits if is_last else 1
-        o[agent, PUSH] = onward
-        o[agent, PUSH_COUNT] = 1
-        o[agent, VALUE_OUT] = flits
-        return LEAVE, flits
-    o[agent, COMPUTE] = 0 if is_last else flits - 1
-    o[agent, PUSH] = link
-    o[agent, PUSH_COUNT] = 1
-    return ARRIVE, flits
+
+    packets: int
+    arrival: int
+    grant: int
+    link: int
+    onward: int
+    is_last: int
+
+
+def cross(a: Agent, router_cycles: int, own: Hop, counter: int) -> Operations:
+    """One packet over the link of ``own``; the packet's token is the number of its flits, which ``counter`` adds up."""
+    yield op(pop=own.arrival, pause=router_cycles - 1)
+    flits = a.value
+    a.count[counter] += flits
+    yield op(pop=own.grant, compute=flits if own.is_last else 1, push=own.onward, value=flits)
+    yield op(compute=0 if own.is_last else flits - 1, push=own.link)
+
+
+class Mesh:
+    """Draws flows into a diagram; flows that go the same way share its links."""
+
+    def __init__(self, diagram: Diagram) -> None:
+        self._diagram = diagram
+        self._links: dict[Link, Fifo] = {}
+
+    def flow(
+        self,
+        source: tuple[int, int],
+        targets: Sequence[tuple[int, int]],
+        packets: int,
+        credits: int,
+        draw: Callable[[Hop], None],
+    ) -> tuple[int, list[int]]:
+        """A flow of ``packets`` packets with ``credits`` under way at most, from the node at ``source`` to those at
+        ``targets``: (FIFO to give packets to, ports of their arrival). ``draw`` adds the agent of a link.
+        """
+        entry = at = self._diagram.fifo(credits)
+        path = list(multicast(source, targets))
+        arrivals = []
+        for place, (link, target) in enumerate(path):
+            is_last = target is not None
+            forks = not is_last and path[place + 1][1] is not None and place + 2 < len(path)
+            onward = self._diagram.fifo(credits, readers=2 if forks else 1)
+            token = self._token(link)
+            draw(Hop(packets, at.port, token.port, token.fifo, onward.fifo, int(is_last)))
+            if is_last:
+                arrivals.append(onward.port)
+                at = at.reader(1)  # the router that the target hangs on hands the packet on, too
+            else:
+                at = onward
+        return entry.fifo, arrivals
+
+    def _token(self, link: Link) -> Fifo:
+        if link not in self._links:
+            self._links[link] = self._diagram.fifo(1, full=True, readers=SHARED)
+        return self._links[link]

@@ -1,0 +1,204 @@
+"""Where a layer lies on a chip of crossbar arrays: arrays, PEs, tiles, buffers, memory; what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, DigitalUnit
+from archsim.dataflow.pipeline import Stage
+
+
+class TileShare(NamedTuple):
+    """What one tile holds of a layer: ``copies`` column blocks with ``outputs`` neurons.
+
+    Of these it has all inputs, or ``part`` 0, 1, ... of them; tiles of a ``group`` have the same neurons and add up.
+    """
+
+    part: int
+    group: int
+    outputs: int
+    copies: int
+
+
+class Mapping(NamedTuple):
+    """What computes a layer, and how it lies in tiles of its own where that are arrays.
+
+    A *column block* is the neurons that an array's columns hold, ``block_outputs``; it takes ``arrays`` arrays in
+    ``pes`` PEs, in ``parts`` tiles if one is too small, or a PE holds ``blocks_per_pe`` of them if the layer is small.
+    """
+
+    unit: Arrays | DigitalUnit
+    arrays: int = 0
+    pes: int = 0
+    parts: int = 1
+    block_outputs: int = 0
+    blocks: int = 0
+    blocks_per_pe: int = 1
+    shares: tuple[TileShare, ...] = ()
+
+    @property
+    def groups(self) -> int:
+        """Groups of tiles whose sums are added: each has its own neurons; a digital unit has its rows for itself."""
+        return len(self.shares) // self.parts or 1
+
+    def pes_used(self) -> int:
+        """PEs that hold weights."""
+        return self.pes * -(-self.blocks // self.blocks_per_pe)
+
+
+def map_layer(config: ChipConfig, stage: Stage) -> Mapping:
+    """Arrays, PEs and tiles of a layer; none of a layer that a digital unit computes."""
+    unit = config.unit(stage)
+    if isinstance(unit, DigitalUnit):
+        return Mapping(unit)
+    held, tile_pes = config.pe.arrays, config.tile.pes
+    arrays = -(-stage.channels // unit.rows) * stage.kernel[0] * stage.kernel[1]
+    pes = -(-arrays // held)
+    blocks = -(-stage.outputs // unit.outputs)
+    # Joined currents belong to one column block; arrays with converters of their own may be shared out.
+    blocks_per_pe = 1 if unit.joined else max(1, held // arrays)
+    parts = -(-pes // tile_pes)
+    copies = max(1, tile_pes // pes) * blocks_per_pe
+    shares = []
+    for group, first in enumerate(range(0, blocks, copies)):
+        here = min(copies, blocks - first)
+        neurons = min(stage.outputs, (first + here) * unit.outputs) - first * unit.outputs
+        shares += [TileShare(part, group, neurons, here) for part in range(parts)]
+    return Mapping(unit, arrays, pes, parts, unit.outputs, blocks, blocks_per_pe, tuple(shares))
+
+
+def fitted(config: ChipConfig, stages: Sequence[Stage]) -> ChipConfig:
+    """The chip for these layers, its rows a number. If even the largest mesh is too small, :func:`misfits` says so.
+
+    Which tiles a layer needs does not depend on the mesh.
+    """
+    rows = config.mesh_rows(max(1, sum(len(map_layer(config, stage).shares) for stage in stages)))
+    return config.model_copy(update={"noc": config.noc.model_copy(update={"rows": rows})})
+
+
+# --- Rows in buffers --------------------------------------------------------------------------------------------------
+
+
+def written_rows(config: ChipConfig, stage: Stage) -> int:
+    """Rows of the matrix to write that a tile's buffer holds: all if they are columns of arrays, or if rows of several
+    tiles pass by; else two."""
+    if stage.transposed or map_layer(config, stage).parts > 1:
+        return max((feed.rows for feed in stage.written), default=0)
+    return 2
+
+
+def buffer_rows(config: ChipConfig, stage: Stage) -> tuple[int, int, int]:
+    """Rows of every feed that a tile's buffer holds, how many it must hold for the layer to go on, and their bits.
+
+    A matrix that is written has its rows beside those.
+    """
+    bits = sum(feed.bits for feed in stage.feeds) * (stage.timesteps if config.inner else 1)
+    needed = 1
+    for feed in stage.feeds:
+        freed = np.concatenate(([0], stage.window_begin(feed.rows)[:-1]))
+        needed = max(needed, int((stage.window_end(feed.rows) - freed).max()))
+    return max(config.tile.buffer_bits - _written_bits(config, stage), 0) // bits, needed, bits
+
+
+def _written_bits(config: ChipConfig, stage: Stage) -> int:
+    return written_rows(config, stage) * sum(feed.bits for feed in stage.written)
+
+
+# --- Lines of memory --------------------------------------------------------------------------------------------------
+
+
+class Places(NamedTuple):
+    """Lines of memory of one tile's neurons, ``lines`` (``size`` bytes) for the potentials of a position and
+    ``out_lines`` (``out_size``) for its outputs: ``kept`` for all potentials, ``rows`` for rows of outputs."""
+
+    lines: int
+    size: int
+    out_lines: int
+    out_size: int
+    kept: int
+    rows: int
+
+
+def places_of(config: ChipConfig, stage: Stage, outputs: int) -> Places:
+    """What ``outputs`` neurons of a layer take; rows that must be kept all wait, others while they are sent."""
+    line_bytes = config.memory.cache.line_bytes
+    size = -(-outputs * config.neuron.membrane_bits // 8)
+    out_size = -(-outputs * (stage.out_bits or config.neuron.sum_bits) // 8)
+    lines, out_lines = -(-size // line_bytes), -(-out_size // line_bytes)
+    kept = stage.out_height * stage.out_width * lines if stage.fires and not config.inner else 0
+    steps = stage.out_width * (stage.timesteps if config.inner else 1)
+    return Places(lines, size, out_lines, out_size, kept, _waiting_rows(config, stage) * steps * out_lines)
+
+
+class RowPlaces(NamedTuple):
+    """Lines and bytes of an output row of a digital unit, and lines of all rows that wait."""
+
+    lines: int
+    size: int
+    kept: int
+
+
+def row_places(config: ChipConfig, stage: Stage) -> RowPlaces:
+    """What the output of a layer that a digital unit computes takes."""
+    size = -(-stage.outputs * stage.out_width * (stage.out_bits or config.neuron.sum_bits) // 8)
+    lines = -(-size // config.memory.cache.line_bytes)
+    return RowPlaces(lines, size, lines * _waiting_rows(config, stage))
+
+
+def _waiting_rows(config: ChipConfig, stage: Stage) -> int:
+    return stage.out_height if stage.kept else 1 + config.neuron.row_buffer
+
+
+# --- What does not fit ------------------------------------------------------------------------------------------------
+
+
+def misfits(config: ChipConfig, stages: Sequence[Stage]) -> list[str]:
+    """Why the chip cannot hold these layers, one line each."""
+    mappings = [map_layer(config, stage) for stage in stages]
+    return [
+        *_missing_tiles(config, stages, mappings),
+        *_small_buffers(config, stages, mappings),
+        *_small_memory(config, stages, mappings),
+    ]
+
+
+def _missing_tiles(config: ChipConfig, stages: Sequence[Stage], mappings: Sequence[Mapping]) -> Iterator[str]:
+    tiles = [len(mapping.shares) for mapping in mappings]
+    if sum(tiles) > config.tiles:
+        listed = ", ".join(f"{stage.name} {count}" for stage, count in zip(stages, tiles, strict=True))
+        yield (
+            f"noc.rows, noc.columns: the chip has {config.tiles} tiles, the layers need {sum(tiles)} of their own "
+            f"({listed})"
+        )
+
+
+def _small_buffers(config: ChipConfig, stages: Sequence[Stage], mappings: Sequence[Mapping]) -> Iterator[str]:
+    for stage, mapping in zip(stages, mappings, strict=True):
+        if isinstance(mapping.unit, DigitalUnit):
+            continue
+        held, needed, bits = buffer_rows(config, stage)
+        if held < needed:
+            yield (
+                f"tile.buffer_bits: {config.tile.buffer_bits} bits hold {held} rows of the input of {stage.name}, it "
+                f"needs {needed}; --set tile.buffer_bits={needed * bits + _written_bits(config, stage)} builds a chip "
+                "that can"
+            )
+
+
+def _small_memory(config: ChipConfig, stages: Sequence[Stage], mappings: Sequence[Mapping]) -> Iterator[str]:
+    lines = 0
+    for stage, mapping in zip(stages, mappings, strict=True):
+        if isinstance(mapping.unit, DigitalUnit):
+            lines += row_places(config, stage).kept
+        places = [places_of(config, stage, share.outputs) for share in mapping.shares if share.part == 0]
+        lines += sum(place.kept + place.rows for place in places)
+    size, cache = lines * config.memory.cache.line_bytes, config.memory.cache
+    if size > cache.usable_bytes:
+        yield (
+            f"memory.cache.size_kib: potentials and rows of outputs need {size} bytes, the neuron modules have "
+            f"{cache.usable_bytes}; --set memory.cache.size_kib={1 << (size - 1 >> 10).bit_length()} builds a chip "
+            "that can"
+        )
