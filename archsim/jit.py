@@ -14,6 +14,7 @@ installation works too.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pickle
@@ -29,7 +30,9 @@ import numba
 import numpy as np
 from numba import types
 from numba.core.caching import _Cache
-from numba.core.compiler import CompileResult
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, CompileResult
+from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
 from numba.extending import is_jitted
 
@@ -222,8 +225,78 @@ def _description(kind: Any) -> str:
     return str(kind)
 
 
+class _Copied(CPUDispatcher):  # type: ignore[misc]
+    """A kernel as those see it that it is copied into: nothing but its body, one version for all constants.
+
+    Wrappers for calls from Python, machine code and optimisation of its own take most of a kernel's compilation. None
+    of them is of use to a kernel that is optimised in the place where it ends up.
+    """
+
+    def __init__(self, function: FunctionType) -> None:
+        options = {"nopython": True, "_nrt": False, "forceinline": True}
+        bare = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        super().__init__(function, targetoptions={**options, **bare}, pipeline_class=_CopiedCompiler)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """The version for the types of constants, not for their values."""
+        return super().get_call_template(
+            tuple(map(types.unliteral, args)), {name: types.unliteral(kind) for name, kind in kws.items()}
+        )
+
+    def add_overload(self, cres: Any) -> Any:
+        """Let callers find the body, which has no address."""
+        bare = cres._replace(entry_point=object())
+        self.targetctx.insert_user_function(bare.entry_point, bare.fndesc, [bare.library])
+        self.overloads[tuple(bare.signature.args)] = bare
+        return bare
+
+
+class _CopiedCompiler(Compiler):  # type: ignore[misc]
+    """Stops at the body."""
+
+    def __init__(
+        self, typingctx: Any, targetctx: Any, library: Any, args: Any, return_type: Any, flags: Any, locals: Any
+    ) -> None:
+        flags.no_compile = True
+        library = _Bodies(targetctx.codegen(), "copied")
+        super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+
+
+class _Bodies(JITCodeLibrary):  # type: ignore[misc]
+    """Functions that are linked into others, and neither optimised together nor made into machine code before that."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        """Each for itself; declarations, which numba counts among the functions, have nothing to optimise."""
+        ll_module.data_layout = self._codegen._data_layout
+        passes, builder = self._codegen._function_pass_manager()
+        for function in ll_module.functions:
+            if not function.is_declaration:
+                passes.run(function, builder)
+
+    def finalize(self) -> None:
+        """Link what the functions call."""
+        self._raise_if_finalized()
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+
+class _Inlined(CPUDispatcher):  # type: ignore[misc]
+    """A kernel for Python, and a copied one for kernels."""
+
+    @functools.cached_property
+    def copied(self) -> _Copied:
+        """The latter."""
+        return _Copied(self.py_func)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self.copied._numba_type_
+
+
 def _cached(function: F, **options: Any) -> F:
-    compiled = numba.njit(**options)(function)
+    compiled = numba.njit(no_cfunc_wrapper=True, **options)(function)
     if is_jitted(compiled):  # not with NUMBA_DISABLE_JIT
         compiled._cache = KernelCache(cast(FunctionType, function))
     return cast(F, compiled)
@@ -240,17 +313,19 @@ def kernel(function: F) -> F:
 
 
 def higher_order(function: F) -> F:
-    """An :func:`inlined` that takes a compiled function as argument.
-
-    It is not kept on disk, only as a part of its callers: the name of such an argument's type is another in every
-    process.
-    """
-    return cast(F, numba.njit(_nrt=False, forceinline=True)(function))
+    """An :func:`inlined` that takes a compiled function as argument, and that only kernels call."""
+    return function if numba.config.DISABLE_JIT else cast(F, _Copied(cast(FunctionType, function)))
 
 
 def inlined(function: F) -> F:
-    """A :func:`kernel` that is copied into its callers: passing tuples of arrays costs more than what it does."""
-    return _cached(function, _nrt=False, forceinline=True)
+    """A :func:`kernel` that is copied into its callers: passing tuples of arrays costs more than what it does.
+
+    It is kept on disk as far as Python calls it; of kernels it is a part.
+    """
+    compiled = _cached(function, _nrt=False, forceinline=True)
+    if is_jitted(compiled):
+        compiled.__class__ = _Inlined
+    return compiled
 
 
 def must_compile(function: Any) -> bool:
