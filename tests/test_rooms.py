@@ -1,7 +1,10 @@
 """The architecture as a test: who may import whom (one-way streets), and where heavy libraries live."""
 
 import ast
+import inspect
+import textwrap
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -153,3 +156,146 @@ def test_the_door_opens_lightly():
     import archsim
 
     assert all(getattr(archsim, name) for name in archsim.__all__)
+
+
+# The limits within which a file, a machine and an agent can be read in one go. What is older than a limit, and longer,
+# is listed with its length, which may only fall, and with what would have to change; nothing new is added.
+
+FILE_LINES, VARIANT_LINES, DATAFLOW_LINES, AGENTS_LINES, AGENT_LINES = 650, 120, 350, 100, 60
+LONG_FILES = {
+    "dataflow/base.py": (702, "holds what every machine says and what follows from it"),
+    "dataflow/crossbar_chip.py": (1013, "mapping, wiring and bounds of crossbar arrays in one file"),
+    "engine/compiled.py": (822, "the compiled loop, whose kernels would be inlined across files"),
+    "engine/lowering.py": (687, "what is refused, what is copied in, what is written"),
+    "hardware/loading.py": (823, "reading, extending, overriding and explaining hardware files"),
+    "trace/model.py": (696, "a trace and all that is checked when one is made"),
+}
+LONG_MACHINES = {
+    "loas": (241, "the first of its family: what it may do in other ways, for ablations, is its own"),
+    "ptb": (175, "packs inputs into slots"),
+    "systolic": (152, "three dataflows on one array"),
+    "stellar": (246, "lays out filter rows, which no other array has"),
+    "gospa_snn": (517, "a dataflow of its own, older than the limit"),
+    "prosperity": (373, "a dataflow of its own, older than the limit"),
+    "sata": (626, "inference and four stages of training"),
+    "spinalflow": (466, "a dataflow of its own, older than the limit"),
+    "spikesim": (246, "a chip of crossbar arrays"),
+    "imc": (522, "a chip of crossbar arrays for three kinds of networks"),
+}
+LONG_AGENTS = {
+    "Gustavson": (222, "reads heads first, then rests, of rows of B and of partial fibers, whole or through a merger"),
+    "InnerProduct": (182, "passes and chunks, words read in four ways, fibers of B fetched ahead or on demand"),
+    "GospaSnn": (145, "partial sums in banks of their own or in the cache, put away and brought back"),
+    "ArrayMachine": (129, "three dataflows: partial sums, inputs one by one or all, sums that leave by blocks"),
+    "Sata": (110, "potentials in PEs, buffers or DRAM, masks, and stages of training"),
+}
+
+
+def lines_of(function):
+    """Lines of a function that are code: without its docstring, comments and blank lines."""
+    text = textwrap.dedent(inspect.getsource(function))
+    (tree,) = ast.parse(text).body
+    body = tree.body[1:] if ast.get_docstring(tree) else tree.body
+    rows = {row for node in (tree.args, *body) for row in _rows_of(node)} | {1}
+    return sum(bool(line.strip()) and not line.strip().startswith("#")
+               for row, line in enumerate(text.splitlines(), 1) if row in rows)  # fmt: skip
+
+
+def _rows_of(node):
+    found = [inner for inner in ast.walk(node) if hasattr(inner, "lineno")]
+    return range(min(n.lineno for n in found), max(n.end_lineno for n in found) + 1) if found else ()
+
+
+def with_handle(function, homes):
+    """The function and all that it gives its handle ``a`` to, as far as they are in the modules ``homes``."""
+    found, waiting = [], [function]
+    while waiting:
+        one = waiting.pop()
+        if one in found or one.__module__ not in homes:
+            continue
+        found.append(one)
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(one)))):
+            if isinstance(node, ast.Call) and node.args and ast.unparse(node.args[0]) == "a":
+                given = one.__globals__.get(ast.unparse(node.func))
+                waiting += [given] if isinstance(given, FunctionType) else []
+    return found
+
+
+def families():
+    """Classes whose agents are drawn, by name, with the functions of these agents.
+
+    An agent is its own function and all functions of its own module that are given its handle. Shared parts
+    (``archsim/dataflow/parts.py``) and kernels of units are no lines of a dataflow: they are written once.
+    """
+    from archsim.accelerators import registry
+    from archsim.dataflow.machine import DrawnMachine
+
+    found = {}
+    for machine in registry().values():
+        if issubclass(machine, DrawnMachine):
+            family = machine.family()
+            homes = {agent.__module__ for agent in family.agents}
+            found[family.__name__] = {one for agent in family.agents for one in with_handle(agent, homes)}
+    return found
+
+
+def test_no_file_is_too_long_to_read():
+    lengths = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in FILES}
+    limits = {name: LONG_FILES.get(name, (FILE_LINES,))[0] for name in lengths}
+    assert [f"{name}: {lengths[name]} lines" for name in lengths if lengths[name] > limits[name]] == []
+
+
+def test_a_variant_and_a_new_dataflow_fit_their_promise():
+    """A machine that takes over another's agents is a variant; one that brings its own is a dataflow, in one file."""
+    from archsim.accelerators import registry
+    from archsim.dataflow.machine import DrawnMachine
+
+    for name, machine in registry().items():
+        path = PACKAGE / "accelerators" / f"{machine.__module__.rsplit('.', 1)[1]}.py"
+        own = not issubclass(machine, DrawnMachine) or machine.family() is machine
+        limit = LONG_MACHINES.get(name, (DATAFLOW_LINES if own else VARIANT_LINES,))[0]
+        assert len(path.read_text().splitlines()) <= limit, name
+
+
+def test_agents_are_loop_nests_that_can_be_read():
+    found = families()
+    assert len(found) >= 7
+    for family, functions in found.items():
+        for function in functions:
+            assert lines_of(function) <= AGENT_LINES, f"{family}: {function.__name__}"
+        total = sum(map(lines_of, functions))
+        assert total <= LONG_AGENTS.get(family, (AGENTS_LINES,))[0], f"{family}: {total} lines of agents"
+
+
+def test_what_is_longer_than_a_limit_still_exists():
+    from archsim.accelerators import registry
+
+    assert set(LONG_FILES) <= {str(path.relative_to(PACKAGE)) for path in FILES}
+    assert set(LONG_MACHINES) <= set(registry())
+    assert set(LONG_AGENTS) <= set(families())
+
+
+def test_no_agent_computes_with_the_numbers_of_ports():
+    """A FIFO is named; where several were drawn at once, one number, or a remainder, is added to the first.
+
+    What needs more has a name of its own in the diagram (``Fifo.reader``), or asks ``port_of``.
+    """
+    seen = 0
+    for family, functions in families().items():
+        for function in functions:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+            above = {id(inner): node for node in ast.walk(tree) for inner in ast.iter_child_nodes(node)}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Attribute) and node.attr in ("port", "fifo"):
+                    seen += 1
+                    whole = above[id(node)] if _is_index(above[id(node)]) else node
+                    assert not isinstance(above[id(whole)], ast.BinOp), f"{family}: {ast.unparse(above[id(whole)])}"
+    assert seen > 60
+
+
+def _is_index(node):
+    """Whether a sum is the first FIFO of several and the number of one."""
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Add) or not isinstance(node.left, ast.Attribute):
+        return False
+    number = isinstance(node.right, ast.Name | ast.Attribute)
+    return number or (isinstance(node.right, ast.BinOp) and isinstance(node.right.op, ast.Mod))

@@ -180,7 +180,7 @@ def loader(a: Agent, m: Any, x: Operands) -> Operations:
                 behind = load(a, m, x.spikes, row_tile * m.k_tiles + k_tile, a.me, row_tile)
                 load(a, m, x.weights, weights, behind, row_tile)
                 a.count[WEIGHT_BYTES] += x.weights.size[weights] if a.me == 0 else 0
-                yield op(pop=m.done.port + 1 + a.me, push=m.loaded.fifo + a.me)
+                yield op(pop=m.done_for_loaders.port + a.me, push=m.loaded.fifo + a.me)
 
 
 def load(a: Agent, m: Any, tensor: Tensor, tile: int, lane: int, epoch: int) -> int:
@@ -314,6 +314,7 @@ class Prosperity(DrawnMachine):
         lanes, held, outputs = config.memory.read_switch.inputs, config.buffers.tiles, config.buffers.output_tiles
         line_bytes, loaded = memory.line_bytes, (operands.spikes, operands.weights)
         most_lines = sum(-(-int(tensor.size.max()) // line_bytes) for tensor in loaded)
+        done = diagram.fifo(held, full=True, readers=1 + lanes)
         diagram.agent(processor)
         diagram.agent(detector)
         diagram.agent(loader, lanes, requests=-(-most_lines // lanes), lanes=range(lanes))
@@ -322,7 +323,8 @@ class Prosperity(DrawnMachine):
             "detected": diagram.fifo(config.detector.tables),
             "outputs": diagram.fifo(outputs),
             "free": diagram.fifo(outputs, full=True),
-            "done": diagram.fifo(held, full=True, readers=1 + lanes),
+            "done": done,
+            "done_for_loaders": done.reader(1),
             "loaded": diagram.fifo(held, count=lanes),
             "lanes": lanes,
             "row_tiles": len(rows),

@@ -37,6 +37,7 @@ from pydantic import Field
 from archsim.compress.bitmask import CHUNK_BITS, popcount
 from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
 from archsim.dataflow.machine import DrawnMachine
+from archsim.dataflow.parts import stream
 from archsim.dataflow.stored_rows import Rows
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.compressor import CompressorConfig, compress_cycles
@@ -220,7 +221,8 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
                         yield op(pop=m.sum.port + a.me)
                         yield op(pause=max(0, a.value - a.now), compute=firing(a, m, column, passed))
                     if column + 1 == m.layer.n:
-                        yield from stream(a, m, x.output, row, STREAM_WRITE)
+                        yield from move(a, m, x.output, row, STREAM_WRITE, 0)
+                        yield op()
 
 
 def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
@@ -233,7 +235,7 @@ def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
             for _ in range(tile_end(a, m, tile) - tile * m.tile if m.refetch else 1):
                 if visit % m.places == a.me:
                     yield op(pop=m.credit.port + a.me if visit >= m.free_places else NONE)
-                    yield from stream(a, m, x.b, column, STREAM_READ)
+                    yield from move(a, m, x.b, column, STREAM_READ, 0)
                     yield op(push=m.fiber.fifo + a.me)
                 visit += 1
 
@@ -271,41 +273,22 @@ def row_fetcher(a: Agent, m: Any, x: Operands) -> Operations:
         return
     for group in range(m.groups):
         yield op(pop=m.begun.port if group > m.config.scheduler.prefetch_groups else NONE)
-        row, tap, first, end = group * m.pes, 0, 0, min((group + 1) * m.pes, m.layer.m)
-        while row < end:
-            for _ in range(FETCH_LINES):
-                if row == end:
-                    break
-                fiber = x.fiber[row, tap]
-                if fiber >= 0:
-                    tensor = x.a.bits.row if first < x.a.mask_bytes else x.a.words.row
-                    line = x.a.words.line[fiber] + (first >> m.memory.line_shift) * x.a.words.stride
-                    a.request(line, 1, 0, PREFETCH, tensor, group // m.tile)
-                    first += m.memory.line_bytes
-                if fiber < 0 or first >= x.a.words.size[fiber]:
-                    first, tap = 0, tap + 1
-                    if tap == m.taps:
-                        row, tap = row + 1, 0
-            yield op()
+        for row in range(group * m.pes, min((group + 1) * m.pes, m.layer.m)):
+            for tap in range(m.taps):
+                if x.fiber[row, tap] >= 0:
+                    yield from move(a, m, x.a, x.fiber[row, tap], PREFETCH, group // m.tile)
+        yield op()
 
 
 # --- What agents do in one operation ----------------------------------------------------------------------------------
 
 
-def stream(a: Agent, m: Any, fibers: Any, fiber: int, mode: int) -> Operations:
-    """Move a whole fiber to or from DRAM, ``FETCH_LINES`` lines at a time."""
-    first = 0
-    while True:
-        end = min(fibers.words.size[fiber], first + FETCH_LINES * m.memory.line_bytes)
-        # A line with bitmask counts as bitmask, even where words follow in it.
-        masked = (fibers.mask_bytes + m.memory.line_bytes - 1 >> m.memory.line_shift) << m.memory.line_shift
-        words = max(first, min(end, masked))
-        a.access(m.memory, fibers.bits, fiber, first, words, mode, 0)
-        a.access(m.memory, fibers.words, fiber, words, end, mode, 0)
-        yield op()
-        first = end
-        if first >= fibers.words.size[fiber]:
-            break
+def move(a: Agent, m: Any, fibers: Any, fiber: int, mode: int, epoch: int) -> Operations:
+    """Move a whole fiber; a line with bitmask counts as bitmask, even where words follow in it."""
+    end = fibers.words.size[fiber]
+    words = min(end, (fibers.mask_bytes + m.memory.line_bytes - 1 >> m.memory.line_shift) << m.memory.line_shift)
+    yield from stream(a, m, fibers.bits, fiber, 0, words, mode, epoch, FETCH_LINES)
+    yield from stream(a, m, fibers.words, fiber, words, end, mode, epoch, FETCH_LINES)
 
 
 def tile_end(a: Agent, m: Any, tile: int) -> int:

@@ -31,11 +31,21 @@ def stream(
     while first < end:
         if a.requests() == most:
             yield op()
-        line = first >> m.memory.line_shift
-        stop = min(end, (line + 1) << m.memory.line_shift)
-        beats = 1 if mode == PREFETCH else (stop - first + (1 << m.memory.beat_shift) - 1) >> m.memory.beat_shift
-        a.request(tensor.line[fiber] + line * tensor.stride, beats, stop - first, mode, tensor.row, epoch)
-        first = stop
+        first = ask(a, m, tensor, fiber, first, end, mode, epoch, most)
+
+
+def ask(
+    a: Agent, m: Any, tensor: Tensor, fiber: int, first: int, end: int, mode: int, epoch: int, most: int
+) -> int:  # fmt: skip
+    """Ask for bytes ``first`` to ``end`` of a fiber until the operation has ``most`` requests; returns the next byte.
+
+    A line that is only brought into the cache takes one beat of its bank, to look it up.
+    """
+    stop = min(end, ((first >> m.memory.line_shift) + most - a.requests()) << m.memory.line_shift)
+    beat = m.memory.line_shift if mode == PREFETCH else m.memory.beat_shift
+    line, stride = tensor.line[fiber], tensor.stride
+    a.lines(line, stride, first, stop, m.memory.line_shift, beat, mode, tensor.row, epoch)
+    return int(stop)
 
 
 def fetch(
