@@ -303,7 +303,7 @@ def run(
 
 def _check_measures(sweep: Sweep, measures: Sequence[str]) -> None:
     """UsageError for a measure of the front that is unknown, or that no point of a trace can have."""
-    able = [name for name in NUMBERS if name not in UNRANKED]
+    able = sorted((name for name in NUMBERS if name not in UNRANKED), key=lambda name: name not in ALWAYS)
     unknown = [name for name in measures if name not in able]
     if unknown:
         hint = nearest(unknown[0], able)
