@@ -3,6 +3,7 @@
 The public names, imported when first used:
 
 * :func:`run` simulates a trace on a machine and returns a :class:`Report`;
+* :func:`compare` does so for several machines, and returns a :class:`Comparison`;
 * :func:`sweep` does so for many settings, in parallel, and returns a table;
 * :func:`adapt` says what batch-norm adaptation gives back of the accuracy that analog arrays cost;
 * :func:`load_accelerator` and :func:`load_trace` read what it runs;
@@ -11,32 +12,42 @@ The public names, imported when first used:
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from archsim._version import __version__
+from archsim.doors import door
 from archsim.errors import ArchsimError
 
 if TYPE_CHECKING:
     from archsim.adapting import adapt
+    from archsim.comparing import compare
+    from archsim.report.comparison import Comparison
     from archsim.report.report import Report
     from archsim.simulate import load_accelerator, run
     from archsim.sweeping import sweep
     from archsim.trace import load_trace
 
-__all__ = ["ArchsimError", "Report", "__version__", "adapt", "load_accelerator", "load_trace", "run", "sweep"]
+__all__ = [
+    "ArchsimError",
+    "Comparison",
+    "Report",
+    "__version__",
+    "adapt",
+    "compare",
+    "load_accelerator",
+    "load_trace",
+    "run",
+    "sweep",
+]
 
 _HOMES = {
-    "Report": "archsim.report.report",
-    "adapt": "archsim.adapting",
-    "load_accelerator": "archsim.simulate",
-    "load_trace": "archsim.trace",
-    "run": "archsim.simulate",
-    "sweep": "archsim.sweeping",
+    "Comparison": "report.comparison",
+    "Report": "report.report",
+    "adapt": "adapting",
+    "compare": "comparing",
+    "load_accelerator": "simulate",
+    "load_trace": "trace",
+    "run": "simulate",
+    "sweep": "sweeping",
 }
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, __dir__ = door(__name__, _HOMES)

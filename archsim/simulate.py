@@ -7,6 +7,7 @@ memory at a time; machines that hold a whole network simulate all layers at once
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from archsim import arguments, processes
 from archsim.engine.recording import WHOLE, Window
 from archsim.errors import TraceError, UsageError, nearest
+from archsim.report.progress import shown
 from archsim.report.report import Report
 from archsim.report.timeline import check_size
 from archsim.report.verdict import left_out
@@ -36,6 +38,8 @@ _TIMELINE = arguments.Kind(
         or (isinstance(value, tuple) and len(value) == 2 and all(map(arguments.WHOLE.fits, value)))
     ),
 )
+COMPILING = "compiling kernels (first run only)"
+"""The step that takes longest, and only where kernels are not in the cache."""
 SMALL_LAYER = (80, 32, 300)
 """M, N and K of a layer whose run shows how the units of a machine are connected."""
 MOST_QUOTED = 200
@@ -151,11 +155,6 @@ def run(
     cycles (from, to) of it. Raises ConfigError, TraceError or UsageError for what is wrong with the input, all
     problems of a file at once.
     """
-    from archsim.cost import area_rows, energy_rows, slow_memories
-    from archsim.dataflow.coverage import coverage
-    from archsim.hardware.loading import resolved_yaml
-    from archsim.trace import load_trace
-
     arguments.check(
         hardware=(hardware, arguments.PATH),
         trace=(trace, arguments.PATH),
@@ -166,25 +165,33 @@ def run(
         progress=(progress, arguments.optional(arguments.FUNCTION)),
     )
     overrides = all_overrides(overrides, settings)
+    with shown(progress) as show:
+        return _report(hardware, trace, overrides, engine, layers, verify, _window(timeline), show)
+
+
+def _report(
+    hardware: str | Path,
+    trace: str | Path,
+    overrides: tuple[str, ...],
+    engine: EngineName,
+    layers: Sequence[str] | None,
+    verify: bool,
+    window: Window | None,
+    progress: Progress | None,
+) -> Report:
+    from archsim.cost import area_rows, energy_rows, slow_memories
+    from archsim.dataflow.coverage import coverage
+    from archsim.hardware.loading import resolved_yaml
+    from archsim.trace import load_trace
+
     loaded = load_trace(trace)
     accelerator = accelerator_for(hardware, trace, loaded, overrides, whole=layers is None)
     loaded = accelerator.seen(loaded)
     table = load_prices(accelerator)
     inventory = accelerator.inventory()
     area = area_rows(inventory, table)
-    able = accelerator.layers(loaded)
-    chosen = able if layers is None else _chosen(accelerator, loaded, able, layers)
-    if not chosen:
-        fused = accelerator.fused(loaded, able)
-        reasons = [
-            f"{name} happens on the way of other layers and is none itself"
-            if name in fused
-            else f"{name} {accelerator.leaves_out(loaded, loaded.operation(name))}"
-            for name in layers or ()
-        ]
-        raise UsageError([f"{hardware} cannot run {trace}: {reason}" for reason in reasons or ["no layer is chosen"]])
+    chosen = _to_run(accelerator, loaded, layers, f"{hardware} cannot run {trace}")
     covered = coverage(accelerator, loaded, chosen, layers)
-    window = _window(timeline)
     results = tuple(_layers(accelerator, loaded, chosen, engine, verify, window, progress))
     warnings = [
         *left_out(covered),
@@ -272,6 +279,22 @@ def _run_one(hardware: str | Path, trace: str | Path, options: dict[str, Any]) -
     return run(hardware, trace, **options)
 
 
+def _to_run(accelerator: Accelerator, trace: Trace, layers: Sequence[str] | None, problem: str) -> Sequence[Operation]:
+    """The operations that run: all that the machine is able to run, or those called one of ``layers``."""
+    able = accelerator.layers(trace)
+    chosen = able if layers is None else _chosen(accelerator, trace, able, layers)
+    if chosen:
+        return chosen
+    fused = accelerator.fused(trace, able)
+    reasons = [
+        f"{name} happens on the way of other layers and is none itself"
+        if name in fused
+        else f"{name} {accelerator.leaves_out(trace, trace.operation(name))}"
+        for name in layers or ()
+    ]
+    raise UsageError([f"{problem}: {reason}" for reason in reasons or ["no layer is chosen"]])
+
+
 def _chosen(accelerator: Accelerator, trace: Trace, able: Sequence[Operation], names: Sequence[str]) -> list[Operation]:
     """Those of ``able`` that are called one of ``names``; UsageError for a name that no operation has."""
     known = {operation.name for operation in trace.operations}
@@ -337,8 +360,12 @@ def _layers(
     window: Window | None,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
+    from archsim import jit
+
     done: list[LayerResult] = []
     record = window or False
+    if progress and engine == "compiled" and jit.must_compile(type(accelerator).loop):
+        progress = _compiling_first(progress)
     for result in accelerator.run_layers(trace, operations, engine, verify=verify, record=record, progress=progress):
         done.append(result)
         if window is not None:
@@ -346,3 +373,13 @@ def _layers(
         yield result
     if progress:
         progress("", len(operations), len(operations))
+
+
+def _compiling_first(progress: Progress) -> Progress:
+    """Kernels are compiled in the first step, and that takes longest."""
+    begun = itertools.count()
+
+    def show(step: str, done: int, total: int) -> None:
+        progress(COMPILING if next(begun) == 0 else step, done, total)
+
+    return show

@@ -32,6 +32,7 @@ from archsim import arguments, examples, processes
 from archsim._version import __version__
 from archsim.errors import ArchsimError, ConfigError, UsageError, nearest, printable
 from archsim.report import files, tables
+from archsim.report.comparison import MEASURES, NUMBERS, measures
 from archsim.simulate import ENGINE, yaml_text
 
 if TYPE_CHECKING:
@@ -40,17 +41,11 @@ if TYPE_CHECKING:
 KEYS = ("point", "hardware", "trace")
 IDENTITY = ("hardware_sha256", "trace_sha256", "cost_table_sha256", "archsim_version")
 """What a row of an earlier sweep must have in common with this one to be kept."""
-LABELS = ("accelerator", "workload", "sparsity", "noise", "digital_gain", "adaptation", "left_out")
-NUMBERS = (
-    *("images", "synaptic_operations", "cycles", "latency_s", "energy_pj", "area_mm2", "utilization"),
-    *("dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "sram_write_bytes", "mismatches"),
-    *("edap_j_s_mm2", "coverage", "energy_per_image_pj", "images_per_s", "pj_per_synaptic_operation"),
-    *("accuracy", "exact_accuracy"),
-)
-MEASURES = (*LABELS, *NUMBERS)
 LARGER_IS_BETTER = ("coverage", "images_per_s", "accuracy", "exact_accuracy")
 ALWAYS = ("cycles", "latency_s", "energy_pj", "area_mm2")
 """What every point that ran has."""
+UNRANKED = ("layers", "images", "synaptic_operations")
+"""Numbers that are the trace's, and not better or worse."""
 VERIFIED = ("mismatches", "accuracy", "exact_accuracy")
 """What runs with verification find alone."""
 NEEDED = "it takes analog arrays, and a trace with an evaluation set or with labels of its images"
@@ -308,7 +303,7 @@ def run(
 
 def _check_measures(sweep: Sweep, measures: Sequence[str]) -> None:
     """UsageError for a measure of the front that is unknown, or that no point of a trace can have."""
-    able = NUMBERS[2:]  # not the images and their work, which are the trace's
+    able = sorted((name for name in NUMBERS if name not in UNRANKED), key=lambda name: name not in ALWAYS)
     unknown = [name for name in measures if name not in able]
     if unknown:
         hint = nearest(unknown[0], able)
@@ -346,7 +341,7 @@ def not_on_the_front(rows: Sequence[Mapping[str, Any]], measures: Sequence[str])
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Rows of a finished sweep, numbers as numbers. UsageError if the file is none, or damaged."""
-    return [row.cells for row in tables.read(path, KEYS, (*NUMBERS, "error"), "the table of a sweep")]
+    return [row.cells for row in tables.read(path, KEYS, (*NUMBERS, "verified", "error"), "the table of a sweep")]
 
 
 def run_point(sweep: Sweep, point: Point) -> dict[str, Any]:
@@ -363,10 +358,7 @@ def run_point(sweep: Sweep, point: Point) -> dict[str, Any]:
             point.hardware, point.trace, overrides=[f"{path}={value}" for path, value in point.settings.items()],
             engine=sweep.engine, layers=sweep.layers, verify=sweep.verify,
         )  # fmt: skip
-        summary = report.summary()
-        # Not every machine has a choice of sparsity or finds an accuracy.
-        measured = {name: summary.get(name) for name in MEASURES}
-        measured["left_out"] = " ".join(one["layer"] for one in summary["left_out"])
+        measured = measures(report)
     except ArchsimError as error:
         measured = {"error": printable("; ".join(error.lines()), MOST_OF_AN_ERROR)}
     except MemoryError as error:

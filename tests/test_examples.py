@@ -56,7 +56,7 @@ def test_settings_by_keyword_and_what_a_report_says_of_itself(tmp_path):
     assert told in repr(report)
     assert repr(report).endswith("verified bit for bit>")
     assert told in report._repr_html_()
-    assert report._repr_html_().count("<tr") == 2
+    assert report._repr_html_().count("<tr") == 4
     with pytest.raises(UsageError, match="a setting must be"):
         run("loas", trace, pe__count=object())
 

@@ -9,7 +9,7 @@ from types import FunctionType
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"_version", "arguments", "atomic", "errors", "examples", "jit", "processes", ""}
+GROUND = {"_version", "arguments", "atomic", "doors", "errors", "examples", "jit", "processes", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -24,10 +24,12 @@ MAY_IMPORT = {
     "report": {"report", "engine", "cost", "hardware"},
     "simulate": {"accelerators", "dataflow", "engine", "report", "cost", "hardware", "trace"},
     "sweeping": {"simulate", "hardware", "report", "cost"},
+    "comparing": {"simulate", "dataflow", "report", "trace"},
     "adapting": {"simulate", "accelerators", "analog_network", "dataflow", "report", "hardware", "trace"},
     "cli": {
         "cli",
         *(
+            "comparing",
             "adapting",
             "docs",
             "examples",
@@ -46,8 +48,9 @@ MAY_IMPORT = {
     },
     "docs": {"docs", "examples", "accelerators", "dataflow", "hardware", "report", "simulate"},
     "__main__": {"cli"},
-    "__init__": {"adapting", "simulate", "sweeping", "report", "trace", "hardware", "accelerators"},
+    "__init__": {"adapting", "comparing", "simulate", "sweeping", "report", "trace", "hardware", "accelerators"},
     "arguments": set(),
+    "doors": set(),
     "atomic": set(),
     "_version": set(),
     "errors": set(),
@@ -65,7 +68,7 @@ LIBRARY_HOMES = {
     "snntorch": set(),
     "spikingjelly": set(),
     "typer": {"cli"},
-    "rich": {"cli", "report/terminal.py"},
+    "rich": {"report/progress.py", "report/terminal.py"},
     "distributed": {"sweeping.py"},
     "jinja2": {"report/page.py"},
     "sphinx": {"docs/site.py"},

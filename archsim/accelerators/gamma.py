@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.base import Layer, MachineConfig, Timesteps
 from archsim.dataflow.gustavson import Gustavson, GustavsonConfig
 from archsim.hardware.inventory import Component
 
@@ -24,6 +24,7 @@ class GammaConfig(GustavsonConfig):
     """A Gamma machine."""
 
     accelerator: Literal["gamma"] = Field(description="which machine this file describes")
+    timesteps: Timesteps = Field(description="most timesteps that the machine is built for")
 
 
 class Gamma(Gustavson):

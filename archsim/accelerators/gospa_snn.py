@@ -133,8 +133,8 @@ class GospaSnnConfig(MachineConfig):
     def _fits(self) -> GospaSnnConfig:
         psum, scheduler, cache = self.psum, self.scheduler, self.memory.cache
         problems = {}
-        if self.psum_words < self.timesteps:
-            problems["psum.size_kib"] = f"must hold {self.timesteps} timesteps of one neuron for each PE"
+        if self.psum_words < self.least_timesteps:
+            problems["psum.size_kib"] = f"must hold {self.least_timesteps} timesteps of one neuron for each PE"
         streamed = (scheduler.prefetch_blocks + 1) * scheduler.block_lines * cache.line_bytes
         if psum.place == "cache":
             streamed += psum.size_kib * 1024
@@ -160,7 +160,7 @@ class GospaSnnConfig(MachineConfig):
     @property
     def most_columns(self) -> int:
         """Columns of B that a tile can have: a row of partial sums of all timesteps, and a row of B in its buffer."""
-        return self.psum_words // self.timesteps
+        return self.psum_words // self.built_timesteps
 
 
 # --- Operands ---------------------------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ class LoasConfig(InnerProductConfig):
     @property
     def spatial_timesteps(self) -> int:
         """Timesteps that a TPPE and its P-LIF are built to do at once."""
-        return self.timesteps if self.scheduler.timesteps == "parallel" else 1
+        return self.built_timesteps if self.scheduler.timesteps == "parallel" else 1
 
 
 class LoAS(InnerProduct):

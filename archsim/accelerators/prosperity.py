@@ -109,7 +109,7 @@ class ProsperityConfig(MachineConfig):
     def _every_table_has_a_tile(self) -> ProsperityConfig:
         if self.buffers.tiles < self.detector.tables:
             raise CrossFieldError({"buffers.tiles": "must be at least detector.tables"})
-        if self.tile.rows < self.timesteps:
+        if self.tile.rows < self.least_timesteps:
             raise CrossFieldError({"tile.rows": "must hold all timesteps of a position"})
         return self
 

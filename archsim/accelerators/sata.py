@@ -198,7 +198,7 @@ class SataConfig(HardwareConfig):
             "output": (max(words, elements), "spikes of the array"),
         }
         if trains:
-            gradients = elements * max(self.membrane.bits, training.gradient_bits) * self.timesteps
+            gradients = elements * max(self.membrane.bits, training.gradient_bits) * self.least_timesteps
             held = 4 * pe.columns * pe.weight_bytes  # bits of half a scratchpad in every column
             least["potential"] = max(words, gradients, held), "gradients of the array"
             least["output"] = max(words, gradients), "errors of the array"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.base import Layer, MachineConfig, Timesteps
 from archsim.dataflow.inner_product import (
     NO_LAGGY,
     WORDS_OF_CHUNK,
@@ -43,6 +43,7 @@ class SpartenConfig(InnerProductConfig):
     """A SparTen machine."""
 
     accelerator: Literal["sparten"] = Field(description="which machine this file describes")
+    timesteps: Timesteps = Field(description="most timesteps that the machine is built for")
     pe: SpartenPe = Field(description="processing elements")
 
 

@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
+from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, Timesteps, memory_components
 from archsim.dataflow.machine import BURST_LINES, DrawnMachine
 from archsim.dataflow.parts import store
 from archsim.hardware.agent import NONE, Agent, Operations, op
@@ -106,6 +106,7 @@ class SpinalFlowConfig(MachineConfig):
     """A SpinalFlow machine."""
 
     accelerator: Literal["spinalflow"] = Field(description="which machine this file describes")
+    timesteps: Timesteps = Field(description="most timesteps that the machine is built for")
     pe: SpinalFlowPe = Field(description="processing elements")
     neuron: LifConfig = Field(description="leak and fire of all elements at a tick's end")
     merger: MergerConfig = Field(description="merging of spike lists")

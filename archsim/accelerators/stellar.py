@@ -186,7 +186,9 @@ class Stellar(ArrayMachine):
         held = {"bits": pe.line_sums * pe.accumulator_bits, "width_bits": pe.accumulator_bits}
         return (
             Component("line_sums", "flip_flops", places, held),
-            Component("few_spikes", "logic", pe.columns, {"block": "few_spikes", "timesteps": self.config.timesteps}),
+            Component(
+                "few_spikes", "logic", pe.columns, {"block": "few_spikes", "timesteps": self.config.built_timesteps}
+            ),
             *others,
         )
 

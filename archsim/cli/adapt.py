@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from archsim.cli.options import Engine, Hardware, Overrides, TraceFile, names_in, refuse_swapped
-from archsim.cli.printing import note, print_table, progress_bar, say_if_compiling
+from archsim.cli.options import Hardware, Overrides, TraceFile, names_in, refuse_swapped
+from archsim.cli.printing import note, print_table, progress_bar
 
 
 def adapt(
@@ -41,7 +41,6 @@ def adapt(
     refuse_swapped(hardware)
     folder = output or Path("results") / f"adapt__{hardware.stem}__{trace.stem}"
     with files.results_folder(folder) as partial:
-        say_if_compiling(Engine.compiled, [hardware])
         with progress_bar() as progress:
             report = adapting.adapt(
                 hardware,

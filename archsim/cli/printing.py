@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
-from archsim.cli.options import Engine
 from archsim.errors import printable
 
 if TYPE_CHECKING:
@@ -29,30 +29,31 @@ def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]], repeat
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None] | None]:
-    """A progress bar on stderr, or None when stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        yield None
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr; where that is no terminal, a line if kernels are compiled, and nothing more."""
+    from archsim.report.progress import terminal_bar
+    from archsim.simulate import COMPILING
+
+    if sys.stderr.isatty():
+        with terminal_bar() as show:
+            yield show
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
 
-    left = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), *left)
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=None)
+    def tell(step: str, done: int, total: int) -> None:
+        if step == COMPILING:
+            note(COMPILING)
 
-        def show(step: str, done: int, total: int) -> None:
-            bar.update(task, description=printable(step, 60), completed=done, total=total)
-
-        yield show
+    yield tell
 
 
 def note(message: str) -> None:
-    """Something worth knowing about what was done. Where nobody can be told, the work goes on."""
+    """Something worth knowing about what was done, a line in a pipe. Where nobody can be told, the work goes on."""
+    line = one_line(message)
     with contextlib.suppress(OSError):
-        typer.echo(one_line(message), err=True)
+        if sys.stderr.isatty():
+            width = shutil.get_terminal_size().columns
+            line = textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        typer.echo(line, err=True)
 
 
 def warn(message: str) -> None:
@@ -65,21 +66,18 @@ def one_line(text: object) -> str:
     return printable(text, 10_000)
 
 
-def say_if_compiling(engine: Engine, hardware: Sequence[Path]) -> None:
-    """Announce what takes so long where kernels are not in the cache."""
-    from archsim import simulate
-
-    if engine is Engine.compiled and any(simulate.compiles_first(path) for path in hardware):
-        note("compiling kernels (first run only)")
-
-
-def print_verdict(report: Report, prefix: str = "") -> list[str]:
-    """The verdict on a run; returns what is wrong with the trace."""
+def print_verdicts(reports: Mapping[str, Report]) -> list[str]:
+    """The verdicts on runs, each once with the names of its runs; returns what is wrong with the trace."""
     from archsim.report.verdict import verdict
 
-    state, text = verdict(report)
-    if state == "bad":
-        return [f"{prefix}{text}"]
-    told = "".join(f"; {name} {value}" for name, value in report.findings.items() if name != "exact")
-    note(f"{prefix}{text}{told}")
-    return []
+    whose: dict[tuple[str, str], list[str]] = {}
+    for name, report in reports.items():
+        whose.setdefault(verdict(report), []).append(name)
+    wrong = []
+    for (state, text), names in whose.items():
+        line = f"{', '.join(names)}: {text}" if len(reports) > 1 else text
+        if state == "bad":
+            wrong.append(line)
+        else:
+            note(line)
+    return wrong

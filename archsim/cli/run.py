@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +21,7 @@ from archsim.cli.options import (
     names_in,
     refuse_swapped,
 )
-from archsim.cli.printing import note, print_table, print_verdict, progress_bar, say_if_compiling, warn
+from archsim.cli.printing import note, print_table, print_verdicts, progress_bar, warn
 from archsim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,16 +52,22 @@ def run(
     recorded = timeline if window is None else parse_window(window)
     refuse_swapped(hardware)
     folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
+    earlier = files.earlier(folder)
     with files.results_folder(folder) as partial:
         report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded)
         files.write_texts(partial, report.texts())
         if page:
             files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
     _print_layers(report)
+    note(report.per_image())
+    wrong = print_verdicts({"": report})
     for warning in report.warnings:
         warn(warning)
-    wrong = print_verdict(report)
-    note(f"results in {folder}{os.sep}")
+    note(f"results in {folder}{os.sep}{earlier}")
+    if recorded:
+        note(f"timeline, for Perfetto: {folder / 'timeline.json'}")
+    if page:
+        note(f"report, for a browser: {folder / 'report.html'}")
     if wrong:
         raise UsageError(wrong)
 
@@ -94,7 +101,6 @@ def _simulate(
 ) -> Report:
     from archsim import simulate
 
-    say_if_compiling(engine, [hardware])
     with progress_bar() as progress:
         return simulate.run(
             hardware,
@@ -109,7 +115,10 @@ def _simulate(
 
 
 def _print_layers(report: Report) -> None:
-    """The layers of a run and their total."""
+    """The layers of a run and their total; on a terminal also what an image takes."""
+    if sys.stdout.isatty():
+        print_table(report.shown(), [row.values() for row in report.rows_with_totals()])
+        return
     total = report.summary()
     shared = ("cycles", "stall_cycles", "utilization", "energy_pj", "dram_read_bytes", "dram_write_bytes", "mismatches")
     rows = [(row["layer"], *(row[column] for column in shared)) for row in report.rows("layers")]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from archsim.cli.options import Engine, Engines, Hardware, Layers, Verify, names_in
-from archsim.cli.printing import note, print_table, progress_bar, say_if_compiling, warn
+from archsim.cli.printing import note, print_table, progress_bar, warn
 from archsim.errors import UsageError
 
 MOST_LINES = 10
@@ -45,7 +45,9 @@ def sweep(
     A point that cannot run is a row with its error. Run the same command again after an interruption: rows that are
     there are not computed again.
     """
+    from archsim import simulate
     from archsim import sweeping as sweeps
+    from archsim.report.comparison import KEY_MEASURES, MEASURES
 
     plan = sweeps.Sweep(
         hardware,
@@ -59,20 +61,21 @@ def sweep(
         verify,
     )
     minimised = [name.strip() for name in (pareto or "").split(",") if name.strip()]
-    say_if_compiling(engine, [hardware])
     damaged: list[str] = []
     with progress_bar() as progress:
         steps = sweeps.run(
             plan, output, jobs=jobs or os.cpu_count() or 1, cluster=cluster, pareto=minimised, tell=damaged.append
         )
+        compiling = engine is Engine.compiled and simulate.compiles_first(hardware)
         for done, total in steps:
-            if progress:
-                progress("points", done, total)
+            progress(simulate.COMPILING if compiling and not done else "points", done, total)
     rows = sweeps.read(output)
-    unseen = ("hardware", *sweeps.IDENTITY, *(("left_out",) if sys.stdout.isatty() else ()))
-    shown = [name for name in rows[0] if name not in unseen]
+    shown = [name for name in rows[0] if name not in ("hardware", *sweeps.IDENTITY)]
+    if sys.stdout.isatty():
+        unseen = {*MEASURES, *(("trace",) * (len(traces) == 1))} - {*KEY_MEASURES}
+        shown = [name for name in shown if name not in unseen]
     print_table(shown, [[row[name] for name in shown] for row in rows])
-    note(f"{len(rows)} points in {output}")
+    note(f"{len(rows)} points, with all columns, in {output}")
     lacking = sum(bool(row["left_out"]) for row in rows)
     if lacking and layers is None:
         warn(f"{lacking} of {len(rows)} points leave out a part of the network: see the columns coverage and left_out")

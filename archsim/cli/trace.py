@@ -71,8 +71,7 @@ def trace_check(trace: TraceFile) -> None:
     with progress_bar() as progress:
         for check in check_trace(loaded):
             checks.append(check)
-            if progress:
-                progress(check.layer, len(checks), len(loaded.operations))
+            progress(check.layer, len(checks), len(loaded.operations))
     print_table(
         ("layer", "outputs", "mismatches", "note"), [(c.layer, c.outputs, c.mismatches, c.reason) for c in checks]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,12 @@ from archsim.compress import bitmask, packed_time
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window, window_of
 from archsim.engine.result import LayerResult, Traffic, UnitTime
+from archsim.errors import ConfigError
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import fire, rule_of
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
-from archsim.hardware.loading import Block, CrossFieldError
+from archsim.hardware.loading import Block, CrossFieldError, changed
 from archsim.hardware.memory.system import MemoryConfig, MemorySystemConfig
 from archsim.trace import Neuron, Operation, Requantiser, Trace
 from archsim.trace.graph import integer_range
@@ -33,8 +34,13 @@ Progress = Callable[[str, int, int], None]
 WEIGHTED = ("conv2d", "linear")
 ACTIVATION_BITS = 8
 """Width of an activation, which has no sign, in the machines for networks without spikes."""
+MOST_TIMESTEPS = 16
+"""Of a machine: the spikes of a neuron are a word of 16 bits."""
 BLOCK_VALUES = 1 << 20
 """Full sums that are held at once while a layer is computed."""
+
+
+Timesteps = Annotated[int, Field(ge=1, le=MOST_TIMESTEPS)]
 
 
 class CostConfig(Block):
@@ -50,7 +56,10 @@ class ScheduledLayers(Block):
 
 
 class HardwareConfig(Block):
-    """What every hardware file says; an accelerator's Config adds its own blocks and says what its memory is."""
+    """What every hardware file says; an accelerator's Config adds its own blocks and says what its memory is.
+
+    A machine that cannot be built for any number of timesteps declares ``timesteps: Timesteps`` again.
+    """
 
     accelerator: str = Field(description="which machine this file describes")
     description: str = Field(max_length=500, description="one line for lists and reports")
@@ -59,9 +68,23 @@ class HardwareConfig(Block):
     )
     clock_mhz: float = Field(ge=1e-3, le=100_000, description="base clock")
     technology_nm: int = Field(ge=1, le=1000, description="technology node of energy and area")
-    timesteps: int = Field(ge=1, le=16, description="most timesteps that the machine is built for")
+    timesteps: Timesteps | Literal["trace"] = Field(
+        description="most timesteps that the machine is built for, or trace: those of the trace that it runs"
+    )
     memory: MemorySystemConfig = Field(description="DRAM, and what lies between it and the PEs")
     cost: CostConfig = Field(description="prices")
+
+    @property
+    def built_timesteps(self) -> int:
+        """The timesteps as a number, which hardware that has a part for each of them needs to know."""
+        if self.timesteps == "trace":
+            raise ConfigError("timesteps: are the trace's, and there is none; --set timesteps=N says how many")
+        return self.timesteps
+
+    @property
+    def least_timesteps(self) -> int:
+        """Timesteps that the machine has whatever the trace is: what must fit it in any case."""
+        return 1 if self.timesteps == "trace" else self.timesteps
 
     @model_validator(mode="after")
     def _memory_fits(self) -> Self:
@@ -296,8 +319,11 @@ class Accelerator(ABC):
         return trace
 
     def built_for(self, trace: Trace) -> Self:
-        """The machine that runs ``trace``: this one, unless its file leaves something to the trace."""
-        return self
+        """The machine that runs ``trace``: this one, unless its file leaves something to the trace. ConfigError if
+        there is no such machine."""
+        if self.config.timesteps != "trace":
+            return self
+        return type(self)(changed(self.config, "timesteps", trace.timesteps, "those of the trace"))
 
     def refuses(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""
@@ -449,9 +475,10 @@ class Accelerator(ABC):
             first = [f"{operation.name} {self.leaves_out(trace, operation)}" for operation in weighted[:1]]
             told = "; ".join([*first, f"{self.name} runs {self.runs}", "'archsim list' says what machines run"])
             return [f"no layer to simulate: {told}"]
-        if self.operand == "spike" and trace.timesteps > self.config.timesteps:
+        limit = MOST_TIMESTEPS if self.config.timesteps == "trace" else self.config.timesteps
+        if self.operand == "spike" and trace.timesteps > limit:
             found.append(
-                f"timesteps: the trace has {trace.timesteps}, the machine is built for {self.config.timesteps}; "
+                f"timesteps: the trace has {trace.timesteps}, the machine is built for {limit}; "
                 f"--set timesteps={trace.timesteps} builds a machine that can"
             )
         widest = max((o.weight_bits for o in trace.operations if o.op in WEIGHTED), default=0)

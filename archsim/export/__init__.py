@@ -10,8 +10,9 @@ The frameworks are optional and imported when used.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from archsim.doors import door
 
 if TYPE_CHECKING:
     from archsim.export.comparison import LayerError
@@ -29,9 +30,4 @@ _HOMES = {
     "from_nir": "nir_graph",
     "from_torch": "torch_tracing",
 }
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = door(__name__, _HOMES)

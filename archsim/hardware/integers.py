@@ -1,15 +1,15 @@
 """A machine's configuration as the kernels see it: nested named tuples of integers, derived from the Blocks.
 
-Whole numbers and truth values are themselves, a choice among words is its place among the allowed ones, a Block is a
-named tuple again; real numbers, text and lists stay out. So ``config.merger.cycles`` is ``m.config.merger.cycles`` for
-an agent, and nobody writes a list of fields twice.
+Whole numbers, also those that the trace decides, and truth values are themselves, a choice among words is its place
+among the allowed ones, a Block is a named tuple again; real numbers, text and lists stay out. So
+``config.merger.cycles`` is ``m.config.merger.cycles`` for an agent, and nobody writes a list of fields twice.
 """
 
 from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Sequence
-from typing import Any, Literal, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import numpy as np
 
@@ -56,7 +56,13 @@ def table_of(kind: type[tuple[int, ...]], rows: Sequence[tuple[int, ...]]) -> An
 
 
 def _counts(annotation: Any) -> bool:
-    return annotation in (int, bool) or _is_choice(annotation) or _is_block(annotation)
+    return annotation in (int, bool) or _is_choice(annotation) or _is_block(annotation) or _is_found_later(annotation)
+
+
+def _is_found_later(annotation: Any) -> bool:
+    """A whole number, or a word in its place until the trace is known: ``int | Literal["trace"]``."""
+    parts = {get_origin(part) or part for part in get_args(annotation)}
+    return parts in ({int, Literal}, {Annotated, Literal})
 
 
 def _is_block(annotation: Any) -> bool:

@@ -105,6 +105,13 @@ def load_block(path: str | Path, block_class: type[BlockT], kind: str, overrides
     return _validated(document, block_class)
 
 
+def changed(config: BlockT, key: str, value: object, reason: str) -> BlockT:
+    """``config`` with another value of ``key``, checked as a file is; ConfigError names the ``reason`` as the place."""
+    document = Document(reason)
+    document.data = config.model_dump() | {key: value}
+    return _validated(document, type(config))
+
+
 def machine_files(path: str | Path) -> list[Path]:
     """The hardware file ``path`` and those that it extends, each once. Raises ConfigError if one cannot be read."""
     return list(read_machine(path, examples.find(path)).files)

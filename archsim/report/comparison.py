@@ -2,34 +2,101 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from archsim.report import files, terminal
+from archsim.report.pictures import Pictures
 from archsim.report.report import Report
 from archsim.report.verdict import listed, percent
 
-SOMETIMES = ("sparsity", "noise", "accuracy", "exact_accuracy")
-"""Columns of machines that have the choice, or find out, empty for others."""
-COLUMNS = (
-    *("machine", "accelerator", *SOMETIMES, "coverage", "cycles", "latency_s", "speedup", "energy_pj", "energy_gain"),
-    *(
-        "energy_delay_pj_s",
-        "energy_delay_gain",
-        "same_layers",
-        "synaptic_operations",
-        "energy_per_image_pj",
-        "images_per_s",
-        "pj_per_synaptic_operation",
-        "area_mm2",
-        "sram_size_kib",
-        "dram_bytes",
-        "sram_bytes",
-        "utilization",
-        "verified",
-        "fitted",
-    ),
-    *("layers", "timesteps", "images", "clock_mhz", "trace", "overrides", "left_out"),
+if TYPE_CHECKING:
+    import pandas as pd
+
+LABELS = ("accelerator", "workload", "sparsity", "noise", "digital_gain", "adaptation")
+NUMBERS = (
+    *("coverage", "layers", "images", "synaptic_operations", "cycles", "latency_s", "images_per_s"),
+    *("energy_pj", "energy_per_image_pj", "pj_per_synaptic_operation", "energy_delay_pj_s", "edap_j_s_mm2"),
+    *("area_mm2", "sram_size_kib", "utilization", "dram_read_bytes", "dram_write_bytes", "dram_bytes"),
+    *("sram_read_bytes", "sram_write_bytes", "sram_bytes", "accuracy", "exact_accuracy", "mismatches"),
 )
+MEASURES = (*LABELS, *NUMBERS, "verified", "left_out")
+"""What comparisons and sweeps say of a run, in this order; empty where a machine has no choice, or finds none."""
+KEY_MEASURES = (
+    *("coverage", "cycles", "images_per_s", "energy_per_image_pj", "area_mm2", "utilization"),
+    *("accuracy", "exact_accuracy"),
+)
+"""Those that fit a terminal."""
+GAINS = ("speedup", "energy_gain", "energy_delay_gain")
+COLUMNS = ("machine", *MEASURES, *GAINS, "same_layers", "fitted", "timesteps", "clock_mhz", "trace", "overrides")
+
+
+def measures(report: Report) -> dict[str, Any]:
+    """What a comparison or a sweep says of a run, by the names of :data:`MEASURES`."""
+    summary = report.summary()
+    made = {
+        "energy_delay_pj_s": summary["energy_pj"] * summary["latency_s"],
+        "dram_bytes": summary["dram_read_bytes"] + summary["dram_write_bytes"],
+        "sram_bytes": summary["sram_read_bytes"] + summary["sram_write_bytes"],
+        "left_out": " ".join(one["layer"] for one in summary["left_out"]),
+    }
+    return {name: made.get(name, summary.get(name)) for name in MEASURES}
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Runs of several machines on one trace, by what the machines are called; the first is the reference."""
+
+    reports: Mapping[str, Report]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each machine, with all of :data:`COLUMNS`."""
+        return rows(self.reports)
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as a pandas DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows(), columns=list(COLUMNS)).convert_dtypes()
+
+    def shown(self) -> tuple[str, ...]:
+        """The columns that people see first; without those that no machine fills."""
+        found = self.rows()
+        fitted = ("fitted",) * any(row["fitted"] for row in found)
+        keys = [name for name in KEY_MEASURES if any(row[name] is not None for row in found)]
+        return ("machine", *keys, "speedup", "energy_gain", *fitted)
+
+    def notes(self) -> list[str]:
+        """What is not equal among the machines, or not in the numbers, a line each."""
+        return notes(self.reports)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful: other layers than the first machine's, then what the runs warn of, each line once."""
+        warned: dict[str, list[str]] = {}
+        for name, report in self.reports.items():
+            for warning in report.warnings:
+                warned.setdefault(warning, []).append(name)
+        return [*doubts(self.reports), *(f"{', '.join(whose)}: {warning}" for warning, whose in warned.items())]
+
+    def text(self) -> str:
+        """The table as CSV."""
+        return files.csv_text(self.rows(), COLUMNS)
+
+    def plot(self) -> Pictures:
+        """The figure, for a notebook to show."""
+        return Pictures({files.COMPARISON: self.text()})
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name} {row['speedup']:.3g}x" for name, row in zip(self.reports, self.rows(), strict=True))
+        return f"<Comparison: {told}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the columns that people see first, and what is doubtful."""
+        doubtful = "".join(f"<p>{html.escape(warning)}</p>" for warning in self.warnings)
+        return terminal.html_table(self.shown(), self.rows()) + doubtful
 
 
 def rows(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
@@ -39,26 +106,22 @@ def rows(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
     product: more is better; None where the machine needed none. They say nothing where not the ``same_layers`` were
     simulated as on the first machine (:func:`doubts`).
     """
+    measured = {machine: measures(report) for machine, report in reports.items()}
     simulated = {machine: [layer.layer for layer in report.layers] for machine, report in reports.items()}
     summaries = {machine: report.summary() for machine, report in reports.items()}
-    for summary in summaries.values():
-        summary["energy_delay_pj_s"] = summary["energy_pj"] * summary["latency_s"]
-    reference, first = next(iter(summaries.items()))
+    reference, first = next(iter(measured.items()))
     return [
         {
             "machine": machine,
-            **dict.fromkeys(SOMETIMES),
-            **{column: summary[column] for column in COLUMNS if column in summary},
-            "speedup": _ratio(first["latency_s"], summary["latency_s"]),
-            "energy_gain": _ratio(first["energy_pj"], summary["energy_pj"]),
-            "energy_delay_gain": _ratio(first["energy_delay_pj_s"], summary["energy_delay_pj_s"]),
-            "dram_bytes": summary["dram_read_bytes"] + summary["dram_write_bytes"],
-            "sram_bytes": summary["sram_read_bytes"] + summary["sram_write_bytes"],
+            **measured[machine],
+            "speedup": _ratio(first["latency_s"], found["latency_s"]),
+            "energy_gain": _ratio(first["energy_pj"], found["energy_pj"]),
+            "energy_delay_gain": _ratio(first["energy_delay_pj_s"], found["energy_delay_pj_s"]),
             "same_layers": simulated[machine] == simulated[reference],
-            "overrides": " ".join(summary["overrides"]),
-            "left_out": " ".join(one["layer"] for one in summary["left_out"]),
+            **{name: summaries[machine][name] for name in ("fitted", "timesteps", "clock_mhz", "trace")},
+            "overrides": " ".join(summaries[machine]["overrides"]),
         }
-        for machine, summary in summaries.items()
+        for machine, found in measured.items()
     ]
 
 

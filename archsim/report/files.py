@@ -137,6 +137,23 @@ def open_to_append(path: Path, kind: bytes) -> Iterator[IO[bytes]]:
         yield file
 
 
+def earlier(path: str | Path) -> str:
+    """What a result in the folder ``path`` takes the place of, as the end of a sentence; empty if there is none."""
+    folder = Path(path)
+    summary: Any = None
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        if (folder / COMPARISON).is_file():
+            return ", in place of an earlier comparison"
+        if (folder / "summary.json").is_file():
+            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    if not isinstance(summary, dict):
+        return ""
+    overrides = summary.get("overrides")
+    changed = " ".join(map(str, overrides)) if isinstance(overrides, list) else ""
+    told = f"{summary.get('workload', '?')} on {summary.get('accelerator', '?')}{f' with {changed}' if changed else ''}"
+    return f", in place of {printable(told, 200)}"
+
+
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
     """Write each text under its file name into ``folder``; what no encoding knows (odd file names) is spelt out."""
     for name, text in texts.items():

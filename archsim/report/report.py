@@ -16,6 +16,7 @@ from archsim.engine.recording import Window
 from archsim.engine.result import Coverage, LayerResult
 from archsim.errors import printable
 from archsim.report import files, invariants, terminal, timeline
+from archsim.report.pictures import Pictures
 from archsim.report.verdict import verdict
 
 if TYPE_CHECKING:
@@ -89,21 +90,49 @@ class Report:
         return f"<Report: {self.workload} on {self.accelerator}, {', '.join(told)}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the key numbers and the table of layers."""
+        """What a notebook shows: the key numbers, the layers with the columns that people see first, and doubts."""
         head = html.escape(f"{self.workload} on {self.accelerator}")
-        return (
-            f"<p><b>{head}</b>: {html.escape(', '.join(self._told()))}</p>{self.frame('layers').to_html(index=False)}"
-        )
+        told = html.escape("; ".join(self._told()))
+        doubtful = "".join(f"<p>{html.escape(warning)}</p>" for warning in self.warnings)
+        table = terminal.html_table(self.shown(), self.rows_with_totals())
+        return f"<p><b>{head}</b>: {told}</p>{table}{doubtful}"
 
     def _told(self) -> list[str]:
         """Key numbers for people."""
+        cycles = f"{self.summary()['cycles']:,} cycles"
+        return [cycles, self.per_image(), terminal.quantity("area_mm2", self.summary()["area_mm2"]), verdict(self).text]
+
+    def per_image(self) -> str:
+        """Time and energy of an image, and how many images a second: the totals divided by the images."""
         summary = self.summary()
-        shown = [terminal.column(name, [summary[name]]) for name in ("latency_s", "energy_pj", "area_mm2")]
-        return [
-            f"{summary['cycles']:,} cycles",
-            *(f"{text} {head.partition('[')[2].rstrip(']')}" for head, text in shown),
-            verdict(self).text,
-        ]
+        totals = {name: terminal.quantity(name, summary[name] / self.images) for name in ("latency_s", "energy_pj")}
+        rate = terminal.quantity("images_per_s", summary["images_per_s"])
+        whose = f"each of {self.images} images" if self.images > 1 else "one image"
+        whose += ", its simulated layers" * (self.coverage < 1)
+        return f"{whose}: {totals['latency_s']}, {totals['energy_pj']}; {rate.removesuffix(' 1/s')} images/s"
+
+    def shown(self) -> tuple[str, ...]:
+        """The columns of the layers that people see first."""
+        wrong = ("mismatches",) * any(layer.mismatches for layer in self.layers)
+        return (
+            *("layer", "cycles", "stall_cycles", "utilization", "energy_pj", "dram_read_bytes", "dram_write_bytes"),
+            *wrong,
+        )
+
+    def rows_with_totals(self) -> list[dict[str, Any]]:
+        """Rows of the layers, then the total of all images and, where there are several, what one of them takes."""
+        summary = self.summary()
+        several = self.images > 1
+        total = {**summary, "layer": f"total, {self.images} images" if several else "total"}
+        parts = ("cycles", "stall_cycles", "energy_pj", "dram_read_bytes", "dram_write_bytes")
+        image = {name: summary[name] / self.images for name in parts} | {"layer": "per image"}
+        columns = self.shown()
+        found = [*self.rows("layers"), total, *([image] if several else [])]
+        return [{name: row.get(name) for name in columns} for row in found]
+
+    def plot(self) -> Pictures:
+        """The figures of the run, for a notebook to show."""
+        return Pictures(self.texts())
 
     @property
     def coverage(self) -> float:

@@ -8,7 +8,8 @@ name or number is broken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 # Sizes and names of units, smallest first, by how the name of a column ends.
 _ENERGY = ((1.0, "pJ"), (1e3, "nJ"), (1e6, "uJ"), (1e9, "mJ"), (1e12, "J"))
@@ -57,6 +58,29 @@ def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]], repeat
         for texts in zip(*(lines[i][1:] for i in block), strict=True):
             table.add_row(*texts)
         console.print(table)
+
+
+def quantity(name: str, value: object) -> str:
+    """One value as people read it, with its unit: ``54.8 uJ``."""
+    head, text = column(name, [value])
+    return f"{text} {head.partition('[')[2].rstrip(']')}".rstrip()
+
+
+def html_table(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """The same table for a notebook, with the same numbers and units; text is escaped."""
+    cells = [[row[name] for name in columns] for row in rows]
+    lines = [column(name, [row[i] for row in cells]) for i, name in enumerate(columns)]
+    right = [all(isinstance(row[i], int | float | None) for row in cells) for i in range(len(columns))]
+    found = []
+    for place, texts in enumerate(zip(*lines, strict=True)):
+        tag = "td" if place else "th"
+        sides = ("right" if number else "left" for number in right)
+        row = "".join(
+            f'<{tag} style="text-align: {side}">{html.escape(text)}</{tag}>'
+            for side, text in zip(sides, texts, strict=True)
+        )
+        found.append(f"<tr>{row}</tr>")
+    return f"<table>{''.join(found)}</table>"
 
 
 def _widths(lines: Sequence[Sequence[str]], right: Sequence[bool], block: Sequence[int], width: int) -> list[int]:
@@ -129,5 +153,7 @@ def _cell(cell: object, size: float = 1.0) -> str:
         return f"{cell:,}"
     if isinstance(cell, int | float):
         value = cell / size
+        if size == 0.01 and 0 < value < 0.05:  # per cent
+            return "< 0.1"
         return f"{value:,.0f}" if abs(value) >= 999.5 or not value else f"{value:#.3g}".rstrip(".")
     return str(cell)

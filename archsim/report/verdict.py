@@ -5,8 +5,8 @@ Layers are those of the whole network: operations with weights, and products of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from archsim.engine.result import Coverage, LayerResult, LeftOut
@@ -26,6 +26,8 @@ class Judged(Protocol):
     def exact(self) -> bool: ...  # noqa: D102
     @property
     def verify(self) -> bool: ...  # noqa: D102
+    @property
+    def findings(self) -> Mapping[str, Any]: ...  # noqa: D102
 
 
 class Verdict(NamedTuple):
@@ -62,7 +64,18 @@ def verdict(report: Judged) -> Verdict:
     else:
         found = "; those verified bit for bit"
     verified = report.verify and not differing and len(unknown) < len(results)
-    return Verdict("good" if verified else "open", f"{_simulated(report.covered)}{found}{_others(report.covered)}")
+    told = f"{_simulated(report.covered)}{found}{_others(report.covered)}{_right(report.findings)}"
+    return Verdict("good" if verified else "open", told)
+
+
+def _right(findings: Mapping[str, Any]) -> str:
+    """How many images are classified as their labels say, or as the exact network does, where that was found."""
+    accuracy, exact, agreement = (findings.get(name) for name in ("accuracy", "exact_accuracy", "agreement"))
+    if accuracy is not None and exact is not None:
+        return f"; accuracy {percent(accuracy)}, with exact arithmetic {percent(exact)}"
+    if agreement is not None:
+        return f"; {percent(agreement)} of the images classified as with exact arithmetic"
+    return ""
 
 
 def left_out(covered: Coverage) -> list[str]:

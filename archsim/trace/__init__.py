@@ -5,8 +5,9 @@ The format is specified in ``workloads/README.md``.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from archsim.doors import door
 
 if TYPE_CHECKING:
     from archsim.trace.density import LayerStatistics, statistics, total
@@ -42,7 +43,6 @@ __all__ = [
     "total",
 ]
 
-# Imported when first used, so that ``import archsim`` stays light.
 _HOMES = {
     "PRESETS": "presets",
     "ActivationLayer": "presets",
@@ -65,9 +65,4 @@ _HOMES = {
     "synthesize": "synthetic",
     "total": "density",
 }
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = door(__name__, _HOMES)

@@ -150,7 +150,7 @@ def sweep_rows():
     for i in range(8):
         named = {"point": i, "hardware": "loas.yaml", "trace": f"t{i % 2}.npz", "pe.count": str(i // 2)}
         named |= {"cell": f"{{kind: rram, bits: {i % 3}}}", "hardware_sha256": "a", "archsim_version": "1"}
-        measured = dict.fromkeys(sweeping.MEASURES, i + 1) | {"accelerator": "loas", "workload": "w"}
+        measured = dict.fromkeys(comparison.MEASURES, i + 1) | {"accelerator": "loas", "workload": "w"}
         measured |= {"utilization": 0.5, "accuracy": 0.5 + i / 20, "exact_accuracy": 0.9}
         yield named | ({"error": "bad"} if i == 3 else measured)
 
@@ -161,7 +161,7 @@ def written_results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("written") / "out"
     found = report(layer("conv1"), layer("conv2"), hardware="hw/loas.yaml", trace="t/vgg9.npz")
     found.write(folder)
-    names = (*sweeping.KEYS, "pe.count", "cell", *sweeping.MEASURES, "error", *sweeping.IDENTITY)
+    names = (*sweeping.KEYS, "pe.count", "cell", *comparison.MEASURES, "error", *sweeping.IDENTITY)
     texts = {name: (folder / f"{name}.csv").read_text() for name in ("layers", "traffic", "energy", "units")}
     texts["summary"] = (folder / "summary.json").read_text()
     texts["comparison"] = files.csv_text(comparison.rows({"a": found, "b": found}), comparison.COLUMNS)
