@@ -44,7 +44,7 @@ FIGURES = "figures"
 RUN_FIGURES = ("latency", "energy", "traffic", "utilization", "utilization_map")
 ADAPTATION_FIGURE = "adaptation"
 COMPARISON_FIGURE = "comparison"
-FIGURE_KINDS = {".png": b"\x89PNG", ".svg": b"<?xml"}
+FIGURE_KINDS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 """The first bytes of a figure by its suffix."""
 FIGURE_MARK = b"made by archsim"
 """What every figure says in its metadata, so that a picture of somebody else is not taken for one."""
@@ -109,7 +109,7 @@ def result_file(path: str | Path, kind: bytes, inputs: Iterable[Path] = (), mark
     """A temporary path that becomes the file ``path`` when the block ends well; UsageError if it cannot be written.
 
     An earlier file at ``path`` is replaced only if it is an empty or regular one that begins with ``kind``, as every
-    file that is written there does, and has the ``mark`` near its beginning, and none of the ``inputs``.
+    file that is written there does, and has the ``mark`` near its beginning or end, and none of the ``inputs``.
     """
     target = _resolved(path)
     with _usage_error(f"{path}: cannot be written"):
@@ -203,7 +203,9 @@ def _check_file(target: Path, shown: str, kind: bytes, mark: bytes = b"") -> Non
         raise UsageError(f"{shown}: is not a regular file; choose another file with -o")
     with target.open("rb") as file:
         start = file.read(MARKED_BYTES)
-    if start and not (start.startswith(kind) and mark in start):
+        file.seek(max(0, file.seek(0, os.SEEK_END) - MARKED_BYTES))
+        end = file.read()
+    if start and not (start.startswith(kind) and (mark in start or mark in end)):
         raise UsageError(f"{shown}: is a file that archsim did not write; choose another file or move it away")
 
 

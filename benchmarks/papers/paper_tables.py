@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from archsim import __version__
 from archsim.errors import UsageError, nearest
-from archsim.report import files, plots
+from archsim.report import drawing, files
 
 Row = dict[str, Any]
 
@@ -152,7 +152,7 @@ def write(
         filled[name] = rows = table.fill(results)
         files.write_texts(output, {f"{table.name}.csv": files.csv_text(rows, list(table.columns))})
         if table.draw:
-            plots.save(output / table.name, lambda axes, t=table, r=rows: t.draw(axes, r), table.size)
+            drawing.save(output / table.name, lambda axes, t=table, r=rows: t.draw(axes, r), table.size)
         sections.append(table.markdown(rows))
     files.write_texts(output, {"tables.md": "\n".join([f"# {heading} and archsim {__version__}", "", *sections])})
     seconds = perf_counter() - started

@@ -33,7 +33,7 @@ from measuring import Row, firing_rates, measure, seeds  # noqa: E402
 from archsim import load_trace  # noqa: E402
 from archsim.errors import UsageError, nearest  # noqa: E402
 from archsim.processes import results  # noqa: E402
-from archsim.report import files, plots  # noqa: E402
+from archsim.report import drawing, files  # noqa: E402
 from archsim.trace import Trace  # noqa: E402
 from archsim.trace.resimulation import accuracy  # noqa: E402
 
@@ -100,7 +100,7 @@ def write(arguments: argparse.Namespace) -> None:
         print(*work[place], row["accuracy"], file=sys.stderr, flush=True)
     table = pd.DataFrame(rows)
     for name, some in table.groupby("table", sort=False):
-        plots.save(arguments.output / str(name), partial(draw, some, exact), (7.0, 3.0))
+        drawing.save(arguments.output / str(name), partial(draw, some, exact), (7.0, 3.0))
     files.write_texts(arguments.output, {"tables.md": markdown(table, trace, exact, images, calibration)})
     if "noise" in arguments.only and any(operation.neuron for operation in trace.operations):
         run_firing = partial(firing_rates, arguments.trace, min(FIRING_IMAGES, images), calibration)
@@ -147,7 +147,7 @@ def by_adaptation(rows: pd.DataFrame, statistic: str) -> pd.DataFrame:
 def draw(rows: pd.DataFrame, exact: float, axes: Any) -> None:
     """Means as bars, every draw as a dot."""
     wide = by_adaptation(rows, "mean")
-    plots.grouped(axes, wide.rename(index=lambda label: label.replace(", ", "\n")))
+    drawing.grouped(axes, wide.rename(index=lambda label: label.replace(", ", "\n")))
     for bars, adaptation in zip(axes.containers, wide.columns, strict=True):
         for bar, condition in zip(bars, wide.index, strict=True):
             found = rows[(rows["condition"] == condition) & (rows["adaptation"] == adaptation)]["accuracy"]

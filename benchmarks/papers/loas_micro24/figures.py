@@ -10,7 +10,7 @@ from jobs import title
 from matplotlib.axes import Axes
 from paper_tables import Row
 
-from archsim.report.plots import grouped, stacked
+from archsim.report.drawing import grouped, stacked
 
 KINDS = ("input", "weight", "format", "psum", "output")
 

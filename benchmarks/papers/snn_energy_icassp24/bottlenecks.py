@@ -30,7 +30,7 @@ from runs import (
 from source import known
 from works import sata_sim
 
-from archsim.report.plots import grouped, stacked
+from archsim.report.drawing import grouped, stacked
 
 Options = tuple[str, ...]
 ALWAYS, SKIPPING = "pe.clocking=always", "scheduler.sparsity=skipping"

@@ -15,7 +15,7 @@ from paper_tables import Row, Table
 from runs import LEGACY, MOST_TIMESTEPS, Chunked, Run, Synthetic, chunks, cycles, energy_pj
 from source import WORKS
 
-from archsim.report.plots import grouped
+from archsim.report.drawing import grouped
 
 ASSUMED_SPARSITY = 0.9  # LTH states no sparsity of spikes; S-BP's and Direct's, which the paper assumes
 MACHINES: dict[str, tuple[str, tuple[str, ...]]] = {

@@ -12,7 +12,7 @@ import pytest
 
 from archsim.engine.result import Coverage, LayerResult, LeftOut, Traffic, UnitTime
 from archsim.errors import UsageError
-from archsim.report import comparison, files, plots, timeline
+from archsim.report import comparison, drawing, files, plots, timeline
 from archsim.report.invariants import InvariantError
 from archsim.report.report import COLUMNS, Report
 
@@ -341,7 +341,7 @@ def test_a_figure_marks_other_layers(tmp_path):
     plots.plot(tmp_path / "table.csv")
     drawn = (tmp_path / "table.svg").read_text()
     assert "other (other layers)" in drawn
-    assert "loas (other layers)" not in drawn
+    assert "LoAS (other layers)" not in drawn
 
 
 def test_a_comparison_says_what_is_not_equal():
@@ -370,7 +370,7 @@ class TestPlots:
             f"networks_{name}.{kind}" for name in ("speedup", "energy_gain") for kind in ("png", "svg")
         ]
         drawn = written[1].read_text()
-        for text in ("vgg9", "vgg16", "geomean", "speedup over a", ">2<", ">0.5<"):
+        for text in ("VGG9", "VGG16", "geomean", "speedup over a", ">2<", ">0.5<"):
             assert text in drawn
         assert drawn.count(">1<") == 4  # the reference, and the mean of 2 and 1/2
         (tmp_path / "again.csv").write_bytes(both[0].read_bytes())
@@ -401,15 +401,15 @@ class TestPlots:
         changed.write(tmp_path / "out")
         (tmp_path / "table.csv").write_text(files.csv_text(comparison.rows({"loas": changed}), comparison.COLUMNS))
         texts = {file.stem: file.read_text() for file in plots.plot(tmp_path / "out") if file.suffix == ".svg"}
-        assert all("loas, with pe.count=8, vgg9, T = 4, 2 images" in text for text in texts.values())
+        assert all("LoAS, with pe.count=8, VGG9, T = 4, 2 images" in text for text in texts.values())
         (_, svg) = plots.plot(tmp_path / "table.csv")
-        assert "vgg9, 2 layers, T = 4, 2 images" in svg.read_text()
+        assert "VGG9, 2 layers, T = 4, 2 images" in svg.read_text()
 
     def test_units_that_only_move_data_are_left_out(self, tmp_path):
         units = (UnitTime("pe", 0, 60, 30, 10), UnitTime("fetcher", 0, 0, 90, 10))
         report(layer(units=units)).write(tmp_path / "out")
         (text,) = [file.read_text() for file in plots.plot(tmp_path / "out") if file.name == "utilization.svg"]
-        assert ">pe<" in text
+        assert ">PE<" in text
         assert "fetcher" not in text
 
     def test_traffic_has_its_totals(self, tmp_path):
@@ -433,7 +433,7 @@ class TestPlots:
         """Plain fills by a fifth of the scale; of two that do not, one is hatched."""
         tones = [
             (sum(w * int(colour[i : i + 2], 16) for w, i in ((0.299, 1), (0.587, 3), (0.114, 5))) / 255, hatch)
-            for colour, hatch, _ in plots._FILLS
+            for colour, hatch, _ in drawing.FILLS
         ]
         plain = [tone for tone, hatch in tones if not hatch]
         assert min(abs(a - b) for i, a in enumerate(plain) for b in plain[:i]) > 0.2

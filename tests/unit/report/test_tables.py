@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from archsim import sweeping
 from archsim.errors import ArchsimError, UsageError, printable
-from archsim.report import comparison, files, plots, tables
+from archsim.report import comparison, drawing, files, plots, tables
 from tests.unit.report import damaged
 from tests.unit.report.test_report import layer, report
 
@@ -199,7 +199,7 @@ def test_damage_of_every_kind(name, written_results, tmp_path, monkeypatch):
     """Figures, or one refusal in printable lines; never another exception, never a warning."""
     outcomes = {True: 0, False: 0}
     real = plots.save
-    monkeypatch.setattr(plots.Figure, "savefig", draw_only)
+    monkeypatch.setattr(drawing.Figure, "savefig", draw_only)
     for seed in range(60):
         torn = damaged.content(written_results[name].encode(), seed) if name == "summary" else None
         torn = torn or damaged.table(written_results[name], seed)
@@ -232,9 +232,9 @@ ODD = (
 @pytest.mark.parametrize("name", ODD)
 def test_odd_names_in_figures_are_text(name, tmp_path, monkeypatch):
     """Drawn without a warning, in labels, legends and titles, from tables and summaries."""
-    real = plots.Figure.savefig
+    real = drawing.Figure.savefig
     monkeypatch.setattr(
-        plots.Figure,
+        drawing.Figure,
         "savefig",
         lambda figure, file, **options: (real if options["format"] == "svg" else draw_only)(figure, file, **options),
     )
@@ -246,16 +246,16 @@ def test_odd_names_in_figures_are_text(name, tmp_path, monkeypatch):
         odd.write(tmp_path / "out")
         drawn = [file.read_text() for file in plots.plot(tmp_path / "out") if file.suffix == ".svg"]
     for text in (svg.read_text(), drawn[0]):
-        assert plots.label(name).strip() in html.unescape(text)
+        assert drawing.label(name).strip() in html.unescape(text)
 
 
 def test_a_label_is_what_the_font_has():
-    assert plots.label("conv2") == "conv2"
-    assert plots.label("\u00b5\u8109") == "\u00b5\\u8109"
-    assert plots.label("a\tb") == "a\\tb"
-    assert plots.label("_x") == " _x"
-    assert plots.label("x" * 100) == "x" * 20 + "... (100 characters)"
-    assert len(plots.label("\u8109" * 40)) <= plots.LONGEST_NAME
+    assert drawing.label("conv2") == "conv2"
+    assert drawing.label("\u00b5\u8109") == "\u00b5\\u8109"
+    assert drawing.label("a\tb") == "a\\tb"
+    assert drawing.label("_x") == " _x"
+    assert drawing.label("x" * 100) == "x" * 20 + "... (100 characters)"
+    assert len(drawing.label("\u8109" * 40)) <= drawing.LONGEST_NAME
 
 
 def test_more_names_than_a_figure_can_show(tmp_path):

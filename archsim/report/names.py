@@ -1,0 +1,33 @@
+"""How names of machines, networks, units and columns are spelt where people read them, in figures say.
+
+Files have plain identifiers (``sparten_snn``, ``energy_gain``). Here a word has the spelling of the papers, if it has
+one of its own; all others stand as they are, with a space for each underscore.
+"""
+
+from __future__ import annotations
+
+import re
+
+SPELT = {
+    **{"loas": "LoAS", "sparten": "SparTen", "gospa": "GoSPA", "gamma": "Gamma", "ptb": "PTB", "stellar": "Stellar"},
+    **{"sata": "SATA", "spinalflow": "SpinalFlow", "prosperity": "Prosperity", "gustavsnn": "GustavSNN"},
+    **{"spikesim": "SpikeSim", "imc": "IMC", "snn": "SNN", "cnn": "CNN", "vit": "ViT", "f40": "F40"},
+    **{"alexnet": "AlexNet", "vgg": "VGG", "resnet": "ResNet", "cifar": "CIFAR"},
+    **{"dram": "DRAM", "sram": "SRAM", "adc": "ADC", "pe": "PE", "tppe": "TPPE", "lif": "LIF", "pgu": "PGU"},
+    "p_lif": "P-LIF",
+}
+"""Spellings by word, a number at its end apart, or by whole name."""
+_WORDS = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*", re.ASCII)
+
+
+def readable(name: str) -> str:
+    """``sparten_snn_f40`` as SparTen-SNN F40; a name that is no identifier stands as it is."""
+    if not _WORDS.fullmatch(name):
+        return name
+    return SPELT.get(name) or " ".join(map(_spelt, name.split("_"))).replace(" SNN", "-SNN")
+
+
+def _spelt(word: str) -> str:
+    """``vgg16`` as VGG16."""
+    stem = word.rstrip("0123456789")
+    return SPELT.get(word) or SPELT.get(stem, stem) + word[len(stem) :]
