@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from archsim.docs.gallery import REFERENCE, decisions
+from archsim.docs.gallery import decisions, references
 from archsim.trace import import_spikes, load_trace
 from tests.machines import ROOT
 
@@ -48,9 +48,8 @@ def test_every_trace_has_its_table():
 
 
 def referred(path):
-    """Decisions that a hardware file or a cost table refers to: ``open 11, 12`` is two."""
-    for kind, first, more in REFERENCE.findall(path.read_text(encoding="utf-8")):
-        yield from (f"{kind} {number}" for number in (first, *more.split(", ")[1:]))
+    """Decisions that a hardware file or a cost table refers to."""
+    return [name for _, names in references(path.read_text(encoding="utf-8")) for name in names]
 
 
 @pytest.mark.parametrize(

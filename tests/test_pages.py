@@ -63,6 +63,7 @@ def test_pages_are_found_by_the_end_of_their_names(site):
     assert page("", site) == site / "index.html"
     assert page("loas", site) == site / "machines" / "loas.html"
     assert page("deviations/loas", site) == site / "deviations" / "loas.html"
+    assert page("hardware", site) == site / "reference" / "hardware" / "index.html"
     assert page("reference/columns.md", site) == site / "reference" / "columns.html"
     with pytest.raises(UsageError, match=r"no page 'colums' \(did you mean 'columns'\?\)"):
         page("colums", site)

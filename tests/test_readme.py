@@ -6,6 +6,9 @@ import re
 import yaml
 
 import archsim
+from archsim import examples
+from archsim.accelerators import registry
+from archsim.hardware.loading import explained_values
 from tests.examples_of_pages import clone, run  # noqa: F401
 from tests.machines import ROOT
 
@@ -46,6 +49,22 @@ def test_the_output_and_the_numbers_of_the_main_job(clone):  # noqa: F811
         assert shown[layer][1] == f"{cycles:,}"
     outputs = int((layers["m"] * layers["n"] * layers["timesteps"]).sum())
     assert f"{summary['mismatches']} of {outputs:,} outputs differ" in TEXT
+
+
+def test_the_numbers_of_machines_and_of_sources():
+    assert f" {len(registry())} machines are included" in TEXT
+    named = ("accelerator", "description", "fitted", "cost.table")
+    values = [
+        (path, source)
+        for file in examples.machines().values()
+        for path, _, _, _, source in explained_values(file, archsim.load_accelerator(file).config)
+        if path not in named
+    ]
+    sourced = [path for path, source in values if source]
+    assert f"{len(sourced):,} of {len(values):,} values" in TEXT
+    lacking = [path for path, source in values if not source]
+    assert f"the other {len(lacking)} are those of memory devices" in TEXT
+    assert all(path.startswith("analog.cells.device.") for path in lacking)
 
 
 def test_the_citation_is_of_this_version():

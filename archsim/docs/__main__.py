@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import sys
 
-from archsim.docs import gallery, reference
+from archsim.docs import gallery, papers, reference
 from archsim.docs.site import SOURCES
 
-FOLDERS = ("machines", "reference")
+FOLDERS = ("machines", "papers", "reference")
 
 
 def generated() -> dict[str, str]:
     """All generated pages: path in the folder of the pages, and text."""
-    return {**gallery.pages(), **reference.pages()}
+    return {**gallery.pages(), **papers.pages(), **reference.pages()}
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ release = version = __version__
 extensions = ["myst_parser"]
 myst_enable_extensions = ["attrs_inline", "deflist"]
 myst_heading_anchors = 4
+myst_disable_syntax = ["myst_line_comment"]  # a line may begin with a percent sign
 smartquotes = False
 html_theme = "furo"
 html_title = f"archsim {__version__}"

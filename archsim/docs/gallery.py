@@ -39,7 +39,7 @@ TITLES = {
     "systolic": "Dense systolic array",
     "sata": "SATA",
     "spikesim": "SpikeSim",
-    "imc": "imc: analog arrays for any network",
+    "imc": "imc",
 }
 """Names as their papers write them, in the order of the gallery; a machine without one goes by its own name, last."""
 DEVIATIONS = {
@@ -130,7 +130,7 @@ def _index(order: Sequence[str], files: Mapping[str, Sequence[File]]) -> str:
         (f"[{title(name)}]({name}.md)", prose(_module(name).__doc__ or "").partition("\n")[0], len(files[name]))
         for name in order
     ]
-    contents = "\n".join(order)
+    contents = "\n".join(f"{title(name)} <{name}>" for name in order)
     return (
         "# Machines\n\nEach page is generated from the machine's hardware files and its code.\n\n"
         f"{table(('machine', 'what it is', 'hardware files'), rows)}\n"
@@ -241,19 +241,20 @@ def decisions() -> dict[str, str]:
     return found
 
 
-REFERENCE = re.compile(r"\b(open|G|gospa|array|ptb|stellar|gustav|sata|spikesim|imc) (\d+)((?:, \d+)*)")
-"""Numbers of decisions in the comment behind a value: ``open 11, 12``."""
+def references(text: str) -> Iterator[tuple[re.Match[str], list[str]]]:
+    """Where a text names decisions, and which: ``open 11, 12`` is two."""
+    kinds = {name.partition(" ")[0] for name in decisions()}
+    for found in re.finditer(rf"\b({'|'.join(sorted(kinds))}) (\d+)((?:, \d+)*)", text):
+        yield found, [f"{found[1]} {number}" for number in (found[2], *found[3].split(", ")[1:])]
 
 
 def _linked(source: str) -> str:
     """A source whose numbers of decisions lead to them."""
 
-    def link(found: re.Match[str]) -> str:
-        numbers = [found[2], *found[3].split(", ")[1:]]
-        known = decisions()
-        return ", ".join(f"[{found[1]} {number}]({known[f'{found[1]} {number}']})" for number in numbers)
-
-    return REFERENCE.sub(link, source)
+    for found, names in reversed(list(references(source))):
+        links = ", ".join(f"[{name}]({decisions()[name]})" for name in names)
+        source = source[: found.start()] + links + source[found.end() :]
+    return source
 
 
 def _header(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -29,7 +30,7 @@ counts as a PE](../guide/elements.md). Terms are in the [glossary](../glossary.m
 def pages() -> dict[str, str]:
     """All pages by path."""
     schemas = {f"reference/hardware/{name}.md": "\n".join(_schema(name)) for name in registry()}
-    contents = "\n".join(registry())
+    contents = "\n".join(f"{title(name)} <{name}>" for name in registry())
     index = (
         "# Hardware files\n\nEvery path of every machine's file, with what it may be. `archsim schema NAME` prints the "
         f"same as JSON Schema, for editors.\n\n```{{toctree}}\n:maxdepth: 1\n\n{contents}\n```\n"
@@ -58,7 +59,7 @@ def _fields(block: Mapping[str, Any], known: Mapping[str, Any], prefix: str) -> 
         if key == "extends":
             continue
         inner = [_resolved(choice, known) for choice in field.get("anyOf", [field])]
-        default = "" if "default" not in field else code(str(field["default"]).replace("None", "null"))
+        default = code(json.dumps(field["default"])) if "default" in field else ""
         blocks = [one for one in inner if "properties" in one]
         allowed = ", or ".join(dict.fromkeys(_allowed(one) for one in inner if "properties" not in one))
         if not blocks or allowed:
@@ -85,14 +86,10 @@ def _allowed(field: Mapping[str, Any]) -> str:
     )
     least, above = field.get("minimum"), field.get("exclusiveMinimum")
     most, below = field.get("maximum"), field.get("exclusiveMaximum")
-    low = f"{_number(least)} to" if least is not None else f"above {_number(above)}," if above is not None else ""
-    high = f"{_number(most)}" if most is not None else f"below {_number(below)}" if below is not None else ""
-    if low.endswith("to") and not high:
-        low = f"at least {_number(least)}"
-    if not low and high and most is not None:
-        high = f"at most {high}"
-    bounds = f"{low} {high}".strip().rstrip(",")
-    return f"{kind}, {bounds}" if bounds else kind
+    if least is not None and most is not None:
+        return f"{kind}, {_number(least)} to {_number(most)}"
+    limits = {"at least": least, "above": above, "at most": most, "below": below}
+    return ", ".join([kind, *(f"{word} {_number(limit)}" for word, limit in limits.items() if limit is not None)])
 
 
 def _number(value: Any) -> str:
@@ -103,15 +100,24 @@ def _number(value: Any) -> str:
 
 
 def _command_line() -> str:
-    """What typer makes of the commands, with headings that fit a page."""
+    """What typer makes of the commands, with whole sentences and without what Markdown would take for tags."""
     made = subprocess.run(
         [sys.executable, "-m", "typer", "archsim.cli", "utils", "docs", "--name", "archsim", "--title", "Command line"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    completion = r"^\* `--(install|show)-completion`:.*\n"
-    return re.sub(completion, "", made, flags=re.MULTILINE).replace("```console", "```text").rstrip() + "\n"
+    said = dict(re.findall(r"^#+ `archsim ([\w ]+)`\n\n(.*)$", made, re.MULTILINE))
+    lines, command = [], ""
+    for line in made.replace("```console", "```text").rstrip().splitlines():
+        if heading := re.match(r"#+ `archsim ([\w ]+)`$", line):
+            command = f"{heading[1]} "
+        if item := re.match(r"(\* `([^`]+)`): (.*)$", line):
+            if item[2] in ("--install-completion", "--show-completion"):
+                continue
+            line = f"{item[1]}: {said.get(command + item[2]) or plain(item[3])}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 # --------------------------------------------------------------------------------------------------------------- Python

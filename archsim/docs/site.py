@@ -43,7 +43,10 @@ def pages() -> Path:
 
 
 def page(name: str, folder: Path) -> Path:
-    """The file of a page: ``machines/loas``, or only ``loas`` if no other page ends so; an empty name is the first."""
+    """The file of a page, such as ``machines/loas`` or only ``loas``; an empty name is the first page.
+
+    Of pages that end alike a machine's own comes first. A folder's name is its first page.
+    """
     known = _names(folder)
     wanted = name.strip("/").removesuffix(".html").removesuffix(".md") or "index"
     found = [wanted] if wanted in known else [page for page in known if page.rpartition("/")[2] == wanted]
@@ -55,7 +58,8 @@ def page(name: str, folder: Path) -> Path:
 
 def _names(folder: Path) -> Mapping[str, Path]:
     files = sorted(folder.rglob("*.html"), key=lambda file: (_rank(file.relative_to(folder)), file))
-    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+    names = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
+    return {name.removesuffix("/index"): file for name, file in zip(names, files, strict=True)}
 
 
 def _rank(file: Path) -> int:

@@ -41,6 +41,7 @@ def tensors(axes: Axes, rows: list[Row]) -> None:
         index=[f"{_lines(row['layer'])}\n{_lines(row['machine'])}" for row in picked],
     )
     stacked(axes, table)
+    _name(axes, table.index)
     totals = table.sum(axis="columns").tolist()
     top = 1.15 * sorted(totals)[-2]
     for place, height in enumerate(totals):
@@ -106,6 +107,7 @@ def _against(axes: Axes, rows: Sequence[Row], columns: str) -> None:
         for values in ("ours", "paper")
     )
     grouped(axes, ours)
+    _name(axes, groups)
     width = 0.8 / len(members)
     label = "paper"
     for place, group in enumerate(groups):
@@ -117,6 +119,11 @@ def _against(axes: Axes, rows: Sequence[Row], columns: str) -> None:
                 axes.plot(ends, [value, value], color="black", linewidth=1.6, solid_capstyle="butt", label=label)
                 label = "_"  # one entry in the legend
     _finish(axes, len(members) + 1)
+
+
+def _name(axes: Axes, groups: Sequence[str]) -> None:
+    """Names on several lines. Plots write line breaks out, because names of users may be anything; these are ours."""
+    axes.set_xticks(range(len(groups)), groups)
 
 
 def _finish(axes: Axes, entries: int) -> None:
