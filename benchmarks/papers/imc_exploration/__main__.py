@@ -2,8 +2,8 @@
 
     python benchmarks/papers/imc_exploration [-o DIR] [--images N] [--jobs N]
 
-144 points on the trained VGG9, each on a chip that is built for it. Writes ``sweep.csv`` and its figures, and goes on where
-it was killed. What was measured, and what follows, is in ``README.md``.
+144 points on the trained VGG9, each on a chip that is built for it. Writes ``sweep.csv`` and its figures, and goes on
+where it was killed. What was measured, and what follows, is in ``README.md``.
 """
 
 from __future__ import annotations
