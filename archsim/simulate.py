@@ -99,8 +99,7 @@ def wiring(accelerator: Accelerator) -> Wiring | None:
     m, n, k = SMALL_LAYER
     if accelerator.operand == "spike":
         spikes = matrix_product("layer", m, n, k, spike_density=0.2, silent_ratio=0.5, weight_density=0.5)
-        timesteps = min(4, accelerator.config.timesteps)
-        trace = synthesize([spikes], timesteps=timesteps, gradient_density=0.5)
+        trace = synthesize([spikes], timesteps=min(4, accelerator.most_timesteps), gradient_density=0.5)
     else:
         trace = synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
     accelerator = accelerator.built_for(accelerator.seen(trace))

@@ -1,6 +1,8 @@
 """The exploration of crossbar chips: its page has the numbers of its sweep, and the sweep is of chips built for it."""
 
 import csv
+import importlib.util
+import itertools
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from archsim.trace import load_trace
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "papers" / "imc_exploration"
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
-with (FOLDER / "sweep.csv").open(newline="", encoding="utf-8") as file:
+with (FOLDER / "results" / "sweep.csv").open(newline="", encoding="utf-8") as file:
     ROWS = list(csv.DictReader(file))
 SETTINGS = [name for name in ROWS[0] if "." in name]
 DEVICES = list(dict.fromkeys(row["analog.cells.device"] for row in ROWS))
@@ -46,6 +48,32 @@ def chip_lines(trace):
         needed = sum(len(map_layer(chip.config, stage).shares) for stage in stages_of(trace, chip.layers(trace)))
         tiles = f"{chip.config.analog.slices(8)} | {needed} of {chip.config.tiles}"
         yield f"| {LABELS[device]} | {rows} x {columns} | {tiles} | {areas['4']} | {areas['6']} |"
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """The study's command."""
+    spec = importlib.util.spec_from_file_location("imc_exploration", FOLDER / "__main__.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_command_asks_for_the_points_of_the_sweep(command):
+    points = itertools.product(*([str(value) for value in values] for values in command.SETTINGS.values()))
+    assert [tuple(row[name] for name in command.SETTINGS) for row in ROWS] == list(points)
+
+
+def test_the_command_sweeps_and_draws(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "SETTINGS", {"analog.adc.bits": [4, 6], "scheduler.first_timesteps": [1]})
+    command.main(["-o", str(tmp_path), "--images", "2", "--jobs", "1"])
+    with (tmp_path / "sweep.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["analog.adc.bits"], row["evaluation_images"], row["error"]) for row in rows] == [
+        ("4", "2", ""),
+        ("6", "2", ""),
+    ]
+    assert "sweep_accuracy.png" in capsys.readouterr().out
 
 
 def test_the_page_has_the_numbers_of_its_sweep():

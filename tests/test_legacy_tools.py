@@ -6,19 +6,20 @@ import subprocess
 import sys
 from math import ceil
 
-import legacy_sata_sim as sata
-import legacy_spikesim as spikesim
 import pytest
+import yaml
 from legacy_network import load_network
+from legacy_sata_sim import sata_sim as sata
+from legacy_spikesim import __main__ as spikesim_command
+from legacy_spikesim import spikesim
 
 from archsim.errors import ConfigError
 from tests.machines import ROOT
 
 PAPERS = ROOT / "benchmarks" / "papers"
-NETWORKS = PAPERS / "legacy_networks"
-VGG5 = NETWORKS / "vgg5_cifar10_training.yaml"
-BNTT = NETWORKS / "vgg9_bntt_inference.yaml"
-VGG9 = NETWORKS / "vgg9_spikesim.yaml"
+VGG5 = PAPERS / "legacy_sata_sim" / "networks" / "vgg5_cifar10_training.yaml"
+BNTT = VGG5.with_name("vgg9_bntt_inference.yaml")
+VGG9 = PAPERS / "legacy_spikesim" / "networks" / "vgg9_spikesim.yaml"
 
 
 def prints_as(value, golden):
@@ -30,6 +31,27 @@ def prints_as(value, golden):
 def assert_prints(found, goldens):
     wrong = {name: (found[name], golden) for name, golden in goldens.items() if not prints_as(found[name], golden)}
     assert not wrong
+
+
+def published(tool):
+    """What the original prints, by what it prints it of."""
+    return yaml.safe_load((PAPERS / f"legacy_{tool}" / "published.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("tool", ["sata_sim", "spikesim"])
+def test_results_and_page_are_those_of_the_command(tool):
+    """Results hold the totals that are published, and what the command prints now; the page has a part of them."""
+    folder = PAPERS / f"legacy_{tool}"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    for path in sorted((folder / "results").glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        mode = path.stem.rpartition("_")[2]
+        options = ("--mode", mode) if tool == "sata_sim" else ()
+        assert json.loads(command(tool, folder / "networks" / f"{path.stem}.yaml", *options, "--json").stdout) == found
+        goldens = published(tool)[mode if tool == "sata_sim" else "vgg9"]
+        assert_prints(found["totals"], goldens)
+        shown = [name for name, golden in goldens.items() if f"| `{name}` | {golden} | {golden} |" in page]
+        assert len(shown) >= 2
 
 
 def test_a_golden_number_is_held_to_its_last_digit():
@@ -76,16 +98,7 @@ def test_training_counters(column, overrides):
 
 
 def test_training_totals():
-    assert_prints(
-        train().totals,
-        {
-            "total_mac": "4,798,986,139.142863",
-            "total_pj": "1,333,638,248.07",
-            "forward_mac": "250,572,776.97220585",
-            "forward_compute_mac": "625,845.2874271321",
-            "forward_memory_mac": "249,946,931.68477872",
-        },
-    )
+    assert_prints(train().totals, published("sata_sim")["training"])
     wide = ("timesteps=8", "precision.forward=8")
     assert_prints(train(*wide).totals, {"total_mac": "6,459,673,627.31", "total_pj": "1,795,143,301.03"})
     dense = ("sparsity.spikes=0", "sparsity.potential_gradients=0", "sparsity.surrogate_gradients=0")
@@ -205,23 +218,7 @@ def test_inference_energies():
     }
     assert list(goldens) == list(energies)
     assert_prints(energies, goldens)
-    assert_prints(
-        result.totals,
-        {
-            "cycles": "18,726,463",
-            "latency_s": "0.046816",
-            "mac_operations": "167,392,051",
-            "lif_operations": "3,717,120",
-            "lif_nj": "337,754.96353344",
-            "spad_nj": "1,322,556.17639276",
-            "spike_mac_nj": "126,174.656425845",
-            "compute_nj": "1,786,485.79635204",
-            "dram_nj": "1,614,720.49594275",
-            "sram_nj": "1,863,391.9945238",
-            "memory_nj": "3,478,112.49046655",
-            "total_nj": "5,264,598.28681859",
-        },
-    )
+    assert_prints(result.totals, published("sata_sim")["inference"])
 
 
 def test_the_totals_of_the_tools_older_settings():
@@ -279,23 +276,7 @@ def pe_cycle(result):
 
 
 def test_spikesim_totals():
-    assert_prints(
-        ela().totals,
-        {
-            "pes": "48",
-            "tiles": "6",
-            "area_um2": "8,425,528.755833998",
-            "energy_pj": "15,906,934.026240002",
-            "latency_ns": "62,832,640.0",
-            "latency_pe_cycles": "604,160",
-            "pe_cycles": "19,200",
-            "pe_cycle_pj": "828.4861472",
-            "pe_area_um2": "6,152.19",
-            "tile_area_um2": "596,708.22",
-            "digital_area_um2": "2,915,360.344",
-            "pe_and_sub_area_um2": "939,053.21184",
-        },
-    )
+    assert_prints(ela().totals, published("spikesim")["vgg9"])
 
 
 def test_spikesim_breakdowns():
@@ -471,7 +452,7 @@ def test_a_crossbar_array_has_a_multiple_of_eight_columns():
     ]
 
 
-@pytest.mark.parametrize("path", sorted(NETWORKS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(PAPERS.glob("legacy_*/networks/*.yaml")), ids=lambda path: path.stem)
 def test_a_network_file_serves_every_tool(path):
     assert train(path=path).totals["total_mac"] > 0
     assert infer(path=path).totals["total_nj"] > 0
@@ -479,7 +460,7 @@ def test_a_network_file_serves_every_tool(path):
 
 
 def command(tool, *arguments):
-    run = [sys.executable, str(PAPERS / f"legacy_{tool}.py"), *map(str, arguments)]
+    run = [sys.executable, str(PAPERS / f"legacy_{tool}"), *map(str, arguments)]
     return subprocess.run(run, capture_output=True, text=True, check=False)
 
 
@@ -511,7 +492,7 @@ def test_the_commands_print_tables_in_a_pipe():
 
 def test_the_commands_print_for_people_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    spikesim.main([str(VGG9)])
+    spikesim_command.main([str(VGG9)])
     out = capsys.readouterr().out
     assert "62,832,640.00" in out
     assert "pe cycles" in out
@@ -519,7 +500,7 @@ def test_the_commands_print_for_people_on_a_terminal(monkeypatch, capsys):
 
 
 def test_a_reader_that_leaves_early_is_no_error():
-    run = [sys.executable, str(PAPERS / "legacy_spikesim.py"), str(VGG9), "--json"]
+    run = [sys.executable, str(PAPERS / "legacy_spikesim"), str(VGG9), "--json"]
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(run, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)

@@ -318,6 +318,11 @@ class Accelerator(ABC):
         """The part of ``trace`` that this machine runs; UsageError if it has no such part."""
         return trace
 
+    @property
+    def most_timesteps(self) -> int:
+        """Most timesteps of a trace that the machine runs, or can be built for."""
+        return MOST_TIMESTEPS if self.config.timesteps == "trace" else int(self.config.timesteps)
+
     def built_for(self, trace: Trace) -> Self:
         """The machine that runs ``trace``: this one, unless its file leaves something to the trace. ConfigError if
         there is no such machine."""
@@ -475,7 +480,7 @@ class Accelerator(ABC):
             first = [f"{operation.name} {self.leaves_out(trace, operation)}" for operation in weighted[:1]]
             told = "; ".join([*first, f"{self.name} runs {self.runs}", "'archsim list' says what machines run"])
             return [f"no layer to simulate: {told}"]
-        limit = MOST_TIMESTEPS if self.config.timesteps == "trace" else self.config.timesteps
+        limit = self.most_timesteps
         if self.operand == "spike" and trace.timesteps > limit:
             found.append(
                 f"timesteps: the trace has {trace.timesteps}, the machine is built for {limit}; "

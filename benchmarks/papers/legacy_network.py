@@ -9,8 +9,8 @@ The tools read no spikes. A network file holds what all of them want, so that on
       - {name: conv1, type: 2dconv, in_channels: 3, out_channels: 64, input: [32, 32], kernel: [3, 3], padding: [1, 1]}
       - {name: fc, type: linear, in_channels: 65536, out_channels: 10}
 
-Files beside this one, in ``legacy_networks``, are the tools' own examples. Layers of other types are passed over, as
-the tools do, and said to be.
+The tools' own examples are in the folder ``networks`` of each. Layers of other types are passed over, as the tools do,
+and said to be.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from archsim.hardware.loading import Block, CrossFieldError, load_block
 from archsim.report.files import json_text
 
 CONVOLUTION, LINEAR = "2dconv", "linear"  # SATA_Sim's words
-CONSTANTS = Path(__file__).parent / "legacy_constants"
 
 Pair = tuple[int, int]
 
@@ -142,17 +141,11 @@ class Network(Block):
 
 
 NetworkT = TypeVar("NetworkT", bound=Network)
-BlockT = TypeVar("BlockT", bound=Block)
 
 
 def load_network(path: str | Path, kind: type[NetworkT], overrides: Sequence[str] = ()) -> NetworkT:
     """The network of the file at ``path`` with ``overrides`` (``timesteps=8``); ConfigError with every problem."""
     return load_block(path, kind, "a network", overrides)
-
-
-def load_constants(name: str, kind: type[BlockT]) -> BlockT:
-    """The tool's constants, from ``legacy_constants/<name>.yaml``."""
-    return load_block(CONSTANTS / f"{name}.yaml", kind, "a table of constants")
 
 
 @dataclass(frozen=True)
@@ -215,7 +208,7 @@ def parser(documentation: str | None, epilogue: str) -> argparse.ArgumentParser:
         epilog=epilogue,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("network", metavar="NETWORK.yaml", help="see legacy_network.py and legacy_networks/")
+    made.add_argument("network", metavar="NETWORK.yaml", help="see legacy_network.py; examples are in networks/")
     made.add_argument("--timesteps", metavar="T", help="instead of the file's")
     made.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="such as precision.forward=8")
     made.add_argument("--json", action="store_true", help="every counter, of the network and of each layer")

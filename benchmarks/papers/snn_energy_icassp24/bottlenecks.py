@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from legacy_network import load_network
-from legacy_sata_sim import SataNetwork
-from legacy_sata_sim import training as train
+from legacy_sata_sim.sata_sim import SataNetwork
+from legacy_sata_sim.sata_sim import training as train
 from matplotlib.axes import Axes
 from paper_tables import Row, Table
 from runs import (
-    LEGACY,
+    SATA_SIM,
     TRAINED,
     AsTrained,
     Run,
@@ -532,7 +532,7 @@ def training() -> Table:
                         "cycles_saved_percent": 100 * (1 - time / _cycles_of_stage(gated, stage)),
                     }
                 )  # fmt: skip
-        tool = train(load_network(LEGACY / "vgg5_cifar10_training.yaml", SataNetwork))
+        tool = train(load_network(SATA_SIM / "vgg5_cifar10_training.yaml", SataNetwork))
         for stage, total in zip((*STAGES, "all"), ("forward", "backward", "weight_update", "total"), strict=True):
             macs = tool.totals[f"{total}_mac"]
             found.append(

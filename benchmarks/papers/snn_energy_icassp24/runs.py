@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from legacy_network import load_network
-from legacy_spikesim import SpikesimNetwork
+from legacy_spikesim.spikesim import SpikesimNetwork
 
 from archsim.simulate import run
 from archsim.trace import Trace, load_trace, save_trace, statistics, synthesize
@@ -19,7 +19,9 @@ from archsim.trace.presets import SyntheticLayer
 ROOT = Path(__file__).resolve().parents[3]
 TRAINED = {"test": "vgg9_dual_sparse", "training": "vgg9_training_step_plain"}
 """Traces of the trained VGG9 by the set whose first images they hold."""
-LEGACY = ROOT / "benchmarks" / "papers" / "legacy_networks"
+PAPERS = ROOT / "benchmarks" / "papers"
+SATA_SIM, SPIKESIM = PAPERS / "legacy_sata_sim" / "networks", PAPERS / "legacy_spikesim" / "networks"
+"""Networks of the old tools."""
 MOST_TIMESTEPS = 16  # of a trace
 
 
@@ -85,7 +87,7 @@ class Synthetic:
                 silent_ratio=1 - inside * (1 - self.sparsity**self.timesteps),
                 weight_density=1 - self.weight_sparsity,
             )
-            for layer in load_network(LEGACY / "vgg9_spikesim.yaml", SpikesimNetwork).layers[1:]
+            for layer in load_network(SPIKESIM / "vgg9_spikesim.yaml", SpikesimNetwork).layers[1:]
             # Ratios are those of im2col matrices, in which this share is not padding of a 3 x 3 kernel.
             for inside in [math.prod(1 - 2 / (3 * side) for side in layer.input)]
         ]  # fmt: skip

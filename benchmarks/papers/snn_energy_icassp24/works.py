@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 from legacy_network import load_network
-from legacy_sata_sim import SataInferenceNetwork, inference
-from legacy_spikesim import SpikesimNetwork, ela
+from legacy_sata_sim.sata_sim import SataInferenceNetwork, inference
+from legacy_spikesim.spikesim import SpikesimNetwork, ela
 from matplotlib.axes import Axes
 from paper_tables import Row, Table
-from runs import LEGACY, MOST_TIMESTEPS, Chunked, Run, Synthetic, chunks, cycles, energy_pj
+from runs import MOST_TIMESTEPS, SATA_SIM, SPIKESIM, Chunked, Run, Synthetic, chunks, cycles, energy_pj
 from source import WORKS
 
 from archsim.report.drawing import grouped
@@ -29,12 +29,12 @@ TITLES = {"sata": "SATA", "sata_skipping": "SATA, skipping", "spikesim": "SpikeS
 def sata_sim(timesteps: int, sparsity: float) -> dict[str, float]:
     """Totals of SATA_Sim's VGG9."""
     overrides = [f"timesteps={timesteps}", f"sparsity.spikes={sparsity}"]
-    return inference(load_network(LEGACY / "vgg9_bntt_inference.yaml", SataInferenceNetwork, overrides)).totals
+    return inference(load_network(SATA_SIM / "vgg9_bntt_inference.yaml", SataInferenceNetwork, overrides)).totals
 
 
 def spikesim_ela(timesteps: int) -> dict[str, float]:
     """Totals of the ELA's VGG9, which has no sparsity."""
-    return ela(load_network(LEGACY / "vgg9_spikesim.yaml", SpikesimNetwork, [f"timesteps={timesteps}"])).totals
+    return ela(load_network(SPIKESIM / "vgg9_spikesim.yaml", SpikesimNetwork, [f"timesteps={timesteps}"])).totals
 
 
 def _number(work: str, name: str) -> Any:

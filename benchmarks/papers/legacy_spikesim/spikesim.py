@@ -1,7 +1,5 @@
 """SpikeSim's ELA (energy, latency, area), replicated: its formulas, faults included.
 
-    python benchmarks/papers/legacy_spikesim.py NETWORK.yaml [--timesteps T] [--crossbar N] [--device rram|sram]
-
 SpikeSim (Moitra et al., TCAD 2023; revision c2627bc) is a chip of tiles of 8 PEs of k x k crossbar arrays, one for each
 kernel position. Its ELA reads shapes only. Written from its formulas; n is the size of a crossbar array, g = n/8 its
 ADCs, D a map's pixels after pooling, L the last layer, k^2 the kernel positions of a layer::
@@ -47,14 +45,12 @@ What is wrong in the tool and kept here, and what archsim does instead:
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, prod
+from pathlib import Path
 from typing import Any, Self
 
-from command_line import command
 from legacy_network import (
     CONVOLUTION,
     Counter,
@@ -63,16 +59,13 @@ from legacy_network import (
     Pair,
     added,
     counter_rows,
-    load_constants,
-    load_network,
-    overrides_of,
-    parser,
     skipped_note,
-    tell,
 )
 from pydantic import Field, model_validator
 
-from archsim.hardware.loading import Block, CrossFieldError
+from archsim.hardware.loading import Block, CrossFieldError, load_block
+
+CONSTANTS = Path(__file__).parent / "constants.yaml"
 
 
 class SpikesimNetwork(Network):
@@ -167,7 +160,7 @@ class Areas(Block):
 
 
 class SpikesimConstants(Block):
-    """``legacy_constants/spikesim.yaml``."""
+    """``constants.yaml``."""
 
     columns_per_adc: int = Field(ge=1)
     pes_per_tile: int = Field(ge=1)
@@ -269,7 +262,7 @@ class Ela:
 
 def ela(network: SpikesimNetwork, constants: SpikesimConstants | None = None) -> Ela:
     """Energy, latency and area of ``network``; constants other than the tool's for a what-if."""
-    constants = constants or load_constants("spikesim", SpikesimConstants)
+    constants = constants or load_block(CONSTANTS, SpikesimConstants, "a table of constants")
     layers, t = network.known, network.timesteps
     array: ArrayFigures = getattr(constants.crossbar_array, network.crossbar.device)
     price, area = constants.energy_pj, constants.area_um2
@@ -328,19 +321,3 @@ def ela(network: SpikesimNetwork, constants: SpikesimConstants | None = None) ->
         latency_ns=steps * constants.pe_cycle_ns,
         latency_pe_cycles=steps,
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    made = parser(__doc__, "Example: legacy_networks/vgg9_spikesim.yaml --crossbar 128")
-    made.add_argument("--crossbar", metavar="N", help="size of a crossbar array, instead of the file's")
-    made.add_argument("--device", metavar="rram|sram", help="instead of the file's")
-    given = made.parse_args(arguments)
-    paths = {"timesteps": "timesteps", "crossbar": "crossbar.size", "device": "crossbar.device"}
-    report = ela(load_network(given.network, SpikesimNetwork, overrides_of(given, paths))).report()
-    layers = [{key: value for key, value in layer.items() if key != "counters"} for layer in report["layers"]]
-    tell(report, [layers, report["pe_cycle"], report["areas"]], as_json=given.json)
-
-
-if __name__ == "__main__":
-    sys.exit(command(main))

@@ -1,7 +1,5 @@
 """SATA_Sim, replicated: the closed forms that its training and inference models compute, faults included.
 
-    python benchmarks/papers/legacy_sata_sim.py NETWORK.yaml --mode inference|training [--timesteps T] [--sparsity S]
-
 SATA_Sim (revision d447058) is the tool behind SATA (Yin et al., TCAD 2022): 128 processing elements that keep the
 membrane potential, weights fetched once for all timesteps, spikes gating operations. It reads no spikes but one average
 sparsity. Its numbers are worth having to compare with; they are not what archsim computes. Written from its formulas.
@@ -46,13 +44,11 @@ What is wrong in the tool and kept here, and what archsim does instead:
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import ceil, prod
+from pathlib import Path
 from typing import Any, Self
 
-from command_line import command
 from legacy_network import (
     CONVOLUTION,
     LINEAR,
@@ -62,16 +58,13 @@ from legacy_network import (
     Sparsity,
     added,
     counter_rows,
-    load_constants,
-    load_network,
-    overrides_of,
-    parser,
     skipped_note,
-    tell,
 )
 from pydantic import Field, model_validator
 
-from archsim.hardware.loading import Block, CrossFieldError
+from archsim.hardware.loading import Block, CrossFieldError, load_block
+
+CONSTANTS, TABLE = Path(__file__).parent / "constants", "a table of constants"
 
 
 class SataNetwork(Network):
@@ -135,7 +128,7 @@ class AccessEnergies(Block):
 
 
 class TrainingConstants(Block):
-    """``legacy_constants/sata_sim_training.yaml``."""
+    """``constants/training.yaml``."""
 
     operation_bits: int
     operation_pj: OperationEnergies
@@ -242,7 +235,7 @@ def training_counts(layer: Layer, timesteps: int, forward_bits: int, sparsity: S
 
 def training(network: SataNetwork, constants: TrainingConstants | None = None) -> Training:
     """The training model of ``network``; constants other than the tool's for a what-if."""
-    constants = constants or load_constants("sata_sim_training", TrainingConstants)
+    constants = constants or load_block(CONSTANTS / "training.yaml", TrainingConstants, TABLE)
     bits, t = network.precision.forward, network.timesteps
     prices = constants.energies(bits)
     counts = {layer.name: training_counts(layer, t, bits, network.sparsity) for layer in network.known}
@@ -311,7 +304,7 @@ class SramBytes(Block):
 
 
 class InferenceConstants(Block):
-    """``legacy_constants/sata_sim_inference.yaml``."""
+    """``constants/inference.yaml``."""
 
     clock_hz: int = Field(ge=1)
     array: Array
@@ -443,7 +436,7 @@ def layer_accesses(layer: Layer, timesteps: int, constants: InferenceConstants) 
 
 def inference(network: SataInferenceNetwork, constants: InferenceConstants | None = None) -> Inference:
     """The inference model of ``network``; constants other than the tool's for a what-if."""
-    constants = constants or load_constants("sata_sim_inference", InferenceConstants)
+    constants = constants or load_block(CONSTANTS / "inference.yaml", InferenceConstants, TABLE)
     accesses = tuple(layer_accesses(layer, network.timesteps, constants) for layer in network.known)
     layers = {row.layer: _inference_counters(vars(row), network, constants) for row in accesses}
     sums = {name: sum(getattr(row, name) for row in accesses) for name in _SUMMED}
@@ -478,29 +471,3 @@ def _inference_counters(
         counters[f"sram.{buffer}.dynamic"] = Counter(n, memory.dynamic_pj / 1e3 * width / 8)
         counters[f"sram.{buffer}.leakage"] = Counter(cycles, memory.leakage_mw * cycle_us)
     return counters
-
-
-# ------------------------------------------------------------------------------------------------------------- command
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    made = parser(__doc__, "Example: legacy_networks/vgg5_cifar10_training.yaml --mode training")
-    made.add_argument("--mode", choices=("inference", "training"), required=True)
-    made.add_argument("--sparsity", metavar="S", help="of spikes, instead of the file's")
-    given = made.parse_args(arguments)
-    overrides = overrides_of(given, {"timesteps": "timesteps", "sparsity": "sparsity.spikes"})
-    result: Training | Inference
-    if given.mode == "training":
-        result = training(load_network(given.network, SataNetwork, overrides))
-        tables = []
-    else:
-        result = inference(load_network(given.network, SataInferenceNetwork, overrides))
-        tables = [[*map(vars, result.accesses), {"layer": "sum", **result.sums, "dram_ifmap_reads_source": ""}]]
-        tables[0] = [{key: row[key] for key in vars(result.accesses[0])} for row in tables[0]]
-    report = result.report()
-    tell(report, [*tables, report["counters"]], as_json=given.json)
-
-
-if __name__ == "__main__":
-    sys.exit(command(main))
