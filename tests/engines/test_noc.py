@@ -13,7 +13,7 @@ from archsim.engine.compiled import run
 from archsim.hardware import operation as op
 from archsim.hardware.interconnect.noc import ARRIVE, Link, MeshConfig, hop, multicast, xy_route
 from archsim.jit import inlined, kernel
-from tests.unit.hardware.test_crossbar_switch import memory
+from tests.engines.test_crossbar_switch import memory
 
 HOP, SENDER, RECEIVER = range(3)
 WIRES = (agents.TAKES, agents.TOKEN, agents.BACK, agents.GIVES, agents.IS_LAST)
