@@ -42,7 +42,7 @@ class Package:
         self.public = {node.name for node in top if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         self.public |= {path.stem for path in self.trees} | set(dir(builtins)) | set(keyword.kwlist)
         self.values = {path: set(values(tree)) for path, tree in self.trees.items()}
-        self.files = {path: set(self.of_file(tree)) for path, tree in self.trees.items()}
+        self.files = {path: set(self.of_file(path)) for path in self.trees}
 
     def inherited(self, node):
         """Names in the code of a class and of those that it inherits from."""
@@ -52,13 +52,14 @@ class Package:
             if name in self.classes and self.classes[name] is not node:
                 yield from self.inherited(self.classes[name])
 
-    def of_file(self, tree):
-        """What any docstring of a file may use: what it defines, parameters of its functions, values that it knows."""
+    def of_file(self, here):
+        """What any docstring of a file may use: what it defines, parameters of its functions, values in its folder."""
+        tree = self.trees[here]
         yield from (name for part in tree.body for name in _bound(part))
         yield from (node.arg for node in ast.walk(tree) if isinstance(node, ast.arg))
         imported = set(_imported(tree))
         for path, others in self.values.items():
-            if self.trees[path] is tree or _module(path) in imported:
+            if path.parent == here.parent or _module(path) in imported:
                 yield from others
 
     def known(self, path, node, inside):
