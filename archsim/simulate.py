@@ -243,7 +243,7 @@ def _window(timeline: bool | tuple[int, int]) -> Window | None:
 
 
 def all_overrides(overrides: Sequence[str], settings: Mapping[str, object]) -> tuple[str, ...]:
-    """``overrides`` and, as such, ``settings`` given by keyword: ``pe__count`` 32 is ``"pe.count=32"``."""
+    """``overrides``, and ``settings`` by keyword in the same form: pe__count=32 is ``"pe.count=32"``."""
     return (*overrides, *(f"{name.replace('__', '.')}={yaml_text(value)}" for name, value in settings.items()))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.machines import ROOT
 
+pytestmark = pytest.mark.slow
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SECTIONS = {
     name: TEXT.partition(f"\n## {name}\n")[2].partition("\n## ")[0] for name in ("Add a unit", "Add an accelerator")

@@ -12,6 +12,7 @@ import pytest
 from archsim.cli import main
 from tests.machines import ROOT
 
+pytestmark = pytest.mark.slow
 LOAS, VGG9 = ROOT / "hwconfigs" / "loas.yaml", ROOT / "workloads" / "vgg9_dual_sparse.npz"
 ARCHSIM = [sys.executable, "-m", "archsim"]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]

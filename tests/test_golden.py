@@ -16,6 +16,7 @@ from archsim.simulate import load_accelerator, run
 from archsim.trace import save_trace
 from tests.machines import MACHINES, ROOT, ann
 
+pytestmark = pytest.mark.slow
 TRACE = ROOT / "workloads" / "vgg9_dual_sparse.npz"
 OWN_TRACES = {"imc_vit": ROOT / "workloads" / "vit.npz"}
 MOVED = [(level, direction) for level in ("sram", "dram") for direction in ("read", "write")]

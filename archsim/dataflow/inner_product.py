@@ -116,7 +116,7 @@ class InnerProductConfig(MachineConfig):
 
 
 class Join(NamedTuple):
-    """How a machine joins: ``passes`` over a row, bits of the ``word`` behind a bit of A's bitmask (0: none).
+    """How a machine joins: ``passes`` over a row, ``word_bits`` behind a bit of A's bitmask (0: none).
 
     ``laggy`` is a mode of :mod:`~archsim.hardware.compute.prefix_sum`, or NO_LAGGY for two fast prefix-sums: then there
     is no FIFO and nothing to correct. ``word_reads`` says when words are read (WORDS_...). ``finish``: cycles at the

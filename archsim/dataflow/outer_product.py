@@ -66,7 +66,7 @@ class Visits(NamedTuple):
     and outputs of the fibers from ``fiber`` on, in blocks from ``block`` on.
 
     ``load`` 1: partial sums come from DRAM; ``end`` says what becomes of them. A block is ``k`` (first, end) and
-    ``row`` (first, end of ``filled``).
+    ``row`` (first, end of the rows that are filled).
     """
 
     columns: NDArray[np.int64]

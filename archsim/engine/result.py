@@ -16,8 +16,8 @@ from archsim.engine.recording import Load
 class Traffic:
     """Bytes and accesses of one tensor at one level; level is ``sram`` or ``dram``, direction ``read`` or ``write``.
 
-    ``tensor`` is one of ``input``, ``input_format``, ``weight``, ``weight_format``, ``psum``, ``output``,
-    ``output_format``: format is whatever says *where* values are (bitmasks, pointers, coordinates).
+    ``tensor`` is one of input, input_format, weight, weight_format, psum, output and output_format. A format is
+    whatever says *where* values are (bitmasks, pointers, coordinates).
     """
 
     level: str

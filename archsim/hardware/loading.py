@@ -192,7 +192,7 @@ def json_schema(config_class: type[Block]) -> dict[str, Any]:
 
 
 def field_rows(config: Block) -> list[FieldRow]:
-    """Every value of the machine in file order; ``is_default`` where the file did not say it."""
+    """Every value of the machine in file order, marked as default where the file did not say it."""
     return list(_field_rows(config, "", inherited_default=False))
 
 

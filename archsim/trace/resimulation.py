@@ -192,7 +192,7 @@ def fire(neuron: Neuron, currents: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def potentials(neuron: Neuron, currents: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-    """X[t] and s[t], before ``mask_fire_once``, timestep by timestep."""
+    """X[t] and s[t] of every timestep, as if neurons might fire more than once."""
     potential = np.zeros(currents.shape[1:], np.int64)
     threshold = _per_channel(neuron.threshold, currents.ndim) << neuron.fraction_bits
     for current in currents:

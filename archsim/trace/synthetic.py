@@ -309,7 +309,7 @@ def _share_out(weights: NDArray[np.int64], target: int, least: int, most: int) -
 
 
 def _largest_entropy(numbers: NDArray[np.int64], mean: float) -> NDArray[np.float64]:
-    """Probabilities ``~ exp(a j)`` of the ``numbers`` j with the given mean; ``a`` by bisection."""
+    """Probabilities ``~ exp(a j)`` of the ``numbers`` j with the given ``mean``; a is found by bisection."""
     low, high = -60.0, 60.0
     for _ in range(100):
         exponent = (low + high) / 2

@@ -6,7 +6,7 @@ from archsim.simulate import run
 from archsim.trace import save_trace
 from tests.machines import ROOT, SPARSITY, needs_recorded, recorded, reference
 
-pytestmark = needs_recorded
+pytestmark = [needs_recorded, pytest.mark.slow]
 
 
 def written(folder, network, sparsity=None):

@@ -11,6 +11,7 @@ import pytest
 
 from archsim import jit
 
+pytestmark = pytest.mark.slow
 PROGRAM = """
 import sys
 from pathlib import Path

@@ -12,7 +12,7 @@ from archsim.hardware.agent import op
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.integers import table_of
 from archsim.hardware.interconnect.noc import Hop, Link, Mesh, MeshConfig, cross, multicast, xy_route
-from tests.unit.hardware.test_crossbar_switch import memory
+from tests.engines.test_crossbar_switch import memory
 
 
 class Sender(NamedTuple):

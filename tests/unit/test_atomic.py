@@ -202,6 +202,7 @@ RESULTS = {
 PLACES = [(write, earlier) for write in RESULTS for earlier in (True, False) if earlier or write is not sweep]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("write", "earlier"), PLACES, ids=lambda given: getattr(given, "__name__", given))
 def test_the_old_or_the_new_one_whole(write, earlier, prepared, capfd):
     names = RESULTS[write]

@@ -249,9 +249,10 @@ class Product:
     def multiply(self, inputs: NDArray[Any], batch: int, reads: int | None = None) -> NDArray[np.float64]:
         """Products [batch, n] of integer ``inputs`` [batch, k].
 
-        ``batch`` numbers what these reads share (``per_batch``), ``reads`` what each has of its own (``per_read`` and
-        converters); it is ``batch`` unless a batch is read in several calls. The same inputs with the same numbers give
-        the same products, whatever was read before. ValueError for inputs outside, and where calibration is due.
+        ``batch`` numbers the noise that these reads share, ``reads`` the noise that each has of its own (of converters,
+        and of devices that draw it for every read); it is ``batch`` unless a batch is read in several calls. The same
+        inputs with the same numbers give the same products, whatever was read before. ValueError for inputs outside,
+        and where calibration is due.
         """
         numbers = _Numbers(batch, batch if reads is None else reads)
         if not (self._quantisers and self._gains):
