@@ -1,1 +1,1 @@
-"""What people read: pages in Markdown, of which ``machines/``, ``papers/`` and ``reference/`` are generated from the code."""
+"""What people read: pages in Markdown; ``machines/``, ``papers/`` and ``reference/`` are generated from the code."""

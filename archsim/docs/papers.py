@@ -14,8 +14,8 @@ def pages() -> dict[str, str]:
     links = "\n".join(f"- [{title}]({name}.md)" for name, title in titles.items())
     contents = "\n".join(titles)
     index = (
-        "# Papers\n\nEach page shows a published study, or a tool of the past, beside our numbers, with the command that "
-        f"makes them.\n\n{links}\n\n```{{toctree}}\n:hidden:\n\n{contents}\n```\n"
+        "# Papers\n\nEach page shows a published study, or a tool of the past, beside our numbers, with the command "
+        f"that makes them.\n\n{links}\n\n```{{toctree}}\n:hidden:\n\n{contents}\n```\n"
     )
     return {"papers/index.md": index, **{f"papers/{name}.md": _page(name) for name in titles}}
 
