@@ -49,7 +49,7 @@ NARROWEST, WIDEST = 2.0, 20.0
 LONGEST_NAME = 40
 """Characters of a name in a figure."""
 LONGEST_TITLE = 1_000
-_LETTER = 0.57
+_LETTER = 0.6
 """Width of a letter, by the size of the font, on average."""
 _UNITS = {
     "energy_pj": ((1e12, "J"), (1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"), (1.0, "pJ")),
@@ -275,7 +275,7 @@ def name_rows(axes: Axes, names: Iterable[object]) -> None:
     size = letters(0.5)
     room = 1.1 * inches(axes) * axes.get_position().width / max(1, len(texts)) * 72 / size  # by the size of the letters
     longest = max(map(len, texts), default=0) * _LETTER
-    if longest < room:
+    if longest + 0.8 < room:
         turned: dict[str, Any] = {}
     elif room > 2 and longest < 12:
         turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
