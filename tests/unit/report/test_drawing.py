@@ -139,6 +139,14 @@ def test_names_below_an_axis_do_not_overlap(count, shown, turned):
     assert {text.get_rotation() for text in texts} == {turned}
 
 
+def test_names_of_several_words_take_two_lines():
+    axes = Figure(figsize=(7, 3)).subplots()
+    drawing.name_rows(axes, ["loas_f40 (fitted)", "sparten_snn", "a", "b", "c", "d", "e"])
+    first, *_ = axes.get_xticklabels()
+    assert first.get_text() == "loas_f40\n(fitted)"
+    assert first.get_rotation() == 0
+
+
 def test_more_settings_than_fit_side_by_side_have_rows(tmp_path):
     rows = []
     names = [f"a.b{i}" for i in range(5)]
