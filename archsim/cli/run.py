@@ -77,8 +77,8 @@ def _page(hardware: Path, overrides: Sequence[str], report: Report, folder: Path
     from archsim import simulate
     from archsim.cost import price_rows
     from archsim.hardware.loading import explained_values
-    from archsim.report.page import Sources, page
-    from archsim.report.plots import plot
+    from archsim.report.page import FIGURE_WIDTH, Sources, page
+    from archsim.report.plots import of_run, plot
 
     machine = simulate.load_accelerator(hardware, overrides)
     prices = price_rows(machine.inventory(), simulate.load_prices(machine))
@@ -86,7 +86,8 @@ def _page(hardware: Path, overrides: Sequence[str], report: Report, folder: Path
         explained_values(hardware, machine.config, overrides),
         [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in prices],
     )
-    return page(report, sources, [figure for figure in plot(folder) if figure.suffix == ".svg"])
+    plot(folder)
+    return page(report, sources, of_run(folder, FIGURE_WIDTH))
 
 
 def _simulate(

@@ -49,7 +49,7 @@ NARROWEST, WIDEST = 2.0, 20.0
 LONGEST_NAME = 40
 """Characters of a name in a figure."""
 LONGEST_TITLE = 1_000
-_LETTER = 0.57
+_LETTER = 0.6
 """Width of a letter, by the size of the font, on average."""
 _UNITS = {
     "energy_pj": ((1e12, "J"), (1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"), (1.0, "pJ")),
@@ -269,14 +269,17 @@ def _filled(
 
 
 def name_rows(axes: Axes, names: Iterable[object]) -> None:
-    """Names below the places 0, 1, ... of a horizontal axis: turned where they are too long to stand side by side, and
-    only some of them where they are too many."""
+    """Names below the places 0, 1, ... of a horizontal axis: in two lines or turned where they are too long to stand
+    side by side, and only some of them where they are too many."""
     texts = [spelt(name) for name in names]
     size = letters(0.5)
     room = 1.1 * inches(axes) * axes.get_position().width / max(1, len(texts)) * 72 / size  # by the size of the letters
     longest = max(map(len, texts), default=0) * _LETTER
-    if longest < room:
+    broken = [textwrap.fill(text, max(1, int((room - 0.8) / _LETTER)), break_long_words=False) for text in texts]
+    if longest + 0.8 < room:
         turned: dict[str, Any] = {}
+    elif all(text.count("\n") < 2 and max(map(len, text.split("\n"))) * _LETTER + 0.8 < room for text in broken):
+        texts, turned = broken, {}
     elif room > 2 and longest < 12:
         turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     else:

@@ -10,7 +10,7 @@ import re
 
 SPELT = {
     **{"loas": "LoAS", "sparten": "SparTen", "gospa": "GoSPA", "gamma": "Gamma", "ptb": "PTB", "stellar": "Stellar"},
-    **{"sata": "SATA", "spinalflow": "SpinalFlow", "prosperity": "Prosperity", "gustavsnn": "GustavSNN"},
+    **{"sata": "SATA", "spinalflow": "SpinalFlow", "prosperity": "Prosperity", "gustav_snn": "GustavSNN"},
     **{"spikesim": "SpikeSim", "imc": "IMC", "snn": "SNN", "cnn": "CNN", "vit": "ViT", "f40": "F40"},
     **{"alexnet": "AlexNet", "vgg": "VGG", "resnet": "ResNet", "cifar": "CIFAR"},
     **{"dram": "DRAM", "sram": "SRAM", "adc": "ADC", "pe": "PE", "tppe": "TPPE", "lif": "LIF", "pgu": "PGU"},

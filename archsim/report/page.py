@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archsim.errors import printable
+from archsim.report import columns as table_of_columns
+from archsim.report.names import readable
 from archsim.report.terminal import column
 from archsim.report.verdict import verdict
 
 if TYPE_CHECKING:
     from archsim.report.report import Report
+
+
+MEMORIES = ("dram", "sram")
+FIGURE_WIDTH = 4.6
+"""Inches of a figure that a page shows: as wide as on a screen, so that its letters can be read on a telephone."""
 
 
 class Sources(NamedTuple):
@@ -37,10 +44,11 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A head, and whether numbers stand under it."""
+    """A head, whether numbers stand under it, and what they mean, if the table of columns says it."""
 
     name: str
     number: bool
+    meaning: str
 
 
 class Table(NamedTuple):
@@ -58,11 +66,12 @@ class Card(NamedTuple):
 
     name: str
     value: str
-    note: str = ""
+    note: str
+    meaning: str
 
 
-def page(report: Report, sources: Sources, figures: Iterable[Path]) -> str:
-    """The page of ``report``; ``figures`` are SVG files in the order in which they are shown."""
+def page(report: Report, sources: Sources, figures: Iterable[tuple[str, str]]) -> str:
+    """The page of ``report``; ``figures`` are titles and SVG texts in the order in which they are shown."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -71,7 +80,8 @@ def page(report: Report, sources: Sources, figures: Iterable[Path]) -> str:
     )  # fmt: skip
     summary = report.summary()
     state, text = verdict(report)
-    heading = f"{summary['workload']} on {summary['accelerator']}{' (fitted)' * summary['fitted']}"
+    network, machine = readable(summary["workload"]), readable(summary["accelerator"])
+    heading = f"{network} on {machine}{' (fitted)' * summary['fitted']}"
     return environment.get_template("page.html.jinja").render(
         title=f"{heading}, archsim",
         heading=heading,
@@ -80,7 +90,7 @@ def page(report: Report, sources: Sources, figures: Iterable[Path]) -> str:
         verdict=text,
         cards=_cards(summary),
         warnings=report.warnings,
-        figures=[_inline(figure) for figure in figures],
+        figures=[(title, _inline(svg)) for title, svg in figures],
         tables=_tables(report, sources),
         origin=_origin(summary),
     )
@@ -102,47 +112,56 @@ def _described(report: Report, summary: Mapping[str, Any]) -> str:
 
 
 def _cards(summary: Mapping[str, Any]) -> list[Card]:
-    moved = {level: summary[f"{level}_read_bytes"] + summary[f"{level}_write_bytes"] for level in ("dram", "sram")}
+    moved = {f"{level}_bytes": summary[f"{level}_read_bytes"] + summary[f"{level}_write_bytes"] for level in MEMORIES}
     shown = {
-        "latency_s": (summary["latency_s"], _an_image("latency_s", summary)),
+        "latency_s": (summary["latency_s"], _per_image("latency_s", summary)),
         "cycles": (summary["cycles"], f"{summary['stall_cycles'] / max(1, summary['cycles']):.0%} stalled"),
-        "energy_pj": (summary["energy_pj"], _an_image("energy_pj", summary)),
-        "power_mw": (summary["power_mw"], "energy / latency, DRAM included"),
-        "area_mm2": (summary["area_mm2"], "DRAM not included"),
-        "utilization": (summary["utilization"], "of the processing elements"),
-        "coverage": (summary["coverage"], "of the network's synaptic operations"),
-        "dram_bytes": (moved["dram"], "read and written"),
-        "sram_bytes": (moved["sram"], "read and written"),
+        "energy_pj": (summary["energy_pj"], _per_image("energy_pj", summary)),
+        "power_mw": (summary["power_mw"], "DRAM included"),
+        "area_mm2": (summary["area_mm2"], "without DRAM"),
+        "utilization": (summary["utilization"], "of the PEs"),
+        "coverage": (summary["coverage"], "of synaptic operations"),
+        **{name: (value, "read and written") for name, value in moved.items()},
     }
     cards = []
     for name, (value, note) in shown.items():
-        head, text = column(name, [value])
-        cards.append(Card(head, text, note))
+        head, (text,) = _shown(name, [value])
+        file = table_of_columns.COMPARISON if name in moved else table_of_columns.SUMMARY
+        cards.append(Card(head.replace("util.", "utilization"), text, note, table_of_columns.meaning(name, file)))
     return cards
 
 
-def _an_image(name: str, summary: Mapping[str, Any]) -> str:
-    head, text = column(name, [summary[name] / max(1, summary["images"])])
-    return f"{text} {head.partition('[')[2].rstrip(']')} an image"
+def _per_image(name: str, summary: Mapping[str, Any]) -> str:
+    head, (text,) = _shown(name, [summary[name] / max(1, summary["images"])])
+    return f"{text} {head.partition('[')[2].rstrip(']')} per image"
+
+
+def _shown(name: str, values: Sequence[object]) -> tuple[str, list[str]]:
+    """A head and cells as terminals show them, with a true sign for micro."""
+    head, *texts = column(name, values)
+    return head.replace("[u", "[µ"), texts
 
 
 def _tables(report: Report, sources: Sources) -> list[Table]:
     left_out = [tuple(one.values()) for one in report.left_out]
+    told = {
+        "layers": "One row per layer.",
+        "energy": "How often each unit acts, times the price of the action; leakage is static energy.",
+        "traffic": "Bytes and accesses by memory, tensor and direction.",
+        "units": "What each unit does in every cycle of a layer.",
+        "area": "Area of all instances, with the source of each figure.",
+    }
     tables = [
         _table("Left out", "What of the network was not simulated, and its share of all synaptic operations.",
-               ("layer", "reason", "share"), left_out, shown=True),
-        _table("Layers", "A row a layer.", report.columns("layers"), _cells(report, "layers"), shown=True),
-        _table("Energy", "Actions times price; leakage is drawn always.", report.columns("energy"),
-               _cells(report, "energy")),
-        _table("Traffic", "Bytes and accesses by memory, tensor and direction.", report.columns("traffic"),
-               _cells(report, "traffic")),
-        _table("Units", "What each unit does in every cycle of a layer.", report.columns("units"),
-               _cells(report, "units")),
-        _table("Area", "Of all instances, with the source of each figure.", report.columns("area"),
-               _cells(report, "area")),
-        _table("Machine", "Every value of the hardware file.", ("path", "value", "given", "meaning", "source"),
-               sources.values),
-        _table("Prices", "What an action costs, and how far to trust it.",
+               table_of_columns.LEFT_OUT, ("layer", "reason", "share"), left_out, shown=True),
+        *(
+            _table(name.capitalize(), note, f"{name}.csv", report.columns(name), _cells(report, name),
+                   shown=name == "layers")
+            for name, note in told.items()
+        ),
+        _table("Machine", "Every value of the hardware file.", table_of_columns.EXPLAIN,
+               ("path", "value", "given", "meaning", "source"), sources.values),
+        _table("Prices", "What an action costs, and how far to trust the price.", table_of_columns.EXPLAIN,
                ("unit", "action", "price", "unit of price", "confidence", "source"), sources.prices),
     ]  # fmt: skip
     return [table for table in tables if table.rows]
@@ -154,15 +173,16 @@ def _cells(report: Report, name: str) -> list[tuple[Any, ...]]:
 
 
 def _table(
-    title: str, note: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, shown: bool = False
+    title: str, note: str, file: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, shown: bool = False
 ) -> Table:
+    """A table of the page with the columns of ``file``."""
     heads, lines = [], []
     for place, name in enumerate(columns):
         values = [row[place] for row in rows]
-        head, *texts = column(name, values)
+        head, texts = _shown(name, values)
         number = all(isinstance(value, int | float | None) and not isinstance(value, bool) for value in values)
         kind = "number" if number else "source" if name == "source" else ""
-        heads.append(Column(head, number))
+        heads.append(Column(head, number, table_of_columns.meaning(name, file)))
         lines.append([
             Cell(text, repr(value) if number and value is not None else None, kind)
             for text, value in zip(texts, values, strict=True)
@@ -170,10 +190,9 @@ def _table(
     return Table(title, note, heads, list(zip(*lines, strict=True)), shown)
 
 
-def _inline(figure: Path) -> str:
+def _inline(svg: str) -> str:
     """The drawing alone: without the XML prolog, which HTML does not have."""
-    text = figure.read_text(encoding="utf-8")
-    return re.sub(r"^.*?(?=<svg)", "", text, count=1, flags=re.DOTALL)
+    return re.sub(r"^.*?(?=<svg)", "", svg, count=1, flags=re.DOTALL)
 
 
 def _origin(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:

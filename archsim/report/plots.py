@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -140,6 +141,18 @@ def plot(path: str | Path, look: Look = Look()) -> list[Path]:  # noqa: B008 - c
             (figure.title, what) if look.title else (), look.formats,
         )
     ]  # fmt: skip
+
+
+def of_run(folder: Path, width: float) -> list[tuple[str, str]]:
+    """The figures of a run as a page shows them: titles, and drawings without them as SVG."""
+    tables = {name: _read(folder / f"{name}.csv", columns) for name, columns in _DRAWN.items()}
+    look, found = Look(("svg",), width, False), []
+    with tempfile.TemporaryDirectory() as place:
+        for name, figure in _RUN_FIGURES.items():
+            (file,) = save(Path(place) / name, partial(_on, figure.draw, tables), *figure.shape(tables, look),
+                           formats=look.formats)  # fmt: skip
+            found.append((figure.title, file.read_text(encoding="utf-8")))
+    return found
 
 
 def plot_networks(paths: Sequence[str | Path], look: Look = Look()) -> list[Path]:  # noqa: B008

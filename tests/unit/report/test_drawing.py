@@ -129,7 +129,7 @@ def test_units_suit_the_largest_value():
     assert drawing.scaled("bytes", 0) == (1, "B")
 
 
-@pytest.mark.parametrize(("count", "shown", "turned"), [(4, 4, 0), (12, 12, 30), (300, 60, 90)])
+@pytest.mark.parametrize(("count", "shown", "turned"), [(3, 3, 0), (12, 12, 30), (300, 60, 90)])
 def test_names_below_an_axis_do_not_overlap(count, shown, turned):
     """Turned where they are too long to stand side by side, and only some of them where they are too many."""
     axes = Figure(figsize=(7, 3)).subplots()
@@ -137,6 +137,14 @@ def test_names_below_an_axis_do_not_overlap(count, shown, turned):
     texts = axes.get_xticklabels()
     assert len(texts) <= shown
     assert {text.get_rotation() for text in texts} == {turned}
+
+
+def test_names_of_several_words_take_two_lines():
+    axes = Figure(figsize=(7, 3)).subplots()
+    drawing.name_rows(axes, ["loas_f40 (fitted)", "sparten_snn", "a", "b", "c", "d", "e"])
+    first, *_ = axes.get_xticklabels()
+    assert first.get_text() == "loas_f40\n(fitted)"
+    assert first.get_rotation() == 0
 
 
 def test_more_settings_than_fit_side_by_side_have_rows(tmp_path):
