@@ -179,7 +179,7 @@ class _Pricer:
         self._die_area_mm2: float | None = None
         units = [component.unit for component in self.inventory]
         twice = sorted({unit for unit in units if units.count(unit) > 1})
-        self.problems += [f"{unit}: is twice in the inventory" for unit in twice]
+        self.problems += [f"{unit}: occurs twice in the inventory" for unit in twice]
 
     def finish(self) -> None:
         """Raise what was collected, each problem once."""

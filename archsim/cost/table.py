@@ -136,7 +136,7 @@ class CostTable(Block):
     def _figures_have_a_technology(self) -> Self:
         needing = [path for path, entry in self.entries() if entry.cacti is not None]
         if needing and self.sram is None:
-            raise CrossFieldError({"sram": f"missing; {needing[0]} takes a figure of CACTI from it"})
+            raise CrossFieldError({"sram": f"missing; {needing[0]} needs a CACTI figure from it"})
         return self
 
     def entries(self) -> Iterator[tuple[str, Entry]]:

@@ -52,7 +52,7 @@ class LayerError:
         shares = [_percent(share or 0) for share in (self.lost, self.gained, self.differing, self.alone)]
         return (
             f"{self.layer}: the trace lacks {shares[0]} of the model's spikes, {shares[1]} of its own are not the"
-            f" model's, {shares[2]} of all outputs differ; of itself, on the model's spikes, {shares[3]} differ"
+            f" model's, {shares[2]} of all outputs differ; with the model's spikes as its input, {shares[3]} differ"
         )
 
 

@@ -197,8 +197,8 @@ def _fold_affine(network: Network, node: Node) -> list[str]:
         why = f"is read by {', '.join(unable)}" if unable else f"shifts what {', '.join(padded)} pads with zeros"
         return [
             f"{node.name}: a batch-norm or scaling behind {source.name} ({source.op})"
-            f" {why if readers else 'is read by no layer'}; a trace has none, and it can be folded only into"
-            " convolutions and linear layers, into the one before it if nothing else reads that"
+            f" {why if readers else 'is read by no layer'}; a trace cannot hold it, and it can be folded only"
+            " into convolutions and linear layers: into the one before it only if nothing else reads that one"
         ]
     for reader in readers:
         assert reader.weight is not None
@@ -222,7 +222,7 @@ def _spread(network: Network, pool: Node) -> list[str]:
     for reader in readers:
         why = _not_spreadable(network, pool, reader)
         if why:
-            problems.append(f"{pool.name}: an average or sum pool {why}; a trace sums only in weights")
+            problems.append(f"{pool.name}: an average or sum pool {why}; a trace sums only through weights")
             continue
         assert reader.weight is not None
         assert pool.weight is not None
@@ -246,7 +246,7 @@ def _spread(network: Network, pool: Node) -> list[str]:
         network.nodes[reader.name] = new
         network.notes.append(f"{pool.name}: the sum is taken in the weights of {reader.name}")
     if not readers:
-        problems.append(f"{pool.name}: an average or sum pool that no layer reads; a trace sums only in weights")
+        problems.append(f"{pool.name}: an average or sum pool that no layer reads; a trace sums only through weights")
     if not problems:
         del network.nodes[pool.name]
     return problems

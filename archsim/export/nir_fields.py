@@ -128,7 +128,7 @@ def by_channel(values: Real, what: str) -> Real:
     """One value for each channel, all that there is of it; ``what`` names the values."""
     columns = values.reshape(len(values), -1)
     if (columns != columns[:, :1]).any():
-        raise Inexpressible(f"{what} differ within a channel; allowed: one a channel")
+        raise Inexpressible(f"{what} differ within a channel; allowed: one per channel")
     first: Real = columns[:, 0].copy()
     return first
 

@@ -115,7 +115,7 @@ def from_nir(
         run(network)
     for node, output in network.recorded.items():
         if not np.isfinite(output).all():
-            raise UsageError(f"{node}: sums beyond all numbers")
+            raise UsageError(f"{node}: sums overflow a 64-bit float")
     doubts = reader.at.other_gains() | reader.at.silent(network)
     network.notes.extend(doubts.values())
     try:
@@ -126,7 +126,7 @@ def from_nir(
                 provenance={"source": f"NIR, dt = {dt:g} s", **(provenance or {})},
             )  # fmt: skip
     except FloatingPointError:
-        text = "weights, biases, thresholds and inputs that are too far apart to have integers"
+        text = "the sizes of weights, biases, thresholds and inputs are too far apart for integers"
         raise UsageError([text, *doubts.values()]) from None
     except UsageError as error:
         raise UsageError([*error.problems, *doubts.values()]) from None
@@ -261,7 +261,7 @@ class _Reader:
             unclear = [(len(keys), what, name) for keys, what, name in ways if len(keys) != 1]
             for count, what, name in unclear:
                 self.problems.append(
-                    f"{where}{shown(name)}: an edge of a graph with {count} {what} does not say which; allowed: one"
+                    f"{where}{shown(name)}: an edge of a graph with {count} {what} does not say which one; allowed: 1"
                 )
             if not unclear:
                 edge = (ways[0][0][0], ways[1][0][0])
@@ -310,9 +310,7 @@ class _Reader:
         node, name, called = self.nodes[key], self.names[key], shown(".".join(key))
         kind = node["type"]
         if kind not in _FIELDS:
-            text = (
-                f"a trace does not have this kind of node; allowed: {', '.join(_FIELDS)}{nearest(kind[:80], _FIELDS)}"
-            )
+            text = f"a trace cannot hold this kind of node; allowed: {', '.join(_FIELDS)}{nearest(kind[:80], _FIELDS)}"
             self.problems.append(f"{called} ({shown(kind)}): {text}")
             return
         if is_input and kind == "Input" and not sources:
@@ -387,7 +385,7 @@ class _Reader:
                 kernel, stride = pair(node, "kernel_size", 1), pair(node, "stride", 1)
                 padding = pair(node, "padding", 0)
                 if any(padding):
-                    raise Inexpressible(f"padding {list(padding)}; allowed: 0, as a trace sums only in weights")
+                    raise Inexpressible(f"padding {list(padding)}; allowed: 0, as a trace sums only through weights")
                 sides = sides_of(shape, kernel, stride, padding)
                 self._check_unrolled(shape[0] * math.prod(kernel) * math.prod(sides))
                 factor = np.array(1.0 if kind == "SumPool2d" else 1 / math.prod(kernel))
@@ -436,9 +434,9 @@ class _Reader:
             raise Inexpressible(f"a resistance that gives the gain {of['r'].min() * self.at.dt:g}; allowed: above zero")
         if kind == "LIF":
             if (of["v_reset"] != of["v_leak"]).any():
-                raise Inexpressible("v_reset differs from v_leak; allowed: a reset to where it rests")
+                raise Inexpressible("v_reset differs from v_leak; allowed: equal")
             if (of["tau"] != of["tau"].flat[0]).any():
-                raise Inexpressible("a tau for each neuron; allowed: one a layer")
+                raise Inexpressible("a tau of its own for each neuron; allowed: one per layer")
             if of["tau"].flat[0] < self.at.dt:
                 got = f"tau {of['tau'].flat[0]:g} s with timesteps of dt = {self.at.dt:g} s"
                 raise Inexpressible(f"{got}; allowed: dt and longer{self.at.decay_hint(of['tau'])}")

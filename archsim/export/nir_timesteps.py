@@ -83,7 +83,7 @@ class Timesteps:
             hint = "" if _is_shift(decay) else self.decay_hint(of["tau"])
             if hint:
                 tau = f"tau {of['tau'].flat[0]:g} s with timesteps of dt = {self.dt:g} s"
-                problems[name] = f"{name} ({kind}): {tau}, a decay of {decay:.6g} a timestep, which is no shift{hint}"
+                problems[name] = f"{name} ({kind}): {tau}, a decay of {decay:.6g} per timestep, which is no shift{hint}"
         return problems
 
     def other_gains(self) -> dict[str, str]:
@@ -120,7 +120,7 @@ def _spiking(kind: str, of: Mapping[str, Real], dt: float) -> SpikingNeuron:
     with np.errstate(over="ignore", divide="ignore"):
         threshold = (of["v_threshold"] - of["v_reset"]) / gain
     if not np.isfinite(threshold).all():
-        raise Inexpressible("thresholds beyond all numbers, in units of what the neuron reads")
+        raise Inexpressible("thresholds that overflow a 64-bit float, in units of the neuron's input")
     return SpikingNeuron(decay, threshold)
 
 

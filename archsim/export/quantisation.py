@@ -158,7 +158,7 @@ def _is_shift(decay: float) -> bool:
 def leak_problems(nodes: Mapping[str, Node], approximate_leak: bool) -> list[str]:
     """The neurons whose decay no shift gives, unless the nearest one may be taken."""
     return [
-        f"{node.name}: a decay of {node.neuron.decay:.6g} a timestep is no shift; allowed: 1, 2^-l and 1 - 2^-l,"
+        f"{node.name}: a decay of {node.neuron.decay:.6g} per timestep is no shift; allowed: 1, 2^-l and 1 - 2^-l,"
         f" nearest {nearest_leak(node.neuron.decay)[0]:.6g}; approximate_leak takes that and states the error"
         for node in nodes.values()
         if node.neuron is not None and not _is_shift(node.neuron.decay) and not approximate_leak
@@ -210,7 +210,7 @@ def _weigh_spikes(network: Network) -> None:
             if key == node.name:
                 for source, name in renamed.items():
                     before[name] = _identity(network.nodes[source], name)
-                    network.notes.append(f"{node.name}: the spikes of {source} get a weight, by a layer {name}")
+                    network.notes.append(f"{node.name}: a layer {name} gives the spikes of {source} a weight")
                 other = replace(node, inputs=tuple(renamed.get(source, source) for source in node.inputs))
             before[key] = other
         network.nodes = before
@@ -284,7 +284,7 @@ class _Quantiser:
         for name, size in apart.items():
             self.apart[name] = np.where(size > 0, size / self.largest, scale)
             self.notes.append(
-                f"{name}: its products, of weights and sums, are brought to the unit of the sum behind by a requantiser"
+                f"{name}: a requantiser brings its products of weights and sums to the unit of the sum that follows"
             )
         return scale
 
@@ -348,7 +348,7 @@ class _Quantiser:
                 leader = self.groups[name]
                 if leader in self._open:
                     raise UsageError(
-                        f"{name}: a sum of {leader} and of what weights make of it; allowed: neurons between"
+                        f"{name}: adds {leader} and what weights make of {leader}; allowed: with neurons between"
                     )
                 self._open.add(leader)
                 scale = self._group_scale(leader)
@@ -374,7 +374,7 @@ class _Quantiser:
         full = np.broadcast_to(per_channel(reader.neuron.threshold, shape), shape)
         columns = full.reshape(shape[0], -1)
         if (columns != columns[:, :1]).any():
-            self.problems.append(f"{reader.name}: thresholds differ within a channel; a trace has one a channel")
+            self.problems.append(f"{reader.name}: thresholds differ within a channel; a trace has one per channel")
         if columns.min() <= 0:
             self.problems.append(f"{reader.name}: a threshold of {columns.min():.4g} above rest; allowed: above zero")
             return np.ones(shape[0])

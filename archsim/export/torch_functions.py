@@ -103,7 +103,7 @@ def told(name: str, followed: int) -> str:
     if operation in ("add", "sub") and followed > 1:
         return f"the output of torch's {name}() of tensors of different shapes or timesteps"
     if operation:
-        return f"the output of torch's {name}() with other constants than one number, or one for each channel"
+        return f"the output of torch's {name}() with a constant that is neither one number nor one per channel"
     if name in _COMPARISONS:
         return f"the output of torch's {name}() (of a neuron? `neurons=` describes one that is a module)"
     return f"the output of torch's {name}()"

@@ -139,7 +139,7 @@ def pool_fields(
     steps = kernel if stride in (None, (), []) else pair(stride)
     spare = [side + 2 * pad - width for side, pad, width in zip(sides, around, kernel, strict=True)]
     if ceil_mode and any(side % step for side, step in zip(spare, steps, strict=True)):
-        raise Inexpressible("ceil_mode with windows that stick out; allowed: windows inside the input")
+        raise Inexpressible("ceil_mode with windows that reach beyond the input; allowed: windows inside the input")
     fields = {"kernel": kernel, "stride": steps, "padding": around}
     if op == "max_pool":
         return fields
@@ -211,7 +211,10 @@ def _snn_leaky(module: Any) -> SpikingNeuron:
         (module.state_quant, "a quantised state (state_quant)"),
         (module.reset_mechanism == "none", "no reset (reset_mechanism 'none'); allowed: 'zero', 'subtract'"),
         (bool((module.graded_spikes_factor != 1).any()), "graded spikes; allowed: graded_spikes_factor 1"),
-        (bool((module.beta != module.beta.reshape(-1)[0]).any()), "a beta for each neuron; allowed: one a layer"),
+        (
+            bool((module.beta != module.beta.reshape(-1)[0]).any()),
+            "a beta of its own for each neuron; allowed: one per layer",
+        ),
     ]
     found = [reason for present, reason in reasons if present]
     if found:

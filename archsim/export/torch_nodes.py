@@ -206,7 +206,7 @@ class Nodes:
                 problems.extend(_neuron_problems(node, record))
             elif node.name not in out_of_step and not any(problem.startswith(f"{name}: ") for problem in problems):
                 got = f"runs {len(record.spikes)} times; allowed: T = {self.timesteps}"
-                problems.append(f"{name}: {got}; loop=True for a model that loops over time itself")
+                problems.append(f"{name}: {got}; pass loop=True if the model loops over time itself")
             recorded[node.name] = np.stack(record.spikes) if record.spikes else np.empty(0)
         partly = {
             name: times
@@ -252,13 +252,14 @@ def _neuron_problems(node: Node, record: Recorded) -> list[str]:
     assert node.neuron is not None
     count = len(record.spikes) * record.spikes[0].size
     if not record.binary:
-        return [f"{node.name}: gives other values than 0 and 1"]
+        return [f"{node.name}: gives values other than 0 and 1"]
     if record.turned <= _TURNED * count:
         return []
     if record.turned_from_rest <= _TURNED * count:
         return [
             f"{node.name}: starts from rest at every timestep, as its state is made or reset inside of `forward`, which"
-            " runs once a timestep; make it outside (init_hidden=True), or loop over time in `forward`, with loop=True"
+            " runs once per timestep; make it outside (init_hidden=True), or loop over time in `forward` and pass"
+            " loop=True"
         ]
     return [
         f"{node.name}: {100 * record.turned / count:.2f} % of its spikes do not follow from its inputs by the rule that"

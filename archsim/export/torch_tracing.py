@@ -164,10 +164,13 @@ class _Tracer:
             raise
         except Exception as error:
             text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            tuples = "; a neuron that gives its state, too, as snnTorch's without init_hidden=True, needs a `forward`"
+            tuples = (
+                "; neurons that also return their state, as snnTorch's do without init_hidden=True, need a model with a"
+                " `forward` of its own"
+            )
             failed = (
-                f"the model failed on inputs of the shape {shape}, {text}; loop=True for a model that"
-                f" loops over time itself{tuples if 'tuple' in text else ''}"
+                f"the model failed on inputs of the shape {shape}, {text}; pass loop=True if the model loops over time"
+                f" itself{tuples if 'tuple' in text else ''}"
             )
             raise UsageError([*self.found.problems, failed]) from error
 
@@ -210,14 +213,14 @@ class _Tracer:
         if not operands:
             if kind not in SAME:
                 self.found.problem(
-                    f"{name}: reads something that does not come from the inputs by modules and functions of torch"
+                    f"{name}: reads a tensor that was not computed from the inputs by modules and functions of torch"
                 )
         elif operands[0].place.node is None:
             place = operands[0].place
             if kind in SAME:
                 places = [place] * len(results)
             elif place.why:
-                self.found.problem(f"{name}: reads {place.why}, which a trace does not have")
+                self.found.problem(f"{name}: reads {place.why}, which a trace cannot hold")
         elif not results:
             self.found.problem(f"{name} ({type(module).__name__}): gives no tensor")
         else:
@@ -283,7 +286,7 @@ class _Tracer:
             elif place is None and name in MOVES:
                 why = (
                     f"values in another order or number (torch's {name}())" if whole else
-                    "part of a tensor (time is taken apart with loop=True, for a model that loops over it)"
+                    "part of a tensor (pass loop=True if the model itself loops over time)"
                 )  # fmt: skip
                 place = Place(None, None, why)
             elif place is None:

@@ -137,9 +137,9 @@ def sequence(*nodes):
 @pytest.mark.parametrize(
     ("built", "reason"),
     [
-        (lambda: sequence(nir.Threshold(np.ones(4))), r"threshold \(Threshold\): a trace does not have"),
-        (lambda: sequence(nir.CubaLIF(*[np.ones(4)] * 5)), r"cubalif \(CubaLIF\): a trace does not have"),
-        (lambda: sequence(lif((4,), 0.9)), "lif: a decay of 0.9 a timestep is no shift.*nearest 0.875"),
+        (lambda: sequence(nir.Threshold(np.ones(4))), r"threshold \(Threshold\): a trace cannot hold"),
+        (lambda: sequence(nir.CubaLIF(*[np.ones(4)] * 5)), r"cubalif \(CubaLIF\): a trace cannot hold"),
+        (lambda: sequence(lif((4,), 0.9)), "lif: a decay of 0.9 per timestep is no shift.*nearest 0.875"),
         (lambda: sequence(nir.LIF(np.full(4, DT / 2), *[np.ones(4)] * 3, np.ones(4))), r"lif \(LIF\): tau 5e-05 s"),
         (lambda: sequence(nir.LIF(*[np.ones(4)] * 4)), "v_reset differs from v_leak"),
         (lambda: sequence(nir.IF(-np.ones(4), np.ones(4))), "a resistance that gives the gain"),
@@ -224,7 +224,7 @@ def test_refusals_name_the_timestep_and_not_another_remedy():
     with pytest.raises(UsageError) as caught:
         from_nir(one_layer(nir.LIF(np.full(4, 2.0), np.ones(4), np.zeros(4), np.ones(4))), random_spikes(4, 9, 6))
     (problem,) = caught.value.problems
-    assert "a decay of 0.99995 a timestep, which is no shift; with dt = 1 s the decay is 0.5" in problem
+    assert "a decay of 0.99995 per timestep, which is no shift; with dt = 1 s the decay is 0.5" in problem
     assert "approximate_leak" not in problem
     with pytest.raises(
         UsageError, match=r"tau 0.0002 s with timesteps of dt = 1 s.*; with dt = 0.0001 s the decay is 0.5"
@@ -478,7 +478,10 @@ def recurrent():
 @pytest.mark.parametrize(
     ("built", "says"),
     [
-        (lambda: chain(block=two_inputs()), "block: an edge of a graph with 2 inputs does not say which; allowed: one"),
+        (
+            lambda: chain(block=two_inputs()),
+            "block: an edge of a graph with 2 inputs does not say which one; allowed: 1",
+        ),
         (two_inputs, "the graph has 2 inputs; allowed: 1"),
         (lambda: chain(block=recurrent()), "block.lif, block.w: feed each other (recurrent)"),
         (lambda: chain(("in", "fc"), ("fc", "lyf")), "an edge fc -> lyf: no node lyf (did you mean 'lif'?)"),

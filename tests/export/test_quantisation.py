@@ -423,7 +423,7 @@ def test_a_shortcut_of_sums_keeps_its_weights():
     assert rows["sum"].alone < 0.01
     shortcut = exported.trace.operation("shortcut")
     assert shortcut.requantiser.bits == 16
-    assert any(note.startswith("shortcut: its products") for note in exported.notes)
+    assert any(note.startswith("shortcut: a requantiser brings its products") for note in exported.notes)
     assert {check.mismatches for check in check_trace(exported.trace)} == {0}
     # What it writes is the real sum, in the unit of the sum behind: that of its threshold.
     real = network.recorded["shortcut"]

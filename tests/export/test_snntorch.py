@@ -77,7 +77,7 @@ def test_a_decay_that_no_shift_gives_is_refused(model):
     with pytest.raises(UsageError) as caught:
         from_torch(model, bars(2)[0], 5)
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["lif1", "lif2"]
-    assert "a decay of 0.9 a timestep is no shift" in caught.value.problems[0]
+    assert "a decay of 0.9 per timestep is no shift" in caught.value.problems[0]
     assert "nearest 0.875" in caught.value.problems[0]
 
 
@@ -118,7 +118,7 @@ def test_each_neuron_exactly(beta, reset, delay, tmp_path):
     [
         ({"reset_mechanism": "none"}, "no reset"),
         ({"graded_spikes_factor": 2.0}, "graded spikes"),
-        ({"beta": torch.tensor([0.5, 0.25, 0.5])}, "a beta for each neuron"),
+        ({"beta": torch.tensor([0.5, 0.25, 0.5])}, "a beta of its own for each neuron"),
         ({"threshold": 0.0}, "a threshold of 0 above rest"),
     ],
 )
@@ -179,5 +179,5 @@ def test_states_that_are_made_in_forward():
 
 def test_a_neuron_that_gives_its_state_to_the_next_layer():
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), snn.Leaky(beta=0.5), torch.nn.Linear(3, 3))
-    with pytest.raises(UsageError, match=r"the model failed .* not tuple; .* without init_hidden=True, needs a"):
+    with pytest.raises(UsageError, match=r"the model failed .* not tuple; .* without init_hidden=True, need a"):
         from_torch(model, np.ones((2, 4)), 2)

@@ -181,7 +181,7 @@ def test_a_loop_over_time(tmp_path):
     stepped = from_torch(nn.Sequential(model.first, model.cell, model.second), values, 5, neurons=OWN)
     assert stepped.layers[0].differing == looped.layers[0].differing
     assert np.array_equal(stepped.trace.tensor("1"), looped.trace.tensor("cell"))
-    with pytest.raises(UsageError, match=r"cell: reads part of a tensor \(time is taken apart with loop=True"):
+    with pytest.raises(UsageError, match=r"cell: reads part of a tensor \(pass loop=True if the model"):
         from_torch(model, values, 5, neurons=OWN)
 
 
@@ -215,9 +215,9 @@ def test_everything_that_is_wrong_is_said_at_once():
     told = "\n".join(caught.value.problems)
     for line in (
         "grown (Conv2d): dilation (2, 2)",
-        "after_relu: reads the output of relu (ReLU), which a trace does not have",
+        "after_relu: reads the output of relu (ReLU), which a trace cannot hold",
         "scaled: reads a product or quotient of two tensors (SEW's AND",
-        "slow: a decay of 0.3 a timestep is no shift; allowed: 1, 2^-l and 1 - 2^-l, nearest 0.25",
+        "slow: a decay of 0.3 per timestep is no shift; allowed: 1, 2^-l and 1 - 2^-l, nearest 0.25",
         "last (Linear): works on the last axis of [2, 8, 8]; allowed: after a Flatten",
     ):
         assert line in told
@@ -262,7 +262,7 @@ class Wrong(Cell):
         (nn.Sequential(nn.Linear(4, 4)), "no spiking neurons that archsim knows"),
         (nn.Sequential(nn.Linear(4, 4), Wrong()), "1: .* of its spikes do not follow from its inputs"),
         (nn.Sequential(nn.Linear(5, 4), Cell()), r"the model failed on inputs of the shape \[2, 4\], RuntimeError"),
-        (nn.Sequential(nn.Linear(4, 4), Cell(decay=0.3)), "1: a decay of 0.3 a timestep is no shift"),
+        (nn.Sequential(nn.Linear(4, 4), Cell(decay=0.3)), "1: a decay of 0.3 per timestep is no shift"),
     ],
 )  # fmt: skip
 def test_refusals(model, reason):
@@ -554,7 +554,7 @@ class Leaving(Cell):
         (Estimating(), "norm: does not follow from a"),
         (hooked(), r"0: does not follow from input; .* \(values differ by up to 1\)"),
         (Written(), r"b: reads the output of torch's gt\(\) \(of a neuron\?"),
-        (FromNumbers(), "b: reads something that does not come from the inputs by modules and functions of torch"),
+        (FromNumbers(), "b: reads a tensor that was not computed from the inputs by modules and functions of torch"),
         (Norse(), r"b: reads the output of lif \(LIFCell; norse's neurons are described by `neurons=`, or go"),
     ],
 )  # fmt: skip

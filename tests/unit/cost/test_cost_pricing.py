@@ -305,7 +305,7 @@ def test_everything_missing_is_listed_at_once(table: CostTable) -> None:
 
 
 def test_a_unit_twice_in_the_inventory_is_refused(table: CostTable) -> None:
-    with pytest.raises(ConfigError, match="p_lif: is twice"):
+    with pytest.raises(ConfigError, match="p_lif: occurs twice"):
         area_rows([*loas_components(), loas_components()[1]], table)
 
 

@@ -91,7 +91,7 @@ def test_temperature(tmp_path: Path) -> None:
         (
             "unit: pJ/bit, per: [bits]",
             "unit: '1', cacti: area_mm2",
-            "sram: missing; wire.energy_pj.transfer takes a figure of CACTI from it",
+            "sram: missing; wire.energy_pj.transfer needs a CACTI figure from it",
         ),
         ('confidence: assumed, source: "made', 'confidence: sure, source: "made', "transfer.confidence"),
         ("    area_mm2:", "    area:", "families.wire.area_mm2: missing"),
