@@ -59,9 +59,7 @@ def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Acceler
 
 def compiles_first(hardware: str | Path) -> bool:
     """Whether a run of the machine ``hardware`` begins with compiling its kernels; ConfigError if it is wrong."""
-    from archsim import jit
-
-    return jit.must_compile(type(load_accelerator(hardware)).loop)
+    return load_accelerator(hardware).must_compile()
 
 
 def accelerator_for(
@@ -92,7 +90,7 @@ def wiring(accelerator: Accelerator) -> Wiring | None:
     """The block diagram of a machine, found by running a small layer; None of a machine that is not drawn as one."""
     import numpy as np
 
-    from archsim.dataflow.machine import DrawnMachine
+    from archsim.dataflow.layer_machine import LayerMachine
     from archsim.engine.wiring import watch
     from archsim.trace import activation_product, matrix_product, synthesize
 
@@ -103,12 +101,12 @@ def wiring(accelerator: Accelerator) -> Wiring | None:
     else:
         trace = synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
     accelerator = accelerator.built_for(accelerator.seen(trace))
+    if not isinstance(accelerator, LayerMachine):
+        return None
     layer = accelerator.stages(trace, trace.operations[0])[0]
     program = accelerator.program(layer, accelerator.compute(layer, verify=False).output_bytes)
-    if program.diagram is None or not isinstance(accelerator, DrawnMachine):
-        return None
     step = program.diagram.coroutines(program.state.shape[1] - accelerator.kept)
-    counts = np.zeros((len(program.state), accelerator.actions), np.int64)
+    counts = np.zeros((len(program.state), len(accelerator.counted)), np.int64)
     names = accelerator.tensors * program.copies
     return watch(
         step, program.spec, program.operands, program.topology, program.state, counts, names, program.diagram.kinds
@@ -359,11 +357,9 @@ def _layers(
     window: Window | None,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
-    from archsim import jit
-
     done: list[LayerResult] = []
     record = window or False
-    if progress and engine == "compiled" and jit.must_compile(type(accelerator).loop):
+    if progress and engine == "compiled" and accelerator.must_compile():
         progress = _compiling_first(progress)
     for result in accelerator.run_layers(trace, operations, engine, verify=verify, record=record, progress=progress):
         done.append(result)

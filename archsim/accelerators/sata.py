@@ -47,7 +47,7 @@ from pydantic import Field, model_validator
 
 from archsim.compress import bitmask, packed_time
 from archsim.dataflow import training
-from archsim.dataflow.base import Computed, HardwareConfig, Layer, Program, ScheduledLayers, layer_of
+from archsim.dataflow.base import HardwareConfig, ScheduledLayers
 from archsim.dataflow.buffered_array import ADDED, BufferedArray, moved_by_timestep
 from archsim.dataflow.fold_tables import (
     COLUMNS_MASK,
@@ -60,6 +60,9 @@ from archsim.dataflow.fold_tables import (
     Work,
 )
 from archsim.dataflow.folded_array import dense_words
+from archsim.dataflow.layer import Layer, layer_of
+from archsim.dataflow.layer_machine import Computed
+from archsim.dataflow.machine import Program
 from archsim.dataflow.training import Geometry
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig, count_overflows, leaks, rule_of

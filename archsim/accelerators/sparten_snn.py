@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.inner_product import (
     NO_LAGGY,
     WORDS_OF_CHUNK,
@@ -36,6 +36,7 @@ from archsim.dataflow.inner_product import (
     InnerProductPe,
     Join,
 )
+from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, timestep_rows
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.inventory import Component

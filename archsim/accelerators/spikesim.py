@@ -1,7 +1,7 @@
 """SpikeSim: a spiking network on crossbar arrays, all layers at once (Moitra et al., TCAD 2023, arXiv 2210.12899).
 
-Agents, mapping and network are those of :mod:`archsim.dataflow.crossbar_chip`; this file says what the machine
-computes and what it is built of.
+The chip, its agents and their network are those of :mod:`archsim.dataflow.crossbar_chip`; this file says what the
+machine computes and what it is built of.
 
 A layer's outputs are computed as the arrays and converters do (:mod:`archsim.hardware.analog`). With lossless
 converters they equal the integer network's, bit for bit. With less the chip is lossy, and what that does to the network
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import HardwareConfig, Layer
+from archsim.dataflow.base import HardwareConfig
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig
 from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
+from archsim.dataflow.layer import Layer
 from archsim.dataflow.pipeline import Stage
 from archsim.hardware.analog.adc import AdcConfig
 from archsim.hardware.analog.crossbar_array import CrossbarArrayConfig, cut_rows, product, program_cells

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.compress import bitmask
-from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.folded_array import ArrayMachine, dense_words
 from archsim.dataflow.folds import (
     ArrayConfig,
@@ -50,6 +50,7 @@ from archsim.dataflow.folds import (
     parts,
     place,
 )
+from archsim.dataflow.layer import Layer
 from archsim.hardware.compute.few_spikes import FewSpikesConfig, fire_few_spikes
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.hardware.inventory import Component

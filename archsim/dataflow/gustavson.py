@@ -41,8 +41,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress.coordinate import BYTE, CoordinateFibers, bits_of, spike_rows, value_rows, weight_rows
-from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
-from archsim.dataflow.machine import BURST_LINES, DrawnMachine
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_components
+from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import store
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
@@ -459,7 +461,7 @@ def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
-class Gustavson(DrawnMachine):
+class Gustavson(LayerMachine):
     """What the machines with this dataflow share."""
 
     Config: ClassVar[type[MachineConfig]] = GustavsonConfig

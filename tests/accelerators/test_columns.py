@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from archsim.dataflow.base import layer_of
+from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator, run
 from archsim.trace import Operation, save_trace
 from tests.machines import LOAS, MACHINES, ROOT, ann, simulate

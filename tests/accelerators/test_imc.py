@@ -9,8 +9,8 @@ import pytest
 
 from archsim.analog_network.network import AnalogNetwork
 from archsim.cli import main
-from archsim.dataflow.base import layer_of
 from archsim.dataflow.crossbar_mapping import map_layer
+from archsim.dataflow.layer import layer_of
 from archsim.dataflow.pipeline import stages_of
 from archsim.errors import ConfigError, UsageError
 from archsim.simulate import load_accelerator, run

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from archsim.dataflow.base import layer_of
+from archsim.dataflow.layer import layer_of
 from archsim.hardware.compute.prefix_forest import CYCLES, SPIKES
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from archsim.cost import area_rows, load_table, price_rows
-from archsim.dataflow.base import layer_of
+from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
 from tests.machines import LABELS, LOAS, ROOT, ann, barrier_cycles, chunk_matches, mlp, same, simulate

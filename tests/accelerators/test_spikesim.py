@@ -9,9 +9,9 @@ from archsim.cli import main
 from archsim.compress import bitmask
 from archsim.compress.packed_time import decode
 from archsim.cost import energy_rows, load_table
-from archsim.dataflow.base import layer_of
 from archsim.dataflow.crossbar_machine import shared_out
 from archsim.dataflow.crossbar_mapping import map_layer, misfits
+from archsim.dataflow.layer import layer_of
 from archsim.dataflow.pipeline import alone, stages_of
 from archsim.errors import ConfigError, UsageError
 from archsim.hardware.analog.crossbar_array import cut_rows
