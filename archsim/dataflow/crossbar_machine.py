@@ -89,10 +89,11 @@ class CrossbarMachine(DrawnMachine):
 
     def built_for(self, trace: Trace) -> Self:
         """With ``noc.rows: fit`` the chip with as few rows as hold the whole network, whichever layers are run."""
-        if self.config.noc.rows != "fit":
-            return self
-        built = type(self)(fitted(self.config, stages_of(trace, self.layers(trace))))
-        built.decided = {**built.decided, "fitted_noc_rows": built.config.noc.rows}
+        chip = super().built_for(trace)
+        if chip.config.noc.rows != "fit":
+            return chip
+        built = type(self)(fitted(chip.config, stages_of(trace, chip.layers(trace))))
+        built.decided = {**chip.decided, "fitted_noc_rows": built.config.noc.rows}
         return built
 
     def refuses(self, trace: Trace) -> Sequence[str]:
