@@ -67,17 +67,17 @@ def accelerator_for(
 ) -> Accelerator:
     """The machine of the file ``hardware``, built for the trace ``loaded`` from ``trace``; UsageError if it cannot run
     it: ``whole``, all layers that the machine is able to run, or some that the user chooses."""
-    return built_for(load_accelerator(hardware, overrides), hardware, trace, loaded, whole=whole)
+    return specialised_for(load_accelerator(hardware, overrides), hardware, trace, loaded, whole=whole)
 
 
-def built_for(
+def specialised_for(
     accelerator: Machine, hardware: str | Path, trace: str | Path, loaded: Trace, *, whole: bool = False
 ) -> Machine:
     """The ``accelerator`` of the file ``hardware``, built for the trace ``loaded`` from ``trace``; UsageError if it
     cannot run it (:func:`accelerator_for`)."""
     try:
-        seen = accelerator.seen(loaded)
-        accelerator = accelerator.built_for(seen)
+        seen = accelerator.visible_trace(loaded)
+        accelerator = accelerator.specialised_for(seen)
         problems = [*accelerator.problems(seen), *(accelerator.holes(seen) if whole else ())]
     except UsageError as error:
         problems = list(error.problems)
@@ -100,7 +100,7 @@ def wiring(accelerator: Accelerator) -> Wiring | None:
         trace = synthesize([spikes], timesteps=min(4, accelerator.most_timesteps), gradient_density=0.5)
     else:
         trace = synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
-    accelerator = accelerator.built_for(accelerator.seen(trace))
+    accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
     if not isinstance(accelerator, LayerMachine):
         return None
     layer = accelerator.stages(trace, trace.operations[0])[0]
@@ -183,7 +183,7 @@ def _report(
 
     loaded = load_trace(trace)
     accelerator = accelerator_for(hardware, trace, loaded, overrides, whole=layers is None)
-    loaded = accelerator.seen(loaded)
+    loaded = accelerator.visible_trace(loaded)
     table = load_prices(accelerator)
     inventory = accelerator.inventory()
     area = area_rows(inventory, table)
@@ -227,7 +227,7 @@ def _report(
             if component.kind in ("cache", "sram")
         ),
         exact=accelerator.exact,
-        findings={**accelerator.decided, **(accelerator.findings(loaded) if verify else {})},
+        findings={**accelerator.context, **(accelerator.metrics(loaded) if verify else {})},
     )
 
 
@@ -286,7 +286,7 @@ def _to_run(accelerator: Accelerator, trace: Trace, layers: Sequence[str] | None
     reasons = [
         f"{name} happens on the way of other layers and is none itself"
         if name in fused
-        else f"{name} {accelerator.leaves_out(trace, trace.operation(name))}"
+        else f"{name} {accelerator.why_skipped(trace, trace.operation(name))}"
         for name in layers or ()
     ]
     raise UsageError([f"{problem}: {reason}" for reason in reasons or ["no layer is chosen"]])

@@ -420,7 +420,7 @@ class GospaSnn(LayerMachine):
             *memory_components(config.memory, pes),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Row of B after row of B; counts sums that leave the bits of a partial sum."""
         end = first + len(sums)
         a = by_position(layer.inputs.mask[first:end], layer.inputs.start[first:end], layer.inputs.words, layer.k)

@@ -264,7 +264,7 @@ class GustavSnn(LayerMachine):
             *memory_components(config.memory, pe.count),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Weights of the spikes of a timestep in order of k; weights of zero change nothing. Counts overflows."""
         bits = self.config.pe.accumulator_bits
         _, overflows = accumulate_by_timestep(layer.inputs, layer.weights, layer.timesteps, bits, first, sums)

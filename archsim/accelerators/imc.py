@@ -191,7 +191,7 @@ class Imc(CrossbarMachine):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.decided = self.config.analog.findings()
+        self.context = self.config.analog.findings()
         self._made: AnalogNetwork | None = None
 
     @property
@@ -243,7 +243,7 @@ class Imc(CrossbarMachine):
 
     # What it runs.
 
-    def seen(self, trace: Trace) -> Trace:
+    def visible_trace(self, trace: Trace) -> Trace:
         """The first timesteps of the trace."""
         first = self.config.scheduler.first_timesteps
         return trace if first == "all" else trace.select(timesteps=first)
@@ -265,17 +265,17 @@ class Imc(CrossbarMachine):
         """Of spiking networks what all machines run, of others all that is made of integers."""
         return "layers that read spikes, or at T = 1 integers"
 
-    def leaves_out(self, trace: Trace, operation: Operation) -> str:
+    def why_skipped(self, trace: Trace, operation: Operation) -> str:
         """Why ``operation`` is not simulated."""
-        reason = super().leaves_out(trace, operation)
+        reason = super().why_skipped(trace, operation)
         digital = operation.op in ("matmul", "softmax", "layer_norm") or (
             operation.op == "add" and operation.neuron is None
         )
         return f"{reason}, which {self.name} computes at T = 1 with integers and a requantiser only" * digital or reason
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip; weights that cells, inputs that drivers cannot take."""
-        problems = list(super().refuses(trace))
+        problems = list(super().unsupported(trace))
         analog, layers = self.config.analog, self.layers(trace)
         lowest, _ = analog.weight_range(self.config.pe.weight_bits)
         full = [layer.name for layer in layers if layer.op in WEIGHTED and np.any(_weight(layer) < lowest)]
@@ -397,7 +397,7 @@ class Imc(CrossbarMachine):
             self._made.calibrate()
         return self._made
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Sums of a layer by itself, calibrated on its own inputs; counts sums wider than a word of the network."""
         words, weight = packed_time.decode(layer.inputs, layer.k), bitmask.decode(layer.weights, layer.k)
         analog, kernel = self.config.analog, (1, 1) if layer.feature_map is None else layer.feature_map.kernel
@@ -442,7 +442,7 @@ class Imc(CrossbarMachine):
         """When noise is drawn, as it decides results."""
         return {"noise": self.config.analog.cells.noise}
 
-    def findings(self, trace: Trace) -> Mapping[str, Any]:
+    def metrics(self, trace: Trace) -> Mapping[str, Any]:
         """How long written cells last, and what arrays do to the network's accuracy."""
         found: dict[str, Any] = {} if self.exact else {"exact": False}
         layers = self.layers(trace)

@@ -152,7 +152,7 @@ class LoAS(InnerProduct):
             *(part for part in self.other_components() if packed or part.unit != "compressor"),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Pseudo-sum less corrections, or the sum itself; counts additions and overflows of the real accumulators."""
         pe = self.config.pe
         if not pe.speculation:

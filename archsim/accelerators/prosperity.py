@@ -278,7 +278,7 @@ class Prosperity(LayerMachine):
         spike_patterns(layer.inputs, first, layer.timesteps, tile_k, patterns)
         return patterns
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Partial sums reused as the forest says, in whole tiles; counts spikes, those left, and matches."""
         positions = self._positions(layer)
         begin = first // positions * positions

@@ -72,7 +72,7 @@ class Sparten(InnerProduct):
         }
         return (Component("pe", "logic", pe.count, element), *self.other_components())
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Products of matched activations and weights; counts overflows of the real accumulator."""
         overflows = multiply_accumulate(layer.inputs, layer.weights, self.config.pe.accumulator_bits, first, sums)
         return {"accumulator_overflows": int(overflows)}

@@ -79,7 +79,7 @@ class SpartenSnn(InnerProduct):
             *self.other_components(),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Matched weights of one timestep after the other; counts overflows of the real accumulator."""
         _, overflows = accumulate_by_timestep(
             layer.inputs, layer.weights, layer.timesteps, self.config.pe.accumulator_bits, first, sums

@@ -154,7 +154,7 @@ class SpikeSim(CrossbarMachine):
 
     # What it computes.
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Column sums, array by array, as the converters see them, shifted and added; counts sums wider than a word of
         the network and potentials wider than their memory."""
         words = packed_time.decode(layer.inputs, layer.k)
@@ -186,7 +186,7 @@ class SpikeSim(CrossbarMachine):
             largest = product(recorded, group, cells, config.full_scale, config.full_scale, everything)
         product(words, group, cells, adc.span(config.full_scale, largest), top, sums)
 
-    def findings(self, trace: Trace) -> Mapping[str, Any]:
+    def metrics(self, trace: Trace) -> Mapping[str, Any]:
         """What lossy converters do to the network."""
         if self.exact or not reads_out(trace):
             return {} if self.exact else {"exact": False}
@@ -224,9 +224,9 @@ class SpikeSim(CrossbarMachine):
         currents = sums.reshape(operation.images, -1, operation.n, len(spikes)).transpose(3, 0, 2, 1)
         return np.ascontiguousarray(currents).reshape(len(spikes), operation.images, *operation.output_shape)
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip; weights that the cells cannot hold."""
-        problems = list(super().refuses(trace))
+        problems = list(super().unsupported(trace))
         lowest = -(1 << (self.config.pe.weight_bits - 1))
         if self.config.array.signed == "difference":
             full = [layer.name for layer in self.layers(trace) if np.any(layer.weight == lowest)]

@@ -343,7 +343,7 @@ class SpinalFlow(LayerMachine):
             *memory_components(config.memory, 1),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Spikes one after the other; counts overflows of the real accumulator within a tick."""
         spikes = spikes_of(layer)
         sorted_spikes = merged(spikes, first, first + len(sums), layer.timesteps)

@@ -160,7 +160,7 @@ class Stellar(ArrayMachine):
     Config: ClassVar[type[MachineConfig]] = StellarConfig
     config: StellarConfig
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """Lines that are longer than what a place can hold."""
         widest = max((o.output_shape[-1] for o in self.layers(trace) if o.op == "conv2d"), default=1)
         if widest <= self.config.pe.line_sums:
@@ -193,7 +193,7 @@ class Stellar(ArrayMachine):
             *others,
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Filter row by filter row; counts overflows, and what few-spikes neurons would fire."""
         kernel_rows, kernel_columns = layer.feature_map.kernel if layer.feature_map else (1, 1)
         weights = np.ascontiguousarray(bitmask.decode(layer.weights, layer.k).T, np.int64)

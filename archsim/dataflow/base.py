@@ -101,8 +101,8 @@ class Accelerator(ABC):
 
     def __init__(self, config: Any) -> None:
         self.config = config
-        self.decided: Mapping[str, Any] = {}
-        """For every run's summary: what decides its results, and what the trace decided of it (:meth:`built_for`)."""
+        self.context: Mapping[str, Any] = {}
+        """Settings that every run's summary has, those that the trace chose among them (:meth:`specialised_for`)."""
 
     # What a machine must say.
 
@@ -147,7 +147,7 @@ class Accelerator(ABC):
         Additions of partial sums are none, nor is what gating saves.
         """
 
-    def seen(self, trace: Trace) -> Trace:
+    def visible_trace(self, trace: Trace) -> Trace:
         """The part of ``trace`` that this machine runs; UsageError if it has no such part."""
         return trace
 
@@ -156,14 +156,14 @@ class Accelerator(ABC):
         """Most timesteps of a trace that the machine runs, or can be built for."""
         return MOST_TIMESTEPS if self.config.timesteps == "trace" else int(self.config.timesteps)
 
-    def built_for(self, trace: Trace) -> Self:
+    def specialised_for(self, trace: Trace) -> Self:
         """The machine that runs ``trace``: this one, unless its file leaves something to the trace. ConfigError if
         there is no such machine."""
         if self.config.timesteps != "trace":
             return self
         return type(self)(changed(self.config, "timesteps", trace.timesteps, "those of the trace"))
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""
         return ()
 
@@ -181,13 +181,13 @@ class Accelerator(ABC):
         """Whether outputs must equal the trace's; not where conversions lose something on purpose."""
         return True
 
-    def findings(self, trace: Trace) -> Mapping[str, Any]:
+    def metrics(self, trace: Trace) -> Mapping[str, Any]:
         """What a run of ``trace`` on this machine tells beside cycles and energy, for its summary."""
         return {}
 
     @classmethod
     def finds_accuracy(cls, trace: Trace) -> bool:
-        """Whether findings of ``trace`` can have an accuracy, in any configuration of this machine."""
+        """Whether :meth:`metrics` of ``trace`` can have an accuracy, in any configuration of this machine."""
         return False
 
     # What follows.
@@ -252,7 +252,7 @@ class Accelerator(ABC):
                 finished |= {operation.output} if ready else set()
         return found
 
-    def leaves_out(self, trace: Trace, operation: Operation) -> str:
+    def why_skipped(self, trace: Trace, operation: Operation) -> str:
         """Why ``operation``, which is neither among :meth:`layers` nor on their way, is not simulated: what follows its
         name."""
         if operation is self.skipped(trace):
@@ -275,7 +275,7 @@ class Accelerator(ABC):
             ]
         if not layers:
             weighted = [operation for operation in trace.operations if operation.op in WEIGHTED]
-            first = [f"{operation.name} {self.leaves_out(trace, operation)}" for operation in weighted[:1]]
+            first = [f"{operation.name} {self.why_skipped(trace, operation)}" for operation in weighted[:1]]
             told = "; ".join([*first, f"{self.name} runs {self.runs}", "'archsim list' says what machines run"])
             return [f"no layer to simulate: {told}"]
         limit = self.most_timesteps
@@ -290,7 +290,7 @@ class Accelerator(ABC):
                 f"pe.weight_bits: the trace has weights of {widest} bits, the machine {self.config.pe.weight_bits}; "
                 f"--set pe.weight_bits={widest} builds a machine that can"
             )
-        return [*found, *self.refuses(trace)]
+        return [*found, *self.unsupported(trace)]
 
 
 def _fits(trace: Trace, tensor: str) -> bool:

@@ -14,7 +14,7 @@ from archsim.trace.resimulation import requantise
 
 BLOCK_VALUES = 1 << 20
 """Full sums that are held at once."""
-AddUp = Callable[[Layer, int, NDArray[np.int64]], dict[str, int]]
+Accumulate = Callable[[Layer, int, NDArray[np.int64]], dict[str, int]]
 """Full sums of rows from a first one on into [rows, N, T], by a machine's own arithmetic; returns named events."""
 
 
@@ -28,8 +28,8 @@ class Outputs(NamedTuple):
     events: dict[str, int]
 
 
-def outputs_of(layer: Layer, add_up: AddUp, verify: bool) -> Outputs:
-    """The layer's outputs by the arithmetic of ``add_up``; ``verify`` compares them with the trace.
+def outputs_of(layer: Layer, accumulate: Accumulate, verify: bool) -> Outputs:
+    """The layer's outputs by the arithmetic of ``accumulate``; ``verify`` compares them with the trace.
 
     A layer without neurons and without a stored output (spikes recorded elsewhere) has no known output; its rows
     count as fully dense, an upper bound.
@@ -41,7 +41,7 @@ def outputs_of(layer: Layer, add_up: AddUp, verify: bool) -> Outputs:
     rows = max(1, BLOCK_VALUES // (layer.n * layer.timesteps))
     for first in range(0, layer.m, rows):
         sums = np.zeros((min(rows, layer.m - first), layer.n, layer.timesteps), np.int64)
-        for event, count in add_up(layer, first, sums).items():
+        for event, count in accumulate(layer, first, sums).items():
             events[event] = events.get(event, 0) + count
         got: NDArray[Any] = sums + layer.bias[:, None]
         if layer.neuron is not None:

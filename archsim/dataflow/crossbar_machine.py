@@ -78,25 +78,25 @@ class CrossbarMachine(DrawnMachine):
         }
 
     @abstractmethod
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Full sums of rows ``first`` to ``first + len(sums)`` into ``sums`` [rows, N, T], as arrays and converters
         make them; returns named events to report."""
 
     def compute(self, layer: Layer, verify: bool) -> Computed:
         """The outputs of a layer with weights."""
-        found = outputs_of(layer, self.add_up, verify)
+        found = outputs_of(layer, self.accumulate, verify)
         return Computed(found.mismatches, found.events)
 
-    def built_for(self, trace: Trace) -> Self:
+    def specialised_for(self, trace: Trace) -> Self:
         """With ``noc.rows: fit`` the chip with as few rows as hold the whole network, whichever layers are run."""
-        chip = super().built_for(trace)
+        chip = super().specialised_for(trace)
         if chip.config.noc.rows != "fit":
             return chip
         built = type(self)(fitted(chip.config, stages_of(trace, chip.layers(trace))))
-        built.decided = {**chip.decided, "fitted_noc_rows": built.config.noc.rows}
+        built.context = {**chip.context, "fitted_noc_rows": built.config.noc.rows}
         return built
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip."""
         return misfits(self.config, stages_of(trace, self.layers(trace)))
 
@@ -106,7 +106,7 @@ class CrossbarMachine(DrawnMachine):
 
     def holes(self, trace: Trace) -> Sequence[str]:
         """Operations between its layers that the chip does not run: it holds all layers at once."""
-        found = [f"{hole.name} {self.leaves_out(trace, hole)}" for hole in holes(trace, self.layers(trace))]
+        found = [f"{hole.name} {self.why_skipped(trace, hole)}" for hole in holes(trace, self.layers(trace))]
         if not found:
             return ()
         return [

@@ -357,7 +357,7 @@ class ArrayMachine(LayerMachine):
             *(component for component in memory if component.unit != "crossbar_switch"),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Weights of the inputs that spike, in the order in which inputs enter; counts overflows."""
         placing, slots = self.placing(layer), self.slots(layer)
         groups = -(-layer.m // placing.positions) * placing.blocks

@@ -484,7 +484,7 @@ class Gustavson(LayerMachine):
         """1 where a row of sums is held whole."""
         return int(self.config.pe.accumulate == "dense_row")
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """A layer whose coordinates do not fit the elements."""
         weighted = [operation for operation in trace.operations if operation.weight is not None]
         widest = max((max(len(o.weight), o.k) for o in weighted if o.weight is not None), default=1)
@@ -511,7 +511,7 @@ class Gustavson(LayerMachine):
         """Passes of the fullest row."""
         return passes_of(int(np.diff(a.start).max()), self.config.pe.radix, self.dense)
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Rows of B, pass by pass as the merger takes them; counts overflows of the real accumulator."""
         pe, a, b = self.config.pe, self.rows(layer, first, first + len(sums)), weight_rows(layer.weights, layer.k)
         overflows = merge_rows(a, b, pe.radix, self.dense, pe.accumulator_bits, self.most_passes(a), sums)

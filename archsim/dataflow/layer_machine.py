@@ -51,7 +51,7 @@ class LayerMachine(DrawnMachine):
         """Draw the agents and FIFOs and place the operands; returns what is derived for ``m``, and the operands."""
 
     @abstractmethod
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Full sums of rows ``first`` to ``first + len(sums)`` into ``sums`` [rows, N, T], by the machine's own
         arithmetic and in its own order; returns named events to report."""
 
@@ -152,8 +152,8 @@ class LayerMachine(DrawnMachine):
         return self._result(layer, program, self.simulate(engine, program, record), computed)
 
     def compute(self, layer: Layer, verify: bool) -> Computed:
-        """The layer's outputs by :meth:`add_up`, and how they are stored."""
-        found = outputs_of(layer, self.add_up, verify)
+        """The layer's outputs by :meth:`accumulate`, and how they are stored."""
+        found = outputs_of(layer, self.accumulate, verify)
         if layer.writes_sums:
             stored = np.full(layer.m, layer.n * layer.timesteps * -(-self.sum_bits // 8))
         else:
