@@ -26,7 +26,7 @@ from archsim.hardware.analog.product import AdaptationName
 from archsim.hardware.document import override_path
 from archsim.hardware.loading import resolved_yaml
 from archsim.report import files
-from archsim.simulate import all_overrides, built_for, load_accelerator
+from archsim.simulate import all_overrides, load_accelerator, specialised_for
 from archsim.trace import ImageSet, Trace, load_trace
 from archsim.trace.resimulation import predict
 
@@ -169,10 +169,10 @@ def adapt(
     if loaded is not None:
         problems += _missing_images(trace, loaded, images, calibration_images)
     if loaded is not None and machine is not None:
-        machine = _collected(problems, built_for, machine, hardware, trace, loaded)
+        machine = _collected(problems, specialised_for, machine, hardware, trace, loaded)
     if problems or loaded is None or machine is None:
         raise UsageError(problems)
-    loaded = machine.seen(loaded)
+    loaded = machine.visible_trace(loaded)
     evaluation, calibration = loaded.evaluation, loaded.calibration
     assert evaluation is not None and calibration is not None, "sets were looked for"
     evaluation = evaluation.first(images or machine.config.evaluation_images)

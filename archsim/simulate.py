@@ -59,9 +59,7 @@ def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Acceler
 
 def compiles_first(hardware: str | Path) -> bool:
     """Whether a run of the machine ``hardware`` begins with compiling its kernels; ConfigError if it is wrong."""
-    from archsim import jit
-
-    return jit.must_compile(type(load_accelerator(hardware)).loop)
+    return load_accelerator(hardware).must_compile()
 
 
 def accelerator_for(
@@ -69,17 +67,17 @@ def accelerator_for(
 ) -> Accelerator:
     """The machine of the file ``hardware``, built for the trace ``loaded`` from ``trace``; UsageError if it cannot run
     it: ``whole``, all layers that the machine is able to run, or some that the user chooses."""
-    return built_for(load_accelerator(hardware, overrides), hardware, trace, loaded, whole=whole)
+    return specialised_for(load_accelerator(hardware, overrides), hardware, trace, loaded, whole=whole)
 
 
-def built_for(
+def specialised_for(
     accelerator: Machine, hardware: str | Path, trace: str | Path, loaded: Trace, *, whole: bool = False
 ) -> Machine:
     """The ``accelerator`` of the file ``hardware``, built for the trace ``loaded`` from ``trace``; UsageError if it
     cannot run it (:func:`accelerator_for`)."""
     try:
-        seen = accelerator.seen(loaded)
-        accelerator = accelerator.built_for(seen)
+        seen = accelerator.visible_trace(loaded)
+        accelerator = accelerator.specialised_for(seen)
         problems = [*accelerator.problems(seen), *(accelerator.holes(seen) if whole else ())]
     except UsageError as error:
         problems = list(error.problems)
@@ -92,7 +90,7 @@ def wiring(accelerator: Accelerator) -> Wiring | None:
     """The block diagram of a machine, found by running a small layer; None of a machine that is not drawn as one."""
     import numpy as np
 
-    from archsim.dataflow.machine import DrawnMachine
+    from archsim.dataflow.layer_machine import LayerMachine
     from archsim.engine.wiring import watch
     from archsim.trace import activation_product, matrix_product, synthesize
 
@@ -102,13 +100,13 @@ def wiring(accelerator: Accelerator) -> Wiring | None:
         trace = synthesize([spikes], timesteps=min(4, accelerator.most_timesteps), gradient_density=0.5)
     else:
         trace = synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
-    accelerator = accelerator.built_for(accelerator.seen(trace))
+    accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
+    if not isinstance(accelerator, LayerMachine):
+        return None
     layer = accelerator.stages(trace, trace.operations[0])[0]
     program = accelerator.program(layer, accelerator.compute(layer, verify=False).output_bytes)
-    if program.diagram is None or not isinstance(accelerator, DrawnMachine):
-        return None
     step = program.diagram.coroutines(program.state.shape[1] - accelerator.kept)
-    counts = np.zeros((len(program.state), accelerator.actions), np.int64)
+    counts = np.zeros((len(program.state), len(accelerator.counted)), np.int64)
     names = accelerator.tensors * program.copies
     return watch(
         step, program.spec, program.operands, program.topology, program.state, counts, names, program.diagram.kinds
@@ -185,7 +183,7 @@ def _report(
 
     loaded = load_trace(trace)
     accelerator = accelerator_for(hardware, trace, loaded, overrides, whole=layers is None)
-    loaded = accelerator.seen(loaded)
+    loaded = accelerator.visible_trace(loaded)
     table = load_prices(accelerator)
     inventory = accelerator.inventory()
     area = area_rows(inventory, table)
@@ -229,7 +227,7 @@ def _report(
             if component.kind in ("cache", "sram")
         ),
         exact=accelerator.exact,
-        findings={**accelerator.decided, **(accelerator.findings(loaded) if verify else {})},
+        findings={**accelerator.context, **(accelerator.metrics(loaded) if verify else {})},
     )
 
 
@@ -288,7 +286,7 @@ def _to_run(accelerator: Accelerator, trace: Trace, layers: Sequence[str] | None
     reasons = [
         f"{name} happens on the way of other layers and is none itself"
         if name in fused
-        else f"{name} {accelerator.leaves_out(trace, trace.operation(name))}"
+        else f"{name} {accelerator.why_skipped(trace, trace.operation(name))}"
         for name in layers or ()
     ]
     raise UsageError([f"{problem}: {reason}" for reason in reasons or ["no layer is chosen"]])
@@ -359,11 +357,9 @@ def _layers(
     window: Window | None,
     progress: Progress | None,
 ) -> Iterator[LayerResult]:
-    from archsim import jit
-
     done: list[LayerResult] = []
     record = window or False
-    if progress and engine == "compiled" and jit.must_compile(type(accelerator).loop):
+    if progress and engine == "compiled" and accelerator.must_compile():
         progress = _compiling_first(progress)
     for result in accelerator.run_layers(trace, operations, engine, verify=verify, record=record, progress=progress):
         done.append(result)

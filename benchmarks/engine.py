@@ -24,7 +24,8 @@ from time import perf_counter
 from typing import Any
 
 from archsim.compress.bitmask import popcount
-from archsim.dataflow.base import Accelerator, EngineName, Layer, layer_of
+from archsim.dataflow.base import Accelerator, EngineName
+from archsim.dataflow.layer import Layer, layer_of
 from archsim.jit import kernel
 from archsim.simulate import load_accelerator
 from archsim.trace import Trace, load_trace

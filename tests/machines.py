@@ -8,7 +8,7 @@ import pytest
 
 from archsim.compress.bitmask import decode
 from archsim.compress.packed_time import decode as decode_words
-from archsim.dataflow.base import layer_of
+from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace, import_spikes
 

@@ -97,7 +97,7 @@ def test_accuracies_are_those_of_runs(trace, varied):
     loaded = load_trace(trace)
     settings = (*SMALL, *VARIATION, "evaluation_images=70")
     for name, found in worth(varied).items():
-        findings = load_accelerator(IMC, (*settings, f"analog.adaptation={name}")).findings(loaded)
+        findings = load_accelerator(IMC, (*settings, f"analog.adaptation={name}")).metrics(loaded)
         assert found == findings["accuracy"], name
         assert varied.exact_accuracy == findings["exact_accuracy"]
         assert findings["evaluated_images"] == 70

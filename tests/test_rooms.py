@@ -166,8 +166,6 @@ def test_the_door_opens_lightly():
 
 FILE_LINES, VARIANT_LINES, DATAFLOW_LINES, AGENTS_LINES, AGENT_LINES = 650, 120, 350, 100, 60
 LONG_FILES = {
-    "dataflow/base.py": (702, "holds what every machine says and what follows from it"),
-    "dataflow/crossbar_chip.py": (1013, "mapping, wiring and bounds of crossbar arrays in one file"),
     "engine/compiled.py": (822, "the compiled loop, whose kernels would be inlined across files"),
     "engine/lowering.py": (687, "what is refused, what is copied in, what is written"),
     "hardware/loading.py": (823, "reading, extending, overriding and explaining hardware files"),
@@ -189,6 +187,7 @@ LONG_AGENTS = {
     "Gustavson": (222, "reads heads first, then rests, of rows of B and of partial fibers, whole or through a merger"),
     "InnerProduct": (182, "passes and chunks, words read in four ways, fibers of B fetched ahead or on demand"),
     "GospaSnn": (145, "partial sums in banks of their own or in the cache, put away and brought back"),
+    "CrossbarMachine": (139, "nine kinds: four of a tile, two of a module, hops, and what brings and stores rows"),
     "ArrayMachine": (129, "three dataflows: partial sums, inputs one by one or all, sums that leave by blocks"),
     "Sata": (110, "potentials in PEs, buffers or DRAM, masks, and stages of training"),
 }

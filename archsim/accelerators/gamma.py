@@ -15,8 +15,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from archsim.dataflow.base import Layer, MachineConfig, Timesteps
+from archsim.dataflow.base import MachineConfig, Timesteps
 from archsim.dataflow.gustavson import Gustavson, GustavsonConfig
+from archsim.dataflow.layer import Layer
 from archsim.hardware.inventory import Component
 
 

@@ -20,8 +20,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.gustavson import Gustavson, GustavsonConfig
+from archsim.dataflow.layer import Layer
 from archsim.hardware.inventory import Component
 
 

@@ -49,8 +49,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress.by_position import by_position
-from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
-from archsim.dataflow.machine import DrawnMachine
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_components
+from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.machine import Program
 from archsim.dataflow.outer_product import (
     FIRE,
     KEEP,
@@ -385,7 +387,7 @@ def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
-class GospaSnn(DrawnMachine):
+class GospaSnn(LayerMachine):
     """GoSPA-SNN (as in LoAS, MICRO 2024): outer product, a coordinate a spike, partial sums of all timesteps."""
 
     name: ClassVar[str] = "gospa_snn"
@@ -418,7 +420,7 @@ class GospaSnn(DrawnMachine):
             *memory_components(config.memory, pes),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Row of B after row of B; counts sums that leave the bits of a partial sum."""
         end = first + len(sums)
         a = by_position(layer.inputs.mask[first:end], layer.inputs.start[first:end], layer.inputs.words, layer.k)

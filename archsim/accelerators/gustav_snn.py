@@ -41,8 +41,10 @@ from pydantic import Field, model_validator
 
 from archsim.compress.coordinate import bits_of
 from archsim.compress.row_vectors import row_vectors
-from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
-from archsim.dataflow.machine import BURST_LINES, DrawnMachine
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_components
+from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import broadcast, in_flight, ping_pong, port_of, store
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
@@ -205,7 +207,7 @@ def drain(a: Agent, m: Any, x: Operands) -> Operations:
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
-class GustavSnn(DrawnMachine):
+class GustavSnn(LayerMachine):
     """GustavSNN (HPCA 2026): 8 tiles x 8 PEs, non-zero row vectors of 8 positions, dense weights, a tick at a time."""
 
     name: ClassVar[str] = "gustav_snn"
@@ -262,7 +264,7 @@ class GustavSnn(DrawnMachine):
             *memory_components(config.memory, pe.count),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Weights of the spikes of a timestep in order of k; weights of zero change nothing. Counts overflows."""
         bits = self.config.pe.accumulator_bits
         _, overflows = accumulate_by_timestep(layer.inputs, layer.weights, layer.timesteps, bits, first, sums)

@@ -1,8 +1,8 @@
 """imc: networks with and without spikes, transformers among them, on analog crossbar arrays, all layers at once.
 
-Agents, mapping and network are those of :mod:`archsim.dataflow.crossbar_chip`; arrays and converters, with all that
-they do to a product, those of :mod:`archsim.hardware.analog.product`. A conversion is that of a pair of columns, or of
-a column and its reference.
+The chip, its agents and their network are those of :mod:`archsim.dataflow.crossbar_chip`; arrays and converters, with
+all that they do to a product, those of :mod:`archsim.hardware.analog.product`. A conversion is that of a pair of
+columns, or of a column and its reference.
 
 Inputs are spikes, or integers whose bits are driven one after the other, ``analog.driver_bits`` at a time: a position
 takes b = ceil(input bits / driver bits) rounds of read, conversion and shift-add, which overlap if ``pe.in_flight``
@@ -15,7 +15,7 @@ rows, then writes row after row of the arrays, a part of which every column bloc
 
     cycles of a row = ceil(column blocks / write.arrays) x ceil(pulses x pulse_ns x clock)
 
-With K, whose elements stand in columns (contraction over channels), all of it must have come before the first row is
+With K, whose values stand in columns (contraction over channels), all of it must have come before the first row is
 written; rows of V (contraction over tokens) are written as they come. The product begins when the matrix is written,
 and the next image's is not written before the last read of this one's. Every write wears the cells.
 
@@ -43,19 +43,11 @@ from pydantic import Field, model_validator
 
 from archsim.analog_network.network import AnalogNetwork, matrices_per_image
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import (
-    WEIGHTED,
-    Computed,
-    EngineName,
-    FeatureMap,
-    HardwareConfig,
-    Layer,
-    Progress,
-    layer_of,
-)
+from archsim.dataflow.base import EngineName, HardwareConfig, Progress
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, ChipScheduler, DigitalUnit
-from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
+from archsim.dataflow.crossbar_machine import Computed, CrossbarMachine, accuracies, labels_of, reads_out
 from archsim.dataflow.crossbar_mapping import map_layer
+from archsim.dataflow.layer import WEIGHTED, FeatureMap, Layer, layer_of
 from archsim.dataflow.pipeline import Stage, is_signed, stages_of, value_bits
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
@@ -199,7 +191,7 @@ class Imc(CrossbarMachine):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.decided = self.config.analog.findings()
+        self.context = self.config.analog.findings()
         self._made: AnalogNetwork | None = None
 
     @property
@@ -251,7 +243,7 @@ class Imc(CrossbarMachine):
 
     # What it runs.
 
-    def seen(self, trace: Trace) -> Trace:
+    def visible_trace(self, trace: Trace) -> Trace:
         """The first timesteps of the trace."""
         first = self.config.scheduler.first_timesteps
         return trace if first == "all" else trace.select(timesteps=first)
@@ -273,17 +265,17 @@ class Imc(CrossbarMachine):
         """Of spiking networks what all machines run, of others all that is made of integers."""
         return "layers that read spikes, or at T = 1 integers"
 
-    def leaves_out(self, trace: Trace, operation: Operation) -> str:
+    def why_skipped(self, trace: Trace, operation: Operation) -> str:
         """Why ``operation`` is not simulated."""
-        reason = super().leaves_out(trace, operation)
+        reason = super().why_skipped(trace, operation)
         digital = operation.op in ("matmul", "softmax", "layer_norm") or (
             operation.op == "add" and operation.neuron is None
         )
         return f"{reason}, which {self.name} computes at T = 1 with integers and a requantiser only" * digital or reason
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip; weights that cells, inputs that drivers cannot take."""
-        problems = list(super().refuses(trace))
+        problems = list(super().unsupported(trace))
         analog, layers = self.config.analog, self.layers(trace)
         lowest, _ = analog.weight_range(self.config.pe.weight_bits)
         full = [layer.name for layer in layers if layer.op in WEIGHTED and np.any(_weight(layer) < lowest)]
@@ -311,15 +303,15 @@ class Imc(CrossbarMachine):
         return problems
 
     def layer(self, trace: Trace, operation: Operation) -> Layer:
-        """Layers with weights as all machines get them; else the inputs, and no weights."""
+        """Layers with weights as all machines get them; others have none, and inputs if arrays read them."""
         if operation.op in WEIGHTED:
             return layer_of(trace, operation)
-        words, feature_map = np.zeros((operation.m, operation.k), np.uint16), None
+        rows, feature_map = None, None
         if operation.op == "matmul":
             stored = trace.tensor(operation.inputs[0])
             maps = stored.reshape(stored.shape[-4:]).astype(np.uint16)
             feature_map = FeatureMap(maps, (1, 1), (1, 1), (0, 0))
-            words = packed_time.unroll(maps, (1, 1), (1, 1), (0, 0))
+            rows = packed_time.encode(packed_time.unroll(maps, (1, 1), (1, 1), (0, 0)))
         return Layer(
             name=operation.name,
             op=operation.op,
@@ -329,8 +321,8 @@ class Imc(CrossbarMachine):
             timesteps=1,
             operand="int",
             word_bits=value_bits(trace, operation.inputs[0]),
-            inputs=packed_time.encode(words),
-            weights=bitmask.encode(np.zeros((operation.n, operation.k), np.int8)),
+            rows=rows,
+            columns=None,
             bias=np.zeros(operation.n, np.int64),
             neuron=None,
             expected=None,
@@ -373,7 +365,7 @@ class Imc(CrossbarMachine):
                 stored = trace.operand(operation.output)
                 made = finish(operation, currents).reshape(stored.shape)
                 mismatches = int(np.count_nonzero(made != stored))
-        return Computed(np.zeros(0, np.int64), mismatches, events)
+        return Computed(mismatches, events)
 
     def _currents(self, trace: Trace, operation: Operation) -> NDArray[np.int64]:
         """What arrays make of the trace's own inputs, batch by batch."""
@@ -405,7 +397,7 @@ class Imc(CrossbarMachine):
             self._made.calibrate()
         return self._made
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Sums of a layer by itself, calibrated on its own inputs; counts sums wider than a word of the network."""
         words, weight = packed_time.decode(layer.inputs, layer.k), bitmask.decode(layer.weights, layer.k)
         analog, kernel = self.config.analog, (1, 1) if layer.feature_map is None else layer.feature_map.kernel
@@ -450,7 +442,7 @@ class Imc(CrossbarMachine):
         """When noise is drawn, as it decides results."""
         return {"noise": self.config.analog.cells.noise}
 
-    def findings(self, trace: Trace) -> Mapping[str, Any]:
+    def metrics(self, trace: Trace) -> Mapping[str, Any]:
         """How long written cells last, and what arrays do to the network's accuracy."""
         found: dict[str, Any] = {} if self.exact else {"exact": False}
         layers = self.layers(trace)

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress.bitmask import CHUNK_BITS
-from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.inner_product import (
     MATCHES,
     NO_LAGGY,
@@ -46,6 +46,7 @@ from archsim.dataflow.inner_product import (
     Join,
     SchedulerConfig,
 )
+from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, raw_rows, rows_of, timestep_rows
 from archsim.hardware.compute import accumulator
 from archsim.hardware.compute.prefix_sum import LAGGY_MODES
@@ -151,7 +152,7 @@ class LoAS(InnerProduct):
             *(part for part in self.other_components() if packed or part.unit != "compressor"),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Pseudo-sum less corrections, or the sum itself; counts additions and overflows of the real accumulators."""
         pe = self.config.pe
         if not pe.speculation:

@@ -34,8 +34,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress import bitmask
-from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
-from archsim.dataflow.machine import BURST_LINES, DrawnMachine
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_components
+from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import store
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
@@ -207,7 +209,7 @@ def neuron_array(a: Agent, m: Any, x: Operands) -> Operations:
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
-class Prosperity(DrawnMachine):
+class Prosperity(LayerMachine):
     """Prosperity (HPCA 2025): product sparsity in tiles of 256 x 16 spikes, 128 lanes, dense weights."""
 
     name: ClassVar[str] = "prosperity"
@@ -276,7 +278,7 @@ class Prosperity(DrawnMachine):
         spike_patterns(layer.inputs, first, layer.timesteps, tile_k, patterns)
         return patterns
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Partial sums reused as the forest says, in whole tiles; counts spikes, those left, and matches."""
         positions = self._positions(layer)
         begin = first // positions * positions

@@ -29,7 +29,7 @@ import numpy as np
 from pydantic import Field
 
 from archsim.compress.bitmask import popcount
-from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.folded_array import ArrayMachine, dense_words
 from archsim.dataflow.folds import (
     ArrayConfig,
@@ -40,6 +40,7 @@ from archsim.dataflow.folds import (
     in_columns,
     place,
 )
+from archsim.dataflow.layer import Layer
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.jit import njit

@@ -47,7 +47,7 @@ from pydantic import Field, model_validator
 
 from archsim.compress import bitmask, packed_time
 from archsim.dataflow import training
-from archsim.dataflow.base import Computed, HardwareConfig, Layer, Program, ScheduledLayers, layer_of
+from archsim.dataflow.base import HardwareConfig, ScheduledLayers
 from archsim.dataflow.buffered_array import ADDED, BufferedArray, moved_by_timestep
 from archsim.dataflow.fold_tables import (
     COLUMNS_MASK,
@@ -60,6 +60,9 @@ from archsim.dataflow.fold_tables import (
     Work,
 )
 from archsim.dataflow.folded_array import dense_words
+from archsim.dataflow.layer import Layer, layer_of
+from archsim.dataflow.layer_machine import Computed
+from archsim.dataflow.machine import Program
 from archsim.dataflow.training import Geometry
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig, count_overflows, leaks, rule_of
@@ -346,7 +349,7 @@ class Sata(BufferedArray):
             Component("dram", "dram", 1, {}),
         )  # fmt: skip
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """Layers of which no tile fits a buffer."""
         return [problem for operation in self.layers(trace) for problem in self._too_large(trace, operation)]
 
@@ -376,7 +379,7 @@ class Sata(BufferedArray):
             if buffers.usable_bytes(name) < size
         ]
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Weights of the inputs that spike, input by input; counts sums and potentials that do not fit."""
         weights = np.ascontiguousarray(bitmask.decode(layer.weights, layer.k).T, np.int64)
         overflows = add_in_order(
@@ -431,7 +434,7 @@ class Sata(BufferedArray):
         words = np.full((layer.m, layer.n), (1 << layer.timesteps) - 1, np.uint16)
         if layer.neuron is not None:
             sums = np.zeros((layer.m, layer.n, layer.timesteps), np.int64)
-            self.add_up(layer, 0, sums)
+            self.accumulate(layer, 0, sums)
             neuron, threshold = layer.neuron, np.ascontiguousarray(layer.neuron.threshold, np.int64)
             width = (self.config.training.window * (threshold << neuron.fraction_bits)).astype(np.int64)
             training.open_windows(sums, layer.bias, threshold, width, rule_of(neuron), words)

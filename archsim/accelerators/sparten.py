@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.dataflow.base import Layer, MachineConfig, Timesteps
+from archsim.dataflow.base import MachineConfig, Timesteps
 from archsim.dataflow.inner_product import (
     NO_LAGGY,
     WORDS_OF_CHUNK,
@@ -28,6 +28,7 @@ from archsim.dataflow.inner_product import (
     InnerProductPe,
     Join,
 )
+from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, rows_of
 from archsim.hardware.compute.accumulator import multiply_accumulate
 from archsim.hardware.inventory import Component
@@ -71,7 +72,7 @@ class Sparten(InnerProduct):
         }
         return (Component("pe", "logic", pe.count, element), *self.other_components())
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Products of matched activations and weights; counts overflows of the real accumulator."""
         overflows = multiply_accumulate(layer.inputs, layer.weights, self.config.pe.accumulator_bits, first, sums)
         return {"accumulator_overflows": int(overflows)}

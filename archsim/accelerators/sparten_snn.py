@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.inner_product import (
     NO_LAGGY,
     WORDS_OF_CHUNK,
@@ -36,6 +36,7 @@ from archsim.dataflow.inner_product import (
     InnerProductPe,
     Join,
 )
+from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, timestep_rows
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.inventory import Component
@@ -78,7 +79,7 @@ class SpartenSnn(InnerProduct):
             *self.other_components(),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Matched weights of one timestep after the other; counts overflows of the real accumulator."""
         _, overflows = accumulate_by_timestep(
             layer.inputs, layer.weights, layer.timesteps, self.config.pe.accumulator_bits, first, sums

@@ -1,7 +1,7 @@
 """SpikeSim: a spiking network on crossbar arrays, all layers at once (Moitra et al., TCAD 2023, arXiv 2210.12899).
 
-Agents, mapping and network are those of :mod:`archsim.dataflow.crossbar_chip`; this file says what the machine
-computes and what it is built of.
+The chip, its agents and their network are those of :mod:`archsim.dataflow.crossbar_chip`; this file says what the
+machine computes and what it is built of.
 
 A layer's outputs are computed as the arrays and converters do (:mod:`archsim.hardware.analog`). With lossless
 converters they equal the integer network's, bit for bit. With less the chip is lossy, and what that does to the network
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import HardwareConfig, Layer
+from archsim.dataflow.base import HardwareConfig
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig
 from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
+from archsim.dataflow.layer import Layer
 from archsim.dataflow.pipeline import Stage
 from archsim.hardware.analog.adc import AdcConfig
 from archsim.hardware.analog.crossbar_array import CrossbarArrayConfig, cut_rows, product, program_cells
@@ -153,7 +154,7 @@ class SpikeSim(CrossbarMachine):
 
     # What it computes.
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Column sums, array by array, as the converters see them, shifted and added; counts sums wider than a word of
         the network and potentials wider than their memory."""
         words = packed_time.decode(layer.inputs, layer.k)
@@ -185,7 +186,7 @@ class SpikeSim(CrossbarMachine):
             largest = product(recorded, group, cells, config.full_scale, config.full_scale, everything)
         product(words, group, cells, adc.span(config.full_scale, largest), top, sums)
 
-    def findings(self, trace: Trace) -> Mapping[str, Any]:
+    def metrics(self, trace: Trace) -> Mapping[str, Any]:
         """What lossy converters do to the network."""
         if self.exact or not reads_out(trace):
             return {} if self.exact else {"exact": False}
@@ -223,9 +224,9 @@ class SpikeSim(CrossbarMachine):
         currents = sums.reshape(operation.images, -1, operation.n, len(spikes)).transpose(3, 0, 2, 1)
         return np.ascontiguousarray(currents).reshape(len(spikes), operation.images, *operation.output_shape)
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip; weights that the cells cannot hold."""
-        problems = list(super().refuses(trace))
+        problems = list(super().unsupported(trace))
         lowest = -(1 << (self.config.pe.weight_bits - 1))
         if self.config.array.signed == "difference":
             full = [layer.name for layer in self.layers(trace) if np.any(layer.weight == lowest)]

@@ -45,8 +45,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, Timesteps, memory_components
-from archsim.dataflow.machine import BURST_LINES, DrawnMachine
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, Timesteps, memory_components
+from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import store
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
@@ -297,7 +299,7 @@ def integrate(begins: Any, weight_row: Any, ticks: Any, weights: Any, bits: int,
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
-class SpinalFlow(DrawnMachine):
+class SpinalFlow(LayerMachine):
     """SpinalFlow (ISCA 2020): time-sorted spikes, one a cycle, membrane potentials that stay in 128 elements."""
 
     name: ClassVar[str] = "spinalflow"
@@ -341,7 +343,7 @@ class SpinalFlow(DrawnMachine):
             *memory_components(config.memory, 1),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Spikes one after the other; counts overflows of the real accumulator within a tick."""
         spikes = spikes_of(layer)
         sorted_spikes = merged(spikes, first, first + len(sums), layer.timesteps)

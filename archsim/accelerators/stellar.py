@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.compress import bitmask
-from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.folded_array import ArrayMachine, dense_words
 from archsim.dataflow.folds import (
     ArrayConfig,
@@ -50,6 +50,7 @@ from archsim.dataflow.folds import (
     parts,
     place,
 )
+from archsim.dataflow.layer import Layer
 from archsim.hardware.compute.few_spikes import FewSpikesConfig, fire_few_spikes
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.hardware.inventory import Component
@@ -159,7 +160,7 @@ class Stellar(ArrayMachine):
     Config: ClassVar[type[MachineConfig]] = StellarConfig
     config: StellarConfig
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """Lines that are longer than what a place can hold."""
         widest = max((o.output_shape[-1] for o in self.layers(trace) if o.op == "conv2d"), default=1)
         if widest <= self.config.pe.line_sums:
@@ -192,7 +193,7 @@ class Stellar(ArrayMachine):
             *others,
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Filter row by filter row; counts overflows, and what few-spikes neurons would fire."""
         kernel_rows, kernel_columns = layer.feature_map.kernel if layer.feature_map else (1, 1)
         weights = np.ascontiguousarray(bitmask.decode(layer.weights, layer.k).T, np.int64)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.dataflow.base import Layer, MachineConfig
+from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.folded_array import ArrayMachine
 from archsim.dataflow.folds import (
     FOLD,
@@ -46,6 +46,7 @@ from archsim.dataflow.folds import (
     place,
     table,
 )
+from archsim.dataflow.layer import Layer
 from archsim.hardware.compute.lif import LifConfig
 
 

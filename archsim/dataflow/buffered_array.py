@@ -41,7 +41,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.base import Layer, Program, unit_times
 from archsim.dataflow.fold_tables import (
     COLUMNS_MASK,
     IN_DRAM,
@@ -61,7 +60,9 @@ from archsim.dataflow.fold_tables import (
     sizes_of,
     useful_additions,
 )
-from archsim.dataflow.machine import BURST_LINES, DrawnMachine
+from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer_machine import LayerMachine, unit_times
+from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.engine.result import UnitTime
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.diagram import Diagram, Fifo
@@ -264,7 +265,7 @@ MemoryActions = Callable[[NDArray[np.int64]], Mapping[tuple[str, str], int]]
 """Counts of memory actions, by (unit, action), of a traffic table [tensors, columns]."""
 
 
-class BufferedArray(DrawnMachine):
+class BufferedArray(LayerMachine):
     """A machine that runs stages on an output-stationary array; a subclass says what a stage does (:meth:`work`).
 
     Its configuration has ``pe.rows``, ``pe.columns``, ``pe.output_buffer``, ``neuron.cycles`` and ``memory.buffers``.

@@ -46,7 +46,7 @@ def coverage(
         if operation.name in possible:
             reason = f"is not among the chosen layers{'; its output comes from DRAM' * (operation.output in read)}"
         else:
-            reason = machine.leaves_out(trace, operation)
+            reason = machine.why_skipped(trace, operation)
         asked = operation is skipped if chosen is None else operation.name not in chosen
         share = weights[operation.name] / total
         left_out.append(LeftOut(operation.name, reason, share, operation.op in WORKING, asked))

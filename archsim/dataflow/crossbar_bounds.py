@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compress import packed_time
-from archsim.dataflow.base import Layer
 from archsim.dataflow.crossbar_agents import PE_SHIFT, SET_SHIFT
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, DigitalUnit
 from archsim.dataflow.crossbar_mapping import Mapping
+from archsim.dataflow.layer import Layer
 from archsim.dataflow.pipeline import DRAM, Stage
 
 

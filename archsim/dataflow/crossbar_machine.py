@@ -10,6 +10,7 @@ network. Cycles and energy are those of the inputs that the trace recorded.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, NamedTuple, Self
@@ -19,11 +20,13 @@ from numpy.typing import NDArray
 
 from archsim.dataflow import crossbar_bounds as bounds
 from archsim.dataflow import crossbar_wiring as wiring
-from archsim.dataflow.base import Computed, EngineName, HardwareConfig, Layer, Program, Progress, Unit, layer_of
+from archsim.dataflow.base import EngineName, HardwareConfig, Progress
+from archsim.dataflow.computing import outputs_of
 from archsim.dataflow.crossbar_agents import BEGAN, COUNTED, TENSORS
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig
-from archsim.dataflow.crossbar_mapping import fitted, map_layer, misfits
-from archsim.dataflow.machine import Drawn
+from archsim.dataflow.crossbar_mapping import fitted, misfits
+from archsim.dataflow.layer import Layer, layer_of
+from archsim.dataflow.machine import DrawnMachine, Program, Unit
 from archsim.dataflow.pipeline import Stage, alone, fused, holes, stages_of
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window
@@ -34,7 +37,14 @@ from archsim.hardware.compute.lif import count_overflows, rule_of
 from archsim.trace import Operation, Trace
 
 
-class CrossbarMachine(Drawn):
+class Computed(NamedTuple):
+    """How many outputs of a layer differ from the trace, None if they were not compared; named events."""
+
+    mismatches: int | None
+    events: dict[str, int]
+
+
+class CrossbarMachine(DrawnMachine):
     """A chip of crossbar arrays that holds the whole network, layers as a pipeline."""
 
     Config: ClassVar[type[HardwareConfig]] = ChipConfig
@@ -67,19 +77,26 @@ class CrossbarMachine(Drawn):
             "membrane_overflows": membrane,
         }
 
-    def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One bit for each neuron and timestep."""
-        return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
+    @abstractmethod
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+        """Full sums of rows ``first`` to ``first + len(sums)`` into ``sums`` [rows, N, T], as arrays and converters
+        make them; returns named events to report."""
 
-    def built_for(self, trace: Trace) -> Self:
+    def compute(self, layer: Layer, verify: bool) -> Computed:
+        """The outputs of a layer with weights."""
+        found = outputs_of(layer, self.accumulate, verify)
+        return Computed(found.mismatches, found.events)
+
+    def specialised_for(self, trace: Trace) -> Self:
         """With ``noc.rows: fit`` the chip with as few rows as hold the whole network, whichever layers are run."""
-        if self.config.noc.rows != "fit":
-            return self
-        built = type(self)(fitted(self.config, stages_of(trace, self.layers(trace))))
-        built.decided = {**built.decided, "fitted_noc_rows": built.config.noc.rows}
+        chip = super().specialised_for(trace)
+        if chip.config.noc.rows != "fit":
+            return chip
+        built = type(self)(fitted(chip.config, stages_of(trace, chip.layers(trace))))
+        built.context = {**chip.context, "fitted_noc_rows": built.config.noc.rows}
         return built
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip."""
         return misfits(self.config, stages_of(trace, self.layers(trace)))
 
@@ -89,7 +106,7 @@ class CrossbarMachine(Drawn):
 
     def holes(self, trace: Trace) -> Sequence[str]:
         """Operations between its layers that the chip does not run: it holds all layers at once."""
-        found = [f"{hole.name} {self.leaves_out(trace, hole)}" for hole in holes(trace, self.layers(trace))]
+        found = [f"{hole.name} {self.why_skipped(trace, hole)}" for hole in holes(trace, self.layers(trace))]
         if not found:
             return ()
         return [
@@ -97,10 +114,6 @@ class CrossbarMachine(Drawn):
             f"{self.name} runs {self.runs}, all at once, and builds no pipeline with a hole; --layers chooses some, "
             "which then read from DRAM what others make",
         ]
-
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
-        """A chip with this layer alone."""
-        return self._program(wiring.lay_out(self.config, [alone(layer)], [layer]))
 
     def _program(self, laid_out: wiring.Chip) -> Program:
         drawing, stages = laid_out.drawing, laid_out.stages
@@ -161,7 +174,7 @@ class CrossbarMachine(Drawn):
             raise UsageError(problems)
         laid_out = wiring.lay_out(self.config, stages, layers)
         program = self._program(laid_out)
-        outcome = self._simulate(engine, program, np.zeros((len(program.state), self.actions), np.int64), record)
+        outcome = self.simulate(engine, program, record)
         began = program.state[:, self.lowered().kept + BEGAN]
         spans = [span(began, outcome, laid_out.working_for(number)) for number in range(len(stages))]
         elapsed = shared_out(outcome.cycles, [span.cycles for span in spans])
@@ -190,11 +203,11 @@ class CrossbarMachine(Drawn):
         units = dict(_units(names, part.times, laid_out.tiles[number]))
         computing = part.times[names == ("adc" if isinstance(unit, Arrays) else "digital"), BUSY]
         held = unit.cells if isinstance(unit, Arrays) and stage.kind == "weights" else 0  # others have no weights
-        return self._result(
+        return self.result(
             layer,
-            computed,
             part,
-            recorded=len(outcome.completions) > 0,
+            mismatches=computed.mismatches,
+            computed=computed.events,
             compute_cycles=int(computing.max()),
             working_cycles=bounds.working_cycles(config, stage, mapping, done["row_reads"]),
             actions={**self.more_actions(layer, done, computed.events), **self.memory_actions(part.traffic)},
@@ -209,6 +222,7 @@ class CrossbarMachine(Drawn):
                 "bank_wait_cycles": int(part.traffic[:, op.BANK_WAIT_CYCLES].sum()),
             },
             agents={int(own[agent]): f"{layer.name} {unit.unit} {unit.instance}" for agent, unit in units.items()},
+            completions=part.completions if len(outcome.completions) else None,
             elapsed_cycles=elapsed,
             start_cycle=span.begin,
         )
@@ -228,18 +242,11 @@ class CrossbarMachine(Drawn):
 
         By a spike, or by an integer that is not zero, which counts once in however many parts it is driven.
         """
-        words = layer.inputs.words
+        if layer.rows is None:
+            return 0
+        words = layer.rows.words
         driven = int(np.bitwise_count(words).sum()) if layer.operand == "spike" else int(np.count_nonzero(words))
         return driven * layer.n
-
-    def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
-        """The conversions of the layer's busiest tile."""
-        stage = alone(layer)
-        return bounds.lower_bound(self.config, stage, map_layer(self.config, stage), layer)
-
-    def compulsory_bytes(self, layer: Layer, program: Program) -> int:
-        """The layer's input, where no other layer makes it."""
-        return bounds.input_bytes(alone(layer))
 
 
 OF_A_TILE = ("adc", "array", "h_tree", "writer")

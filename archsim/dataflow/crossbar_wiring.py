@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from archsim.dataflow import crossbar_agents as agents
 from archsim.dataflow import crossbar_bounds as bounds
 from archsim.dataflow import crossbar_mapping as mapping
-from archsim.dataflow.base import Layer
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, DigitalUnit
 from archsim.dataflow.crossbar_mapping import TileShare
+from archsim.dataflow.layer import Layer
 from archsim.dataflow.pipeline import DRAM, Kind, Stage
 from archsim.hardware.agent import Operations
 from archsim.hardware.diagram import Diagram, Fifo

@@ -34,9 +34,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import Layer, MachineConfig, Program, memory_components
+from archsim.dataflow.base import MachineConfig, memory_components
 from archsim.dataflow.folds import INPUT, TENSORS, ArrayConfig, Edge, Placing, Schedule, Slots, Table
-from archsim.dataflow.machine import BURST_LINES, DrawnMachine
+from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import fetch, stream
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.compute.systolic_array import add_in_order
@@ -278,7 +280,7 @@ def dense_words(layer: Layer, first: int, rows: int) -> NDArray[np.uint16]:
     return packed_time.decode(part, layer.k)
 
 
-class ArrayMachine(DrawnMachine):
+class ArrayMachine(LayerMachine):
     """What machines around a systolic array share."""
 
     Config: ClassVar[type[MachineConfig]] = ArrayConfig
@@ -355,7 +357,7 @@ class ArrayMachine(DrawnMachine):
             *(component for component in memory if component.unit != "crossbar_switch"),
         )
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Weights of the inputs that spike, in the order in which inputs enter; counts overflows."""
         placing, slots = self.placing(layer), self.slots(layer)
         groups = -(-layer.m // placing.positions) * placing.blocks

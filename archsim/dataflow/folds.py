@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.dataflow.base import Layer, MachineConfig, ScheduledLayers
+from archsim.dataflow.base import MachineConfig, ScheduledLayers
+from archsim.dataflow.layer import Layer
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.hardware.memory.placement import Tensor
 

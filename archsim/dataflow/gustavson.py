@@ -41,8 +41,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress.coordinate import BYTE, CoordinateFibers, bits_of, spike_rows, value_rows, weight_rows
-from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
-from archsim.dataflow.machine import BURST_LINES, DrawnMachine
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_components
+from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import store
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
@@ -459,7 +461,7 @@ def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
-class Gustavson(DrawnMachine):
+class Gustavson(LayerMachine):
     """What the machines with this dataflow share."""
 
     Config: ClassVar[type[MachineConfig]] = GustavsonConfig
@@ -482,7 +484,7 @@ class Gustavson(DrawnMachine):
         """1 where a row of sums is held whole."""
         return int(self.config.pe.accumulate == "dense_row")
 
-    def refuses(self, trace: Trace) -> Sequence[str]:
+    def unsupported(self, trace: Trace) -> Sequence[str]:
         """A layer whose coordinates do not fit the elements."""
         weighted = [operation for operation in trace.operations if operation.weight is not None]
         widest = max((max(len(o.weight), o.k) for o in weighted if o.weight is not None), default=1)
@@ -509,7 +511,7 @@ class Gustavson(DrawnMachine):
         """Passes of the fullest row."""
         return passes_of(int(np.diff(a.start).max()), self.config.pe.radix, self.dense)
 
-    def add_up(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Rows of B, pass by pass as the merger takes them; counts overflows of the real accumulator."""
         pe, a, b = self.config.pe, self.rows(layer, first, first + len(sums)), weight_rows(layer.weights, layer.k)
         overflows = merge_rows(a, b, pe.radix, self.dense, pe.accumulator_bits, self.most_passes(a), sums)

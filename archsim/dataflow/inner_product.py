@@ -35,8 +35,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.compress.bitmask import CHUNK_BITS, popcount
-from archsim.dataflow.base import Layer, MachineConfig, Program, ScheduledLayers, memory_components
-from archsim.dataflow.machine import DrawnMachine
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_components
+from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.machine import Program
 from archsim.dataflow.parts import stream
 from archsim.dataflow.stored_rows import Rows
 from archsim.hardware.agent import NONE, Agent, Operations, op
@@ -427,7 +429,7 @@ def read_chunks(a: Agent, m: Any, x: Operands, column: int, chunk: int, end: int
 # --- The machine ------------------------------------------------------------------------------------------------------
 
 
-class InnerProduct(DrawnMachine):
+class InnerProduct(LayerMachine):
     """What the machines with this dataflow share.
 
     ``compute_units`` are the names of the processing elements and of the neuron units.

@@ -1,7 +1,7 @@
 """A machine that is drawn: its agents are generators, its program a block diagram.
 
-What a subclass says is its dataflow: the agents, and how a layer is laid out (:meth:`DrawnMachine.lay_out`). All that
-engines need follows: numbers, topology, the compiled loop, the integers that agents see as ``m``:
+What a subclass says is its dataflow: the agents, and how they are drawn. All that engines need follows: numbers,
+topology, the compiled loop, the integers that agents see as ``m``:
 
     m.config    the configuration's integers and choices (:mod:`archsim.hardware.integers`)
     m.layer     M, N, K and T of the layer
@@ -12,48 +12,70 @@ engines need follows: numbers, topology, the compiled loop, the integers that ag
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.base import Accelerator, EngineName, Layer, Program, Unit
+from archsim import jit
+from archsim.dataflow.base import Accelerator, EngineName
+from archsim.dataflow.layer import Layer
 from archsim.engine.lowering import Lowered, loop_of, lower
+from archsim.engine.outcome import Outcome
+from archsim.engine.recording import Window
+from archsim.engine.result import LayerResult, Traffic
+from archsim.hardware import operation as op
 from archsim.hardware.agent import Operations
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.integers import integers, tuple_class
-from archsim.hardware.memory.placement import Placer
 
 BURST_LINES = 16
 """Most lines that an agent asks for at once, if as many can be on their way."""
 
 
-class Sizes(NamedTuple):
-    """A layer's sizes: rows, columns, reduction length, timesteps."""
+class Unit(NamedTuple):
+    """Agents ``first`` .. ``first + simulated - 1`` are the first of ``built`` equal units called ``name``."""
 
-    m: int
-    n: int
-    k: int
-    timesteps: int
+    name: str
+    first: int
+    simulated: int
+    built: int
+
+
+class Program(NamedTuple):
+    """One layer laid out on one machine, ready for either engine; ``state`` int64 [agents, columns].
+
+    ``units[0]`` are the agents that compute, a PE each or all of an array: the busiest one makes the layer's
+    compute cycles. The traffic table has the machine's tensors ``copies`` times, where it tells apart for whom they are
+    moved.
+    """
+
+    spec: Any
+    operands: Any
+    topology: op.Topology
+    state: NDArray[np.int64]
+    units: tuple[Unit, ...]
+    copies: int
+    diagram: Diagram
 
 
 class _Loop:
     """The compiled loop of a family of machines, lowered when first asked for."""
 
-    def __get__(self, instance: Drawn | None, owner: type[Drawn]) -> Any:
+    def __get__(self, instance: DrawnMachine | None, owner: type[DrawnMachine]) -> Any:
         family = owner.family()
         if "_loop" not in family.__dict__:
             family._loop = loop_of(family.lowered(), family.__module__, in_turns=family.in_turns)
         return family._loop
 
 
-class Drawn(Accelerator):
+class DrawnMachine(Accelerator):
     """A machine whose agents are generators.
 
     ``agents`` are their functions, in the order of arbitration; ``counted`` names the numbers that they count, each
-    the count of an action (unit, action) or a plain name for what the machine itself makes something of. ``in_turns``:
+    the count of an action (unit, action) or a plain name for what the machine itself makes something of. ``tensors``
+    name the rows of the traffic table. ``in_turns``:
     agents of several kinds are drawn in turns, so that their numbers are mixed.
 
     Machines that inherit their agents are a family: they share the kernels, so agents see the configuration of the
@@ -63,20 +85,21 @@ class Drawn(Accelerator):
     agents: ClassVar[tuple[Callable[..., Operations], ...]]
     counted: ClassVar[Mapping[tuple[str, str] | str, int]]
     in_turns: ClassVar[bool] = False
+    tensors: ClassVar[tuple[str, ...]]
     loop: ClassVar[Any] = _Loop()
     _loop: ClassVar[Any]
     _lowered: ClassVar[Lowered]
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "counted" in cls.__dict__:
-            cls.actions = len(cls.counted)
-
     @classmethod
-    def family(cls) -> type[Drawn]:
+    def family(cls) -> type[DrawnMachine]:
         """The class that names the agents. Machines that inherit them share its kernels: those see what its Config says
         of a machine's configuration."""
-        return next(base for base in cls.__mro__ if issubclass(base, Drawn) and "agents" in base.__dict__)
+        return next(base for base in cls.__mro__ if issubclass(base, DrawnMachine) and "agents" in base.__dict__)
+
+    @classmethod
+    def must_compile(cls) -> bool:
+        """Whether the loop was never compiled as it is now."""
+        return jit.must_compile(cls.loop)
 
     @property
     def kept(self) -> int:
@@ -110,12 +133,56 @@ class Drawn(Accelerator):
             family._lowered = lower(family.agents)
         return family._lowered
 
-    def _step(self, engine: EngineName, program: Program) -> Any:
-        """The generators themselves for the reference engine, their lowering for the compiled one."""
-        if engine == "compiled":
-            return type(self).loop
-        assert program.diagram is not None
-        return program.diagram.coroutines(self.lowered().kept)
+    def simulate(self, engine: EngineName, program: Program, record: Window | bool) -> Outcome:
+        """Run the program: the generators themselves in the reference engine, their lowering in the compiled one."""
+        memory, tensors = self.config.memory.resolve(self.clock_mhz), len(self.tensors) * program.copies
+        counts = np.zeros((len(program.state), len(self.counted)), np.int64)
+        rest = (program.spec, program.operands, program.topology, memory, program.state, counts, tensors, record)
+        if engine == "reference":
+            from archsim.engine import reference
+
+            return reference.simulate(program.diagram.coroutines(self.lowered().kept), *rest)
+        from archsim.engine import compiled
+
+        return compiled.simulate(type(self).loop, *rest)
+
+    def result(
+        self,
+        layer: Layer,
+        outcome: Outcome,
+        *,
+        mismatches: int | None,
+        computed: Mapping[str, int],
+        compute_cycles: int,
+        working_cycles: int,
+        traffic: NDArray[np.int64],
+        events: Mapping[str, int],
+        **told: Any,
+    ) -> LayerResult:
+        """The result of a layer with this ``outcome`` and these ``events``, beside those of what it ``computed``; the
+        rest is ``told`` as in LayerResult."""
+        return LayerResult(
+            layer=layer.name,
+            op=layer.op,
+            m=layer.m,
+            n=layer.n,
+            k=layer.k,
+            timesteps=layer.timesteps,
+            variant=self.variant(layer),
+            cycles=outcome.cycles,
+            compute_cycles=compute_cycles,
+            stall_cycles=outcome.cycles - compute_cycles,
+            utilization=working_cycles / (outcome.cycles * self.processing_elements),
+            matches=layer.matches,
+            synaptic_operations=layer.synaptic_operations,
+            performed_operations=self.performed_operations(layer, outcome.counts.sum(0), computed),
+            traffic=traffic_rows(self.tensors, traffic, self.config.memory.line_bytes),
+            mismatches=mismatches,
+            engine_wall_s=outcome.wall_s,
+            events={**computed, **events},
+            loads=outcome.loads,
+            **told,
+        )
 
     def count_actions(
         self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]
@@ -132,26 +199,15 @@ class Drawn(Accelerator):
         return {}
 
 
-class DrawnMachine(Drawn):
-    """A machine that works on one layer after the other: how a layer is laid out follows from the layer alone."""
-
-    @abstractmethod
-    def lay_out(
-        self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
-    ) -> tuple[Mapping[str, Any], Any]:
-        """Draw the agents and FIFOs and place the operands; returns what is derived for ``m``, and the operands."""
-
-    def copies(self, layer: Layer) -> int:
-        """How many times the traffic table has the machine's tensors (:class:`archsim.dataflow.base.Program`)."""
-        return 1
-
-    def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
-        """A layer laid out on the machine."""
-        diagram = Diagram()
-        derived, operands = self.lay_out(layer, output_bytes, diagram, Placer(self.config.memory.line_bytes))
-        units, first = [], 0
-        for kind in diagram.kinds:
-            units.append(Unit(kind.name, first, kind.agents, kind.built))
-            first += kind.agents
-        sizes = {"layer": Sizes(layer.m, layer.n, layer.k, layer.timesteps)}
-        return self.drawn(diagram, sizes, derived, operands, tuple(units), self.copies(layer))
+def traffic_rows(tensors: Sequence[str], traffic: NDArray[np.int64], line_bytes: int) -> tuple[Traffic, ...]:
+    """The engine's traffic table as rows of a report."""
+    rows = []
+    for tensor, row in zip(tensors, traffic.tolist(), strict=True):
+        read, written = row[op.DRAM_READ_LINES], row[op.DRAM_WRITE_LINES]
+        rows += [
+            Traffic("sram", tensor, "read", row[op.SRAM_READ_BYTES], row[op.SRAM_READS]),
+            Traffic("sram", tensor, "write", row[op.SRAM_WRITE_BYTES], row[op.SRAM_WRITES]),
+            Traffic("dram", tensor, "read", read * line_bytes, read),
+            Traffic("dram", tensor, "write", written * line_bytes, written),
+        ]
+    return tuple(rows)

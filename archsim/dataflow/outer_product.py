@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from archsim.compress.bitmask import CHUNK_BITS
 from archsim.compress.by_position import by_position, starts
-from archsim.dataflow.base import Layer
+from archsim.dataflow.layer import Layer
 
 KEEP, PUT_AWAY, FIRE = range(3)
 """What becomes of a tile's partial sums at the end of a visit."""

@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.base import WEIGHTED, Layer
+from archsim.dataflow.layer import WEIGHTED, Layer
 from archsim.trace import Operation, Trace
 from archsim.trace.graph import SOFTMAX_BITS
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
 from archsim.compress.bitmask import CHUNK_BITS, chunks_of
-from archsim.dataflow.base import Layer
+from archsim.dataflow.layer import Layer
 
 
 class Rows(NamedTuple):

@@ -30,8 +30,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.base import Layer
 from archsim.dataflow.fold_tables import Map, bits_at
+from archsim.dataflow.layer import Layer
 from archsim.hardware.compute.lif import HARD, Rule, fires, settle
 from archsim.jit import njit
 

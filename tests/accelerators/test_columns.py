@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from archsim.dataflow.base import layer_of
+from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator, run
 from archsim.trace import Operation, save_trace
 from tests.machines import LOAS, MACHINES, ROOT, ann, simulate
@@ -268,9 +268,9 @@ def test_stages_of_training():
 def test_products_of_matrices_and_digital_units():
     """Attention on crossbar arrays: work by loops; a digital lane works in the cycles in which it has a value."""
     trace = attention()
-    machine = load_accelerator(ROOT / "hwconfigs" / "imc_ideal.yaml", ("digital.lanes=3", "noc.rows=fit")).built_for(
-        trace
-    )
+    machine = load_accelerator(
+        ROOT / "hwconfigs" / "imc_ideal.yaml", ("digital.lanes=3", "noc.rows=fit")
+    ).specialised_for(trace)
     operations = machine.layers(trace)
     results = list(machine.run_layers(trace, operations, "compiled", verify=False, record=False))
     config, analog = machine.config, machine.config.analog

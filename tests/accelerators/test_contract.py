@@ -5,7 +5,7 @@ import pytest
 from archsim.accelerators import registry
 from archsim.cost import area_rows, energy_rows, load_table
 from archsim.cost.pricing import family_name
-from archsim.dataflow.base import layer_of
+from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator, run
 from archsim.trace import load_trace
 from tests.machines import MACHINES, ROOT, conv, fitting, layers, same, simulate

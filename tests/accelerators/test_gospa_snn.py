@@ -7,7 +7,7 @@ import pytest
 
 from archsim.compress.bitmask import encode
 from archsim.compress.by_position import by_position
-from archsim.dataflow.base import layer_of
+from archsim.dataflow.layer import layer_of
 from archsim.errors import ConfigError
 from archsim.simulate import load_accelerator
 from archsim.trace import Operation, Trace

@@ -9,8 +9,8 @@ import pytest
 
 from archsim.analog_network.network import AnalogNetwork
 from archsim.cli import main
-from archsim.dataflow.base import layer_of
 from archsim.dataflow.crossbar_mapping import map_layer
+from archsim.dataflow.layer import layer_of
 from archsim.dataflow.pipeline import stages_of
 from archsim.errors import ConfigError, UsageError
 from archsim.simulate import load_accelerator, run
@@ -334,10 +334,10 @@ def test_the_most_written_cell_decides_when_a_chip_is_worn_out(often, monkeypatc
     """Matrices that follow each other in the same arrays write all their cells again."""
     monkeypatch.setattr("archsim.accelerators.imc.matrices_per_image", lambda trace, operation: often)
     chip = machine("analog.cells.device.write.endurance=100", "analog.cells.device.write.pulses=7")
-    found = chip.findings(matmul(True))
+    found = chip.metrics(matmul(True))
     assert found["images_to_wear_out"] == 100 // often
     assert found["cell_writes_per_image"] == often * 2 * 4 * 15
-    assert machine("analog.cells.device.kind=sram").findings(matmul(True))["images_to_wear_out"] is None
+    assert machine("analog.cells.device.kind=sram").metrics(matmul(True))["images_to_wear_out"] is None
 
 
 def with_images(trace):
@@ -369,7 +369,7 @@ def test_a_network_can_stop_early(steps):
         replace_neuron(operation) if operation.neuron is not None else operation for operation in trace.operations
     ]
     trace = build(operations, {"pixels": trace.tensor("pixels")}, 3)
-    cut = machine(f"scheduler.first_timesteps={steps}").seen(trace)
+    cut = machine(f"scheduler.first_timesteps={steps}").visible_trace(trace)
     assert cut.timesteps == steps
     made = {"pixels": trace.tensor("pixels")}
     for operation in cut.operations:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from archsim.cost import area_rows
-from archsim.dataflow.base import layer_of
+from archsim.dataflow.layer import layer_of
 from archsim.errors import ConfigError
 from archsim.simulate import load_accelerator, load_prices, run
 from archsim.trace import Neuron, Operation, Trace, load_trace

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from archsim.dataflow.base import layer_of
+from archsim.dataflow.layer import layer_of
 from archsim.hardware.compute.prefix_forest import CYCLES, SPIKES
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
@@ -43,12 +43,12 @@ def test_sums_do_not_depend_on_where_the_rows_are_cut():
     layer, machine = layers(trace, PROSPERITY)[0], load_accelerator(PROSPERITY)
     expected = np.einsum("tmk,nk->mnt", trace.tensor("in").astype(int), trace.operations[0].weight.astype(int))
     whole = np.zeros((70, 9, 4), np.int64)
-    events = machine.add_up(layer, 0, whole)
+    events = machine.accumulate(layer, 0, whole)
     np.testing.assert_array_equal(whole, expected)
     counted = dict.fromkeys(events, 0)
     for first, end in ((0, 10), (10, 63), (63, 65), (65, 70)):
         part = np.zeros((end - first, 9, 4), np.int64)
-        for name, count in machine.add_up(layer, first, part).items():
+        for name, count in machine.accumulate(layer, first, part).items():
             counted[name] += count
         np.testing.assert_array_equal(part, expected[first:end])
     assert counted == events

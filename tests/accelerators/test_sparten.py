@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from archsim.cost import area_rows, load_table, price_rows
-from archsim.dataflow.base import layer_of
+from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
 from tests.machines import LABELS, LOAS, ROOT, ann, barrier_cycles, chunk_matches, mlp, same, simulate
@@ -181,8 +181,8 @@ def test_a_network_with_requantisers_is_verified_where_activations_have_no_sign(
     assert [operation.name for operation in machine.layers(trace)] == ["patches", "fc"]
     found = simulate(trace, hardware=ANN)
     assert [result.mismatches for result in found] == [0, 0]
-    assert machine.leaves_out(trace, trace.operation("query")).startswith("reads the output of norm (integers -")
-    assert machine.leaves_out(trace, trace.operation("shares")) == "is a softmax"
+    assert machine.why_skipped(trace, trace.operation("query")).startswith("reads the output of norm (integers -")
+    assert machine.why_skipped(trace, trace.operation("shares")) == "is a softmax"
     narrow = layer_of(trace, trace.operation("hidden"))
     assert (narrow.output_bits, narrow.word_bits, narrow.writes_sums) == (5, 8, False)
     three = np.full(narrow.m, 3)

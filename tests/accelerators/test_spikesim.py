@@ -9,9 +9,9 @@ from archsim.cli import main
 from archsim.compress import bitmask
 from archsim.compress.packed_time import decode
 from archsim.cost import energy_rows, load_table
-from archsim.dataflow.base import layer_of
 from archsim.dataflow.crossbar_machine import shared_out
 from archsim.dataflow.crossbar_mapping import map_layer, misfits
+from archsim.dataflow.layer import layer_of
 from archsim.dataflow.pipeline import alone, stages_of
 from archsim.errors import ConfigError, UsageError
 from archsim.hardware.analog.crossbar_array import cut_rows
@@ -400,7 +400,7 @@ def test_what_a_converter_sees(per):
     )
     group = cut_rows(4, (3, 3), 2) // (1 if per == "array" else 4)
     sums = np.zeros((layer.m, layer.n, 3), np.int64)
-    chip.add_up(layer, 0, sums)
+    chip.accumulate(layer, 0, sums)
     words, weight = decode(layer.inputs, layer.k), bitmask.decode(layer.weights, layer.k)
     np.testing.assert_array_equal(
         sums, test_analog.slow(words, weight, group, 8, 2, "offset", lambda v: min(int(v), 3), 3)
@@ -493,7 +493,7 @@ def test_a_fitted_chip_has_no_row_too_many(seed):
         setting for setting in random_chip(draw) if not setting.startswith(("noc.rows", "noc.columns", "tile.buffer_b"))
     ]
     chip += [f"noc.columns={draw.integers(1, 12)}", "tile.buffer_bits=1048576", "memory.cache.size_kib=65536"]
-    built = machine(*chip, "noc.rows=fit").built_for(trace)
+    built = machine(*chip, "noc.rows=fit").specialised_for(trace)
     rows, stages = built.config.noc.rows, stages_of(trace, built.layers(trace))
     needed = sum(len(map_layer(built.config, stage).shares) for stage in stages)
     if needed + built.config.neuron.modules > 64 * built.config.noc.columns:

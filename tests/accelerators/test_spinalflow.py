@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from archsim.accelerators.spinalflow import boundaries, merged, spikes_of
-from archsim.dataflow.base import layer_of
+from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
 from tests.machines import LABELS, ROOT, conv, layers, mlp, needs_recorded, recorded, same, simulate

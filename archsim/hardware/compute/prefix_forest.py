@@ -129,7 +129,7 @@ def tile_work(patterns: Any, tile_rows: int, least: int, work: Any) -> None:
                 work[tile, column, SEARCHED] += int(ones[i] >= least)
 
 
-# What add_up counts.
+# What accumulate counts.
 BIT_SPARSE, PRODUCT_SPARSE, EXACT_MATCHES, PARTIAL_MATCHES, OVERFLOWS = range(5)
 EVENTS = ("spikes", "spikes_left", "exact_match_rows", "partial_match_rows", "accumulator_overflows")
 

@@ -7,7 +7,7 @@ takes
     ceil(R / rows) ceil(C / columns) S        arrays: every slice in arrays of its own, a column a value,
 
 and twice that if values are pairs of columns. That is how published counts are made; a chip that puts all slices of a
-value into one array (:mod:`archsim.dataflow.crossbar_chip`) fills arrays better.
+value into one array (:mod:`archsim.dataflow.crossbar_mapping`) fills arrays better.
 
 Shapes: DeiT-S, d = 384, 6 heads, 197 tokens, MLP of 1536, 12 encoders.
 """

@@ -1,0 +1,145 @@
+"""A layer as the machines see it: one product of matrices, unrolled and compressed from a trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.compress import bitmask, packed_time
+from archsim.trace import Neuron, Operation, Requantiser, Trace
+from archsim.trace.work import matches, synaptic_operations
+
+WEIGHTED = ("conv2d", "linear")
+ACTIVATION_BITS = 8
+"""Width of an activation, which has no sign, in the machines for networks without spikes."""
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """What a convolution's rows are unrolled from: ``words`` uint16 [images, C, height, width], as in the rows."""
+
+    words: NDArray[np.uint16]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One matrix product of inputs A (M x K, for spikes x T) and weights B (K x N), as the machines see it.
+
+    ``inputs`` are the unrolled rows of A, ``weights`` the columns of B, both compressed. A layer without weights has no
+    ``columns``, and what a digital unit computes no ``rows`` either; to ask for them is an error. A word of A has
+    ``word_bits`` bits: the spikes of T timesteps, or one activation (``operand`` "int", T = 1). ``neuron`` is None
+    where the layer ends in full sums (the read-out) or where no neuron was recorded. ``expected`` is what the trace
+    says comes out, None if it does not: packed words uint16 [M, N] behind a neuron, else full sums int64 [M, N, T], or
+    what ``requantiser`` makes of them. ``pooled``: a pooling layer reads the output. ``feature_map`` is None for a
+    linear layer. ``matches`` and ``synaptic_operations`` are those of :mod:`archsim.trace.work`.
+    """
+
+    name: str
+    op: str
+    m: int
+    n: int
+    k: int
+    timesteps: int
+    operand: Literal["spike", "int"]
+    word_bits: int
+    rows: packed_time.PackedSpikes | None
+    columns: bitmask.BitmaskFibers | None
+    bias: NDArray[np.int64]
+    neuron: Neuron | None
+    expected: NDArray[Any] | None
+    matches: int
+    synaptic_operations: int
+    pooled: bool = False
+    feature_map: FeatureMap | None = None
+    requantiser: Requantiser | None = None
+
+    @property
+    def inputs(self) -> packed_time.PackedSpikes:
+        """The rows of A."""
+        if self.rows is None:
+            raise ValueError(f"{self.name} ({self.op}) has no rows of inputs")
+        return self.rows
+
+    @property
+    def weights(self) -> bitmask.BitmaskFibers:
+        """The columns of B."""
+        if self.columns is None:
+            raise ValueError(f"{self.name} ({self.op}) has no weights")
+        return self.columns
+
+    @property
+    def output_is_known(self) -> bool:
+        """Whether anything tells what the output is: neurons, a requantiser, or the trace."""
+        return not (self.neuron is None and self.requantiser is None and self.expected is None)
+
+    @property
+    def writes_sums(self) -> bool:
+        """Whether full sums leave the machine. An output that nobody knows counts as words, all of them active."""
+        return self.neuron is None and self.requantiser is None and self.expected is not None
+
+    @property
+    def output_bits(self) -> int:
+        """Bits of a word of the output, where it is not full sums."""
+        return self.word_bits if self.requantiser is None else self.requantiser.bits
+
+
+def layer_of(trace: Trace, operation: Operation) -> Layer:
+    """Unroll and compress the operands of a convolution or linear layer of ``trace``."""
+    spiking = trace.kind(operation.inputs[0]) == "spike"
+    stored = trace.tensor(operation.inputs[0])
+    words = packed_time.pack_timesteps(stored) if spiking else _activations(stored)
+    weight = operation.weight
+    assert weight is not None
+    n = len(weight)
+    feature_map = None
+    if operation.op == "conv2d":
+        feature_map = FeatureMap(words, operation.kernel, operation.stride, operation.padding)
+        matrix = packed_time.unroll(words, operation.kernel, operation.stride, operation.padding)
+    else:
+        matrix = words.reshape(-1, operation.k)
+    expected: NDArray[Any] | None = None
+    if operation.output in trace.tensors and trace.kind(operation.output) != "spike_time":
+        output = trace.tensor(operation.output)
+        if operation.neuron is not None:
+            expected = _rows(packed_time.pack_timesteps(output), n)
+        elif spiking:
+            expected = np.stack([_rows(plane, n) for plane in output], axis=2).astype(np.int64)
+        else:
+            expected = _rows(output.reshape(-1, *operation.output_shape), n)[:, :, None].astype(np.int64)
+    readers = [other for other in trace.operations if operation.output in other.inputs]
+    return Layer(
+        name=operation.name,
+        op=operation.op,
+        m=len(matrix),
+        n=n,
+        k=operation.k,
+        timesteps=trace.timesteps if spiking else 1,
+        operand="spike" if spiking else "int",
+        word_bits=trace.timesteps if spiking else ACTIVATION_BITS,
+        rows=packed_time.encode(matrix),
+        columns=bitmask.encode(weight.reshape(n, -1)),
+        bias=np.zeros(n, np.int64) if operation.bias is None else operation.bias.astype(np.int64),
+        neuron=operation.neuron,
+        expected=expected,
+        matches=matches(trace, operation),
+        synaptic_operations=synaptic_operations(trace, operation),
+        pooled=any(other.op == "pool" for other in readers),
+        feature_map=feature_map,
+        requantiser=operation.requantiser,
+    )
+
+
+def _activations(stored: NDArray[Any]) -> NDArray[np.uint16]:
+    """Activations of an ANN as words; a trace with a time axis has one timestep."""
+    return stored.reshape(stored.shape[-4:] if stored.ndim > 3 else stored.shape[-2:]).astype(np.uint16)
+
+
+def _rows(tensor: NDArray[Any], n: int) -> NDArray[Any]:
+    """[images, N, height, width] or [images, N] as [M, N]."""
+    return np.ascontiguousarray(np.moveaxis(tensor, 1, -1)).reshape(-1, n)
