@@ -21,7 +21,6 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -790,8 +789,7 @@ def simulate(
         completions=integers(COMPLETIONS_LIMIT if recording else 0, 2),
         loads=loads,
     )
-    if not numba.config.DISABLE_JIT:
-        loop.compile(tuple(numba.typeof(value) for value in (spec, operands, machine)))
+    loop(spec, operands, machine)  # to cycle 0, where it stands: what is not compiled yet is before the clock starts
     started = perf_counter()
     status, cycles = PAUSED, FIRST_CYCLES
     while status == PAUSED:  # back in Python now and then, so that an interrupt is heard and the progress bar moves on

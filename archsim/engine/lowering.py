@@ -43,6 +43,7 @@ from types import FunctionType
 from typing import Any
 
 from archsim.engine.compiled import run
+from archsim.engine.liveness import assigned, is_yield, live_and_kept, read
 from archsim.hardware import agent as handle
 from archsim.hardware import operation
 from archsim.jit import inlined, kernel
@@ -198,8 +199,8 @@ def _yields(node: ast.AST) -> bool:
     return any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in ast.walk(node))
 
 
-def _is_operation(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Yield)
+def _operations(body: Sequence[ast.stmt]) -> list[ast.AST]:
+    return [node for statement in body for node in ast.walk(statement) if is_yield(node)]
 
 
 def _counters(body: Sequence[ast.stmt]) -> set[str]:
@@ -212,7 +213,7 @@ def _counters(body: Sequence[ast.stmt]) -> set[str]:
             name = loop.target.id
             inside = [node.id for part in loop.body for node in ast.walk(part) if isinstance(node, ast.Name)]
             counting[name] += 1 + inside.count(name)
-            if name in _assigned(loop.body):
+            if name in assigned(loop.body):
                 changed.add(name)
     return {name for name, count in counting.items() if count == uses[name]} - changed
 
@@ -225,7 +226,7 @@ def _views(body: Sequence[ast.stmt]) -> list[ast.Assign]:
             break
         row, name = statement.value, statement.targets[0].id
         own = isinstance(row, ast.Subscript) and ast.unparse(row.slice) == "a.me" and ast.unparse(row)[:2] == "x."
-        if not own or name in _assigned(body[len(found) + 1 :]):
+        if not own or name in assigned(body[len(found) + 1 :]):
             break
         found.append(statement)
     return found
@@ -236,15 +237,6 @@ def _is_fixed(end: ast.expr, views: Collection[str]) -> bool:
     while isinstance(end, ast.Attribute):
         end = end.value
     return isinstance(end, ast.Constant) or (isinstance(end, ast.Name) and end.id in ("m", *views))
-
-
-def _assigned(body: Sequence[ast.AST]) -> set[str]:
-    names = (node for part in body for node in ast.walk(part) if isinstance(node, ast.Name))
-    return {node.id for node in names if isinstance(node.ctx, ast.Store)}
-
-
-def _read(node: ast.AST) -> set[str]:
-    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load)}
 
 
 def _parse(text: str, at: ast.AST) -> list[ast.stmt]:
@@ -330,14 +322,6 @@ class _Handle(ast.NodeTransformer):
         return node
 
 
-@dataclass
-class _Loop:
-    """Names that are needed at the head of a loop and behind it."""
-
-    head: set[str]
-    behind: set[str]
-
-
 class _Lowering:
     """One agent: parts copied in, loops made explicit, yields numbered, locals placed, statements written."""
 
@@ -349,17 +333,16 @@ class _Lowering:
         self.counters = _counters(source.tree.body)
         self.yields = 0
         self.labels: dict[int, tuple[int, int]] = {}
-        self.live_at_yields: set[str] = set()
         names = [argument.arg for argument in source.tree.args.args]
         if names != list(_PARAMETERS[: len(names)]) or not names:
             raise source.refuse(source.tree, f"an agent's parameters are {', '.join(_PARAMETERS)}")
         self.views = _views(source.tree.body)
-        self.viewed = _assigned(self.views)
+        self.viewed = assigned(self.views)
         self.body = self._expand(source, source.tree.body[len(self.views) :], ())
         self._number(self.body)
-        self.locals = _assigned(self.body)
-        self._live(self.body, set(), [])
-        self.columns = {name: column for column, name in enumerate(sorted(self.live_at_yields), start=1)}
+        self.live, self.stored = live_and_kept(self.body, assigned(self.body))
+        asked = set().union(*(self.live[id(operation)] for operation in _operations(self.body)))
+        self.columns = {name: column for column, name in enumerate(sorted(asked), start=1)}
 
     # ------------------------------------------------------------------------------ parts and loops with a yield
 
@@ -420,7 +403,7 @@ class _Lowering:
         if len(names) != len(call.args) or inner.tree.args.defaults:
             raise source.refuse(statement, f"'{part.__name__}' takes {', '.join(names)}")
         self.inlined += 1
-        number, own = self.inlined, _assigned(inner.tree.body)
+        number, own = self.inlined, assigned(inner.tree.body)
         values: dict[str, ast.expr] = {}
         before: list[ast.stmt] = []
         for name, value in zip(names, call.args, strict=True):
@@ -431,7 +414,7 @@ class _Lowering:
                 own.add(name)
                 before += _parse(f"{name}__{number} = {ast.unparse(value)}", statement)
         renamed = {name: f"{name}__{number}" for name in own}
-        for name in _read(inner.tree) - own - set(values):
+        for name in read(inner.tree) - own - set(values):
             known = part.__globals__
             if name in known and known[name] is not self.space.get(name):
                 renamed[name] = f"{name}__{part.__name__}"
@@ -444,12 +427,12 @@ class _Lowering:
         self.counters |= _counters(body)
         return before + self._expand(inner, body, (*parents, part))
 
-    # ------------------------------------------------------------------------------------- numbers and liveness
+    # -------------------------------------------------------------------------------------------------- numbers
 
     def _number(self, body: Sequence[ast.stmt]) -> None:
         for statement in body:
             first = self.yields + 1
-            if _is_operation(statement):
+            if is_yield(statement):
                 self.yields += 1
             else:
                 for part in _parts(statement):
@@ -458,56 +441,17 @@ class _Lowering:
                     self.labels[id(part)] = before, self.yields
             self.labels[id(statement)] = first, self.yields
 
-    def _live(self, body: Sequence[ast.stmt], behind: set[str], loops: list[_Loop]) -> set[str]:
-        """Locals that are needed before ``body``, if ``behind`` are needed after it."""
-        live = set(behind)
-        for statement in reversed(body):
-            match statement:
-                case ast.Expr(value=ast.Yield()):
-                    self.live_at_yields |= live
-                    live |= self._used(statement)
-                case ast.While():
-                    live = self._live_loop(statement, live, self._used(statement.test), set(), loops)
-                case ast.For():
-                    live = self._live_loop(statement, live, set(), _assigned([statement.target]), loops)
-                    live |= self._used(statement.iter)
-                case ast.If():
-                    branches = [self._live(part, live, loops) for part in (statement.body, statement.orelse)]
-                    live = branches[0] | branches[1] | self._used(statement.test)
-                case ast.Break():
-                    live = set(loops[-1].behind)
-                case ast.Continue():
-                    live = set(loops[-1].head)
-                case ast.Return():
-                    live = set()
-                case ast.AugAssign():
-                    live |= self._used(statement) | (_assigned([statement]) & self.locals)
-                case _:
-                    live = (live - _assigned([statement])) | self._used(statement)
-        return live
-
-    def _live_loop(
-        self, loop: ast.While | ast.For, behind: set[str], tested: set[str], bound: set[str], loops: list[_Loop]
-    ) -> set[str]:
-        behind = self._live(loop.orelse, behind, loops)
-        head = behind | tested
-        while True:
-            inside = self._live(loop.body, head, [*loops, _Loop(head, behind)]) - bound
-            if inside <= head:
-                return head
-            head = head | inside
-
-    def _used(self, node: ast.AST) -> set[str]:
-        return _read(node) & self.locals
-
     # -------------------------------------------------------------------------------------------------- writing
 
     def function(self, name: str) -> ast.FunctionDef:
         """The lowered agent."""
-        head = f"def {name}({', '.join(_LOWERED[:-1])}):\n    pc = state[agent, 0]"
-        for local, column in self.columns.items():
-            head += f"\n    {local} = state[agent, {column}]"
-        (made,) = _parse(head, self.source.tree)
+        lines = [f"def {name}({', '.join(_LOWERED[:-1])}):", "    pc = state[agent, 0]"]
+        lines += [f"    {local} = 0" for local in self.columns]  # so that LLVM knows all of them on every way
+        for at in _operations(self.body):
+            taken = [f"        {local} = state[agent, {self.columns[local]}]" for local in sorted(self.live[id(at)])]
+            if taken:
+                lines += [f"    if pc == {self.labels[id(at)][0]}:", *taken]
+        (made,) = _parse("\n".join(lines), self.source.tree)
         assert isinstance(made, ast.FunctionDef)
         made.body += [*self.views, *self._write(self.body)]
         made.body += _parse("if pc == 0:\n    o[agent, END] = 1", self.source.tree)
@@ -527,7 +471,7 @@ class _Lowering:
             running.clear()
 
         for statement in body:
-            if _is_operation(statement):
+            if is_yield(statement):
                 number, _ = self.labels[id(statement)]
                 flush(self._operation(statement, number))
                 written += _parse(f"if pc == {number}:\n    pc = 0", statement)
@@ -583,7 +527,7 @@ class _Lowering:
                 inside = [part for inner in getattr(statement, name) for part in self._kept(inner)]
                 setattr(statement, name, inside)
             return [statement]
-        names = sorted(_assigned([statement]) & self.columns.keys())
+        names = sorted(assigned([statement]) & self.stored[id(statement)])
         saves = "\n".join(f"state[agent, {self.columns[name]}] = {name}" for name in names)
         return [_Ends().visit(statement), *_parse(saves, statement)]
 
