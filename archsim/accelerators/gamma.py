@@ -2,7 +2,7 @@
 
 A row of the output is a combination of the rows of B that the activations of a row of A select, each multiplied by its
 activation as it leaves the merger. The agents are those of :mod:`archsim.dataflow.gustavson` with one timestep, as
-LoAS (MICRO 2024, Fig. 18) sizes it: 16 elements and LoAS's memory system, not the 32 elements and 3 MB of the original.
+LoAS (MICRO 2024, Fig. 18) sizes it: 16 PEs and LoAS's memory system, not the 32 PEs and 3 MB of the original.
 Activation functions and requantisation take no time of their own: an output unit passes a sum on in ``neuron.cycles``.
 
 Sources are in ``hwconfigs/gamma.yaml``.
@@ -38,11 +38,11 @@ class Gamma(Gustavson):
     config: GammaConfig
 
     def inventory(self) -> Sequence[Component]:
-        """Elements and LoAS's memories, switches and wires."""
-        return (*self.element_components(), *self.other_components())
+        """PEs and LoAS's memories, switches and wires."""
+        return (*self.pe_components(), *self.other_components())
 
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """Every weight that is merged is multiplied; every element is added."""
+        """Every weight that is merged is multiplied; every entry is added."""
         return {**super().more_actions(layer, done, events), ("pe", "multiply"): done["matches"]}

@@ -1,6 +1,6 @@
 """Gamma-SNN: Gamma's row-wise product (Zhang et al., ASPLOS 2021) on spikes, timesteps one after the other.
 
-As LoAS (MICRO 2024, section V) builds it for comparison: sixteen elements without multipliers, each with a merger,
+As LoAS (MICRO 2024, section V) builds it for comparison: sixteen PEs without multipliers, each with a merger,
 LoAS's memory system as FiberCache, order m, k, t, n. A row of A is a list of spikes for each timestep, so a task is a
 row and timestep, and there are T rows of sums for each row of the output. The agents are those of
 :mod:`archsim.dataflow.gustavson`; a neuron unit fires one timestep of a neuron in ``neuron.cycles``.
@@ -41,13 +41,13 @@ class GammaSnn(Gustavson):
     config: GammaSnnConfig
 
     def inventory(self) -> Sequence[Component]:
-        """Elements, neuron units, and LoAS's memories, switches and wires."""
+        """PEs, neuron units, and LoAS's memories, switches and wires."""
         neurons = Component("lif", "logic", self.config.pe.count, {"block": "lif"})
-        return (*self.element_components(), neurons, *self.other_components())
+        return (*self.pe_components(), neurons, *self.other_components())
 
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """Every element that is merged is added."""
+        """Every entry that is merged is added."""
         fires = layer.neuron is not None or layer.expected is None
         return {**super().more_actions(layer, done, events), ("lif", "update"): done["updates"] if fires else 0}

@@ -250,11 +250,11 @@ class GustavSnn(LayerMachine):
             "coordinate_bits": bits_of(pe.window), "element_bits": bits_of(pe.window),
         }  # fmt: skip
         lanes, banks = config.memory.read_switch.inputs, config.memory.cache.banks
-        element: dict[str, int | float | str] = {
+        block: dict[str, int | float | str] = {
             "block": "gustav_snn_pe", "accumulator_bits": pe.accumulator_bits, "columns": pe.window,
         }  # fmt: skip
         return (
-            Component("pe", "logic", pe.count, element),
+            Component("pe", "logic", pe.count, block),
             Component("merger", "logic", pe.count, merger),
             Component("lif", "logic", pe.count, {"block": "lif"}),
             ram("weight_buffer", pe.tiles, pe.weight_buffer_kib * 1024, pe.weight_bits),

@@ -237,12 +237,12 @@ class Prosperity(LayerMachine):
         weight_banks, sum_banks = self._banks
         table_bits = (tile.rows - 1).bit_length() * 2 + tile.k
 
-        element: dict[str, int | float | str] = {
+        block: dict[str, int | float | str] = {
             "block": "prosperity_pe",
             "accumulator_bits": config.pe.accumulator_bits,
         }
         return (
-            Component("pe", "logic", config.pe.count, element),
+            Component("pe", "logic", config.pe.count, block),
             Component(
                 "detector", "logic", config.detector.tables,
                 {"block": "detector", "tile_rows": tile.rows, "tile_k": tile.k, "table_bits": table_bits},

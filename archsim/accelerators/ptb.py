@@ -1,6 +1,6 @@
 """PTB: parallel time batching (Lee, Zhang, Li, HPCA 2022): an output-stationary array whose columns are time windows.
 
-Rows are output neurons, columns are *time windows* of W timesteps, of one output position or of several. A place of the
+Rows are output neurons, columns are *time windows* of W timesteps, of one output position or of several. A PE of the
 array holds W sums; in a step it takes one weight, which all columns share, through the W timesteps, a cycle each. Which
 inputs enter (``scheduler.entering``):
 
@@ -31,7 +31,7 @@ from pydantic import Field
 from archsim.compress.bitmask import popcount
 from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.folded_array import ArrayMachine, dense_words
-from archsim.dataflow.folds import (
+from archsim.dataflow.folded_schedule import (
     ArrayConfig,
     ArrayScheduler,
     Placing,
@@ -47,7 +47,7 @@ from archsim.jit import njit
 
 
 class PtbPe(SystolicArrayConfig):
-    """Array of places that hold a time window each."""
+    """Array of PEs that hold a time window each."""
 
     columns: int = Field(ge=1, le=64, description="columns, a time window each")
     window: int = Field(ge=1, le=16, description="timesteps of a time window")
@@ -74,7 +74,7 @@ class PtbConfig(ArrayConfig):
 @njit
 def fill_slots(words: Any, timesteps: int, positions: int, span: int, blocks: int, window: int, reach: int,
                packs: bool, first: Any, slot: Any, inputs: Any, spikes: Any) -> int:  # fmt: skip
-    """Choose and pack the inputs of every block of every group (:class:`~archsim.dataflow.folds.Slots`).
+    """Choose and pack the inputs of every block of every group (:class:`~archsim.dataflow.folded_schedule.Slots`).
 
     ``words`` uint16 [M, K]; the last four are filled in, ``slot`` and ``inputs`` as far as needed; returns how many
     slots there are.

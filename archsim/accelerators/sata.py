@@ -49,7 +49,7 @@ from archsim.compress import bitmask, packed_time
 from archsim.dataflow import training
 from archsim.dataflow.base import HardwareConfig, ScheduledLayers
 from archsim.dataflow.buffered_array import ADDED, BufferedArray, moved_by_timestep
-from archsim.dataflow.fold_tables import (
+from archsim.dataflow.buffered_tables import (
     COLUMNS_MASK,
     IN_BUFFER,
     IN_DRAM,
@@ -82,8 +82,8 @@ class SataPe(Block):
     columns: int = Field(ge=1, le=256, description="columns, a filter each")
     weight_bits: int = Field(ge=2, le=16, description="bits of a weight, of the AND and of the adder")
     accumulator_bits: int = Field(ge=2, le=63, description="bits of an accumulator and of a partial sum, sign included")
-    spike_bytes: int = Field(ge=1, le=4096, description="scratchpad of spikes, two halves")
-    weight_bytes: int = Field(ge=1, le=4096, description="scratchpad of weights, two halves")
+    spike_bytes: int = Field(ge=1, le=4096, description="scratchpads of spikes, two that take turns")
+    weight_bytes: int = Field(ge=1, le=4096, description="scratchpads of weights, two that take turns")
     psum_bytes: int = Field(ge=1, le=4096, description="scratchpad of partial sums, one for each timestep")
     output_buffer: int = Field(ge=1, le=64, description="folds whose sums wait for the neurons")
     clocking: Literal["gated", "always"] = Field(
@@ -113,7 +113,7 @@ class SataPe(Block):
         return min(timesteps, *(8 * size // bits for size, bits in rooms if bits))
 
     def steps(self, row_bits: int, column_bits: int) -> int:
-        """Steps in one half of the scratchpads, of operands of so many bits."""
+        """Steps in a load of the scratchpads, of operands of so many bits."""
         return min(self.weight_bytes * 8 // column_bits, self.spike_bytes * 8 // row_bits) // 2
 
 
@@ -165,7 +165,7 @@ class SataConfig(HardwareConfig):
     """A SATA machine."""
 
     accelerator: Literal["sata"] = Field(description="which machine this file describes")
-    pe: SataPe = Field(description="array and what its elements hold")
+    pe: SataPe = Field(description="array and what its PEs hold")
     neuron: SataNeuron = Field(description="neurons")
     membrane: SataMembrane = Field(description="membrane potentials")
     training: SataTraining = Field(description="back-propagation through time")
@@ -175,7 +175,7 @@ class SataConfig(HardwareConfig):
     @model_validator(mode="after")
     def _a_tile_fits(self) -> Self:
         buffers, pe, training = self.memory.buffers, self.pe, self.training
-        elements, trains = pe.rows * pe.columns, training.stages == "all"
+        pes, trains = pe.rows * pe.columns, training.stages == "all"
         problems = {}
         if trains:
             needed = {
@@ -198,16 +198,16 @@ class SataConfig(HardwareConfig):
                 "weights of half a scratchpad",
             ),
             "input": (words, "a line of spikes"),
-            "output": (max(words, elements), "spikes of the array"),
+            "output": (max(words, pes), "spikes of the array"),
         }
         if trains:
-            gradients = elements * max(self.membrane.bits, training.gradient_bits) * self.least_timesteps
+            gradients = pes * max(self.membrane.bits, training.gradient_bits) * self.least_timesteps
             held = 4 * pe.columns * pe.weight_bytes  # bits of half a scratchpad in every column
             least["potential"] = max(words, gradients, held), "gradients of the array"
             least["output"] = max(words, gradients), "errors of the array"
-            least["mask"] = max(words, elements), "mask of the array"
+            least["mask"] = max(words, pes), "mask of the array"
         elif self.membrane.place != "pe":
-            least["potential"] = max(words, elements * self.membrane.bits), "potentials of the array (membrane.place)"
+            least["potential"] = max(words, pes * self.membrane.bits), "potentials of the array (membrane.place)"
         for name, (bits, what) in least.items():
             if buffers.usable_bytes(name) * 8 < bits:
                 problems[f"memory.buffers.{name}.size_kib"] = (
@@ -321,7 +321,7 @@ class Sata(BufferedArray):
     def inventory(self) -> Sequence[Component]:
         """PEs, their neurons and scratchpads, the buffers that are built, DRAM."""
         pe, buffers, bits = self.config.pe, self.config.memory.buffers, self.config.training
-        elements, trains = pe.rows * pe.columns, bits.stages == "all"
+        pes, trains = pe.rows * pe.columns, bits.stages == "all"
         shared = self.config.neuron.shared_by
         always = "_always" if pe.clocking == "always" else ""
         outside = "_outside" if self.config.membrane.place != "pe" else ""
@@ -332,10 +332,10 @@ class Sata(BufferedArray):
             "bits": 8 * (pe.spike_bytes + pe.weight_bytes + pe.psum_bytes),
         }  # fmt: skip
         return (
-            Component("pe", "logic", elements, {"block": f"sata_{'training_' * trains}pe{always}", **widths}),
-            Component("lif", "logic", elements // shared, {"block": f"sata_neuron{outside}{always}", **widths}),
-            *((Component("pgu", "logic", elements, {"block": "sata_pgu", **widths}),) if trains else ()),
-            Component("scratchpad", "logic", elements, {"block": f"sata_scratchpad{always}", **widths}),
+            Component("pe", "logic", pes, {"block": f"sata_{'training_' * trains}pe{always}", **widths}),
+            Component("lif", "logic", pes // shared, {"block": f"sata_neuron{outside}{always}", **widths}),
+            *((Component("pgu", "logic", pes, {"block": "sata_pgu", **widths}),) if trains else ()),
+            Component("scratchpad", "logic", pes, {"block": f"sata_scratchpad{always}", **widths}),
             *(
                 Component(
                     f"{name}_buffer", "sram", buffers.banks,
@@ -484,7 +484,7 @@ class Sata(BufferedArray):
         )
 
     def _potential_gradient(self, stage: training.Stage) -> Work:
-        """Neurons in any order, C in a row: potentials by rows, errors by columns, an element each its own."""
+        """Neurons in any order, C in a row: potentials by rows, errors by columns, each of a PE its own."""
         pe, bits = self.config.pe, self.config.training.gradient_bits
         where = training.neuron_map(stage.m * stage.n, pe.rows, pe.columns)
         every = (1 << stage.timesteps) - 1

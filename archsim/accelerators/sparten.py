@@ -4,7 +4,7 @@ Both operands are bitmask fibers with 8-bit values. For every pair of 128-bit ch
 encoder yields one match a cycle, and two fast prefix-sums find activation and weight, which are multiplied and added: a
 chunk pair takes ``max(1, c0 + matches)`` cycles. Loops and agents are those of
 :mod:`archsim.dataflow.inner_product` with one pass and words of 8 bits, as LoAS (MICRO 2024, Fig. 18) sizes it: 16
-elements and LoAS's memory system, not the 32 clusters of the original; filters are not sorted by density. Activation
+PEs and LoAS's memory system, not the 32 clusters of the original; filters are not sorted by density. Activation
 functions and requantisation take no time of their own: a neuron unit passes the sum on in ``neuron.cycles``.
 
 Sources are in ``hwconfigs/sparten.yaml``.
@@ -65,12 +65,12 @@ class Sparten(InnerProduct):
     def inventory(self) -> Sequence[Component]:
         """Processing elements and LoAS's memories, switches and wires."""
         pe = self.config.pe
-        element: dict[str, int | float | str] = {
+        block: dict[str, int | float | str] = {
             "block": "sparten_pe",
             "accumulator_bits": pe.accumulator_bits,
             "weight_bits": pe.weight_bits,
         }
-        return (Component("pe", "logic", pe.count, element), *self.other_components())
+        return (Component("pe", "logic", pe.count, block), *self.other_components())
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Products of matched activations and weights; counts overflows of the real accumulator."""

@@ -1,22 +1,22 @@
 """SpinalFlow: compressed, time-sorted spikes, one a cycle, to 128 output neurons (Narayanan et al., ISCA 2020).
 
-The elements are the output neurons of one output position, 128 channels of it at a time. The spikes of its receptive
-field arrive sorted by time; each is broadcast, and every element adds its own weight of that input to its membrane
+The PEs are the output neurons of one output position, 128 channels of it at a time. The spikes of its receptive
+field arrive sorted by time; each is broadcast, and every PE adds its own weight of that input to its membrane
 potential, which never leaves it. All ticks of a layer are done before the next layer:
 
     for tile of 128 output channels:         their weights stay in the cache as far as they fit
         for m in rows:                       one output position
             for t in ticks:
                 for spike of tick t:         merged from the sorted lists below the kernel, one a cycle
-                    every element: add its weight of this input
-                leak and fire, all elements at once
+                    every PE: add its weight of this input
+                leak and fire, all PEs at once
             drain the output spikes, one a cycle, beside the next position
 
 Spikes are events whatever they encode: one for each neuron with temporal coding, as SpinalFlow assumes, or any number
 with rate coding, as here; each costs a cycle. Weights are dense: a weight of zero is read and added.
 
-Agents: the array, all of whose elements do the same at the same time; one reader for each input of the read switch,
-which take the spikes in turn and read their rows of weights (one weight for each element) ahead of the array; the
+Agents: the array, all of whose PEs do the same at the same time; one reader for each input of the read switch,
+which take the spikes in turn and read their rows of weights (one weight for each PE) ahead of the array; the
 merger, which loads the spike lists of a position and merges them (min-find) ahead of the readers; the drain.
 
     merger -- row (to all) --> readers -- row of weights --> array -- position --> drain
@@ -67,7 +67,7 @@ BUFFER_WORD = 16
 class SpinalFlowPe(Block):
     """Processing elements, each with its membrane potential."""
 
-    count: int = Field(ge=16, le=1024, description="elements: output neurons of one position at a time")
+    count: int = Field(ge=16, le=1024, description="PEs: output neurons of one position at a time")
     weight_buffer: int = Field(ge=1, le=64, description="rows of weights that wait for the array at each reader")
     weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
     accumulator_bits: int = Field(ge=2, le=63, description="bits of the accumulator, sign included")
@@ -110,7 +110,7 @@ class SpinalFlowConfig(MachineConfig):
     accelerator: Literal["spinalflow"] = Field(description="which machine this file describes")
     timesteps: Timesteps = Field(description="most timesteps that the machine is built for")
     pe: SpinalFlowPe = Field(description="processing elements")
-    neuron: LifConfig = Field(description="leak and fire of all elements at a tick's end")
+    neuron: LifConfig = Field(description="leak and fire of all PEs at a tick's end")
     merger: MergerConfig = Field(description="merging of spike lists")
     drain: DrainConfig = Field(description="output queue")
     scheduler: SpinalFlowScheduler = Field(description="what is run")
@@ -300,7 +300,7 @@ def integrate(begins: Any, weight_row: Any, ticks: Any, weights: Any, bits: int,
 
 
 class SpinalFlow(LayerMachine):
-    """SpinalFlow (ISCA 2020): time-sorted spikes, one a cycle, membrane potentials that stay in 128 elements."""
+    """SpinalFlow (ISCA 2020): time-sorted spikes, one a cycle, membrane potentials that stay in 128 PEs."""
 
     name: ClassVar[str] = "spinalflow"
     Config: ClassVar[type[MachineConfig]] = SpinalFlowConfig
@@ -323,18 +323,18 @@ class SpinalFlow(LayerMachine):
         return self.config.format.time_bits + (self.config.pe.count - 1).bit_length()
 
     def inventory(self) -> Sequence[Component]:
-        """Elements with their neurons, merger and its buffer, output queue, and LoAS's memories, switches and wires.
+        """PEs with their neurons, merger and its buffer, output queue, and LoAS's memories, switches and wires.
 
-        What LoAS broadcasts to elements goes from a bank to the merger here, so the bus has one receiver.
+        What LoAS broadcasts to PEs goes from a bank to the merger here, so the bus has one receiver.
         """
         config, pes = self.config, self.config.pe.count
         lanes, banks = config.memory.read_switch.inputs, config.memory.cache.banks
-        element: dict[str, int | float | str] = {
+        block: dict[str, int | float | str] = {
             "block": "spinalflow_pe",
             "accumulator_bits": config.pe.accumulator_bits,
         }
         return (
-            Component("pe", "logic", pes, element),
+            Component("pe", "logic", pes, block),
             Component("merger", "logic", 1, {"block": "spike_merger", "spike_bits": self.spike_bits}),
             ram("spike_buffer", 1, config.merger.buffer_kib * 1024, BUFFER_WORD * 8),
             Component("drain", "flip_flops", 1, {"bits": pes, "width_bits": self.spike_bits}),
@@ -440,7 +440,7 @@ class SpinalFlow(LayerMachine):
     def working_cycles(
         self, layer: Layer, program: Program, counts: NDArray[np.int64], times: NDArray[np.int64]
     ) -> int:
-        """An element works in the cycles in which it adds: not where the tile has no channel for it, not while neurons
+        """A PE works in the cycles in which it adds: not where the tile has no channel for it, not while neurons
         leak and fire."""
         return int(counts[ADDITIONS])
 

@@ -1,7 +1,7 @@
 """Stellar (HPCA 2024): row-stationary array over space and time, spikes skipped, few-spikes neurons. **Approximate.**
 
 Only what others say of Stellar is known here (``hwconfigs/stellar.yaml`` has the sources); this machine is built from
-that and from the row-stationary dataflow as Eyeriss has it. A place of the array keeps a row of a filter for one
+that and from the row-stationary dataflow as Eyeriss has it. A PE of the array keeps a row of a filter for one
 channel at a time and slides it over a row of the input; the rows of a filter stand above each other, so that their sums
 of a *line* (an output row) are added on the way out:
 
@@ -9,10 +9,10 @@ of a *line* (an output row) are added on the way out:
     columns   timesteps side by side, then lines:  floor(C / T) lines, or T in blocks of C
 
 All timesteps are summed at once, because a few-spikes neuron needs its sums only when all are complete
-(:mod:`archsim.hardware.compute.few_spikes`). *Spike skipping*: a place spends a cycle for every weight that a spike
+(:mod:`archsim.hardware.compute.few_spikes`). *Spike skipping*: a PE spends a cycle for every weight that a spike
 meets, on a spike at x as many as there are outputs of the line whose window holds x, and none on silence. Meanwhile a
-place takes the filter rows of the next channels, a weight a cycle. So for ``pe.buffer_steps`` channels, one half of the
-operand buffers, a fold takes the time of its busiest place or of its weights, whichever is longer,
+PE takes the filter rows of the next channels, a weight a cycle. So for ``pe.buffer_steps`` channels, a load of the
+operand buffers, a fold takes the time of its busiest PE or of its weights, whichever is longer,
 
     max over lines, timesteps, filter rows i of   sum over channels, spikes at x in row (line stride + i) of touches(x)
     channels * kernel columns * ceil(kernel rows / R)
@@ -42,7 +42,7 @@ from pydantic import Field
 from archsim.compress import bitmask
 from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.folded_array import ArrayMachine, dense_words
-from archsim.dataflow.folds import (
+from archsim.dataflow.folded_schedule import (
     ArrayConfig,
     Placing,
     Schedule,
@@ -59,9 +59,9 @@ from archsim.trace import Trace
 
 
 class StellarPe(SystolicArrayConfig):
-    """Array of places that keep a filter row and the sums of a line."""
+    """Array of PEs that keep a filter row and the sums of a line."""
 
-    line_sums: int = Field(ge=1, le=4096, description="sums that a place holds: outputs of a line")
+    line_sums: int = Field(ge=1, le=4096, description="sums that a PE holds: outputs of a line")
 
 
 class StellarConfig(ArrayConfig):
@@ -99,10 +99,10 @@ def shape_of(layer: Layer) -> Shape:
     return Shape(*(getattr(layer.feature_map, field) for field in Shape._fields))
 
 
-def line_work(shape: Shape, rows: int, timesteps: int, halves: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Additions of every place: int64 [lines, timesteps, halves of the channels, rows in use], of one neuron.
+def line_work(shape: Shape, rows: int, timesteps: int, loads: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Additions of every PE: int64 [lines, timesteps, loads of the channels, rows in use], of one neuron.
 
-    ``halves`` are the first channels of every half; a kernel higher than ``rows`` wraps around.
+    ``loads`` are the first channels of every load; a kernel higher than ``rows`` wraps around.
     """
     (kernel_rows, kernel_columns), (height, width) = shape.kernel, shape.output
     images, _, input_height, input_width = shape.words.shape
@@ -110,15 +110,15 @@ def line_work(shape: Shape, rows: int, timesteps: int, halves: NDArray[np.int64]
     columns = np.arange(input_width)[:, None]
     touches = ((columns >= outputs) & (columns < outputs + kernel_columns)).sum(1)
     used = min(rows, kernel_rows)
-    work = np.zeros((images, height, timesteps, len(halves), used), np.int64)
+    work = np.zeros((images, height, timesteps, len(loads), used), np.int64)
     lines = np.arange(height) * shape.stride[0] - shape.padding[0]
     for t in range(timesteps):
-        in_row = np.add.reduceat((shape.words >> np.uint16(t) & np.uint16(1)) @ touches, halves, axis=1)
+        in_row = np.add.reduceat((shape.words >> np.uint16(t) & np.uint16(1)) @ touches, loads, axis=1)
         for i in range(kernel_rows):
             inside = np.flatnonzero((lines + i >= 0) & (lines + i < input_height))
             place_work = work[:, :, t, :, i % used]
             place_work[:, inside] += in_row[:, :, lines[inside] + i].transpose(0, 2, 1)
-    return work.reshape(images * height, timesteps, len(halves), used)
+    return work.reshape(images * height, timesteps, len(loads), used)
 
 
 @njit
@@ -161,7 +161,7 @@ class Stellar(ArrayMachine):
     config: StellarConfig
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
-        """Lines that are longer than what a place can hold."""
+        """Lines that are longer than what a PE can hold."""
         widest = max((o.output_shape[-1] for o in self.layers(trace) if o.op == "conv2d"), default=1)
         if widest <= self.config.pe.line_sums:
             return ()
@@ -180,13 +180,13 @@ class Stellar(ArrayMachine):
         return place(layer, self.config.pe.columns, 1, True)
 
     def inventory(self) -> Sequence[Component]:
-        """As the systolic array, with few-spikes neurons and the sums of a line in every place."""
+        """As the systolic array, with few-spikes neurons and the sums of a line in every PE."""
         pe = self.config.pe
-        places = pe.rows * pe.columns
+        pes = pe.rows * pe.columns
         others = [component for component in super().inventory() if component.unit != "lif"]
         held = {"bits": pe.line_sums * pe.accumulator_bits, "width_bits": pe.accumulator_bits}
         return (
-            Component("line_sums", "flip_flops", places, held),
+            Component("line_sums", "flip_flops", pes, held),
             Component(
                 "few_spikes", "logic", pe.columns, {"block": "few_spikes", "timesteps": self.config.built_timesteps}
             ),
@@ -209,17 +209,17 @@ class Stellar(ArrayMachine):
         """For some neurons, lines and timesteps: all channels, in as many cycles as the spikes need."""
         pe, placing, shape = self.config.pe, self.placing(layer), shape_of(layer)
         channels, (kernel_rows, kernel_columns), width = shape.words.shape[1], shape.kernel, shape.output[1]
-        halves = np.arange(0, channels, pe.buffer_steps)
-        work = line_work(shape, pe.rows, layer.timesteps, halves)
+        loads = np.arange(0, channels, pe.buffer_steps)
+        work = line_work(shape, pe.rows, layer.timesteps, loads)
         lines, timesteps = parts(len(work), placing.positions), parts(layer.timesteps, placing.span)
         # Lines that are missing in the last group, and timesteps in the last block, have no work.
         padded = np.zeros((len(lines) * placing.positions, placing.blocks * placing.span, *work.shape[2:]), np.int64)
         padded[: len(work), : layer.timesteps] = work
         by_fold = padded.reshape(len(lines), placing.positions, placing.blocks, placing.span, *work.shape[2:])
-        in_half = np.diff(np.append(halves, channels))
-        cycles = np.maximum(by_fold.max((1, 3, 5)), in_half * kernel_columns * -(-kernel_rows // pe.rows))
+        in_load = np.diff(np.append(loads, channels))
+        cycles = np.maximum(by_fold.max((1, 3, 5)), in_load * kernel_columns * -(-kernel_rows // pe.rows))
         steps = np.full(cycles.shape[:2], channels)
-        first = np.arange(steps.size).reshape(steps.shape) * len(halves)
+        first = np.arange(steps.size).reshape(steps.shape) * len(loads)
         input_rows = np.minimum((lines - 1) * shape.stride[0] + kernel_rows, lines * kernel_rows)
         neurons = parts(layer.n, max(1, pe.rows // kernel_rows))
         schedule = output_stationary(
@@ -234,7 +234,7 @@ class Stellar(ArrayMachine):
     ) -> dict[tuple[str, str], int]:
         """As the systolic array; a sum is read and written for every addition, filter rows are added on the way out.
 
-        With every channel a place takes the weights of its filter row.
+        With every channel a PE takes the weights of its filter row.
         """
         kernel_rows, kernel_columns = layer.feature_map.kernel if layer.feature_map else (1, 1)
         found = super().more_actions(layer, done, events)

@@ -10,7 +10,7 @@ memory layout in :mod:`archsim.dataflow.folded_array`, the loops of the output-s
 in ceil(T / C) blocks), ``sequential`` runs them one after the other (C positions, T blocks). A stationary weight sees
 the timesteps of a position one after the other in either case.
 
-With memory.ideal nothing stalls: the first half is there in cycle 1, the last sum leaves ``folds (2R + C + D - 2)``
+With memory.ideal nothing stalls: the first load is there in cycle 1, the last sum leaves ``folds (2R + C + D - 2)``
 cycles later, fires in ``neuron.cycles`` and is written in 1. Hand-traced: R = C = 2, M' = N = 2, K = 3, output
 stationary: one fold of 3 + 2 + 2 = 7 cycles, 1 + 7 + 1 + 1 = 10 in all.
 
@@ -27,7 +27,7 @@ from pydantic import Field
 
 from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.folded_array import ArrayMachine
-from archsim.dataflow.folds import (
+from archsim.dataflow.folded_schedule import (
     FOLD,
     INPUT,
     OPERAND,
@@ -38,8 +38,8 @@ from archsim.dataflow.folds import (
     Schedule,
     Table,
     edge,
-    halves_of,
     in_columns,
+    loads_of,
     nest,
     offsets,
     parts,
@@ -81,7 +81,7 @@ def weight_stationary(config: ArrayConfig, layer: Layer) -> Schedule:
     fold = np.arange(len(r))
     west = table(
         OPERAND, len(r), first=west_first[r], bits=rows[r], steps=streamed, share=pe.buffer_steps,
-        halves=halves_of(done.steps, pe.buffer_steps), new=(c == 0) | (not fits), epoch=len(fold) if fits else fold,
+        loads=loads_of(done.steps, pe.buffer_steps), new=(c == 0) | (not fits), epoch=len(fold) if fits else fold,
     )  # fmt: skip
     north = _loaded(fold, rows[r], north_first[c, r], columns[c] * pe.weight_bits)
     return Schedule(
@@ -105,7 +105,7 @@ def input_stationary(config: ArrayConfig, layer: Layer, placing: Placing) -> Sch
     fold = np.arange(len(r))
     west = table(
         OPERAND, len(r), first=west_first[r], bits=rows[r] * pe.weight_bits, steps=layer.n, share=pe.buffer_steps,
-        halves=halves_of(done.steps, pe.buffer_steps), new=(g + b == 0) | (not fits),
+        loads=loads_of(done.steps, pe.buffer_steps), new=(g + b == 0) | (not fits),
         epoch=len(fold) if fits else fold,
     )  # fmt: skip
     north = _loaded(fold, rows[r], north_first[g, b, r], columns)
@@ -124,8 +124,8 @@ def _stationary(
 
 
 def _loaded(fold: NDArray[np.int64], rows: NDArray[np.int64], first: NDArray[np.int64], bits: Any) -> Table:
-    """The stationary operand: a row a step, all of it in one half of the buffer, new in every fold."""
-    return table(OPERAND, len(fold), first=first, bits=bits, steps=rows, share=rows, halves=1, new=1, epoch=fold)
+    """The stationary operand: a row a step, all of it in one load, new in every fold."""
+    return table(OPERAND, len(fold), first=first, bits=bits, steps=rows, share=rows, loads=1, new=1, epoch=fold)
 
 
 class Systolic(ArrayMachine):

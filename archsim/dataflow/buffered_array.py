@@ -13,22 +13,22 @@ where both are set. Loops:
                     for span of timesteps:     as many as the scratchpads hold; the columns' operand is read again
                         fold                   all k; neurons take the sums
 
-A *half* is the part of a fold that one half of the scratchpads holds: ``steps`` k's. With *gating* it takes a cycle for
-every pair (k, t), with *skipping* one for every pair in which any row and any column is live, at least one, in which
-the scratchpads are looked through. A fold ends with R + C - 2 cycles of skew; folds do not overlap. So with ideal
-memory, where the first half is there in cycle 1, and S = span of timesteps,
+A *load* is the part of a fold that one of two scratchpads, which take turns, holds: ``steps`` k's. With *gating* it
+takes a cycle for every pair (k, t), with *skipping* one for every pair in which any row and any column is live, at
+least one, in which the scratchpads are looked through. A fold ends with R + C - 2 cycles of skew; folds do not overlap.
+So with ideal memory, where the first load is there in cycle 1, and S = span of timesteps,
 
     gating:  cycles = 1 + folds x (K S + R + C - 2) + S neuron.cycles + 1        (the last neurons, their write)
 
-An operand tile is fetched line by line into one half of its buffer while the other half is in use. The rows' operand is
+An operand tile is fetched line by line into one of two buffers while the other is in use. The rows' operand is
 stored once, not unrolled: rows and steps have coordinates whose sum is an address (:class:`Map`). Rows that are
 neighbours there share an access of the buffer; steps do not. The columns' operand lies in the order in which it enters.
-Where that of C columns is larger than half a buffer, it comes in pieces, anew for every fold.
+Where that of C columns is larger than a buffer, it comes in pieces, anew for every fold.
 
 Agents: the array; the feeder, which fills the scratchpads from both buffers; a fetcher for each buffer; the neurons,
 which take the sums of a fold, read and write potentials where these are kept outside, and write the output. FIFOs:
 
-    fetchers -- ready --> feeder -- half --> array -- sums --> neurons
+    fetchers -- ready --> feeder -- load --> array -- sums --> neurons
              <-- free --         <-- credit --
 """
 
@@ -41,7 +41,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.fold_tables import (
+from archsim.dataflow.buffered_tables import (
     COLUMNS_MASK,
     IN_DRAM,
     IN_PE,
@@ -49,13 +49,13 @@ from archsim.dataflow.fold_tables import (
     ROWS_MASK,
     Array,
     Folds,
-    Halves,
+    Loads,
     Reads,
     Work,
     by_timestep,
     entries_by_timestep,
-    halves_of,
     lay_out,
+    loads_of,
     reads_of,
     sizes_of,
     useful_additions,
@@ -75,7 +75,7 @@ ALL_TIMESTEPS = -1
 
 
 class Operands(NamedTuple):
-    """Tables of the stage, of :mod:`archsim.dataflow.fold_tables`.
+    """Tables of the stage, of :mod:`archsim.dataflow.buffered_tables`.
 
     ``row_tile`` and ``column_tile`` int64 [tiles, 2] in the order in which they are fetched, (first byte, end) in the
     operand. For the results: ``useful`` [R, C] additions of each PE; ``added``, ``worked`` and ``entered`` [T],
@@ -83,7 +83,7 @@ class Operands(NamedTuple):
     """
 
     fold: Folds
-    half: Halves
+    load: Loads
     read: Reads
     mask: Reads
     row_tile: NDArray[np.int64]
@@ -100,32 +100,32 @@ ADDED, PAIRS, ROW_ENTRIES, COLUMN_ENTRIES, SUMS = range(5)
 
 
 def array(a: Agent, m: Any, x: Operands) -> Operations:
-    """Work through the halves of every fold, then hand its sums to the neurons."""
+    """Work through the loads of every fold, then hand its sums to the neurons."""
     for fold in range(m.folds):
         pes = x.fold.rows[fold] * x.fold.columns[fold]
-        for half in range(m.halves):
-            number = x.fold.first_half[fold] + half
-            a.count[PAIRS] += x.half.live[number] * pes
-            a.count[ROW_ENTRIES] += x.half.entered[number] * x.fold.span[fold] * pes
-            a.count[COLUMN_ENTRIES] += x.half.entered[number] * pes
-            yield op(pop=m.half.port, compute=x.half.cycles[number], push=m.credit.fifo)
+        for load in range(m.loads):
+            number = x.fold.first_load[fold] + load
+            a.count[PAIRS] += x.load.live[number] * pes
+            a.count[ROW_ENTRIES] += x.load.entered[number] * x.fold.span[fold] * pes
+            a.count[COLUMN_ENTRIES] += x.load.entered[number] * pes
+            yield op(pop=m.load.port, compute=x.load.cycles[number], push=m.credit.fifo)
         a.count[ADDED] += x.fold.added[fold]
         yield op(compute=m.config.pe.rows + m.config.pe.columns - 2, push=m.sums.fifo)
 
 
 def feeder(a: Agent, m: Any, x: Operands) -> Operations:
-    """Fill halves of the scratchpads, as soon as the array has worked through one; a new tile gives back the last."""
+    """Fill the scratchpads in turn, as soon as the array is through with one; a new tile gives back the last."""
     row_tiles, column_tiles = 0, 0
     for fold in range(m.folds):
-        for half in range(m.halves):
-            if half == 0 and x.fold.new_rows[fold]:
+        for load in range(m.loads):
+            if load == 0 and x.fold.new_rows[fold]:
                 yield op(pop=m.row_ready.port, push=m.row_free.fifo if row_tiles > 0 else NONE)
                 row_tiles += 1
-            if x.fold.new_columns[fold] and half % m.piece == 0:
+            if x.fold.new_columns[fold] and load % m.piece == 0:
                 yield op(pop=m.column_ready.port, push=m.column_free.fifo if column_tiles > 0 else NONE)
                 column_tiles += 1
-            read_half(a, m, x, fold, half)
-            yield op(pop=m.credit.port, push=m.half.fifo)
+            read_load(a, m, x, fold, load)
+            yield op(pop=m.credit.port, push=m.load.fifo)
 
 
 def row_fetcher(a: Agent, m: Any, x: Operands) -> Operations:
@@ -163,7 +163,7 @@ def neurons(a: Agent, m: Any, x: Operands) -> Operations:
 def fetch(
     a: Agent, m: Any, tiles: NDArray[np.int64], tensor: BufferTensor, ready: Fifo, free: Fifo, mask: int
 ) -> Operations:  # fmt: skip
-    """Fetch tile after tile into the half of the buffer that is free, a burst of lines at a time.
+    """Fetch tile after tile into the buffer that is free, a burst of lines at a time.
 
     A burst ends with its last line, and the next one begins. A tile brings its mask, if the tensor has ``mask``.
     """
@@ -208,15 +208,15 @@ def write_output(a: Agent, m: Any, first: int, end: int) -> Operations:
         first = stop
 
 
-def read_half(a: Agent, m: Any, x: Operands, fold: int, half: int) -> None:
-    """Ask for what a half takes from the buffers of both operands and of masks."""
-    time, number = x.fold.time[fold], x.fold.first_half[fold] + half
-    read = x.fold.first_read[fold] + half
+def read_load(a: Agent, m: Any, x: Operands, fold: int, load: int) -> None:
+    """Ask for what a load takes from the buffers of both operands and of masks."""
+    time, number = x.fold.time[fold], x.fold.first_load[fold] + load
+    read = x.fold.first_read[fold] + load
     read_banks(a, m, m.tensors.by_rows, time, x.read.bits[read], x.read.beats[read])
-    bits = x.half.entered[number] * x.fold.columns[fold] * m.column_bits
-    read_banks(a, m, m.tensors.by_columns, time, bits, x.half.beats[number])
+    bits = x.load.entered[number] * x.fold.columns[fold] * m.column_bits
+    read_banks(a, m, m.tensors.by_columns, time, bits, x.load.beats[number])
     if m.masked == ROWS_MASK or m.masked == COLUMNS_MASK:
-        mask = x.fold.first_mask[fold] + half
+        mask = x.fold.first_mask[fold] + load
         read_banks(a, m, m.tensors.mask, time, x.mask.bits[mask], x.mask.beats[mask])
 
 
@@ -318,7 +318,7 @@ class BufferedArray(LayerMachine):
         diagram.agent(column_fetcher, requests=lines)
         diagram.agent(neurons, requests=max(lines, potential_lines))
         return {
-            "half": diagram.fifo(2),
+            "load": diagram.fifo(2),
             "sums": diagram.fifo(pe.output_buffer),
             "credit": diagram.fifo(2, full=True),
             "row_ready": diagram.fifo(2),
@@ -326,7 +326,7 @@ class BufferedArray(LayerMachine):
             "column_ready": diagram.fifo(2),
             "column_free": diagram.fifo(2, full=True),
             "folds": len(operands.fold.rows),
-            "halves": sizes_of(work, self.array_for(work)).halves,
+            "loads": sizes_of(work, self.array_for(work)).loads,
             "piece": piece,
             "column_bits": sizes_of(work, self.array_for(work)).step_bits // pe.columns,
             "sum_bits": work.output_bits,
@@ -343,14 +343,14 @@ class BufferedArray(LayerMachine):
         }, operands
 
     def operands(self, work: Work) -> tuple[Operands, int]:
-        """The tables of a stage, and how many halves a piece of the columns' operand has."""
+        """The tables of a stage, and how many loads a piece of the columns' operand has."""
         shape = self.array_for(work)
-        halves, added, enters = halves_of(work, shape)
+        loads, added, enters = loads_of(work, shape)
         reads, masks, reach = reads_of(work, shape, enters)
         layout = lay_out(work, shape, reach, added, self.config.memory.ideal)
-        entered = entries_by_timestep(layout.folds, halves, sizes_of(work, shape).halves, work.timesteps)
+        entered = entries_by_timestep(layout.folds, loads, sizes_of(work, shape).loads, work.timesteps)
         return Operands(
-            layout.folds, halves, reads, masks, layout.row_tile, layout.column_tile, useful_additions(work, shape),
+            layout.folds, loads, reads, masks, layout.row_tile, layout.column_tile, useful_additions(work, shape),
             *by_timestep(work, shape), entered,
         ), layout.piece  # fmt: skip
 

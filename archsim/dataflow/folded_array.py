@@ -1,8 +1,8 @@
 """Machines around an array whose operands enter at the edges: a layer is a list of *folds*, run by the same agents.
 
 A fold is one filling of the array: load a stationary operand or none, stream steps, hand the sums on. What is in a
-fold, and in which order folds come, is the machine's (:mod:`archsim.dataflow.folds`); the output-stationary order,
-which all of them have, is
+fold, and in which order folds come, is the machine's (:mod:`archsim.dataflow.folded_schedule`). The output-stationary
+order, which all of them have, is
 
     for tile of groups:                 their inputs stay in the cache
         for R columns of B:             weights of these R neurons stay in the cache
@@ -18,7 +18,7 @@ Agents: the array; a feeder an edge, which fills a double-buffered operand buffe
 brings a fold's operand into the cache before its first use; the writer (accumulators and neuron units at the columns'
 ends), which writes a row when all its neurons are done; a reader of partial sums. They meet at these FIFOs:
 
-    fetcher <-- credit -- feeder -- half --> array -- block of sums --> writer <-- partial sums -- reader
+    fetcher <-- credit -- feeder -- load --> array -- block of sums --> writer <-- partial sums -- reader
                           feeder <-- credit -- array                    writer -- written --> reader
 
 All have paths of their own to the banks, as LoAS's broadcaster has; banks, MSHRs and channels are contended.
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
 from archsim.dataflow.base import MachineConfig, memory_components
-from archsim.dataflow.folds import INPUT, TENSORS, ArrayConfig, Edge, Placing, Schedule, Slots, Table
+from archsim.dataflow.folded_schedule import INPUT, TENSORS, ArrayConfig, Edge, Placing, Schedule, Slots, Table
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
@@ -51,9 +51,10 @@ from archsim.hardware.operation import CACHED_WRITE, CONSUME, PREFETCH, STREAM_W
 
 
 class EdgeFifos(NamedTuple):
-    """FIFOs of an edge: filled ``half`` of the operand buffer, ``free`` ones, and folds that the fetcher may fetch."""
+    """FIFOs of an edge: a ``load`` for each operand buffer that is filled, ``free`` ones, folds that the fetcher may
+    fetch."""
 
-    half: Fifo
+    load: Fifo
     free: Fifo
     fetch: Fifo
 
@@ -62,7 +63,7 @@ class Operands(NamedTuple):
     """The folds (FOLD), their operands, partial sums (a fiber for each block) and rows of the output.
 
     ``inputs`` int64 are the inputs k in the order in which they enter, those of slot s from ``slot[s]`` on; both are
-    empty if all K enter. ``cycles`` int64 of every half, where that is not the steps.
+    empty if all K enter. ``cycles`` int64 of every load, where that is not the steps.
     """
 
     fold: Table
@@ -89,17 +90,17 @@ def array(a: Agent, m: Any, x: Operands) -> Operations:
         a.count[ADDS] += x.fold[fold].added
         if m.stationary:
             shift(a, m, x.north.tensor.row, m.config.pe.rows)
-            yield op(pop=m.north.half.port, compute=m.config.pe.rows, push=m.north.free.fifo)
-        halves, sent = x.west.fold[fold].halves, 0
-        blocks = halves if m.stationary else 1
-        for half in range(halves):
+            yield op(pop=m.north.load.port, compute=m.config.pe.rows, push=m.north.free.fifo)
+        loads, sent = x.west.fold[fold].loads, 0
+        blocks = loads if m.stationary else 1
+        for load in range(loads):
             if not m.stationary:
-                yield op(pop=m.north.half.port)
-            steps = min(m.config.pe.buffer_steps, x.fold[fold].steps - half * m.config.pe.buffer_steps)
-            cycles = x.cycles[x.fold[fold].entry + half] if m.timed else steps * m.ticks
+                yield op(pop=m.north.load.port)
+            steps = min(m.config.pe.buffer_steps, x.fold[fold].steps - load * m.config.pe.buffer_steps)
+            cycles = x.cycles[x.fold[fold].entry + load] if m.timed else steps * m.ticks
             shift_in(a, m, x, steps, cycles)
-            yield op(pop=m.west.half.port, compute=cycles, push=m.west.free.fifo)
-            if half + 1 < blocks and (half - sent) * m.config.pe.buffer_steps >= m.skew:
+            yield op(pop=m.west.load.port, compute=cycles, push=m.west.free.fifo)
+            if load + 1 < blocks and (load - sent) * m.config.pe.buffer_steps >= m.skew:
                 yield op(push=m.sums.fifo)
                 sent += 1
         shift_out(a, m, x, x.fold[fold].tail)
@@ -108,19 +109,19 @@ def array(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def shift(a: Agent, m: Any, tensor: int, cycles: int) -> None:
-    """Every place hands an operand on: a spike in each of ``cycles``, a weight in each of their steps."""
+    """Every PE hands an operand on: a spike in each of ``cycles``, a weight in each of their steps."""
     if tensor == INPUT:
-        a.count[SPIKE_SHIFTS] += cycles * m.places
+        a.count[SPIKE_SHIFTS] += cycles * m.pes
     else:
-        a.count[WEIGHT_SHIFTS] += (cycles + m.ticks - 1) // m.ticks * m.places
+        a.count[WEIGHT_SHIFTS] += (cycles + m.ticks - 1) // m.ticks * m.pes
 
 
 def shift_in(a: Agent, m: Any, x: Operands, steps: int, cycles: int) -> None:
-    """Count what passes through the array in one half of a fold."""
+    """Count what passes through the array in one load of a fold."""
     a.count[STEPS_DONE] += steps
     shift(a, m, x.west.tensor.row, steps * m.ticks)
     if m.stationary:
-        a.count[SUM_SHIFTS] += cycles * m.places
+        a.count[SUM_SHIFTS] += cycles * m.pes
     else:
         shift(a, m, x.north.tensor.row, cycles)
 
@@ -129,10 +130,10 @@ def shift_out(a: Agent, m: Any, x: Operands, tail: int) -> None:
     """Count what passes through the array behind the last step of a fold."""
     shift(a, m, x.west.tensor.row, m.skew)
     if m.stationary:
-        a.count[SUM_SHIFTS] += tail * m.places
+        a.count[SUM_SHIFTS] += tail * m.pes
     else:
         shift(a, m, x.north.tensor.row, m.skew)
-        a.count[SUM_SHIFTS] += (tail - m.skew) * m.places
+        a.count[SUM_SHIFTS] += (tail - m.skew) * m.pes
 
 
 def west_feeder(a: Agent, m: Any, x: Operands) -> Operations:
@@ -146,7 +147,7 @@ def north_feeder(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def feed(a: Agent, m: Any, x: Operands, edge: Edge, fifos: EdgeFifos, listed: bool) -> Operations:
-    """Fill halves of an edge's operand buffer, one after the other, as soon as the array has emptied one.
+    """Fill an edge's operand buffers, a load each, in turn, as soon as the array has emptied one.
 
     The fetcher may be ``prefetch_folds`` new operands ahead.
     """
@@ -154,28 +155,28 @@ def feed(a: Agent, m: Any, x: Operands, edge: Edge, fifos: EdgeFifos, listed: bo
     for fold in range(m.folds):
         if edge.fold[fold].new:
             yield op(push=fifos.fetch.fifo)
-        for half in range(edge.fold[fold].halves):
+        for load in range(edge.fold[fold].loads):
             if listed:
-                read_inputs(a, m, x, fold, half)
+                read_inputs(a, m, x, fold, load)
             else:
-                read_steps(a, m, edge, fold, half)
+                read_steps(a, m, edge, fold, load)
             a.count[MOVED_BEATS] += a.beats()
-            yield op(pop=fifos.free.port, push=fifos.half.fifo)
+            yield op(pop=fifos.free.port, push=fifos.load.fifo)
 
 
-def read_steps(a: Agent, m: Any, edge: Edge, fold: int, half: int) -> None:
-    """Read one half of an edge's operand."""
-    first, bits = half * edge.fold[fold].share, edge.fold[fold].bits
+def read_steps(a: Agent, m: Any, edge: Edge, fold: int, load: int) -> None:
+    """Read a load of an edge's operand."""
+    first, bits = load * edge.fold[fold].share, edge.fold[fold].bits
     end = min(first + edge.fold[fold].share, edge.fold[fold].steps)
     if first < end:
         first, end = edge.fold[fold].first + first * bits >> 3, edge.fold[fold].first + end * bits + 7 >> 3
         a.read(m.memory, edge.tensor, 0, first, end, edge.fold[fold].epoch)
 
 
-def read_inputs(a: Agent, m: Any, x: Operands, fold: int, half: int) -> None:
-    """Read what the listed inputs of one half need from the west, one input after the other; neighbours share an
+def read_inputs(a: Agent, m: Any, x: Operands, fold: int, load: int) -> None:
+    """Read what the listed inputs of one load need from the west, one input after the other; neighbours share an
     access."""
-    begin = half * m.config.pe.buffer_steps
+    begin = load * m.config.pe.buffer_steps
     end = min(x.fold[fold].steps, begin + m.config.pe.buffer_steps)
     first, last, start, bits = 0, 0, x.west.fold[fold].first, x.west.fold[fold].bits
     for i in range(x.slot[x.fold[fold].entry + begin], x.slot[x.fold[fold].entry + end]):
@@ -211,7 +212,7 @@ def fetch_ahead(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
     """Accumulators and neuron units: add partial sums, fire, write the rows that are complete."""
     for fold in range(m.folds):
-        blocks = x.west.fold[fold].halves if m.stationary else 1
+        blocks = x.west.fold[fold].loads if m.stationary else 1
         a.count[SUMS_FINISHED] += x.fold[fold].sums
         row = x.fold[fold].row
         for block in range(blocks):
@@ -264,7 +265,7 @@ def psum_reader(a: Agent, m: Any, x: Operands) -> Operations:
     """Read partial sums back that the fold before has written, in the same order."""
     for fold in range(m.folds):
         if x.fold[fold].reads_psum:
-            for block in range(x.west.fold[fold].halves):
+            for block in range(x.west.fold[fold].loads):
                 move_psums(a, m, x, fold, block, CONSUME)
                 yield op(pop=m.written.port, push=m.psums.fifo)
 
@@ -307,7 +308,7 @@ class ArrayMachine(LayerMachine):
 
     @property
     def window(self) -> int:
-        """Timesteps that a place of the array works through in every step, one a cycle."""
+        """Timesteps that a PE works through in every step, one a cycle."""
         return 1
 
     @property
@@ -327,17 +328,17 @@ class ArrayMachine(LayerMachine):
         return bits
 
     def inventory(self) -> Sequence[Component]:
-        """Places of the array, operand buffers, neuron units, and LoAS's memories.
+        """PEs, operand buffers, neuron units, and LoAS's memories.
 
         Nothing goes through crossbar switches, so there are none, and the crosspoints are those of the agents with a
         path of their own to the banks. What LoAS broadcasts goes from a bank to one edge here, so the bus has one
-        receiver. Where an input of two comes with every weight, a place and a column have a bit that says which.
+        receiver. Where an input of two comes with every weight, a PE and a column have a bit that says which.
         """
         config, pe = self.config, self.config.pe
         weight_bits, choice = self.weights_a_step * pe.weight_bits, self.weights_a_step - 1
         step_bits = pe.rows * weight_bits + pe.columns * (self.window + choice)
         buffer = {"bits": pe.buffers * pe.buffer_steps * step_bits, "width_bits": step_bits}
-        place: dict[str, int | float | str] = {
+        block: dict[str, int | float | str] = {
             "block": "systolic_pe",
             "weight_register_bits": weight_bits,
             "spike_register_bits": 1 + choice,
@@ -348,7 +349,7 @@ class ArrayMachine(LayerMachine):
         paths = {"block": "others", "pes": len(self.agents) - 1, "banks": config.memory.cache.banks}
         memory = memory_components(config.memory, 1)
         return (
-            Component("pe", "logic", pe.rows * pe.columns, place),
+            Component("pe", "logic", pe.rows * pe.columns, block),
             Component("operand_buffer", "flip_flops", 1, buffer),
             *([Component("accumulator", "logic", pe.columns, accumulator)] if self.adds_outside else []),
             Component("lif", "logic", pe.columns, {"block": "lif"}),
@@ -383,15 +384,15 @@ class ArrayMachine(LayerMachine):
     ) -> tuple[Mapping[str, Any], Operands]:
         """The operands, partial sums and the output in memory, one after the other.
 
-        ``ticks`` cycles a step, or ``timed``: as many as listed for each half; ``skew`` cycles behind the last step
-        until it has reached all places. ``listed``: the west operand is read input by input. ``fire`` cycles from the
+        ``ticks`` cycles a step, or ``timed``: as many as listed for each load; ``skew`` cycles behind the last step
+        until it has reached all PEs. ``listed``: the west operand is read input by input. ``fire`` cycles from the
         first sum of a block to the last neuron.
         """
         pe, schedule = self.config.pe, self.schedule(layer)
         done, stationary, line_bytes = schedule.folds, schedule.stationary, memory.line_bytes
         psum_bytes = -(-pe.accumulator_bits // 8)
         psum_lines = -(-pe.buffer_steps * int(done.psums.max()) * psum_bytes // line_bytes)
-        blocks, nothing = int(schedule.west.fold.halves.max()), np.zeros(1, np.int64)
+        blocks, nothing = int(schedule.west.fold.loads.max()), np.zeros(1, np.int64)
         slots = schedule.slots or Slots(nothing, nothing, nothing, nothing)
         west, north = (
             operand._replace(tensor=memory.place(operand.tensor.size)._replace(row=operand.tensor.row))
@@ -409,8 +410,8 @@ class ArrayMachine(LayerMachine):
             "folds": len(done.steps),
             "ticks": ticks,
             "timed": schedule.cycles is not None,
-            "places": pe.rows * pe.columns,
-            # Cycles until a step has reached all places; none where operands do not pass from place to place.
+            "pes": pe.rows * pe.columns,
+            # Cycles until a step has reached all PEs; none where operands do not pass from PE to PE.
             "skew": pe.skew_cycles if schedule.cycles is None else 0,
             "listed": schedule.slots is not None,
             "stationary": stationary,
@@ -442,9 +443,9 @@ class ArrayMachine(LayerMachine):
         diagram.agent(psum_reader, requests=psum_lines)
 
     def _draw_fifos(self, diagram: Diagram, blocks: int, folds: int, stationary: bool) -> dict[str, Any]:
-        """Where both operands stream, the array frees a half of both edges at once."""
+        """Where both operands stream, the array frees a buffer of both edges at once."""
         pe, fetches = self.config.pe, folds + self.config.scheduler.prefetch_folds
-        west_half, north_half = diagram.fifo(pe.buffers), diagram.fifo(pe.buffers)
+        west_load, north_load = diagram.fifo(pe.buffers), diagram.fifo(pe.buffers)
         found = {
             "sums": diagram.fifo(pe.output_buffer),
             "psums": diagram.fifo(pe.output_buffer),
@@ -455,8 +456,8 @@ class ArrayMachine(LayerMachine):
         north_free = diagram.fifo(pe.buffers, full=True) if stationary else west_free.reader(1)
         return {
             **found,
-            "west": EdgeFifos(west_half, west_free, west_fetch),
-            "north": EdgeFifos(north_half, north_free, north_fetch),
+            "west": EdgeFifos(west_load, west_free, west_fetch),
+            "north": EdgeFifos(north_load, north_free, north_fetch),
         }
 
     def more_actions(
@@ -473,23 +474,23 @@ class ArrayMachine(LayerMachine):
 
     @property
     def processing_elements(self) -> int:
-        """Places of the array."""
-        places: int = self.config.pe.rows * self.config.pe.columns
-        return places
+        """PEs of the array."""
+        pes: int = self.config.pe.rows * self.config.pe.columns
+        return pes
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
-        """Additions in the places: of all inputs at every timestep, or of the spikes alone where not all inputs enter;
+        """Additions in the PEs: of all inputs at every timestep, or of the spikes alone where not all inputs enter;
         weights of zero are added."""
         return int(counts[ADDS])
 
     def working_cycles(
         self, layer: Layer, program: Program, counts: NDArray[np.int64], times: NDArray[np.int64]
     ) -> int:
-        """A place works in the cycles in which it adds."""
+        """A PE works in the cycles in which it adds."""
         return int(counts[ADDS])
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
-        """All places add in every cycle."""
+        """All PEs add in every cycle."""
         return -(-int(counts[ADDS]) // self.processing_elements)
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:

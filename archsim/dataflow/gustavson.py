@@ -1,12 +1,12 @@
 """Gustavson's dataflow on compressed fibers, as Gamma runs it: a row of the output is a combination of rows of B.
 
-    for m in rows, t in timesteps:           a task: the earliest free element takes the next one
+    for m in rows, t in timesteps:           a task: the earliest free PE takes the next one
         for k where A[m, t] is not zero:     a fiber of B for each, from the FiberCache
             merge: add A[m, t, k] B[k, :] to the row of sums, in passes of at most R fibers
     for m in rows:                           when all its timesteps are there
         for t in timesteps: fire N neurons; store the row
 
-Agents: an element is two, a *fetch stage* (:func:`fetch_stage`) that takes tasks and reads fibers into line buffers,
+Agents: a PE is two, a *fetch stage* (:func:`fetch_stage`) that takes tasks and reads fibers into line buffers,
 burst by burst, and a *merger* (:func:`merger`) that works on the buffers filled before. A neuron unit
 (:func:`neuron_unit`) owns every W-th row, holds the sums of a few rows until all timesteps are there, and fires. One
 scheduler hands tasks out (:func:`scheduler`), one fetcher brings A into the cache ahead of them (:func:`fetcher`):
@@ -26,7 +26,7 @@ buffers, so it works up to ``burst_buffers`` bursts ahead of its merger.
 **Memory.** A lies packed in the order of tasks; a line that belongs to one task alone is consumed, others are read.
 Rows of B lie packed behind a table that says where each begins (entries in one beat are one read); a row without a
 value is known from the table and not read. Partial fibers (coordinates and sums) are written to the cache, and consumed
-by the element that wrote them; so are finished sums, for the neuron unit, but a single timestep is passed on. Epochs
+by the PE that wrote them; so are finished sums, for the neuron unit, but a single timestep is passed on. Epochs
 (:mod:`archsim.hardware.memory.cache`) are groups of rows that can be under way at once. Partial fibers and sums are
 read once, rows of B many times, so they belong to the epoch before and yield to all else.
 """
@@ -71,21 +71,21 @@ from archsim.trace import Trace
 class GustavsonPe(Block):
     """Processing elements: a fetch stage and a merger with its accumulator each."""
 
-    count: int = Field(ge=1, le=1024, description="elements; each works on one row and timestep at a time")
+    count: int = Field(ge=1, le=1024, description="PEs; each works on one row and timestep at a time")
     accumulate: Literal["merger", "dense_row"] = Field(
         description="sums of a row: merged in passes of at most radix fibers, or held whole and indexed by coordinate"
     )
     radix: int = Field(ge=2, le=256, description="ways of the merger")
-    burst_lines: int = Field(ge=2, le=64, description="lines that an element reads, or writes, at once")
-    burst_buffers: int = Field(ge=3, le=64, description="bursts that an element has room for: one merged, one filled")
-    spike_overhead_cycles: int = Field(ge=0, le=64, description="cycles of an input fiber beside one an element")
-    coordinate_bits: int = Field(ge=1, le=31, description="bits of a coordinate inside an element")
+    burst_lines: int = Field(ge=2, le=64, description="lines that a PE reads, or writes, at once")
+    burst_buffers: int = Field(ge=3, le=64, description="bursts that a PE has room for: one merged, one filled")
+    spike_overhead_cycles: int = Field(ge=0, le=64, description="cycles of an input fiber beside one per entry")
+    coordinate_bits: int = Field(ge=1, le=31, description="bits of a coordinate inside a PE")
     weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
     accumulator_bits: int = Field(ge=2, le=63, description="bits of a sum, sign included")
 
 
 class NeuronUnits(LifConfig):
-    """Neuron units, as many as elements; each owns the rows of its number."""
+    """Neuron units, as many as PEs; each owns the rows of its number."""
 
     rows: int = Field(ge=1, le=1024, description="rows of a unit that can be under way at once")
 
@@ -139,9 +139,9 @@ class Operands(NamedTuple):
     task's passes are ``first_pass[i]`` on: ``end`` and ``out`` as in the merger's text, and ``out_bytes`` of the
     result go through the cache.
 
-    Fibers of ``psum``: partial fibers of the first element, of the second and so on; then, from ``m.first_sum`` on, a
+    Fibers of ``psum``: partial fibers of the first PE, of the second and so on; then, from ``m.first_sum`` on, a
     place for the finished sums of every task that can be under way; then, from ``m.first_row`` on, one for the dense
-    row of every element. A coordinate stands beside its value, so both count as the tensor.
+    row of every PE. A coordinate stands beside its value, so both count as the tensor.
     """
 
     a_start: NDArray[np.int64]
@@ -167,8 +167,8 @@ class Operands(NamedTuple):
 
 MATCHES, MERGED, FIBERS, BUFFER_BEATS, UPDATES, DISPATCHED = range(6)
 
-# A burst's token: elements, fibers that begin in it, whether it ends a pass.
-FIBER_SHIFT, ELEMENT_SHIFT = 1, 16
+# A burst's token: entries, fibers that begin in it, whether it ends a pass.
+FIBER_SHIFT, ENTRY_SHIFT = 1, 16
 
 
 def merger(a: Agent, m: Any, x: Operands) -> Operations:
@@ -183,11 +183,11 @@ def merger(a: Agent, m: Any, x: Operands) -> Operations:
                 yield op(pop=m.heads.port + a.me)
             while True:
                 yield op(pop=m.bursts.port + a.me)
-                elements, fibers = a.value >> ELEMENT_SHIFT, a.value % (1 << ELEMENT_SHIFT) >> FIBER_SHIFT
+                entries, fibers = a.value >> ENTRY_SHIFT, a.value % (1 << ENTRY_SHIFT) >> FIBER_SHIFT
                 ends = a.value & 1
-                a.count[MERGED] += elements
+                a.count[MERGED] += entries
                 a.count[FIBERS] += fibers
-                cycles = merge_cycles(elements, fibers, m.config.pe.spike_overhead_cycles, m.latency * ends)
+                cycles = merge_cycles(entries, fibers, m.config.pe.spike_overhead_cycles, m.latency * ends)
                 if m.dense:
                     touch_row(a, m, x, fibers)
                 if ends:
@@ -203,7 +203,7 @@ def merger(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def touch_row(a: Agent, m: Any, x: Operands, fibers: int) -> None:
-    """The whole row of sums, in the element's own bank, once a fiber."""
+    """The whole row of sums, in the PE's own bank, once a fiber."""
     line, size = x.psum.line[m.first_row + a.me], (m.layer.n * m.sum_bits + BYTE - 1) // BYTE
     for _ in range(fibers):
         a.request(line, beats(a, m, size), size, RESIDENT_WRITE, x.psum.row, 0)
@@ -220,7 +220,7 @@ def store_result(a: Agent, m: Any, x: Operands, task: int, current: int, first: 
 
 
 def announced(a: Agent, m: Any, x: Operands, task: int, current: int) -> int:
-    """The FIFO that tells of a pass's result: to the neuron unit, or to the element itself."""
+    """The FIFO that tells of a pass's result: to the neuron unit, or to the PE itself."""
     if current + 1 == x.first_pass[task + 1]:
         return int(m.done.fifo + task // m.layer.timesteps % m.rows_under_way)
     return NONE if m.dense else int(m.written.fifo + a.me)
@@ -274,8 +274,8 @@ def read_whole(a: Agent, m: Any, x: Operands, task: int, first: int, end: int) -
             yield op()
         while item < group:
             before = item
-            item, done, elements = fill(a, m, x, task, item, group, done)
-            yield op(push=m.bursts.fifo + a.me, value=packed(a, elements, item - before, item == end))
+            item, done, entries = fill(a, m, x, task, item, group, done)
+            yield op(push=m.bursts.fifo + a.me, value=packed(a, entries, item - before, item == end))
 
 
 def read_heads_first(a: Agent, m: Any, x: Operands, task: int, first: int, end: int) -> Operations:
@@ -289,17 +289,17 @@ def read_heads_first(a: Agent, m: Any, x: Operands, task: int, first: int, end: 
             yield op()
         while item < group:
             before, item = item, (min(group, rows) if item < rows else group)
-            elements, go_on = heads(a, m, x, task, before, item)
+            entries, go_on = heads(a, m, x, task, before, item)
             longer += go_on
             yield op(
                 pop=NONE if before < rows else m.written.port + a.me, pops=item - before, push=m.bursts.fifo + a.me,
-                value=packed(a, elements, item - before, item == end and longer == 0),
+                value=packed(a, entries, item - before, item == end and longer == 0),
             )  # fmt: skip
     yield op(push=m.heads.fifo + a.me)
     item, done = end if longer == 0 else first, 0
     while item < end:
-        item, done, elements = fill(a, m, x, task, item, min(end, rows) if item < rows else end, done)
-        yield op(push=m.bursts.fifo + a.me, value=packed(a, elements, 0, item == end))
+        item, done, entries = fill(a, m, x, task, item, min(end, rows) if item < rows else end, done)
+        yield op(push=m.bursts.fifo + a.me, value=packed(a, entries, 0, item == end))
 
 
 def look_up(a: Agent, m: Any, x: Operands, task: int, first: int, end: int) -> None:
@@ -315,11 +315,11 @@ def look_up(a: Agent, m: Any, x: Operands, task: int, first: int, end: int) -> N
 
 
 def heads(a: Agent, m: Any, x: Operands, task: int, item: int, end: int) -> tuple[int, int]:
-    """Ask for the first lines of inputs; returns the elements of those that end there, and how many others go on."""
+    """Ask for the first lines of inputs; returns the entries of those that end there, and how many others go on."""
     row, mode, epoch = source(a, m, x, task, item)
-    elements, go_on, moved = 0, 0, 0
+    entries, go_on, moved = 0, 0, 0
     for i in range(item, end):
-        first, size, entries = input_of(a, m, x, task, i)
+        first, size, own = input_of(a, m, x, task, i)
         head = first_line(a, m, first, size)
         if head > 0:
             a.request(first >> m.memory.line_shift, beats(a, m, head), head, mode, row, epoch)
@@ -327,21 +327,21 @@ def heads(a: Agent, m: Any, x: Operands, task: int, item: int, end: int) -> tupl
         if head < size:
             go_on += 1
         else:
-            elements += entries
+            entries += own
     a.count[BUFFER_BEATS] += moved
-    return elements, go_on
+    return entries, go_on
 
 
 def fill(a: Agent, m: Any, x: Operands, task: int, item: int, end: int, done: int) -> tuple[int, int, int]:
     """Ask for what inputs have behind their heads, of a dense row for all of them, until the burst is full.
 
     The first ``done`` bytes of the first input were asked for before. Returns the same for the next burst, and the
-    elements of the inputs that are complete with this one.
+    entries of the inputs that are complete with this one.
     """
     row, mode, epoch = source(a, m, x, task, item)
-    elements, moved = 0, 0
+    entries, moved = 0, 0
     while item < end and a.requests() < m.config.pe.burst_lines:
-        first, size, entries = input_of(a, m, x, task, item)
+        first, size, own = input_of(a, m, x, task, item)
         if not m.dense:
             done = max(done, first_line(a, m, first, size))
         if done < size:
@@ -350,10 +350,10 @@ def fill(a: Agent, m: Any, x: Operands, task: int, item: int, end: int, done: in
             done = stop - first
             if done < size:
                 break
-            elements += entries
+            entries += own
         item, done = item + 1, 0
     a.count[BUFFER_BEATS] += moved
-    return item, done, elements
+    return item, done, entries
 
 
 def source(a: Agent, m: Any, x: Operands, task: int, item: int) -> tuple[int, int, int]:
@@ -364,7 +364,7 @@ def source(a: Agent, m: Any, x: Operands, task: int, item: int) -> tuple[int, in
 
 
 def input_of(a: Agent, m: Any, x: Operands, task: int, item: int) -> tuple[int, int, int]:
-    """An input of a pass: its first byte in memory, its bytes, its elements."""
+    """An input of a pass: its first byte in memory, its bytes, its entries."""
     partial = item - (x.a_start[task + 1] - x.a_start[task])
     if partial >= 0:
         result = x.first_pass[task] + partial
@@ -392,9 +392,9 @@ def beats(a: Agent, m: Any, size: int) -> int:
     return int(size + (1 << m.memory.beat_shift) - 1 >> m.memory.beat_shift)
 
 
-def packed(a: Agent, elements: int, fibers: int, ends: int) -> int:
+def packed(a: Agent, entries: int, fibers: int, ends: int) -> int:
     """A burst's token."""
-    return elements << ELEMENT_SHIFT | fibers << FIBER_SHIFT | int(ends)
+    return entries << ENTRY_SHIFT | fibers << FIBER_SHIFT | int(ends)
 
 
 def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
@@ -421,7 +421,7 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def scheduler(a: Agent, m: Any, x: Operands) -> Operations:
-    """A task a cycle, once its row of A is on chip and its neuron unit has room; then an end for every element."""
+    """A task a cycle, once its row of A is on chip and its neuron unit has room; then an end for every PE."""
     for task in range(m.tasks):
         if task % m.layer.timesteps == 0:
             yield op(pop=m.credits.port + task // m.layer.timesteps % m.neuron_units)
@@ -485,13 +485,13 @@ class Gustavson(LayerMachine):
         return int(self.config.pe.accumulate == "dense_row")
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
-        """A layer whose coordinates do not fit the elements."""
+        """A layer whose coordinates do not fit the PEs."""
         weighted = [operation for operation in trace.operations if operation.weight is not None]
         widest = max((max(len(o.weight), o.k) for o in weighted if o.weight is not None), default=1)
         if bits_of(widest) <= self.config.pe.coordinate_bits:
             return ()
         return (
-            f"pe.coordinate_bits: a layer has {widest} rows of weights or columns, elements hold coordinates of "
+            f"pe.coordinate_bits: a layer has {widest} rows of weights or columns, PEs hold coordinates of "
             f"{self.config.pe.coordinate_bits} bits; --set pe.coordinate_bits={bits_of(widest)} builds one that can",
         )
 
@@ -593,19 +593,19 @@ class Gustavson(LayerMachine):
             return a_bytes, -(-layer.n // BYTE) + -(-entries * weight_bits // BYTE)
         return a_bytes, -(-entries * (self.coordinate_bits(layer.n) + weight_bits) // BYTE)
 
-    def element_components(self) -> tuple[Component, ...]:
-        """Elements, with what accumulates in them, and their line buffers."""
+    def pe_components(self) -> tuple[Component, ...]:
+        """PEs, with what accumulates in them, and their line buffers."""
         pe, cache = self.config.pe, self.config.memory.cache
         tree: dict[str, int | float | str] = {
             "block": "merger", "nodes": pe.radix - 1, "levels": bits_of(pe.radix),
             "coordinate_bits": pe.coordinate_bits, "element_bits": pe.coordinate_bits + pe.accumulator_bits,
         }  # fmt: skip
         buffer_bytes = pe.burst_lines * cache.line_bytes * pe.burst_buffers
-        element: dict[str, int | float | str] = {
+        block: dict[str, int | float | str] = {
             "block": f"{self.name}_pe", "accumulator_bits": pe.accumulator_bits, "weight_bits": pe.weight_bits,
         }  # fmt: skip
         return (
-            Component("pe", "logic", pe.count, element),
+            Component("pe", "logic", pe.count, block),
             *(() if self.dense else (Component("merger", "logic", pe.count, tree),)),
             ram("input_buffer", pe.count, buffer_bytes, cache.width_bits),
         )
@@ -622,14 +622,14 @@ class Gustavson(LayerMachine):
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """Every element passes the merger, every beat the buffers."""
+        """Every entry passes the merger, every beat the buffers."""
         beats = done["buffer_beats"]
         merged = {} if self.dense else {("merger", "merge"): done["pe", "add"]}
         return {**merged, ("input_buffer", "write"): beats, ("input_buffer", "read"): beats}
 
     @property
     def processing_elements(self) -> int:
-        """Elements with a merger, or a dense row of sums; one works in all cycles of a merge."""
+        """PEs with a merger, or a dense row of sums; one works in all cycles of a merge."""
         return self.config.pe.count
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
@@ -638,7 +638,7 @@ class Gustavson(LayerMachine):
         return int(counts[MATCHES])
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
-        """All passes spread evenly over the elements."""
+        """All passes spread evenly over the PEs."""
         x, overhead = program.operands, self.config.pe.spike_overhead_cycles
         last = x.first_pass[1:] - 1
         partial = int(x.out.sum() - x.out[last].sum())

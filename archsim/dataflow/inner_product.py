@@ -1,6 +1,6 @@
 """The inner-product dataflow on compressed fibers, as LoAS, SparTen-SNN and SparTen run it.
 
-Processing elements hold one row of A each and receive the same fiber of B; an element joins the two fibers chunk by
+Processing elements hold one row of A each and receive the same fiber of B; a PE joins the two fibers chunk by
 chunk and owns one output neuron at a time. A row may be joined in several *passes*, one a timestep (LoAS does all
 timesteps in one). The loop nest, with rows taken in tiles that fit the cache, or in groups as they come:
 
@@ -8,17 +8,17 @@ timesteps in one). The loop nest, with rows taken in tiles that fit the cache, o
         for n in columns:                    one fiber of B at a time, streamed from DRAM
             for group of rows in tile:       one step of the array: B is broadcast, barrier at its end
                 for pass:                    once (t in parallel), or once for each timestep
-                    for chunk of 128 k:      inner join in every element
+                    for chunk of 128 k:      inner join in every PE
 
-Agents: an element each (:func:`element`), a neuron unit with its output compressor each (:func:`neuron_unit`), a
-fetcher for each place in the cache that holds a fiber of B (:func:`fetcher`), one broadcaster that reads them from the
+Agents: a PE each (:func:`processing_element`), a neuron unit with its output compressor each (:func:`neuron_unit`), a
+fetcher for each slot of the cache that holds a fiber of B (:func:`fetcher`), one broadcaster that reads them from the
 cache (:func:`broadcaster`), and one fetcher that brings rows of A into the cache ahead of their first use
 (:func:`row_fetcher`). They meet at these FIFOs:
 
-    fetchers -- fiber --> broadcaster -- chunks (broadcast) --> elements -- sum --> neuron units
-    fetchers <-- credit -- broadcaster                                 row fetcher <-- credit -- element 0
+    fetchers -- fiber --> broadcaster -- chunks (broadcast) --> PEs -- sum --> neuron units
+    fetchers <-- credit -- broadcaster                                 row fetcher <-- credit -- PE 0
 
-With ``prefetch_fibers`` 0 there is no fetcher: the broadcaster itself fetches the lines of a chunk when the elements
+With ``prefetch_fibers`` 0 there is no fetcher: the broadcaster itself fetches the lines of a chunk when the PEs
 have taken the chunk before (:func:`fetch_chunk`), and waits for them.
 
 How rows of A are stored says :mod:`archsim.dataflow.stored_rows`.
@@ -62,12 +62,12 @@ FETCH_LINES = 16
 class InnerProductPe(Block):
     """Processing elements, each with an inner-join unit."""
 
-    count: int = Field(ge=1, le=1024, description="elements; each has its own row of A and its own neuron unit")
+    count: int = Field(ge=1, le=1024, description="PEs; each has its own row of A and its own neuron unit")
     chunk_overhead_cycles: int = Field(
         ge=0, le=64, description="cycles of a chunk pair beside one per match; 0: max(1, matches)"
     )
     fiber_b_buffers: int = Field(
-        ge=1, le=64, description="fibers of B that the slowest element may lag behind the broadcast"
+        ge=1, le=64, description="fibers of B that the slowest PE may lag behind the broadcast"
     )
     output_buffer: int = Field(ge=1, le=1024, description="finished sums that wait for the neuron unit")
     weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
@@ -76,7 +76,7 @@ class InnerProductPe(Block):
 class SchedulerConfig(ScheduledLayers):
     """Order of the work."""
 
-    barrier: Literal["column", "chunk", "none"] = Field(description="when all elements wait for the slowest")
+    barrier: Literal["column", "chunk", "none"] = Field(description="when all PEs wait for the slowest")
     order: Literal["super_tile", "row_group"] = Field(
         description="rows in cache-sized tiles, or one group of rows after the other"
     )
@@ -181,7 +181,7 @@ class Operands(NamedTuple):
 JOINS, MATCHES, LAGGY_BUSY, SUMS_FINISHED, ENCODED_CHUNKS, STEPS, BROADCAST_BEATS = range(7)
 
 
-def element(a: Agent, m: Any, x: Operands) -> Operations:
+def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
     """One row of A against the broadcast fibers of B, chunk by chunk; the bitmask of the next join is read ahead."""
     read_bitmask(a, m, x, a.me, 0, 0, 0)
     yield op()
@@ -193,7 +193,7 @@ def element(a: Agent, m: Any, x: Operands) -> Operations:
                     for chunk in range(m.chunks):
                         read_ahead(a, m, x, tile, column, group, passed, chunk)
                         matches, cycles = join(a, m, x, tile, column, row, passed, chunk)
-                        # Element 0 tells the row fetcher that a group is begun.
+                        # PE 0 tells the row fetcher that a group is begun.
                         begins = a.me == 0 and column == 0 and passed == 0 and chunk == 0
                         yield op(
                             pop=m.chunk.port + a.me, compute=cycles, push=m.group_credit if begins else NONE,
@@ -213,7 +213,7 @@ def element(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
-    """Fire the neurons of one element, compress 128 of them at a time, write a row when it is complete."""
+    """Fire the neurons of one PE, compress 128 of them at a time, write a row when it is complete."""
     for tile in range(m.tiles):
         for column in range(m.layer.n):
             for group in range(tile * m.tile, tile_end(a, m, tile)):
@@ -228,15 +228,15 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
-    """Stream every ``places``-th fiber of B from DRAM into its place in the cache, when the one before is done with."""
+    """Stream every ``slots``-th fiber of B from DRAM into its slot of the cache, when the one before is done with."""
     if m.config.scheduler.prefetch_fibers == 0:
         return
     visit = 0
     for tile in range(m.tiles):
         for column in range(m.layer.n):
             for _ in range(tile_end(a, m, tile) - tile * m.tile if m.refetch else 1):
-                if visit % m.places == a.me:
-                    yield op(pop=m.credit.port + a.me if visit >= m.free_places else NONE)
+                if visit % m.slots == a.me:
+                    yield op(pop=m.credit.port + a.me if visit >= m.free_slots else NONE)
                     yield from move(a, m, x.b, column, STREAM_READ, 0)
                     yield op(push=m.fiber.fifo + a.me)
                 visit += 1
@@ -251,7 +251,7 @@ def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
                 a.count[STEPS] += 1
                 fresh, fetched = m.refetch or group == tile * m.tile, 0
                 if fresh and not on_demand:
-                    yield op(pop=m.fiber.port + visit % m.places)
+                    yield op(pop=m.fiber.port + visit % m.slots)
                 for passed in range(m.join.passes):
                     chunk = 0
                     while chunk < m.chunks:
@@ -265,12 +265,12 @@ def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
                 if m.refetch or group + 1 == tile_end(a, m, tile):
                     visit += 1
                     if not on_demand:
-                        # The place of the fiber just sent is free; with a late fetch it is now the next one's turn.
-                        yield op(push=m.credit.fifo + (visit - 1 + m.late_fetch) % m.places)
+                        # The slot of the fiber just sent is free; with a late fetch it is now the next one's turn.
+                        yield op(push=m.credit.fifo + (visit - 1 + m.late_fetch) % m.slots)
 
 
 def row_fetcher(a: Agent, m: Any, x: Operands) -> Operations:
-    """Bring rows into the cache before the elements need them, ``prefetch_groups`` ahead of the group in use."""
+    """Bring rows into the cache before the PEs need them, ``prefetch_groups`` ahead of the group in use."""
     if m.config.scheduler.prefetch_groups == 0:
         return
     for group in range(m.groups):
@@ -303,7 +303,7 @@ def fiber_of(a: Agent, m: Any, x: Operands, row: int, chunk: int) -> int:
     return int(x.fiber[row, 0 if m.taps == 1 else chunk // m.fiber_chunks])
 
 
-def place_in_fiber(a: Agent, m: Any, passed: int, chunk: int) -> int:
+def chunk_in_fiber(a: Agent, m: Any, passed: int, chunk: int) -> int:
     """Where in its fiber that chunk of pass ``passed`` is."""
     return int(passed * m.pass_chunks + (chunk if m.taps == 1 else chunk % m.fiber_chunks))
 
@@ -319,18 +319,18 @@ def read_bitmask(a: Agent, m: Any, x: Operands, row: int, passed: int, chunk: in
     """Read one chunk of bm-A, and its words if they come with it."""
     fiber = fiber_of(a, m, x, row, chunk)
     if fiber >= 0:
-        place = place_in_fiber(a, m, passed, chunk)
+        stored = chunk_in_fiber(a, m, passed, chunk)
         if x.a.mask_bytes > 0:
             # A chunk lies in one line: fibers begin with a line, and no line is shorter than a chunk.
-            line = x.a.bits.line[fiber] + (place * CHUNK_BYTES >> m.memory.line_shift) * x.a.bits.stride
+            line = x.a.bits.line[fiber] + (stored * CHUNK_BYTES >> m.memory.line_shift) * x.a.bits.stride
             a.request(line, (CHUNK_BYTES - 1 >> m.memory.beat_shift) + 1, CHUNK_BYTES, CACHED_READ, x.a.bits.row, tile)
         if m.join.word_reads == WORDS_WITH_BITMASK:
-            read_words(a, m, x, fiber, place, 0, tile)
+            read_words(a, m, x, fiber, stored, 0, tile)
 
 
-def read_words(a: Agent, m: Any, x: Operands, fiber: int, place: int, matches: int, tile: int) -> None:
+def read_words(a: Agent, m: Any, x: Operands, fiber: int, stored: int, matches: int, tile: int) -> None:
     """Read the words of one chunk of A, or those of its matches."""
-    first, end = word_bytes(a, x.a, fiber, place, place + 1)
+    first, end = word_bytes(a, x.a, fiber, stored, stored + 1)
     if m.join.word_reads != WORDS_OF_MATCHES:
         a.read(m.memory, x.a.words, fiber, first, end, tile)
     else:
@@ -362,19 +362,19 @@ def read_ahead(a: Agent, m: Any, x: Operands, tile: int, column: int, group: int
 
 
 def join(a: Agent, m: Any, x: Operands, tile: int, column: int, row: int, passed: int, chunk: int) -> tuple[int, int]:
-    """Matches of a pair of chunks, and the cycles that they take; an element without a row joins nothing."""
+    """Matches of a pair of chunks, and the cycles that they take; a PE without a row joins nothing."""
     if row >= m.layer.m:
         return 0, 0
     fiber, matches, laggy = fiber_of(a, m, x, row, chunk), 0, 0
     if fiber >= 0:
-        place = place_in_fiber(a, m, passed, chunk)
-        low = x.a.mask[fiber, 2 * place] & x.b.mask[column, 2 * chunk]
-        high = x.a.mask[fiber, 2 * place + 1] & x.b.mask[column, 2 * chunk + 1]
+        stored = chunk_in_fiber(a, m, passed, chunk)
+        low = x.a.mask[fiber, 2 * stored] & x.b.mask[column, 2 * chunk]
+        high = x.a.mask[fiber, 2 * stored + 1] & x.b.mask[column, 2 * chunk + 1]
         matches = popcount(low) + popcount(high)
         if matches > 0:
             a.count[MATCHES] += matches
             if x.a.word_bits > 0 and m.join.word_reads != WORDS_WITH_BITMASK:
-                read_words(a, m, x, fiber, place, matches, tile)
+                read_words(a, m, x, fiber, stored, matches, tile)
             if m.join.laggy != NO_LAGGY:
                 laggy = laggy_cycles(m.join.laggy, m.join.adders, low, high)
                 a.count[LAGGY_BUSY] += laggy
@@ -437,7 +437,7 @@ class InnerProduct(LayerMachine):
 
     Config: ClassVar[type[MachineConfig]] = InnerProductConfig
     tensors: ClassVar[tuple[str, ...]] = ("input_format", "input", "weight_format", "weight", "output_format", "output")
-    agents = element, neuron_unit, fetcher, broadcaster, row_fetcher
+    agents = processing_element, neuron_unit, fetcher, broadcaster, row_fetcher
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
         "joins": JOINS, "matches": MATCHES, "laggy": LAGGY_BUSY, "sums": SUMS_FINISHED, "encoded": ENCODED_CHUNKS,
         ("scheduler", "step"): STEPS, ("broadcast", "transfer"): BROADCAST_BEATS,
@@ -447,7 +447,7 @@ class InnerProduct(LayerMachine):
 
     @property
     def kept(self) -> int:
-        """The FIFO of an element's inner join."""
+        """The FIFO of a PE's inner join."""
         return RING + self.fifo_depth
 
     @property
@@ -470,29 +470,30 @@ class InnerProduct(LayerMachine):
             rows, output_bytes = rows._replace(fiber=rows.fiber[order]), output_bytes[order]
         operands = self._place(layer, rows, join, output_bytes, memory)
         taps, chunks = rows.fiber.shape[1], rows.weights.mask.shape[1] // 2
-        pes, places = min(config.pe.count, layer.m), scheduler.prefetch_fibers + 1
+        pes, slots = min(config.pe.count, layer.m), scheduler.prefetch_fibers + 1
         groups, tile = -(-layer.m // pes), 1
         if scheduler.order == "super_tile":
             row_bytes = float(operands.a.words.size.sum()) / layer.m + cache.line_bytes
             tile = max(1, int(scheduler.tile_fill * cache.usable_bytes / (pes * row_bytes)))
-        held = int(operands.b.words.size.max() + cache.line_bytes) * places
+        held = int(operands.b.words.size.max() + cache.line_bytes) * slots
         refetch = 0 < cache.usable_bytes * cache.stream_ways // cache.ways < held
         late = scheduler.prefetch_start == "last_step" and not refetch and min(tile, groups) > 1
-        element_lines, sent_lines = _most_lines(join, config.pe.weight_bits, cache.line_bytes)
+        pe_lines, sent_lines = _most_lines(join, config.pe.weight_bits, cache.line_bytes)
         diagram.agent(
-            element, pes, name=self.compute_units[0], built=config.pe.count, requests=element_lines, lanes=range(pes)
-        )
+            processing_element, pes, name=self.compute_units[0], built=config.pe.count, requests=pe_lines,
+            lanes=range(pes),
+        )  # fmt: skip
         diagram.agent(
             neuron_unit, pes, name=self.compute_units[1], built=config.pe.count, requests=FETCH_LINES, lanes=range(pes)
         )
-        diagram.agent(fetcher, places, requests=FETCH_LINES)
+        diagram.agent(fetcher, slots, requests=FETCH_LINES)
         diagram.agent(broadcaster, requests=sent_lines)
         diagram.agent(row_fetcher, requests=FETCH_LINES)
         on_demand, barrier = scheduler.prefetch_fibers == 0, diagram.barrier(pes)
         derived = {
             "chunk": diagram.fifo(1 if on_demand else config.pe.fiber_b_buffers * chunks, readers=pes),
-            "fiber": diagram.fifo(1, count=places),
-            "credit": diagram.fifo(1, count=places),
+            "fiber": diagram.fifo(1, count=slots),
+            "credit": diagram.fifo(1, count=slots),
             "sum": diagram.fifo(config.pe.output_buffer, count=pes),
             "begun": diagram.fifo(groups),
         }
@@ -512,14 +513,14 @@ class InnerProduct(LayerMachine):
             "fiber_chunks": chunks // taps,
             "pass_chunks": rows.pass_chunks,
             "chunks_at_once": 1 if on_demand else max(1, cache.line_bytes // CHUNK_BYTES),
-            "places": places,
-            "free_places": 1 if late else places,
+            "slots": slots,
+            "free_slots": 1 if late else slots,
             "refetch": int(refetch),
             "late_fetch": int(late),
         }, operands
 
     def _place(self, layer: Layer, rows: Rows, join: Join, output_bytes: NDArray[np.int64], memory: Placer) -> Operands:
-        """A row is given to elements in turn, and by ``row_per_bank`` lies in the bank of its element; fibers that rows
+        """A row is given to PEs in turn, and by ``row_per_bank`` lies in the bank of its PE; fibers that rows
         share lie in that of their number."""
         config, pointer = self.config, -(-self.config.format.pointer_bits // 8)
         taps = rows.fiber.shape[1]
@@ -563,7 +564,7 @@ class InnerProduct(LayerMachine):
 
     @property
     def processing_elements(self) -> int:
-        """Elements with an inner-join unit; one works in all cycles of a join."""
+        """PEs with an inner-join unit; one works in all cycles of a join."""
         return self.config.pe.count
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
@@ -589,7 +590,7 @@ class InnerProduct(LayerMachine):
 
 
 def _most_lines(join: Join, weight_bits: int, line_bytes: int) -> tuple[int, int]:
-    """Most lines that an element asks for at once, and that the broadcaster reads at once."""
+    """Most lines that a PE asks for at once, and that the broadcaster reads at once."""
     bitmask_lines = max(1, CHUNK_BYTES // line_bytes)
     words = -(-(CHUNK_BITS * join.word_bits) // 8)
     values = -(-line_bytes // CHUNK_BYTES) * CHUNK_BITS * weight_bits // 8

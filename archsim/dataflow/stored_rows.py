@@ -77,7 +77,7 @@ def timestep_rows(layer: Layer, unrolled: str) -> Rows:
 def raw_rows(layer: Layer, unrolled: str) -> Rows:
     """Raw spikes, the timesteps of an input side by side: a word for every input, silent or not, and no bitmask.
 
-    The elements find the non-silent inputs themselves (an OR of the word's bits), so ``mask`` is known, but not stored.
+    The PEs find the non-silent inputs themselves (an OR of the word's bits), so ``mask`` is known, but not stored.
     """
     stored, _ = rows_of(layer, unrolled)
     inputs = layer.k if stored.fiber.shape[1] == 1 or layer.feature_map is None else layer.feature_map.words.shape[1]

@@ -30,7 +30,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.fold_tables import Map, bits_at
+from archsim.dataflow.buffered_tables import Map, bits_at
 from archsim.dataflow.layer import Layer
 from archsim.hardware.compute.lif import HARD, Rule, fires, settle
 from archsim.jit import njit
@@ -183,7 +183,7 @@ def neuron_map(neurons: int, rows: int, columns: int) -> Map:
 @njit
 def gather(rows: Any, steps: Any, height: int, width: int, dilation_y: int, dilation_x: int, strides: Any, stored: Any,
            words: Any) -> None:  # fmt: skip
-    """Elements ``words`` [rows, steps] of the ``stored`` tensor, flat by address (:class:`~.fold_tables.Map`)."""
+    """Elements ``words`` [rows, steps] of the ``stored`` tensor, flat by address (:class:`~.buffered_tables.Map`)."""
     for i in range(len(rows)):
         for k in range(len(steps)):
             y, x = rows[i, 1] + steps[k, 1], rows[i, 2] + steps[k, 2]

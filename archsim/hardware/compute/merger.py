@@ -1,10 +1,10 @@
-"""Merger of a Gustavson element: many fibers in, one out, in order of their coordinates.
+"""Merger of a Gustavson PE: many fibers in, one out, in order of their coordinates.
 
-A tree of comparators of ``radix`` ways brings up to R fibers together, one element a cycle; elements of the same
-coordinate leave it one after the other and the accumulate stage behind it adds them up. A *pass* over the elements of
+A tree of comparators of ``radix`` ways brings up to R fibers together, one entry a cycle; entries of the same
+coordinate leave it one after the other and the accumulate stage behind it adds them up. A *pass* over the entries of
 its fibers takes
 
-    elements + overhead * fibers + ceil(log2 R)      cycles,
+    entries + overhead * fibers + ceil(log2 R)      cycles,
 
 with the overhead of loading a way and the latency of the tree. A row with s inputs, s > R, takes several passes: an
 input that is the result of an earlier pass is a *partial fiber*. Inputs wait in a queue, the s fibers first; a pass
@@ -14,7 +14,7 @@ ones are full: ceil((s - 1) / (R - 1)) passes, the fewest possible (an R-ary Huf
 ``dense_row`` stands in for the merger where a row of sums is held whole and indexed by coordinate: the passes are then
 no more than groups of R fibers, nothing is partial, the tree's latency is gone.
 
-Source: Gamma (ASPLOS 2021): radix-64 mergers, one element a cycle, trees of tasks with partial output fibers; as LoAS
+Source: Gamma (ASPLOS 2021): radix-64 mergers, one entry a cycle, trees of tasks with partial output fibers; as LoAS
 (MICRO 2024, section V) builds it for comparison, multipliers removed.
 """
 
@@ -28,9 +28,9 @@ from archsim.jit import inlined, njit
 
 
 @inlined
-def merge_cycles(elements: int, fibers: int, overhead: int, latency: int) -> int:
+def merge_cycles(entries: int, fibers: int, overhead: int, latency: int) -> int:
     """Cycles of a pass, or of a part of it, for which ``latency`` is zero but at the end."""
-    return elements + overhead * fibers + latency
+    return entries + overhead * fibers + latency
 
 
 @inlined
@@ -55,7 +55,7 @@ def _merge_row(a: Any, b: Any, row: int, radix: int, dense: int, bits: int, sums
     """Row ``row`` of A times B, pass by pass: results in ``sums``, ``present`` [pass, N]; returns overflows.
 
     Of pass q, counted from ``first_pass``, ``end[q]`` is the number of inputs taken until its end and ``out[q]`` the
-    elements of its result. The last pass has the row; of a dense row all passes work in place 0.
+    entries of its result. The last pass has the row; of a dense row all passes work in place 0.
     """
     spikes = a.start[row + 1] - a.start[row]
     columns = sums.shape[1]
@@ -87,12 +87,12 @@ def _merge_row(a: Any, b: Any, row: int, radix: int, dense: int, bits: int, sums
         taken += ways
         if ways < left and not dense:
             inputs += 1
-        elements = 0
+        entries = 0
         if taken == inputs or not dense:
             for n in range(columns):
-                elements += int(present[place, n])
+                entries += int(present[place, n])
         end[first_pass + passes] = taken
-        out[first_pass + passes] = elements
+        out[first_pass + passes] = entries
         passes += 1
     return overflows
 

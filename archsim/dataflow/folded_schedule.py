@@ -50,15 +50,15 @@ FOLD = record("steps", "tail", "added", "entry", "reads_psum", "writes_psum", "p
 """What happens in a fold.
 
 ``steps`` are streamed, the sums leave in ``tail`` cycles behind the last one; ``added`` counts additions. A fold's
-inputs begin with slot ``entry`` of the schedule, or its halves with ``cycles[entry]``. ``reads_psum``, ``writes_psum``:
+inputs begin with slot ``entry`` of the schedule, or its loads with ``cycles[entry]``. ``reads_psum``, ``writes_psum``:
 whether its sums are added to those of the fold before, whether they wait for the next one; ``psums`` of a step.
 ``sums`` are finished, and with them rows ``row`` to ``row_end`` of the output.
 """
 
-OPERAND = record("first", "bits", "steps", "share", "halves", "new", "epoch")
+OPERAND = record("first", "bits", "steps", "share", "loads", "new", "epoch")
 """What enters at an edge in a fold: ``bits`` a step, from bit ``first`` of the tensor on.
 
-There are ``steps`` of them, ``share`` for each of ``halves`` of the operand buffer. ``new``: not in the cache yet;
+There are ``steps`` of them, ``share`` for each of ``loads`` of the operand buffer. ``new``: not in the cache yet;
 lines of an earlier ``epoch`` are not needed any more.
 """
 
@@ -142,7 +142,7 @@ class Schedule(NamedTuple):
     """A layer as folds. ``stationary``: the north operand is loaded before the fold streams, in as many cycles as rows;
     ``spread``: rows of the output are done evenly over a fold, not at its end.
 
-    ``slots`` if not all inputs enter, ``cycles`` of every half of the operand buffers where they depend on the data.
+    ``slots`` if not all inputs enter, ``cycles`` of every load of the operand buffers where they depend on the data.
     """
 
     folds: Table
@@ -159,8 +159,8 @@ def edge(tensor: int, tensor_bytes: int, fold: Table) -> Edge:
     return Edge(Tensor(np.zeros(1, np.int64), np.array([tensor_bytes]), 1, tensor), fold)
 
 
-def halves_of(steps: NDArray[np.int64], buffer_steps: int) -> NDArray[np.int64]:
-    """Halves of the operand buffer that are streamed; one even if there is nothing to stream."""
+def loads_of(steps: NDArray[np.int64], buffer_steps: int) -> NDArray[np.int64]:
+    """Loads of the operand buffer that are streamed; one even if there is nothing to stream."""
     return np.maximum(1, -(-steps // buffer_steps))
 
 
@@ -190,7 +190,7 @@ def output_stationary(
     t, r, g, b = (np.concatenate(indices) for indices in zip(*nests, strict=True))
     entries, all_steps, added = entering or (np.zeros_like(sums), np.full_like(sums, full), full * sums)
     steps = all_steps[g, b]
-    halves = halves_of(steps, pe.buffer_steps)
+    loads = loads_of(steps, pe.buffer_steps)
     first_row, last = (np.cumsum(positions) - positions)[g], (r == len(rows) - 1) & (b == blocks - 1)
     done = table(
         FOLD, len(t), steps=steps, tail=tail[r], added=added[g, b] * rows[r], entry=entries[g, b],
@@ -199,11 +199,11 @@ def output_stationary(
     epoch = t * len(rows)
     west = table(
         OPERAND, len(t), first=west_first[r], bits=rows[r] * west_bits, steps=full, share=pe.buffer_steps,
-        halves=halves, new=(g == t * tile) & (b == 0), epoch=epoch + r,
+        loads=loads, new=(g == t * tile) & (b == 0), epoch=epoch + r,
     )  # fmt: skip
-    share = np.where(steps == full, pe.buffer_steps, -(-full // halves))
+    share = np.where(steps == full, pe.buffer_steps, -(-full // loads))
     north = table(
-        OPERAND, len(t), first=north_first[g, b], bits=north_bits[g, b], steps=full, share=share, halves=halves,
+        OPERAND, len(t), first=north_first[g, b], bits=north_bits[g, b], steps=full, share=share, loads=loads,
         new=r == 0, epoch=epoch + len(rows) - 1,
     )  # fmt: skip
     return Schedule(done, edge(WEIGHT, west_bytes, west), edge(INPUT, north_bytes, north))

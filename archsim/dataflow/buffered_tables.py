@@ -1,6 +1,6 @@
 """What the folds of a stage take on an output-stationary array: cycles, steps that enter, accesses of each bank.
 
-These are tables for the agents of :mod:`archsim.dataflow.buffered_array`, which says what a fold, a half and a step
+These are tables for the agents of :mod:`archsim.dataflow.buffered_array`, which says what a fold, a load and a step
 are. They follow from which elements are zero and from where operands are stored, not from time.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.folds import nest
+from archsim.dataflow.folded_schedule import nest
 from archsim.hardware.memory.buffers import BufferTensor
 from archsim.jit import inlined, njit
 
@@ -57,7 +57,7 @@ class Work(NamedTuple):
 
     Words uint16 have one bit per timestep: ``row_words`` [M, K] say where a row's element is not zero, ``column_words``
     [N, K] where a column's is; None means that columns are the same at all timesteps and never zero. ``n`` columns are
-    worked on in all. A half of a fold has ``steps`` k's and ``span`` timesteps. ``row_bits``, ``column_bits``,
+    worked on in all. A load of a fold has ``steps`` k's and ``span`` timesteps. ``row_bits``, ``column_bits``,
     ``output_bits`` and ``potential_bits`` are those of an element at a timestep. ``columns_of_fold``: every group of
     rows has columns of its own. ``adds_time``: the sums of all timesteps are one; its old value is read before the
     first and its new one written behind the last. ``outside`` is where potentials are between timesteps; ``kept``
@@ -84,7 +84,7 @@ class Work(NamedTuple):
 
 
 class Array(NamedTuple):
-    """The array as a stage uses it: its rows and columns, steps and timesteps of a half, whether it skips dead pairs.
+    """The array as a stage uses it: its rows and columns, steps and timesteps of a load, whether it skips dead pairs.
 
     Its buffers have ``banks``; an access has ``width_bits``, a line ``line_bits``.
     """
@@ -105,12 +105,12 @@ class Array(NamedTuple):
         return -(-self.timesteps // self.span)
 
 
-# --- Halves -----------------------------------------------------------------------------------------------------------
+# --- Loads -----------------------------------------------------------------------------------------------------------
 
 
-class Halves(NamedTuple):
-    """Of every half: its cycles, pairs (k, t) worked on, steps that enter, and accesses of each bank for the columns'
-    operand. All int64 [halves], ``beats`` [halves, banks]."""
+class Loads(NamedTuple):
+    """Of every load: its cycles, pairs (k, t) worked on, steps that enter, and accesses of each bank for the columns'
+    operand. All int64 [loads], ``beats`` [loads, banks]."""
 
     cycles: NDArray[np.int64]
     live: NDArray[np.int64]
@@ -119,16 +119,16 @@ class Halves(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """What a half takes to read of the rows' operand, or of a mask: bits of use int64 [halves], accesses of each bank
-    int64 [halves, banks]."""
+    """What a load takes to read of the rows' operand, or of a mask: bits of use int64 [loads], accesses of each bank
+    int64 [loads, banks]."""
 
     bits: NDArray[np.int64]
     beats: NDArray[np.int64]
 
 
-def no_reads(halves: int, banks: int) -> Reads:
-    """Of halves that read nothing."""
-    return Reads(np.zeros(halves, np.int64), np.zeros((halves, banks), np.int64))
+def no_reads(loads: int, banks: int) -> Reads:
+    """Of loads that read nothing."""
+    return Reads(np.zeros(loads, np.int64), np.zeros((loads, banks), np.int64))
 
 
 @inlined
@@ -143,17 +143,17 @@ def access(array: Array, first: int, end: int, last: int, beats: Any, number: in
 
 
 @njit
-def fill_halves(row_words: Any, column_words: Any, varies: bool, step_bits: int, array: Array, table: Halves,
+def fill_loads(row_words: Any, column_words: Any, varies: bool, step_bits: int, array: Array, table: Loads,
                 added: Any, enters: Any) -> None:  # fmt: skip
-    """Time, steps that enter and accesses of the columns' operand of every half.
+    """Time, steps that enter and accesses of the columns' operand of every load.
 
-    ``column_words`` uint16 [N, K], or [1, K] with all bits set if not ``varies``. Halves are numbered by (group of
-    rows, group of columns, span, half). Fills ``added`` int64 [groups, column groups, spans], additions (of one column
+    ``column_words`` uint16 [N, K], or [1, K] with all bits set if not ``varies``. Loads are numbered by (group of
+    rows, group of columns, span, load). Fills ``added`` int64 [groups, column groups, spans], additions (of one column
     if not ``varies``), and ``enters`` uint8 [groups, spans, K], whether a step enters with any columns.
     """
     groups, sets, spans = added.shape
     length = row_words.shape[1]
-    halves = -(-length // array.steps)
+    loads = -(-length // array.steps)
     for g in range(groups):
         first, end = g * array.rows, min((g + 1) * array.rows, len(row_words))
         for c in range(sets):
@@ -162,8 +162,8 @@ def fill_halves(row_words: Any, column_words: Any, varies: bool, step_bits: int,
                 left, right = c * array.columns, min((c + 1) * array.columns, len(column_words))
             for b in range(spans):
                 taken = min(array.span, array.timesteps - b * array.span)
-                for h in range(halves):
-                    number = ((g * sets + c) * spans + b) * halves + h
+                for h in range(loads):
+                    number = ((g * sets + c) * spans + b) * loads + h
                     pairs, entered, last_word = 0, 0, -1
                     for k in range(h * array.steps, min((h + 1) * array.steps, length)):
                         live = 0
@@ -191,17 +191,17 @@ def fill_halves(row_words: Any, column_words: Any, varies: bool, step_bits: int,
 def fill_reads(where: Map, bits: int, array: Array, enters: Any, table: Reads, reach: Any) -> None:
     """What the rows' operand, ``bits`` per element, takes to read.
 
-    Steps that do not enter, by ``enters`` uint8 [groups, spans, K], are not read. Halves are numbered by (group, span,
-    half). Fills also ``reach`` int64 [groups, 2], first and last address.
+    Steps that do not enter, by ``enters`` uint8 [groups, spans, K], are not read. Loads are numbered by (group, span,
+    load). Fills also ``reach`` int64 [groups, 2], first and last address.
     """
     rows, steps, strides = where.rows, where.steps, where.strides
-    halves, spans = -(-len(steps) // array.steps), -(-array.timesteps // array.span)
+    loads, spans = -(-len(steps) // array.steps), -(-array.timesteps // array.span)
     for g in range(len(reach)):
         reach[g, 0], reach[g, 1] = -1, -1
         for b in range(spans):
             first_bit, end_bit = b * array.span * bits, min((b + 1) * array.span, array.timesteps) * bits
             for k in range(len(steps)):
-                number = (g * spans + b) * halves + k // array.steps
+                number = (g * spans + b) * loads + k // array.steps
                 last_word = -1
                 for row in range(g * array.rows, min((g + 1) * array.rows, len(rows))):
                     y, x = rows[row, 1] + steps[k, 1], rows[row, 2] + steps[k, 2]
@@ -226,15 +226,15 @@ def fill_reads(where: Map, bits: int, array: Array, enters: Any, table: Reads, r
 
 @njit
 def fill_masks(length: int, sets: int, step_bits: int, array: Array, table: Reads) -> None:
-    """What the mask of the columns' operand takes to read, for all steps of every half.
+    """What the mask of the columns' operand takes to read, for all steps of every load.
 
-    Halves are numbered by (group of columns, span, half); ``step_bits`` are those of a step and span.
+    Loads are numbered by (group of columns, span, load); ``step_bits`` are those of a step and span.
     """
-    halves, spans = -(-length // array.steps), -(-array.timesteps // array.span)
+    loads, spans = -(-length // array.steps), -(-array.timesteps // array.span)
     for c in range(sets):
         for b in range(spans):
-            for h in range(halves):
-                number, last_word = (c * spans + b) * halves + h, -1
+            for h in range(loads):
+                number, last_word = (c * spans + b) * loads + h, -1
                 for k in range(h * array.steps, min((h + 1) * array.steps, length)):
                     at = ((c * length + k) * spans + b) * step_bits
                     table.bits[number] += step_bits
@@ -242,11 +242,11 @@ def fill_masks(length: int, sets: int, step_bits: int, array: Array, table: Read
 
 
 class Sizes(NamedTuple):
-    """How many groups of rows, groups of columns and halves of a fold there are; bits of a step of C columns."""
+    """How many groups of rows, groups of columns and loads of a fold there are; bits of a step of C columns."""
 
     groups: int
     sets: int
-    halves: int
+    loads: int
     step_bits: int
 
 
@@ -257,32 +257,32 @@ def sizes_of(work: Work, array: Array) -> Sizes:
     return Sizes(-(-m // array.rows), -(-work.n // array.columns), -(-k // array.steps), step_bits)
 
 
-def halves_of(work: Work, array: Array) -> tuple[Halves, NDArray[np.int64], NDArray[np.uint8]]:
-    """The table, additions, and steps that enter, of :func:`fill_halves`."""
+def loads_of(work: Work, array: Array) -> tuple[Loads, NDArray[np.int64], NDArray[np.uint8]]:
+    """The table, additions, and steps that enter, of :func:`fill_loads`."""
     sizes, k, varies = sizes_of(work, array), work.row_words.shape[1], work.column_words is not None
     added = np.zeros((sizes.groups, sizes.sets if varies else 1, array.spans), np.int64)
     enters = np.zeros((sizes.groups, array.spans, k), np.uint8)
-    cycles, live, entered = np.zeros((3, added.size * sizes.halves), np.int64)
-    table = Halves(cycles, live, entered, np.zeros((len(cycles), array.banks), np.int64))
+    cycles, live, entered = np.zeros((3, added.size * sizes.loads), np.int64)
+    table = Loads(cycles, live, entered, np.zeros((len(cycles), array.banks), np.int64))
     columns = np.full((1, k), 0xFFFF, np.uint16) if work.column_words is None else work.column_words
-    fill_halves(work.row_words, columns, varies, sizes.step_bits, array, table, added, enters)
+    fill_loads(work.row_words, columns, varies, sizes.step_bits, array, table, added, enters)
     return table, added, enters
 
 
 def reads_of(work: Work, array: Array, enters: NDArray[np.uint8]) -> tuple[Reads, Reads, NDArray[np.int64]]:
-    """What halves read of the rows' operand, and of a mask; first and last address that a group of rows reaches.
+    """What loads read of the rows' operand, and of a mask; first and last address that a group of rows reaches.
 
     Only a mask tells that a step need not be read.
     """
     sizes, every_step = sizes_of(work, array), np.ones_like(enters)
-    reach, halves = np.zeros((sizes.groups, 2), np.int64), sizes.groups * array.spans * sizes.halves
-    reads, masks = no_reads(halves, array.banks), no_reads(1, array.banks)
+    reach, loads = np.zeros((sizes.groups, 2), np.int64), sizes.groups * array.spans * sizes.loads
+    reads, masks = no_reads(loads, array.banks), no_reads(1, array.banks)
     fill_reads(work.map, work.row_bits, array, enters if work.masked == ROWS_MASK else every_step, reads, reach)
     if work.masked == ROWS_MASK:
-        masks = no_reads(halves, array.banks)
+        masks = no_reads(loads, array.banks)
         fill_reads(work.map, 1, array, every_step, masks, reach)
     elif work.masked == COLUMNS_MASK:
-        masks = no_reads(sizes.sets * array.spans * sizes.halves, array.banks)
+        masks = no_reads(sizes.sets * array.spans * sizes.loads, array.banks)
         fill_masks(work.row_words.shape[1], sizes.sets, array.columns * array.span, array, masks)
     return reads, masks, reach
 
@@ -293,13 +293,13 @@ def reads_of(work: Work, array: Array, enters: NDArray[np.uint8]) -> tuple[Reads
 class Folds(NamedTuple):
     """The folds in their order, one row each, int64.
 
-    ``first_half``, ``first_read`` and ``first_mask`` are rows of the tables of halves, of reads and of masks.
+    ``first_load``, ``first_read`` and ``first_mask`` are rows of the tables of loads, of reads and of masks.
     ``new_rows`` and ``new_columns`` (bool): operands are in a new tile. ``rows`` and ``columns`` are in use, for
     ``span`` timesteps from ``time`` on; behind the fold the sums of ``finished`` timesteps are complete. ``group`` is
     the number of its neurons' group, ``added`` its additions.
     """
 
-    first_half: NDArray[np.int64]
+    first_load: NDArray[np.int64]
     first_read: NDArray[np.int64]
     first_mask: NDArray[np.int64]
     new_rows: NDArray[np.bool_]
@@ -315,7 +315,7 @@ class Folds(NamedTuple):
 
 class Layout(NamedTuple):
     """The folds, and tiles of both operands in the order in which they are fetched, int64 [tiles, 2] of (first byte,
-    end) in the operand. The columns' operand comes in pieces of ``piece`` halves."""
+    end) in the operand. The columns' operand comes in pieces of ``piece`` loads."""
 
     folds: Folds
     row_tile: NDArray[np.int64]
@@ -336,17 +336,17 @@ def tiles_of(low: NDArray[np.int64], high: NDArray[np.int64], unit_bits: int, ro
 
 
 def column_layout(work: Work, array: Array) -> tuple[int, int]:
-    """Bytes of all steps of C columns, and halves of a piece (none if not even one fits)."""
+    """Bytes of all steps of C columns, and loads of a piece (none if not even one fits)."""
     sizes, k = sizes_of(work, array), work.row_words.shape[1]
     step_bits = sizes.step_bits * (array.spans if work.column_words is not None else 1)
     chunk = -(-k * step_bits // array.line_bits) * (array.line_bits // 8)
     room = work.tensors.by_columns.tile_bytes
-    return chunk, sizes.halves if chunk <= room else int(room / (array.steps * (step_bits / 8)))
+    return chunk, sizes.loads if chunk <= room else int(room / (array.steps * (step_bits / 8)))
 
 
 def lay_out(work: Work, array: Array, reach: NDArray[np.int64], added: NDArray[np.int64], ideal: bool) -> Layout:
     """Folds tile by tile; with ``ideal`` memory operands are there from the start, and no tile is fetched."""
-    (groups, sets, halves, _), (m, k), spans = sizes_of(work, array), work.row_words.shape, array.spans
+    (groups, sets, loads, _), (m, k), spans = sizes_of(work, array), work.row_words.shape, array.spans
     varies, (chunk, piece) = work.column_words is not None, column_layout(work, array)
     unit_bits = work.map.unit * work.timesteps * work.row_bits
     low, high = np.maximum(reach, 0).T // work.map.unit
@@ -366,7 +366,7 @@ def lay_out(work: Work, array: Array, reach: NDArray[np.int64], added: NDArray[n
         new_rows[1:] = False
     if work.columns_of_fold:
         new_columns = b == 0
-    elif piece < halves:
+    elif piece < loads:
         new_columns = np.ones(len(ct), bool)
     if ideal:
         new_rows[:], new_columns[:] = False, False
@@ -375,9 +375,9 @@ def lay_out(work: Work, array: Array, reach: NDArray[np.int64], added: NDArray[n
     columns = np.minimum(array.columns, work.n - c * array.columns)
     span = np.minimum(array.span, work.timesteps - b * array.span)
     folds = Folds(
-        first_half=((g * added.shape[1] + of_columns) * spans + b) * halves,
-        first_read=(g * spans + b) * halves,
-        first_mask=((c if work.masked == COLUMNS_MASK else g) * spans + b) * halves,
+        first_load=((g * added.shape[1] + of_columns) * spans + b) * loads,
+        first_read=(g * spans + b) * loads,
+        first_mask=((c if work.masked == COLUMNS_MASK else g) * spans + b) * loads,
         new_rows=new_rows,
         new_columns=new_columns,
         rows=np.minimum(array.rows, m - g * array.rows),
@@ -396,8 +396,8 @@ def lay_out(work: Work, array: Array, reach: NDArray[np.int64], added: NDArray[n
     column_tile: list[tuple[Any, Any]]
     if work.columns_of_fold:
         column_tile = [(number * chunk, (number + 1) * chunk) for number in group[new_columns]]
-    elif piece < halves:
-        cuts = np.append(np.arange(0, halves, piece) * array.steps, k) * (chunk * 8 // k) // 8
+    elif piece < loads:
+        cuts = np.append(np.arange(0, loads, piece) * array.steps, k) * (chunk * 8 // k) // 8
         column_tile = [(first + a, first + e) for first in c[new_columns] * chunk for a, e in itertools.pairwise(cuts)]
     else:
         last = [np.flatnonzero(column_tile_of == i)[[0, -1]] for i in ct[new_columns]]
@@ -452,8 +452,8 @@ def by_timestep(work: Work, array: Array) -> tuple[NDArray[np.int64], NDArray[np
     return added, worked
 
 
-def entries_by_timestep(folds: Folds, half: Halves, halves: int, timesteps: int) -> NDArray[np.int64]:
+def entries_by_timestep(folds: Folds, load: Loads, loads: int, timesteps: int) -> NDArray[np.int64]:
     """Elements of rows that are written into scratchpads for every timestep, int64 [T]."""
-    steps = half.entered.reshape(-1, halves).sum(1)[folds.first_half // halves]
+    steps = load.entered.reshape(-1, loads).sum(1)[folds.first_load // loads]
     each, begin, end = steps * folds.rows * folds.columns, folds.time, folds.time + folds.span
     return np.array([each[(begin <= t) & (t < end)].sum() for t in range(timesteps)], np.int64)
