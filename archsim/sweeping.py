@@ -125,6 +125,7 @@ class Sweep:
     def _check(self) -> None:
         from archsim.hardware.loading import field_rows
         from archsim.simulate import load_accelerator
+        from archsim.trace.presets import how_to_make
 
         problems = []
         known = [row.path for row in field_rows(load_accelerator(self.hardware).config)]
@@ -141,7 +142,7 @@ class Sweep:
         if self.sample is not None and self.sample < 1:
             problems.append(f"--random: must be at least 1, got {self.sample}")
         missing = [path for path in dict.fromkeys(self.traces) if not examples.find(path).is_file()]
-        problems += [f"{path}: no such trace file" for path in missing]
+        problems += [f"{path}: no such trace file{how_to_make(path)}" for path in missing]
         if problems:
             raise UsageError(problems)
 

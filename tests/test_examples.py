@@ -73,3 +73,13 @@ def test_the_shell_completes_names_and_files(tmp_path):
     assert complete("archsim expl") == ["explain"]
     assert complete("archsim run lo") == ["loas", "loas_f40", "loas_literal_laggy", "local.yaml"]
     assert complete("archsim run loas vg") == ["vgg9"]
+    assert complete("archsim compare loas --trace vg") == ["vgg9"]
+    assert complete("archsim run loas vgg9 --set pe.la") == ["pe.laggy=", "pe.laggy_adders="]
+    assert complete("archsim run loas vgg9 --set pe.laggy=e") == ["pe.laggy=early_stop"]
+    assert complete("archsim sweep loas vgg9 --set memory.ideal=true,") == [
+        "memory.ideal=true,true",
+        "memory.ideal=true,false",
+    ]
+    assert complete("archsim explain loas --set pe.count=") == ["pe.count=16"]
+    assert complete("archsim explain nothing --set pe.count=") == []
+    assert complete("archsim run loas vgg9 --layers conv3,f") == ["conv3,fc"]

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "cost": {"cost", "hardware"},
     "report": {"report", "engine", "cost", "hardware"},
     "simulate": {"accelerators", "dataflow", "engine", "report", "cost", "hardware", "trace"},
-    "sweeping": {"simulate", "hardware", "report", "cost"},
+    "sweeping": {"simulate", "hardware", "report", "cost", "trace"},
     "comparing": {"simulate", "dataflow", "report", "trace"},
     "adapting": {"simulate", "accelerators", "analog_network", "dataflow", "report", "hardware", "trace"},
     "cli": {

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from archsim import examples
+from archsim.cli.completion import files_and
 from archsim.cli.options import Engine, Engines, Layers, Overrides, Verify, names_in
 from archsim.cli.printing import note, print_table, print_verdicts, progress_bar, warn
 from archsim.errors import UsageError
@@ -16,9 +18,22 @@ from archsim.errors import UsageError
 
 def compare(
     hardware: Annotated[
-        list[Path], typer.Argument(metavar="HW...", help="Hardware files; the first is the reference.")
+        list[Path],
+        typer.Argument(
+            metavar="HW...",
+            help="Hardware files; the first is the reference.",
+            autocompletion=files_and(examples.machines),
+        ),
     ],
-    trace: Annotated[Path, typer.Option("--trace", metavar="TRACE", help="Trace file (.npz).")],
+    trace: Annotated[
+        Path,
+        typer.Option(
+            "--trace",
+            metavar="TRACE",
+            help="Trace file (.npz), or the name of one.",
+            autocompletion=files_and(examples.traces),
+        ),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(

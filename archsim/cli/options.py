@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from archsim import examples
-from archsim.cli.completion import files_and
+from archsim.cli.completion import files_and, layers, settings
 from archsim.errors import ArchsimError, UsageError
 
 
@@ -35,10 +35,13 @@ TraceFile = Annotated[
     ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override, such as pe.count=32.")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override, such as pe.count=32.", autocompletion=settings),
 ]
 Engines = Annotated[Engine, typer.Option(help="compiled is fast, reference steps in a debugger.")]
-Layers = Annotated[list[str] | None, typer.Option("--layers", metavar="NAME,...", help="Only these layers.")]
+Layers = Annotated[
+    list[str] | None, typer.Option("--layers", metavar="NAME,...", help="Only these layers.", autocompletion=layers)
+]
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Compute every layer again and compare.")]
 
 

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from archsim import examples
+from archsim.cli.completion import files_and
+from archsim.cli.completion import settings as settings_of
 from archsim.cli.options import Engine, Engines, Hardware, Layers, Verify, names_in
 from archsim.cli.printing import note, print_table, progress_bar, warn
 from archsim.errors import UsageError
@@ -19,10 +22,18 @@ MOST_LINES = 10
 
 def sweep(
     hardware: Hardware,
-    traces: Annotated[list[Path], typer.Argument(metavar="TRACE...", help="Trace files (.npz).")],
+    traces: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="TRACE...", help="Trace files (.npz), or names of them.", autocompletion=files_and(examples.traces)
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV, one row a point.")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=V1,V2,...", help="A setting and its values; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="PATH=V1,V2,...", help="A setting and its values; repeatable.", autocompletion=settings_of
+        ),
     ] = None,
     together: Annotated[
         bool, typer.Option("--zip/--grid", help="First values of all settings, second ones, ...; or all combinations.")

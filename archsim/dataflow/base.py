@@ -161,7 +161,7 @@ class Accelerator(ABC):
         there is no such machine."""
         if self.config.timesteps != "trace":
             return self
-        return type(self)(changed(self.config, "timesteps", trace.timesteps, "those of the trace"))
+        return type(self)(changed(self.config, "timesteps", trace.timesteps, "timesteps of the trace:"))
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""

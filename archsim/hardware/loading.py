@@ -106,7 +106,7 @@ def load_block(path: str | Path, block_class: type[BlockT], kind: str, overrides
 
 
 def changed(config: BlockT, key: str, value: object, reason: str) -> BlockT:
-    """``config`` with another value of ``key``, checked as a file is; ConfigError names the ``reason`` as the place."""
+    """``config`` with another value of ``key``, checked as a file is; lines of a ConfigError begin with ``reason``."""
     document = Document(reason)
     document.data = config.model_dump() | {key: value}
     return _validated(document, type(config))

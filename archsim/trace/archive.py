@@ -23,8 +23,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim import examples
 from archsim.errors import MOST_PROBLEMS, TraceError, nearest, printable
 from archsim.trace.graph import MAX_BYTES, ArraySpec
+from archsim.trace.presets import PRESETS, how_to_make
 
 MAX_META_BYTES = 1 << 22
 _MAX_MEMBERS = 100_000
@@ -130,10 +132,11 @@ class Archive(Mapping[str, NDArray[np.generic]]):
                 raise TraceError(f"{self.path}: is not a regular file, and a trace is read more than once")
             return self.path.open("rb")
         except FileNotFoundError:
+            siblings: list[str] = [*examples.traces(), *PRESETS]
             with suppress(OSError):
-                siblings = [entry.name for entry in self.path.parent.glob("*.npz")]
-                raise TraceError(f"{self.path}: no such file{nearest(self.path.name, siblings)}") from None
-            raise TraceError(f"{self.path}: no such file") from None
+                siblings += [entry.name for entry in self.path.parent.glob("*.npz")]
+            hint = how_to_make(self.path) or nearest(self.path.name, siblings)
+            raise TraceError(f"{self.path}: no such file{hint}") from None
         except (OSError, ValueError) as error:
             # ValueError: a path with a zero byte in it.
             reason = getattr(error, "strerror", None) or error

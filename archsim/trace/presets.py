@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from archsim.errors import UsageError
 from archsim.trace.schema import MAX_TIMESTEPS
@@ -238,3 +239,10 @@ def _presets() -> dict[str, Preset]:
 
 
 PRESETS = _presets()
+
+
+def how_to_make(path: Path) -> str:
+    """The command that makes the trace ``path``, as the end of a sentence, where it is called as a preset is."""
+    if path.stem not in PRESETS:
+        return ""
+    return f"; 'archsim trace synth --preset {path.stem} -o {path.stem}.npz' makes a synthetic one"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from archsim.report import terminal
 from archsim.report.terminal import print_table
 
 LAYERS = ("layer", "cycles", "energy_pj", "dram_read_bytes", "utilization", "note")
@@ -81,3 +82,18 @@ def test_digits(capsys, monkeypatch):
     lines = printed(capsys, monkeypatch, ("name", "value", "one"), rows)
     shown = [line[6:].split()[:-1] for line in lines[1:]]
     assert shown == [["0"], ["0"], ["1.00"], ["0.0737"], ["1,000"], ["12,346"], ["12,345"], ["true"], [], ["x"]]
+
+
+def test_one_quantity():
+    assert terminal.quantity("energy_pj", 54_793_555.5) == "54.8 uJ"
+    assert terminal.quantity("images_per_s", 12988.4) == "12,988 1/s"
+    assert terminal.quantity("utilization", 0.0001) == "< 0.1 %"
+
+
+def test_a_table_for_a_notebook_has_units_and_no_markup_of_names():
+    page = terminal.html_table(
+        ("layer", "energy_pj"), [{"layer": "<b>", "energy_pj": 1500.0}, {"layer": "c", "energy_pj": 500}]
+    )
+    assert "energy [nJ]" in page
+    assert "&lt;b&gt;" in page and "<b>" not in page
+    assert '<td style="text-align: right">0.500</td>' in page
