@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from archsim.cli import main
 from archsim.errors import UsageError
 from archsim.report import comparison, drawing, files, plots
 from archsim.report.names import readable
@@ -163,3 +164,13 @@ def test_more_settings_than_fit_side_by_side_have_rows(tmp_path):
     width, height = dots(tmp_path / "sweep_sensitivity.png")
     assert width == 700
     assert height > width
+
+
+def test_the_command_takes_words(table, capsys):
+    assert main(["plot", str(table), "--format", "pdf,svg", "--width", "column", "--no-title"]) == 0
+    assert capsys.readouterr().out.split() == [str(table.with_suffix(end)) for end in (".pdf", ".svg")]
+    assert "Faster" not in table.with_suffix(".svg").read_text()
+    assert main(["plot", str(table), "--format", "pdf", "--format", "gif", "--width", "wide"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "--format: unknown format, got 'gif'; allowed: png, svg, pdf" in first
+    assert "--width: got 'wide'; allowed: column, page, or 2 to 20 inches" in second
