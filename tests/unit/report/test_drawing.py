@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from archsim.cli import main
+from archsim.engine.result import Traffic
 from archsim.errors import UsageError
 from archsim.report import comparison, drawing, files, plots
 from archsim.report.names import readable
@@ -58,9 +59,13 @@ def test_formats(table):
 
 
 def test_figures_of_a_run_may_be_pdf(tmp_path):
-    """They do not stand in the way of the next run."""
-    report().write(tmp_path / "out")
-    assert len(plots.plot(tmp_path / "out", drawing.Look(("pdf",)))) == len(files.RUN_FIGURES)
+    """They are replaced, though their mark stands at the end, and do not stand in the way of the next run."""
+    moved = tuple(Traffic("dram", f"tensor{i}", way, i + 1, 1) for i in range(16) for way in ("read", "write"))
+    report(layer(traffic=moved)).write(tmp_path / "out")  # hatches take some room
+    written = plots.plot(tmp_path / "out", drawing.Look(("pdf",)))
+    assert len(written) == len(files.RUN_FIGURES)
+    assert max(file.read_bytes().find(files.FIGURE_MARK) for file in written) > files.MARKED_BYTES
+    assert plots.plot(tmp_path / "out", drawing.Look(("pdf",))) == written
     report().write(tmp_path / "out")
 
 
