@@ -303,17 +303,17 @@ def logarithmic(axes: Axes) -> None:
     axes.set_yscale("log")
     room = max(high / low, 1.5) ** 0.28
     axes.set_ylim(low / room, high * room)
-    _plain(axes.yaxis, low, high)
+    plain_ticks(axes.yaxis, low, high)
 
 
 def plain_logarithmic(axes: Axes) -> None:
     """Logarithmic axes for points, with plain numbers."""
     axes.set(xscale="log", yscale="log")
     for axis, (low, high) in ((axes.xaxis, axes.dataLim.intervalx), (axes.yaxis, axes.dataLim.intervaly)):
-        _plain(axis, low, high)
+        plain_ticks(axis, low, high)
 
 
-def _plain(axis: Any, low: float, high: float) -> None:
+def plain_ticks(axis: Any, low: float, high: float) -> None:
     """Numbers as people write them: at every power of ten, at 1, 2 and 5, or closer, as there is room for."""
     subs = (1,) if high > 200 * low else (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8)
     axis.set_major_locator(LogLocator(subs=subs))

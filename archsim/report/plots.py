@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from archsim.errors import UsageError, printable
@@ -42,6 +41,7 @@ from archsim.report.drawing import (
     name_rows,
     number,
     plain_logarithmic,
+    plain_ticks,
     remark,
     save,
     scaled,
@@ -412,11 +412,8 @@ def _draw_accuracy(axes: Axes, tables: Tables) -> None:
         inside = [colour if point in best else "white" for point in points.index]
         axes.scatter(points["x"], points["y"], s=26, marker=marker, facecolor=inside, edgecolor=colour, linewidth=0.9)
         axes.scatter([], [], s=26, marker=marker, facecolor=colour, edgecolor=colour, label=name)
-    axes.set(xlabel="energy x delay x area [J s mm2] (log)", ylabel="accuracy [%]", xscale="log")
-    wide = table["x"].max() > 100 * table["x"].min()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
+    axes.set(xlabel="energy-latency-area product [J s mm²] (log)", ylabel="accuracy [%]", xscale="log")
+    plain_ticks(axes.xaxis, *axes.dataLim.intervalx)
     title = f"{label(by)}; filled and joined:\nno point is better in both"
     beside = inches(axes) >= 5
     place_of: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if beside else {"loc": "best"}
@@ -476,7 +473,10 @@ def _draw_sensitivity(panels: Any, tables: Tables) -> None:
     for axes in others[len(settings) - 1 :]:
         axes.remove()
     rows, columns = first.get_subplotspec().get_gridspec().get_geometry()
-    for axes in [first, *others][::columns][:rows]:
+    for place, axes in enumerate([first, *others][: len(settings)]):
+        if place % columns:
+            axes.tick_params(labelleft=False)
+            continue
         axes.set_ylabel("relative to the\nfirst value" if rows > 1 else "relative to the first value")
     handles, texts = first.get_legend_handles_labels()
     first.figure.legend(handles, texts, ncols=len(texts), loc="outside lower center")

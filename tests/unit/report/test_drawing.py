@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from archsim.cli import main
+from archsim.engine.result import Traffic
 from archsim.errors import UsageError
 from archsim.report import comparison, drawing, files, plots
 from archsim.report.names import readable
@@ -57,9 +59,13 @@ def test_formats(table):
 
 
 def test_figures_of_a_run_may_be_pdf(tmp_path):
-    """They do not stand in the way of the next run."""
-    report().write(tmp_path / "out")
-    assert len(plots.plot(tmp_path / "out", drawing.Look(("pdf",)))) == len(files.RUN_FIGURES)
+    """They are replaced, though their mark stands at the end, and do not stand in the way of the next run."""
+    moved = tuple(Traffic("dram", f"tensor{i}", way, i + 1, 1) for i in range(16) for way in ("read", "write"))
+    report(layer(traffic=moved)).write(tmp_path / "out")  # hatches take some room
+    written = plots.plot(tmp_path / "out", drawing.Look(("pdf",)))
+    assert len(written) == len(files.RUN_FIGURES)
+    assert max(file.read_bytes().find(files.FIGURE_MARK) for file in written) > files.MARKED_BYTES
+    assert plots.plot(tmp_path / "out", drawing.Look(("pdf",))) == written
     report().write(tmp_path / "out")
 
 
@@ -163,3 +169,13 @@ def test_more_settings_than_fit_side_by_side_have_rows(tmp_path):
     width, height = dots(tmp_path / "sweep_sensitivity.png")
     assert width == 700
     assert height > width
+
+
+def test_the_command_takes_words(table, capsys):
+    assert main(["plot", str(table), "--format", "pdf,svg", "--width", "column", "--no-title"]) == 0
+    assert capsys.readouterr().out.split() == [str(table.with_suffix(end)) for end in (".pdf", ".svg")]
+    assert "Faster" not in table.with_suffix(".svg").read_text()
+    assert main(["plot", str(table), "--format", "pdf", "--format", "gif", "--width", "wide"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "--format: unknown format, got 'gif'; allowed: png, svg, pdf" in first
+    assert "--width: got 'wide'; allowed: column, page, or 2 to 20 inches" in second
