@@ -15,7 +15,6 @@ from archsim import examples
 from archsim.accelerators import registry
 from archsim.dataflow import networks
 from archsim.dataflow.base import Accelerator
-from archsim.dataflow.machine import DrawnMachine
 from archsim.docs.markdown import code, plain, prose, table
 from archsim.docs.site import SOURCES
 from archsim.hardware.loading import explained_values, header_of
@@ -189,11 +188,9 @@ def _commands(file: File) -> str:
 
 def _agents(machine: type[Accelerator]) -> Iterator[str]:
     """The agents as they stand in the code, read when the pages are built."""
-    if not issubclass(machine, DrawnMachine):
-        return
     yield "## Agents\n"
     yield "The simulation runs these loop nests; together they are the dataflow.\n"
-    for agent in machine.agents:
+    for agent in getattr(machine, "agents", ()):
         yield f"```{{literalinclude}} {_source(agent)}\n:pyobject: {agent.__name__}\n:language: python\n```\n"
 
 
