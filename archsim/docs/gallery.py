@@ -15,6 +15,7 @@ from archsim import examples
 from archsim.accelerators import registry
 from archsim.dataflow import networks
 from archsim.dataflow.base import Accelerator
+from archsim.dataflow.machine import Drawn
 from archsim.docs.markdown import code, plain, prose, table
 from archsim.docs.site import SOURCES
 from archsim.hardware.loading import explained_values, header_of
@@ -188,9 +189,11 @@ def _commands(file: File) -> str:
 
 def _agents(machine: type[Accelerator]) -> Iterator[str]:
     """The agents as they stand in the code, read when the pages are built."""
+    if not issubclass(machine, Drawn):
+        return
     yield "## Agents\n"
     yield "The simulation runs these loop nests; together they are the dataflow.\n"
-    for agent in getattr(machine, "agents", ()):
+    for agent in machine.agents:
         yield f"```{{literalinclude}} {_source(agent)}\n:pyobject: {agent.__name__}\n:language: python\n```\n"
 
 
