@@ -15,7 +15,7 @@ from archsim import examples
 from archsim.accelerators import registry
 from archsim.dataflow import networks
 from archsim.dataflow.base import Accelerator
-from archsim.dataflow.machine import DrawnMachine
+from archsim.dataflow.machine import Drawn
 from archsim.docs.markdown import code, plain, prose, table
 from archsim.docs.site import SOURCES
 from archsim.hardware.loading import explained_values, header_of
@@ -63,16 +63,29 @@ DEVIATIONS = {
 class Compared(NamedTuple):
     """A stored table: what its ``quantity`` is, as a form of its columns, and which columns have what.
 
-    A table of ratios to a ``reference`` machine is also on that machine's page.
+    ``machine`` is the column that names machines; a table without one is about the machine ``about``. A table of ratios
+    to a ``reference`` machine is also on that machine's page. ``network`` is what ran where no column says it.
     """
 
     file: str
     machine: str
     quantity: str
     reference: str = ""
-    network: str = "network"
+    about: str = ""
+    network: str = "VGG16 (recorded)"
     paper: str = "paper"
     ours: str = "ours"
+
+
+def _study(machine: str) -> Compared:
+    """The works that the study of ICASSP 2024 compares, on one of its two machines."""
+    return Compared(
+        *("works.csv", "work", "energy of a work's baseline / of {work}"),
+        about=machine,
+        network="VGG9 (synthetic)",
+        paper=f"study_{machine}",
+        ours=f"archsim_{machine}",
+    )
 
 
 COMPARED = {
@@ -83,6 +96,7 @@ COMPARED = {
         Compared("fig18_ann.csv", "machine", "{quantity}"),
         Compared("fig19_dense.csv", "machine", "{quantity} / LoAS's"),
     ),
+    "snn_energy_icassp24": (_study("sata"), _study("spikesim")),
 }
 NAMES = {
     "SparTen-SNN": "sparten_snn",
@@ -175,7 +189,7 @@ def _commands(file: File) -> str:
 
 def _agents(machine: type[Accelerator]) -> Iterator[str]:
     """The agents as they stand in the code, read when the pages are built."""
-    if not issubclass(machine, DrawnMachine):
+    if not issubclass(machine, Drawn):
         return
     yield "## Agents\n"
     yield "The simulation runs these loop nests; together they are the dataflow.\n"
@@ -201,12 +215,12 @@ def _rows(study: str, compared: Compared, name: str) -> Iterator[tuple[str, ...]
     path = RESULTS / study / "results" / compared.file
     with path.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
-            about = NAMES.get(row[compared.machine], "")
+            about = compared.about or NAMES.get(row[compared.machine], "")
             if not row[compared.paper] or name not in (about, compared.reference):
                 continue
             paper, ours = float(row[compared.paper]), float(row[compared.ours])
             quantity = compared.quantity.format(**row) + ("" if name == about else f", {row[compared.machine]}")
-            network = row.get(compared.network, "VGG16 (recorded)")
+            network = row.get("network", compared.network)
             off = f"{100 * (ours / paper - 1):+.0f} %"
             yield quantity, network, row.get("set", "default"), f"{paper:g}", f"{ours:.3g}", off, study
 

@@ -160,5 +160,11 @@ def write(
     return filled
 
 
+def name_groups(axes: Any, names: Sequence[str]) -> None:
+    """Names of groups on several lines. Figures write line breaks out, because names of users may be anything; these
+    are ours."""
+    axes.set_xticks(range(len(names)), names, rotation=0, ha="center")
+
+
 def _several(things: Sized, name: str) -> str:
     return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"

@@ -8,7 +8,7 @@ from itertools import groupby
 import pandas as pd
 from jobs import title
 from matplotlib.axes import Axes
-from paper_tables import Row
+from paper_tables import Row, name_groups
 
 from archsim.report.drawing import grouped, stacked
 
@@ -41,7 +41,7 @@ def tensors(axes: Axes, rows: list[Row]) -> None:
         index=[f"{_lines(row['layer'])}\n{_lines(row['machine'])}" for row in picked],
     )
     stacked(axes, table)
-    _name(axes, table.index)
+    name_groups(axes, table.index)
     totals = table.sum(axis="columns").tolist()
     top = 1.15 * sorted(totals)[-2]
     for place, height in enumerate(totals):
@@ -107,7 +107,7 @@ def _against(axes: Axes, rows: Sequence[Row], columns: str) -> None:
         for values in ("ours", "paper")
     )
     grouped(axes, ours)
-    _name(axes, groups)
+    name_groups(axes, groups)
     width = 0.8 / len(members)
     label = "paper"
     for place, group in enumerate(groups):
@@ -119,11 +119,6 @@ def _against(axes: Axes, rows: Sequence[Row], columns: str) -> None:
                 axes.plot(ends, [value, value], color="black", linewidth=1.6, solid_capstyle="butt", label=label)
                 label = "_"  # one entry in the legend
     _finish(axes, len(members) + 1)
-
-
-def _name(axes: Axes, groups: Sequence[str]) -> None:
-    """Names on several lines. Plots write line breaks out, because names of users may be anything; these are ours."""
-    axes.set_xticks(range(len(groups)), groups)
 
 
 def _finish(axes: Axes, entries: int) -> None:

@@ -11,7 +11,7 @@ from legacy_network import load_network
 from legacy_sata_sim.sata_sim import SataNetwork
 from legacy_sata_sim.sata_sim import training as train
 from matplotlib.axes import Axes
-from paper_tables import Row, Table
+from paper_tables import Row, Table, name_groups
 from runs import (
     SATA_SIM,
     TRAINED,
@@ -155,6 +155,7 @@ def lif() -> Table:
         labels = [row["machine"].replace(" (", "\n(").replace(", ", ",\n", 1) for row in rows]
         shares = {name: [row.get(key, float("nan")) for row in rows] for key, name in parts.items()}
         grouped(axes, pd.DataFrame(shares, index=labels))
+        name_groups(axes, labels)
         axes.set(ylabel="neurons' share [%]")
         _legend(axes, 3)
 
@@ -212,7 +213,9 @@ def sparsity() -> Table:
             ]
             for share in shares
         }
-        grouped(axes, pd.DataFrame(picked, index=[name.replace(", ", ",\n").replace(" (", "\n(") for name in names]))
+        labels = [name.replace(", ", ",\n").replace(" (", "\n(") for name in names]
+        grouped(axes, pd.DataFrame(picked, index=labels))
+        name_groups(axes, labels)
         axes.set(ylabel="energy / dense [%]")
         _legend(axes, 4)
 
@@ -380,6 +383,7 @@ def sharing() -> Table:
             "all energy": [100 + row["energy_percent"] for row in shared],
         }
         grouped(axes, pd.DataFrame(shown, index=labels))
+        name_groups(axes, labels)
         axes.axhline(100, linestyle=":", color="black", linewidth=0.8)
         axes.set(ylabel="shared / own [%]")
         _legend(axes, 3)
@@ -444,6 +448,7 @@ def dataflow() -> Table:
         parts = {"dram_uj": "DRAM", "buffers_uj": "buffers", "leakage_uj": "their leakage"}
         labels = [f"T = {row['timesteps']}, {row['spikes']}\n{_wrapped(row['dataflow'])}" for row in rows]
         stacked(axes, pd.DataFrame({name: [row[key] for row in rows] for key, name in parts.items()}, index=labels))
+        name_groups(axes, labels)
         axes.set(ylabel="memory energy an image [uJ]")
         _legend(axes, 3)
 

@@ -11,7 +11,7 @@ from legacy_network import load_network
 from legacy_sata_sim.sata_sim import SataInferenceNetwork, inference
 from legacy_spikesim.spikesim import SpikesimNetwork, ela
 from matplotlib.axes import Axes
-from paper_tables import Row, Table
+from paper_tables import Row, Table, name_groups
 from runs import MOST_TIMESTEPS, SATA_SIM, SPIKESIM, Chunked, Run, Synthetic, chunks, cycles, energy_pj
 from source import WORKS
 
@@ -120,6 +120,7 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
     }  # fmt: skip
     labels = [f"{row['work']}\nT = {row['baseline_timesteps']} / {row['timesteps']}" for row in rows]
     grouped(axes, pd.DataFrame({name: [row[key] for row in rows] for key, name in shown.items()}, index=labels))
+    name_groups(axes, labels)
     axes.set_yscale("log")
     ticks = (1, 2, 4, 10, 20, 40, 100)
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
@@ -209,6 +210,7 @@ def in_chunks() -> Table:
         }  # fmt: skip
         labels = ["\n".join([*row["machine"].split(" "), f"{row['sparsity_percent']:g} % silent"]) for row in rows]
         grouped(axes, pd.DataFrame({name: [row[key] for row in rows] for key, name in shown.items()}, index=labels))
+        name_groups(axes, labels)
         axes.set(ylabel="in four chunks / whole - 1 [%]")
         axes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), fontsize=7)
         axes.tick_params(axis="x", labelsize=7, rotation=0)
