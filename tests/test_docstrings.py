@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
 CLASS = re.compile(r"([A-Z]\w*)``")
-NAME = re.compile(r"(?<!`)``([A-Za-z_]\w*)``(?!`)")
+NAME = re.compile(r"(?<!`)``(?!__)([A-Za-z_]\w*)``(?!`)")
 
 
 def code(tree):

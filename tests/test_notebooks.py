@@ -9,6 +9,7 @@ from tests.pages import ROOT
 NOTEBOOKS = sorted((ROOT / "archsim" / "docs" / "notebooks").glob("*.ipynb"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook(path, tmp_path, monkeypatch):

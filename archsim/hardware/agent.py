@@ -186,7 +186,7 @@ class Agent:
 
 
 class Coroutines:
-    """``step`` of the reference engine: the generators themselves, one for every agent.
+    """The step of the reference engine: the generators themselves, one for every agent.
 
     ``kinds`` are (how many, function) in the order of the agents' numbers, where a function may come several times;
     ``kept`` is the first column of ``state`` that holds an agent's kept numbers.

@@ -21,13 +21,13 @@ _WORDS = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*", re.ASCII)
 
 
 def readable(name: str) -> str:
-    """``sparten_snn_f40`` as SparTen-SNN F40; a name that is no identifier stands as it is."""
+    """A name such as sparten_snn_f40 as SparTen-SNN F40; a name that is no identifier stands as it is."""
     if not _WORDS.fullmatch(name):
         return name
     return SPELT.get(name) or " ".join(map(_spelt, name.split("_"))).replace(" SNN", "-SNN")
 
 
 def _spelt(word: str) -> str:
-    """``vgg16`` as VGG16."""
+    """A word such as vgg16 as VGG16."""
     stem = word.rstrip("0123456789")
     return SPELT.get(word) or SPELT.get(stem, stem) + word[len(stem) :]
