@@ -15,7 +15,7 @@ from archsim import examples
 from archsim.accelerators import registry
 from archsim.dataflow import networks
 from archsim.dataflow.base import Accelerator
-from archsim.dataflow.machine import Drawn
+from archsim.dataflow.machine import DrawnMachine
 from archsim.docs.markdown import code, plain, prose, table
 from archsim.docs.site import SOURCES
 from archsim.hardware.loading import explained_values, header_of
@@ -189,7 +189,7 @@ def _commands(file: File) -> str:
 
 def _agents(machine: type[Accelerator]) -> Iterator[str]:
     """The agents as they stand in the code, read when the pages are built."""
-    if not issubclass(machine, Drawn):
+    if not issubclass(machine, DrawnMachine):
         return
     yield "## Agents\n"
     yield "The simulation runs these loop nests; together they are the dataflow.\n"
