@@ -28,7 +28,9 @@ def traces() -> dict[str, Path]:
 
 
 def find(path: str | os.PathLike[str]) -> Path:
-    """``path``, or the file that comes with archsim if there is none and it is the name of one."""
+    """``path``, or the file that comes with archsim if there is none and it is the name of one; a folder of that name is
+    in nobody's way."""
     given = Path(path)
     shipped = machines().get(given.name) or traces().get(given.name)
-    return given if shipped is None or len(given.parts) != 1 or given.exists() else shipped
+    is_there = given.exists() and not given.is_dir()
+    return given if shipped is None or len(given.parts) != 1 or is_there else shipped

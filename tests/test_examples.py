@@ -27,6 +27,14 @@ def test_a_file_comes_before_a_name(tmp_path, monkeypatch):
     assert str(examples.find("sub/ptb")) == "sub/ptb"
 
 
+def test_a_folder_of_that_name_is_in_nobodys_way(tmp_path, monkeypatch):
+    (tmp_path / "loas").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("extends: loas\npe: {count: 8}\n")
+    assert load_accelerator("loas").config.accelerator == "loas"
+    assert load_accelerator("mine.yaml").config.pe.count == 8
+
+
 @pytest.mark.parametrize("verb", [("run", "laos", "vgg9"), ("explain", "laos"), ("check", "laos")])
 def test_a_wrong_name_is_one_line(verb, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
