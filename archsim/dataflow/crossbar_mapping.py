@@ -9,6 +9,7 @@ import numpy as np
 
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, DigitalUnit
 from archsim.dataflow.pipeline import Stage
+from archsim.hardware.interconnect.noc import MAX_SIDE
 
 
 class TileShare(NamedTuple):
@@ -169,23 +170,30 @@ def _missing_tiles(config: ChipConfig, stages: Sequence[Stage], mappings: Sequen
     tiles = [len(mapping.shares) for mapping in mappings]
     if sum(tiles) > config.tiles:
         listed = ", ".join(f"{stage.name} {count}" for stage, count in zip(stages, tiles, strict=True))
+        columns = -(-(sum(tiles) + config.neuron.modules) // MAX_SIDE)
+        settings = ["noc.rows=fit", *([f"noc.columns={columns}"] if columns > config.noc.columns else [])]
+        builds = f"; --set {' --set '.join(settings)} builds a chip that can" if columns <= MAX_SIDE else ""
         yield (
             f"noc.rows, noc.columns: the chip has {config.tiles} tiles, the layers need {sum(tiles)} of their own "
-            f"({listed})"
+            f"({listed}){builds}"
         )
 
 
 def _small_buffers(config: ChipConfig, stages: Sequence[Stage], mappings: Sequence[Mapping]) -> Iterator[str]:
+    small = []
     for stage, mapping in zip(stages, mappings, strict=True):
         if isinstance(mapping.unit, DigitalUnit):
             continue
         held, needed, bits = buffer_rows(config, stage)
         if held < needed:
-            yield (
-                f"tile.buffer_bits: {config.tile.buffer_bits} bits hold {held} rows of the input of {stage.name}, it "
-                f"needs {needed}; --set tile.buffer_bits={needed * bits + _written_bits(config, stage)} builds a chip "
-                "that can"
-            )
+            small.append((needed * bits + _written_bits(config, stage), held, needed, stage.name))
+    if small:
+        least, held, needed, name = max(small)
+        more = f", and those of {len(small) - 1} more layers are too large" if len(small) > 1 else ""
+        yield (
+            f"tile.buffer_bits: {config.tile.buffer_bits} bits hold {held} rows of the input of {name}, it "
+            f"needs {needed}{more}; --set tile.buffer_bits={least} builds a chip that can"
+        )
 
 
 def _small_memory(config: ChipConfig, stages: Sequence[Stage], mappings: Sequence[Mapping]) -> Iterator[str]:

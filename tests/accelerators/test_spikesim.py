@@ -1,6 +1,7 @@
 """SpikeSim: a hand-traced chip, the pipeline of layers, conservation of events, lossy converters, what cannot be."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from archsim.dataflow.layer import layer_of
 from archsim.dataflow.pipeline import alone, stages_of
 from archsim.errors import ConfigError, UsageError
 from archsim.hardware.analog.crossbar_array import cut_rows
-from archsim.simulate import load_accelerator, run
+from archsim.simulate import accelerator_for, load_accelerator, run
 from archsim.trace import Operation, save_trace
 from archsim.trace.resimulation import check_trace
 from tests.machines import LABELS, ROOT, conv, mlp, same
@@ -549,3 +550,15 @@ def test_a_long_run_is_shared_out_to_its_layers():
     for share, span in zip(found, spans, strict=True):
         assert abs(share - span * 2_000_000_000_003 / sum(spans)) <= 1
     assert shared_out(7, [1, 1, 1]) == [2, 2, 3]
+
+
+def test_a_refusal_names_all_settings_at_once(tmp_path):
+    """Whoever takes every --set of the message has a chip that holds the network."""
+    small = ("timesteps=3", *SMALL, "tile.buffer_bits=8")
+    trace = tiny()
+    with pytest.raises(UsageError) as caught:
+        accelerator_for("spikesim", "tiny", trace, small)
+    advice = re.findall(r"--set (\S+)", " ".join(caught.value.problems))
+    assert {setting.partition("=")[0] for setting in advice} == {"timesteps", "noc.rows", "tile.buffer_bits"}
+    settings = {setting.partition("=")[0]: setting for setting in (*small, *advice)}
+    accelerator_for("spikesim", "tiny", trace, tuple(settings.values()))
