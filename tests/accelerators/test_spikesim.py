@@ -187,6 +187,7 @@ def test_engines_agree_on_random_networks_and_chips(seed):
     for one, other in zip(fast, reference, strict=True):
         same(one, other)
         assert one.mismatches == 0
+        assert min(min(u.busy_cycles, u.stall_cycles, u.idle_cycles) for u in one.units) >= 0  # not begun too late
         assert one.cycles >= one.lower_bound_cycles
     assert sum(one.elapsed_cycles for one in fast) == max(one.start_cycle + one.cycles for one in fast)
 
