@@ -6,10 +6,9 @@
     for m in rows:                           when all its timesteps are there
         for t in timesteps: fire N neurons; store the row
 
-Agents: a PE is two, a *fetch stage* (:func:`fetch_stage`) that takes tasks and reads fibers into line buffers,
-burst by burst, and a *merger* (:func:`merger`) that works on the buffers filled before. A neuron unit
-(:func:`neuron_unit`) owns every W-th row, holds the sums of a few rows until all timesteps are there, and fires. One
-scheduler hands tasks out (:func:`scheduler`), one fetcher brings A into the cache ahead of them (:func:`fetcher`):
+Agents: a PE is two, a *fetch stage* that takes tasks and reads fibers into line buffers, burst by burst, and a
+*merger* that works on the buffers filled before. A *neuron unit* owns every W-th row, holds the sums of a few rows
+until all timesteps are there, and fires. A *scheduler* hands tasks out, a *fetcher* brings A into the cache before:
 
     fetcher -- tasks on chip --> scheduler -- task (shared) --> fetch stages -- burst --> mergers -- done --> neurons
                                  scheduler <-- credit -- neuron units       -- heads -->
@@ -26,9 +25,8 @@ buffers, so it works up to ``burst_buffers`` bursts ahead of its merger.
 **Memory.** A lies packed in the order of tasks; a line that belongs to one task alone is consumed, others are read.
 Rows of B lie packed behind a table that says where each begins (entries in one beat are one read); a row without a
 value is known from the table and not read. Partial fibers (coordinates and sums) are written to the cache, and consumed
-by the PE that wrote them; so are finished sums, for the neuron unit, but a single timestep is passed on. Epochs
-(:mod:`archsim.hardware.memory.cache`) are groups of rows that can be under way at once. Partial fibers and sums are
-read once, rows of B many times, so they belong to the epoch before and yield to all else.
+by the PE that wrote them; so are finished sums, for the neuron unit, but a single timestep is passed on. Epochs (cache)
+are groups of rows under way at once; what is read once, partial fibers and sums, is of the one before and yields first.
 """
 
 from __future__ import annotations

@@ -446,3 +446,15 @@ def test_neurons_and_spikes_have_no_requantiser():
     )  # fmt: skip
     (stage,) = stages_of(trace, list(trace.operations))
     assert (stage.fires, stage.bits, stage.out_bits) == (True, 1, 1)
+
+
+def test_a_layer_without_weights_says_so():
+    """What reads weights of a product, or inputs of a softmax, hears that there are none; no zeros stand for them."""
+    trace = transformer()
+    product, shares = (machine().layer(trace, trace.operation(name)) for name in ("s0", "p0"))
+    assert (product.columns, shares.columns, shares.rows) == (None, None, None)
+    assert len(product.inputs.mask) == product.m
+    with pytest.raises(ValueError, match=r"s0 \(matmul\) has no weights"):
+        product.weights  # noqa: B018
+    with pytest.raises(ValueError, match=r"p0 \(softmax\) has no rows of inputs"):
+        shares.inputs  # noqa: B018

@@ -188,6 +188,7 @@ def test_engines_agree_on_random_networks_and_chips(seed):
     for one, other in zip(fast, reference, strict=True):
         same(one, other)
         assert one.mismatches == 0
+        assert min(min(u.busy_cycles, u.stall_cycles, u.idle_cycles) for u in one.units) >= 0  # not begun too late
         assert one.cycles >= one.lower_bound_cycles
     assert sum(one.elapsed_cycles for one in fast) == max(one.start_cycle + one.cycles for one in fast)
 
@@ -198,6 +199,32 @@ def test_layers_overlap_and_their_shares_are_the_run():
     assert sum(layer.elapsed_cycles for layer in layers) == makespan < sum(layer.cycles for layer in layers)
     serial = sum(simulated(residual().select(layers=[layer.layer]))[0].cycles for layer in layers)
     assert makespan < serial
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_a_layer_begins_with_its_first_event(engine):
+    """Padding as high as the kernel: the tile of b drives its first row, all padding, in cycle 0, before a row of a is
+    there. A sum that is added to others: neurons of c hear of rows of short before the input of c, rows of b, comes.
+    No operation of a layer ends before it begins."""
+    draw = np.random.default_rng(0)
+
+    def layer(name, source, out, neuron=True, padding=(0, 0)):
+        weight = draw.integers(-20, 21, (3, 3, 1, 1)).astype(np.int8)
+        return Operation(name, "conv2d", (source,), out, padding=padding, weight=weight,
+                         neuron=lif(3, 20, timesteps=2) if neuron else None)  # fmt: skip
+
+    spikes = {"in": draw.random((2, 1, 3, 5, 5)) < 0.4}
+    padded = build([layer("a", "in", "a.out"), layer("b", "a.out", "b.out", padding=(1, 1))], spikes, 2)
+    a, b = simulated(padded, engine=engine, record=True)
+    assert (a.start_cycle, b.start_cycle) == (0, 0)
+    added = [layer("short", "in", "short.sum", False), layer("b", "in", "b.out"), layer("c", "b.out", "c.sum", False)]
+    add = Operation("add", "add", ("c.sum", "short.sum"), "add.out", neuron=lif(3, 20, timesteps=2))
+    joined = build([*added, add], spikes, 2)
+    layers = {one.layer: one for one in simulated(joined, engine=engine, record=True)}
+    sent = min(unit.stall_cycles for unit in layers["c"].units if unit.unit == "mover")
+    assert layers["c"].start_cycle > 0 and sent > 0
+    for one in (a, b, *layers.values()):
+        assert one.completions[:, 1].min() >= 0
 
 
 @pytest.mark.parametrize("seed", range(12))
