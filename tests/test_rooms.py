@@ -171,8 +171,6 @@ def test_the_door_opens_lightly():
 FILE_LINES, VARIANT_LINES, DATAFLOW_LINES, AGENTS_LINES, AGENT_LINES = 650, 120, 350, 100, 60
 LONG_FILES = {
     "dataflow/base.py": "holds what every machine says and what follows from it",
-    "engine/compiled.py": "the compiled loop, whose kernels would be inlined across files",
-    "engine/lowering.py": "what is refused, what is copied in, what is written",
 }
 LONG_MACHINES = {
     "loas": (250, "the first of its family: what it may do in other ways, for ablations, is its own"),

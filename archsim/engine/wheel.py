@@ -130,7 +130,7 @@ FREE, QUEUE_HEAD, QUEUE_TAIL = range(3)
 
 
 class Machine(NamedTuple):
-    """All that the loop works on beside the accelerator's own ``spec`` and ``operands``.
+    """All that the loop works on beside what the accelerator says of itself and its operands.
 
     ``clock`` int64 [4] is where it goes on: the cycle, agents that have not ended, completions so far; and the cycle
     in which the loop returns.
