@@ -28,8 +28,10 @@ def traces() -> dict[str, Path]:
 
 
 def find(path: str | os.PathLike[str]) -> Path:
-    """``path``, or the file that comes with archsim if there is none and it is the name of one; a folder of that name is
-    in nobody's way."""
+    """``path``, or the file that comes with archsim if there is none and it is the name of one.
+
+    A folder of that name is in nobody's way.
+    """
     given = Path(path)
     shipped = machines().get(given.name) or traces().get(given.name)
     is_there = given.exists() and not given.is_dir()

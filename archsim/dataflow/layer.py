@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
 from archsim.trace import Neuron, Operation, Requantiser, Trace
-from archsim.trace.work import matches, synaptic_operations
+from archsim.trace.work import work_of
 
 WEIGHTED = ("conv2d", "linear")
 ACTIVATION_BITS = 8
@@ -96,7 +96,7 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
     words = packed_time.pack_timesteps(stored) if spiking else _activations(stored)
     weight = operation.weight
     assert weight is not None
-    n = len(weight)
+    n, work = len(weight), work_of(trace, operation)
     feature_map = None
     if operation.op == "conv2d":
         feature_map = FeatureMap(words, operation.kernel, operation.stride, operation.padding)
@@ -127,8 +127,8 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         bias=np.zeros(n, np.int64) if operation.bias is None else operation.bias.astype(np.int64),
         neuron=operation.neuron,
         expected=expected,
-        matches=matches(trace, operation),
-        synaptic_operations=synaptic_operations(trace, operation),
+        matches=work.matches,
+        synaptic_operations=work.synaptic_operations,
         pooled=any(other.op == "pool" for other in readers),
         feature_map=feature_map,
         requantiser=operation.requantiser,

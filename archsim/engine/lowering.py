@@ -7,41 +7,42 @@ compiled engine it is *lowered*: to a function that is called once an operation,
 stood, and returns at the next one.
 
     def reader(a, m, x):                        def reader(agent, me, now, m, state, x, o, counts):
-        for row in range(m.rows):                   pc, row, row_end = state[agent, 0], state[agent, 1], state[agent, 2]
-            yield op(pop=m.rows_in.port)            if pc == 0: row = 0; row_end = m.rows  (and into ``state``)
-            a.count[ROWS] += 1                      while (pc == 0 and row < row_end) or 1 <= pc <= 1:
-                                                        if pc == 0: o[agent, POP] = ...; state[agent, 0] = 1; return
+        for row in range(m.rows):                   pc = state[agent, 0]
+            yield op(pop=x.port[row])               row = 0
+            a.count[ROWS] += 1                      if pc == 1: row = state[agent, 1]
+                                                    if pc == 0: row = -1
+                                                    while (pc == 0 and row + 1 < m.rows) or 1 <= pc <= 1:
+                                                        if pc == 0:
+                                                            row += 1; state[agent, 1] = row
+                                                            o[agent, POP] = x.port[row]; state[agent, 0] = 1; return
                                                         if pc == 1: pc = 0
-                                                        counts[agent, ROWS] += 1; row += 1 ...
-                                                    o[agent, END] = 1
+                                                        if pc == 0: counts[agent, ROWS] += 1
+                                                    if pc == 0: o[agent, END] = 1
 
 The structure stays: what has no ``yield`` inside stands under ``if pc == 0``, loops and branches with one are entered
-again by the number of the ``yield`` at which the agent stands, ``pc``. Locals that are needed behind a ``yield`` (a
-liveness analysis finds them) live in the agent's row of ``state``, from column 1 on, and are put there where they are
-assigned. A *view* is a name that an agent begins with for its own row of a table, ``own = x.tiles[a.me]``; it is looked
+again by the number of the ``yield`` at which the agent stands, ``pc``. Locals that are read again behind a ``yield``
+(:mod:`archsim.engine.liveness`) live in the agent's row of ``state``, from column 1 on: they are taken from there where
+the agent goes on, and put there where they are assigned, if a later ``yield`` asks for them.
+A *view* is a name that an agent begins with for its own row of a table, ``own = x.tiles[a.me]``; it is looked
 up in every call. Code positions stay those of the agent's source, so an error inside a kernel names the agent's own
 line.
 
 A plain function that is given the handle first, ``request_row(a, m, x, row)``, is lowered too, and may return a value.
 
-**What an agent may say.** Assignments to local names, ``a.count[...] += n`` and ``a.kept[...] = n``; calls; ``if``,
-``while``, ``for`` over ``range`` with one or two arguments where a ``yield`` is inside; ``break``, ``continue``,
-``return`` without a value (the end of an agent). Locals are int64: no floats, no true division, and across a ``yield``
-no array but ``a.kept`` and views. A part ends at its end; its parameters are the caller's values. All else is refused
-with the file, the line and the rule.
+What an agent may say stands in :mod:`archsim.engine.agent_rules`; all else is refused.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
 
+from archsim.engine.agent_rules import LOWERED, PARAMETERS, VALUES, Source, parts, source_of, yields_in
 from archsim.engine.compiled import run
 from archsim.engine.liveness import assigned, is_yield, live_and_kept, read
 from archsim.hardware import agent as handle
@@ -50,153 +51,7 @@ from archsim.jit import inlined, kernel
 
 AgentFunction = Callable[..., handle.Operations]
 
-_PARAMETERS = ("a", "m", "x")
 _WITH_HANDLE = ("agent", "me", "now", "state", "o", "counts")
-_LOWERED = ("agent", "me", "now", "m", "state", "x", "o", "counts", "pc")
-_VALUES = {"me": "me", "now": "now", "value": "o[agent, VALUE]", "start": "o[agent, START]"}
-_HANDLE = (*_VALUES, "count", "kept", *handle.CALLS)
-_PLAIN = (
-    ast.Assign,
-    ast.AugAssign,
-    ast.Expr,
-    ast.If,
-    ast.While,
-    ast.For,
-    ast.Break,
-    ast.Continue,
-    ast.Pass,
-    ast.Return,
-)
-_FORBIDDEN = {
-    ast.Lambda: "no functions inside an agent", ast.FunctionDef: "no functions inside an agent",
-    ast.ListComp: "no comprehensions", ast.SetComp: "no comprehensions", ast.DictComp: "no comprehensions",
-    ast.GeneratorExp: "no comprehensions", ast.List: "no lists", ast.Dict: "no dictionaries", ast.Set: "no sets",
-    ast.Div: "integers only: // instead of /", ast.NamedExpr: "no assignment inside an expression",
-    ast.Await: "no await", ast.JoinedStr: "no text", ast.Starred: "no * arguments",
-}  # fmt: skip
-
-
-class LoweringError(Exception):
-    """An agent says what cannot be lowered: ``file:line: rule``."""
-
-
-@dataclass
-class _Source:
-    """A generator function as a tree, with what its free names stand for."""
-
-    function: FunctionType
-    tree: ast.FunctionDef
-
-    def refuse(self, node: ast.AST, rule: str) -> LoweringError:
-        line = getattr(node, "lineno", self.tree.lineno)
-        return LoweringError(f"{self.function.__code__.co_filename}:{line}: {self.function.__name__}: {rule}")
-
-
-def _source(function: Callable[..., Any], *, returns: bool = False) -> _Source:
-    """The function's tree, at the lines of its file; refuses what no agent and no part may say.
-
-    Only a function that ``returns`` may return a value.
-    """
-    assert isinstance(function, FunctionType)
-    lines, first = inspect.getsourcelines(function)
-    tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
-    ast.increment_lineno(tree, first - 1)
-    assert isinstance(tree, ast.FunctionDef)
-    source = _Source(function, tree)
-    arguments = tree.args
-    if tree.decorator_list or arguments.vararg or arguments.kwarg or arguments.kwonlyargs or arguments.posonlyargs:
-        raise source.refuse(tree, "no decorators, and plain parameters only")
-    if function.__closure__:
-        raise source.refuse(tree, "no names of an enclosing function")
-    if ast.get_docstring(tree) is not None:
-        tree.body = tree.body[1:]
-    _check(source, tree.body, returns)
-    return source
-
-
-def _check(source: _Source, body: Sequence[ast.stmt], returns: bool) -> None:
-    for statement in body:
-        if not isinstance(statement, _PLAIN):
-            raise source.refuse(statement, f"no '{type(statement).__name__.lower()}' in an agent")
-        if isinstance(statement, ast.Return) and statement.value is not None and not returns:
-            raise source.refuse(statement, "an agent returns nothing")
-        if isinstance(statement, ast.Assign | ast.AugAssign):
-            _check_targets(source, statement)
-        _check_expressions(source, statement)
-        for part in _parts(statement):
-            _check(source, part, returns)
-        if _yields(statement):
-            _check_yielding(source, statement)
-
-
-def _check_targets(source: _Source, statement: ast.Assign | ast.AugAssign) -> None:
-    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-    if len(targets) > 1:
-        raise source.refuse(statement, "one assignment at a time")
-    parts = targets[0].elts if isinstance(targets[0], ast.Tuple) else targets
-    for target in parts:
-        row = isinstance(target, ast.Subscript) and ast.unparse(target.value) in ("a.count", "a.kept")
-        if not row and not isinstance(target, ast.Name):
-            raise source.refuse(statement, "assigns to local names, a.count[...] and a.kept[...] only")
-        if isinstance(target, ast.Name) and target.id in {*_PARAMETERS, *_LOWERED}:
-            raise source.refuse(statement, f"the name '{target.id}' is taken")
-
-
-def _check_expressions(source: _Source, statement: ast.stmt) -> None:
-    for expression in ast.iter_child_nodes(statement):
-        if isinstance(expression, ast.stmt):
-            continue
-        handles = {id(node) for node in ast.walk(expression) if isinstance(node, ast.Name) and node.id == "a"}
-        for node in ast.walk(expression):
-            if isinstance(node, ast.Attribute):
-                handles.discard(id(node.value))
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
-                handles.discard(id(node.args[0]))
-            for kind, rule in _FORBIDDEN.items():
-                if isinstance(node, kind):
-                    raise source.refuse(statement, rule)
-            if isinstance(node, ast.Constant) and isinstance(node.value, float | str | complex):
-                raise source.refuse(statement, f"integers only, got {node.value!r}")
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "a" and node.attr not in _HANDLE:
-                raise source.refuse(statement, f"a has no '{node.attr}'; allowed: {', '.join(_HANDLE)}")
-            if isinstance(node, ast.Call) and node.args and ast.unparse(node.args[0]) == "a" and node.keywords:
-                raise source.refuse(statement, "what is given to a function besides a has no names")
-        if handles:
-            raise source.refuse(statement, "a is given to functions only, before all else")
-
-
-def _check_yielding(source: _Source, statement: ast.stmt) -> None:
-    """What has a ``yield`` inside: an operation, a part, a loop or a branch."""
-    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Yield):
-        call = statement.value.value
-        if not isinstance(call, ast.Call) or ast.unparse(call.func) != "op" or call.args:
-            raise source.refuse(statement, "yields op(...) with keywords")
-        unknown = [word.arg for word in call.keywords if word.arg not in handle.FIELDS]
-        if unknown:
-            raise source.refuse(statement, f"op has no '{unknown[0]}'; allowed: {', '.join(handle.FIELDS)}")
-    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.YieldFrom):
-        if not isinstance(statement.value.value, ast.Call) or not isinstance(statement.value.value.func, ast.Name):
-            raise source.refuse(statement, "yields from part(...), called by its name")
-    elif not isinstance(statement, ast.If | ast.While | ast.For) or any(
-        _yields(expression) for expression in ast.iter_child_nodes(statement) if isinstance(expression, ast.expr)
-    ):
-        raise source.refuse(statement, "a yield is a statement of its own")
-    elif isinstance(statement, ast.While | ast.For) and statement.orelse:
-        raise source.refuse(statement, "no else behind a loop with a yield")
-    elif isinstance(statement, ast.For):
-        call = statement.iter
-        simple = isinstance(call, ast.Call) and ast.unparse(call.func) == "range" and len(call.args) in (1, 2)
-        if not simple or not isinstance(statement.target, ast.Name):
-            raise source.refuse(statement, "a loop with a yield goes over range(end) or range(first, end)")
-
-
-def _parts(statement: ast.stmt) -> list[list[ast.stmt]]:
-    """The statements inside a compound one."""
-    return [getattr(statement, name) for name in ("body", "orelse") if getattr(statement, name, None)]
-
-
-def _yields(node: ast.AST) -> bool:
-    return any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in ast.walk(node))
 
 
 def _operations(body: Sequence[ast.stmt]) -> list[ast.AST]:
@@ -318,14 +173,14 @@ class _Handle(ast.NodeTransformer):
         """Who the agent is, what time it is, what it popped."""
         self.generic_visit(node)
         if isinstance(node.value, ast.Name) and node.value.id == "a":
-            return ast.copy_location(ast.parse(_VALUES[node.attr], mode="eval").body, node)
+            return ast.copy_location(ast.parse(VALUES[node.attr], mode="eval").body, node)
         return node
 
 
 class _Lowering:
     """One agent: parts copied in, loops made explicit, yields numbered, locals placed, statements written."""
 
-    def __init__(self, source: _Source, kept: int) -> None:
+    def __init__(self, source: Source, kept: int) -> None:
         self.source = source
         self.kept = kept
         self.space: dict[str, Any] = dict(source.function.__globals__)
@@ -334,8 +189,8 @@ class _Lowering:
         self.yields = 0
         self.labels: dict[int, tuple[int, int]] = {}
         names = [argument.arg for argument in source.tree.args.args]
-        if names != list(_PARAMETERS[: len(names)]) or not names:
-            raise source.refuse(source.tree, f"an agent's parameters are {', '.join(_PARAMETERS)}")
+        if names != list(PARAMETERS[: len(names)]) or not names:
+            raise source.refuse(source.tree, f"an agent's parameters are {', '.join(PARAMETERS)}")
         self.views = _views(source.tree.body)
         self.viewed = assigned(self.views)
         self.body = self._expand(source, source.tree.body[len(self.views) :], ())
@@ -346,13 +201,13 @@ class _Lowering:
 
     # ------------------------------------------------------------------------------ parts and loops with a yield
 
-    def _expand(self, source: _Source, body: Sequence[ast.stmt], parents: tuple[FunctionType, ...]) -> list[ast.stmt]:
+    def _expand(self, source: Source, body: Sequence[ast.stmt], parents: tuple[FunctionType, ...]) -> list[ast.stmt]:
         found: list[ast.stmt] = []
         for statement in body:
             if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.YieldFrom):
                 found += self._inline(source, statement, parents)
                 continue
-            if isinstance(statement, ast.For) and _yields(statement):
+            if isinstance(statement, ast.For) and yields_in(statement):
                 found += self._explicit(source, statement, parents)
                 continue
             for name in ("body", "orelse"):
@@ -361,7 +216,7 @@ class _Lowering:
             found.append(statement)
         return found
 
-    def _explicit(self, source: _Source, loop: ast.For, parents: tuple[FunctionType, ...]) -> list[ast.stmt]:
+    def _explicit(self, source: Source, loop: ast.For, parents: tuple[FunctionType, ...]) -> list[ast.stmt]:
         """``for i in range(first, end)`` as a ``while``; with a counter of its own where i may be changed or is read
         behind it, so that i is what Python makes of it."""
         self.inlined += 1
@@ -386,7 +241,7 @@ class _Lowering:
         while_.body += self._expand(source, loop.body, parents)
         return found
 
-    def _inline(self, source: _Source, statement: ast.Expr, parents: tuple[FunctionType, ...]) -> list[ast.stmt]:
+    def _inline(self, source: Source, statement: ast.Expr, parents: tuple[FunctionType, ...]) -> list[ast.stmt]:
         assert isinstance(statement.value, ast.YieldFrom)
         call = statement.value.value
         assert isinstance(call, ast.Call)
@@ -396,7 +251,7 @@ class _Lowering:
             raise source.refuse(statement, f"'{call.func.id}' is no generator function of this module")
         if part in parents:
             raise source.refuse(statement, f"the part '{part.__name__}' yields from itself")
-        inner = _source(part)
+        inner = source_of(part)
         if any(isinstance(node, ast.Return) for node in ast.walk(inner.tree)):
             raise inner.refuse(inner.tree, "a part ends at its end, without return")
         names = [argument.arg for argument in inner.tree.args.args]
@@ -435,7 +290,7 @@ class _Lowering:
             if is_yield(statement):
                 self.yields += 1
             else:
-                for part in _parts(statement):
+                for part in parts(statement):
                     before = self.yields + 1
                     self._number(part)
                     self.labels[id(part)] = before, self.yields
@@ -445,7 +300,7 @@ class _Lowering:
 
     def function(self, name: str) -> ast.FunctionDef:
         """The lowered agent."""
-        lines = [f"def {name}({', '.join(_LOWERED[:-1])}):", "    pc = state[agent, 0]"]
+        lines = [f"def {name}({', '.join(LOWERED[:-1])}):", "    pc = state[agent, 0]"]
         lines += [f"    {local} = 0" for local in self.columns]  # so that LLVM knows all of them on every way
         for at in _operations(self.body):
             taken = [f"        {local} = state[agent, {self.columns[local]}]" for local in sorted(self.live[id(at)])]
@@ -475,7 +330,7 @@ class _Lowering:
                 number, _ = self.labels[id(statement)]
                 flush(self._operation(statement, number))
                 written += _parse(f"if pc == {number}:\n    pc = 0", statement)
-            elif not _yields(statement):
+            elif not yields_in(statement):
                 running.append(statement)
             else:
                 flush()
@@ -566,10 +421,10 @@ class Lowered:
 def lower(agents: Sequence[AgentFunction]) -> Lowered:
     """The agents as functions for the compiled loop. Raises LoweringError for what cannot be lowered."""
     # The columns behind which all agents keep their own numbers are those of the agent with most locals.
-    kept = 1 + max((len(_Lowering(_source(agent), 0).columns) for agent in agents), default=0)
+    kept = 1 + max((len(_Lowering(source_of(agent), 0).columns) for agent in agents), default=0)
     functions, trees, known = {}, {}, dict[FunctionType, FunctionType]()
     for agent in agents:
-        lowering = _Lowering(_source(agent), kept)
+        lowering = _Lowering(source_of(agent), kept)
         name = lowering.source.function.__name__
         functions[name], trees[name] = _executed(lowering.function(name), lowering.source, kept, lowering.space, known)
     return Lowered(functions, trees, kept)
@@ -579,9 +434,9 @@ def _lower_function(function: Any, kept: int, known: dict[FunctionType, Function
     """A plain function of the handle, as a kernel of what the handle stands for."""
     if function not in known:
         known[function] = function
-        source = _source(function, returns=True)
+        source = source_of(function, returns=True)
         names = [argument.arg for argument in source.tree.args.args]
-        if names[:1] != ["a"] or _yields(source.tree):
+        if names[:1] != ["a"] or yields_in(source.tree):
             raise source.refuse(source.tree, "a function that is given a is 'f(a, ...)', without a yield")
         tree = source.tree
         tree.args.args = [ast.copy_location(ast.arg(word), tree) for word in (*_WITH_HANDLE, *names[1:])]
@@ -592,7 +447,7 @@ def _lower_function(function: Any, kept: int, known: dict[FunctionType, Function
 
 
 def _executed(
-    tree: ast.FunctionDef, source: _Source, kept: int, space: dict[str, Any], known: dict[FunctionType, FunctionType]
+    tree: ast.FunctionDef, source: Source, kept: int, space: dict[str, Any], known: dict[FunctionType, FunctionType]
 ) -> tuple[FunctionType, ast.FunctionDef]:
     """The function that ``tree`` describes, with the handle's parts in the place of the handle, and that tree."""
     translated = _Handle(kept, space, known)
@@ -636,16 +491,16 @@ def _with_lines(tree: ast.FunctionDef) -> str:
     def write(body: Sequence[ast.stmt], indent: str) -> None:
         for statement in body:
             remark = f"  # line {statement.lineno}"
-            parts = _parts(statement)
-            if not parts:
+            inside = parts(statement)
+            if not inside:
                 lines.append(indent + ast.unparse(statement) + remark)
                 continue
             head = ast.unparse(statement).splitlines()[0]
             lines.append(indent + head + remark)
-            write(parts[0], indent + "    ")
-            if len(parts) > 1:
+            write(inside[0], indent + "    ")
+            if len(inside) > 1:
                 lines.append(indent + "else:")
-                write(parts[1], indent + "    ")
+                write(inside[1], indent + "    ")
 
     write([tree], "")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,16 +34,31 @@ CHANCE_BITS = 16
 """Weights are those of groups if random zeros would look so in less than one of 2^16 layers."""
 
 
+class Work(NamedTuple):
+    """What an operation does in all images and timesteps of a trace."""
+
+    synaptic_operations: int
+    matches: int
+
+
+def work_of(trace: Trace, operation: Operation) -> Work:
+    """The work of ``operation``: its operands and weights are unpacked once for both counts."""
+    operands, weights = _operands(trace, operation), _weights(operation)
+    shown = trace.timesteps // max((len(values) for values in operands), default=1)
+    ever = [(values != 0).any(0)[None] for values in operands]
+    return Work(shown * _pairs(operation, operands, weights), _pairs(operation, ever, weights))
+
+
 def synaptic_operations(trace: Trace, operation: Operation) -> int:
     """Synaptic operations of ``operation`` in all images and timesteps of ``trace``."""
     operands = _operands(trace, operation)
     shown = trace.timesteps // max((len(values) for values in operands), default=1)
-    return shown * _pairs(operation, operands)
+    return shown * _pairs(operation, operands, _weights(operation))
 
 
 def matches(trace: Trace, operation: Operation) -> int:
     """Matches of ``operation`` in all images of ``trace``."""
-    return _pairs(operation, [(values != 0).any(0)[None] for values in _operands(trace, operation)])
+    return work_of(trace, operation).matches
 
 
 def groups_of(weight: NDArray[Any]) -> int:
@@ -83,24 +98,29 @@ def _operands(trace: Trace, operation: Operation) -> list[NDArray[Any]]:
     return operands
 
 
-def _pairs(operation: Operation, operands: Sequence[NDArray[Any]]) -> int:
+def _weights(operation: Operation) -> NDArray[np.int64]:
+    """How many outputs each place of the window, or of the reduction, has a weight to that is not zero."""
+    if operation.op not in ("conv2d", "linear"):
+        return np.zeros(0, np.int64)
+    assert operation.weight is not None
+    used: NDArray[np.int64] = np.count_nonzero(operation.weight, axis=0)
+    return used
+
+
+def _pairs(operation: Operation, operands: Sequence[NDArray[Any]], weights: NDArray[np.int64]) -> int:
     """Pairs that meet and of which neither is zero, of ``operands`` as they are stored."""
     match operation.op:
         case "conv2d":
-            return _convolution(operation, np.count_nonzero(operands[0], axis=(0, 1)))
+            return _convolution(operation, np.count_nonzero(operands[0], axis=(0, 1)), weights)
         case "linear":
-            assert operation.weight is not None
-            uses = np.count_nonzero(operands[0], axis=(0, 1)).reshape(-1)
-            return int(uses @ np.count_nonzero(operation.weight, axis=0))
+            return int(np.count_nonzero(operands[0], axis=(0, 1)).reshape(-1) @ weights)
         case "matmul":
             return _product(operation, *operands)
     return 0
 
 
-def _convolution(operation: Operation, uses: NDArray[np.int64]) -> int:
-    """With ``uses`` [C, H, W], how often each place is not zero."""
-    weight = operation.weight
-    assert weight is not None
+def _convolution(operation: Operation, uses: NDArray[np.int64], weights: NDArray[np.int64]) -> int:
+    """With ``uses`` [C, H, W], how often each place is not zero, and ``weights`` [C, kernel rows, kernel columns]."""
     (top, left), (down, right) = operation.padding, operation.stride
     (kh, kw), (height, width) = operation.kernel, operation.output_shape[1:]
     padded = np.pad(uses, ((0, 0), (top, top), (left, left)))
@@ -108,7 +128,7 @@ def _convolution(operation: Operation, uses: NDArray[np.int64]) -> int:
     for y in range(kh):
         for x in range(kw):
             window = padded[:, y : y + down * (height - 1) + 1 : down, x : x + right * (width - 1) + 1 : right]
-            total += int(window.sum((1, 2)) @ np.count_nonzero(weight[:, :, y, x], axis=0))
+            total += int(window.sum((1, 2)) @ weights[:, y, x])
     return total
 
 

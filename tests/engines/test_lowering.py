@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from archsim.engine.lowering import LoweringError, lower
+from archsim.engine.agent_rules import LoweringError
+from archsim.engine.lowering import lower
 from archsim.hardware import operation
 from archsim.hardware.agent import Coroutines
 from tests.engines.random_program import Program

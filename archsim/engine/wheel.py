@@ -1,0 +1,293 @@
+"""What the compiled loop works on: the timing wheel, agents, requests, FIFOs and resources as tuples of arrays.
+
+The wheel has :data:`WHEEL_SLOTS` slots of one cycle. A slot is three bit sets: agents to look at (control), requests
+that complete, and requests that arrive at a resource. A bit is honoured only if its owner's due cycle is the current
+one, so events further away than one turn simply stay for a later turn. Taking bits lowest first *is* the order of
+``engine/ordering.py``: agents and requests are numbered that way.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.engine.outcome import TIME_COLUMNS
+from archsim.engine.recording import INTERVALS, Window
+from archsim.hardware.interconnect.crossbar_switch import SwitchState, idle_switches
+from archsim.hardware.memory.cache import NONE, CacheState, empty_cache
+from archsim.hardware.memory.dram import DramState, idle_dram
+from archsim.hardware.memory.system import MemorySpec
+from archsim.hardware.operation import DONE, HEADER, REQUEST_FIELDS, TRAFFIC_COLUMNS, Topology
+from archsim.jit import inlined
+
+WHEEL_SLOTS = 1024
+"""Cycles of one turn of the wheel, a power of two; more than nearly every delay, so that few bits wait a turn."""
+
+# Where an agent is in its operation (operation.py, steps 1 to 4).
+ASK, TAKE, GIVE, MEET, ENDED = range(5)
+
+# What a request waits for next.
+AT_BANK, AT_DISPLACED, AT_MSHR, AT_CHANNEL, AT_FILL, COMPLETES = range(6)
+
+NOW, ALIVE, RECORDED, UNTIL = range(4)  # fields of Machine.clock
+
+COMPLETIONS_LIMIT = 4_000_000
+"""Most completions that are recorded; zeroed memory costs nothing until they are written."""
+
+
+class Wheel(NamedTuple):
+    """``control`` uint64 [slots, words of agents]; ``arrive``, ``complete`` uint64 [slots, words of requests].
+
+    ``pending`` int64 [1]: bits set in all three.
+    """
+
+    control: NDArray[np.uint64]
+    arrive: NDArray[np.uint64]
+    complete: NDArray[np.uint64]
+    pending: NDArray[np.int64]
+
+
+class Agents(NamedTuple):
+    """Per agent: place in the operation, due cycle, cycle of the call, end of execution, requests open, ..."""
+
+    place: NDArray[np.int64]
+    due: NDArray[np.int64]
+    called: NDArray[np.int64]
+    resume: NDArray[np.int64]
+    pushed: NDArray[np.int64]
+    open_requests: NDArray[np.int64]
+    first_request: NDArray[np.int64]
+    ended: NDArray[np.int64]
+    times: NDArray[np.int64]
+
+
+class Requests(NamedTuple):
+    """Per request number: owner, place in the operation, due cycle, stage, reserved way, next of a merged chain.
+
+    ``displaced`` is the dirty line that the request must write to DRAM before it goes on, ``displaced_tensor`` its own.
+    """
+
+    owner: NDArray[np.int64]
+    field: NDArray[np.int64]
+    due: NDArray[np.int64]
+    stage: NDArray[np.int64]
+    way: NDArray[np.int64]
+    merged: NDArray[np.int64]
+    next_merged: NDArray[np.int64]
+    displaced: NDArray[np.int64]
+    displaced_tensor: NDArray[np.int64]
+
+
+class Fifos(NamedTuple):
+    """``written`` [FIFOs], ``taken`` [ports], who waits (agent or -1), ``values`` [FIFOs, longest capacity]."""
+
+    written: NDArray[np.int64]
+    taken: NDArray[np.int64]
+    port_fifo: NDArray[np.int64]
+    waiting_reader: NDArray[np.int64]
+    waiting_writer: NDArray[np.int64]
+    values: NDArray[np.int64]
+    arrived: NDArray[np.int64]
+    """Barriers' arrivals so far."""
+    shared: NDArray[np.int64]
+    """Ports that several agents share; the rows of ``queue`` belong to them."""
+    shared_row: NDArray[np.int64]
+    """[ports] Their row, NONE of a private port."""
+    queue: NDArray[np.int64]
+    """[shared ports, agents] The agents that wait, in the order of arbitration."""
+    queued: NDArray[np.int64]
+    """[shared ports] How many."""
+    granted: NDArray[np.int64]
+    """[agents] 1 from the grant of a shared port's tokens until they are taken."""
+
+
+class Resources(NamedTuple):
+    """First cycle in which a bank, a channel can grant; MSHRs: free ones and the queue of requests waiting for one."""
+
+    bank_free: NDArray[np.int64]
+    channel_free: NDArray[np.int64]
+    mshr: NDArray[np.int64]
+    mshr_queue: NDArray[np.int64]
+
+
+class Loads(NamedTuple):
+    """Busy time of banks, in cycles, and of channels, in the units of the DRAM: see :mod:`archsim.engine.recording`.
+
+    ``window`` int64 [2] in cycles; ``banks``, ``channels`` int64 [intervals]; their widths int64 [1].
+    """
+
+    window: NDArray[np.int64]
+    banks: NDArray[np.int64]
+    bank_width: NDArray[np.int64]
+    channels: NDArray[np.int64]
+    channel_width: NDArray[np.int64]
+
+
+# Fields of ``Resources.mshr``.
+FREE, QUEUE_HEAD, QUEUE_TAIL = range(3)
+
+
+class Machine(NamedTuple):
+    """All that the loop works on beside what the accelerator says of itself and its operands.
+
+    ``clock`` int64 [4] is where it goes on: the cycle, agents that have not ended, completions so far; and the cycle
+    in which the loop returns.
+    """
+
+    clock: NDArray[np.int64]
+    topology: Topology
+    memory: MemorySpec
+    state: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    operations: NDArray[np.int64]
+    cache: CacheState
+    switches: SwitchState
+    dram: DramState
+    wheel: Wheel
+    agents: Agents
+    requests: Requests
+    fifos: Fifos
+    resources: Resources
+    traffic: NDArray[np.int64]
+    completions: NDArray[np.int64]
+    loads: Loads
+
+
+def machine_at_rest(
+    topology: Topology,
+    memory_spec: MemorySpec,
+    state: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    tensors: int,
+    window: Window,
+) -> Machine:
+    """The machine in cycle 0; ``state`` and ``counts`` are the caller's own."""
+    agents_count = len(topology.request_slots)
+    slots = int(topology.request_slots.max(initial=0))
+    first_request = np.concatenate(([0], np.cumsum(topology.request_slots)))
+    requests_count = int(first_request[-1])
+
+    def bits(count: int) -> NDArray[np.uint64]:
+        return np.zeros((WHEEL_SLOTS, max(1, -(-count // 64))), np.uint64)
+
+    wheel = Wheel(bits(agents_count), bits(requests_count), bits(requests_count), _integers(1))
+    agents = Agents(
+        *(_integers(agents_count) for _ in range(6)),
+        first_request,
+        _integers(agents_count),
+        _integers(agents_count, TIME_COLUMNS),
+    )
+    requests = Requests(
+        np.repeat(np.arange(agents_count), topology.request_slots),
+        *(_integers(requests_count) for _ in range(8)),
+    )
+    cache_spec = memory_spec.cache
+    resources = Resources(
+        _integers(cache_spec.banks),
+        _integers(memory_spec.dram.channels),
+        np.array([cache_spec.mshrs, 0, 0], np.int64),
+        _integers(max(1, requests_count)),
+    )
+    recording = window.end > 0
+    return Machine(
+        clock=np.array([0, agents_count, 0, 0], np.int64),
+        topology=topology,
+        memory=memory_spec,
+        state=state,
+        counts=counts,
+        operations=_integers(agents_count, HEADER + slots * REQUEST_FIELDS),
+        cache=empty_cache(cache_spec),
+        switches=idle_switches(memory_spec.read_switch, memory_spec.write_switch),
+        dram=idle_dram(memory_spec.dram),
+        wheel=wheel,
+        agents=agents,
+        requests=requests,
+        fifos=_fifos_at_rest(topology),
+        resources=resources,
+        traffic=_integers(tensors, TRAFFIC_COLUMNS),
+        completions=_integers(COMPLETIONS_LIMIT if recording else 0, 2),
+        loads=_no_loads(window, memory_spec.dram.units_per_cycle),
+    )
+
+
+def _integers(*shape: int, value: int = 0) -> NDArray[np.int64]:
+    return np.full(shape, value, np.int64) if value else np.zeros(shape, np.int64)
+
+
+def _fifos_at_rest(topology: Topology) -> Fifos:
+    agents_count = len(topology.request_slots)
+    ports = int(topology.fifo_first_port[-1])
+    fifo_count = len(topology.fifo_capacity)
+    shared = topology.fifo_first_port[:-1][topology.fifo_shared == 1]
+    shared_row = np.full(ports, NONE, np.int64)
+    shared_row[shared] = np.arange(len(shared))
+    return Fifos(
+        topology.fifo_initial.copy(),
+        _integers(ports),
+        np.repeat(np.arange(fifo_count), np.diff(topology.fifo_first_port)),
+        _integers(ports, value=NONE),
+        _integers(fifo_count, value=NONE),
+        _integers(fifo_count, int(topology.fifo_capacity.max(initial=1))),
+        _integers(len(topology.barrier_members)),
+        shared,
+        shared_row,
+        _integers(len(shared), agents_count),
+        _integers(len(shared)),
+        _integers(agents_count),
+    )
+
+
+def _no_loads(window: Window, units: int) -> Loads:
+    recording = window.end > 0
+    return Loads(
+        np.array(window, np.int64),
+        _integers(INTERVALS if recording else 0),
+        np.array([1], np.int64),
+        _integers(INTERVALS if recording else 0),
+        np.array([units], np.int64),
+    )
+
+
+@inlined
+def set_bit(bits: Any, pending: Any, due: int, number: int) -> None:
+    """Set the bit of something that is due, if it is not set."""
+    slot = due & (WHEEL_SLOTS - 1)
+    mask = np.uint64(1) << np.uint64(number & 63)
+    if not bits[slot, number >> 6] & mask:
+        bits[slot, number >> 6] |= mask
+        pending[0] += 1
+
+
+@inlined
+def wake(wheel: Any, agents: Any, agent: int, cycle: int) -> None:
+    """An agent goes on in that cycle."""
+    agents.due[agent] = cycle
+    set_bit(wheel.control, wheel.pending, cycle, agent)
+
+
+@inlined
+def arrive(wheel: Any, requests: Any, request: int, stage: int, cycle: int) -> None:
+    """A request reaches its next stage in that cycle."""
+    requests.stage[request] = stage
+    requests.due[request] = cycle
+    set_bit(wheel.arrive, wheel.pending, cycle, request)
+
+
+@inlined
+def request_done(wheel: Any, agents: Any, requests: Any, operations: Any, request: int, cycle: int) -> None:
+    """Request ``request`` is done in cycle ``cycle``; its agent goes on when its last one is."""
+    agent = requests.owner[request]
+    operations[agent, requests.field[request] + DONE] = cycle
+    agents.resume[agent] = max(agents.resume[agent], cycle)
+    agents.open_requests[agent] -= 1
+    if agents.open_requests[agent] == 0:
+        wake(wheel, agents, agent, agents.resume[agent])
+
+
+@inlined
+def take_bit(bits: Any, pending: Any, slot: int, number: int) -> None:
+    """Clear a bit that is set."""
+    bits[slot, number >> 6] &= ~(np.uint64(1) << np.uint64(number & 63))
+    pending[0] -= 1
