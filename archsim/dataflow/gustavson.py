@@ -433,14 +433,12 @@ def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
     """Bring A into the cache ahead of the tasks, or A and B onto the chip before the first."""
     task, line = 0, 0
     if m.operand_mode == RESIDENT_READ:
-        while line < x.psum.line[0]:
-            while line < x.psum.line[0] and a.requests() < m.memory.burst:
-                row = x.input.row if line < x.table.line[0] else x.table.row
-                if line >= x.weight.line[0]:
-                    row = x.weight.row
-                a.request(line, 1, m.memory.line_bytes, STREAM_READ, row, 0)
-                line += 1
-            yield op()
+        for loaded in range(x.psum.line[0]):
+            if a.requests() == m.memory.burst:
+                yield op()
+            row = x.table.row if loaded < x.weight.line[0] else x.weight.row
+            row = x.input.row if loaded < x.table.line[0] else row
+            a.request(loaded, 1, m.memory.line_bytes, STREAM_READ, row, 0)
         yield op(push=m.fetched.fifo, pushes=m.tasks)
         task = m.tasks
     while task < m.tasks and m.fetches:

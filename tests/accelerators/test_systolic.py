@@ -197,7 +197,8 @@ def test_every_place_hands_on_what_passes_it(dataflow):
 
 def test_machines_of_a_family_share_their_kernels():
     """What a machine adds to the configuration is nothing to the agents: one loop, called with one set of types."""
-    machines = [load_accelerator(ROOT / "hwconfigs" / f"{name}.yaml") for name in ("systolic", "ptb", "stellar")]
+    files = [ROOT / "hwconfigs" / f"{name}.yaml" for name in ("systolic", "ptb", "stellar")]
+    machines = [load_accelerator(file, ("timesteps=4",)) for file in files]
     assert len({id(type(machine).loop) for machine in machines}) == 1
     layer = layers(mlp(1), SYSTOLIC)[0]
     programs = [machine.program(layer, np.full(layer.m, 4)) for machine in machines]
