@@ -5,6 +5,7 @@ import doctest
 import json
 import re
 
+import pytest
 import yaml
 
 import archsim
@@ -29,6 +30,7 @@ def test_it_is_short():
     assert len(TEXT.splitlines()) <= 120
 
 
+@pytest.mark.slow
 def test_the_commands(clone, monkeypatch):  # noqa: F811
     installing = [command for command in COMMANDS if command.startswith(INSTALLS)]
     (examples,) = [command for command in COMMANDS if not command.startswith(INSTALLS)]
