@@ -93,6 +93,7 @@ def test_examples_that_are_not_run_are_known():
     assert [start for start in ELSEWHERE if not any(text.startswith(start) for text in texts)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "text"), [p for p in examples() if not p.values[1].startswith(tuple(ELSEWHERE))])
 def test_examples_run(clone, kind, text):  # noqa: F811
     if kind == "bash":
