@@ -800,7 +800,8 @@ def test_rows_say_when_noise_is_drawn(monkeypatch):
         "accuracy": 0.5,
         "exact_accuracy": 0.75,
     }
-    report = type("Report", (), {"summary": lambda _: said | {"left_out": [{"layer": "a"}, {"layer": "b"}]}})()
+    found = dict.fromkeys(comparison.NUMBERS, 1) | said | {"left_out": [{"layer": "a"}, {"layer": "b"}]}
+    report = type("Report", (), {"summary": lambda _: found})()
     monkeypatch.setattr("archsim.simulate.run", lambda *_, **__: report)
     plan = sweeps.Sweep(LOAS, (LOAS,), ())
     row = sweeps.run_point(plan, sweeps.Point(0, LOAS, LOAS, {}))
