@@ -19,7 +19,7 @@ from archsim import sweeping as sweeps
 from archsim.cli import main
 from archsim.cost import table_file
 from archsim.errors import UsageError
-from archsim.report import plots
+from archsim.report import comparison, plots
 from archsim.simulate import run
 from archsim.trace import Trace, save_trace
 from tests.machines import LOAS, ROOT, mlp
@@ -385,7 +385,7 @@ def made_up(plan, point):
     """In place of run_point: measures that differ from point to point."""
     n = point.number + 1
     numbers = {
-        **dict.fromkeys(sweeps.NUMBERS, n),
+        **dict.fromkeys(comparison.NUMBERS, n),
         **{
             "latency_s": n / 1e6,
             "energy_pj": n + 0.5,
@@ -395,7 +395,11 @@ def made_up(plan, point):
             "exact_accuracy": None,
         },
     }
-    return dict.fromkeys(sweeps.LABELS) | {"accelerator": "loas", "workload": "=made, up"} | numbers
+    return (
+        dict.fromkeys((*comparison.LABELS, "verified", "left_out"))
+        | {"accelerator": "loas", "workload": "=made, up"}
+        | numbers
+    )
 
 
 def summary(number):
@@ -430,12 +434,12 @@ def here(monkeypatch):
         (",3,3e-06,", ",3,nan,", "sweep.csv:4: latency_s: must be a number"),
         (",3,3e-06,", f",{'9' * 5_000},3e-06,", "sweep.csv:4: cycles: must be a whole number"),
         (",3,3e-06,", ",,3e-06,", "sweep.csv:4: cycles: is empty, and there is no error"),
-        (",3,3e-06,", ",3,3e-06,1,", "sweep.csv:4: has 37 cells; the table has 36 columns"),
+        (",3,3e-06,", ",3,3e-06,1,", "sweep.csv:4: has 43 cells; the table has 42 columns"),
         (",loas,", ",lo\xff\xfe,", "sweep.csv:{place}: accelerator: is not UTF-8 text, got byte 0xff"),
         (",loas,", ",lo\0,", "sweep.csv:{place}: accelerator: must be printable, got U+0000"),
         (",loas,", ',"lo,', "sweep.csv:{place}: is not a line of CSV"),
         ("\n2,", "\nx,", "sweep.csv:4: point: must be a whole number"),
-        ("\n2,", "\n,\n2,", "sweep.csv:4: has 2 cells; the table has 36 columns"),
+        ("\n2,", "\n,\n2,", "sweep.csv:4: has 2 cells; the table has 42 columns"),
     ],
 )
 def test_a_damaged_row_is_said_and_its_point_runs_again(old, new, message, here, trace, tmp_path, capsys):
@@ -796,7 +800,8 @@ def test_rows_say_when_noise_is_drawn(monkeypatch):
         "accuracy": 0.5,
         "exact_accuracy": 0.75,
     }
-    report = type("Report", (), {"summary": lambda _: said | {"left_out": [{"layer": "a"}, {"layer": "b"}]}})()
+    found = dict.fromkeys(comparison.NUMBERS, 1) | said | {"left_out": [{"layer": "a"}, {"layer": "b"}]}
+    report = type("Report", (), {"summary": lambda _: found})()
     monkeypatch.setattr("archsim.simulate.run", lambda *_, **__: report)
     plan = sweeps.Sweep(LOAS, (LOAS,), ())
     row = sweeps.run_point(plan, sweeps.Point(0, LOAS, LOAS, {}))
