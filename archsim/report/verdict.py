@@ -64,7 +64,8 @@ def verdict(report: Judged) -> Verdict:
     else:
         found = "; those verified bit for bit"
     verified = report.verify and not differing and len(unknown) < len(results)
-    told = f"{_simulated(report.covered)}{found}{_others(report.covered)}{_right(report.findings)}"
+    lossy = "" if report.exact else _lossy(report.findings)
+    told = f"{_simulated(report.covered)}{found}{_others(report.covered)}{_right(report.findings)}{lossy}"
     return Verdict("good" if verified else "open", told)
 
 
@@ -76,6 +77,11 @@ def _right(findings: Mapping[str, Any]) -> str:
     if agreement is not None:
         return f"; {percent(agreement)} of the images classified as with exact arithmetic"
     return ""
+
+
+def _lossy(findings: Mapping[str, Any]) -> str:
+    """When noise is drawn, which decides what a run is worth."""
+    return f"; noise {findings['noise']}, seed {findings['noise_seed']}" if "noise" in findings else ""
 
 
 def left_out(covered: Coverage) -> list[str]:
