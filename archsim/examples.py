@@ -34,5 +34,6 @@ def find(path: str | os.PathLike[str]) -> Path:
     """
     given = Path(path)
     shipped = machines().get(given.name) or traces().get(given.name)
-    is_there = given.exists() and not given.is_dir()
-    return given if shipped is None or len(given.parts) != 1 or is_there else shipped
+    if shipped is None or len(given.parts) != 1:
+        return given
+    return given if given.exists() and not given.is_dir() else shipped

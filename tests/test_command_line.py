@@ -628,7 +628,7 @@ def test_a_fitted_machine_says_so_everywhere(tmp_path, capsys):
     assert "loas_f40: this machine is fitted" in capsys.readouterr().err
     with (tmp_path / "both" / "comparison.csv").open(newline="") as file:
         assert [row["fitted"] for row in csv.DictReader(file)] == ["False", "True"]
-    assert "loas_f40 (fitted)" in (tmp_path / "both" / "figures" / "comparison.svg").read_text()
+    assert "LoAS F40 (fitted)" in (tmp_path / "both" / "figures" / "comparison.svg").read_text()
 
 
 def test_a_comparison_refuses_early(tmp_path, capsys):

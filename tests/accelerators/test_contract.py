@@ -101,11 +101,12 @@ def test_a_convolution(hardware):
 def test_a_wrong_output_is_found(hardware):
     trace = fitting(load_accelerator(hardware), 3, m=4, n=9)
     layer = layers(trace, hardware)[0]
-    before = load_accelerator(hardware).run_layer(layer, "compiled", verify=True, record=False).mismatches
+    machine = load_accelerator(hardware).specialised_for(trace)
+    before = machine.run_layer(layer, "compiled", verify=True, record=False).mismatches
     wrong = layer.expected.copy()
     wrong.flat[7] += 1
     object.__setattr__(layer, "expected", wrong)
-    after = load_accelerator(hardware).run_layer(layer, "compiled", verify=True, record=False).mismatches
+    after = machine.run_layer(layer, "compiled", verify=True, record=False).mismatches
     assert after == before + 1 == 1 or not exact(hardware)
 
 
@@ -190,8 +191,8 @@ def test_the_trained_network_is_computed_exactly(hardware):
 
 @each_spiking_machine
 def test_a_small_trained_layer_takes_the_same_time_in_both_engines(hardware):
-    machine = load_accelerator(hardware)
     trace = load_trace(VGG9).select(images=[0])
+    machine = load_accelerator(hardware).specialised_for(trace)
     layer = layer_of(trace, trace.operation("fc"))
     fast, slow = (machine.run_layer(layer, engine, verify=True, record=True) for engine in ("compiled", "reference"))
     same(fast, slow)

@@ -415,7 +415,7 @@ def test_networks_that_do_not_fit():
     trace = stored_in_bytes(transformer())
     for overrides, words in (
         (("noc.rows=2", "noc.columns=4"), "the chip has 4 tiles, the layers need 15"),
-        (("tile.buffer_bits=64",), "tile.buffer_bits: 64 bits hold 0 rows of the input of s0, it needs 1"),
+        (("tile.buffer_bits=64",), "tile.buffer_bits: 64 bits hold 1 rows of the input of fc, it needs 5"),
         (("memory.cache.size_kib=1", "memory.cache.banks=1"), "memory.cache.size_kib: potentials and rows of outputs"),
         (("analog.driver_bits=2",), "inputs with a sign are driven bit by bit, those of q0"),
         (("pe.weight_bits=7",), "matrices that are written have at most 7 bits, got s0 8"),

@@ -177,7 +177,7 @@ def test_recorded_spikes_meet_the_reference_numbers():
     Its loads before the first addition are the same 211 in both: without reuse it adds 1,928,794 times.
     """
     trace = recorded("vgg16")
-    machine = load_accelerator(PROSPERITY)
+    machine = load_accelerator(PROSPERITY).specialised_for(trace)
     total = np.zeros(2, np.int64)
     for operation in machine.layers(trace):
         if operation.op == "conv2d":

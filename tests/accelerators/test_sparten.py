@@ -77,7 +77,7 @@ def test_machines_of_one_dataflow_share_one_compiled_loop():
     kinds = set()
     for machine, trace in zip(machines, traces, strict=True):
         layer = layer_of(trace, trace.operations[0])
-        program = machine.program(layer, np.full(layer.m, 9))
+        program = machine.specialised_for(trace).program(layer, np.full(layer.m, 9))
         kinds.add((numba.typeof(program.spec), numba.typeof(program.operands)))
     assert len({id(type(machine).loop) for machine in machines}) == len(kinds) == 1
 

@@ -464,7 +464,7 @@ def test_networks_that_do_not_fit():
     trace = residual()
     for overrides, words in (
         (("noc.rows=1", "noc.columns=5", "neuron.modules=1"), "the chip has 4 tiles, the layers need 6"),
-        (("tile.buffer_bits=40",), "tile.buffer_bits: 40 bits hold 2 rows of the input of a, it needs 3"),
+        (("tile.buffer_bits=40",), "tile.buffer_bits: 40 bits hold 1 rows of the input of d, it needs 3"),
         (("memory.cache.size_kib=4",), "memory.cache.size_kib: potentials and rows of outputs need"),
     ):
         chip = machine(*overrides)
