@@ -25,8 +25,8 @@ def compare(
             autocompletion=files_and(examples.machines),
         ),
     ],
-    trace: Annotated[
-        Path,
+    traces: Annotated[
+        list[Path],
         typer.Option(
             "--trace",
             metavar="TRACE",
@@ -53,6 +53,11 @@ def compare(
     from archsim.report import comparison, files, plots
 
     comparing.machine_names(hardware)  # before anything takes long
+    if len(traces) > 1:
+        raise UsageError(
+            "--trace: give one trace; compare each network on its own, then 'archsim plot DIR DIR' draws them together"
+        )
+    (trace,) = traces
     place = output or Path("results") / f"compare__{trace.stem}"
     if place.suffix in files.FIGURE_KINDS:
         raise UsageError(f"{place}: is the name of a figure; the comparison is a table, name it .csv")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from archsim.cli.printing import one_line
+from archsim.cli.printing import note, one_line
 
 
 def docs(
@@ -21,5 +21,5 @@ def docs(
 
     page = site.page(name, site.pages())
     typer.echo(one_line(page))
-    if sys.stdout.isatty():
-        webbrowser.open(page.as_uri())
+    if sys.stdout.isatty() and not webbrowser.open(page.as_uri()):
+        note("no browser was found here: open this file in one")

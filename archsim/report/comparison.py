@@ -142,6 +142,7 @@ def doubts(reports: Mapping[str, Report]) -> list[str]:
 def notes(reports: Mapping[str, Report]) -> list[str]:
     """What is not equal among the machines, or not in the numbers, a line each."""
     found = ["area is that of the chip, without DRAM"]
+    found += {f"{report.synthetic} synthetic" for report in reports.values() if report.synthetic}
     dense = [machine for machine, report in reports.items() if not _skips_weights(report)]
     if dense and len(dense) < len(reports):
         found.append(f"every weight is stored and moved, zeros too, on {', '.join(dense)}; not on the others")

@@ -235,12 +235,21 @@ def _on(draw: Callable[[Any, Tables], None], tables: Tables, axes: Any) -> None:
 
 def _run_title(path: Path) -> str:
     """``LoAS, VGG16 dual sparse, T = 4, 4 images``, from the summary of a run."""
-    kinds = {"hardware": str, "trace": str, "fitted": bool, "overrides": list, "timesteps": int, "images": int}
+    kinds = {
+        "hardware": str,
+        "trace": str,
+        "fitted": bool,
+        "overrides": list,
+        "labels": dict,
+        "timesteps": int,
+        "images": int,
+    }
     summary = result_tables.read_facts(path, kinds)
     machine, trace = _name_of(summary["hardware"]), _name_of(summary["trace"])
     machine += " (fitted)" * summary["fitted"]
     changed = [f"with {' '.join(map(str, summary['overrides']))}"] if summary["overrides"] else []
-    return ", ".join([machine, *changed, trace, *_size(summary)])
+    synthetic = ["synthetic"] if summary["labels"].get("kind") == "synthetic" else []
+    return ", ".join([machine, *changed, trace, *synthetic, *_size(summary)])
 
 
 def _comparison_title(table: pd.DataFrame) -> str:

@@ -109,7 +109,15 @@ class Report:
         rate = terminal.quantity("images_per_s", summary["images_per_s"])
         whose = f"each of {self.images} images" if self.images > 1 else "one image"
         whose += ", its simulated layers" * (self.coverage < 1)
-        return f"{whose}: {totals['latency_s']}, {totals['energy_pj']}; {rate.removesuffix(' 1/s')} images/s"
+        told = f"{whose}: {totals['latency_s']}, {totals['energy_pj']}; {rate.removesuffix(' 1/s')} images/s"
+        return f"{told}; {self.synthetic} synthetic" if self.synthetic else told
+
+    @property
+    def synthetic(self) -> str:
+        """What of the network is random: ``the spikes and weights are``, or nothing of a trained one."""
+        labels = (("spikes", "kind"), ("weights", "weights"))
+        random = [what for what, label in labels if self.labels.get(label) == "synthetic"]
+        return f"the {' and '.join(random)} are" if random else ""
 
     def shown(self) -> tuple[str, ...]:
         """The columns of the layers that people see first."""
