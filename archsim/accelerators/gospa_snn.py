@@ -388,7 +388,7 @@ def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 class GospaSnn(LayerMachine):
-    """GoSPA-SNN (as in LoAS, MICRO 2024): outer product, a coordinate a spike, partial sums of all timesteps."""
+    """GoSPA-SNN (as in LoAS, MICRO 2024): outer product, one coordinate per spike, partial sums of all timesteps."""
 
     name: ClassVar[str] = "gospa_snn"
     Config: ClassVar[type[MachineConfig]] = GospaSnnConfig
