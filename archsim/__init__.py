@@ -1,4 +1,4 @@
-"""archsim: a cycle-accurate architectural simulator for neuromorphic accelerators.
+"""archsim: a cycle-level architectural simulator for neuromorphic accelerators.
 
 The public names, imported when first used:
 

@@ -2,7 +2,7 @@
 
 As LoAS (MICRO 2024, section V) builds it: sixteen PEs without multipliers, LoAS's memory system, order
 k, m, t, n, a coordinate for each spike of each timestep, a matrix of M x N x T partial sums. A spike (m, t) at k adds
-the non-zeros of row k of B to the partial sums (m, t), one a cycle:
+the non-zeros of row k of B to the partial sums (m, t), one per cycle:
 
     for part of k:                           one part, unless partial sums overflow
         for tile of outputs:                 as many rows (or else columns) as the partial-sum memory holds
@@ -30,9 +30,9 @@ Partial sums lie in banks that belong to one PE each, with a port to read and on
 (``psum.place``), through the crossbar switches: an accumulation then takes two accesses of a bank, and a row of B with
 its partial sums ends before the next spike begins. A PE owns the rows m with ``m mod count`` equal to its number.
 
-Hand-traced 2 x 2 example (M = N = T = 2, K = 2, memory.ideal, 1 cycle a chunk beside its non-zeros; spikes (m, t) at k
-= 0: (0, 0), (0, 1), (1, 0), at k = 1: (1, 1); B[0, :] = [1, 1], B[1, :] = [0, 1]): at 0 the fetcher takes a credit and
-reads the two lines of coordinates and two of B; at 1 row 0 is broadcast, PEs have the block and read; at 2 they
+Hand-traced 2 x 2 example (M = N = T = 2, K = 2, memory.ideal, 1 cycle per chunk beside its non-zeros; spikes (m, t) at
+k = 0: (0, 0), (0, 1), (1, 0), at k = 1: (1, 1); B[0, :] = [1, 1], B[1, :] = [0, 1]): at 0 the fetcher takes a credit
+and reads the two lines of coordinates and two of B; at 1 row 0 is broadcast, PEs have the block and read; at 2 they
 take the row: PE 0 has two spikes of 1 + 2 cycles, to 8, PE 1 one; row 1: PE 1 has one of 1 + 1, to 10. Each neuron unit
 fires 2 neurons in 2 timesteps, to 14; the outputs are written in 1: the layer ends in cycle 15.
 
@@ -388,7 +388,7 @@ def broadcaster(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 class GospaSnn(LayerMachine):
-    """GoSPA-SNN (as in LoAS, MICRO 2024): outer product, a coordinate a spike, partial sums of all timesteps."""
+    """GoSPA-SNN (as in LoAS, MICRO 2024): outer product, one coordinate per spike, partial sums of all timesteps."""
 
     name: ClassVar[str] = "gospa_snn"
     Config: ClassVar[type[MachineConfig]] = GospaSnnConfig

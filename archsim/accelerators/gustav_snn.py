@@ -8,7 +8,7 @@ spikes of a submatrix, of which only non-zero row vectors are stored (:mod:`arch
         for group of channels:                       one for each tile
             for t in timesteps:
                 for k with a non-zero row vector:    in every PE, its own
-                    for column of the vector:        the merger gives one non-zero column a cycle
+                    for column of the vector:        the merger gives one non-zero column per cycle
                         sum[column] += A[channel, k]
                 leak and fire:                       one column after the other
             write the spikes of the block and group
@@ -21,7 +21,7 @@ global buffer and broadcast through ping-pong buffers; a *DMA* of several lanes,
                                              weight readers -- weights --> PEs (of a tile) <-- room -- drains
 
 Weights come in *pieces* of K that fit one of a tile's two buffers; if there are several, they are read again for each
-timestep. A PE takes a cycle for each spike of its submatrix, and at the end of a timestep ``pe.pipeline_cycles`` and
+timestep. A PE takes one cycle per spike of its submatrix, and at the end of a timestep ``pe.pipeline_cycles`` and
 ``neuron.cycles`` for each of its columns. So with ideal memory, all M positions in one submatrix and no timestep
 shorter than the two cycles in which a buffer is handed over,
 

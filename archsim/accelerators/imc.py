@@ -7,8 +7,8 @@ columns, or of a column and its reference.
 Inputs are spikes, or integers whose bits are driven one after the other, ``analog.driver_bits`` at a time: a position
 takes b = ceil(input bits / driver bits) rounds of read, conversion and shift-add, which overlap if ``pe.in_flight``
 lets them. Where all three take t cycles, a position takes t (b + 3 - 1): PUMA's formula (src/ima.py: at 100 ns a stage
-an input of 16 bits takes 1,800 ns). A conversion takes ``timing.conversion_cycles``, or with ``sar`` a cycle a bit and
-one to sample.
+an input of 16 bits takes 1,800 ns). A conversion takes ``timing.conversion_cycles``, or with ``sar`` one cycle per
+bit and one to sample.
 
 A product of two matrices (``matmul``) has the second one in arrays of its own. A *writer* of every tile waits for its
 rows, then writes row after row of the arrays, a part of which every column block holds:
@@ -71,7 +71,7 @@ class TimingBlock(Block):
     drive_cycles: int = Field(ge=0, le=10_000, description="cycles to drive the rows")
     settle_cycles: int = Field(ge=1, le=10_000, description="cycles until the columns' currents are held")
     conversion_cycles: Annotated[int, Field(ge=1, le=10_000)] | Literal["sar"] = Field(
-        description="cycles of a conversion; sar: a cycle a bit of the converter and one to sample"
+        description="cycles of a conversion; sar: one cycle per bit of the converter and one to sample"
     )
 
 

@@ -9,7 +9,7 @@ within tiles of 256 rows and 16 columns, against 128 columns of dense weights:
             for tile of 16 k:
                 detector, pruner, dispatcher:    a prefix for every row, rows in order      (beside the tile before)
                 for row in order:                start from the prefix's partial sum,
-                    for spike that is left:      add one row of weights, 128 lanes, one a cycle
+                    for spike that is left:      add one row of weights, 128 lanes, one per cycle
             neurons: all timesteps of the tile   (beside the next tile)
 
 Prefixes, what they save and how long the search takes are :mod:`archsim.hardware.compute.prefix_forest`'s.

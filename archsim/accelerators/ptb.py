@@ -67,7 +67,7 @@ class PtbConfig(ArrayConfig):
 
     accelerator: Literal["ptb"] = Field(description="which machine this file describes")
     pe: PtbPe = Field(description="array and operand buffers")
-    neuron: LifConfig = Field(description="neuron units, one a column")
+    neuron: LifConfig = Field(description="neuron units, one per column")
     scheduler: PtbScheduler = Field(description="order of the work")
 
 

@@ -11,7 +11,7 @@ and weights are read again for each. Silent spikes (``scheduler.sparsity``)
 
 The array, its loops, its closed form and its memory traffic are in :mod:`archsim.dataflow.buffered_array`. SATA_Sim
 counts T (F (K + R + C - 2) - 1) cycles for the same F folds: it pays the skew in every timestep, where here timesteps
-follow each other within a fold, and drops a cycle a timestep:
+follow each other within a fold, and drops one cycle per timestep:
 
     SATA_Sim's T cyc_os  =  cycles of the array with gating  +  (T - 1) F (R + C - 2) - T
 
@@ -118,7 +118,7 @@ class SataPe(Block):
 
 
 class SataNeuron(LifConfig):
-    """Neuron logic: comparator, subtractor and leak, at most one a PE."""
+    """Neuron logic: comparator, subtractor and leak, at most one per PE."""
 
     shared_by: int = Field(ge=1, le=256, description="PEs of a row, so channels, that one neuron logic serves in turn")
 

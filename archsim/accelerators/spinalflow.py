@@ -1,4 +1,4 @@
-"""SpinalFlow: compressed, time-sorted spikes, one a cycle, to 128 output neurons (Narayanan et al., ISCA 2020).
+"""SpinalFlow: compressed, time-sorted spikes, one per cycle, to 128 output neurons (Narayanan et al., ISCA 2020).
 
 The PEs are the output neurons of one output position, 128 channels of it at a time. The spikes of its receptive
 field arrive sorted by time; each is broadcast, and every PE adds its own weight of that input to its membrane
@@ -7,10 +7,10 @@ potential, which never leaves it. All ticks of a layer are done before the next 
     for tile of 128 output channels:         their weights stay in the cache as far as they fit
         for m in rows:                       one output position
             for t in ticks:
-                for spike of tick t:         merged from the sorted lists below the kernel, one a cycle
+                for spike of tick t:         merged from the sorted lists below the kernel, one per cycle
                     every PE: add its weight of this input
                 leak and fire, all PEs at once
-            drain the output spikes, one a cycle, beside the next position
+            drain the output spikes, one per cycle, beside the next position
 
 Spikes are events whatever they encode: one for each neuron with temporal coding, as SpinalFlow assumes, or any number
 with rate coding, as here; each costs a cycle. Weights are dense: a weight of zero is read and added.
@@ -76,7 +76,7 @@ class SpinalFlowPe(Block):
 class MergerConfig(Block):
     """Min-find over sorted spike lists."""
 
-    cycles: int = Field(ge=0, le=64, description="cycles from loaded lists to the first spike; then one a cycle")
+    cycles: int = Field(ge=0, le=64, description="cycles from loaded lists to the first spike; then one per cycle")
     rows_ahead: int = Field(ge=1, le=64, description="positions whose lists wait loaded while those of the next arrive")
     buffer_kib: int = Field(ge=1, le=1024, description="spike buffer: lists of the positions that wait or are merged")
 
@@ -148,7 +148,7 @@ SPIKES, ADDITIONS, UPDATES, DRAINED, POSITIONS, LIST_BEATS = range(6)
 
 
 def array(a: Agent, m: Any, x: Operands) -> Operations:
-    """Add one spike's row of weights a cycle; leak and fire at each boundary of ticks."""
+    """Add one spike's row of weights per cycle; leak and fire at each boundary of ticks."""
     lane = 0
     for tile in range(m.tiles):
         width = min(m.config.pe.count, m.layer.n - tile * m.config.pe.count)
@@ -300,7 +300,7 @@ def integrate(begins: Any, weight_row: Any, ticks: Any, weights: Any, bits: int,
 
 
 class SpinalFlow(LayerMachine):
-    """SpinalFlow (ISCA 2020): time-sorted spikes, one a cycle, membrane potentials that stay in 128 PEs."""
+    """SpinalFlow (ISCA 2020): time-sorted spikes, one per cycle, membrane potentials that stay in 128 PEs."""
 
     name: ClassVar[str] = "spinalflow"
     Config: ClassVar[type[MachineConfig]] = SpinalFlowConfig
@@ -445,7 +445,7 @@ class SpinalFlow(LayerMachine):
         return int(counts[ADDITIONS])
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
-        """One spike a cycle and all tick boundaries, in every tile."""
+        """One spike per cycle and all tick boundaries, in every tile."""
         cycles = int(program.operands.first[-1]) + layer.m * layer.timesteps * self.config.neuron.cycles
         return self._tiles(layer.n) * cycles
 

@@ -11,7 +11,7 @@ of a *line* (an output row) are added on the way out:
 All timesteps are summed at once, because a few-spikes neuron needs its sums only when all are complete
 (:mod:`archsim.hardware.compute.few_spikes`). *Spike skipping*: a PE spends a cycle for every weight that a spike
 meets, on a spike at x as many as there are outputs of the line whose window holds x, and none on silence. Meanwhile a
-PE takes the filter rows of the next channels, a weight a cycle. So for ``pe.buffer_steps`` channels, a load of the
+PE takes the filter rows of the next channels, one weight per cycle. So for ``pe.buffer_steps`` channels, a load of the
 operand buffers, a fold takes the time of its busiest PE or of its weights, whichever is longer,
 
     max over lines, timesteps, filter rows i of   sum over channels, spikes at x in row (line stride + i) of touches(x)
@@ -69,7 +69,7 @@ class StellarConfig(ArrayConfig):
 
     accelerator: Literal["stellar"] = Field(description="which machine this file describes")
     pe: StellarPe = Field(description="array and operand buffers")
-    neuron: FewSpikesConfig = Field(description="neuron units, one a column")
+    neuron: FewSpikesConfig = Field(description="neuron units, one per column")
 
 
 class Shape(NamedTuple):

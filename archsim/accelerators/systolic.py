@@ -63,7 +63,7 @@ class SystolicConfig(ArrayConfig):
 
     accelerator: Literal["systolic"] = Field(description="which machine this file describes")
     dataflow: Literal["output", "weight", "input"] = Field(description="which operand stays in the array")
-    neuron: LifConfig = Field(description="neuron units, one a column")
+    neuron: LifConfig = Field(description="neuron units, one per column")
     scheduler: SystolicScheduler = Field(description="order of the work")
 
 
@@ -124,7 +124,7 @@ def _stationary(
 
 
 def _loaded(fold: NDArray[np.int64], rows: NDArray[np.int64], first: NDArray[np.int64], bits: Any) -> Table:
-    """The stationary operand: a row a step, all of it in one load, new in every fold."""
+    """The stationary operand: one row per step, all of it in one load, new in every fold."""
     return table(OPERAND, len(fold), first=first, bits=bits, steps=rows, share=rows, loads=1, new=1, epoch=fold)
 
 

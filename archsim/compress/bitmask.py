@@ -8,7 +8,7 @@ A *fiber* is one row of A or one column of B along K. Its bitmask is stored in *
 (LoAS, MICRO 2024, section IV-A and Fig. 8; SparTen's SparseMap, MICRO 2019). Exact size in bits, before the padding to
 lines: ``K + pointer_bits + value_bits * values``.
 
-In numpy: ``mask`` uint64 [fibers, 2 * chunks] (two words a chunk, little end first) and ``start`` int64
+In numpy: ``mask`` uint64 [fibers, 2 * chunks] (two words per chunk, little end first) and ``start`` int64
 [fibers, chunks + 1], the index into ``values`` of the first value of each chunk.
 """
 

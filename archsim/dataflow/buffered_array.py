@@ -2,7 +2,7 @@
 
 A layer, or a stage of one, is a matrix product of *rows* (R of them in the array at a time), *columns* (C) and a common
 index k that is summed over. In a *step* every row gets its elements of one k for a *span* of timesteps, every column
-its operand of that k, which stays in the scratchpad while the timesteps pass, one a cycle. What a processing element
+its operand of that k, which stays in the scratchpad while the timesteps pass, one per cycle. What a processing element
 does in a cycle depends on a bit of its row's element, and of its column's where that has one: the pair (k, t) is *live*
 where both are set. Loops:
 

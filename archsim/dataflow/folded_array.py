@@ -308,7 +308,7 @@ class ArrayMachine(LayerMachine):
 
     @property
     def window(self) -> int:
-        """Timesteps that a PE works through in every step, one a cycle."""
+        """Timesteps that a PE works through in every step, one per cycle."""
         return 1
 
     @property
@@ -384,7 +384,7 @@ class ArrayMachine(LayerMachine):
     ) -> tuple[Mapping[str, Any], Operands]:
         """The operands, partial sums and the output in memory, one after the other.
 
-        ``ticks`` cycles a step, or ``timed``: as many as listed for each load; ``skew`` cycles behind the last step
+        ``ticks`` cycles per step, or ``timed``: as many as listed for each load; ``skew`` cycles behind the last step
         until it has reached all PEs. ``listed``: the west operand is read input by input. ``fire`` cycles from the
         first sum of a block to the last neuron.
         """

@@ -569,7 +569,7 @@ class Gustavson(LayerMachine):
             "bursts": diagram.fifo(pe.burst_buffers - 2, count=pes),
             "written": diagram.fifo(max(1, partials), count=pes),
             "heads": diagram.fifo(pe.burst_buffers, count=pes),
-            "done": diagram.fifo(timesteps, count=units * rows),  # counters: one a row under way
+            "done": diagram.fifo(timesteps, count=units * rows),  # counters: one per row under way
             "credits": diagram.fifo(rows, full=True, count=units),
             "fetched": diagram.fifo(tasks if loaded_first else max(1, ahead)),
             "tasks": tasks, "pes": pes, "neuron_units": units, "rows_under_way": units * rows,

@@ -1,7 +1,7 @@
 """The inner-product dataflow on compressed fibers, as LoAS, SparTen-SNN and SparTen run it.
 
 Processing elements hold one row of A each and receive the same fiber of B; a PE joins the two fibers chunk by
-chunk and owns one output neuron at a time. A row may be joined in several *passes*, one a timestep (LoAS does all
+chunk and owns one output neuron at a time. A row may be joined in several *passes*, one per timestep (LoAS does all
 timesteps in one). The loop nest, with rows taken in tiles that fit the cache, or in groups as they come:
 
     for tile of rows:                        A stays in the cache

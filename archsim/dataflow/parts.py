@@ -1,7 +1,7 @@
 """Parts that agents of several dataflows share; an agent says ``yield from part(a, m, ...)``.
 
 Lines that are moved come from :func:`stream`, which asks for at most ``most`` of them in an operation. With a memory
-that takes L cycles for a line, whatever others do, and an agent that issues one request a cycle, n lines take
+that takes L cycles for a line, whatever others do, and an agent that issues one request per cycle, n lines take
 
     stream, store, fetch:   per operation of b lines  b - 1 + L,  one operation after the other
     in_flight:              ceil(n / lanes) L,  with ``lanes`` agents that have a line on its way each

@@ -399,7 +399,7 @@ def simulate(
     step = plain(step)
 
     def delayed(request: Request, place: int) -> Wait:
-        """The agent's port sends one request a cycle, all at once where nothing conflicts."""
+        """The agent's port sends one request per cycle, all at once where nothing conflicts."""
         if not memory_spec.ideal and memory_spec.cache.conflicts:
             yield env.timeout(place)
         done = yield from memory.transfer(request)

@@ -71,7 +71,7 @@ def _writes(mode: int) -> bool:
 
 @inlined
 def issue(machine: Any, agent: int, now: int) -> None:
-    """Send the operation's requests out, one a cycle; all at once where nothing conflicts."""
+    """Send the operation's requests out, one per cycle; all at once where nothing conflicts."""
     memory, wheel, agents, requests, o, traffic = (
         machine.memory, machine.wheel, machine.agents, machine.requests, machine.operations, machine.traffic
     )  # fmt: skip

@@ -33,7 +33,7 @@ class SpikingNeuron:
     rest decays; ``soft_after_leak`` subtracts it from the decayed H[t]. ``fires_at_threshold`` makes it ``>=``.
 
     A model with ``H = gain x + decay v`` has the threshold divided by its gain; one that rests at r instead of 0 has r
-    subtracted from it. ``threshold`` is a number or one a channel.
+    subtracted from it. ``threshold`` is a number or one per channel.
     """
 
     decay: float
@@ -116,7 +116,7 @@ class Network:
 
 
 def per_channel(values: ArrayLike, shape: Shape) -> Real:
-    """``values`` (one, one a channel, or one a neuron of ``shape``) so that they broadcast against [..., *shape]."""
+    """``values`` (one, one per channel, or one per neuron of ``shape``) to broadcast against [..., *shape]."""
     array = np.asarray(values, np.float64)
     if array.size == 1:
         return array.reshape(())

@@ -7,10 +7,10 @@ sum, that holds for the first; the others' thresholds are rounded, which is note
 integers without weights have no such scale: ``thresholds``.
 
 What is added must have one scale, so the branches of a sum share theirs; a branch of spikes is brought to it by a 1x1
-convolution with one weight a channel. A branch that multiplies sums, not spikes (a membrane shortcut), has products so
-small that the common scale may leave nothing of its weights: it keeps its own, and a requantiser brings its sums to the
-common one. Layers without neurons (the read-out) have one scale for all channels, so that the largest integer is the
-largest real number. Biases are rounded in units of s[c].
+convolution with one weight per channel. A branch that multiplies sums, not spikes (a membrane shortcut), has products
+so small that the common scale may leave nothing of its weights: it keeps its own, and a requantiser brings its sums to
+the common one. Layers without neurons (the read-out) have one scale for all channels, so that the largest integer is
+the largest real number. Biases are rounded in units of s[c].
 
 A decay d becomes a shift: d = 1, 2^-l or 1 - 2^-l, l = 1 to 8. Potentials keep ``l (T - 1)`` fraction bits, which loses
 nothing, but behind weights at most ``FRACTION_BITS``.
@@ -341,7 +341,7 @@ class _Quantiser:
         return node.weight * np.repeat(scale, node.weight.shape[1] // shape[0])
 
     def scale(self, name: str) -> Real:
-        """The real value of one unit of the node ``name``: one number, or one a channel."""
+        """The real value of one unit of the node ``name``: one number, or one per channel."""
         if name not in self.scales:
             node = self.network.nodes[name]
             if _weighted(self.network, name) and node.op != "concat":

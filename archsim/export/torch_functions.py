@@ -72,8 +72,8 @@ def is_off(arguments: tuple[Any, ...], options: Mapping[str, Any]) -> bool:
 
 
 def constant(value: Any, tensor_shape: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray | None:
-    """A constant as one number or one a channel for a tensor of ``tensor_shape`` that holds a node's ``shape``; None if
-    it is neither, or no numbers.
+    """A constant as one number or one per channel for a tensor of ``tensor_shape`` that holds a node's ``shape``; None
+    if it is neither, or no numbers.
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu() if value.is_complex() else value.detach().cpu().double()

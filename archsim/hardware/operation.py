@@ -9,7 +9,7 @@ int64 array with the fields below. The engine then carries it out in this order:
    waited longest, the smallest number first among equals, and it goes on in the following cycle;
 2. at that time, called the start and left in ``START``, begin to compute for ``COMPUTE`` cycles, after a pause of
    ``PAUSE`` cycles in which the agent's hardware waits for itself (it counts as a stall), *and* issue the memory
-   requests, one a cycle through the agent's port: request i is ready at ``start + i``;
+   requests, one per cycle through the agent's port: request i is ready at ``start + i``;
 3. when the computation and all requests are done (the time a request took is left in its ``DONE`` field), push
    ``PUSH_COUNT`` tokens with the value ``VALUE_OUT`` into FIFO ``PUSH``, waiting for space;
 4. wait at barrier ``BARRIER`` until all its agents have arrived.

@@ -23,7 +23,7 @@ with the converter's own ``offset`` [codes] and fresh ``noise`` [codes]; for int
 the formula above does. Here calibration takes the currents as they are, wires, noise and all, and between percentiles.
 
 Sources: quantiser and the three ranges, CrossSim (simulator/parameters/xbar_parameters.py: MAX, CALIBRATED, GRANULAR);
-8 columns a converter and 4 bits, SpikeSim (ela_spikesim.py).
+8 columns per converter and 4 bits, SpikeSim (ela_spikesim.py).
 """
 
 from __future__ import annotations

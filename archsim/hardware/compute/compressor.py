@@ -19,7 +19,7 @@ from archsim.jit import inlined
 
 
 class CompressorConfig(Block):
-    """Output compressors, one a neuron unit."""
+    """Output compressors, one per neuron unit."""
 
     cycles_per_chunk: int = Field(ge=1, le=1024, description="cycles to compress 128 output neurons")
     pool_cycles_per_chunk: int = Field(ge=0, le=1024, description="cycles more where a pooling layer follows")

@@ -5,7 +5,7 @@ A tile is a binary matrix of rows of spikes; a row's sum is that of the weights 
 **Prefix** of row i: among the rows j of the tile with at least one spike, all of whose spikes row i has too, and, if
 their spikes are equal (*exact match*), j < i: the one with most spikes, of several the last. What is left of row i are
 the spikes that its prefix lacks. Prefixes make a forest over the rows. Issued by number of spikes, then by row (a
-stable sort), every row comes behind its prefix. Searching takes a cycle a row (a TCAM finds all subsets at once),
+stable sort), every row comes behind its prefix. Searching takes one cycle per row (a TCAM finds all subsets at once),
 through a pipeline of five stages. A tile of r rows is known after
 
     r + pipeline_cycles                                                     search: every_row
@@ -42,13 +42,13 @@ EVERY_ROW = 0
 
 
 class DetectorConfig(Block):
-    """Detector, pruner and dispatcher: a row a cycle."""
+    """Detector, pruner and dispatcher: one row per cycle."""
 
     search: Literal["every_row", "several_spikes"] = Field(
         description="rows that are searched: all, or those with two spikes or more"
     )
     popcounts: int = Field(ge=1, le=4096, description="rows whose spikes are counted in a cycle, ahead of a choice")
-    pipeline_cycles: int = Field(ge=0, le=64, description="cycles of a tile beside one a row")
+    pipeline_cycles: int = Field(ge=0, le=64, description="cycles of a tile beside one per row")
     tables: int = Field(ge=1, le=16, description="tiles whose prefixes are held, with those being added up")
 
     @property

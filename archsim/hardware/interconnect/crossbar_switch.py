@@ -33,7 +33,7 @@ WRITE = 1
 class CrossbarSwitchConfig(Block):
     """A crossbar switch between processing elements and banks."""
 
-    inputs: int = Field(ge=1, le=1024, description="inputs, on the side of the processing elements")
+    inputs: int = Field(ge=1, le=1024, description="inputs, on the side of the PEs")
     outputs: int = Field(ge=1, le=256, description="outputs, on the side of the banks")
     traversal_cycles: int = Field(ge=0, le=64, description="cycles from one side to the other")
 

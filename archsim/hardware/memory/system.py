@@ -13,7 +13,7 @@ One request's way (modes of :mod:`archsim.hardware.operation`):
 
 A look-up that displaces a dirty line goes from the bank to that line's channel first, and on when the burst has ended.
 Every arrow into a bank, the MSHRs or a channel is an arbitration; "bank" includes the path through a crossbar switch,
-which is granted together with it. A requester sends one request a cycle. Taking an MSHR costs one cycle; it is held
+which is granted together with it. A requester sends one request per cycle. Taking an MSHR costs one cycle; it is held
 until the fill is done.
 
 ``ideal``: every request is done one cycle after the operation's start, whatever else goes on; nothing misses. It exists
@@ -58,9 +58,9 @@ class MemorySystemConfig(Block):
 class MemoryConfig(MemorySystemConfig):
     """Cache, DRAM and what connects them to the processing elements."""
 
-    read_switch: CrossbarSwitchConfig = Field(description="crossbar switch from the banks to the processing elements")
+    read_switch: CrossbarSwitchConfig = Field(description="crossbar switch from the banks to the PEs")
     write_switch: CrossbarSwitchConfig = Field(description="crossbar switch from the neuron units to the banks")
-    broadcast: BroadcastConfig = Field(description="bus on which fibers of B reach all processing elements")
+    broadcast: BroadcastConfig = Field(description="bus on which fibers of B reach all PEs")
     cache: CacheConfig = Field(description="global cache")
 
     @property

@@ -13,7 +13,7 @@ POWER_LAW = (
 
 
 RATIOS = {"RRAM": 10, "PCM-i": 40, "PCM-ii": 80}
-"""On/off ratios of the paper's devices, by notes; that of its FeFET is not known. They have 4 bits a cell."""
+"""On/off ratios of the paper's devices, by notes; that of its FeFET is not known. They have 4 bits per cell."""
 
 
 def variation(sigma: float) -> str:

@@ -4,7 +4,7 @@ An encoder of width d with h heads on n tokens has the matrices Q, K, V and O of
 of every head K^T of d/h x n and V of n x d/h, which are written for every image. A matrix of R x C values in S slices
 takes
 
-    ceil(R / rows) ceil(C / columns) S        arrays: every slice in arrays of its own, a column a value,
+    ceil(R / rows) ceil(C / columns) S        arrays: every slice in arrays of its own, one column per value,
 
 and twice that if values are pairs of columns. That is how published counts are made; a chip that puts all slices of a
 value into one array (:mod:`archsim.dataflow.crossbar_mapping`) fills arrays better.

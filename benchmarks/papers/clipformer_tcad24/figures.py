@@ -15,7 +15,7 @@ LEAST_STRENGTHS = 4
 
 
 def draw(folder: Path) -> None:
-    """Accuracy over the strength of the noise: a row of panels a mapping, a column a network, a line a setting."""
+    """Accuracy over the strength of the noise: a row of panels per mapping, a column per network; lines: settings."""
     path = folder / "accuracy.csv"
     if not path.exists():
         return

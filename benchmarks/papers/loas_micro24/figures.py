@@ -135,7 +135,7 @@ def _logarithmic(axes: Axes, ticks: Sequence[float]) -> None:
 
 
 def _dots(axes: Axes, rows: dict[str, Row], prefix: str, what: str) -> None:
-    """A line a row with a mark a network: long names need the room that bars would take."""
+    """One line per row with one mark per network: long names need the room that bars would take."""
     places = range(len(rows), 0, -1)
     for network, mark, fill in (("alexnet", "o", "black"), ("vgg16", "s", "0.55"), ("resnet19", "^", "white")):
         values = [row[f"{prefix}{network}"] for row in rows.values()]
