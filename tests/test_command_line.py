@@ -509,8 +509,9 @@ def test_a_comparison_is_the_runs_side_by_side(tmp_path, capsys):
     ann = LOAS.with_name("sparten.yaml")
     for figure in figures:
         figure.unlink()
-    assert archsim("plot", table.parent) == 0
-    assert capsys.readouterr().out.splitlines() == [str(figure) for figure in figures]
+    for place in (table.parent, table):  # the table in its folder is the folder, which holds nothing else
+        assert archsim("plot", place) == 0
+        assert capsys.readouterr().out.splitlines() == [str(figure) for figure in figures]
     assert archsim("compare", literal, LOAS, "--trace", trace, "-o", tmp_path / "alone.csv") == 0
     capsys.readouterr()
     assert (tmp_path / "alone.csv").read_bytes() == table.read_bytes()
@@ -639,6 +640,7 @@ def test_a_comparison_refuses_early(tmp_path, capsys):
     again = folder / ".." / "hwconfigs" / "loas.yaml"
     for arguments, messages in (
         ((LOAS, again, "--trace", trace), ["is given twice"]),
+        ((LOAS, ptb, "--trace", trace, "--trace", trace), ["--trace: give one trace"]),
         ((LOAS, ptb, "--trace", trace, "-o", tmp_path / "x.png"), ["is the name of a figure"]),
         ((LOAS, ptb, "--trace", trace, "--set", "timesteps=1"), ["loas.yaml cannot run", "ptb.yaml cannot run"]),
     ):

@@ -63,6 +63,8 @@ def test_settings_by_keyword_and_what_a_report_says_of_itself(tmp_path):
     told = f"{report.summary()['cycles']:,} cycles"
     assert told in repr(report)
     assert repr(report).endswith("verified bit for bit>")
+    assert report.per_image().endswith("; the spikes and weights are synthetic")
+    assert "synthetic" not in run("loas", "vgg9", layers=["fc"]).per_image()
     assert told in report._repr_html_()
     assert report._repr_html_().count("<tr") == 4
     with pytest.raises(UsageError, match="a setting must be"):

@@ -105,6 +105,8 @@ def plot(path: str | Path, look: Look = Look()) -> list[Path]:  # noqa: B008 - c
     Returns the files written. UsageError when ``path`` is neither.
     """
     path = Path(path)
+    if path.name == COMPARISON and (path.parent / FIGURES).is_dir():  # in its results folder, which holds nothing else
+        path = path.parent
     if (path / "adaptation.csv").is_file():
         tables = {"adaptation": _read(path / "adaptation.csv", _ADAPTATION_COLUMNS)}
         what = _run_title(path / "summary.json")

@@ -39,7 +39,7 @@ def terminal_bar() -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    left = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    left = (TimeElapsedColumn(), TextColumn("so far,"), TimeRemainingColumn(), TextColumn("left"))
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), *left)
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None)
