@@ -248,9 +248,16 @@ def all_overrides(overrides: Sequence[str], settings: Mapping[str, object]) -> t
 def yaml_text(value: object) -> str:
     """``value`` in one line of YAML; JSON is part of it."""
     try:
-        return json.dumps(value, allow_nan=False)
+        return json.dumps(value, allow_nan=False, default=_plain)
     except (TypeError, ValueError) as error:
         raise UsageError(f"a setting must be a number, a truth value, text, a list or a mapping: {error}") from error
+
+
+def _plain(value: object) -> object:
+    """A number or list of NumPy as Python's own."""
+    if not hasattr(value, "tolist"):
+        raise TypeError(f"got {type(value).__name__}")
+    return value.tolist()
 
 
 def run_each(hardware: Sequence[str | Path], trace: str | Path, **options: Any) -> Iterator[Report]:

@@ -141,6 +141,8 @@ class Sweep:
             problems.append(f"--zip: all settings need equally many values; {given}")
         if self.sample is not None and self.sample < 1:
             problems.append(f"--random: must be at least 1, got {self.sample}")
+        if not self.traces:
+            problems.append("sweep: no trace is given")
         missing = [path for path in dict.fromkeys(self.traces) if not examples.find(path).is_file()]
         problems += [f"{path}: no such trace file{how_to_make(path)}" for path in missing]
         if problems:
