@@ -96,8 +96,10 @@ def wiring(accelerator: Accelerator) -> Wiring | None:
 
     m, n, k = SMALL_LAYER
     if accelerator.operand == "spike":
-        spikes = matrix_product("layer", m, n, k, spike_density=0.2, silent_ratio=0.5, weight_density=0.5)
-        trace = synthesize([spikes], timesteps=min(4, accelerator.most_timesteps), gradient_density=0.5)
+        timesteps = min(4, accelerator.most_timesteps)
+        density = max(0.2, 0.5 / timesteps)  # what is not silent spikes at least once
+        spikes = matrix_product("layer", m, n, k, spike_density=density, silent_ratio=0.5, weight_density=0.5)
+        trace = synthesize([spikes], timesteps=timesteps, gradient_density=0.5)
     else:
         trace = synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
     accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
