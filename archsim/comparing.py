@@ -43,7 +43,7 @@ def compare(
         layers=(layers, arguments.optional(arguments.TEXTS)),
         progress=(progress, arguments.optional(arguments.FUNCTION)),
     )
-    machines = [hardware] if isinstance(hardware, str | os.PathLike) else hardware
+    machines = [hardware] if isinstance(hardware, str | os.PathLike) else list(hardware)
     with shown(progress) as show:
         names = machine_names(machines)
         loaded = load_trace(trace)
@@ -78,10 +78,18 @@ def machine_names(hardware: Iterable[str | Path]) -> list[str]:
         printable(stem if stems.count(stem) == 1 else str(path), 10_000)
         for stem, path in zip(stems, paths, strict=True)
     ]
-    files = [os.path.realpath(examples.find(path)) for path in paths]
+    files = [_real(examples.find(path)) for path in paths]
     twice = [name for name, file in zip(names, files, strict=True) if files.count(file) > 1]
     if twice:
         raise UsageError(f"compare: '{twice[-1]}' is given twice")
     if not names:
         raise UsageError("compare: no machine is given")
     return names
+
+
+def _real(path: Path) -> str:
+    """Where ``path`` leads to; whoever loads a file says why there is none."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # a NUL character
+        return str(path)

@@ -34,6 +34,12 @@ def find(path: str | os.PathLike[str]) -> Path:
     """
     given = Path(path)
     shipped = machines().get(given.name) or traces().get(given.name)
-    if shipped is None or len(given.parts) != 1:
-        return given
-    return given if given.exists() and not given.is_dir() else shipped
+    return given if shipped is None or len(given.parts) != 1 or is_there(given) else shipped
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at ``path`` that is no folder; not where the path is none that could be."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, a NUL character
+        return False

@@ -96,8 +96,10 @@ def wiring(accelerator: Accelerator) -> Wiring | None:
 
     m, n, k = SMALL_LAYER
     if accelerator.operand == "spike":
-        spikes = matrix_product("layer", m, n, k, spike_density=0.2, silent_ratio=0.5, weight_density=0.5)
-        trace = synthesize([spikes], timesteps=min(4, accelerator.most_timesteps), gradient_density=0.5)
+        timesteps = min(4, accelerator.most_timesteps)
+        density = max(0.2, 0.5 / timesteps)  # what is not silent spikes at least once
+        spikes = matrix_product("layer", m, n, k, spike_density=density, silent_ratio=0.5, weight_density=0.5)
+        trace = synthesize([spikes], timesteps=timesteps, gradient_density=0.5)
     else:
         trace = synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
     accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
@@ -248,9 +250,16 @@ def all_overrides(overrides: Sequence[str], settings: Mapping[str, object]) -> t
 def yaml_text(value: object) -> str:
     """``value`` in one line of YAML; JSON is part of it."""
     try:
-        return json.dumps(value, allow_nan=False)
+        return json.dumps(value, allow_nan=False, default=_plain)
     except (TypeError, ValueError) as error:
         raise UsageError(f"a setting must be a number, a truth value, text, a list or a mapping: {error}") from error
+
+
+def _plain(value: object) -> object:
+    """A number or list of NumPy as Python's own."""
+    if not hasattr(value, "tolist"):
+        raise TypeError(f"got {type(value).__name__}")
+    return value.tolist()
 
 
 def run_each(hardware: Sequence[str | Path], trace: str | Path, **options: Any) -> Iterator[Report]:

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEYS = ("point", "hardware", "trace")
-IDENTITY = ("hardware_sha256", "trace_sha256", "cost_table_sha256", "archsim_version")
+IDENTITY = (
+    "chosen_layers", "verify", "hardware_sha256", "trace_sha256", "cost_table_sha256", "archsim_version",
+)  # fmt: skip
 """What a row of an earlier sweep must have in common with this one to be kept."""
 LARGER_IS_BETTER = ("coverage", "images_per_s", "accuracy", "exact_accuracy")
 ALWAYS = ("cycles", "latency_s", "energy_pj", "area_mm2")
@@ -141,6 +143,8 @@ class Sweep:
             problems.append(f"--zip: all settings need equally many values; {given}")
         if self.sample is not None and self.sample < 1:
             problems.append(f"--random: must be at least 1, got {self.sample}")
+        if not self.traces:
+            problems.append("sweep: no trace is given")
         missing = [path for path in dict.fromkeys(self.traces) if not examples.find(path).is_file()]
         problems += [f"{path}: no such trace file{how_to_make(path)}" for path in missing]
         if problems:
@@ -555,6 +559,8 @@ def _row(sweep: Sweep, prices: Mapping[tuple[str, ...], Path | None], point: Poi
         "hardware": str(point.hardware),
         "trace": str(point.trace),
         **point.settings,
+        "chosen_layers": ",".join(sweep.layers or ()),
+        "verify": str(sweep.verify).lower(),
         "hardware_sha256": sweep.hashes[point.hardware],
         "trace_sha256": sweep.hashes[point.trace],
         "cost_table_sha256": "" if table is None else sweep.hashes[table],

@@ -14,6 +14,8 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from archsim.errors import ConfigError
+
 if TYPE_CHECKING:
     from archsim.dataflow.base import Accelerator
 
@@ -22,19 +24,32 @@ OTHERS = "archsim_machines"
 
 @functools.cache
 def registry() -> Mapping[str, type[Accelerator]]:
-    """All accelerators by name."""
+    """All accelerators by name. ConfigError for modules of other people that cannot be imported, or whose machines lack
+    something."""
     from archsim.dataflow.base import Accelerator
 
     found: dict[str, type[Accelerator]] = {}
+    problems = []
     for name in _modules():
-        module = importlib.import_module(name)
+        try:
+            module = importlib.import_module(name)
+        except (Exception, SystemExit) as error:
+            if not name.startswith(f"{OTHERS}."):
+                raise
+            problems.append(f"{name}: cannot be imported: {type(error).__name__}: {error}")
+            continue
         for _, member in inspect.getmembers(module, inspect.isclass):
             if (
                 issubclass(member, Accelerator)
                 and member.__module__ == module.__name__
                 and not inspect.isabstract(member)
             ):
-                found[member.name] = member
+                lacking = list(_lacking(member)) if name.startswith(f"{OTHERS}.") else []
+                problems += [f"{name}: {member.__name__} has no '{attribute}'" for attribute in lacking]
+                if not lacking:
+                    found[member.name] = member
+    if problems:
+        raise ConfigError(problems)
     return dict(sorted(found.items()))
 
 
@@ -44,3 +59,12 @@ def _modules() -> Iterator[str]:
     for package, path in ((OTHERS, others and others.submodule_search_locations), (__name__, __path__)):
         for module in pkgutil.iter_modules(path or []):
             yield f"{package}.{module.name}"
+
+
+def _lacking(machine: type[Accelerator]) -> Iterator[str]:
+    """Attributes without which a machine cannot be used."""
+    from archsim.dataflow.machine import DrawnMachine
+
+    for attribute in ("name", "Config", *(("agents",) if issubclass(machine, DrawnMachine) else ())):
+        if not getattr(machine, attribute, None):
+            yield attribute

@@ -61,8 +61,8 @@ def _extend(
         message = f"must be the name or path of a hardware file, got {show(name)}"
         document.lack(where, path, message)
         return
-    beside, shipped = file.parent / name, examples.find(name)
-    base_file = shipped if shipped.is_file() and not beside.is_file() else beside
+    beside, shipped = file.parent / name, examples.machines().get(name)
+    base_file = beside if shipped is None or examples.is_there(beside) else shipped
     real = Path(os.path.realpath(base_file))  # Path.resolve fails at links in circles
     if real in readers:
         document.lack(where, path, f"{printable(name)} extends this file, or is it")

@@ -6,6 +6,7 @@ import pytest
 import archsim
 from archsim import arguments
 from archsim.errors import ArchsimError, UsageError
+from archsim.simulate import yaml_text
 
 
 class Other:
@@ -15,7 +16,7 @@ class Other:
         return "other"
 
 
-ODD = [None, 3, 3.5, True, b"loas", [], {}, [3], np.zeros(2), Other(), "\0", "loas"]
+ODD = [None, 3, 3.5, True, b"loas", [], {}, [3], np.zeros(2), Other(), "\0", "a" * 300, "loas"]
 ABLE = {
     "hardware": {"'loas'"},
     "overrides": {"[]", "{}"},
@@ -57,6 +58,22 @@ def test_what_is_no_path_cannot_be_loaded(load, value):
         load(value)
 
 
+@pytest.mark.parametrize("value", [*ODD[:-1], ["\0"], ["a" * 300]], ids=repr)
+def test_a_comparison_refuses_what_is_no_machine(small, value):
+    with pytest.raises(ArchsimError):
+        archsim.compare(value, small)
+
+
+@pytest.mark.parametrize("machines", [{"sparten_snn"}, {"sparten_snn": 1}, np.array(["sparten_snn"])], ids=repr)
+def test_a_comparison_takes_any_collection(small, machines):
+    assert list(archsim.compare(machines, small).reports) == ["sparten_snn"]
+
+
+def test_a_sweep_needs_a_trace():
+    with pytest.raises(UsageError, match="sweep: no trace is given"):
+        archsim.sweep("sparten_snn", [])
+
+
 @pytest.mark.parametrize("value", [3.5, True, b"loas", [3], np.zeros(2), Other()], ids=repr)
 @pytest.mark.parametrize(
     "name",
@@ -94,3 +111,6 @@ def test_numbers_and_lists_of_numpy_are_numbers_and_lists():
     assert arguments.TEXTS.fits(np.array(["fc", "conv"]))
     assert not arguments.COUNT.fits(np.float64(3))
     assert not arguments.COUNT.fits(np.int64(0))
+    assert yaml_text(np.int64(3)) == "3"
+    assert yaml_text([np.float32(0.5), np.bool_(True)]) == "[0.5, true]"
+    assert yaml_text(np.arange(2)) == "[0, 1]"

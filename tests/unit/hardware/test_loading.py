@@ -429,6 +429,19 @@ class TestExtends:
         (tmp_path / "mine.yaml").write_text("extends: loas\npe.count: 32\n")
         assert load_accelerator(tmp_path / "mine.yaml").config == load_accelerator("loas", ["pe.count=32"]).config
 
+    def test_the_folder_that_one_happens_to_be_in_says_nothing(self, tmp_path, monkeypatch):
+        from archsim.simulate import load_accelerator
+
+        (tmp_path / "machines").mkdir()
+        monkeypatch.chdir(tmp_path)
+        for name in ("base.yaml", "loas"):
+            (tmp_path / name).write_text("extends: ptb\n")
+        (tmp_path / "machines" / "one.yaml").write_text("extends: base.yaml\n")
+        (tmp_path / "machines" / "two.yaml").write_text("extends: loas\n")
+        with pytest.raises(ConfigError, match=r"base\.yaml: no such file"):
+            load_accelerator("machines/one.yaml")
+        assert load_accelerator("machines/two.yaml").name == "loas"
+
     def test_what_came_from_where(self, tmp_path):
         load = chips(tmp_path, base=CHIP, mine="extends: base.yaml\ncore.width: 8   # measured\n")
         rows = explained_values(tmp_path / "mine.yaml", load("mine", "other.width=2"), ["other.width=2"])
@@ -449,6 +462,7 @@ class TestExtends:
         ("extends: bose.yaml\n", "bose.yaml: no such file (did you mean 'base.yaml'?)"),
         ("extends: 3\n", "mine.yaml:1:10 extends: must be the name or path of a hardware file, got 3"),
         ("extends: [base.yaml]\n", "mine.yaml:1:10 extends: must be the name or path"),
+        (f"extends: {'a' * 300}\n", "cannot be read: File name too long"),
         ('extends: "a\\0b"\n', "mine.yaml:1:10 extends: must be the name or path"),
         ("extends: loop.yaml\n", "loop.yaml: cannot be read: Too many levels of symbolic links"),
         ("extends: mine.yaml\n", "mine.yaml:1:10 extends: mine.yaml extends this file, or is it"),

@@ -113,3 +113,9 @@ def test_the_diagram_of_loas_is_that_of_its_dataflow():
     assert "tppe        --[ sum: 16 x 2 ]---> p_lif" in drawn
     assert "16 x p_lif         writes output_format (through the switch)" in drawn
     assert max(map(len, drawn.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 3, 16])
+@pytest.mark.parametrize("name", ["loas", "gustav_snn"])
+def test_the_number_of_timesteps_does_not_keep_a_machine_from_being_drawn(name, timesteps):
+    assert simulate.wiring(load_accelerator(name, [f"timesteps={timesteps}"])).agents
