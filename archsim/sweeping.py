@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEYS = ("point", "hardware", "trace")
-IDENTITY = (
-    "chosen_layers", "verify", "hardware_sha256", "trace_sha256", "cost_table_sha256", "archsim_version",
-)  # fmt: skip
+IDENTITY = ("chosen_layers", "verify", "hardware_sha256", "trace_sha256", "cost_table_sha256", "archsim_version")
 """What a row of an earlier sweep must have in common with this one to be kept."""
 LARGER_IS_BETTER = ("coverage", "images_per_s", "accuracy", "exact_accuracy")
 ALWAYS = ("cycles", "latency_s", "energy_pj", "area_mm2")

@@ -434,12 +434,12 @@ def here(monkeypatch):
         (",3,3e-06,", ",3,nan,", "sweep.csv:4: latency_s: must be a number"),
         (",3,3e-06,", f",{'9' * 5_000},3e-06,", "sweep.csv:4: cycles: must be a whole number"),
         (",3,3e-06,", ",,3e-06,", "sweep.csv:4: cycles: is empty, and there is no error"),
-        (",3,3e-06,", ",3,3e-06,1,", "sweep.csv:4: has 43 cells; the table has 42 columns"),
+        (",3,3e-06,", ",3,3e-06,1,", "sweep.csv:4: has 45 cells; the table has 44 columns"),
         (",loas,", ",lo\xff\xfe,", "sweep.csv:{place}: accelerator: is not UTF-8 text, got byte 0xff"),
         (",loas,", ",lo\0,", "sweep.csv:{place}: accelerator: must be printable, got U+0000"),
         (",loas,", ',"lo,', "sweep.csv:{place}: is not a line of CSV"),
         ("\n2,", "\nx,", "sweep.csv:4: point: must be a whole number"),
-        ("\n2,", "\n,\n2,", "sweep.csv:4: has 2 cells; the table has 42 columns"),
+        ("\n2,", "\n,\n2,", "sweep.csv:4: has 2 cells; the table has 44 columns"),
     ],
 )
 def test_a_damaged_row_is_said_and_its_point_runs_again(old, new, message, here, trace, tmp_path, capsys):
@@ -470,6 +470,26 @@ def test_the_function_warns_of_damaged_rows(here, trace, tmp_path):
         frame = archsim.sweep(LOAS, trace, pe__count=[2, 4], path=path)
     assert frame["cycles"].tolist() == [1, 2]
     assert here == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--layers", "conv8"), "chosen_layers was 'fc', now 'conv8'"),
+        ((), "chosen_layers was 'fc', now ''"),
+        (("--layers", "fc", "--no-verify"), "verify was 'true', now 'false'"),
+    ],
+)
+def test_rows_of_other_layers_are_not_kept(here, trace, tmp_path, capsys, options, message):
+    output = tmp_path / "sweep.csv"
+    assert sweep(trace, output, *SETTINGS, "--layers", "fc") == 0
+    before = output.read_bytes()
+    here.clear()
+    assert sweep(trace, output, *SETTINGS, *options) == 2
+    assert message in capsys.readouterr().err
+    assert here == [] and output.read_bytes() == before
+    assert sweep(trace, output, *SETTINGS, "--layers", "fc") == 0
+    assert here == []
 
 
 def test_rows_that_are_there_twice(here, trace, tmp_path, capsys):

@@ -248,6 +248,8 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
                "True if no other point of the same trace is at least as good in all columns that --pareto names "
                "and better in one."),
         Column("error", "", (SWEEP,), "Why the point could not run; empty if it did."),
+        Column("chosen_layers", "", (SWEEP,), "The only layers that were asked for; empty for all."),
+        Column("verify", "true or false", (SWEEP,), "Whether outputs were to be compared with the trace's."),
         Column("hardware_sha256", "", (SWEEP,), "The hash of the hardware file."),
         Column("cost_table_sha256", "", (SWEEP,), "The hash of the file of the cost table that the point uses."),
     ),
