@@ -45,7 +45,7 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_compone
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
-from archsim.dataflow.parts import broadcast, in_flight, ping_pong, port_of, store
+from archsim.dataflow.parts import broadcast, in_flight, neuron_rows, ping_pong, port_of
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.compute.lif import LifConfig
@@ -199,9 +199,8 @@ def dma(a: Agent, m: Any, x: Operands) -> Operations:
 def drain(a: Agent, m: Any, x: Operands) -> Operations:
     """Write what one PE of each tile has computed of a block and group, when all of them are done."""
     for visit in range(m.blocks * m.groups):
-        yield op(pop=m.finished.port + a.me, pops=m.config.pe.tiles)
-        yield from store(a, m, x.output, visit * m.pes + a.me)
-        yield op(push=m.room.fifo + a.me)
+        finished, room = m.finished.port + a.me, m.room.fifo + a.me
+        yield from neuron_rows(a, m, x.output, visit * m.pes + a.me, finished, m.config.pe.tiles, 0, 0, room)
 
 
 # --- The machine ------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_compone
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
-from archsim.dataflow.parts import store
+from archsim.dataflow.parts import neuron_rows
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.prefix_forest import (
@@ -200,10 +200,10 @@ def neuron_array(a: Agent, m: Any, x: Operands) -> Operations:
         for column_tile in range(m.column_tiles):
             updates = x.rows[row_tile] * x.channels[column_tile]
             rounds = -(-updates // (m.layer.timesteps * m.config.neuron.count)) * m.layer.timesteps
+            pause, cycles = m.config.pe.pipeline_cycles, rounds * m.config.neuron.cycles
             a.count[UPDATES] += updates
-            yield op(pop=m.outputs.port, pause=m.config.pe.pipeline_cycles, compute=rounds * m.config.neuron.cycles)
-            yield from store(a, m, x.output, row_tile * m.column_tiles + column_tile)
-            yield op(push=m.free.fifo)
+            tile = row_tile * m.column_tiles + column_tile
+            yield from neuron_rows(a, m, x.output, tile, m.outputs.port, 1, pause, cycles, m.free.fifo)
 
 
 # --- The machine ------------------------------------------------------------------------------------------------------

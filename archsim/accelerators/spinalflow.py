@@ -49,7 +49,7 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers, Timesteps, mem
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
-from archsim.dataflow.parts import store
+from archsim.dataflow.parts import neuron_rows
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
@@ -215,9 +215,9 @@ def merger(a: Agent, m: Any, x: Operands) -> Operations:
 def drain(a: Agent, m: Any, x: Operands) -> Operations:
     """Let the output spikes of a position out one after the other, then write them to DRAM."""
     for fiber in range(m.tiles * m.layer.m):
+        cycles = x.drained[fiber] * m.config.drain.cycles_per_spike
         a.count[DRAINED] += x.drained[fiber]
-        yield op(pop=m.finished.port, compute=x.drained[fiber] * m.config.drain.cycles_per_spike)
-        yield from store(a, m, x.output, fiber)
+        yield from neuron_rows(a, m, x.output, fiber, m.finished.port, 1, 0, cycles, NONE)
 
 
 # --- Function ---------------------------------------------------------------------------------------------------------

@@ -1,20 +1,14 @@
 """Parts that agents of several dataflows share; an agent says ``yield from part(a, m, ...)``.
 
-Lines that are moved come from :func:`stream`, which asks for at most ``most`` of them in an operation. With a memory
-that takes L cycles for a line, whatever others do, and an agent that issues one request per cycle, n lines take
-
-    stream, store, fetch:   per operation of b lines  b - 1 + L,  one operation after the other
-    in_flight:              ceil(n / lanes) L,  with ``lanes`` agents that have a line on its way each
-
-A PingPong is two buffers that take turns: one is filled while its receivers use the other. So where a filling takes F
-cycles and each receiver U, the receivers go on every max(F, U) cycles.
+Each says how long it takes with a memory that needs L cycles for a line, whatever others do, and an agent that issues
+one request per cycle. ``tests/engines/test_parts.py`` holds both engines to these equations.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from archsim.hardware.agent import Agent, Operations, op
+from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.diagram import Diagram, Fifo
 from archsim.hardware.memory.placement import Tensor
 from archsim.hardware.operation import PREFETCH, STREAM_WRITE
@@ -26,7 +20,7 @@ def stream(
     """Ask for the lines of bytes ``first`` to ``end`` of a fiber; an operation that has ``most`` requests goes off.
 
     What is asked for last waits for the agent's next operation, so that several fibers share one. An operation ends
-    with its last line.
+    with its last line: one of b lines takes b - 1 + L cycles, and the next begins behind it.
     """
     while first < end:
         if a.requests() == most:
@@ -51,21 +45,24 @@ def ask(
 def fetch(
     a: Agent, m: Any, tensor: Tensor, fiber: int, first: int, end: int, mode: int, epoch: int, most: int
 ) -> Operations:  # fmt: skip
-    """As :func:`stream`, but whole lines of the fiber, as they come from DRAM."""
+    """As :func:`stream`, but whole lines of the fiber, as they come from DRAM; in mode PREFETCH into the cache only."""
     first = first >> m.memory.line_shift << m.memory.line_shift
     end = min(tensor.size[fiber], (end + m.memory.line_bytes - 1) >> m.memory.line_shift << m.memory.line_shift)
     yield from stream(a, m, tensor, fiber, first, end, mode, epoch, most)
 
 
 def store(a: Agent, m: Any, tensor: Tensor, fiber: int) -> Operations:
-    """Write a whole fiber to DRAM, ``m.memory.burst`` lines at a time; done when the channel has the last of them."""
+    """Write a whole fiber to DRAM, ``m.memory.burst`` lines at a time; done when the channel has the last of them.
+
+    n lines take the sum over bursts of b lines of b - 1 + L cycles.
+    """
     yield from stream(a, m, tensor, fiber, 0, tensor.size[fiber], STREAM_WRITE, 0, m.memory.burst)
     yield op()
 
 
 def in_flight(a: Agent, m: Any, tensor: Tensor, fiber: int, mode: int, epoch: int, lanes: int) -> Operations:
     """A DMA of ``lanes`` agents moves a fiber: each has every ``lanes``-th line, and asks for one when the one before
-    is there."""
+    is there. So ``lanes`` lines are in flight, and n lines take ceil(n / lanes) L cycles."""
     first = a.me * m.memory.line_bytes
     while first < tensor.size[fiber]:
         yield from fetch(a, m, tensor, fiber, first, first + 1, mode, epoch, 1)
@@ -73,8 +70,24 @@ def in_flight(a: Agent, m: Any, tensor: Tensor, fiber: int, mode: int, epoch: in
         first += lanes * m.memory.line_bytes
 
 
+def neuron_rows(
+    a: Agent, m: Any, output: Tensor, fiber: int, finished: int, rows: int, pause: int, cycles: int, room: int
+) -> Operations:  # fmt: skip
+    """Take ``rows`` finished rows of sums, fire their neurons, write the fiber of their spikes, and give the room back.
+
+    Begins when the last of the rows has come from the port ``finished``; then takes ``pause`` cycles until the sums are
+    there, ``cycles`` to fire, and as long as :func:`store`. ``room`` is the FIFO of those who wait for room, or NONE.
+    """
+    yield op(pop=finished, pops=rows, pause=pause, compute=cycles)
+    yield from store(a, m, output, fiber)
+    if room != NONE:
+        yield op(push=room)
+
+
 class PingPong(NamedTuple):
-    """Two buffers that ``receivers`` agents share.
+    """Two buffers that ``receivers`` agents share: one is filled while they use the other.
+
+    Where a filling takes F cycles and the slowest receiver U, they go on every max(F, U) cycles.
 
     A token of ``filled`` says that one is filled. One of ``held`` stands for a buffer from before it is filled until
     all receivers have taken the token, each when it is through.

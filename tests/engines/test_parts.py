@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from archsim.dataflow.parts import PingPong, broadcast, fetch, in_flight, ping_pong, port_of, store, stream
+from archsim.dataflow.parts import PingPong, broadcast, fetch, in_flight, neuron_rows, ping_pong, port_of, store, stream
 from archsim.engine import compiled, reference
 from archsim.engine.lowering import loop_of, lower
-from archsim.hardware.agent import op
-from archsim.hardware.diagram import Diagram
+from archsim.hardware.agent import NONE, op
+from archsim.hardware.diagram import Diagram, Fifo
 from archsim.hardware.memory.placement import Placer, Tensor
 from archsim.hardware.operation import PREFETCH, STREAM_READ
 from archsim.simulate import load_accelerator
@@ -27,6 +27,7 @@ class Operands(NamedTuple):
 class Agents(NamedTuple):
     streamer: int
     storer: int
+    writer: int
     lane: int
     sender: int
     receiver: int
@@ -36,6 +37,8 @@ class Machine(NamedTuple):
     agents: Agents
     memory: NamedTuple
     buffers: PingPong
+    finished: Fifo
+    room: Fifo
     lanes: int
     rounds: int
     whole: int
@@ -56,6 +59,14 @@ def storer(a, m, x):
     yield from store(a, m, x.data, 0)
 
 
+def writer(a, m, x):
+    """The second fiber, then the first, each for two finished rows; it gives room back for the first of them."""
+    for fiber in range(2):
+        room = m.room.fifo if fiber == 0 else NONE
+        yield from neuron_rows(a, m, x.data, 1 - fiber, m.finished.port, 2, x.uses[0], x.uses[1], room)
+    yield op(pop=m.room.port)
+
+
 def lane(a, m, x):
     """A lane of a DMA."""
     yield from in_flight(a, m, x.data, 0, STREAM_READ, 0, m.lanes)
@@ -74,7 +85,7 @@ def receiver(a, m, x):
         yield op(pop=port_of(a, m.buffers.held, m.buffers.receivers, 0, a.me))
 
 
-AGENTS = streamer, storer, lane, sender, receiver
+AGENTS = streamer, storer, writer, lane, sender, receiver
 LOWERED = lower(AGENTS)
 LOOP = loop_of(LOWERED, __name__)
 
@@ -89,7 +100,7 @@ def outcome(*, ideal=False, sizes=(640,), uses=(1,), rounds=0, whole=0, **drawn)
         diagram.agent(agent, drawn.get(agent.__name__, 0), requests=16)
     m = Machine(
         Agents(**diagram.ends), machine.config.memory.lines(BURST), ping_pong(diagram, len(uses)),
-        drawn.get("lane", 0), rounds, whole,
+        diagram.fifo(4, full=True), diagram.fifo(1), drawn.get("lane", 0), rounds, whole,
     )  # fmt: skip
     found = []
     for engine, step in ((compiled, LOOP), (reference, diagram.coroutines(LOWERED.kept))):
@@ -112,6 +123,14 @@ def test_an_operation_of_b_lines_takes_b_less_one_more_than_a_line(part, lines):
     alone = line_cycles(**{part: 1})
     operations = [min(BURST, lines - first) for first in range(0, lines, BURST)]
     assert outcome(sizes=(lines * LINE_BYTES - 5,), **{part: 1}).cycles == sum(b - 1 + alone for b in operations)
+
+
+@pytest.mark.parametrize(("pause", "cycles"), [(0, 0), (3, 0), (0, 9), (2, 5)])
+def test_a_row_of_neurons_fires_and_is_written_before_the_next(pause, cycles):
+    alone, lines = line_cycles(storer=1), (5, 2)
+    written = sum(min(BURST, n - first) - 1 + alone for n in lines for first in range(0, n, BURST))
+    found = outcome(sizes=[n * LINE_BYTES for n in lines], uses=(pause, cycles), writer=1)
+    assert found.cycles == 2 * (pause + cycles) + written
 
 
 @pytest.mark.parametrize("whole", [0, 1])
