@@ -86,11 +86,11 @@ def specialised_for(
     return accelerator
 
 
-def wiring(accelerator: Accelerator) -> Wiring | None:
-    """The block diagram of a machine, found by running a small layer; None of a machine that is not drawn as one."""
+def wiring(accelerator: Accelerator) -> Wiring:
+    """The block diagram of a machine, found by running a small layer."""
     import numpy as np
 
-    from archsim.dataflow.layer_machine import LayerMachine
+    from archsim.dataflow.machine import DrawnMachine
     from archsim.engine.wiring import watch
     from archsim.trace import activation_product, matrix_product, synthesize
 
@@ -103,10 +103,8 @@ def wiring(accelerator: Accelerator) -> Wiring | None:
     else:
         trace = synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
     accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
-    if not isinstance(accelerator, LayerMachine):
-        return None
-    layer = accelerator.stages(trace, trace.operations[0])[0]
-    program = accelerator.program(layer, accelerator.compute(layer, verify=False).output_bytes)
+    assert isinstance(accelerator, DrawnMachine)  # all machines are
+    program = accelerator.example(trace, trace.operations[0])
     step = program.diagram.coroutines(program.state.shape[1] - accelerator.kept)
     counts = np.zeros((len(program.state), len(accelerator.counted)), np.int64)
     names = accelerator.tensors * program.copies

@@ -25,9 +25,8 @@ def explain(
     machine = load_accelerator(hardware, overrides or ())
     inventory, table = machine.inventory(), load_prices(machine)
     if sys.stdout.isatty():
-        drawn = wiring(machine)
-        connected = [] if drawn is None else [diagram.connections(drawn)]
-        for text in (machine.config.description, header_of(hardware), diagram.draw(inventory), *connected):
+        drawn = diagram.draw(inventory), diagram.connections(wiring(machine))
+        for text in (machine.config.description, header_of(hardware), *drawn):
             typer.echo("\n".join(one_line(line) for line in text.splitlines()) + "\n")
     values: list[tuple[object, ...]] = []
     brief = sys.stdout.isatty() and not long

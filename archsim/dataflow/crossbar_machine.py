@@ -126,6 +126,11 @@ class CrossbarMachine(DrawnMachine):
         # Each layer has the machine's tensors for itself.
         return self.drawn(drawing.diagram, {}, derived, drawing.operands(), units, len(stages))
 
+    def example(self, trace: Trace, operation: Operation) -> Program:
+        """A layer that has the chip to itself, laid out on it."""
+        layer = self.layer(trace, operation)
+        return self._program(wiring.lay_out(self.config, [alone(layer)], [layer]))
+
     def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
         """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
         return self._run([alone(layer)], [layer], [self.compute(layer, verify)], engine, record)[0]

@@ -110,6 +110,11 @@ class LayerMachine(DrawnMachine):
 
     # What follows.
 
+    def example(self, trace: Trace, operation: Operation) -> Program:
+        """The first stage of ``operation``, laid out on the machine."""
+        layer = self.stages(trace, operation)[0]
+        return self.program(layer, self.compute(layer, verify=False).output_bytes)
+
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """A layer laid out on the machine."""
         diagram = Diagram()

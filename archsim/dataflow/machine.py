@@ -12,6 +12,7 @@ topology, the compiled loop, the integers that agents see as ``m``:
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -29,6 +30,7 @@ from archsim.hardware import operation as op
 from archsim.hardware.agent import Operations
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.integers import integers, tuple_class
+from archsim.trace import Operation, Trace
 
 BURST_LINES = 16
 """Most lines that an agent asks for at once, if as many can be on their way."""
@@ -105,6 +107,10 @@ class DrawnMachine(Accelerator):
     def kept(self) -> int:
         """Numbers that an agent keeps across its operations, beside its locals."""
         return 0
+
+    @abstractmethod
+    def example(self, trace: Trace, operation: Operation) -> Program:
+        """One operation of ``trace`` laid out on the machine, as an example of its diagram."""
 
     def drawn(
         self, diagram: Diagram, sizes: Mapping[str, Any], derived: Mapping[str, Any], operands: Any,

@@ -170,8 +170,8 @@ def _page(name: str, files: Sequence[File]) -> Iterator[str]:
     )
     yield f"## How it works\n\n{specification.strip()}\n"
     yield f"## What it is built of\n\n```text\n{diagram.draw(first.machine.inventory())}\n```\n"
-    if drawn := wiring(first.machine):
-        yield f"## How its agents are connected\n\n```text\n{diagram.connections(drawn)}\n```\n"
+    connected = diagram.connections(wiring(first.machine))
+    yield f"## How its agents are connected\n\n```text\n{connected}\n```\n"
     yield from _agents(type(first.machine))
     yield from _comparison(name)
     yield from _deviations(name)

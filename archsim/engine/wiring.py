@@ -38,7 +38,10 @@ class AgentBox(NamedTuple):
 
 
 class Wire(NamedTuple):
-    """``number`` equal FIFOs of ``capacity`` tokens; ``full`` ones start with as many, and so hand out credits."""
+    """``number`` equal FIFOs of ``capacity`` tokens; ``full`` ones start with as many, and so hand out credits.
+
+    ``name`` is empty where the machine has none for them.
+    """
 
     name: str
     number: int
@@ -97,11 +100,13 @@ def watch(
     port_fifo = _port_fifo(topology)
     for agent, row in _operations(step, spec, operands, topology, state, counts):
         seen.note(names[agent], row, port_fifo)
+    built: dict[str, int] = {}
+    for kind in kinds:
+        built[kind.name] = built.get(kind.name, 0) + kind.built
+    switched = {kind.name for kind in kinds if kind.lanes and kind.lanes[0] != op.OWN_PATH}
     boxes = tuple(
-        AgentBox(
-            kind.name, kind.built, _verbs(seen.requests.get(kind.name, set()), tensors), kind.lanes[0] != op.OWN_PATH
-        )
-        for kind in kinds
+        AgentBox(name, number, _verbs(seen.requests.get(name, set()), tensors), name in switched)
+        for name, number in built.items()
     )
     return Wiring(boxes, tuple(_wires(spec, topology, seen)), tuple(map(tuple, seen.members.values())))
 
@@ -166,18 +171,29 @@ def _verbs(requests: set[tuple[int, int]], tensors: Sequence[str]) -> tuple[tupl
 
 
 def _wires(spec: Any, topology: Topology, seen: _Seen) -> Iterator[Wire]:
-    """FIFOs of one name are drawn one behind the other: each name ends where the next one begins."""
+    """FIFOs of one name are drawn one behind the other: each name ends where the next one begins.
+
+    A machine whose agents have their FIFOs in tables gives them no names; those that connect the same agents are one.
+    """
     names: dict[int, str] = {}
     for path, fifo in _fifos(spec):
         names.setdefault(fifo.fifo, path)
+    total = len(topology.fifo_capacity)
     starts = sorted(names)
-    for first, end in zip(starts, [*starts[1:], len(topology.fifo_capacity)], strict=True):
-        group = range(first, end)
-        capacity = int(topology.fifo_capacity[first])
-        ends = ({name: None for fifo in group for name in side.get(fifo, ())} for side in (seen.writers, seen.readers))
-        writers, readers = map(tuple, ends)
-        full = int(topology.fifo_initial[first]) == capacity
-        yield Wire(names[first], len(group), capacity, full, writers, readers)
+    groups = [(names[first], range(first, end)) for first, end in zip(starts, [*starts[1:], total], strict=False)]
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for number in range(starts[0] if starts else total):
+        facts = int(topology.fifo_capacity[number]), int(topology.fifo_initial[number])
+        ends = (tuple(side.get(number, ())) for side in (seen.writers, seen.readers))
+        alike.setdefault((*ends, *facts), []).append(number)
+    for name, group in (*groups, *(("", numbers) for numbers in alike.values())):
+        capacity = int(topology.fifo_capacity[group[0]])
+        sides = (
+            {end: None for number in group for end in side.get(number, ())} for side in (seen.writers, seen.readers)
+        )
+        writers, readers = map(tuple, sides)
+        full = int(topology.fifo_initial[group[0]]) == capacity
+        yield Wire(name, len(group), capacity, full, writers, readers)
 
 
 def _fifos(part: Any, path: str = "") -> Iterator[tuple[str, Fifo]]:

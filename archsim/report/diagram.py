@@ -98,4 +98,4 @@ def memory_words(box: AgentBox) -> str:
 def wire_words(wire: Wire) -> str:
     """Name and size of a FIFO."""
     size = f"{wire.number} x {wire.capacity}" if wire.number > 1 else f"{wire.capacity}"
-    return f"{wire.name}: {size}{' credits' if wire.full else ''}"
+    return f"{wire.name}{': ' * bool(wire.name)}{size}{' credits' if wire.full else ''}"

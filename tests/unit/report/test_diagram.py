@@ -115,6 +115,20 @@ def test_the_diagram_of_loas_is_that_of_its_dataflow():
     assert max(map(len, drawn.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("name", ["spikesim", "imc_vit"])
+def test_the_diagram_of_a_chip_of_crossbar_arrays(name):
+    """From the arrays over converters, the tree and the mesh to the neurons; its FIFOs have no names."""
+    wiring = simulate.wiring(load_accelerator(name))
+    built = {box.name: box.built for box in wiring.agents}
+    assert list(built) == ["link", "mover", "array", "adc", "h_tree", "neuron"]
+    assert (built["mover"], built["array"], built["adc"]) == (2, 1, 1)
+    ends = {(*wire.writers, "to", *wire.readers) for wire in wiring.fifos}
+    assert {("array", "to", "adc"), ("adc", "to", "h_tree"), ("h_tree", "to", "link"), ("link", "to", "neuron")} <= ends
+    assert {("mover", "to", "link"), ("link", "to", "array"), ("neuron", "to", "mover")} <= ends
+    assert not any(wire.name for wire in wiring.fifos)
+    assert "  array  --[ " in connections(wiring)
+
+
 @pytest.mark.parametrize("timesteps", [1, 2, 3, 16])
 @pytest.mark.parametrize("name", ["loas", "gustav_snn"])
 def test_the_number_of_timesteps_does_not_keep_a_machine_from_being_drawn(name, timesteps):
