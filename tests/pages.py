@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-COLUMNS = 120
+COLUMNS, LINES = 80, 24
 LOOSE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FILE = re.compile(r"# ([\w./-]+\.\w+)\n")
 
@@ -46,7 +46,7 @@ def environment(folder):
         (commands / name).write_text(f"#!/bin/sh\n{run}\n")
         (commands / name).chmod(0o755)
     path = {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
-    return {**os.environ, **path, "COLUMNS": str(COLUMNS), "TERM": "dumb", "NO_COLOR": "1"}
+    return {**os.environ, **path, "COLUMNS": str(COLUMNS), "LINES": str(LINES), "TERM": "dumb", "NO_COLOR": "1"}
 
 
 def shown(commands, folder, variables):
