@@ -49,5 +49,5 @@ class GammaSnn(Gustavson):
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Every entry that is merged is added."""
-        fires = layer.neuron is not None or layer.expected is None
+        fires = layer.fires
         return {**super().more_actions(layer, done, events), ("lif", "update"): done["updates"] if fires else 0}

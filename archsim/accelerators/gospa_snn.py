@@ -72,6 +72,7 @@ from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.accumulator import accumulate_outer_product
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
+from archsim.hardware.fields import Count, WeightBits
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.placement import Placer, Tensor
@@ -83,13 +84,13 @@ from archsim.hardware.operation import PREFETCH, RESIDENT_READ, RESIDENT_WRITE, 
 class GospaPe(Block):
     """Processing elements without multipliers."""
 
-    count: int = Field(ge=1, le=1024, description="PEs, each with its own neuron unit")
+    count: Count = Field(description="PEs, each with its own neuron unit")
     spike_overhead_cycles: int = Field(ge=0, le=64, description="cycles of a spike beside those of its chunks of B")
     chunk_overhead_cycles: int = Field(
         ge=0, le=64, description="cycles of a chunk of 128 columns beside one per non-zero; 0: max(1, non-zeros)"
     )
     row_buffers: int = Field(ge=1, le=64, description="rows of B that the slowest PE may lag behind the broadcast")
-    weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
+    weight_bits: WeightBits = Field(description="bits of a weight")
 
 
 class PsumConfig(Block):

@@ -50,6 +50,7 @@ from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
+from archsim.hardware.fields import Count, SumBits, WeightBits
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.placement import Placer, Tensor
@@ -61,11 +62,11 @@ from archsim.hardware.operation import PREFETCH
 class GustavPe(Block):
     """Processing elements, in tiles."""
 
-    count: int = Field(ge=1, le=1024, description="PEs of all tiles")
+    count: Count = Field(description="PEs of all tiles")
     tiles: int = Field(ge=1, le=64, description="tiles; each works on one output channel")
     window: int = Field(ge=2, le=64, description="output positions of a PE")
-    weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
-    accumulator_bits: int = Field(ge=2, le=63, description="bits of a sum, sign included")
+    weight_bits: WeightBits = Field(description="bits of a weight")
+    accumulator_bits: SumBits = Field(description="bits of a sum, sign included")
     pipeline_cycles: int = Field(ge=0, le=64, description="cycles from the last column of a timestep to its sum")
     weight_buffer_kib: int = Field(ge=1, le=1024, description="two weight buffers of a tile, together")
 

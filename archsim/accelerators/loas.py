@@ -50,6 +50,7 @@ from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, raw_rows, rows_of, timestep_rows
 from archsim.hardware.compute import accumulator
 from archsim.hardware.compute.prefix_sum import LAGGY_MODES
+from archsim.hardware.fields import SumBits
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import CrossFieldError
 
@@ -73,8 +74,8 @@ class TppeConfig(InnerProductPe):
     payload_fetch: Literal["chunk", "match", "with_bitmask"] = Field(
         description="packed words of A: those of a chunk if anything matches, one read a match, or always"
     )
-    pseudo_accumulator_bits: int = Field(ge=2, le=63, description="bits of the pseudo-accumulator, sign included")
-    correction_accumulator_bits: int = Field(ge=2, le=63, description="bits of a correction accumulator, sign included")
+    pseudo_accumulator_bits: SumBits = Field(description="bits of the pseudo-accumulator, sign included")
+    correction_accumulator_bits: SumBits = Field(description="bits of a correction accumulator, sign included")
     subtract_cycles: int = Field(ge=1, le=64, description="cycles to subtract the corrections at the end of a neuron")
 
 
@@ -223,7 +224,7 @@ class LoAS(InnerProduct):
         """Every match is found by the fast prefix-sum, added once, and passes the FIFOs."""
         config, matches = self.config, done["matches"]
         results = done["sums"] * self._timesteps_at_once(layer)
-        fires = layer.neuron is not None or layer.expected is None
+        fires = layer.fires
         packed, waiting = config.format.spikes == "packed", matches if config.looks_up_late else 0
         speculated = {
             ("tppe", "pseudo_add"): matches,

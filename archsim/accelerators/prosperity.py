@@ -56,6 +56,7 @@ from archsim.hardware.compute.prefix_forest import (
     tile_work,
 )
 from archsim.hardware.diagram import Diagram
+from archsim.hardware.fields import Count, SumBits, WeightBits
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.placement import Placer, Tensor
@@ -66,9 +67,9 @@ from archsim.hardware.memory.placement import Placer, Tensor
 class ProsperityPe(Block):
     """Processing elements: the lanes of the processor, one output channel each."""
 
-    count: int = Field(ge=1, le=1024, description="lanes; output channels of a tile")
-    weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
-    accumulator_bits: int = Field(ge=2, le=63, description="bits of a partial sum, sign included")
+    count: Count = Field(description="lanes; output channels of a tile")
+    weight_bits: WeightBits = Field(description="bits of a weight")
+    accumulator_bits: SumBits = Field(description="bits of a partial sum, sign included")
     pipeline_cycles: int = Field(ge=0, le=64, description="cycles from the last addition until its sum is written")
 
 
@@ -89,7 +90,7 @@ class BuffersConfig(Block):
 class NeuronArrayConfig(LifConfig):
     """Neuron array behind the output buffer."""
 
-    count: int = Field(ge=1, le=1024, description="neurons that are updated at a time")
+    count: Count = Field(description="neurons that are updated at a time")
 
 
 class ProsperityScheduler(ScheduledLayers):

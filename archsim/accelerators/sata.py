@@ -67,6 +67,7 @@ from archsim.dataflow.training import Geometry
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig, count_overflows, leaks, rule_of
 from archsim.hardware.compute.systolic_array import add_in_order
+from archsim.hardware.fields import SumBits, WeightBits
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.buffers import BufferConfig, BufferedMemoryConfig, BuffersConfig
@@ -80,8 +81,8 @@ class SataPe(Block):
 
     rows: int = Field(ge=1, le=256, description="rows, an output position each")
     columns: int = Field(ge=1, le=256, description="columns, a filter each")
-    weight_bits: int = Field(ge=2, le=16, description="bits of a weight, of the AND and of the adder")
-    accumulator_bits: int = Field(ge=2, le=63, description="bits of an accumulator and of a partial sum, sign included")
+    weight_bits: WeightBits = Field(description="bits of a weight, of the AND and of the adder")
+    accumulator_bits: SumBits = Field(description="bits of an accumulator and of a partial sum, sign included")
     spike_bytes: int = Field(ge=1, le=4096, description="scratchpads of spikes, two that take turns")
     weight_bytes: int = Field(ge=1, le=4096, description="scratchpads of weights, two that take turns")
     psum_bytes: int = Field(ge=1, le=4096, description="scratchpad of partial sums, one for each timestep")
@@ -126,7 +127,7 @@ class SataNeuron(LifConfig):
 class SataMembrane(Block):
     """Membrane potentials."""
 
-    bits: int = Field(ge=2, le=63, description="bits of a potential, sign included")
+    bits: SumBits = Field(description="bits of a potential, sign included")
     place: Literal["pe", "sram", "dram"] = Field(description="where potentials are between timesteps")
 
 
@@ -135,7 +136,7 @@ class SataTraining(Block):
 
     stages: Literal["inference", "all"] = Field(description="all: forward, backward and update of every layer")
     gradient_bits: int = Field(ge=2, le=32, description="bits of a gradient")
-    sum_bits: int = Field(ge=2, le=63, description="bits of a sum of gradients")
+    sum_bits: SumBits = Field(description="bits of a sum of gradients")
     window: float = Field(gt=0, le=1000, description="where the trace has no masks: the surrogate's window, thresholds")
 
 
@@ -269,15 +270,10 @@ ACTIONS: Mapping[str, Mapping[tuple[str, str], tuple[str, ...]]] = {
 """
 
 
-def fires_in(layer: Layer) -> bool:
-    """Whether neurons take the sums: those of the trace, or unknown ones."""
-    return layer.neuron is not None or layer.expected is None
-
-
 def leaks_in(layer: Layer) -> bool:
     """Whether their potentials leak; unknown ones do."""
     if layer.neuron is None:
-        return fires_in(layer)
+        return layer.fires
     return leaks(rule_of(layer.neuron))
 
 
@@ -464,7 +460,7 @@ class Sata(BufferedArray):
 
     def _spikes(self, layer: Layer, kept: bool) -> Work:
         """Spikes by rows, weights by columns."""
-        pe, fires = self.config.pe, fires_in(layer)
+        pe, fires = self.config.pe, layer.fires
         span = pe.span(layer.timesteps, pe.accumulator_bits)
         return Work(
             row_words=dense_words(layer, 0, layer.m),
@@ -556,7 +552,7 @@ class Sata(BufferedArray):
     ) -> dict[tuple[str, str], int]:
         """What PEs, neurons and scratchpads do in a stage; what is not needed is not counted."""
         numbers = {
-            **done, "neurons": layer.m * layer.n * layer.timesteps, "fired": done["sums"] * fires_in(layer),
+            **done, "neurons": layer.m * layer.n * layer.timesteps, "fired": done["sums"] * layer.fires,
             "leaked": done["sums"] * leaks_in(layer),
         }  # fmt: skip
         return {action: sum(numbers[name] for name in names) for action, names in ACTIONS[stage_of(layer)].items()}
@@ -569,7 +565,7 @@ class Sata(BufferedArray):
         each = np.full(layer.timesteps, layer.m * layer.n)
         numbers = {
             "added": x.added, "pairs": x.worked, "row_entries": x.entered, "sums": each * (stage != "update"),
-            "neurons": each, "fired": each * fires_in(layer), "leaked": each * leaks_in(layer),
+            "neurons": each, "fired": each * layer.fires, "leaked": each * leaks_in(layer),
         }  # fmt: skip
         found = {
             action: np.sum([numbers[name] for name in names], axis=0)

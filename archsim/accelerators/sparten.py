@@ -31,13 +31,14 @@ from archsim.dataflow.inner_product import (
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, rows_of
 from archsim.hardware.compute.accumulator import multiply_accumulate
+from archsim.hardware.fields import SumBits
 from archsim.hardware.inventory import Component
 
 
 class SpartenPe(InnerProductPe):
     """Processing elements with two fast prefix-sums, a multiplier and an accumulator."""
 
-    accumulator_bits: int = Field(ge=2, le=63, description="bits of the accumulator, sign included")
+    accumulator_bits: SumBits = Field(description="bits of the accumulator, sign included")
 
 
 class SpartenConfig(InnerProductConfig):

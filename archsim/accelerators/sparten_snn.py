@@ -39,13 +39,14 @@ from archsim.dataflow.inner_product import (
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, timestep_rows
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
+from archsim.hardware.fields import SumBits
 from archsim.hardware.inventory import Component
 
 
 class SpartenSnnPe(InnerProductPe):
     """Processing elements with one fast prefix-sum and one accumulator."""
 
-    accumulator_bits: int = Field(ge=2, le=63, description="bits of the accumulator, sign included")
+    accumulator_bits: SumBits = Field(description="bits of the accumulator, sign included")
 
 
 class SpartenSnnConfig(InnerProductConfig):
@@ -102,7 +103,7 @@ class SpartenSnn(InnerProduct):
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Every match is found by the fast prefix-sum and added."""
-        fires = layer.neuron is not None or layer.expected is None
+        fires = layer.fires
         return {
             ("pe", "join"): done["joins"],
             ("pe", "fast_prefix"): done["matches"],

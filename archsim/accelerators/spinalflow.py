@@ -53,6 +53,7 @@ from archsim.dataflow.parts import neuron_rows
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
+from archsim.hardware.fields import SumBits, WeightBits
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block
 from archsim.hardware.memory.placement import Placer, Tensor
@@ -69,8 +70,8 @@ class SpinalFlowPe(Block):
 
     count: int = Field(ge=16, le=1024, description="PEs: output neurons of one position at a time")
     weight_buffer: int = Field(ge=1, le=64, description="rows of weights that wait for the array at each reader")
-    weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
-    accumulator_bits: int = Field(ge=2, le=63, description="bits of the accumulator, sign included")
+    weight_bits: WeightBits = Field(description="bits of a weight")
+    accumulator_bits: SumBits = Field(description="bits of the accumulator, sign included")
 
 
 class MergerConfig(Block):

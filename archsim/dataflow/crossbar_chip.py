@@ -39,6 +39,7 @@ from pydantic import Field
 from archsim.dataflow.base import MachineConfig, ScheduledLayers
 from archsim.dataflow.pipeline import Stage
 from archsim.hardware.compute.lif import LifConfig
+from archsim.hardware.fields import SumBits
 from archsim.hardware.interconnect.noc import MAX_SIDE, MeshConfig
 from archsim.hardware.loading import Block
 
@@ -66,7 +67,7 @@ class NeuronBlock(LifConfig):
     modules: int = Field(ge=1, le=256, description="neuron modules, each at a node of the mesh")
     lanes: int = Field(ge=1, le=4096, description="neurons that a module updates at once")
     membrane_bits: int = Field(ge=2, le=64, description="bits of a stored membrane potential")
-    sum_bits: int = Field(ge=2, le=63, description="bits of a sum on the network and of an output without neurons")
+    sum_bits: SumBits = Field(description="bits of a sum on the network and of an output without neurons")
     sum_buffer: int = Field(ge=1, le=64, description="packets of sums of one tile that a module has room for")
     row_buffer: int = Field(
         ge=1, le=64, description="finished rows of a layer that wait to be sent, beside the one next"

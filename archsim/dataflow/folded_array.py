@@ -464,7 +464,7 @@ class ArrayMachine(LayerMachine):
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Buffers, partial sums, and neurons if there are any."""
-        fires = layer.neuron is not None or layer.expected is None
+        fires = layer.fires
         return {
             ("operand_buffer", "write"): done["steps"],
             ("operand_buffer", "read"): done["steps"],

@@ -48,6 +48,7 @@ from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.merger import merge_cycles, merge_rows, passes_of, plan_passes
 from archsim.hardware.diagram import Diagram
+from archsim.hardware.fields import Count, SumBits, WeightBits
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.placement import Placer, Tensor
@@ -69,7 +70,7 @@ from archsim.trace import Trace
 class GustavsonPe(Block):
     """Processing elements: a fetch stage and a merger with its accumulator each."""
 
-    count: int = Field(ge=1, le=1024, description="PEs; each works on one row and timestep at a time")
+    count: Count = Field(description="PEs; each works on one row and timestep at a time")
     accumulate: Literal["merger", "dense_row"] = Field(
         description="sums of a row: merged in passes of at most radix fibers, or held whole and indexed by coordinate"
     )
@@ -78,14 +79,14 @@ class GustavsonPe(Block):
     burst_buffers: int = Field(ge=3, le=64, description="bursts that a PE has room for: one merged, one filled")
     spike_overhead_cycles: int = Field(ge=0, le=64, description="cycles of an input fiber beside one per entry")
     coordinate_bits: int = Field(ge=1, le=31, description="bits of a coordinate inside a PE")
-    weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
-    accumulator_bits: int = Field(ge=2, le=63, description="bits of a sum, sign included")
+    weight_bits: WeightBits = Field(description="bits of a weight")
+    accumulator_bits: SumBits = Field(description="bits of a sum, sign included")
 
 
 class NeuronUnits(LifConfig):
     """Neuron units, as many as PEs; each owns the rows of its number."""
 
-    rows: int = Field(ge=1, le=1024, description="rows of a unit that can be under way at once")
+    rows: Count = Field(description="rows of a unit that can be under way at once")
 
 
 class GustavsonScheduler(ScheduledLayers):

@@ -47,6 +47,7 @@ from archsim.hardware.compute.inner_join import LAST_CORRECTION, RING, correct, 
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.prefix_sum import laggy_cycles, pass_cycles
 from archsim.hardware.diagram import Diagram
+from archsim.hardware.fields import Count, WeightBits
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block
 from archsim.hardware.memory.placement import Placer, Tensor
@@ -62,7 +63,7 @@ FETCH_LINES = 16
 class InnerProductPe(Block):
     """Processing elements, each with an inner-join unit."""
 
-    count: int = Field(ge=1, le=1024, description="PEs; each has its own row of A and its own neuron unit")
+    count: Count = Field(description="PEs; each has its own row of A and its own neuron unit")
     chunk_overhead_cycles: int = Field(
         ge=0, le=64, description="cycles of a chunk pair beside one per match; 0: max(1, matches)"
     )
@@ -70,7 +71,7 @@ class InnerProductPe(Block):
         ge=1, le=64, description="fibers of B that the slowest PE may lag behind the broadcast"
     )
     output_buffer: int = Field(ge=1, le=1024, description="finished sums that wait for the neuron unit")
-    weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
+    weight_bits: WeightBits = Field(description="bits of a weight")
 
 
 class SchedulerConfig(ScheduledLayers):

@@ -79,6 +79,11 @@ class Layer:
         return not (self.neuron is None and self.requantiser is None and self.expected is None)
 
     @property
+    def fires(self) -> bool:
+        """Whether neurons take the sums: those of the trace, or unknown ones."""
+        return self.neuron is not None or self.expected is None
+
+    @property
     def writes_sums(self) -> bool:
         """Whether full sums leave the machine. An output that nobody knows counts as words, all of them active."""
         return self.neuron is None and self.requantiser is None and self.expected is not None

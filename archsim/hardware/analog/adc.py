@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from archsim.hardware.fields import Count
 from archsim.hardware.loading import Block
 from archsim.jit import inlined
 
@@ -44,7 +45,7 @@ class AdcConfig(Block):
     bits: Annotated[int, Field(ge=1, le=16)] | Literal["lossless"] = Field(
         description="bits of a conversion; lossless: as many as the largest possible sum needs"
     )
-    columns: int = Field(ge=1, le=1024, description="columns that share a converter, one after the other")
+    columns: Count = Field(description="columns that share a converter, one after the other")
     conversion_cycles: int = Field(ge=1, le=1024, description="cycles of one conversion")
     range: Literal["maximum", "calibrated", "granular"] = Field(
         description="what the codes span: the largest possible sum, the largest recorded one, or 0 to 2^bits - 1"
@@ -80,7 +81,7 @@ class AnalogAdcConfig(Block):
     bits: Annotated[int, Field(ge=2, le=24)] | Literal["lossless"] = Field(
         description="bits of a conversion; lossless: as many as steps of one level need"
     )
-    columns: int = Field(ge=1, le=1024, description="conversions that share a converter, one after the other")
+    columns: Count = Field(description="conversions that share a converter, one after the other")
     range: Literal["maximum", "calibrated", "granular"] = Field(
         description="what the codes span: what ideal cells can cause, what calibration saw, or steps of one level"
     )

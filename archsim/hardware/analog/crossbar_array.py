@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.hardware.analog.adc import convert
+from archsim.hardware.fields import Count
 from archsim.hardware.loading import Block
 from archsim.jit import kernel
 
@@ -37,8 +38,8 @@ Scheme = Literal["offset", "difference"]
 class CrossbarArrayConfig(Block):
     """One crossbar array."""
 
-    rows: int = Field(ge=1, le=1024, description="rows: inputs of an array")
-    columns: int = Field(ge=1, le=1024, description="columns of an array")
+    rows: Count = Field(description="rows: inputs of an array")
+    columns: Count = Field(description="columns of an array")
     cell: Literal["rram", "sram"] = Field(description="what a cell is made of")
     cell_bits: int = Field(ge=1, le=8, description="bits of a cell's level")
     signed: Scheme = Field(description="how a negative weight is stored: offset and digital correction, or two columns")

@@ -51,6 +51,7 @@ from archsim.hardware.analog.reading import (
     record,
 )
 from archsim.hardware.analog.tile import CellsConfig, Purpose, Tile, generator
+from archsim.hardware.fields import Count
 from archsim.hardware.loading import Block
 
 CALIBRATION = (1 << 32) - 1
@@ -94,7 +95,7 @@ class DynamicConfig(Block):
 class ProductConfig(Block):
     """Arrays and converters of an analog product."""
 
-    rows: int = Field(ge=1, le=1024, description="rows of an array")
+    rows: Count = Field(description="rows of an array")
     columns: int = Field(ge=2, le=1024, description="columns of an array")
     signed: Literal["differential", "offset_column"] = Field(description="what is subtracted before a converter")
     driver_bits: int = Field(ge=1, le=8, description="bits of an input that a row takes at once")

@@ -28,6 +28,7 @@ from typing import Any
 
 from pydantic import Field
 
+from archsim.hardware.fields import Count, SumBits, WeightBits
 from archsim.hardware.loading import Block
 from archsim.jit import njit
 
@@ -35,10 +36,10 @@ from archsim.jit import njit
 class SystolicArrayConfig(Block):
     """Array of accumulators and the operand buffers at its edges."""
 
-    rows: int = Field(ge=1, le=1024, description="rows; the west operand enters here")
-    columns: int = Field(ge=1, le=1024, description="columns; the north operand enters here, sums leave here")
-    weight_bits: int = Field(ge=2, le=16, description="bits of a weight")
-    accumulator_bits: int = Field(ge=2, le=63, description="bits of an accumulator, sign included")
+    rows: Count = Field(description="rows; the west operand enters here")
+    columns: Count = Field(description="columns; the north operand enters here, sums leave here")
+    weight_bits: WeightBits = Field(description="bits of a weight")
+    accumulator_bits: SumBits = Field(description="bits of an accumulator, sign included")
     buffer_steps: int = Field(ge=1, le=4096, description="steps that one half of an edge's operand buffer holds")
     buffers: int = Field(ge=1, le=64, description="such halves: 2 is double-buffered")
     output_buffer: int = Field(ge=1, le=1024, description="blocks of finished sums that wait for neurons and memory")
