@@ -40,6 +40,8 @@ _TIMELINE = arguments.Kind(
 )
 COMPILING = "compiling kernels (first run only)"
 """The step that takes longest, and only where kernels are not in the cache."""
+EXAMPLE_TIMESTEPS = 4
+"""Timesteps of the machine that is explained, where its file leaves them to the trace."""
 SMALL_LAYER = (80, 32, 300)
 """M, N and K of a layer whose run shows how the units of a machine are connected."""
 MOST_QUOTED = 200
@@ -84,6 +86,16 @@ def specialised_for(
     if problems:
         raise UsageError([f"{hardware} cannot run {trace}: {problem}" for problem in problems])
     return accelerator
+
+
+def example_of(accelerator: Accelerator, hardware: str | Path) -> Accelerator:
+    """The machine; one of EXAMPLE_TIMESTEPS, or as few as it can have, where its file leaves them to the trace."""
+    from archsim.hardware.loading import changed
+
+    if accelerator.config.timesteps != "trace":
+        return accelerator
+    timesteps = max(EXAMPLE_TIMESTEPS, accelerator.config.least_timesteps)
+    return type(accelerator)(changed(accelerator.config, "timesteps", timesteps, str(hardware)))
 
 
 def wiring(accelerator: Accelerator) -> Wiring:

@@ -707,8 +707,12 @@ def test_links_that_lead_to_each_other(tmp_path, capsys):
         assert "Too many levels of symbolic links" in line
 
 
-def test_a_machine_that_leaves_its_timesteps_to_the_trace_is_checked(tmp_path, capsys):
+def test_a_machine_that_leaves_its_timesteps_to_the_trace_is_checked_and_explained(tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text("extends: loas\ntimesteps: trace\n")
     assert main(["check", str(path)]) == 0
     assert capsys.readouterr().out == f"{path}: ok, a machine of type loas\n"
+    assert main(["explain", str(path)]) == 0
+    told = capsys.readouterr()
+    assert "\ntimesteps\ttrace\tfile\t" in told.out
+    assert told.err == "parts and areas are those for 4 timesteps; the trace says how many there are\n"

@@ -17,8 +17,7 @@ def check(
 ) -> None:
     """Validate hardware files and traces without simulating anything."""
     from archsim.cost import area_rows
-    from archsim.hardware.loading import changed
-    from archsim.simulate import load_accelerator, load_prices
+    from archsim.simulate import example_of, load_accelerator, load_prices
 
     def load(path: Path) -> str:
         if path.suffix == ".npz" or is_zip(path):
@@ -27,9 +26,7 @@ def check(
             trace = load_trace(path)
             return f"{path}: ok, {trace.network}, {len(trace.operations)} operations, T = {trace.timesteps}"
         machine = load_accelerator(path, overrides or ())
-        built = machine
-        if machine.config.timesteps == "trace":  # any number shows whether all parts have a price
-            built = type(machine)(changed(machine.config, "timesteps", machine.config.least_timesteps, str(path)))
+        built = example_of(machine, path)
         area_rows(built.inventory(), load_prices(built))
         return f"{path}: ok, a machine of type {machine.name}"
 

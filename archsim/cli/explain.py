@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from archsim.cli.options import Hardware, Overrides
-from archsim.cli.printing import one_line, print_table
+from archsim.cli.printing import note, one_line, print_table
 
 
 def explain(
@@ -20,12 +20,13 @@ def explain(
     from archsim.cost import area_rows, price_rows
     from archsim.hardware.loading import explained_values, header_of
     from archsim.report import diagram
-    from archsim.simulate import load_accelerator, load_prices, wiring
+    from archsim.simulate import example_of, load_accelerator, load_prices, wiring
 
     machine = load_accelerator(hardware, overrides or ())
-    inventory, table = machine.inventory(), load_prices(machine)
+    built = example_of(machine, hardware)
+    inventory, table = built.inventory(), load_prices(built)
     if sys.stdout.isatty():
-        drawn = diagram.draw(inventory), diagram.connections(wiring(machine))
+        drawn = diagram.draw(inventory), diagram.connections(wiring(built))
         for text in (machine.config.description, header_of(hardware), *drawn):
             typer.echo("\n".join(one_line(line) for line in text.splitlines()) + "\n")
     values: list[tuple[object, ...]] = []
@@ -53,6 +54,8 @@ def explain(
         typer.echo()
         cut = -1 if brief else None
         print_table(columns[:cut], [row[:cut] for row in rows])
+    if built is not machine:
+        note(f"parts and areas are those for {built.config.timesteps} timesteps; the trace says how many there are")
     if brief:
         typer.echo("\nArea 0: part of another row, or off chip. --long has meanings, and sources of areas and prices.")
 
