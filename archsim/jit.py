@@ -302,6 +302,15 @@ def _cached(function: F, **options: Any) -> F:
     return cast(F, compiled)
 
 
+def entry_point(kernel: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    """The machine code of a ``kernel`` that was called with such ``arguments``, for calls that look up no types again;
+    the kernel itself where it runs as plain Python."""
+    if not is_jitted(kernel):
+        return kernel
+    found: Callable[..., Any] = cast(Any, kernel).overloads[tuple(map(numba.typeof, arguments))].entry_point
+    return found
+
+
 def njit(function: F) -> F:
     """Compile ``function`` when first called, and keep it on disk."""
     return _cached(function)

@@ -47,7 +47,7 @@ from archsim.errors import EngineError
 from archsim.hardware.memory.cache import NONE
 from archsim.hardware.memory.system import MemorySpec
 from archsim.hardware.operation import BARRIER, COMPUTE, END, PAUSE, POP, PUSH, START, Topology
-from archsim.jit import higher_order, inlined
+from archsim.jit import entry_point, higher_order, inlined
 
 FINISHED, DEADLOCK, CIRCLES, PAUSED = range(4)
 
@@ -256,6 +256,7 @@ def simulate(
     machine = machine_at_rest(topology, memory_spec, state, counts, tensors, window)
     agents, loads, units = machine.agents, machine.loads, memory_spec.dram.units_per_cycle
     loop(spec, operands, machine)  # to cycle 0, where it stands: what is not compiled yet is before the clock starts
+    loop = entry_point(loop, spec, operands, machine)
     started = perf_counter()
     status, cycles = PAUSED, FIRST_CYCLES
     while status == PAUSED:  # back in Python now and then, so that an interrupt is heard and the progress bar moves on

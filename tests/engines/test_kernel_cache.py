@@ -212,3 +212,12 @@ def test_a_kernel_that_another_process_removes_meanwhile_is_none(base, monkeypat
     monkeypatch.setattr(jit.Path, "stat", removed_behind)
     assert not doubled._cache.is_warm()
     assert not path.is_symlink()
+
+
+def test_machine_code_is_that_of_the_arguments_types():
+    """A kernel that was called with numbers of two kinds has machine code for each; plain functions are their own."""
+    kernel = numba.njit(lambda value: value / 2)
+    assert (kernel(7), kernel(7.5)) == (3.5, 3.75)
+    assert (jit.entry_point(kernel, 9)(7), jit.entry_point(kernel, 1.0)(7.5)) == (3.5, 3.75)
+    assert jit.entry_point(kernel, 9) is not jit.entry_point(kernel, 1.0)
+    assert jit.entry_point(len, []) is len
