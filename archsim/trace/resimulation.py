@@ -265,7 +265,8 @@ def _weighted(operation: Operation, values: NDArray[Any]) -> NDArray[np.int64]:
     block = max(1, _BLOCK_BYTES // (positions * operation.k * np.dtype(dtype).itemsize))
     for start in range(0, len(values), block):
         rows = im2col(values[start : start + block].astype(dtype), operation)
-        part = (rows @ columns).reshape(-1, positions, operation.n)
+        with np.errstate(invalid="ignore"):  # some BLAS set the flag for lanes beyond the end; all values are finite
+            part = (rows @ columns).reshape(-1, positions, operation.n)
         result[start : start + block] = part.transpose(0, 2, 1).reshape(-1, *operation.output_shape)
     if operation.bias is not None:
         result += operation.bias.reshape(-1, *(1,) * (len(operation.output_shape) - 1))
