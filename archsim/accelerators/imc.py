@@ -58,7 +58,7 @@ from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.trace import Operation, Trace
 from archsim.trace.resimulation import finish, predict, resimulate
-from archsim.trace.work import matches, synaptic_operations
+from archsim.trace.work import work_of
 
 MAX_INPUT_BITS = 16
 """Of an input of an array: words are stored in 16 bits."""
@@ -312,6 +312,7 @@ class Imc(CrossbarMachine):
             maps = stored.reshape(stored.shape[-4:]).astype(np.uint16)
             feature_map = FeatureMap(maps, (1, 1), (1, 1), (0, 0))
             rows = packed_time.encode(packed_time.unroll(maps, (1, 1), (1, 1), (0, 0)))
+        work = work_of(trace, operation)
         return Layer(
             name=operation.name,
             op=operation.op,
@@ -326,8 +327,8 @@ class Imc(CrossbarMachine):
             bias=np.zeros(operation.n, np.int64),
             neuron=None,
             expected=None,
-            matches=matches(trace, operation),
-            synaptic_operations=synaptic_operations(trace, operation),
+            matches=work.matches,
+            synaptic_operations=work.synaptic_operations,
             feature_map=feature_map,
             requantiser=operation.requantiser,
         )
