@@ -17,6 +17,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
+from matplotlib.axes import Axes
+
 from archsim import __version__
 from archsim.errors import UsageError, nearest
 from archsim.report import drawing, files
@@ -63,6 +65,11 @@ class Table:
         if self.draw:
             lines += ["", f"![{self.title}]({self.name}.png)"]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), ""])
+
+
+def deviation(ours: float | None, paper: float | None) -> float | None:
+    """(ours - paper) / \\|paper\\| in percent."""
+    return None if ours is None or paper is None else round(100 * (ours - paper) / abs(paper), 6)
 
 
 def shown(value: Any) -> str:
@@ -160,10 +167,18 @@ def write(
     return filled
 
 
-def name_groups(axes: Any, names: Sequence[str]) -> None:
+def name_groups(axes: Axes, names: Sequence[str]) -> None:
     """Names of groups on several lines. Figures write line breaks out, because names of users may be anything; these
     are ours."""
     axes.set_xticks(range(len(names)), names, rotation=0, ha="center")
+
+
+def published_line(axes: Axes, group: int, bars: Sequence[int], members: int, value: float, label: str = "_") -> None:
+    """A line at a published ``value`` across these ``bars`` of a group of ``members``; a figure's first has a label."""
+    width = 0.8 / members
+    ends = [group - 0.43 + bars[0] * width, group - 0.37 + (bars[-1] + 1) * width]
+    axes.plot(ends, [value, value], color="white", linewidth=2.6, solid_capstyle="butt")
+    axes.plot(ends, [value, value], color="black", linewidth=1.6, solid_capstyle="butt", label=label)
 
 
 def _several(things: Sized, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import figures
 from comparisons import FITTED, INPUTS_NOTE, cycles, energy, machine
 from jobs import TITLES, Run, network, title
-from paper_tables import Row, Table
+from paper_tables import Row, Table, deviation
 from table import PUBLISHED, mean, published
 
 LATENCY_NS = {20: 21.25, 100: 121.25}
@@ -50,6 +50,8 @@ def speedup_ablation() -> Table:
             for name, overrides in (("loas", loas), ("sparten_snn", sparten)):
                 jobs[label, name, n] = Run(machine(FITTED, name, network(n)).machine, network(n), overrides)
 
+    paper = {n: published("speedup", "sparten_snn", n)["value"] for n in (*TITLES, "mean")}
+
     def rows(results: Mapping[Any, Any]) -> list[Row]:
         found = []
         for label, loas, sparten, entry in STEPS:
@@ -58,11 +60,11 @@ def speedup_ablation() -> Table:
             found.append(
                 {"change": label, "loas": " ".join(loas), "sparten_snn": " ".join(sparten)}
                 | {f"speedup_{n}": ratio for n, ratio in ours.items()}
-                | {"speedup_mean": mean(list(ours.values()))}
+                | {"speedup_mean": (average := mean(list(ours.values())))}
+                | {f"paper_{n}": value for n, value in paper.items()}
+                | {"deviation_percent": deviation(average, paper["mean"])}
                 | {f"prototype_{n}": ratio for n, ratio in zip(TITLES, theirs, strict=True)}
             )
-        paper = {n: published("speedup", "sparten_snn", n)["value"] for n in (*TITLES, "mean")}
-        found.append({"change": "paper"} | {f"speedup_{n}": value for n, value in paper.items()})
         return found
 
     return Table(
@@ -70,6 +72,8 @@ def speedup_ablation() -> Table:
         "Which assumption carries the speedup over SparTen-SNN (from F40, one change at a time)",
         {"change": "changed", "loas": "set in LoAS", "sparten_snn": "set in SparTen-SNN"}
         | {f"speedup_{n}": title(n) for n in TITLES} | {"speedup_mean": "mean"}
+        | {f"paper_{n}": f"paper, {TITLES.get(n, n)}" for n in paper}
+        | {"deviation_percent": "deviation of the mean [%]"}
         | {f"prototype_{n}": f"prototype, {name}" for n, name in TITLES.items()},
         jobs,
         rows,

@@ -8,8 +8,8 @@ from typing import Any
 import figures
 from comparisons import DEFAULT, FITTED, IDEAL, LAYERS, MARKS_NOTE, SETS_NOTE, cycles, layer_title, machine
 from jobs import TITLES, Count, Run, Workload, network, title
-from paper_tables import Row, Table
-from table import AGAINST, against, deviation, published
+from paper_tables import Row, Table, deviation
+from table import AGAINST, against, published
 
 from archsim.cost import part_rows
 from archsim.simulate import load_accelerator, load_prices

@@ -7,8 +7,8 @@ from typing import Any
 
 import figures
 from jobs import TITLES, Run, Workload, network, title
-from paper_tables import Row, Table
-from table import AGAINST, PUBLISHED, against, deviation, mean, published
+from paper_tables import Row, Table, deviation
+from table import AGAINST, PUBLISHED, against, mean, published
 
 BASELINES = {"sparten_snn": "SparTen-SNN", "gospa_snn": "GoSPA-SNN", "gamma_snn": "Gamma-SNN"}
 MACHINES = {"loas": "LoAS", **BASELINES}
@@ -325,12 +325,13 @@ def miss_rates() -> Table:
                 found.append(
                     {"set": assumptions, "machine": label, "looked_up": looked_up, "misses": layer["misses"]}
                     | {"tag_miss_percent": tag, "sram_accesses": accesses, "dram_lines": lines, "line_percent": line}
-                    | {"paper": paper["value"], "mark": paper["mark"]}
+                    | _beside(tag, line, paper)
                 )
             loas, sparten = found[-len(MACHINES)], found[1 - len(MACHINES)]
+            over = _quotients(sparten, loas)
             found.append(
-                {"set": assumptions, "machine": "SparTen-SNN / LoAS", **_quotients(sparten, loas)}
-                | {"paper": published("miss_rate", "sparten_over_loas")["value"], "mark": "P"}
+                {"set": assumptions, "machine": "SparTen-SNN / LoAS", **over}
+                | _beside(*over.values(), published("miss_rate", "sparten_over_loas"))
             )
         return found
 
@@ -341,7 +342,8 @@ def miss_rates() -> Table:
             "set": "set", "machine": "machine", "looked_up": "look-ups", "misses": "misses",
             "tag_miss_percent": "misses / look-ups [%]", "sram_accesses": "SRAM read accesses",
             "dram_lines": "lines from DRAM", "line_percent": "lines / accesses [%]",
-            "paper": "paper [%]", "mark": "mark",
+            "paper": "paper [%]", "tag_deviation_percent": "misses / look-ups, deviation [%]",
+            "line_deviation_percent": "lines / accesses, deviation [%]", "mark": "mark",
         },
         {key: job for key, job in every(DEFAULT, FITTED).items() if key[2] == net},
         rows,
@@ -353,6 +355,15 @@ def miss_rates() -> Table:
             "read accesses: of at most 16 B at the banks of the cache, of 2 B at GoSPA-SNN's partial sums.",
         ),
     )  # fmt: skip
+
+
+def _beside(tag: float | None, line: float | None, paper: Row) -> Row:
+    """The paper's miss rate, and how far each of our two lies from it."""
+    return {
+        "paper": paper["value"], "mark": paper["mark"],
+        "tag_deviation_percent": deviation(tag, paper["value"]),
+        "line_deviation_percent": deviation(line, paper["value"]),
+    }  # fmt: skip
 
 
 def _quotients(over: Row, under: Row) -> Row:

@@ -8,7 +8,7 @@ from itertools import groupby
 import pandas as pd
 from jobs import title
 from matplotlib.axes import Axes
-from paper_tables import Row, name_groups
+from paper_tables import Row, name_groups, published_line
 
 from archsim.report.drawing import grouped, stacked
 
@@ -79,7 +79,9 @@ def scaling(axes: Axes, rows: list[Row]) -> None:
 
 
 def speedup_ablation(axes: Axes, rows: list[Row]) -> None:
-    _dots(axes, {row["change"]: row for row in rows}, "speedup_", "speedup over SparTen-SNN")
+    printed = {key.replace("paper_", "speedup_"): value for key, value in rows[0].items() if key.startswith("paper_")}
+    shown = {row["change"]: row for row in rows} | {"printed in the paper, not simulated": printed}
+    _dots(axes, shown, "speedup_", "speedup over SparTen-SNN")
 
 
 def loas_ablation(axes: Axes, rows: list[Row]) -> None:
@@ -108,15 +110,12 @@ def _against(axes: Axes, rows: Sequence[Row], columns: str) -> None:
     )
     grouped(axes, ours)
     name_groups(axes, groups)
-    width = 0.8 / len(members)
     label = "paper"
     for place, group in enumerate(groups):
         for value, run in groupby(enumerate(paper.loc[group]), key=lambda pair: pair[1]):
             bars = [bar for bar, _ in run]
             if pd.notna(value):
-                ends = [place - 0.43 + bars[0] * width, place - 0.37 + (bars[-1] + 1) * width]
-                axes.plot(ends, [value, value], color="white", linewidth=2.6, solid_capstyle="butt")
-                axes.plot(ends, [value, value], color="black", linewidth=1.6, solid_capstyle="butt", label=label)
+                published_line(axes, place, bars, len(members), value, label)
                 label = "_"  # one entry in the legend
     _finish(axes, len(members) + 1)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from paper_tables import Row
+from paper_tables import Row, deviation
 
 PUBLISHED = yaml.safe_load((Path(__file__).parent / "published.yaml").read_text(encoding="utf-8"))
 
@@ -32,11 +32,6 @@ def against(ours: float, *path: Any) -> Row:
 
 
 AGAINST = {"ours": "ours", "paper": "paper", "deviation_percent": "deviation [%]", "mark": "mark"}
-
-
-def deviation(ours: float | None, paper: float | None) -> float | None:
-    """(ours - paper) / \\|paper\\| in percent."""
-    return None if ours is None or paper is None else round(100 * (ours - paper) / abs(paper), 6)
 
 
 def mean(values: Sequence[float]) -> float:

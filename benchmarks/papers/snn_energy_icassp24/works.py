@@ -11,7 +11,7 @@ from legacy_network import load_network
 from legacy_sata_sim.sata_sim import SataInferenceNetwork, inference
 from legacy_spikesim.spikesim import SpikesimNetwork, ela
 from matplotlib.axes import Axes
-from paper_tables import Row, Table, name_groups
+from paper_tables import Row, Table, deviation, name_groups, published_line
 from runs import MOST_TIMESTEPS, SATA_SIM, SPIKESIM, Chunked, Run, Synthetic, chunks, cycles, energy_pj
 from source import WORKS
 
@@ -24,6 +24,11 @@ MACHINES: dict[str, tuple[str, tuple[str, ...]]] = {
     "spikesim": ("spikesim", ()),
 }
 TITLES = {"sata": "SATA", "sata_skipping": "SATA, skipping", "spikesim": "SpikeSim"}
+DEVIATING = {
+    "operations": "study_operations", "sata_sim": "study_sata", "archsim_sata": "study_sata",
+    "archsim_sata_skipping": "study_sata", "ela": "study_spikesim", "archsim_spikesim": "study_spikesim",
+}  # fmt: skip
+"""Columns of ours, and those of the study's numbers that they are compared with."""
 
 
 def sata_sim(timesteps: int, sparsity: float) -> dict[str, float]:
@@ -104,6 +109,8 @@ def _rows(results: Mapping[Any, Any]) -> list[Row]:
                 row[f"archsim_{key}_chunk_by_chunk"] = (
                     run["baseline"].energy_chunk_by_chunk_pj() / run["own"].energy_chunk_by_chunk_pj()
                 )
+        for column, study in DEVIATING.items():
+            row[f"{column}_deviation_percent"] = deviation(row[column], row[study])
         rows.append(row)
     return rows
 
@@ -118,15 +125,20 @@ def _draw(axes: Axes, rows: list[Row]) -> None:
         "operations": "T (1 - sparsity)", "ela": "ELA", "archsim_spikesim": "archsim SpikeSim",
         "sata_sim": "SATA_Sim", "archsim_sata": "archsim SATA", "archsim_sata_skipping": "archsim SATA, skipping",
     }  # fmt: skip
+    says = {"study_operations": (0,), "study_spikesim": (1, 2), "study_sata": (3, 4, 5)}
     labels = [f"{row['work']}\nT = {row['baseline_timesteps']} / {row['timesteps']}" for row in rows]
     grouped(axes, pd.DataFrame({name: [row[key] for row in rows] for key, name in shown.items()}, index=labels))
     name_groups(axes, labels)
+    for group, row in enumerate(rows):
+        for name, bars in says.items():
+            first = group == 0 and bars == (0,)  # one entry in the legend
+            published_line(axes, group, bars, len(shown), row[name], "the study (by notes)" if first else "_")
     axes.set_yscale("log")
     ticks = (1, 2, 4, 10, 20, 40, 100)
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set(ylabel="energy of baseline / own (log)")
-    axes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), fontsize=7)
+    axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), fontsize=7)
     axes.tick_params(axis="x", labelsize=7, rotation=0)
 
 
@@ -146,11 +158,13 @@ def works() -> Table:
             "archsim_sata_skipping_chunk_by_chunk": "archsim SATA, skipping, chunk by chunk",
             "cycles_sata": "cycles, SATA", "cycles_sata_skipping": "cycles, SATA, skipping",
             "cycles_spikesim": "cycles, SpikeSim",
+            **{f"{column}_deviation_percent": f"{column}, deviation [%]" for column in DEVIATING},
         },
         jobs=_jobs(),
         rows=_rows,
         notes=[
-            "Energy of the baseline over that of the work; from 'cycles' on their cycles. One network stands for all:"
+            "Energy of the baseline over that of the work; under 'cycles' their cycles. Deviations are from the study's"
+            " numbers. One network stands for all:"
             " VGG9, in SATA_Sim the shapes of its own example, elsewhere those of SpikeSim's; archsim leaves out the"
             " direct encoder and has one image of synthetic spikes.",
             "The study's numbers were not read in the paper: they are from public notes on it (3rd), on the networks of"
