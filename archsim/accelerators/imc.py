@@ -34,7 +34,7 @@ Sources are in the hardware files, what differs from published machines in ``DEV
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -43,14 +43,12 @@ from pydantic import Field, model_validator
 
 from archsim.analog_network.network import AnalogNetwork, matrices_per_image
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import EngineName, HardwareConfig, Progress
+from archsim.dataflow.base import HardwareConfig, Progress
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, ChipScheduler, DigitalUnit
 from archsim.dataflow.crossbar_machine import Computed, CrossbarMachine, accuracies, labels_of, reads_out
 from archsim.dataflow.crossbar_mapping import map_layer
 from archsim.dataflow.layer import WEIGHTED, FeatureMap, Layer, layer_of
 from archsim.dataflow.pipeline import Stage, is_signed, stages_of, value_bits
-from archsim.engine.recording import Window
-from archsim.engine.result import LayerResult
 from archsim.hardware.analog.cache import default_folder
 from archsim.hardware.analog.crossbar_array import cut_rows
 from archsim.hardware.analog.product import Product, ProductConfig
@@ -335,20 +333,11 @@ class Imc(CrossbarMachine):
 
     # What it computes.
 
-    def run_layers(
-        self,
-        trace: Trace,
-        operations: Sequence[Operation],
-        engine: EngineName,
-        *,
-        verify: bool,
-        record: Window | bool,
-        progress: Progress | None = None,
-    ) -> Iterator[LayerResult]:
-        """As on every chip; the arrays are programmed first, as that may take minutes."""
+    def prepare(self, trace: Trace, operations: Sequence[Operation], verify: bool, progress: Progress | None) -> None:
+        """As for every chip; the arrays are programmed, which may take minutes."""
+        super().prepare(trace, operations, verify, progress)
         if verify and not self.exact and any(map(on_arrays, operations)):
             self._network(trace, progress)
-        yield from super().run_layers(trace, operations, engine, verify=verify, record=record, progress=progress)
 
     def computed(self, trace: Trace, operation: Operation, layer: Layer, verify: bool) -> Computed:
         """Digital units compute exactly, and so do arrays without any effect."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -112,18 +112,10 @@ class Accelerator(ABC):
         """Whether a run begins with compiling kernels."""
 
     @abstractmethod
-    def run_layers(
-        self,
-        trace: Trace,
-        operations: Sequence[Operation],
-        engine: EngineName,
-        *,
-        verify: bool,
-        record: Window | bool,
-        progress: Progress | None = None,
+    def simulated(
+        self, trace: Trace, operations: Iterable[Operation], engine: EngineName, verify: bool, record: Window | bool
     ) -> Iterator[LayerResult]:
-        """Simulate these layers of ``trace``; ``verify`` compares outputs with the trace, ``record`` is a window of the
-        run."""
+        """What :meth:`run_layers` yields; each of the ``operations`` is asked for when its work begins."""
 
     @abstractmethod
     def inventory(self) -> Sequence[Component]:
@@ -190,7 +182,33 @@ class Accelerator(ABC):
         """Whether :meth:`metrics` of ``trace`` can have an accuracy, in any configuration of this machine."""
         return False
 
+    def prepare(self, trace: Trace, operations: Sequence[Operation], verify: bool, progress: Progress | None) -> None:
+        """What takes long and is done once, before these layers run."""
+        return
+
     # What follows.
+
+    def run_layers(
+        self,
+        trace: Trace,
+        operations: Sequence[Operation],
+        engine: EngineName,
+        *,
+        verify: bool,
+        record: Window | bool,
+        progress: Progress | None = None,
+    ) -> Iterator[LayerResult]:
+        """Simulate these layers of ``trace``; ``verify`` compares outputs with the trace, ``record`` is a window of the
+        run. ``progress`` is told of each layer when its work begins."""
+
+        def begun() -> Iterator[Operation]:
+            for done, operation in enumerate(operations):
+                if progress:
+                    progress(operation.name, done, len(operations))
+                yield operation
+
+        self.prepare(trace, operations, verify, progress)
+        yield from self.simulated(trace, begun(), engine, verify, record)
 
     @property
     def clock_mhz(self) -> float:

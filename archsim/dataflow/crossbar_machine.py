@@ -11,7 +11,7 @@ network. Cycles and energy are those of the inputs that the trace recorded.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -135,28 +135,21 @@ class CrossbarMachine(DrawnMachine):
         """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
         return self._run([alone(layer)], [layer], [self.compute(layer, verify)], engine, record)[0]
 
-    def run_layers(
-        self,
-        trace: Trace,
-        operations: Sequence[Operation],
-        engine: EngineName,
-        *,
-        verify: bool,
-        record: Window | bool,
-        progress: Progress | None = None,
+    def prepare(self, trace: Trace, operations: Sequence[Operation], verify: bool, progress: Progress | None) -> None:
+        """Layers that do not fit the chip are refused before anything is computed."""
+        if problems := misfits(self.config, stages_of(trace, operations)):
+            raise UsageError(problems)
+
+    def simulated(
+        self, trace: Trace, operations: Iterable[Operation], engine: EngineName, verify: bool, record: Window | bool
     ) -> Iterator[LayerResult]:
         """All layers at once, in one simulation."""
-        stages = stages_of(trace, operations)
-        problems = misfits(self.config, stages)
-        if problems:
-            raise UsageError(problems)
-        layers, computed = [], []
-        for done, operation in enumerate(operations):
-            if progress:
-                progress(operation.name, done, len(operations))
+        chosen, layers, computed = [], [], []
+        for operation in operations:
+            chosen.append(operation)
             layers.append(self.layer(trace, operation))
             computed.append(self.computed(trace, operation, layers[-1], verify))
-        yield from self._run(stages, layers, computed, engine, record)
+        yield from self._run(stages_of(trace, chosen), layers, computed, engine, record)
 
     def computed(self, trace: Trace, operation: Operation, layer: Layer, verify: bool) -> Computed:
         """What an operation's outputs are on this machine."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.base import EngineName, Progress
+from archsim.dataflow.base import EngineName
 from archsim.dataflow.computing import outputs_of
 from archsim.dataflow.layer import Layer, layer_of
 from archsim.dataflow.machine import DrawnMachine, Program, Unit
@@ -126,21 +126,12 @@ class LayerMachine(DrawnMachine):
         sizes = {"layer": Sizes(layer.m, layer.n, layer.k, layer.timesteps)}
         return self.drawn(diagram, sizes, derived, operands, tuple(units), self.copies(layer))
 
-    def run_layers(
-        self,
-        trace: Trace,
-        operations: Sequence[Operation],
-        engine: EngineName,
-        *,
-        verify: bool,
-        record: Window | bool,
-        progress: Progress | None = None,
+    def simulated(
+        self, trace: Trace, operations: Iterable[Operation], engine: EngineName, verify: bool, record: Window | bool
     ) -> Iterator[LayerResult]:
-        """Simulate these layers of ``trace`` one after the other, each from a cold cache and an idle memory."""
+        """The layers one after the other, each from a cold cache and an idle memory."""
         window, begin = window_of(record), 0
-        for done, operation in enumerate(operations):
-            if progress:
-                progress(operation.name, done, len(operations))
+        for operation in operations:
             for layer in self.stages(trace, operation):
                 result = self.run_layer(layer, engine, verify=verify, record=window.later(begin))
                 begin += result.cycles
