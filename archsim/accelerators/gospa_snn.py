@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress.by_position import by_position
-from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_components
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import Program
@@ -416,9 +416,7 @@ class GospaSnn(LayerMachine):
             ram("row_buffer", pes, config.pe.row_buffers * row_bytes, config.memory.cache.width_bits),
             Component("lif", "logic", pes, {"block": "lif"}),
             *([ram("psum_bank", pes, psum.size_kib * 1024 // pes, psum.bits)] if psum.place == "own_banks" else []),
-            Component("scheduler", "logic", 1, {"block": "scheduler"}),
-            Component("others", "logic", 1, {"block": "others", "pes": pes, "banks": config.memory.cache.banks}),
-            *memory_components(config.memory, pes),
+            *shared_components(config.memory, pes, pes),
         )
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:

@@ -41,7 +41,7 @@ from pydantic import Field, model_validator
 
 from archsim.compress.coordinate import bits_of
 from archsim.compress.row_vectors import row_vectors
-from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_components
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
@@ -50,7 +50,7 @@ from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
-from archsim.hardware.fields import Count, SumBits, WeightBits
+from archsim.hardware.fields import AdderPe
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.placement import Placer, Tensor
@@ -59,15 +59,11 @@ from archsim.hardware.operation import PREFETCH
 # --- Configuration ----------------------------------------------------------------------------------------------------
 
 
-class GustavPe(Block):
+class GustavPe(AdderPe):
     """Processing elements, in tiles."""
 
-    count: Count = Field(description="PEs of all tiles")
     tiles: int = Field(ge=1, le=64, description="tiles; each works on one output channel")
     window: int = Field(ge=2, le=64, description="output positions of a PE")
-    weight_bits: WeightBits = Field(description="bits of a weight")
-    accumulator_bits: SumBits = Field(description="bits of a sum, sign included")
-    pipeline_cycles: int = Field(ge=0, le=64, description="cycles from the last column of a timestep to its sum")
     weight_buffer_kib: int = Field(ge=1, le=1024, description="two weight buffers of a tile, together")
 
 
@@ -249,7 +245,6 @@ class GustavSnn(LayerMachine):
             "block": "merger", "nodes": pe.window - 1, "levels": bits_of(pe.window),
             "coordinate_bits": bits_of(pe.window), "element_bits": bits_of(pe.window),
         }  # fmt: skip
-        lanes, banks = config.memory.read_switch.inputs, config.memory.cache.banks
         block: dict[str, int | float | str] = {
             "block": "gustav_snn_pe", "accumulator_bits": pe.accumulator_bits, "columns": pe.window,
         }  # fmt: skip
@@ -259,9 +254,7 @@ class GustavSnn(LayerMachine):
             Component("lif", "logic", pe.count, {"block": "lif"}),
             ram("weight_buffer", pe.tiles, pe.weight_buffer_kib * 1024, pe.weight_bits),
             ram("spike_buffer", self.pes, 2 * -(-self.piece * vector_bits // 8), vector_bits),
-            Component("scheduler", "logic", 1, {"block": "scheduler"}),
-            Component("others", "logic", 1, {"block": "others", "pes": lanes, "banks": banks}),
-            *memory_components(config.memory, pe.count),
+            *shared_components(config.memory, pe.count, config.memory.read_switch.inputs),
         )
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress import bitmask
-from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_components
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
@@ -56,7 +56,7 @@ from archsim.hardware.compute.prefix_forest import (
     tile_work,
 )
 from archsim.hardware.diagram import Diagram
-from archsim.hardware.fields import Count, SumBits, WeightBits
+from archsim.hardware.fields import AdderPe, Count
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.placement import Placer, Tensor
@@ -64,13 +64,8 @@ from archsim.hardware.memory.placement import Placer, Tensor
 # --- Configuration ----------------------------------------------------------------------------------------------------
 
 
-class ProsperityPe(Block):
+class ProsperityPe(AdderPe):
     """Processing elements: the lanes of the processor, one output channel each."""
-
-    count: Count = Field(description="lanes; output channels of a tile")
-    weight_bits: WeightBits = Field(description="bits of a weight")
-    accumulator_bits: SumBits = Field(description="bits of a partial sum, sign included")
-    pipeline_cycles: int = Field(ge=0, le=64, description="cycles from the last addition until its sum is written")
 
 
 class TileConfig(Block):
@@ -232,7 +227,7 @@ class Prosperity(LayerMachine):
     def inventory(self) -> Sequence[Component]:
         """Lanes, detector, buffers of up to 512 bits' width side by side, neurons, and LoAS's memories and switches."""
         config, tile, buffers = self.config, self.config.tile, self.config.buffers
-        lanes, banks = config.memory.read_switch.inputs, config.memory.cache.banks
+        lanes = config.memory.read_switch.inputs
         spike_bytes, weight_bytes = -(-tile.rows * tile.k // 8), -(-self._weight_width // 8) * tile.k
         sum_bytes = -(-self._sum_width // 8) * tile.rows
         weight_banks, sum_banks = self._banks
@@ -252,9 +247,7 @@ class Prosperity(LayerMachine):
             ram("weight_buffer", weight_banks, weight_bytes * buffers.tiles // weight_banks, self._weight_width),
             ram("sum_buffer", sum_banks, sum_bytes * (buffers.output_tiles + 1) // sum_banks, self._sum_width),
             Component("lif", "logic", config.neuron.count, {"block": "lif"}),
-            Component("scheduler", "logic", 1, {"block": "scheduler"}),
-            Component("others", "logic", 1, {"block": "others", "pes": lanes, "banks": banks}),
-            *memory_components(config.memory, lanes),
+            *shared_components(config.memory, lanes, lanes),
         )  # fmt: skip
 
     @property

@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import MachineConfig, ScheduledLayers, Timesteps, memory_components
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, Timesteps, shared_components
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
@@ -329,7 +329,6 @@ class SpinalFlow(LayerMachine):
         What LoAS broadcasts to PEs goes from a bank to the merger here, so the bus has one receiver.
         """
         config, pes = self.config, self.config.pe.count
-        lanes, banks = config.memory.read_switch.inputs, config.memory.cache.banks
         block: dict[str, int | float | str] = {
             "block": "spinalflow_pe",
             "accumulator_bits": config.pe.accumulator_bits,
@@ -339,9 +338,7 @@ class SpinalFlow(LayerMachine):
             Component("merger", "logic", 1, {"block": "spike_merger", "spike_bits": self.spike_bits}),
             ram("spike_buffer", 1, config.merger.buffer_kib * 1024, BUFFER_WORD * 8),
             Component("drain", "flip_flops", 1, {"bits": pes, "width_bits": self.spike_bits}),
-            Component("scheduler", "logic", 1, {"block": "scheduler"}),
-            Component("others", "logic", 1, {"block": "others", "pes": lanes, "banks": banks}),
-            *memory_components(config.memory, 1),
+            *shared_components(config.memory, 1, config.memory.read_switch.inputs),
         )
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:

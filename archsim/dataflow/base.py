@@ -337,6 +337,17 @@ def _without_weights(trace: Trace, operation: Operation) -> str:
     return f"has neurons behind {behind}"
 
 
+def shared_components(memory: MemoryConfig, requesters: int, paths: int) -> tuple[Component, ...]:
+    """What machines with LoAS's memory system have beside their PEs: a scheduler, wires and control of so many
+    ``paths`` to memory, and the memory system."""
+    others: dict[str, int | float | str] = {"block": "others", "pes": paths, "banks": memory.cache.banks}
+    return (
+        Component("scheduler", "logic", 1, {"block": "scheduler"}),
+        Component("others", "logic", 1, others),
+        *memory_components(memory, requesters),
+    )
+
+
 def memory_components(memory: MemoryConfig, requesters: int) -> tuple[Component, ...]:
     """The memory system as parts of an inventory."""
     cache = memory.cache

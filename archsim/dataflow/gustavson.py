@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress.coordinate import BYTE, CoordinateFibers, bits_of, spike_rows, value_rows, weight_rows
-from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_components
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
@@ -610,11 +610,7 @@ class Gustavson(LayerMachine):
     def other_components(self) -> tuple[Component, ...]:
         """Scheduler, memories, switches and wires."""
         config, pes = self.config, self.config.pe.count
-        return (
-            Component("scheduler", "logic", 1, {"block": "scheduler"}),
-            Component("others", "logic", 1, {"block": "others", "pes": pes, "banks": config.memory.cache.banks}),
-            *memory_components(config.memory, pes),
-        )
+        return (*shared_components(config.memory, pes, pes),)
 
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]

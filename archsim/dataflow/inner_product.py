@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.compress.bitmask import CHUNK_BITS, popcount
-from archsim.dataflow.base import MachineConfig, ScheduledLayers, memory_components
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import Program
@@ -558,9 +558,7 @@ class InnerProduct(LayerMachine):
         config, pes = self.config, self.config.pe.count
         return (
             Component("compressor", "logic", pes, {"block": "compressor"}),
-            Component("scheduler", "logic", 1, {"block": "scheduler"}),
-            Component("others", "logic", 1, {"block": "others", "pes": pes, "banks": config.memory.cache.banks}),
-            *memory_components(config.memory, pes),
+            *shared_components(config.memory, pes, pes),
         )
 
     @property
