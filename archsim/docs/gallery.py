@@ -20,28 +20,17 @@ from archsim.docs.markdown import code, plain, prose, table
 from archsim.docs.site import SOURCES
 from archsim.hardware.loading import explained_values, header_of
 from archsim.report import diagram
+from archsim.report.names import readable
+from archsim.report.rounding import rounded
 from archsim.simulate import load_accelerator, wiring
 
 PACKAGE = SOURCES.parent
 RESULTS = PACKAGE.parent / "benchmarks" / "papers"
-TITLES = {
-    "loas": "LoAS",
-    "sparten_snn": "SparTen-SNN",
-    "sparten": "SparTen",
-    "gospa_snn": "GoSPA-SNN",
-    "gamma_snn": "Gamma-SNN",
-    "gamma": "Gamma",
-    "ptb": "PTB",
-    "stellar": "Stellar",
-    "gustav_snn": "GustavSNN",
-    "spinalflow": "SpinalFlow",
-    "prosperity": "Prosperity",
-    "systolic": "Dense systolic array",
-    "sata": "SATA",
-    "spikesim": "SpikeSim",
-    "imc": "imc",
-}
-"""Names as their papers write them, in the order of the gallery; a machine without one goes by its own name, last."""
+ORDER = (
+    *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "ptb", "stellar", "gustav_snn"),
+    *("spinalflow", "prosperity", "systolic", "sata", "spikesim", "imc"),
+)
+"""Machines in the order of the gallery; those that are not named here come last."""
 DEVIATIONS = {
     "sparten_snn": ("loas",),
     "sparten": ("loas",),
@@ -98,10 +87,7 @@ COMPARED = {
     ),
     "snn_energy_icassp24": (_study("sata"), _study("spikesim")),
 }
-NAMES = {
-    "SparTen-SNN": "sparten_snn",
-    "GoSPA-SNN": "gospa_snn",
-    "Gamma-SNN": "gamma_snn",
+NAMES = {readable(name): name for name in ORDER} | {
     "SparTen-ANN": "sparten",
     "Gamma-ANN": "gamma",
     "PTB (16 x 4)": "ptb",
@@ -124,7 +110,7 @@ def pages() -> dict[str, str]:
     for name, path in examples.machines().items():
         machine = load_accelerator(path)
         files.setdefault(machine.name, []).append(File(name, path, machine))
-    order = [*TITLES, *sorted(files.keys() - TITLES.keys())]
+    order = [*ORDER, *sorted(files.keys() - set(ORDER))]
     made = {f"machines/{name}.md": "\n".join(_page(name, _shipped(name, files[name]))) for name in order}
     return {"machines/index.md": _index(order, files), **made}
 
@@ -134,17 +120,12 @@ def _shipped(name: str, files: Sequence[File]) -> list[File]:
     return sorted(files, key=lambda file: (file.name != name, file.name))
 
 
-def title(name: str) -> str:
-    """The machine's name as its paper writes it."""
-    return TITLES.get(name, name)
-
-
 def _index(order: Sequence[str], files: Mapping[str, Sequence[File]]) -> str:
     rows = [
-        (f"[{title(name)}]({name}.md)", prose(_module(name).__doc__ or "").partition("\n")[0], len(files[name]))
+        (f"[{readable(name)}]({name}.md)", prose(_module(name).__doc__ or "").partition("\n")[0], len(files[name]))
         for name in order
     ]
-    contents = "\n".join(f"{title(name)} <{name}>" for name in order)
+    contents = "\n".join(f"{readable(name)} <{name}>" for name in order)
     return (
         "# Machines\n\nEach page is generated from the machine's hardware files and its code.\n\n"
         f"{table(('machine', 'what it is', 'hardware files'), rows)}\n"
@@ -159,7 +140,7 @@ def _module(name: str) -> object:
 def _page(name: str, files: Sequence[File]) -> Iterator[str]:
     first, module = files[0], _module(name)
     summary, _, specification = prose(module.__doc__ or "").partition("\n")
-    yield f"# {title(name)}\n\n{summary}\n"
+    yield f"# {readable(name)}\n\n{summary}\n"
     yield _commands(first)
     yield table(
         ("hardware file", "what it describes", "constants"),
@@ -222,14 +203,11 @@ def _rows(study: str, compared: Compared, name: str) -> Iterator[tuple[str, ...]
             quantity = compared.quantity.format(**row) + ("" if name == about else f", {row[compared.machine]}")
             network = row.get("network", compared.network)
             off = f"{100 * (ours / paper - 1):+.0f} %"
-            yield quantity, network, row.get("set", "default"), f"{paper:g}", f"{ours:.3g}", off, study
+            yield quantity, network, row.get("set", "default"), f"{paper:g}", rounded(ours), off, study
 
 
 def _deviations(name: str) -> Iterator[str]:
-    links = [
-        f"[{title(page) if page in TITLES else page}](../deviations/{page}.md)"
-        for page in DEVIATIONS.get(name, (name,))
-    ]
+    links = [f"[{readable(page)}](../deviations/{page}.md)" for page in DEVIATIONS.get(name, (name,))]
     yield f"## Deviations\n\nWhat the model decides where the paper is silent, or does otherwise: {', '.join(links)}.\n"
 
 

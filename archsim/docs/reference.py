@@ -12,10 +12,10 @@ from typing import Any
 
 import archsim
 from archsim.accelerators import registry
-from archsim.docs.gallery import title
 from archsim.docs.markdown import code, plain, prose, table
 from archsim.hardware.loading import json_schema
 from archsim.report import columns
+from archsim.report.names import readable
 
 COLUMNS = """# Columns
 
@@ -30,7 +30,7 @@ counts as a PE](../guide/elements.md). Terms are in the [glossary](../glossary.m
 def pages() -> dict[str, str]:
     """All pages by path."""
     schemas = {f"reference/hardware/{name}.md": "\n".join(_schema(name)) for name in registry()}
-    contents = "\n".join(f"{title(name)} <{name}>" for name in registry())
+    contents = "\n".join(f"{readable(name)} <{name}>" for name in registry())
     index = (
         "# Hardware files\n\nEvery path of every machine's file, with what it may be. `archsim schema NAME` prints the "
         f"same as JSON Schema, for editors.\n\n```{{toctree}}\n:maxdepth: 1\n\n{contents}\n```\n"
@@ -49,7 +49,7 @@ def pages() -> dict[str, str]:
 
 def _schema(name: str) -> Iterator[str]:
     schema = json_schema(registry()[name].Config)
-    yield f"# {title(name)}: hardware file\n"
+    yield f"# {readable(name)}: hardware file\n"
     yield f"[What the machine is](../../machines/{name}.md), and the source of each value that is shipped.\n"
     yield table(("path", "allowed", "default", "meaning"), _fields(schema, schema["$defs"], ""))
 

@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike
 from archsim.errors import UsageError, nearest, printable
 from archsim.report.files import FIGURE_KINDS, FIGURE_MARK, result_file
 from archsim.report.names import readable
+from archsim.report.rounding import rounded
 
 # Colour, hatch and its colour; in grey the plain ones are a dark, a middle and a light tone, the others hatched.
 FILLS = (
@@ -329,8 +330,8 @@ def scaled(column: str, largest: float) -> tuple[float, str]:
 
 
 def number(value: float) -> str:
-    """Two digits or so, as there is room for on a bar."""
-    return f"{value:,.0f}" if abs(value) >= 99.5 or not value else f"{value:.2g}"
+    """Two digits, as there is room for on a bar."""
+    return rounded(value, 2)
 
 
 def remark(axes: Axes, text: str) -> None:

@@ -1,4 +1,4 @@
-"""How names of machines, networks, units and columns are spelt where people read them, in figures say.
+"""How names of machines, networks, units and columns are spelt where people read them, in figures and pages.
 
 Files have plain identifiers (``sparten_snn``, ``energy_gain``). Here a word has the spelling of the papers, if it has
 one of its own; all others stand as they are, with a space for each underscore.
@@ -11,7 +11,14 @@ import re
 SPELT = {
     **{"loas": "LoAS", "sparten": "SparTen", "gospa": "GoSPA", "gamma": "Gamma", "ptb": "PTB", "stellar": "Stellar"},
     **{"sata": "SATA", "spinalflow": "SpinalFlow", "prosperity": "Prosperity", "gustav_snn": "GustavSNN"},
-    **{"spikesim": "SpikeSim", "imc": "IMC", "snn": "SNN", "cnn": "CNN", "vit": "ViT", "f40": "F40"},
+    **{
+        "spikesim": "SpikeSim",
+        "systolic": "Dense systolic array",
+        "snn": "SNN",
+        "cnn": "CNN",
+        "vit": "ViT",
+        "f40": "F40",
+    },
     **{"alexnet": "AlexNet", "vgg": "VGG", "resnet": "ResNet", "cifar": "CIFAR"},
     **{"dram": "DRAM", "sram": "SRAM", "adc": "ADC", "pe": "PE", "tppe": "TPPE", "lif": "LIF", "pgu": "PGU"},
     "p_lif": "P-LIF",

@@ -11,6 +11,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from archsim.report.rounding import rounded
+
 # Sizes and names of units, smallest first, by how the name of a column ends.
 _ENERGY = ((1.0, "pJ"), (1e3, "nJ"), (1e6, "uJ"), (1e9, "mJ"), (1e12, "J"))
 _UNITS = {
@@ -155,5 +157,5 @@ def _cell(cell: object, size: float = 1.0) -> str:
         value = cell / size
         if size == 0.01 and 0 < value < 0.05:  # per cent
             return "< 0.1"
-        return f"{value:,.0f}" if abs(value) >= 999.5 or not value else f"{value:#.3g}".rstrip(".")
+        return rounded(value)
     return str(cell)

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from archsim import __version__
 from archsim.errors import UsageError, nearest
 from archsim.report import drawing, files
+from archsim.report.rounding import rounded
 
 Row = dict[str, Any]
 
@@ -81,8 +82,7 @@ def shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        size = abs(value)
-        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:#.3g}" if value else "0"
+        return rounded(value)
     return str(value)
 
 

@@ -10,8 +10,10 @@ from jobs import TITLES, Run, Workload, network, title
 from paper_tables import Row, Table, deviation
 from table import AGAINST, PUBLISHED, against, mean, published
 
-BASELINES = {"sparten_snn": "SparTen-SNN", "gospa_snn": "GoSPA-SNN", "gamma_snn": "Gamma-SNN"}
-MACHINES = {"loas": "LoAS", **BASELINES}
+from archsim.report.names import readable
+
+BASELINES = {name: readable(name) for name in ("sparten_snn", "gospa_snn", "gamma_snn")}
+MACHINES = {"loas": readable("loas"), **BASELINES}
 IDEAL, DEFAULT, FITTED = "ideal", "default", "F40 (fitted)"
 SETS = {
     IDEAL: "every memory access takes a cycle: computing only",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from archsim.report.names import readable
 from archsim.simulate import run
 from archsim.trace import import_spikes, load_trace, save_trace, statistics, synthesize
 
@@ -14,7 +15,7 @@ MACHINES = ROOT / "hwconfigs"
 RECORDED = ROOT.parent / "shared" / "traces"  # --traces names another folder
 # Weight sparsities of Table II with the digits of the authors' artifact, for spikes that were recorded without weights.
 WEIGHT_SPARSITY = {"alexnet": 0.98264, "vgg16": 0.98228}
-TITLES = {"alexnet": "AlexNet", "vgg16": "VGG16", "resnet19": "ResNet19"}
+TITLES = {name: readable(name) for name in ("alexnet", "vgg16", "resnet19")}
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ def table(tmp_path):
         ("loas", "LoAS"), ("loas_literal_laggy", "LoAS literal laggy"), ("sparten_snn_f40", "SparTen-SNN F40"),
         ("p_lif", "P-LIF"), ("vgg16_dual_sparse", "VGG16 dual sparse"), ("energy_gain", "energy gain"),
         ("stellar_16x4", "Stellar 16x4"), ("conv1", "conv1"), ("my machine_2", "my machine_2"), ("_x", "_x"),
-        ("", ""), ("snn", "SNN"), ("\u8109_a", "\u8109_a"),
+        ("", ""), ("snn", "SNN"), ("systolic", "Dense systolic array"), ("imc_cnn", "imc CNN"),
+        ("\u8109_a", "\u8109_a"),
     ],
 )  # fmt: skip
 def test_names_as_people_spell_them(name, spelt):
