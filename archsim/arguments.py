@@ -48,6 +48,7 @@ TEXT = Kind("a text", _is_text)
 TEXTS = Kind("a list of texts", partial(_is_list_of, _is_text))
 WHOLE = Kind("a whole number", _is_whole)
 COUNT = Kind("a whole number of at least 1", _is_count)
+FLAG = Kind("True or False", lambda value: isinstance(value, bool))
 FUNCTION = Kind("a function", callable)
 
 

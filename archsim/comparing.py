@@ -25,10 +25,12 @@ def compare(
     layers: Sequence[str] | None = None,
     verify: bool = True,
     progress: Progress | None = None,
+    **settings: object,
 ) -> Comparison:
     """Simulate the trace ``trace`` on each machine of ``hardware``; the first is what the others are compared with.
 
-    What ``archsim compare`` does: the arguments are those of :func:`archsim.run`, for all machines alike. Raises
+    What ``archsim compare`` does: the arguments are those of :func:`archsim.run`, settings by keyword among them, for
+    all machines alike. Raises
     ConfigError, TraceError or UsageError for what is wrong with the input, the problems of all machines at once.
 
     A script that calls this needs the usual ``if __name__ == "__main__":``, as whatever starts processes does.
@@ -41,8 +43,10 @@ def compare(
         overrides=(overrides, arguments.TEXTS),
         engine=(engine, simulate.ENGINE),
         layers=(layers, arguments.optional(arguments.TEXTS)),
+        verify=(verify, arguments.FLAG),
         progress=(progress, arguments.optional(arguments.FUNCTION)),
     )
+    overrides = simulate.all_overrides(overrides, settings)
     machines = [hardware] if isinstance(hardware, str | os.PathLike) else list(hardware)
     with shown(progress) as show:
         names = machine_names(machines)

@@ -7,6 +7,7 @@ memory at a time; machines that hold a whole network simulate all layers at once
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -14,9 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from archsim import arguments, processes
+from archsim import arguments, examples, processes
 from archsim.engine.recording import WHOLE, Window
-from archsim.errors import TraceError, UsageError, nearest
+from archsim.errors import ConfigError, TraceError, UsageError, nearest
+from archsim.hardware.document import override_path
 from archsim.report.progress import shown
 from archsim.report.report import Report
 from archsim.report.timeline import check_size
@@ -137,6 +139,29 @@ def finds_accuracy(hardware: str | Path, trace: str | Path) -> bool:
         return True
 
 
+def file_sha256(path: Path) -> str:
+    """Hash of the file at ``path``; empty where there is none that can be read, which its run says in words."""
+    if not path.is_file():  # a pipe may have no end
+        return ""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def machine_sha256(hardware: str | Path) -> str:
+    """Hash of the hardware file, and of those that it extends where there are any."""
+    from archsim.hardware.loading import machine_files
+
+    try:
+        files = machine_files(hardware)
+    except ConfigError:
+        files = [examples.find(hardware)]
+    hashes = [file_sha256(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
 def load_prices(accelerator: Accelerator) -> CostTable:
     """The cost table that a machine names, for its technology. Raises ConfigError."""
     from archsim.cost import load_table
@@ -158,11 +183,11 @@ def run(
 ) -> Report:
     """Simulate the layers of the trace ``trace`` on the machine ``hardware``: files, or names such as loas and vgg9.
 
-    ``overrides`` are settings as on the command line, ``"pe.count=32"``; ``settings`` the same by keyword, with two
-    underscores for a dot: ``pe__count=32``. ``layers`` restricts the run to layers of these names. ``verify`` compares
-    every output with the trace's. ``timeline`` records what every unit does, for ``timeline.json``: all of the run, or
-    cycles (from, to) of it. Raises ConfigError, TraceError or UsageError for what is wrong with the input, all
-    problems of a file at once.
+    ``settings`` change values of the hardware file, with two underscores for a dot: ``pe__count=32``; ``overrides`` do
+    so in the words of the command line, ``"pe.count=32"``, for a program that is given these. ``layers`` restricts the
+    run to layers of these names. ``verify`` compares every output with the trace's. ``timeline`` records what every
+    unit does, for ``timeline.json``: all of the run, or cycles (from, to) of it. Raises ConfigError, TraceError or
+    UsageError for what is wrong with the input, all problems of a file at once.
     """
     arguments.check(
         hardware=(hardware, arguments.PATH),
@@ -170,6 +195,7 @@ def run(
         overrides=(overrides, arguments.TEXTS),
         engine=(engine, ENGINE),
         layers=(layers, arguments.optional(arguments.TEXTS)),
+        verify=(verify, arguments.FLAG),
         timeline=(timeline, _TIMELINE),
         progress=(progress, arguments.optional(arguments.FUNCTION)),
     )
@@ -188,7 +214,7 @@ def _report(
     window: Window | None,
     progress: Progress | None,
 ) -> Report:
-    from archsim.cost import area_rows, energy_rows, slow_memories
+    from archsim.cost import area_rows, energy_rows, slow_memories, table_file
     from archsim.dataflow.coverage import coverage
     from archsim.hardware.loading import resolved_yaml
     from archsim.trace import load_trace
@@ -230,6 +256,8 @@ def _report(
         warnings=tuple(warnings),
         hardware=str(hardware),
         trace=str(trace),
+        hardware_sha256=machine_sha256(hardware),
+        cost_table_sha256=file_sha256(table_file(accelerator.cost_table)),
         overrides=overrides,
         description=accelerator.config.description,
         fitted=accelerator.config.fitted,
@@ -253,7 +281,14 @@ def _window(timeline: bool | tuple[int, int]) -> Window | None:
 
 
 def all_overrides(overrides: Sequence[str], settings: Mapping[str, object]) -> tuple[str, ...]:
-    """``overrides``, and ``settings`` by keyword in the same form: pe__count=32 is ``"pe.count=32"``."""
+    """``overrides``, and ``settings`` by keyword in the same form: pe__count=32 is ``"pe.count=32"``.
+
+    UsageError for what is set in both ways: the one would silently go before the other.
+    """
+    told = {override_path(override) for override in overrides}
+    twice = [path for path in (name.replace("__", ".") for name in settings) if path in told]
+    if twice:
+        raise UsageError([f"{path}: is set twice, by keyword and in overrides" for path in twice])
     return (*overrides, *(f"{name.replace('__', '.')}={yaml_text(value)}" for name, value in settings.items()))
 
 

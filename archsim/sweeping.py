@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import hashlib
 import inspect
 import itertools
 import math
@@ -33,7 +32,7 @@ from archsim._version import __version__
 from archsim.errors import ArchsimError, ConfigError, UsageError, nearest, printable
 from archsim.report import files, tables
 from archsim.report.comparison import MEASURES, NUMBERS, measures
-from archsim.simulate import ENGINE, yaml_text
+from archsim.simulate import ENGINE, file_sha256, machine_sha256, yaml_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,6 +190,7 @@ def sweep(
         path=(path, arguments.optional(arguments.PATH)),
         engine=(engine, ENGINE),
         layers=(layers, arguments.optional(arguments.TEXTS)),
+        verify=(verify, arguments.FLAG),
     )
     for name, values in settings.items():
         if isinstance(values, str) or not isinstance(values, Iterable):
@@ -280,11 +280,11 @@ def run(
     measure of ``pareto`` that no point can have, and when a file that points read is changed meanwhile.
     """
     _check_measures(sweep, pareto)
-    hashes = {sweep.hardware: _machine_sha256(sweep.hardware)}
-    hashes |= {file: _sha256(examples.find(file)) for file in sweep.traces}
+    hashes = {sweep.hardware: machine_sha256(sweep.hardware)}
+    hashes |= {file: file_sha256(examples.find(file)) for file in sweep.traces}
     points = sweep.points()
     prices = _price_files(points)
-    sweep = replace(sweep, hashes=hashes | {file: _sha256(file) for file in prices.values() if file is not None})
+    sweep = replace(sweep, hashes=hashes | {file: file_sha256(file) for file in prices.values() if file is not None})
     names = columns(sweep, pareto)
     with _journal(path, names) as journal:
         named = functools.partial(_row, sweep, prices)
@@ -373,33 +373,10 @@ def run_point(sweep: Sweep, point: Point) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------ the files
 
 
-def _sha256(path: Path) -> str:
-    """Hash of the file at ``path``; empty where there is none that can be read, which its run says in words."""
-    if not path.is_file():  # a pipe may have no end
-        return ""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-def _machine_sha256(hardware: Path) -> str:
-    """Hash of the hardware file, and of those that it extends where there are any."""
-    from archsim.hardware.loading import machine_files
-
-    try:
-        files = machine_files(hardware)
-    except ConfigError:
-        files = [examples.find(hardware)]
-    hashes = [_sha256(file) for file in files]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
-
-
 def _check_hashes(sweep: Sweep, point: Point) -> None:
     """UsageError if a file that ``point`` reads is not the one that the sweep began with."""
     read = {file: known for file, known in sweep.hashes.items() if file == point.trace or file not in sweep.traces}
-    now = {file: _machine_sha256(file) if file == sweep.hardware else _sha256(examples.find(file)) for file in read}
+    now = {file: machine_sha256(file) if file == sweep.hardware else file_sha256(examples.find(file)) for file in read}
     changed = [file for file, known in read.items() if now[file] != known]
     if changed:
         raise UsageError(

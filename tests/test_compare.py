@@ -26,6 +26,10 @@ def test_compare_is_runs_side_by_side(trace):
     assert told == [("simulating", 0, 2), ("loas", 1, 2), ("sparten_snn", 2, 2)]
     alone = archsim.run("sparten_snn", trace, engine="reference").summary()
     row = found.frame().iloc[1]
+    assert row["kind"] == "synthetic"
+    for name in ("hardware", "hardware_sha256", "trace_sha256", "cost_table_sha256", "archsim_version"):
+        assert row[name] == alone[name] != ""
+    assert len({row["hardware_sha256"] for row in found.rows()}) == 2
     assert (row["cycles"], row["energy_pj"]) == (alone["cycles"], alone["energy_pj"])
     assert row["speedup"] == pytest.approx(found.rows()[0]["latency_s"] / alone["latency_s"])
     page = found._repr_html_()
@@ -35,6 +39,17 @@ def test_compare_is_runs_side_by_side(trace):
     assert repr(found).startswith("<Comparison: loas 1x, sparten_snn 0.")
     assert list(found.plot().svg) == ["comparison"]
     assert "<svg" in found.plot()._repr_html_()
+
+
+def test_settings_are_those_of_a_run(trace):
+    """By keyword or in the words of the command line, but not in both: nobody would know which of them counts."""
+    how = {"engine": "reference", "verify": False}
+    by_name = archsim.compare(["loas"], trace, pe__count=2, **how)
+    assert by_name.rows() == archsim.compare(["loas"], trace, overrides=["pe.count=2"], **how).rows()
+    assert by_name.rows()[0]["overrides"] == "pe.count=2"
+    for call, machine in ((archsim.compare, ["loas"]), (archsim.run, "loas")):
+        with pytest.raises(UsageError, match=r"^pe\.count: is set twice, by keyword and in overrides$"):
+            call(machine, trace, overrides=[" pe . count = 2"], pe__count=2, **how)
 
 
 def test_all_problems_are_told_at_once(trace):
@@ -51,7 +66,7 @@ def test_all_problems_are_told_at_once(trace):
 
 def test_comparisons_and_sweeps_have_the_same_measures_in_the_same_order():
     plan = sweeping.Sweep("loas", (), (sweeping.Axis("pe.count", ("8",)),))
-    common = [name for name in sweeping.columns(plan) if name in comparison.COLUMNS and name != "trace"]
+    common = [name for name in sweeping.columns(plan) if name in comparison.COLUMNS and name not in comparison.MADE_OF]
     assert common == [name for name in comparison.COLUMNS if name in comparison.MEASURES] == list(comparison.MEASURES)
     assert set(comparison.KEY_MEASURES) <= set(comparison.MEASURES)
 

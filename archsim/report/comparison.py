@@ -30,7 +30,12 @@ KEY_MEASURES = (
 )
 """Those that fit a terminal."""
 GAINS = ("speedup", "energy_gain", "energy_delay_gain")
-COLUMNS = ("machine", *MEASURES, *GAINS, "same_layers", "fitted", "timesteps", "clock_mhz", "trace", "overrides")
+MADE_OF = (
+    *("fitted", "timesteps", "clock_mhz", "trace", "kind", "overrides", "hardware"),
+    *("hardware_sha256", "trace_sha256", "cost_table_sha256", "archsim_version"),
+)
+"""What a run was made of."""
+COLUMNS = ("machine", *MEASURES, *GAINS, "same_layers", *MADE_OF)
 
 
 def measures(report: Report) -> dict[str, Any]:
@@ -118,7 +123,8 @@ def rows(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
             "energy_gain": _ratio(first["energy_pj"], found["energy_pj"]),
             "energy_delay_gain": _ratio(first["energy_delay_pj_s"], found["energy_delay_pj_s"]),
             "same_layers": simulated[machine] == simulated[reference],
-            **{name: summaries[machine][name] for name in ("fitted", "timesteps", "clock_mhz", "trace")},
+            **{name: summaries[machine].get(name) for name in MADE_OF},
+            "kind": reports[machine].labels.get("kind"),
             "overrides": " ".join(summaries[machine]["overrides"]),
         }
         for machine, found in measured.items()

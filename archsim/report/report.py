@@ -75,6 +75,8 @@ class Report:
     warnings: tuple[str, ...] = ()
     hardware: str = ""
     trace: str = ""
+    hardware_sha256: str = ""
+    cost_table_sha256: str = ""
     overrides: tuple[str, ...] = ()
     description: str = ""
     fitted: bool = False
@@ -180,6 +182,8 @@ class Report:
             "engine": self.engine,
             "archsim_version": __version__,
             "trace_sha256": self.trace_sha256,
+            "hardware_sha256": self.hardware_sha256,
+            "cost_table_sha256": self.cost_table_sha256,
             "images": self.images,
             "timesteps": max((layer.timesteps for layer in self.layers), default=0),
             **self._same_variant(),

@@ -23,6 +23,7 @@ ABLE = {
     "layers": {"None", "[]", "{}"},
     "progress": {"None"},
     "timeline": {"True"},
+    "verify": {"True"},
 }
 """Odd values that an argument takes: they are left out here."""
 
@@ -40,7 +41,9 @@ def small(tmp_path_factory):
 
 
 @pytest.mark.parametrize("value", ODD, ids=repr)
-@pytest.mark.parametrize("name", ["hardware", "trace", "overrides", "engine", "layers", "timeline", "progress"])
+@pytest.mark.parametrize(
+    "name", ["hardware", "trace", "overrides", "engine", "layers", "verify", "timeline", "progress"]
+)
 def test_a_run_refuses_what_does_not_belong_there(small, name, value):
     if repr(value) in ABLE.get(name, ()):
         return
@@ -67,6 +70,14 @@ def test_a_comparison_refuses_what_is_no_machine(small, value):
 @pytest.mark.parametrize("machines", [{"sparten_snn"}, {"sparten_snn": 1}, np.array(["sparten_snn"])], ids=repr)
 def test_a_comparison_takes_any_collection(small, machines):
     assert list(archsim.compare(machines, small).reports) == ["sparten_snn"]
+
+
+def test_whether_to_verify_is_true_or_false(small):
+    """A word such as ``no`` counts as true in Python."""
+    calls = (archsim.run, archsim.compare, archsim.sweep)
+    for call, machine in zip(calls, ("sparten_snn", ["sparten_snn"], "sparten_snn"), strict=True):
+        with pytest.raises(UsageError, match=r"^verify: must be True or False, got 'no'$"):
+            call(machine, small, verify="no")
 
 
 def test_a_sweep_needs_a_trace():
