@@ -239,8 +239,9 @@ CHANGES = {
     "LIF without leak": (_set("operations/1/neuron/leak_shift", 0), "a LIF neuron leaks, got 0; allowed: 1 to 8"),
     "IF with leak": (_set("operations/1/neuron/kind", "if"), "an IF neuron has no leak, got 1; allowed: 0"),
     "unknown reset": (
-        _set("operations/1/neuron/reset", "none"),
-        "operations[1].neuron.reset: got 'none'; allowed: 'hard', 'soft', 'soft_before_leak' or 'soft_after_leak'",
+        _set("operations/1/neuron/reset", "firm"),
+        "operations[1].neuron.reset: got 'firm'; allowed: 'hard', 'soft', 'soft_before_leak', 'soft_after_leak' or "
+        "'none'",
     ),
     "sums beyond 64 bits": (_huge_sums, "and overflow 64 bits"),
     "accuracy in percent": (_set("provenance/accuracy", 91.3), "provenance.accuracy"),

@@ -30,7 +30,8 @@ from archsim.hardware.analog.crossbar_array import CrossbarArrayConfig, cut_rows
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import CrossFieldError
 from archsim.trace import Operation, Trace
-from archsim.trace.resimulation import compute, fire
+from archsim.trace.neurons import fire
+from archsim.trace.resimulation import compute
 
 
 class SpikeSimConfig(ChipConfig):

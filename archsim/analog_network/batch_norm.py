@@ -37,7 +37,8 @@ from numpy.typing import NDArray
 
 from archsim.trace import Neuron, Operation, Requantiser, Trace
 from archsim.trace.graph import SOFTMAX_BITS, integer_range
-from archsim.trace.resimulation import currents_of, potentials, windows
+from archsim.trace.neurons import potentials
+from archsim.trace.resimulation import currents_of, windows
 
 EPOCHS = 5
 RATE = 0.01
@@ -132,6 +133,7 @@ class Trained:
 def unit_of(operation: Operation, currents: Moments, outputs: Moments) -> Float:
     """What 1 is in a float network, in currents of each channel; by moments of the exact network."""
     if operation.neuron is not None:
+        assert operation.neuron.threshold is not None, "it fires"
         return operation.neuron.threshold.astype(np.float64)
     if operation.requantiser is not None:
         slope = operation.requantiser.multiplier / 2.0**operation.requantiser.shift
@@ -217,6 +219,7 @@ def _unclipped(requantiser: Requantiser, values: Float) -> NDArray[np.bool_]:
 
 
 def _before_neuron(neuron: Neuron, outer: Float, currents: NDArray[np.int64]) -> Float:
+    assert neuron.threshold is not None, "it fires"
     leak = 2.0**-neuron.leak_shift
     leak = 1 - leak if neuron.leak_subtracts and neuron.leak_shift else leak
     after_spike = {"hard": 0.0, "soft": 1.0}.get(neuron.reset, leak)

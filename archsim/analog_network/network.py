@@ -57,6 +57,7 @@ from archsim.processes import LOST, results
 from archsim.trace import ImageSet, Operation, Trace
 from archsim.trace.content import first_spike_times, spikes_of_times
 from archsim.trace.graph import integer_range
+from archsim.trace.neurons import features
 from archsim.trace.resimulation import compute, currents_of, finish, given, im2col
 
 ON_ARRAYS = ("conv2d", "linear", "matmul")
@@ -138,6 +139,8 @@ class AnalogNetwork:
             raise UsageError("adaptation: fine_tuned needs images with labels, and the trace has no calibration")
         if adaptation == "none" and not self.config.calibrates:
             return
+        if adaptation != "none":
+            _refuse_neurons(self.trace, adaptation)
         if adaptation == "none" and chosen is not None:
             chosen = chosen.first(CALIBRATION_IMAGES)
         names = (self.trace.pixels, *self.trace.constants)
@@ -322,6 +325,17 @@ class AnalogNetwork:
         if self.trace.stored(operation.output) and self.trace.kind(operation.output) == "spike_time":
             return spikes_of_times(first_spike_times(output), self.trace.timesteps)
         return output
+
+
+def _refuse_neurons(trace: Trace, adaptation: str) -> None:
+    problems = [
+        f"adaptation: {adaptation} knows no gradient through neurons with {features(operation.neuron)[0]}, as those of "
+        f"{operation.name}; allowed: none"
+        for operation in trace.operations
+        if operation.neuron is not None and features(operation.neuron)
+    ]
+    if problems:
+        raise UsageError(problems)
 
 
 def _tell(progress: Callable[[str, int, int], object] | None, step: str, done: Iterator[int], total: int) -> None:

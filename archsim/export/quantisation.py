@@ -32,9 +32,10 @@ from archsim.export.expansion import expanded
 from archsim.export.network import Network, Node, Real, fold, per_channel
 from archsim.export.thresholds import Range, repeated, units
 from archsim.trace.model import Trace
-from archsim.trace.operation import Neuron, Operation, Requantiser
+from archsim.trace.neurons import MAX_LEAK_SHIFT, Neuron
+from archsim.trace.operation import Operation, Requantiser
 from archsim.trace.resimulation import compute
-from archsim.trace.schema import MAX_LEAK_SHIFT, MAX_SHIFT
+from archsim.trace.schema import MAX_SHIFT
 
 # A fraction bit is 2^-16 of a weight's unit, itself a hundredth of the threshold and less.
 FRACTION_BITS = 16

@@ -12,7 +12,8 @@ from archsim.doors import door
 if TYPE_CHECKING:
     from archsim.trace.density import LayerStatistics, statistics, total
     from archsim.trace.model import ImageSet, Trace
-    from archsim.trace.operation import Neuron, Operation, Requantiser
+    from archsim.trace.neurons import Neuron
+    from archsim.trace.operation import Operation, Requantiser
     from archsim.trace.presets import PRESETS, ActivationLayer, SyntheticLayer, activation_product, matrix_product
     from archsim.trace.reading import load_trace
     from archsim.trace.recorded import import_spikes
@@ -49,7 +50,7 @@ _HOMES = {
     "Check": "resimulation",
     "ImageSet": "model",
     "LayerStatistics": "density",
-    "Neuron": "operation",
+    "Neuron": "neurons",
     "Operation": "operation",
     "Requantiser": "operation",
     "SyntheticLayer": "presets",

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import TraceError
+from archsim.trace import neurons
 from archsim.trace.graph import (
     IMAGE_SETS,
     ArraySpec,
@@ -155,9 +156,10 @@ def _values(meta: Meta, graph: Graph, name: str, array: NDArray[Any], where: str
     spec = graph.arrays[name]
     if role == "tensor":
         return _tensor_values(meta, owner, array, spec, where)
-    if role == "threshold" and int(array.min()) <= 0:
-        channel = int(np.argmax(array <= 0))
-        return [f"{where}: must be above zero, got {int(array[channel])} for channel {channel}"]
+    if role in neurons.ARRAYS:
+        record: Any = next(record for record in meta.operations if record.name == owner)
+        problem = neurons.value_problem(record.neuron, role, array)
+        return [f"{where}: {problem}"] if problem else []
     if role == "table" and not int(array[0]):
         return [f"{where}: the largest input must have a share, got 0 at 0; allowed: 1 and up"]
     if role in IMAGE_SETS and owner == "labels":
@@ -204,8 +206,8 @@ def _unfit(array: NDArray[Any], bits: int, where: str) -> list[str]:
 def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) -> list[str]:
     """Operations whose arithmetic could leave int64, by the worst case of every sum.
 
-    With |x| the largest current, a potential after T timesteps is at most ``T 2^fraction_bits (|x| + threshold)``; a
-    deviation from the mean of C channels is at most ``2 C |x|``, and C of them are squared and added.
+    Neurons have :func:`archsim.trace.neurons.bounds`. With |x| the largest current, a deviation from the mean of C
+    channels is at most ``2 C |x|``, and C of them are squared and added.
     """
     problems = []
     for index, record in enumerate(meta.operations):
@@ -229,8 +231,8 @@ def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) 
         largest = current
         neuron = getattr(record, "neuron", None)
         if neuron is not None:
-            threshold = bounds.get(f"threshold.{record.name}", 0)
-            largest = (meta.timesteps * (current + threshold)) << neuron.fraction_bits
+            parameters = {role: bounds.get(f"{role}.{record.name}", 0) for role in neurons.arrays_of(neuron)}
+            largest = neurons.bounds(neuron, parameters, current, meta.timesteps).largest
         requantiser = getattr(record, "requantiser", None)
         if requantiser is not None:
             largest = current * bounds.get(f"multiplier.{record.name}", 0) + (1 << requantiser.shift)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import TraceError, nearest
-from archsim.trace import content, graph, schema
+from archsim.trace import content, graph, neurons, schema
 from archsim.trace.operation import Operation
 
 HERE = "trace"
@@ -155,13 +155,10 @@ def _operation(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[
         arrays[f"bias.{name}"] = _integers(operation.bias, np.int32, f"{name}.bias", problems)
     neuron = operation.neuron
     if neuron is not None:
-        record["neuron"] = {
-            "kind": neuron.kind, "leak_shift": neuron.leak_shift, "fraction_bits": neuron.fraction_bits,
-            "reset": neuron.reset, "mask_fire_once": neuron.mask_fire_once,
-            "leak_subtracts": neuron.leak_subtracts, "fires_at_threshold": neuron.fires_at_threshold,
-        }  # fmt: skip
-        threshold = _per_channel(neuron.threshold, channels)
-        arrays[f"threshold.{name}"] = _integers(threshold, np.int32, f"{name}.neuron.threshold", problems)
+        record["neuron"], parameters = neurons.described(neuron, channels)
+        for role, values in parameters.items():
+            dtype = neurons.dtype_of(neuron, role)
+            arrays[f"{role}.{name}"] = _integers(values, dtype, f"{name}.neuron.{role}", problems)
     requantiser = operation.requantiser
     if requantiser is not None:
         record["requantiser"] = {

@@ -14,7 +14,11 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
+
 from archsim.errors import MOST_PROBLEMS, UsageError, nearest
+from archsim.trace import neurons
+from archsim.trace.neurons import NeuronRecord
 from archsim.trace.schema import (
     Add,
     Concatenation,
@@ -282,12 +286,8 @@ class _Resolver:
         neuron = getattr(record, "neuron", None)
         if neuron is None:
             return
-        if neuron.kind == "if" and neuron.leak_shift:
-            self.problem(f"{path}.neuron.leak_shift", f"an IF neuron has no leak, got {neuron.leak_shift}; allowed: 0")
-        if neuron.kind == "lif" and not neuron.leak_shift:
-            self.problem(f"{path}.neuron.leak_shift", "a LIF neuron leaks, got 0; allowed: 1 to 8")
-        if neuron.kind == "if" and neuron.leak_subtracts:
-            self.problem(f"{path}.neuron.leak_subtracts", "an IF neuron has no leak, got true; allowed: false")
+        for key, text in neurons.problems_of(neuron):
+            self.problem(f"{path}.neuron.{key}", text)
         output = self.meta.tensors.get(record.output)
         if neuron.mask_fire_once and output is not None and output.kind == "spike_time":
             self.problem(f"{path}.neuron.mask_fire_once", "neurons with a spike time fire once; allowed: false")
@@ -319,12 +319,15 @@ class _Resolver:
     def _output_kinds(self, record: OperationRecord) -> tuple[str, ...]:
         if isinstance(record, Pool | Concatenation):
             return (self.meta.tensors[record.inputs[0]].kind,)
-        return ("int",) if getattr(record, "neuron", None) is None else ("spike", "spike_time")
+        neuron = getattr(record, "neuron", None)
+        return ("int",) if neuron is None else neurons.output_kinds(neuron)
 
     def _is_static(self, record: OperationRecord) -> bool:
         """Does the output stay the same in time, because no input changes and there is no neuron?"""
         inputs = [self.meta.tensors[name] for name in record.inputs]
-        return all(isinstance(tensor, IntegerTensor) and not tensor.per_timestep for tensor in inputs)
+        return getattr(record, "neuron", None) is None and all(
+            isinstance(tensor, IntegerTensor) and not tensor.per_timestep for tensor in inputs
+        )
 
     def tensors(self) -> None:
         used = dict.fromkeys(name for record in self.meta.operations for name in (*record.inputs, record.output))
@@ -390,8 +393,12 @@ class _Resolver:
             self._sizes(geometry, path)
             if getattr(record, "bias", False):
                 yield f"bias.{record.name}", path, ArraySpec("int32", (channels,), channels)
-            if getattr(record, "neuron", None) is not None:
-                yield f"threshold.{record.name}", path, ArraySpec("int32", (channels,), channels)
+            neuron = getattr(record, "neuron", None)
+            if neuron is not None:
+                shape = geometry.output if neuron.per_neuron else (channels,)
+                for role in neurons.arrays_of(neuron):
+                    dtype = np.dtype(neurons.dtype_of(neuron, role)).name
+                    yield f"{role}.{record.name}", path, ArraySpec(dtype, shape, math.prod(shape))
             if getattr(record, "requantiser", None) is not None:
                 yield f"multiplier.{record.name}", path, ArraySpec("int32", (channels,), channels)
             if isinstance(record, Softmax):
@@ -411,6 +418,9 @@ def _written(record: OperationRecord) -> Shape | None:
     """Least and largest integer that an operation writes of itself; None where its inputs decide."""
     if isinstance(record, Softmax):
         return integer_range(SOFTMAX_BITS, False)
+    neuron: NeuronRecord | None = getattr(record, "neuron", None)
+    if neuron is not None and neuron.fires == "integer":
+        return 0, neuron.most
     rule: RequantiserRecord | None = getattr(record, "requantiser", None)
     return None if rule is None else integer_range(rule.bits, rule.signed)
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from archsim.errors import TraceError, UsageError, nearest
 from archsim.trace import content, graph, schema
 from archsim.trace.description import HERE, described, described_set, misfits, wrong_masks
-from archsim.trace.operation import Neuron, Operation, Requantiser
+from archsim.trace.neurons import from_record
+from archsim.trace.operation import Operation, Requantiser
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,7 +272,6 @@ class Trace:
     def _operation(self, record: schema.OperationRecord) -> Operation:
         geometry = self._graph.geometry[record.name]
         neuron = getattr(record, "neuron", None)
-        threshold = f"threshold.{record.name}"
         requantiser = getattr(record, "requantiser", None)
         multiplier, table = f"multiplier.{record.name}", f"table.{record.name}"
         operation = Operation(
@@ -286,7 +286,7 @@ class Trace:
             weight_bits=record.weight.bits if isinstance(record, schema.Convolution | schema.Linear) else 8,
             weight_scale=record.weight.scale if isinstance(record, schema.Convolution | schema.Linear) else 1.0,
             bias=self.arrays[f"bias.{record.name}"].astype(np.int64) if getattr(record, "bias", False) else None,
-            neuron=Neuron(threshold=self.arrays[threshold].astype(np.int64), **neuron.model_dump()) if neuron else None,
+            neuron=from_record(neuron, self.arrays, record.name) if neuron else None,
             transpose=getattr(record, "transpose", False),
             gradient_mask=self._gradient_mask(record, geometry),
             requantiser=Requantiser(self.arrays[multiplier].astype(np.int64), **requantiser.model_dump())

@@ -1,19 +1,7 @@
 """One operation of a network, and what ends it: neurons, a requantiser.
 
-A current of an output neuron at timestep t is ``x[t] = sum_k w[k] s[k, t] + bias``, an integer. Its neuron, with the
-membrane potential u (0 before the first timestep), f fraction bits, threshold h and leak shift l, is exactly::
-
-    X[t] = (x[t] << f) + u[t-1]
-    s[t] = X[t] > (h << f)             (>= with ``fires_at_threshold``)
-    u[t] = 0                           if s[t] and the reset is hard
-         = X[t] - (h << f)             if s[t] and the reset is soft
-         = leak(X[t] - (h << f))       if s[t] and the reset is soft_before_leak
-         = leak(X[t]) - (h << f)       if s[t] and the reset is soft_after_leak
-         = leak(X[t])                  otherwise
-
-with ``leak(X) = X >> l``, an arithmetic shift (l = 0 for an IF neuron), or with ``leak_subtracts`` ``X - (X >> l)``.
-Thresholds are in the units of x. ``f = l (T - 1)`` keeps every bit that the leak moves below one. ``mask_fire_once``
-then zeroes the outputs of neurons that fired exactly once in the T timesteps (the preprocessing of LoAS, section V).
+A current of an output neuron at timestep t is ``x[t] = sum_k w[k] s[k, t] + bias``, an integer. What its neuron makes
+of it is in :mod:`archsim.trace.neurons`.
 
 Networks without spikes end their sums in a requantiser instead, with multiplier m, shift s, ``half = (1 << s) >> 1``::
 
@@ -40,24 +28,9 @@ from typing import Generic, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.trace.neurons import Neuron
+
 ScalarT = TypeVar("ScalarT", bound=np.generic)
-
-
-@dataclass(frozen=True, eq=False)
-class Neuron:
-    """The neurons of an operation, one per output channel; the equations are above.
-
-    ``threshold`` is int64 [N], in the units of the current x (an int stands for all channels alike).
-    """
-
-    kind: str
-    threshold: NDArray[np.int64]
-    leak_shift: int = 0
-    fraction_bits: int = 0
-    reset: str = "hard"
-    mask_fire_once: bool = False
-    leak_subtracts: bool = False
-    fires_at_threshold: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,8 @@ from archsim.trace.archive import Archive
 from archsim.trace.graph import MAX_ELEMENTS, ArraySpec
 from archsim.trace.model import Trace
 from archsim.trace.operation import Operation
-from archsim.trace.schema import Dimension, Name, Record, Text
+from archsim.trace.record import Record
+from archsim.trace.schema import Dimension, Name, Text
 
 # Random weights of a file, all its layers together: drawn in about a second, in 8 bytes each while they are.
 MAX_WEIGHTS = 1 << 25

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from archsim.trace.content import first_spike_times, spikes_of_times
 from archsim.trace.graph import SOFTMAX_BITS, integer_range
 from archsim.trace.model import ImageSet, Trace
-from archsim.trace.operation import Neuron, Operation, Requantiser
+from archsim.trace.neurons import fire
+from archsim.trace.operation import Operation, Requantiser
 
 # Memory of the im2col matrix that is built at a time.
 _BLOCK_BYTES = 1 << 25
@@ -179,44 +180,6 @@ def _integer_root(squares: NDArray[np.int64]) -> NDArray[np.int64]:
     root -= root**2 > squares
     root += (root + 1) ** 2 <= squares
     return root
-
-
-def fire(neuron: Neuron, currents: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Spikes [T, I, N, ...] of integer currents of that shape, by the equations of ``model``."""
-    spikes = np.empty(currents.shape, np.bool_)
-    for t, (_, fired) in enumerate(potentials(neuron, currents)):
-        spikes[t] = fired
-    if neuron.mask_fire_once:
-        spikes &= spikes.sum(0) != 1
-    return spikes
-
-
-def potentials(neuron: Neuron, currents: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-    """X[t] and s[t] of every timestep, as if neurons might fire more than once."""
-    potential = np.zeros(currents.shape[1:], np.int64)
-    threshold = _per_channel(neuron.threshold, currents.ndim) << neuron.fraction_bits
-    for current in currents:
-        total = (current << neuron.fraction_bits) + potential
-        fired = total >= threshold if neuron.fires_at_threshold else total > threshold
-        yield total, fired
-        potential = np.where(fired, _after_spike(neuron, total, threshold), leak(neuron, total))
-
-
-def leak(neuron: Neuron, potential: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What is left of ``potential`` a timestep later."""
-    shifted = potential >> neuron.leak_shift
-    return potential - shifted if neuron.leak_subtracts else shifted
-
-
-def _after_spike(neuron: Neuron, total: NDArray[np.int64], threshold: NDArray[np.int64]) -> NDArray[np.int64]:
-    match neuron.reset:
-        case "soft":
-            return total - threshold
-        case "soft_before_leak":
-            return leak(neuron, total - threshold)
-        case "soft_after_leak":
-            return leak(neuron, total) - threshold
-    return np.zeros_like(total)
 
 
 def im2col(values: NDArray[Any], operation: Operation) -> NDArray[Any]:

@@ -17,31 +17,27 @@ from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_arg
 import pydantic
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     Strict,
     StringConstraints,
     ValidatorFunctionWrapHandler,
     WrapValidator,
-    model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
 from archsim.errors import MOST_PROBLEMS, TraceError, is_follow_up, nearest, printable
+from archsim.trace.neurons import NeuronRecord
+from archsim.trace.record import Announced, Record
 
 FORMAT = "archsim-trace"
 VERSION = 1
 MAX_TIMESTEPS = 16
-MAX_LEAK_SHIFT = 8
 MAX_SHIFT = 62
 MAX_DIMENSION = 1 << 20
 MAX_VALUES = 100_000
 """Of a record; an operation and its output have some thirty."""
 # The time of a neuron that never spikes: no timestep, and later than all of them.
 NEVER = 255
-_LATER_KEYS = ("leak_subtracts", "fires_at_threshold")
 INTEGER_DTYPES = ("uint8", "int8", "int16", "int32", "int64")
 
 
@@ -55,12 +51,6 @@ def _printable(text: str) -> str:
     if not text.isprintable():
         raise PydanticCustomError("control", "must hold no control characters, such as line breaks")
     return text
-
-
-def _true(value: bool) -> bool:
-    if not value:
-        raise PydanticCustomError("announced", "must be true or left out")
-    return value
 
 
 def _one_problem(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -79,18 +69,11 @@ Pair = Annotated[tuple[Dimension, Dimension], Strict(False)]
 Offsets = Annotated[int, Strict(), Field(ge=0, le=MAX_DIMENSION)]
 Padding = Annotated[tuple[Offsets, Offsets], Strict(False)]
 Shape = Annotated[tuple[Dimension, ...], Strict(False), AfterValidator(_rank)]
-Announced = Annotated[bool, Strict(), AfterValidator(_true)]
 Scalar = str | bool | int | float | None
 Detail = Annotated[Scalar | list[Scalar] | dict[str, Scalar], WrapValidator(_one_problem)]
 
 
 RecordT = TypeVar("RecordT", bound="Record")
-
-
-class Record(BaseModel):
-    """A JSON object: strict types, no unknown keys, no NaN or infinity."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class SpikeTensor(Record):
@@ -136,24 +119,6 @@ class IntegerTensor(Record):
     per_timestep: bool
     bits: int | None = Field(default=None, ge=1, le=64)
     scale: float = Field(default=1.0, gt=0)
-
-
-class NeuronRecord(Record):
-    """A spiking neuron per output channel; its thresholds are the array ``threshold.<operation>``."""
-
-    kind: Literal["lif", "if"]
-    leak_shift: int = Field(default=0, ge=0, le=MAX_LEAK_SHIFT)
-    fraction_bits: int = Field(default=0, ge=0, le=62)
-    reset: Literal["hard", "soft", "soft_before_leak", "soft_after_leak"] = "hard"
-    mask_fire_once: bool = False
-    leak_subtracts: bool = False
-    fires_at_threshold: bool = False
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys that came later are written only where they say something: older traces keep their hash."""
-        record: dict[str, Any] = handler(self)
-        return {key: value for key, value in record.items() if value or key not in _LATER_KEYS}
 
 
 class WeightRecord(Record):
@@ -271,7 +236,7 @@ class Provenance(Record):
     recipe: Text | None = None
     source: Text | None = None
     seed: int | None = Field(default=None, ge=0)
-    details: dict[str, Detail] = {}
+    details: dict[str, Detail] = Field(default={})
 
 
 class Meta(Record):

@@ -36,10 +36,11 @@ from archsim.errors import TraceError, UsageError, nearest
 from archsim.trace.density import covers
 from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.model import Trace
-from archsim.trace.operation import Neuron, Operation
+from archsim.trace.neurons import Neuron, fire
+from archsim.trace.operation import Operation
 from archsim.trace.presets import PRESETS, ActivationLayer, SyntheticLayer
 from archsim.trace.recorded import nonzero_int8
-from archsim.trace.resimulation import compute, fire
+from archsim.trace.resimulation import compute
 from archsim.trace.schema import MAX_TIMESTEPS
 
 _LEAK_SHIFT = 1

@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from tests.twins import neurons
+
 
 def run(operation, inputs, timesteps):
     """Output [T, I, ...] of an operation for ``inputs``, which all have a time axis."""
@@ -26,12 +28,12 @@ def run(operation, inputs, timesteps):
                 currents[(t, image, *place)] = current
     if operation.neuron is None:
         return currents
-    spikes = np.zeros(shape, bool)
+    outputs = np.zeros(shape, np.int64)
     for place in np.ndindex(*shape[1:]):
-        spikes[(slice(None), *place)] = neuron(
-            operation.neuron, [currents[(t, *place)] for t in range(timesteps)], place[1]
-        )
-    return spikes
+        own = [currents[(t, *place)] for t in range(timesteps)]
+        found, _ = neurons.run(operation.neuron, own, place[1:])
+        outputs[(slice(None), *place)] = neurons.masked(operation.neuron, found)
+    return outputs
 
 
 def requantised(requantiser, current, channel):
@@ -58,32 +60,6 @@ def layer_norm(operation, channels, place):
     root = max(math.isqrt(sum(value**2 for value in deviations) // count), 1)
     bias = 0 if operation.bias is None else int(operation.bias[place])
     return deviations[place] * int(operation.requantiser.multiplier[place]) // root + bias
-
-
-def neuron(neuron, currents, channel):
-    """Spikes of one neuron."""
-    threshold = int(neuron.threshold[channel]) * 2**neuron.fraction_bits
-    potential, spikes = 0, []
-    for current in currents:
-        total = int(current) * 2**neuron.fraction_bits + potential
-        spikes.append(total > threshold or (total == threshold and neuron.fires_at_threshold))
-        potential = left(neuron, total)
-        if spikes[-1]:
-            potential = {
-                "hard": 0,
-                "soft": total - threshold,
-                "soft_before_leak": left(neuron, total - threshold),
-                "soft_after_leak": potential - threshold,
-            }[neuron.reset]
-    if neuron.mask_fire_once and sum(spikes) == 1:
-        return [False] * len(spikes)
-    return spikes
-
-
-def left(neuron, potential):
-    """A potential after the leak: 2^-l of it, or what 2^-l of it leaves; rounded down, to the shift's side."""
-    shifted = potential // 2**neuron.leak_shift
-    return potential - shifted if neuron.leak_subtracts else shifted
 
 
 def spikes_of_times(times, timesteps):

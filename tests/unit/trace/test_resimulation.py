@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from archsim.trace import ImageSet, Neuron, Operation, Requantiser, Trace, check_trace, resimulate
 from archsim.trace import resimulation as room
 from tests.small_traces import LABELS, attention, build, contents, every_kind, every_operation, kinds, tiny
+from tests.twins import neurons
 from tests.twins import trace as twin
 
 RESETS = ["hard", "soft", "soft_before_leak", "soft_after_leak"]
@@ -96,7 +97,7 @@ def test_any_neuron(currents, threshold, leak_shift, fraction_bits, reset, maske
     neuron = Neuron(
         "lif", np.array([threshold]), leak_shift, fraction_bits, reset, masked, subtracts, at_threshold
     )  # fmt: skip
-    expected = twin.neuron(neuron, currents, 0)
+    expected = neurons.masked(neuron, neurons.run(neuron, currents, (0,))[0])
     assert room.fire(neuron, np.array(currents).reshape(-1, 1, 1))[:, 0, 0].tolist() == expected
 
 
