@@ -128,7 +128,13 @@ class LoAS(InnerProduct):
     name: ClassVar[str] = "loas"
     Config: ClassVar[type[MachineConfig]] = LoasConfig
     compute_units = "tppe", "p_lif"
+    neuron_update: ClassVar[tuple[str, str]] = ("p_lif", "update")
     config: LoasConfig
+
+    @property
+    def vector_lanes(self) -> tuple[int, int]:
+        """A P-LIF takes all timesteps of a neuron at once."""
+        return self.config.pe.count * self.config.spatial_timesteps, self.config.neuron.cycles
 
     @property
     def sum_bits(self) -> int:
@@ -181,9 +187,9 @@ class LoAS(InnerProduct):
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bitmask, pointer and a packed word for every neuron that fires; raw, a bit for each neuron and timestep."""
         if self.config.format.spikes == "raw":
-            return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
+            return np.full(layer.m, -(-layer.n * layer.fired_timesteps // 8))
         pointer = -(-self.config.format.pointer_bits // 8)
-        return -(-layer.n // 8) + pointer + -(-active * layer.timesteps // 8)
+        return -(-layer.n // 8) + pointer + -(-active * layer.fired_timesteps // 8)
 
     @property
     def fifo_depth(self) -> int:

@@ -38,7 +38,7 @@ Sources are in ``hwconfigs/sata.yaml``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -395,14 +395,15 @@ class Sata(BufferedArray):
         """One bit for each neuron and timestep, as the next layer reads it."""
         return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
 
-    def stages(self, trace: Trace, operation: Operation) -> Sequence[Layer]:
-        """A layer, or all stages of its training."""
-        layer = layer_of(trace, operation)
+    def stages(self, trace: Trace, operation: Operation) -> Iterable[Iterable[Layer]]:
+        """A layer in its pieces, or all stages of its training."""
         if self.config.training.stages == "inference":
-            return (layer,)
+            return super().stages(trace, operation)
+        layer = layer_of(trace, operation)
         mask = operation.gradient_mask
         gradients = self._open_windows(layer) if mask is None else words_of(mask, layer.n)
-        return self.training_stages(layer, gradients, mask is None and layer.neuron is not None)
+        stages = self.training_stages(layer, gradients, mask is None and layer.neuron is not None)
+        return ((stage,) for stage in stages)
 
     def training_stages(
         self, layer: Layer, gradients: NDArray[np.uint16], surrogate: bool = False

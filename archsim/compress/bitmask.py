@@ -63,6 +63,12 @@ def encode(weights: NDArray[Any]) -> BitmaskFibers:
     return BitmaskFibers(mask, start, weights[present].astype(np.int16))
 
 
+def encode_dense(weights: NDArray[Any]) -> BitmaskFibers:
+    """Fibers of a matrix, integers [N, K], that nobody has compressed: every value is there, zeros too."""
+    mask, start = pack_mask(np.ones(weights.shape, np.bool_))
+    return BitmaskFibers(mask, start, weights.ravel().astype(np.int16))
+
+
 def decode(fibers: BitmaskFibers, k: int) -> NDArray[np.int16]:
     """The matrix int16 [N, K] that :func:`encode` compressed."""
     bits = np.unpackbits(fibers.mask.astype("<u8").view(np.uint8), axis=1, bitorder="little")[:, :k].astype(bool)

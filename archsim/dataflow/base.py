@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.dataflow.layer import ACTIVATION_BITS, WEIGHTED, Layer
+from archsim.dataflow.pieces import Encoder
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
 from archsim.errors import ConfigError
@@ -24,6 +25,10 @@ from archsim.trace.origin import origin
 EngineName = Literal["compiled", "reference"]
 Progress = Callable[[str, int, int], None]
 """Called with a layer's name, how many layers are done, and how many there are."""
+ON_LANES = ("add", "pool", "upsample", "reduce", "multiply", "rearrange")
+"""Operations without weights that neuron units do between layers (:mod:`archsim.dataflow.vector_unit`)."""
+ADDRESSED = ("concat", "slice", "delay")
+"""Operations that only say where what exists is read."""
 MOST_TIMESTEPS = 16
 """Of a machine: the spikes of a neuron are a word of 16 bits."""
 
@@ -41,6 +46,11 @@ class ScheduledLayers(Block):
     """Which layers a machine runs; an accelerator's scheduler adds in which order it works."""
 
     read_out: Literal["simulated", "skipped"] = Field(description="a last linear layer without neurons")
+    encoder: Encoder = Field(
+        "skipped",
+        description="operands that are not single bits: a plane per bit of their values, a plane per number that they "
+        "exceed, or skipped: only layers that read spikes run",
+    )
 
 
 class HardwareConfig(Block):
@@ -229,11 +239,18 @@ class Accelerator(ABC):
         out), and pooling happens on output spikes in the path to memory. Machines for networks without spikes take
         activations of 8 bits without a sign, as behind a ReLU.
         """
+        if self.takes_integers:
+            return operation.op in (*WEIGHTED, "matmul")
         if operation.op not in WEIGHTED or trace.kind(operation.inputs[0]) != self.operand:
             return False
         if self.operand == "spike":
             return operation.requantiser is None
         return _fits(trace, operation.inputs[0])
+
+    @property
+    def takes_integers(self) -> bool:
+        """Whether operands that are not single bits come as planes, so that the whole of a spiking network runs."""
+        return self.operand == "spike" and self.config.scheduler.encoder != "skipped"
 
     @property
     def runs(self) -> str:
@@ -251,8 +268,16 @@ class Accelerator(ABC):
     def layers(self, trace: Trace) -> list[Operation]:
         """The operations of ``trace`` that this machine simulates, in order."""
         skipped = self.skipped(trace)
-        return [
+        products = [
             operation for operation in trace.operations if operation is not skipped and self.simulates(trace, operation)
+        ]
+        if not (self.takes_integers and products):
+            return products
+        handled = self.fused(trace, products) | {operation.name for operation in products}
+        return [
+            operation
+            for operation in trace.operations
+            if operation in products or (operation.name not in handled and operation.op in ON_LANES)
         ]
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
@@ -265,7 +290,7 @@ class Accelerator(ABC):
         found = set()
         for operation in trace.operations:
             ready = finished.issuperset(operation.inputs)
-            if operation.op == "concat" or (operation.op == "pool" and ready):
+            if operation.op in ADDRESSED or (operation.op == "pool" and ready):
                 found.add(operation.name)
                 finished |= {operation.output} if ready else set()
         return found
@@ -297,7 +322,8 @@ class Accelerator(ABC):
             told = "; ".join([*first, f"{self.name} runs {self.runs}", "'archsim list' says what machines run"])
             return [f"no layer to simulate: {told}"]
         limit = self.most_timesteps
-        if self.operand == "spike" and trace.timesteps > limit:
+        masked = any(layer.neuron is not None and layer.neuron.mask_fire_once for layer in layers)
+        if self.operand == "spike" and trace.timesteps > limit and (masked or not self.takes_integers):
             found.append(
                 f"timesteps: the trace has {trace.timesteps}, the machine is built for {limit}; "
                 f"--set timesteps={trace.timesteps} builds a machine that can"

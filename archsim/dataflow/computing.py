@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.layer import Layer
-from archsim.hardware.compute.lif import fire, rule_of
+from archsim.dataflow.layer import Layer, Planes
+from archsim.hardware.compute.lif import HARD, SOFT, SOFT_AFTER_LEAK, SOFT_BEFORE_LEAK, Rule, fire, rule_of
+from archsim.trace import Neuron
 from archsim.trace.resimulation import requantise
 
 BLOCK_VALUES = 1 << 20
@@ -36,32 +37,87 @@ def outputs_of(layer: Layer, accumulate: Accumulate, verify: bool) -> Outputs:
     """
     events: dict[str, int] = {}
     mismatches = 0
-    words = np.zeros((layer.m, layer.n), np.uint16)
-    active = np.zeros(layer.m, np.int64)
+    active, spikes = np.zeros(layer.m, np.int64), np.zeros(layer.m, np.int64)
     rows = max(1, BLOCK_VALUES // (layer.n * layer.timesteps))
     for first in range(0, layer.m, rows):
-        sums = np.zeros((min(rows, layer.m - first), layer.n, layer.timesteps), np.int64)
+        block = slice(first, min(first + rows, layer.m))
+        sums = np.zeros((block.stop - first, layer.n, layer.timesteps), np.int64)
         for event, count in accumulate(layer, first, sums).items():
             events[event] = events.get(event, 0) + count
-        got: NDArray[Any] = sums + layer.bias[:, None]
-        if layer.neuron is not None:
-            got = words[first : first + rows]
-            _fire(layer, sums, got)
-        elif layer.requantiser is not None:
-            # T = 1, so that rows by channels are images by channels.
-            got = requantise(layer.requantiser, got.transpose(2, 0, 1)).transpose(1, 2, 0)
-            active[first : first + rows] = np.count_nonzero(got, axis=(1, 2))
+        got = _plain(layer, sums) if layer.planes is None else _of_planes(layer, layer.planes, sums, block)
+        if got.ndim == 2:
+            active[block], spikes[block] = np.count_nonzero(got, axis=1), np.bitwise_count(got).sum(1, dtype=np.int64)
+        elif layer.neuron is not None or layer.requantiser is not None:
+            active[block] = np.count_nonzero(got.any(2), axis=1)
+            spikes[block] = np.count_nonzero(got, axis=(1, 2))
+        else:
+            active[block] = layer.n
+            spikes[block] = layer.n * layer.fired_timesteps
         if verify and layer.expected is not None:
-            mismatches += int((got != layer.expected[first : first + rows]).sum())
-    if layer.neuron is not None:
-        active, spikes = np.count_nonzero(words, axis=1), np.bitwise_count(words).sum(1, dtype=np.int64)
-    elif layer.requantiser is not None:
-        spikes = active
-    else:
-        active = np.full(layer.m, layer.n, np.int64)
-        spikes = active * layer.timesteps
+            mismatches += int((got != layer.expected[block]).sum())
     events["output_is_upper_bound"] = int(not layer.output_is_known)
     return Outputs(active, spikes, mismatches if verify and layer.expected is not None else None, events)
+
+
+def _plain(layer: Layer, sums: NDArray[np.int64]) -> NDArray[Any]:
+    """Spikes as words uint16 [rows, N], or other outputs [rows, N, T], of full sums [rows, N, T]."""
+    if layer.neuron is not None:
+        words = np.empty(sums.shape[:2], np.uint16)
+        _fire(layer, sums, words)
+        return words
+    return _without_neurons(layer, sums + layer.bias[:, None])
+
+
+def _without_neurons(layer: Layer, currents: NDArray[np.int64]) -> NDArray[np.int64]:
+    if layer.requantiser is None:
+        return currents
+    return requantise(layer.requantiser, currents.transpose(2, 0, 1)).transpose(1, 2, 0)
+
+
+def _of_planes(layer: Layer, planes: Planes, sums: NDArray[np.int64], block: slice) -> NDArray[Any]:
+    """Outputs [rows, N, timesteps that fire] of the sums of planes [rows, N, planes], and the state behind them."""
+    state = layer.state
+    assert state is not None, "a piece with planes has a state"
+    partial, currents = state.partial[block], []
+    for plane in range(layer.timesteps):
+        partial += planes.factor[plane] * sums[:, :, plane]
+        if planes.ends[plane]:
+            currents += [partial + layer.bias] * planes.shown
+            partial[:] = 0
+    if not currents:
+        return np.zeros((*partial.shape, 0), np.int64)
+    timed = np.stack(currents)
+    if layer.neuron is None:
+        return _without_neurons(layer, np.ascontiguousarray(np.moveaxis(timed, 0, -1)))
+    if state.neurons is None:
+        state.neurons = np.zeros(state.partial.shape, np.int64)
+    fired = np.empty(timed.shape, np.bool_)
+    for t, (spikes, potential) in enumerate(_potentials(layer.neuron, timed, state.neurons[block])):
+        fired[t] = spikes
+        state.neurons[block] = potential
+    return np.ascontiguousarray(np.moveaxis(fired, 0, -1))
+
+
+def _potentials(
+    neuron: Neuron, currents: NDArray[np.int64], potential: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
+    """Spikes and the potential behind every timestep, of currents [T, rows, N]."""
+    rule, limit = rule_of(neuron), neuron.threshold << neuron.fraction_bits
+    for current in currents:
+        total = potential + (current << neuron.fraction_bits)
+        fired = (total > limit) | ((total == limit) & rule.at_threshold)
+        potential = _settled(total, limit, fired, rule)
+        yield fired, potential
+
+
+def _settled(
+    total: NDArray[np.int64], limit: NDArray[np.int64], fired: NDArray[np.bool_], rule: Rule
+) -> NDArray[np.int64]:
+    before = np.where(fired & (rule.reset == SOFT_BEFORE_LEAK), total - limit, total)
+    shifted = before >> rule.leak_shift
+    left = before - shifted if rule.leak_subtracts else shifted
+    after = {HARD: 0, SOFT: total - limit, SOFT_BEFORE_LEAK: left, SOFT_AFTER_LEAK: left - limit}[rule.reset]
+    return np.where(fired, after, left)
 
 
 def _fire(layer: Layer, sums: NDArray[np.int64], words: NDArray[Any]) -> None:

@@ -169,12 +169,14 @@ class OutputRows(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """A and B and the output; ``fiber`` int64 [M, taps] names the fibers of a row of A, -1 for padding."""
+    """A and B and the output; ``fiber`` int64 [M, taps] names the fibers of a row of A, -1 for padding. ``taken`` is
+    the state that neurons go on with."""
 
     fiber: NDArray[np.int64]
     a: Fibers
     b: Fibers
     output: OutputRows
+    taken: Tensor
 
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
@@ -220,6 +222,8 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
             for group in range(tile * m.tile, tile_end(a, m, tile)):
                 row = group * m.pes + a.me
                 if row < m.layer.m:
+                    if column == 0:
+                        yield from stream(a, m, x.taken, row, 0, x.taken.size[row], STREAM_READ, 0, FETCH_LINES)
                     for passed in range(m.join.passes):
                         yield op(pop=m.sum.port + a.me)
                         yield op(pause=max(0, a.value - a.now), compute=firing(a, m, column, passed))
@@ -551,6 +555,7 @@ class InnerProduct(LayerMachine):
             OutputRows(
                 output, output._replace(row=output.row + 1), 0 if rows.raw or layer.writes_sums else -(-layer.n // 8)
             ),
+            self.place_taken(layer, memory, output.row + 1),
         )  # fmt: skip
 
     def other_components(self) -> tuple[Component, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,30 @@ class FeatureMap:
     padding: tuple[int, int]
 
 
+class Planes(NamedTuple):
+    """What the bits of a word of A stand for, where they are not the timesteps of spikes.
+
+    ``factor`` int64 [bits]: what a one in bit p is worth. ``ends`` bool [bits]: whether the sum of a timestep is
+    complete with bit p. ``shown``: at how many timesteps a complete sum is used; more than one where the operand does
+    not change in time.
+    """
+
+    factor: NDArray[np.int64]
+    ends: NDArray[np.bool_]
+    shown: int
+
+
+@dataclass(eq=False)
+class State:
+    """What is known of every output [M, N] between two pieces of an operation.
+
+    ``partial`` int64 [M, N] is the unfinished sum of a timestep, ``neurons`` what the neurons remember.
+    """
+
+    partial: NDArray[np.int64]
+    neurons: Any = None
+
+
 @dataclass(frozen=True)
 class Layer:
     """One matrix product of inputs A (M x K, for spikes x T) and weights B (K x N), as the machines see it.
@@ -38,6 +62,10 @@ class Layer:
     says comes out, None if it does not: packed words uint16 [M, N] behind a neuron, else full sums int64 [M, N, T], or
     what ``requantiser`` makes of them. ``pooled``: a pooling layer reads the output. ``feature_map`` is None for a
     linear layer. ``matches`` and ``synaptic_operations`` are those of :mod:`archsim.trace.work`.
+
+    A *piece* of an operation (:mod:`archsim.dataflow.pieces`) has ``planes``, and a ``state`` that it shares with the
+    pieces beside it: its neurons take ``taken_bytes`` of it from memory for every output, and leave ``left_bytes``. Its
+    ``expected`` are values [M, N, timesteps that fire].
     """
 
     name: str
@@ -58,6 +86,20 @@ class Layer:
     pooled: bool = False
     feature_map: FeatureMap | None = None
     requantiser: Requantiser | None = None
+    planes: Planes | None = None
+    state: State | None = None
+    taken_bytes: int = 0
+    left_bytes: int = 0
+
+    @property
+    def fired_timesteps(self) -> int:
+        """Timesteps whose sums are complete at the end, so that neurons fire, or sums leave."""
+        return self.timesteps if self.planes is None else int(self.planes.ends.sum()) * self.planes.shown
+
+    @property
+    def updates(self) -> int:
+        """How often the neuron unit works on an output: once for each sum that it takes, and for each timestep."""
+        return max(self.timesteps, self.fired_timesteps)
 
     @property
     def inputs(self) -> packed_time.PackedSpikes:
@@ -138,6 +180,14 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         feature_map=feature_map,
         requantiser=operation.requantiser,
     )
+
+
+def stored_spikes(name: str, rows: int, channels: int, timesteps: int) -> Layer:
+    """A layer of which only the output counts: spikes of ``timesteps`` timesteps, [rows, channels]."""
+    return Layer(
+        name=name, op="", m=rows, n=channels, k=1, timesteps=timesteps, operand="spike", word_bits=timesteps, rows=None,
+        columns=None, bias=np.zeros(channels, np.int64), neuron=None, expected=None, matches=0, synaptic_operations=0,
+    )  # fmt: skip
 
 
 def _activations(stored: NDArray[Any]) -> NDArray[np.uint16]:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.dataflow.base import EngineName
 from archsim.dataflow.computing import outputs_of
-from archsim.dataflow.layer import Layer, layer_of
+from archsim.dataflow.layer import Layer, stored_spikes
 from archsim.dataflow.machine import DrawnMachine, Program, Unit
+from archsim.dataflow.pieces import Limits, digits, pieces_of
+from archsim.dataflow.vector_unit import VectorUnit
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window, window_of
-from archsim.engine.result import LayerResult, UnitTime
+from archsim.engine.result import LayerResult, UnitTime, merged
 from archsim.hardware import operation as op
 from archsim.hardware.diagram import Diagram
-from archsim.hardware.memory.placement import Placer
+from archsim.hardware.memory.placement import Placer, Tensor
 from archsim.trace import Operation, Trace
+from archsim.trace.work import WORKING, work_of
 
 
 class Computed(NamedTuple):
@@ -31,12 +35,13 @@ class Computed(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """A layer's sizes: rows, columns, reduction length, timesteps."""
+    """A layer's sizes: rows, columns, reduction length, timesteps, and updates of a neuron."""
 
     m: int
     n: int
     k: int
     timesteps: int
+    updates: int
 
 
 class LayerMachine(DrawnMachine):
@@ -73,9 +78,23 @@ class LayerMachine(DrawnMachine):
         """How many times the traffic table has the machine's tensors (:class:`archsim.dataflow.base.Program`)."""
         return 1
 
-    def stages(self, trace: Trace, operation: Operation) -> Sequence[Layer]:
-        """What is run of an operation, one after the other: the layer, or what a machine makes of it."""
-        return (layer_of(trace, operation),)
+    neuron_update: ClassVar[tuple[str, str]] = ("lif", "update")
+    """The unit that updates neurons, and the action that is counted for it."""
+
+    @property
+    def vector_lanes(self) -> tuple[int, int]:
+        """How many values the neuron units take at once, and in how many cycles (:mod:`.vector_unit`)."""
+        built = {part.unit: part.instances for part in self.inventory()}
+        return built[self.neuron_update[0]], int(self.config.neuron.cycles)
+
+    def stages(self, trace: Trace, operation: Operation) -> Iterable[Iterable[Layer]]:
+        """What is run of an operation and has a result of its own, each in pieces: one, unless a machine trains."""
+        return (pieces_of(trace, operation, self.limits, trace.timesteps),)
+
+    def place_taken(self, layer: Layer, memory: Placer, row: int) -> Tensor:
+        """The state that the neurons of a piece go on with, a fiber for each row of the output; it counts in ``row`` of
+        the traffic table, which is that of the output."""
+        return memory.place(np.full(layer.m, layer.n * layer.taken_bytes), rows=0)._replace(row=row)
 
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
         """What the memory system did, by (unit, action), from the engine's traffic table."""
@@ -112,8 +131,40 @@ class LayerMachine(DrawnMachine):
 
     def example(self, trace: Trace, operation: Operation) -> Program:
         """The first stage of ``operation``, laid out on the machine."""
-        layer = self.stages(trace, operation)[0]
+        layer = next(iter(next(iter(self.stages(trace, operation)))))
         return self.program(layer, self.compute(layer, verify=False).output_bytes)
+
+    @property
+    def limits(self) -> Limits:
+        """What the machine can multiply at once, and how wide sums are between two pieces."""
+        config = self.config
+        return Limits(
+            self.most_timesteps, config.pe.weight_bits, -(-self.sum_bits // 8), config.scheduler.encoder
+        )  # fmt: skip
+
+    def stored_bytes(self, trace: Trace, name: str, writer: Operation | None = None) -> NDArray[np.int64]:
+        """Bytes of tensor ``name`` in memory, int64 [rows], a row for a position of an image, or an image.
+
+        Spikes are stored as those of a layer, in windows of the machine's timesteps; integers dense, with as many bits
+        as their values need. A tensor that the trace does not hold, the output of ``writer``, counts as dense spikes.
+        """
+        shape = trace.meta.tensors[name].shape if writer is None else writer.output_shape
+        rows, channels = trace.images * math.prod(shape[1:]), shape[0]
+        if not trace.stored(name):
+            return np.full(rows, -(-channels * trace.timesteps // 8))
+        values = trace.operand(name)
+        values = values if values.ndim > 1 + len(shape) else values[np.newaxis]
+        values = np.moveaxis(values, 2, -1).reshape(len(values), rows, channels)
+        if values.dtype != np.bool_:
+            bits = len(digits(min(0, int(values.min())), int(values.max())))
+            return np.full(rows, -(-channels * len(values) * bits // 8))
+        total = np.zeros(rows, np.int64)
+        for first in range(0, len(values), self.most_timesteps):
+            window = values[first : first + self.most_timesteps]
+            stub = stored_spikes(name, rows, channels, len(window))
+            active, spikes = np.count_nonzero(window.any(0), axis=1), np.count_nonzero(window, axis=(0, 2))
+            total += self.output_bytes(stub, active, spikes)
+        return total
 
     def program(self, layer: Layer, output_bytes: NDArray[np.int64]) -> Program:
         """A layer laid out on the machine."""
@@ -123,7 +174,7 @@ class LayerMachine(DrawnMachine):
         for kind in diagram.kinds:
             units.append(Unit(kind.name, first, kind.agents, kind.built))
             first += kind.agents
-        sizes = {"layer": Sizes(layer.m, layer.n, layer.k, layer.timesteps)}
+        sizes = {"layer": Sizes(layer.m, layer.n, layer.k, layer.timesteps, layer.updates)}
         return self.drawn(diagram, sizes, derived, operands, tuple(units), self.copies(layer))
 
     def simulated(
@@ -132,10 +183,31 @@ class LayerMachine(DrawnMachine):
         """The layers one after the other, each from a cold cache and an idle memory."""
         window, begin = window_of(record), 0
         for operation in operations:
-            for layer in self.stages(trace, operation):
-                result = self.run_layer(layer, engine, verify=verify, record=window.later(begin))
+            for result in self.run_operation(trace, operation, engine, verify=verify, record=window.later(begin)):
                 begin += result.cycles
                 yield result
+
+    def run_operation(
+        self, trace: Trace, operation: Operation, engine: EngineName, *, verify: bool, record: Window
+    ) -> Iterator[LayerResult]:
+        """The results of one operation: its pieces, or what the vector unit makes of it."""
+        if operation.op not in WORKING:
+            yield from VectorUnit(self).simulated(trace, (operation,), engine, verify, record)
+            return
+        begin = 0
+        for stage in self.stages(trace, operation):
+            results = []
+            for layer in stage:
+                results.append(self.run_layer(layer, engine, verify=verify, record=record.later(begin)))
+                begin += results[-1].cycles
+            if len(results) == 1:
+                yield results[0]
+            else:
+                work = work_of(trace, operation)
+                yield merged(
+                    results, m=operation.m, n=operation.n, k=operation.k, timesteps=trace.timesteps,
+                    matches=work.matches, synaptic_operations=work.synaptic_operations,
+                )  # fmt: skip
 
     def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
         """Compute the layer's outputs as the machine does, then simulate when it does so.
@@ -151,10 +223,12 @@ class LayerMachine(DrawnMachine):
         """The layer's outputs by :meth:`accumulate`, and how they are stored."""
         found = outputs_of(layer, self.accumulate, verify)
         if layer.writes_sums:
-            stored = np.full(layer.m, layer.n * layer.timesteps * -(-self.sum_bits // 8))
-        else:
+            stored = np.full(layer.m, layer.n * layer.fired_timesteps * -(-self.sum_bits // 8))
+        elif layer.fired_timesteps:
             stored = self.output_bytes(layer, found.active, found.spikes)
-        return Computed(stored.astype(np.int64), found.mismatches, found.events)
+        else:
+            stored = np.zeros(layer.m, np.int64)
+        return Computed((stored + layer.n * layer.left_bytes).astype(np.int64), found.mismatches, found.events)
 
     def _result(self, layer: Layer, program: Program, outcome: Outcome, computed: Computed) -> LayerResult:
         """What a layer that ran by itself yields."""

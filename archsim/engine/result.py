@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,88 @@ class LayerResult:
     def share(self) -> int:
         """Cycles of the run that count as this layer's own."""
         return self.cycles if self.elapsed_cycles is None else self.elapsed_cycles
+
+
+def merged(
+    results: Sequence[LayerResult], *, m: int, n: int, k: int, timesteps: int, matches: int, synaptic_operations: int
+) -> LayerResult:
+    """One operation that ran in several pieces, one after the other, as one result.
+
+    What is counted adds up; units that a piece does not have are idle in it. Sizes, ``matches`` and
+    ``synaptic_operations`` are those of the operation.
+    """
+    cycles = sum(result.cycles for result in results)
+    compared = [result.mismatches for result in results if result.mismatches is not None]
+    begins = np.cumsum([0, *(result.cycles for result in results[:-1])])
+    recorded = [
+        result.completions + np.array([0, begin])
+        for result, begin in zip(results, begins, strict=True)
+        if result.completions is not None
+    ]
+    agents: dict[int, str] = {}
+    for result in results:
+        agents |= result.agents
+    return replace(
+        results[0],
+        m=m,
+        n=n,
+        k=k,
+        timesteps=timesteps,
+        matches=matches,
+        synaptic_operations=synaptic_operations,
+        cycles=cycles,
+        compute_cycles=sum(result.compute_cycles for result in results),
+        stall_cycles=sum(result.stall_cycles for result in results),
+        utilization=sum(result.utilization * result.cycles for result in results) / cycles,
+        performed_operations=sum(result.performed_operations for result in results),
+        actions=_total(result.actions for result in results),
+        traffic=tuple(
+            Traffic(*place, *np.sum(moved, 0).tolist())
+            for place, moved in _by_key(
+                (row[:3], row[3:]) for row in (astuple(row) for result in results for row in result.traffic)
+            ).items()
+        ),
+        units=tuple(
+            UnitTime(unit, instance, busy, stall, cycles - busy - stall)
+            for (unit, instance), (busy, stall) in (
+                (unit, np.sum(times, 0).tolist())
+                for unit, times in _by_key(
+                    ((row.unit, row.instance), (row.busy_cycles, row.stall_cycles))
+                    for result in results
+                    for row in result.units
+                ).items()
+            )
+        ),
+        lower_bound_cycles=sum(result.lower_bound_cycles for result in results),
+        compulsory_read_bytes=sum(result.compulsory_read_bytes for result in results),
+        mismatches=sum(compared) if compared else None,
+        engine_wall_s=sum(result.engine_wall_s for result in results),
+        events=_total(result.events for result in results),
+        timestep_counts={},
+        completions=np.concatenate(recorded) if recorded else None,
+        loads=tuple(
+            load._replace(first=load.first + int(begin))
+            for result, begin in zip(results, begins, strict=True)
+            for load in result.loads
+        ),
+        agents=agents,
+    )
+
+
+def _total(counts: Iterable[Mapping[Any, int]]) -> dict[Any, int]:
+    """Counts of the same name added up, in the order in which names come."""
+    total: dict[Any, int] = {}
+    for part in counts:
+        for name, count in part.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def _by_key(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    found: dict[Any, list[Any]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
 
 
 class LeftOut(NamedTuple):

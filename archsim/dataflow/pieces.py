@@ -1,0 +1,288 @@
+"""An operation in the pieces in which a machine can run it: products of a binary matrix with a matrix of few bits.
+
+A machine multiplies words of at most as many bits as it has timesteps with weights of its width. Whatever is larger
+comes in several pieces, one after the other, and neurons (or sums) go on where the piece before left them:
+
+    more timesteps than the machine has     a piece for every window of timesteps
+    operands that are not single bits       planes: the bits of a value in two's complement, or (``unary``) a plane for
+                                            each number that a value exceeds; a timestep's planes lie side by side
+    an operand that does not change in time its planes once for every window; its sum is used at all timesteps of it
+    groups                                  a product of N / G columns for each
+    a product of two activations            one for each image and head, and each timestep if the second operand
+                                            changes in time; that one is dense, as nobody has compressed it
+    wider values of it than a weight        slices of the weight's width, from the lowest on
+    an operation that reads its own past    a piece for each of the timesteps that it can know
+
+Between two pieces the unfinished sum of an output and what its neuron remembers lie in memory, ``state_bytes`` each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.compress import bitmask, packed_time
+from archsim.dataflow.layer import WEIGHTED, FeatureMap, Layer, Planes, State, layer_of
+from archsim.trace import Neuron, Operation, Trace
+
+Encoder = Literal["skipped", "bit_planes", "unary"]
+
+
+class Limits(NamedTuple):
+    """What a machine can do at once: bits of a word, bits of a weight; and bytes of a sum between two pieces."""
+
+    planes: int
+    weight_bits: int
+    state_bytes: int
+    encoder: Encoder
+
+
+class Operand(NamedTuple):
+    """A tensor [T, I, ...] ([1, I, ...] if it does not change in time) as planes worth ``factor`` int64 [bits] each."""
+
+    values: NDArray[Any]
+    factor: NDArray[np.int64]
+    unary: bool
+
+    def planes(self, t: int) -> list[NDArray[np.bool_]]:
+        """The planes of timestep ``t``, bool [I, ...] each."""
+        values = self.values[t if len(self.values) > 1 else 0]
+        if values.dtype == np.bool_:
+            return [values]
+        if self.unary:
+            return [values > least for least in range(len(self.factor))]
+        return [(values >> bit & 1).astype(np.bool_) for bit in range(len(self.factor))]
+
+
+class Weights(NamedTuple):
+    """What planes are multiplied with, integers [T, N, K] ([1, N, K] if they do not change in time), in slices of
+    ``bits`` bits from the bits ``shifts`` on; the last one has the sign."""
+
+    values: NDArray[Any]
+    shifts: Sequence[int]
+    bits: int
+
+    def slice(self, t: int, number: int) -> tuple[NDArray[Any], int]:
+        """Slice ``number`` at timestep ``t``, [N, K], and what it is worth."""
+        part = self.values[t if len(self.values) > 1 else 0]
+        if len(self.shifts) == 1:
+            return part, 1
+        part = part >> self.shifts[number]
+        return (part if number + 1 == len(self.shifts) else part & (1 << self.bits) - 1), 1 << self.shifts[number]
+
+
+class Block(NamedTuple):
+    """One product of an operation: of ``operand`` and ``weights``, for the channels ``channels`` of the output of the
+    images ``images``."""
+
+    operand: Operand
+    weights: Weights
+    images: slice
+    channels: slice
+
+    @property
+    def changes(self) -> bool:
+        """Whether the product is another one at another timestep."""
+        return len(self.operand.values) > 1 or len(self.weights.values) > 1
+
+
+def is_plain(trace: Trace, operation: Operation, limits: Limits, window: int) -> bool:
+    """Whether the machine runs ``operation`` at once."""
+    plain = operation.op in WEIGHTED and trace.kind(operation.inputs[0]) == "spike" and _groups(operation) == 1
+    return plain and trace.timesteps <= min(limits.planes, window)
+
+
+def pieces_of(trace: Trace, operation: Operation, limits: Limits, window: int) -> Iterator[Layer]:
+    """The pieces of ``operation``; at most ``window`` timesteps of its input are known at a time."""
+    if is_plain(trace, operation, limits, window):
+        yield layer_of(trace, operation)
+        return
+    for block in _blocks(trace, operation, limits):
+        yield from _pieces_of_block(trace, operation, block, limits, window)
+
+
+def operand_of(trace: Trace, name: str, encoder: Encoder) -> Operand:
+    """The tensor ``name`` as planes: as many as its values need."""
+    values = trace.operand(name)
+    if values.ndim == 1 + len(trace.meta.tensors[name].shape):
+        values = values[np.newaxis]
+    if values.dtype == np.bool_:
+        return Operand(values, np.ones(1, np.int64), False)
+    low, high = min(0, int(values.min())), int(values.max())
+    if encoder == "unary" and low == 0:
+        return Operand(values, np.ones(max(1, high), np.int64), True)
+    return Operand(values, np.array(digits(low, high), np.int64), False)
+
+
+def digits(low: int, high: int) -> list[int]:
+    """What the bits of a number from ``low`` to ``high`` are worth, in two's complement if it may be below zero."""
+    if low >= 0:
+        return [1 << bit for bit in range(max(1, high.bit_length()))]
+    bits = max((-low - 1).bit_length(), high.bit_length())
+    return [1 << bit for bit in range(bits)] + [-(1 << bits)]
+
+
+def _groups(operation: Operation) -> int:
+    return int(getattr(operation, "groups", 1))
+
+
+def _blocks(trace: Trace, operation: Operation, limits: Limits) -> Iterator[Block]:
+    operand = operand_of(trace, operation.inputs[0], limits.encoder)
+    if operation.op == "matmul":
+        yield from _products(trace, operation, operand, limits)
+        return
+    stored = operation.weight
+    assert stored is not None, "convolutions and linear layers have weights"
+    groups = _groups(operation)
+    channels, n = operation.input_shapes[0][0] // groups, operation.n // groups
+    weights = stored.reshape(groups, 1, n, -1)
+    for group in range(groups):
+        values = operand.values if groups == 1 else operand.values[:, :, group * channels : (group + 1) * channels]
+        yield Block(
+            operand._replace(values=values), Weights(weights[group], (0,), operation.weight_bits), slice(None),
+            slice(group * n, (group + 1) * n),
+        )  # fmt: skip
+
+
+def _products(trace: Trace, operation: Operation, operand: Operand, limits: Limits) -> Iterator[Block]:
+    heads = operation.heads
+    first, second = matrices(operand.values, heads), matrices(_timed(trace, operation.inputs[1]), heads)
+    rows = first.swapaxes(-1, -2) if operation.transpose_first else first
+    columns = second if operation.transpose else second.swapaxes(-1, -2)
+    n, bits = columns.shape[-2], limits.weight_bits - 1
+    whole = max(abs(value) for value in digits(min(0, int(columns.min())), int(columns.max()))).bit_length()
+    shifts = range(0, whole, bits)
+    for image in range(trace.images):
+        for head in range(heads):
+            yield Block(
+                operand._replace(values=rows[:, image, head]),
+                Weights(columns[:, image, head].astype(np.int64), shifts, bits),
+                slice(image, image + 1), slice(head * n, (head + 1) * n),
+            )  # fmt: skip
+
+
+def _timed(trace: Trace, name: str) -> NDArray[Any]:
+    values = trace.operand(name)
+    return values if values.ndim > 1 + len(trace.meta.tensors[name].shape) else values[np.newaxis]
+
+
+def matrices(values: NDArray[Any], heads: int) -> NDArray[Any]:
+    """Tensors [T, I, C, H, W] as matrices of H W rows and C / heads columns, [T, I, heads, rows, columns]."""
+    timesteps, images, channels = values.shape[:3]
+    return values.reshape(timesteps, images, heads, channels // heads, -1).swapaxes(-1, -2)
+
+
+def _pieces_of_block(
+    trace: Trace, operation: Operation, block: Block, limits: Limits, window: int
+) -> Iterator[Layer]:  # fmt: skip
+    """The pieces of one product, and the state that goes from one to the next."""
+    rows = block.operand.values.shape[-2] if operation.op == "matmul" else operation.m
+    state = State(np.zeros((rows, block.channels.stop - block.channels.start), np.int64))
+    cuts = list(_cuts(trace.timesteps, block, limits, window))
+    taken, fired = 0, False
+    for cut in cuts:
+        fired = fired or cut.ends
+        left = (fired and operation.neuron is not None) + (not cut.ends)
+        left = 0 if cut is cuts[-1] else left * limits.state_bytes
+        yield _piece(trace, operation, block, cut, state, taken, left)
+        taken = left
+
+
+class Cut(NamedTuple):
+    """What a piece multiplies: ``planes`` (timestep, plane) with slice ``part`` of the second operand. With it the sums
+    of timesteps ``first`` to ``end`` are complete, if it ``ends`` them."""
+
+    planes: Sequence[tuple[int, int]]
+    part: int
+    first: int
+    end: int
+    ends: bool
+
+
+def _cuts(timesteps: int, block: Block, limits: Limits, window: int) -> Iterator[Cut]:
+    bits, slices = len(block.operand.factor), len(block.weights.shifts)
+    if not block.changes:
+        steps = min(limits.planes, window)
+    elif len(block.weights.values) > 1 or bits > limits.planes or slices > 1:
+        steps = 1
+    else:
+        steps = min(limits.planes // bits, window)
+    for first in range(0, timesteps, steps):
+        end = min(timesteps, first + steps)
+        shown = range(first, end if len(block.operand.values) > 1 else first + 1)
+        planes = [(t, bit) for t in shown for bit in range(bits)]
+        for part in range(slices):
+            for begin in range(0, len(planes), limits.planes):
+                ends = part + 1 == slices and begin + limits.planes >= len(planes)
+                yield Cut(planes[begin : begin + limits.planes], part, first, end, ends)
+
+
+def _piece(
+    trace: Trace, operation: Operation, block: Block, cut: Cut, state: State, taken: int, left: int
+) -> Layer:  # fmt: skip
+    operand, bits = block.operand, len(block.operand.factor)
+    known = {t: operand.planes(t) for t in dict.fromkeys(t for t, _ in cut.planes)}
+    words = np.zeros(operand.values.shape[1:], np.uint16)
+    for place, (t, bit) in enumerate(cut.planes):
+        words |= known[t][bit].astype(np.uint16) << np.uint16(place)
+    feature_map, matrix = None, words.reshape(-1, words.shape[-1])
+    if operation.op == "conv2d":
+        feature_map = FeatureMap(words, operation.kernel, operation.stride, operation.padding)
+        matrix = packed_time.unroll(words, operation.kernel, operation.stride, operation.padding)
+    elif operation.op == "linear":
+        matrix = words.reshape(-1, operation.k)
+    weights, worth = block.weights.slice(cut.first, cut.part)
+    n, dense = len(weights), operation.op == "matmul"
+    used = np.full(matrix.shape[1], n) if dense else np.count_nonzero(weights, axis=0)
+    return Layer(
+        name=operation.name,
+        op=operation.op,
+        m=len(matrix),
+        n=n,
+        k=matrix.shape[1],
+        timesteps=len(cut.planes),
+        operand="spike",
+        word_bits=len(cut.planes),
+        rows=packed_time.encode(matrix),
+        columns=bitmask.encode_dense(weights) if dense else bitmask.encode(weights),
+        bias=np.zeros(n, np.int64) if operation.bias is None else operation.bias[block.channels].astype(np.int64),
+        neuron=None if operation.neuron is None else of_channels(operation.neuron, block.channels),
+        expected=_expected(trace, operation, block, cut),
+        matches=int(np.count_nonzero(matrix, axis=0) @ used),
+        synaptic_operations=int(np.bitwise_count(matrix).sum(0, dtype=np.int64) @ used),
+        pooled=any(other.op == "pool" and operation.output in other.inputs for other in trace.operations),
+        feature_map=feature_map,
+        requantiser=operation.requantiser,
+        planes=Planes(
+            np.array([operand.factor[bit] * worth for _, bit in cut.planes], np.int64),
+            np.array([cut.ends and bit + 1 == bits for _, bit in cut.planes]),
+            1 if block.changes else cut.end - cut.first,
+        ),
+        state=state,
+        taken_bytes=taken,
+        left_bytes=left,
+    )
+
+
+def of_channels(neuron: Neuron, channels: slice) -> Neuron:
+    """The neurons of these channels."""
+    return replace(neuron, threshold=neuron.threshold[channels])
+
+
+def _expected(trace: Trace, operation: Operation, block: Block, cut: Cut) -> NDArray[Any] | None:
+    """The stored output of the timesteps that fire, [rows, N, timesteps]."""
+    if not trace.stored(operation.output):
+        return None
+    end = cut.end if cut.ends else cut.first
+    values = trace.operand(operation.output)
+    if values.ndim == 1 + len(operation.output_shape):
+        values = np.broadcast_to(values, (trace.timesteps, *values.shape))
+    values = values[cut.first : end, block.images, block.channels]
+    # [T, I, N, ...] to [I, ..., N, T].
+    rows = np.moveaxis(values, (0, 2), (-1, -2))
+    return np.ascontiguousarray(rows.reshape(math.prod(rows.shape[:-2]), *rows.shape[-2:]))

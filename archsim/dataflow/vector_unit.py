@@ -1,0 +1,225 @@
+"""What a machine does between its products: sums, pools and neurons that are no part of a layer.
+
+The neuron units do it, as lanes of a vector unit. Operands come from DRAM through the banks and the output goes there,
+as the machine stores spikes and integers; a block (a row of the output map) is read while the one before is worked on:
+
+    for block:                               a row of the output map, all its timesteps
+        reader: lines of every operand       DRAM -> bank
+        unit: ceil(updates / lanes) cycles   bank -> lanes; an update for each value read, at least one for each written
+        writer: lines of the output          -> DRAM
+
+Latency of n blocks with a memory that is never late: the slowest of the three for each block, one behind the other. No
+paper of a layer-by-layer machine says how it does this: it is an extension of archsim (``docs/deviations``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.dataflow.base import EngineName, HardwareConfig
+from archsim.dataflow.layer import Layer, stored_spikes
+from archsim.dataflow.machine import BURST_LINES, DrawnMachine, Program, Unit
+from archsim.dataflow.parts import store, stream
+from archsim.engine.outcome import BUSY
+from archsim.engine.recording import Window
+from archsim.engine.result import LayerResult, UnitTime
+from archsim.hardware.agent import Agent, Operations, op
+from archsim.hardware.diagram import Diagram
+from archsim.hardware.inventory import Component
+from archsim.hardware.memory.placement import Placer, Tensor
+from archsim.hardware.operation import RESIDENT_READ, STREAM_READ
+from archsim.trace import Operation, Trace
+from archsim.trace.resimulation import currents_of, finish
+
+UPDATES = 0
+BUFFERED_BLOCKS = 2
+
+
+class VectorWork(NamedTuple):
+    """An operation without weights: bytes of every block of its operands, int64 [blocks, operands], and of its output,
+    int64 [blocks]; ``updates`` int64 [blocks] of the lanes. Of ``layer`` only names and sizes count."""
+
+    layer: Layer
+    read_bytes: NDArray[np.int64]
+    written_bytes: NDArray[np.int64]
+    updates: NDArray[np.int64]
+    mismatches: int | None
+
+
+class Operands(NamedTuple):
+    """Fiber ``block * operands + i`` of ``read`` is operand i of a block; ``cycles`` and ``updates`` int64 [blocks]."""
+
+    read: Tensor
+    written: Tensor
+    cycles: NDArray[np.int64]
+    updates: NDArray[np.int64]
+
+
+def reader(a: Agent, m: Any, x: Operands) -> Operations:
+    """Bring the operands of a block into the banks when a buffer is free."""
+    for block in range(m.blocks):
+        yield op(pop=m.free.port)
+        for operand in range(m.operands):
+            fiber = block * m.operands + operand
+            yield from stream(a, m, x.read, fiber, 0, x.read.size[fiber], STREAM_READ, 0, m.memory.burst)
+        yield op(push=m.loaded.fifo)
+
+
+def vector_unit(a: Agent, m: Any, x: Operands) -> Operations:
+    """Read the operands of a block from the banks and work on them."""
+    for block in range(m.blocks):
+        yield op(pop=m.loaded.port)
+        for operand in range(m.operands):
+            fiber = block * m.operands + operand
+            yield from stream(a, m, x.read, fiber, 0, x.read.size[fiber], RESIDENT_READ, 0, m.memory.burst)
+        a.count[UPDATES] += x.updates[block]
+        yield op(compute=x.cycles[block], push=m.free.fifo)
+        yield op(push=m.finished.fifo)
+
+
+def writer(a: Agent, m: Any, x: Operands) -> Operations:
+    """Write the output of a block."""
+    for block in range(m.blocks):
+        yield op(pop=m.finished.port)
+        yield from store(a, m, x.written, block)
+
+
+class VectorUnit(DrawnMachine):
+    """The neuron units of ``host`` as ``lanes`` of a vector unit, ``cycles`` for a value each."""
+
+    name: ClassVar[str] = "vector_unit"
+    Config: ClassVar[type[HardwareConfig]] = HardwareConfig
+    tensors: ClassVar[tuple[str, ...]] = ("input", "output")
+    agents = reader, vector_unit, writer
+    counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {"updates": UPDATES}
+
+    def __init__(self, host: Any) -> None:
+        super().__init__(host.config)
+        self.host = host
+
+    @property
+    def sum_bits(self) -> int:
+        """Those of the machine."""
+        return int(self.host.sum_bits)
+
+    @property
+    def processing_elements(self) -> int:
+        """Those of the machine; they are idle."""
+        return int(self.host.processing_elements)
+
+    def variant(self, layer: Layer) -> Mapping[str, str]:
+        """As of the machine's layers."""
+        found: Mapping[str, str] = self.host.variant(layer)
+        return found
+
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
+        """None: an operation without weights has no synaptic operations."""
+        return 0
+
+    def inventory(self) -> Sequence[Component]:
+        """Nothing that the machine does not have."""
+        return ()
+
+    def example(self, trace: Trace, operation: Operation) -> Program:
+        """The operation laid out."""
+        return self.program(vector_work(self.host, trace, operation, verify=False))
+
+    def simulated(
+        self, trace: Trace, operations: Iterable[Operation], engine: EngineName, verify: bool, record: Window | bool
+    ) -> Iterator[LayerResult]:
+        """The operations one after the other."""
+        for operation in operations:
+            yield self.run_work(vector_work(self.host, trace, operation, verify), engine, record)
+
+    def program(self, work: VectorWork) -> Program:
+        """The work laid out on the machine's memory."""
+        lanes, cycles = self.host.vector_lanes
+        diagram, memory = Diagram(), Placer(self.config.memory.line_bytes)
+        blocks, operands = work.read_bytes.shape
+        read, written = memory.place(work.read_bytes.ravel()), memory.place(work.written_bytes)
+        for agent in self.agents:
+            diagram.agent(agent, requests=BURST_LINES)
+        derived = {
+            "free": diagram.fifo(BUFFERED_BLOCKS, full=True),
+            "loaded": diagram.fifo(BUFFERED_BLOCKS),
+            "finished": diagram.fifo(BUFFERED_BLOCKS),
+            "blocks": blocks,
+            "operands": operands,
+        }
+        x = Operands(read, written, -(-work.updates // lanes) * cycles, np.ascontiguousarray(work.updates))
+        units = tuple(Unit(kind.name, place, 1, 1) for place, kind in enumerate(diagram.kinds))
+        return self.drawn(diagram, {}, derived, x, units, 1)
+
+    def run_work(self, work: VectorWork, engine: EngineName, record: Window | bool) -> LayerResult:
+        """Simulate when the machine does the work."""
+        program = self.program(work)
+        outcome = self.simulate(engine, program, record)
+        traffic, busy = outcome.traffic, int(outcome.times[1, BUSY])
+        read = int(work.read_bytes.sum())
+        return self.result(
+            work.layer,
+            outcome,
+            mismatches=work.mismatches,
+            computed={},
+            compute_cycles=busy,
+            working_cycles=0,
+            actions={
+                self.host.neuron_update: int(outcome.counts[:, UPDATES].sum()),
+                **self.host.memory_actions(traffic),
+            },
+            traffic=traffic,
+            units=tuple(UnitTime(unit.name, 0, *outcome.times[unit.first].tolist()) for unit in program.units),
+            lower_bound_cycles=int(program.operands.cycles.sum()),
+            compulsory_read_bytes=0 if self.config.memory.ideal else read,
+            events={},
+            completions=outcome.completions if len(outcome.completions) else None,
+            agents={unit.first: unit.name for unit in program.units},
+        )
+
+
+def vector_work(host: Any, trace: Trace, operation: Operation, verify: bool) -> VectorWork:
+    """What ``operation`` is for the vector unit of the machine ``host``: computed, compared, and in blocks."""
+    timesteps, images, shape = trace.timesteps, trace.images, operation.output_shape
+    blocks = images * (shape[1] if len(shape) == 3 else 1)
+    mismatches = outputs_of(trace, operation) if verify and trace.stored(operation.output) else None
+    read = [in_blocks(host.stored_bytes(trace, name), blocks) for name in operation.inputs]
+    values = sum(_values(trace, name) for name in operation.inputs)
+    written = timesteps * images * math.prod(shape)
+    layer = stored_spikes(operation.name, operation.m, operation.n, timesteps)
+    return VectorWork(
+        layer=replace(layer, op=operation.op, k=operation.k),
+        read_bytes=np.stack(read, axis=1),
+        written_bytes=in_blocks(host.stored_bytes(trace, operation.output, operation), blocks),
+        updates=in_blocks(np.full(1, max(values, written)), blocks),
+        mismatches=mismatches,
+    )
+
+
+def _values(trace: Trace, name: str) -> int:
+    """Values of a tensor that are read: those of one timestep if it does not change in time."""
+    record = trace.meta.tensors[name]
+    timed = record.per_timestep or record.kind == "spike_time"
+    return trace.images * math.prod(record.shape) * (trace.timesteps if timed else 1)
+
+
+def in_blocks(amounts: NDArray[np.int64], blocks: int) -> NDArray[np.int64]:
+    """The ``amounts`` of rows, one behind the other, in ``blocks`` equal parts; integers that add up to the same."""
+    ends = np.linspace(0, len(amounts), blocks + 1)
+    behind = np.interp(ends, np.arange(len(amounts) + 1), np.concatenate(([0], np.cumsum(amounts))))
+    whole = np.round(behind).astype(np.int64)
+    return whole[1:] - whole[:-1]
+
+
+def outputs_of(trace: Trace, operation: Operation) -> int:
+    """In how many values the output of the lanes differs from the trace's."""
+    inputs = [trace.operand(name) for name in operation.inputs]
+    currents = currents_of(operation, inputs, trace.timesteps)
+    got = finish(operation, currents)
+    stored = trace.operand(operation.output)
+    return int(np.count_nonzero((got if stored.ndim == got.ndim else got[0]) != stored))
