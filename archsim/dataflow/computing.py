@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.dataflow.layer import Layer, Planes
-from archsim.hardware.compute.lif import HARD, SOFT, SOFT_AFTER_LEAK, SOFT_BEFORE_LEAK, Rule, fire, rule_of
-from archsim.trace import Neuron
+from archsim.hardware.compute.lif import fire, rule_of
+from archsim.trace import neurons
 from archsim.trace.resimulation import requantise
 
 BLOCK_VALUES = 1 << 20
@@ -89,35 +89,13 @@ def _of_planes(layer: Layer, planes: Planes, sums: NDArray[np.int64], block: sli
     timed = np.stack(currents)
     if layer.neuron is None:
         return _without_neurons(layer, np.ascontiguousarray(np.moveaxis(timed, 0, -1)))
-    if state.neurons is None:
-        state.neurons = np.zeros(state.partial.shape, np.int64)
-    fired = np.empty(timed.shape, np.bool_)
-    for t, (spikes, potential) in enumerate(_potentials(layer.neuron, timed, state.neurons[block])):
-        fired[t] = spikes
-        state.neurons[block] = potential
-    return np.ascontiguousarray(np.moveaxis(fired, 0, -1))
-
-
-def _potentials(
-    neuron: Neuron, currents: NDArray[np.int64], potential: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
-    """Spikes and the potential behind every timestep, of currents [T, rows, N]."""
-    rule, limit = rule_of(neuron), neuron.threshold << neuron.fraction_bits
-    for current in currents:
-        total = potential + (current << neuron.fraction_bits)
-        fired = (total > limit) | ((total == limit) & rule.at_threshold)
-        potential = _settled(total, limit, fired, rule)
-        yield fired, potential
-
-
-def _settled(
-    total: NDArray[np.int64], limit: NDArray[np.int64], fired: NDArray[np.bool_], rule: Rule
-) -> NDArray[np.int64]:
-    before = np.where(fired & (rule.reset == SOFT_BEFORE_LEAK), total - limit, total)
-    shifted = before >> rule.leak_shift
-    left = before - shifted if rule.leak_subtracts else shifted
-    after = {HARD: 0, SOFT: total - limit, SOFT_BEFORE_LEAK: left, SOFT_AFTER_LEAK: left - limit}[rule.reset]
-    return np.where(fired, after, left)
+    neuron = layer.neuron
+    if not state.neurons:
+        state.neurons = neurons.start_state(neuron, state.partial.shape)
+    fired, behind = neurons.run(neuron, timed, {name: values[block] for name, values in state.neurons.items()})
+    for name, values in behind.items():
+        state.neurons[name][block] = values
+    return np.ascontiguousarray(np.moveaxis(neurons.masked(neuron, fired), 0, -1))
 
 
 def _fire(layer: Layer, sums: NDArray[np.int64], words: NDArray[Any]) -> None:

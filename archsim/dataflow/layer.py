@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
-from archsim.trace import Neuron, Operation, Requantiser, Trace
+from archsim.trace import Neuron, Operation, Requantiser, Trace, neurons
 from archsim.trace.work import work_of
 
 WEIGHTED = ("conv2d", "linear")
@@ -48,7 +48,7 @@ class State:
     """
 
     partial: NDArray[np.int64]
-    neurons: Any = None
+    neurons: neurons.State = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
 from archsim.dataflow.layer import WEIGHTED, FeatureMap, Layer, Planes, State, layer_of
-from archsim.trace import Neuron, Operation, Trace
+from archsim.hardware.compute.lif import is_ruled
+from archsim.trace import Neuron, Operation, Trace, neurons
 
 Encoder = Literal["skipped", "bit_planes", "unary"]
 
@@ -94,6 +95,7 @@ class Block(NamedTuple):
 def is_plain(trace: Trace, operation: Operation, limits: Limits, window: int) -> bool:
     """Whether the machine runs ``operation`` at once."""
     plain = operation.op in WEIGHTED and trace.kind(operation.inputs[0]) == "spike" and _groups(operation) == 1
+    plain = plain and (operation.neuron is None or is_ruled(operation.neuron))
     return plain and trace.timesteps <= min(limits.planes, window)
 
 
@@ -271,7 +273,8 @@ def _piece(
 
 def of_channels(neuron: Neuron, channels: slice) -> Neuron:
     """The neurons of these channels."""
-    return replace(neuron, threshold=neuron.threshold[channels])
+    given = {name: getattr(neuron, name) for name in neurons.ARRAYS}
+    return replace(neuron, **{name: values[channels] for name, values in given.items() if values is not None})
 
 
 def _expected(trace: Trace, operation: Operation, block: Block, cut: Cut) -> NDArray[Any] | None:

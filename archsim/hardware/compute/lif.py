@@ -50,6 +50,14 @@ def rule_of(neuron: Any) -> Rule:
     )
 
 
+def is_ruled(neuron: Any) -> bool:
+    """Whether a Rule and a threshold per channel say all of ``neuron``: it fires spikes and remembers its potential."""
+    more = (neuron.leak_multiplier, neuron.current_shift, neuron.adaptation_shift, neuron.reset_value, neuron.start)
+    plain = neuron.fires == "spike" and neuron.reset in RESETS and not neuron.threshold_in_fractions
+    per_channel = neuron.threshold is not None and neuron.threshold.ndim < 2
+    return plain and per_channel and not neuron.refractory and all(value is None for value in more)
+
+
 def leaks(rule: Rule) -> bool:
     """Whether a potential that does not fire changes from a timestep to the next by itself."""
     return rule.leak_shift > 0 or rule.leak_subtracts
