@@ -66,7 +66,7 @@ from archsim.dataflow.outer_product import (
     tiles_of,
     visits_of,
 )
-from archsim.dataflow.parts import fetch, stream
+from archsim.dataflow.parts import fetch, stream, take
 from archsim.hardware import operation
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.accumulator import accumulate_outer_product
@@ -188,6 +188,7 @@ class Operands(NamedTuple):
     values: Tensor
     sums: Tensor
     output: Tensor
+    taken: Tensor
 
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
@@ -283,6 +284,8 @@ def lif(a: Agent, m: Any, x: Operands) -> Operations:
             yield from bring(a, m, x, fiber, x.sums.size[x.visits.fiber[visit]] >> m.memory.line_shift)
         yield op(push=m.ready.fifo + a.me)
         yield op(pop=m.done.port + a.me)
+        if way == FIRE:
+            yield from take(a, m, x.taken, fiber)
         if way != KEEP:
             yield from take_out(a, m, x, fiber, way)
         if way == FIRE:
@@ -309,10 +312,12 @@ def take_out(a: Agent, m: Any, x: Operands, fiber: int, way: int) -> Operations:
         end = min(line + MOVE_LINES, lines)
         read, write = NONE if own_banks else RESIDENT_READ, STREAM_WRITE if way == PUT_AWAY else NONE
         moved = request_sums(a, m, x, fiber, line, end, read, write)
-        fired = moved if way == FIRE else 0
+        put_back = 0 if way == FIRE else moved
+        # A sum that stays the same in time is used at every timestep.
+        fired = -(-(moved - put_back) * m.layer.updates // m.layer.timesteps)
         a.count[UPDATES] += fired
-        a.count[PUT_BACK] += moved - fired
-        yield op(compute=fired * m.config.neuron.cycles, pause=moved - fired if own_banks else 0)
+        a.count[PUT_BACK] += put_back
+        yield op(compute=fired * m.config.neuron.cycles, pause=put_back if own_banks else 0)
         line = end
 
 
@@ -429,7 +434,7 @@ class GospaSnn(LayerMachine):
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Coordinates of every spike."""
-        return -(-spikes * self.config.format.coordinate_bits // 8)
+        return -(-spikes * (self.config.format.coordinate_bits + layer.beside_coordinate_bits) // 8)
 
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
@@ -446,6 +451,7 @@ class GospaSnn(LayerMachine):
         owned_rows = np.maximum(0, -(-(rows_left[:, None] - np.arange(tiles.pes)) // tiles.pes))
         owned = (owned_rows[:, None] * (b.width * layer.timesteps)[None, :, None]).reshape(-1, tiles.pes)
         line_words = cache.line_bytes * 8 // config.psum.bits
+        taken = output_bytes_of(layer, tiles, np.full(layer.m, layer.n * layer.taken_bytes))
         output_row = self.tensors.index("output" if layer.writes_sums else "output_format")
         banks = cache.banks if config.format.placement == "row_per_bank" else 0
         x = Operands(
@@ -455,6 +461,7 @@ class GospaSnn(LayerMachine):
             values=memory.place(value_bytes[:, -1]),
             sums=memory.place_abreast(-(-owned // line_words) * cache.line_bytes, cache.banks),
             output=memory.place(output_bytes_of(layer, tiles, output_bytes))._replace(row=output_row),
+            taken=memory.place_again(taken)._replace(row=output_row),
         )  # fmt: skip
         pes, ahead = tiles.pes, config.scheduler.prefetch_blocks + 1
         most_spikes = int(np.diff(spikes.start, axis=1).max(initial=0)) * config.format.coordinate_bits // 8
@@ -490,9 +497,10 @@ class GospaSnn(LayerMachine):
         a read-out do not fire."""
         found = {("row_buffer", "write"): done["broadcast", "transfer"] * self.config.pe.count}
         if self.config.psum.place == "own_banks":
-            found["psum_bank", "read"] = done["pe", "add"] + done["put back"] + done["lif", "update"]
+            fired = done["lif", "update"] * layer.timesteps // layer.updates
+            found["psum_bank", "read"] = done["pe", "add"] + done["put back"] + fired
             found["psum_bank", "write"] = done["pe", "add"] + done["brought"]
-        return {**found, ("lif", "update"): 0} if layer.writes_sums else found
+        return {**found, ("lif", "update"): 0} if layer.rests else found
 
     @property
     def processing_elements(self) -> int:

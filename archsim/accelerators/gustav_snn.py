@@ -45,7 +45,7 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_compone
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
-from archsim.dataflow.parts import broadcast, in_flight, neuron_rows, ping_pong, port_of
+from archsim.dataflow.parts import broadcast, in_flight, neuron_rows, ping_pong, port_of, take
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.compute.lif import LifConfig
@@ -115,6 +115,7 @@ class Operands(NamedTuple):
     rows: Tensor
     weights: Tensor
     output: Tensor
+    taken: Tensor
 
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
@@ -136,19 +137,20 @@ def pe(a: Agent, m: Any, x: Operands) -> Operations:
                         yield op(pop=port_of(a, m.weights.filled, m.pes, tile, number))
                     a.count[VECTORS] += works * x.vectors[submatrix, t, piece]
                     a.count[ADDED] += works * x.spikes[submatrix, t, piece]
-                    cycles = works * (x.spikes[submatrix, t, piece] + firing(a, m, x, submatrix, piece))
+                    cycles = works * (x.spikes[submatrix, t, piece] + firing(a, m, x, submatrix, piece, t))
                     yield op(pop=port_of(a, m.spikes.filled, m.config.pe.tiles, number, tile), compute=cycles)
                     yield op(pop=port_of(a, m.spikes.held, m.config.pe.tiles, number, tile))
                     if t + 1 == m.layer.timesteps or m.pieces > 1:
                         yield op(pop=port_of(a, m.weights.held, m.pes, tile, number))
-            a.count[UPDATES] += works * x.columns[submatrix] * m.layer.timesteps
+            a.count[UPDATES] += works * x.columns[submatrix] * m.layer.updates
             yield op(push=m.finished.fifo + number)
 
 
-def firing(a: Agent, m: Any, x: Operands, submatrix: int, piece: int) -> int:
-    """Cycles at the end of a timestep, of a submatrix with positions."""
+def firing(a: Agent, m: Any, x: Operands, submatrix: int, piece: int, t: int) -> int:
+    """Cycles at the end of a timestep, of a submatrix with positions; the last sum may be used at more timesteps."""
     ends = int(piece + 1 == m.pieces and x.columns[submatrix] > 0)
-    return int(ends * (m.config.pe.pipeline_cycles + x.columns[submatrix] * m.config.neuron.cycles))
+    updates = 1 + m.layer.updates - m.layer.timesteps if t + 1 == m.layer.timesteps else 1
+    return int(ends * (m.config.pe.pipeline_cycles + x.columns[submatrix] * updates * m.config.neuron.cycles))
 
 
 def spike_reader(a: Agent, m: Any, x: Operands) -> Operations:
@@ -194,10 +196,17 @@ def dma(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def drain(a: Agent, m: Any, x: Operands) -> Operations:
-    """Write what one PE of each tile has computed of a block and group, when all of them are done."""
+    """Write what one PE of each tile has computed of a block and group, when all of them are done, and give it room,
+    with the state that its neurons go on with."""
+    for visit in range(min(m.first_taken, m.blocks * m.groups)):
+        yield from take(a, m, x.taken, visit * m.pes + a.me)
+        yield op(push=m.room.fifo + a.me)
     for visit in range(m.blocks * m.groups):
-        finished, room = m.finished.port + a.me, m.room.fifo + a.me
-        yield from neuron_rows(a, m, x.output, visit * m.pes + a.me, finished, m.config.pe.tiles, 0, 0, room)
+        fiber, finished = visit * m.pes + a.me, m.finished.port + a.me
+        yield from neuron_rows(a, m, x.output, fiber, finished, m.config.pe.tiles, 0, 0, NONE)
+        if visit + m.first_taken < m.blocks * m.groups:
+            yield from take(a, m, x.taken, fiber + m.first_taken * m.pes)
+        yield op(push=m.room.fifo + a.me)
 
 
 # --- The machine ------------------------------------------------------------------------------------------------------
@@ -265,7 +274,7 @@ class GustavSnn(LayerMachine):
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """One bit for each neuron and timestep."""
-        return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
+        return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
 
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
@@ -285,9 +294,10 @@ class GustavSnn(LayerMachine):
         stored = np.pad(output_bytes, (0, blocks * pes * window - layer.m)).reshape(blocks, pes, window).sum(2)
         ends = np.minimum(np.arange(groups + 1) * tiles, layer.n)
         stored = np.diff(stored[:, None] * ends[:, None] // layer.n, axis=1)
+        taken = positions.reshape(blocks, 1, pes) * np.diff(ends)[:, None] * layer.taken_bytes
         x = Operands(
             vectors, spikes, begin, positions, rows=memory.place(begin[:, :, -1]), weights=memory.place(weight_bytes),
-            output=memory.place(stored),
+            output=memory.place(stored), taken=memory.place_again(taken),
         )  # fmt: skip
         piece_bytes = -(-self.piece * config.pe.weight_bits // 8)
         most_rows = int(np.diff(begin, axis=2).max()) // memory.line_bytes + 2
@@ -300,7 +310,8 @@ class GustavSnn(LayerMachine):
         ahead = blocks * groups + config.scheduler.prefetch_groups
         return {
             "spikes": ping_pong(diagram, tiles, pes), "weights": ping_pong(diagram, pes, tiles),
-            "room": diagram.fifo(2, full=True, readers=tiles, count=pes),
+            "room": diagram.fifo(2, full=not layer.taken_bytes, readers=tiles, count=pes),
+            "first_taken": 2 * bool(layer.taken_bytes),
             "finished": diagram.fifo(2 * tiles, count=pes),
             "ahead": diagram.fifo(ahead, readers=config.scheduler.dma_lanes),
             "pes": pes, "blocks": blocks, "groups": groups, "pieces": vectors.shape[2], "piece_bytes": piece_bytes,
@@ -316,7 +327,7 @@ class GustavSnn(LayerMachine):
             ("spike_buffer", "read"): done["weight_buffer", "read"],
             ("weight_buffer", "write"): done["weight_bytes"] * 8 // self.config.pe.weight_bits,
         }
-        return {**found, ("lif", "update"): 0} if layer.writes_sums else found
+        return {**found, ("lif", "update"): 0} if layer.rests else found
 
     @property
     def processing_elements(self) -> int:

@@ -38,7 +38,7 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_compone
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
-from archsim.dataflow.parts import neuron_rows
+from archsim.dataflow.parts import neuron_rows, take
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.prefix_forest import (
@@ -128,6 +128,7 @@ class Operands(NamedTuple):
     spikes: Tensor
     weights: Tensor
     output: Tensor
+    taken: Tensor
 
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
@@ -194,11 +195,12 @@ def neuron_array(a: Agent, m: Any, x: Operands) -> Operations:
     """Fire the neurons of an output tile, all timesteps, then write its spikes to DRAM."""
     for row_tile in range(m.row_tiles):
         for column_tile in range(m.column_tiles):
-            updates = x.rows[row_tile] * x.channels[column_tile]
-            rounds = -(-updates // (m.layer.timesteps * m.config.neuron.count)) * m.layer.timesteps
+            outputs = x.rows[row_tile] // m.layer.timesteps * x.channels[column_tile]
+            rounds = -(-outputs // m.config.neuron.count) * m.layer.updates
             pause, cycles = m.config.pe.pipeline_cycles, rounds * m.config.neuron.cycles
-            a.count[UPDATES] += updates
+            a.count[UPDATES] += outputs * m.layer.updates
             tile = row_tile * m.column_tiles + column_tile
+            yield from take(a, m, x.taken, tile)
             yield from neuron_rows(a, m, x.output, tile, m.outputs.port, 1, pause, cycles, m.free.fifo)
 
 
@@ -287,7 +289,7 @@ class Prosperity(LayerMachine):
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """One bit for each neuron and timestep, as the next layer reads it."""
-        return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
+        return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
 
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
@@ -301,11 +303,12 @@ class Prosperity(LayerMachine):
         work = np.zeros((len(rows), len(depths), WORK_COLUMNS), np.int64)
         tile_work(self._patterns(layer, 0, layer.m), positions * layer.timesteps, config.detector.least, work)
         stored = -(-np.add.reduceat(output_bytes, starts)[:, None] * channels // layer.n)
+        taken = rows[:, None] // layer.timesteps * channels * layer.taken_bytes
         operands = Operands(
             work, rows, channels,
             spikes=memory.place(-(-rows[:, None] * depths // 8)),
             weights=memory.place(-(-channels * config.pe.weight_bits // 8)[:, None] * depths),
-            output=memory.place(stored),
+            output=memory.place(stored), taken=memory.place_again(taken),
         )  # fmt: skip
         lanes, held, outputs = config.memory.read_switch.inputs, config.buffers.tiles, config.buffers.output_tiles
         line_bytes, loaded = memory.line_bytes, (operands.spikes, operands.weights)
@@ -342,7 +345,7 @@ class Prosperity(LayerMachine):
             ("sum_buffer", "read"): done["sum_reads"] * sum_banks,
             ("sum_buffer", "write"): 2 * done["scheduler", "step"] * sum_banks,
         }
-        return {**found, ("lif", "update"): 0} if layer.writes_sums else found
+        return {**found, ("lif", "update"): 0} if layer.rests else found
 
     @property
     def processing_elements(self) -> int:

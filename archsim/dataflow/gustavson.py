@@ -43,7 +43,7 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_compone
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
-from archsim.dataflow.parts import store
+from archsim.dataflow.parts import store, take
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.merger import merge_cycles, merge_rows, passes_of, plan_passes
@@ -160,6 +160,7 @@ class Operands(NamedTuple):
     weight: Tensor
     psum: Tensor
     output: Tensor
+    taken: Tensor
 
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
@@ -400,8 +401,9 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
     """Wait for all timesteps of a row, read their sums while N neurons fire in each, write the row."""
     row = a.me
     while row < m.layer.m:
-        a.count[UPDATES] += m.layer.n * m.layer.timesteps
-        done, cycles = m.done.port + row % m.rows_under_way, m.layer.n * m.layer.timesteps * m.config.neuron.cycles
+        a.count[UPDATES] += m.layer.n * m.layer.updates
+        done, cycles = m.done.port + row % m.rows_under_way, m.layer.n * m.layer.updates * m.config.neuron.cycles
+        yield from take(a, m, x.taken, row)
         task, first = row * m.layer.timesteps, 0
         while task < (row + 1) * m.layer.timesteps:
             while task < (row + 1) * m.layer.timesteps and a.requests() < m.memory.burst:
@@ -516,11 +518,11 @@ class Gustavson(LayerMachine):
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """A fiber a timestep: coordinates of spikes, or coordinates and values."""
-        value_bits = 0 if self.operand == "spike" else layer.output_bits
+        value_bits = layer.beside_coordinate_bits if self.operand == "spike" else layer.output_bits
         entries = spikes if self.operand == "spike" else active
         pointer = -(-self.config.format.pointer_bits // BYTE)
         entry_bits = self.coordinate_bits(layer.n) + value_bits
-        return layer.timesteps * pointer + -(-entries * entry_bits // BYTE)
+        return layer.fired_timesteps * pointer + -(-entries * entry_bits // BYTE)
 
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
@@ -551,6 +553,7 @@ class Gustavson(LayerMachine):
             "weight": memory.place(b_byte[-1]),
             "psum": memory.place(np.repeat((room, memory.line_bytes), (first_row, pes))),
             "output": memory.place(output_bytes),
+            "taken": memory.place_again(np.full(layer.m, layer.n * layer.taken_bytes)),
         }
         operands = Operands(
             a.start, a.coordinate, a_byte, np.arange(tasks) // tasks_under_way, products, entries,

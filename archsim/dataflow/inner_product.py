@@ -39,7 +39,7 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_compone
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import Program
-from archsim.dataflow.parts import stream
+from archsim.dataflow.parts import stream, take
 from archsim.dataflow.stored_rows import Rows
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.compressor import CompressorConfig, compress_cycles
@@ -223,7 +223,7 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
                 row = group * m.pes + a.me
                 if row < m.layer.m:
                     if column == 0:
-                        yield from stream(a, m, x.taken, row, 0, x.taken.size[row], STREAM_READ, 0, FETCH_LINES)
+                        yield from take(a, m, x.taken, row)
                     for passed in range(m.join.passes):
                         yield op(pop=m.sum.port + a.me)
                         yield op(pause=max(0, a.value - a.now), compute=firing(a, m, column, passed))
@@ -555,7 +555,7 @@ class InnerProduct(LayerMachine):
             OutputRows(
                 output, output._replace(row=output.row + 1), 0 if rows.raw or layer.writes_sums else -(-layer.n // 8)
             ),
-            self.place_taken(layer, memory, output.row + 1),
+            memory.place_again(np.full(layer.m, layer.n * layer.taken_bytes)),
         )  # fmt: skip
 
     def other_components(self) -> tuple[Component, ...]:

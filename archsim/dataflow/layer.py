@@ -127,13 +127,36 @@ class Layer:
 
     @property
     def writes_sums(self) -> bool:
-        """Whether full sums leave the machine. An output that nobody knows counts as words, all of them active."""
-        return self.neuron is None and self.requantiser is None and self.expected is not None
+        """Whether full sums leave the machine, or potentials. An output that nobody knows counts as words, all of them
+        active."""
+        silent = self.neuron is None or self.neuron.fires == "nothing"
+        return silent and self.requantiser is None and self.expected is not None
+
+    @property
+    def rests(self) -> bool:
+        """Whether neuron units only pass sums on."""
+        return self.writes_sums and self.neuron is None
 
     @property
     def output_bits(self) -> int:
-        """Bits of a word of the output, where it is not full sums."""
-        return self.word_bits if self.requantiser is None else self.requantiser.bits
+        """Bits of a word of the output, where it is not full sums: of all timesteps that fire."""
+        if self.operand == "int" and self.requantiser is None:
+            return self.word_bits
+        return self.fired_timesteps * self.value_bits
+
+    @property
+    def value_bits(self) -> int:
+        """Bits of the output at one timestep, where it is not full sums."""
+        if self.requantiser is not None:
+            return self.requantiser.bits
+        if self.neuron is None or self.neuron.fires == "spike":
+            return 1
+        return 2 if self.neuron.fires == "signed" else self.neuron.most.bit_length()
+
+    @property
+    def beside_coordinate_bits(self) -> int:
+        """Bits of an output that are stored with its coordinate: none for a spike, which is there or not."""
+        return self.value_bits if self.value_bits > 1 else 0
 
 
 def layer_of(trace: Trace, operation: Operation) -> Layer:

@@ -21,7 +21,7 @@ from archsim.engine.recording import Window, window_of
 from archsim.engine.result import LayerResult, UnitTime, merged
 from archsim.hardware import operation as op
 from archsim.hardware.diagram import Diagram
-from archsim.hardware.memory.placement import Placer, Tensor
+from archsim.hardware.memory.placement import Placer
 from archsim.trace import Operation, Trace
 from archsim.trace.work import WORKING, work_of
 
@@ -90,11 +90,6 @@ class LayerMachine(DrawnMachine):
     def stages(self, trace: Trace, operation: Operation) -> Iterable[Iterable[Layer]]:
         """What is run of an operation and has a result of its own, each in pieces: one, unless a machine trains."""
         return (pieces_of(trace, operation, self.limits, trace.timesteps),)
-
-    def place_taken(self, layer: Layer, memory: Placer, row: int) -> Tensor:
-        """The state that the neurons of a piece go on with, a fiber for each row of the output; it counts in ``row`` of
-        the traffic table, which is that of the output."""
-        return memory.place(np.full(layer.m, layer.n * layer.taken_bytes), rows=0)._replace(row=row)
 
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
         """What the memory system did, by (unit, action), from the engine's traffic table."""

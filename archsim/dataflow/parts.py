@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.diagram import Diagram, Fifo
 from archsim.hardware.memory.placement import Tensor
-from archsim.hardware.operation import PREFETCH, STREAM_WRITE
+from archsim.hardware.operation import PREFETCH, STREAM_READ, STREAM_WRITE
 
 
 def stream(
@@ -58,6 +58,13 @@ def store(a: Agent, m: Any, tensor: Tensor, fiber: int) -> Operations:
     """
     yield from stream(a, m, tensor, fiber, 0, tensor.size[fiber], STREAM_WRITE, 0, m.memory.burst)
     yield op()
+
+
+def take(a: Agent, m: Any, taken: Tensor, fiber: int) -> Operations:
+    """Read the state that neurons of a fiber go on with, where there is one; done when its last line is there."""
+    if taken.size[fiber] > 0:
+        yield from stream(a, m, taken, fiber, 0, taken.size[fiber], STREAM_READ, 0, m.memory.burst)
+        yield op()
 
 
 def in_flight(a: Agent, m: Any, tensor: Tensor, fiber: int, mode: int, epoch: int, lanes: int) -> Operations:

@@ -92,6 +92,10 @@ class Placer:
         self.free, self.rows = found.free, self.rows + rows
         return Tensor(found.line, flat, found.stride, row)
 
+    def place_again(self, sizes: NDArray[np.int64]) -> Tensor:
+        """A tensor of fibers of ``sizes`` bytes that counts in the row of the one before: what belongs to it."""
+        return self.place(sizes, rows=0)._replace(row=self.rows - 1)
+
     def place_abreast(self, sizes: NDArray[np.int64], banks: int) -> Tensor:
         """A tensor of groups of fibers, ``sizes`` [groups, fibers] bytes, in the next row of the traffic table.
 
