@@ -108,12 +108,13 @@ CHANGES = {
     # name: (what is changed, what the message must say)
     "wrong format": (_set("format", "tracesim"), "format: wrong format of trace, got 'tracesim'"),
     "no format": (_drop("format"), "format: wrong format of trace, got nothing"),
-    "wrong version": (_set("version", 2), "version: wrong version of trace, got 2; allowed: 1"),
+    "wrong version": (_set("version", 3), "version: wrong version of trace, got 3; allowed: 1 or 2"),
     "version as text": (_set("version", "1"), "version: wrong version"),
     "version true": (_set("version", True), "version: wrong version of trace, got True"),
     "no timesteps": (_drop("timesteps"), "timesteps: missing"),
     "T = 0": (_set("timesteps", 0), "timesteps: input should be greater than or equal to 1, got 0"),
-    "T = 99": (_set("timesteps", 99), "timesteps: input should be less than or equal to 16, got 99"),
+    "T = 1025": (_set("timesteps", 1025), "timesteps: input should be less than or equal to 1024, got 1025"),
+    "T = 99 in version 1": (_set("timesteps", 99), "timesteps: came with version 2, but the record is of version 1"),
     "T as text": (_set("timesteps", "4"), "timesteps: input should be a valid integer, got '4'"),
     "T = 5 but stored 3": (_set("timesteps", 5), "array 'tensor.conv1.spikes'"),
     "images 0": (_set("images", 0), "images: input should be greater than or equal to 1, got 0"),
@@ -330,7 +331,8 @@ GRADIENT_CHANGES = {
     "gradient mask with a sign": (
         _array("gradient.conv2", lambda a: a.view(np.int8)), "got int8 [29]; allowed: uint8 [29]"),
     "gradient mask of booleans": (_array("gradient.conv2", lambda a: a != 0), "got bool [29]; allowed: uint8 [29]"),
-    "gradient mask in a later version": (_set("version", 2), "version: wrong version of trace, got 2; allowed: 1"),
+    "gradient mask in a later version": (
+        _set("version", 3), "version: wrong version of trace, got 3; allowed: 1 or 2"),
     "real gradients": (
         _array("gradient.conv2", lambda a: np.zeros((3, 1, 5, 5, 3), np.float32)), "array 'gradient.conv2'"),
     "gradient mask flipped": (
@@ -362,7 +364,8 @@ ATTENTION_CHANGES = {
     "requantiser of a pool": (
         lambda raw: raw.meta["operations"].append(
             {"name": "x", "op": "pool", "inputs": ["mix.out"], "output": "y", "kernel": [1, 1],
-             "requantiser": {"shift": 1, "bits": 8, "signed": True}}), "operations[11].requantiser: unknown key"),
+             "requantiser": {"shift": 1, "bits": 8, "signed": True}}),
+        "operations[11].requantiser: came with version 2"),
     "neuron and requantiser": (
         _set("operations/0/neuron", {"kind": "if"}), "operations[0].requantiser: neurons write the output"),
     "requantised beyond the tensor": (
@@ -416,8 +419,8 @@ ATTENTION_CHANGES = {
         lambda raw: (
             raw.meta["tensors"]["pixels"].update(dtype="int16"),
             raw.arrays.update({"tensor.pixels": raw.arrays["tensor.pixels"].astype(np.int16)})),
-        "calibration_images: the images of a set are integers uint8 [I, C, H, W] that do not change in time; the first "
-        "operation reads 'pixels', int16"),
+        "calibration_images: the images of a set are integers uint8 [I, C, H, W] that do not change in time; the "
+        "network reads 'pixels' first, int16"),
 }  # fmt: skip
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from archsim.trace import ImageSet, Neuron, Operation, Requantiser, Trace
 from archsim.trace.resimulation import compute
-from archsim.trace.schema import NEVER
 from tests.twins import trace as twin
 
 LABELS = {"kind": "synthetic", "weights": "synthetic"}
@@ -101,7 +100,7 @@ def every_kind(seed: int = 0, timesteps: int = 3) -> Trace:
     shape = (2, 3, 3, 5)
     ternary = generator.integers(-1, 2, (timesteps, *shape), dtype=np.int8)
     times = generator.integers(0, timesteps + 1, shape, dtype=np.uint8)
-    times[times == timesteps] = NEVER
+    times[times == timesteps] = 255
     levels = generator.integers(-16, 16, (timesteps, *shape), dtype=np.int8)
 
     def weights(*shape):

@@ -308,8 +308,8 @@ class Imc(CrossbarMachine):
         if operation.op == "matmul":
             stored = trace.tensor(operation.inputs[0])
             maps = stored.reshape(stored.shape[-4:]).astype(np.uint16)
-            feature_map = FeatureMap(maps, (1, 1), (1, 1), (0, 0))
-            rows = packed_time.encode(packed_time.unroll(maps, (1, 1), (1, 1), (0, 0)))
+            feature_map = FeatureMap(maps, operation.window)
+            rows = packed_time.encode(operation.window.unroll(maps))
         work = work_of(trace, operation)
         return Layer(
             name=operation.name,
@@ -390,7 +390,7 @@ class Imc(CrossbarMachine):
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Sums of a layer by itself, calibrated on its own inputs; counts sums wider than a word of the network."""
         words, weight = packed_time.decode(layer.inputs, layer.k), bitmask.decode(layer.weights, layer.k)
-        analog, kernel = self.config.analog, (1, 1) if layer.feature_map is None else layer.feature_map.kernel
+        analog, kernel = self.config.analog, (1, 1) if layer.feature_map is None else layer.feature_map.window.kernel
         group = cut_rows(layer.k // math.prod(kernel), kernel, analog.rows)
         product = None
         if not self.exact:

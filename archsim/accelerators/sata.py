@@ -357,8 +357,7 @@ class Sata(BufferedArray):
         else:
             images, channels, height, width = shape
             m = images * math.prod(operation.output_shape[-2:])
-            how = (operation.kernel, operation.stride, operation.padding)
-            geometry = Geometry(m, images, channels, height, width, *how)
+            geometry = Geometry(m, images, channels, height, width, operation.window)
         bits, trains = self.config.training.gradient_bits, self.config.training.stages == "all"
         needed = {"input": training.spike_tile(geometry, rows, trace.timesteps)}
         if trains:
@@ -417,7 +416,7 @@ class Sata(BufferedArray):
             "forward": {},
             "potential_gradient": {"k": 1, "matches": 0, "synaptic_operations": 0},
             "backward": {
-                "m": geometry.input_positions, "n": geometry.channels, "k": layer.n * math.prod(geometry.kernel),
+                "m": geometry.input_positions, "n": geometry.channels, "k": layer.n * math.prod(geometry.window.kernel),
                 **backward,
             },
             "update": {"m": layer.k, "k": layer.m, **update},

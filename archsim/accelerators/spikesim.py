@@ -161,7 +161,7 @@ class SpikeSim(CrossbarMachine):
         words = packed_time.decode(layer.inputs, layer.k)
         weight = bitmask.decode(layer.weights, layer.k)
         found = layer.feature_map
-        kernel = (1, 1) if found is None else found.kernel
+        kernel = (1, 1) if found is None else found.window.kernel
         self._products(words[first : first + len(sums)], words, weight, kernel, sums)
         return self.overflows(layer, sums, layer.bias)
 
@@ -218,8 +218,7 @@ class SpikeSim(CrossbarMachine):
         assert weight is not None, "convolutions and linear layers have weights"
         rows = _rows(operation, spikes)
         sums = np.zeros((len(rows), operation.n, len(spikes)), np.int64)
-        kernel = operation.kernel if operation.op == "conv2d" else (1, 1)
-        self._products(rows, _rows(operation, recorded), weight.reshape(operation.n, -1), kernel, sums)
+        self._products(rows, _rows(operation, recorded), weight.reshape(operation.n, -1), operation.window.kernel, sums)
         if operation.bias is not None:
             sums += operation.bias[:, None]
         currents = sums.reshape(operation.images, -1, operation.n, len(spikes)).transpose(3, 0, 2, 1)
@@ -243,5 +242,5 @@ def _rows(operation: Operation, spikes: NDArray[np.bool_]) -> NDArray[np.uint16]
     """Spikes [T, I, ...] as the rows of packed words [M, K] of a layer."""
     words = packed_time.pack_timesteps(spikes)
     if operation.op == "conv2d":
-        return packed_time.unroll(words, operation.kernel, operation.stride, operation.padding)
+        return operation.window.unroll(words)
     return words.reshape(-1, operation.k)

@@ -242,7 +242,7 @@ def spikes_of(layer: Layer) -> Spikes:
         return Spikes(words, np.arange(layer.m)[:, None], np.ascontiguousarray(weights.T))
     images, channels, height, width = feature_map.words.shape
     numbers = np.arange(1, images * height * width + 1).reshape(images, 1, height, width)
-    taps = packed_time.unroll(numbers, feature_map.kernel, feature_map.stride, feature_map.padding) - 1
+    taps = feature_map.window.unroll(numbers) - 1
     words = np.moveaxis(feature_map.words, 1, -1).reshape(-1, channels)
     by_tap = weights.reshape(layer.n, channels, -1).transpose(2, 1, 0).reshape(-1, layer.n)
     return Spikes(np.ascontiguousarray(words), np.ascontiguousarray(taps), np.ascontiguousarray(by_tap))

@@ -33,7 +33,7 @@ access, neuron and write (memory.ideal).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +50,13 @@ from archsim.dataflow.folded_schedule import (
     parts,
     place,
 )
-from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer import FeatureMap, Layer
 from archsim.hardware.compute.few_spikes import FewSpikesConfig, fire_few_spikes
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.hardware.inventory import Component
 from archsim.jit import njit
 from archsim.trace import Trace
+from archsim.trace.window import Window
 
 
 class StellarPe(SystolicArrayConfig):
@@ -72,46 +73,27 @@ class StellarConfig(ArrayConfig):
     neuron: FewSpikesConfig = Field(description="neuron units, one per column")
 
 
-class Shape(NamedTuple):
-    """A layer as a convolution: ``words`` uint16 [images, C, height, width]; a linear layer has an image a row."""
-
-    words: NDArray[np.uint16]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-
-    @property
-    def output(self) -> tuple[int, int]:
-        """Height and width of the output."""
-        height, width = (
-            (size + 2 * padding - kernel) // stride + 1
-            for size, padding, kernel, stride in zip(
-                self.words.shape[2:], self.padding, self.kernel, self.stride, strict=True
-            )
-        )
-        return height, width
-
-
-def shape_of(layer: Layer) -> Shape:
-    """The convolution that a layer is."""
+def feature_map_of(layer: Layer) -> FeatureMap:
+    """The convolution that a layer is; a linear layer has an image a row."""
     if layer.feature_map is None:
-        return Shape(dense_words(layer, 0, layer.m)[:, :, None, None], (1, 1), (1, 1), (0, 0))
-    return Shape(*(getattr(layer.feature_map, field) for field in Shape._fields))
+        return FeatureMap(dense_words(layer, 0, layer.m)[:, :, None, None], Window())
+    return layer.feature_map
 
 
-def line_work(shape: Shape, rows: int, timesteps: int, loads: NDArray[np.int64]) -> NDArray[np.int64]:
+def line_work(shape: FeatureMap, rows: int, timesteps: int, loads: NDArray[np.int64]) -> NDArray[np.int64]:
     """Additions of every PE: int64 [lines, timesteps, loads of the channels, rows in use], of one neuron.
 
     ``loads`` are the first channels of every load; a kernel higher than ``rows`` wraps around.
     """
-    (kernel_rows, kernel_columns), (height, width) = shape.kernel, shape.output
+    window, (height, width) = shape.window, shape.output
+    (kernel_rows, kernel_columns), (top, left) = window.kernel, window.before
     images, _, input_height, input_width = shape.words.shape
-    outputs = np.arange(width) * shape.stride[1] - shape.padding[1]
+    outputs = np.arange(width) * window.stride[1] - left
     columns = np.arange(input_width)[:, None]
     touches = ((columns >= outputs) & (columns < outputs + kernel_columns)).sum(1)
     used = min(rows, kernel_rows)
     work = np.zeros((images, height, timesteps, len(loads), used), np.int64)
-    lines = np.arange(height) * shape.stride[0] - shape.padding[0]
+    lines = np.arange(height) * window.stride[0] - top
     for t in range(timesteps):
         in_row = np.add.reduceat((shape.words >> np.uint16(t) & np.uint16(1)) @ touches, loads, axis=1)
         for i in range(kernel_rows):
@@ -195,7 +177,7 @@ class Stellar(ArrayMachine):
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Filter row by filter row; counts overflows, and what few-spikes neurons would fire."""
-        kernel_rows, kernel_columns = layer.feature_map.kernel if layer.feature_map else (1, 1)
+        kernel_rows, kernel_columns = layer.feature_map.window.kernel if layer.feature_map else (1, 1)
         weights = np.ascontiguousarray(bitmask.decode(layer.weights, layer.k).T, np.int64)
         words = dense_words(layer, first, len(sums))
         bits = self.config.pe.accumulator_bits
@@ -207,8 +189,8 @@ class Stellar(ArrayMachine):
 
     def schedule(self, layer: Layer) -> Schedule:
         """For some neurons, lines and timesteps: all channels, in as many cycles as the spikes need."""
-        pe, placing, shape = self.config.pe, self.placing(layer), shape_of(layer)
-        channels, (kernel_rows, kernel_columns), width = shape.words.shape[1], shape.kernel, shape.output[1]
+        pe, placing, shape = self.config.pe, self.placing(layer), feature_map_of(layer)
+        channels, (kernel_rows, kernel_columns), width = shape.words.shape[1], shape.window.kernel, shape.output[1]
         loads = np.arange(0, channels, pe.buffer_steps)
         work = line_work(shape, pe.rows, layer.timesteps, loads)
         lines, timesteps = parts(len(work), placing.positions), parts(layer.timesteps, placing.span)
@@ -220,7 +202,7 @@ class Stellar(ArrayMachine):
         cycles = np.maximum(by_fold.max((1, 3, 5)), in_load * kernel_columns * -(-kernel_rows // pe.rows))
         steps = np.full(cycles.shape[:2], channels)
         first = np.arange(steps.size).reshape(steps.shape) * len(loads)
-        input_rows = np.minimum((lines - 1) * shape.stride[0] + kernel_rows, lines * kernel_rows)
+        input_rows = np.minimum((lines - 1) * shape.window.stride[0] + kernel_rows, lines * kernel_rows)
         neurons = parts(layer.n, max(1, pe.rows // kernel_rows))
         schedule = output_stationary(
             self.config, neurons, kernel_rows * kernel_columns * pe.weight_bits, lines * width,
@@ -236,7 +218,7 @@ class Stellar(ArrayMachine):
 
         With every channel a PE takes the weights of its filter row.
         """
-        kernel_rows, kernel_columns = layer.feature_map.kernel if layer.feature_map else (1, 1)
+        kernel_rows, kernel_columns = layer.feature_map.window.kernel if layer.feature_map else (1, 1)
         found = super().more_actions(layer, done, events)
         found["few_spikes", "update"] = found.pop(("lif", "update"))
         weights = kernel_columns * -(-kernel_rows // self.config.pe.rows)

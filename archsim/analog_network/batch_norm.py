@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from archsim.trace import Neuron, Operation, Requantiser, Trace
 from archsim.trace.graph import SOFTMAX_BITS, integer_range
 from archsim.trace.neurons import potentials
-from archsim.trace.resimulation import currents_of, windows
+from archsim.trace.resimulation import currents_of
 
 EPOCHS = 5
 RATE = 0.01
@@ -281,7 +281,7 @@ def _to_image(operation: Operation, inner: Float) -> Float:
 
 def _to_pooled(operation: Operation, inner: Float, values: NDArray[Any]) -> Float:
     """To the first of the highest values of each window."""
-    seen = windows(values.astype(np.int64), operation, np.iinfo(np.int64).min)
+    seen = operation.window.windows(values.astype(np.int64), np.iinfo(np.int64).min)
     highest = seen.reshape(*seen.shape[:4], -1).argmax(-1)
     places = range(operation.kernel[0] * operation.kernel[1])
     return _folded(operation, (inner * (highest == place) for place in places))

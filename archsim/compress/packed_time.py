@@ -5,20 +5,17 @@ words*: the T spikes of a presynaptic neuron, timestep t in bit t, for the neuro
 neuron costs one bit instead of T (LoAS, MICRO 2024, section IV-A). Exact bits of a row:
 ``K + pointer_bits + T * (1 - s) * K`` with s the share of silent neurons, so it pays off for ``s > 1 / T``.
 
-Convolutions are unrolled (im2col): row ``m = (image, y, x)`` of the output, column ``k = (channel, kernel row, kernel
-column)``; zero padding counts as silent neurons.
+Convolutions are unrolled first (im2col, :mod:`archsim.trace.window`); zero padding counts as silent neurons.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compress.bitmask import pack_mask
-
-IntegerT = TypeVar("IntegerT", bound=np.integer)
 
 
 class PackedSpikes(NamedTuple):
@@ -35,16 +32,6 @@ def pack_timesteps(spikes: NDArray[np.bool_]) -> NDArray[np.uint16]:
     for t, plane in enumerate(spikes):
         words |= plane.astype(np.uint16) << np.uint16(t)
     return words
-
-
-def unroll(
-    words: NDArray[IntegerT], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
-) -> NDArray[IntegerT]:
-    """im2col: ``words`` [images, channels, height, width] gives [M, K] in the orders of the module's text."""
-    padded = np.pad(words, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
-    windows = windows[:, :, :: stride[0], :: stride[1]].transpose(0, 2, 3, 1, 4, 5)
-    return windows.reshape(windows.shape[0] * windows.shape[1] * windows.shape[2], -1)
 
 
 def encode(matrix: NDArray[np.uint16]) -> PackedSpikes:

@@ -49,7 +49,7 @@ def _driven_rows(stage: Stage, rows: int, layer: Layer) -> NDArray[np.uint16]:
         words = layer.feature_map.words
         padded = np.pad(words, ((0, 0), (0, -words.shape[1] % rows), (0, 0), (0, 0)))
         blocks = padded.reshape(words.shape[0], -1, rows, *words.shape[2:])
-        return packed_time.unroll(np.bitwise_or.reduce(blocks, 2), stage.kernel, stage.stride, stage.padding)
+        return stage.window.unroll(np.bitwise_or.reduce(blocks, 2))
     dense = packed_time.decode(layer.inputs, layer.k)
     padded = np.pad(dense, ((0, 0), (0, -dense.shape[1] % rows)))
     found: NDArray[np.uint16] = np.bitwise_or.reduce(padded.reshape(len(dense), -1, rows), 2)

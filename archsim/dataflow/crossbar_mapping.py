@@ -56,7 +56,7 @@ def map_layer(config: ChipConfig, stage: Stage) -> Mapping:
     if isinstance(unit, DigitalUnit):
         return Mapping(unit)
     held, tile_pes = config.pe.arrays, config.tile.pes
-    arrays = -(-stage.channels // unit.rows) * stage.kernel[0] * stage.kernel[1]
+    arrays = -(-stage.channels // unit.rows) * stage.window.kernel[0] * stage.window.kernel[1]
     pes = -(-arrays // held)
     blocks = -(-stage.outputs // unit.outputs)
     # Joined currents belong to one column block; arrays with converters of their own may be shared out.

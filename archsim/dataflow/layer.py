@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
 from archsim.trace import Neuron, Operation, Requantiser, Trace, neurons
+from archsim.trace.window import Window
 from archsim.trace.work import work_of
 
 WEIGHTED = ("conv2d", "linear")
@@ -22,9 +23,13 @@ class FeatureMap:
     """What a convolution's rows are unrolled from: ``words`` uint16 [images, C, height, width], as in the rows."""
 
     words: NDArray[np.uint16]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
+    window: Window
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """Rows and columns of the output."""
+        _, _, height, width = self.words.shape
+        return self.window.output((height, width))
 
 
 class Planes(NamedTuple):
@@ -169,8 +174,8 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
     n, work = len(weight), work_of(trace, operation)
     feature_map = None
     if operation.op == "conv2d":
-        feature_map = FeatureMap(words, operation.kernel, operation.stride, operation.padding)
-        matrix = packed_time.unroll(words, operation.kernel, operation.stride, operation.padding)
+        feature_map = FeatureMap(words, operation.window)
+        matrix = operation.window.unroll(words)
     else:
         matrix = words.reshape(-1, operation.k)
     expected: NDArray[Any] | None = None

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from archsim.dataflow.layer import WEIGHTED, Layer
 from archsim.trace import Operation, Trace
 from archsim.trace.graph import SOFTMAX_BITS
+from archsim.trace.window import Window
 
 DRAM = -1
 """In place of a layer's number: what it makes comes from off chip."""
@@ -70,9 +71,7 @@ class Stage:
     channels: int
     height: int
     width: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
+    window: Window
     outputs: int
     out_height: int
     out_width: int
@@ -100,7 +99,7 @@ class Stage:
         """For each output row, how many of a feed's ``rows`` rows must be there; all of them for the last one."""
         if rows != self.height:
             return np.full(self.out_height, rows, np.int64)
-        end = reach(self.out_height, rows, self.kernel[0], self.stride[0], self.padding[0])
+        end = self.window.reach(rows)
         end[-1] = rows
         return end
 
@@ -108,21 +107,16 @@ class Stage:
         """For each output row, how many of a feed's ``rows`` rows no later output row of the same map needs."""
         begin = np.full(self.out_height, rows, np.int64)
         if rows == self.height:
-            following = np.arange(1, self.out_height) * self.stride[0] - self.padding[0]
-            begin[:-1] = np.clip(following, 0, rows)
+            begin[:-1] = self.window.start(rows)[1:]
         return begin
-
-
-def reach(outputs: int, rows: int, kernel: int, stride: int, padding: int) -> NDArray[np.int64]:
-    """How many of ``rows`` rows a window has touched by output 0, 1, ... ``outputs - 1``, int64 [outputs]."""
-    return np.clip(np.arange(outputs) * stride - padding + kernel, 0, rows)
 
 
 def alone(layer: Layer) -> Stage:
     """A layer as a pipeline of one: its input comes from DRAM, its output goes there."""
     found = layer.feature_map
     images, channels, height, width = (layer.m, layer.k, 1, 1) if found is None else found.words.shape
-    kernel, stride, padding = ((1, 1), (1, 1), (0, 0)) if found is None else (found.kernel, found.stride, found.padding)
+    window = Window() if found is None else found.window
+    out_height, out_width = window.output((height, width))
     fires = layer.requantiser is None and not layer.writes_sums
     bits = 1 if layer.operand == "spike" else layer.word_bits
     return Stage(
@@ -131,12 +125,10 @@ def alone(layer: Layer) -> Stage:
         channels=channels,
         height=height,
         width=width,
-        kernel=kernel,
-        stride=stride,
-        padding=padding,
+        window=window,
         outputs=layer.n,
-        out_height=(height + 2 * padding[0] - kernel[0]) // stride[0] + 1,
-        out_width=(width + 2 * padding[1] - kernel[1]) // stride[1] + 1,
+        out_height=out_height,
+        out_width=out_width,
         images=images,
         timesteps=layer.timesteps,
         fires=fires,
@@ -243,9 +235,7 @@ def _stage(
         channels=channels,
         height=height,
         width=width,
-        kernel=operation.kernel if operation.op == "conv2d" else (1, 1),
-        stride=operation.stride if operation.op == "conv2d" else (1, 1),
-        padding=operation.padding if operation.op == "conv2d" else (0, 0),
+        window=operation.window,
         outputs=operation.n,
         out_height=out_height,
         out_width=out_width,
@@ -317,8 +307,7 @@ class _Rows:
         if writer is not None and writer.op == "concat":
             return [part for read in writer.inputs for part in self.of(read)]
         if writer is not None and writer.op == "pool":
-            height = writer.input_shapes[0][1]
-            end = reach(rows, height, writer.kernel[0], writer.stride[0], writer.padding[0])
+            end = writer.window.reach(writer.input_shapes[0][1])
             return [(source, channels, need[end - 1]) for source, channels, need in self.of(writer.inputs[0])]
         return [(DRAM, shape[0], np.arange(1, rows + 1))]
 

@@ -49,7 +49,7 @@ def rows_of(layer: Layer, unrolled: str) -> tuple[Rows, NDArray[np.uint16]]:
     images, channels, height, width = feature_map.words.shape
     positions = packed_time.encode(np.moveaxis(feature_map.words, 1, -1).reshape(-1, channels))
     numbers = np.arange(1, images * height * width + 1).reshape(images, 1, height, width)
-    fiber = packed_time.unroll(numbers, feature_map.kernel, feature_map.stride, feature_map.padding) - 1
+    fiber = feature_map.window.unroll(numbers) - 1
     taps, padded_channels = fiber.shape[1], chunks_of(channels) * CHUNK_BITS
     b = np.zeros((layer.n, taps, padded_channels), np.int16)
     b[:, :, :channels] = bitmask.decode(layer.weights, layer.k).reshape(layer.n, channels, taps).transpose(0, 2, 1)

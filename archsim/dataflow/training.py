@@ -34,6 +34,7 @@ from archsim.dataflow.buffered_tables import Map, bits_at
 from archsim.dataflow.layer import Layer
 from archsim.hardware.compute.lif import HARD, Rule, fires, settle
 from archsim.jit import njit
+from archsim.trace.window import Window
 
 StageName = Literal["forward", "potential_gradient", "backward", "update"]
 REPORTED_AS = {
@@ -73,16 +74,14 @@ class Geometry:
     channels: int
     height: int
     width: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
+    window: Window
     linear: bool = False
 
     @classmethod
     def of_linear(cls, m: int, k: int, rows: int) -> Geometry:
         """Of a linear layer."""
         width = min(rows, m)
-        return cls(m, -(-m // width), k, 1, width, (1, 1), (1, 1), (0, 0), True)
+        return cls(m, -(-m // width), k, 1, width, Window(), True)
 
     @classmethod
     def of(cls, layer: Layer, rows: int) -> Geometry:
@@ -91,18 +90,12 @@ class Geometry:
         if shape is None:
             return cls.of_linear(layer.m, layer.k, rows)
         images, channels, height, width = shape.words.shape
-        return cls(layer.m, images, channels, height, width, shape.kernel, shape.stride, shape.padding)
+        return cls(layer.m, images, channels, height, width, shape.window)
 
     @property
     def output(self) -> tuple[int, int]:
         """Height and width of the output."""
-        height, width = (
-            (size + 2 * padding - kernel) // stride + 1
-            for size, padding, kernel, stride in zip(
-                (self.height, self.width), self.padding, self.kernel, self.stride, strict=True
-            )
-        )
-        return height, width
+        return self.window.output((self.height, self.width))
 
     @property
     def input_positions(self) -> int:
@@ -112,11 +105,12 @@ class Geometry:
     def positions(self) -> NDArray[np.int64]:
         """Coordinates of the output positions: of the first input that each of them sees."""
         image, y, x = np.indices((self.images, *self.output)).reshape(3, -1)[:, : self.m]
-        return np.stack([image, y * self.stride[0] - self.padding[0], x * self.stride[1] - self.padding[1], 0 * x], 1)
+        (down, right), (top, left) = self.window.stride, self.window.before
+        return np.stack([image, y * down - top, x * right - left, 0 * x], 1)
 
     def kernel_places(self, channels: int, sign: int) -> NDArray[np.int64]:
         """Coordinates of kernel elements, channel by channel, counted forwards or (``sign`` -1) backwards."""
-        channel, ky, kx = np.indices((channels, *self.kernel)).reshape(3, -1)
+        channel, ky, kx = np.indices((channels, *self.window.kernel)).reshape(3, -1)
         return np.stack([0 * kx, sign * ky, sign * kx, channel], 1)
 
 
@@ -138,9 +132,10 @@ def gradient_map(shape: Geometry, n: int) -> Map:
     """Gradients of potentials, as spikes are stored; seen from the inputs that they flow back to."""
     height, width = shape.output
     image, y, x = np.indices((shape.images, shape.height, shape.width)).reshape(3, -1)[:, : shape.input_positions]
-    rows = np.stack([image, y + shape.padding[0], x + shape.padding[1], 0 * x], 1)
+    top, left = shape.window.before
+    rows = np.stack([image, y + top, x + left, 0 * x], 1)
     strides = np.array([height * n * width, n * width, 1, width])
-    return Map(rows, shape.kernel_places(n, -1), height, width, shape.stride, strides, n * width)
+    return Map(rows, shape.kernel_places(n, -1), height, width, shape.window.stride, strides, n * width)
 
 
 def _most(low: NDArray[np.int64], high: NDArray[np.int64], rows: int, unit_bits: int) -> int:
@@ -153,7 +148,7 @@ def _most(low: NDArray[np.int64], high: NDArray[np.int64], rows: int, unit_bits:
 def spike_tile(shape: Geometry, rows: int, bits: int) -> int:
     """Bytes of the input lines that R neighbouring positions need, at most; ``bits`` of an element."""
     image, y, _, _ = shape.positions().T
-    low, high = y.clip(0), (y + shape.kernel[0] - 1).clip(None, shape.height - 1)
+    low, high = y.clip(0), (y + shape.window.kernel[0] - 1).clip(None, shape.height - 1)
     return _most(image * shape.height + low, image * shape.height + high, rows, shape.channels * shape.width * bits)
 
 
@@ -165,9 +160,9 @@ def channel_tile(shape: Geometry, rows: int, bits: int) -> int:
 
 def gradient_tile(shape: Geometry, n: int, rows: int, bits: int) -> int:
     """The same of the lines of gradients that flow back to R neighbouring inputs."""
-    where, (height, width), stride = gradient_map(shape, n), shape.output, shape.stride[0]
+    where, (height, width), stride = gradient_map(shape, n), shape.output, shape.window.stride[0]
     image, y, _, _ = where.rows.T
-    low = (-(-(y - shape.kernel[0] + 1) // stride)).clip(0, height - 1)
+    low = (-(-(y - shape.window.kernel[0] + 1) // stride)).clip(0, height - 1)
     high = (y // stride).clip(0, height - 1)
     return _most(image * height + np.minimum(low, high), image * height + np.maximum(low, high), rows, n * width * bits)
 

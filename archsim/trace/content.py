@@ -28,7 +28,24 @@ from archsim.trace.graph import (
     set_sizes,
     timed_shape,
 )
-from archsim.trace.schema import NEVER, Convolution, IntegerTensor, Linear, Meta, SpikeTimeTensor, TensorRecord
+from archsim.trace.schema import (
+    MOST_SHORT_TIMESTEPS,
+    Add,
+    Convolution,
+    IntegerTensor,
+    LayerNorm,
+    Linear,
+    MatrixProduct,
+    Meta,
+    Multiply,
+    OperationRecord,
+    Pool,
+    Reduction,
+    Softmax,
+    SpikeTimeTensor,
+    TensorRecord,
+)
+from archsim.trace.shapes import Shapes
 
 _INT64_LIMIT = (1 << 63) - 1
 
@@ -61,9 +78,20 @@ def spikes_of_times(times: NDArray[Any], timesteps: int) -> NDArray[np.bool_]:
     return spikes
 
 
-def first_spike_times(spikes: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Times uint8 [...] of the first of the spikes [T, ...] of each neuron."""
-    return np.where(spikes.any(0), spikes.argmax(0), NEVER).astype(np.uint8)
+def time_dtype(timesteps: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """The dtype of spike times, whose largest value is never."""
+    return np.dtype(np.uint8 if timesteps <= MOST_SHORT_TIMESTEPS else np.uint16)
+
+
+def never(timesteps: int) -> int:
+    """The time of a neuron that never spikes: no timestep, and later than all of them."""
+    return int(np.iinfo(time_dtype(timesteps)).max)
+
+
+def first_spike_times(spikes: NDArray[np.bool_]) -> NDArray[Any]:
+    """Times [...] of the first of the spikes [T, ...] of each neuron."""
+    times = np.where(spikes.any(0), spikes.argmax(0), never(len(spikes)))
+    return times.astype(time_dtype(len(spikes)))
 
 
 def stray_bits(packed: NDArray[Any], bits: int, where: str, what: str = "spike") -> list[str]:
@@ -160,10 +188,13 @@ def _values(meta: Meta, graph: Graph, name: str, array: NDArray[Any], where: str
         record: Any = next(record for record in meta.operations if record.name == owner)
         problem = neurons.value_problem(record.neuron, role, array)
         return [f"{where}: {problem}"] if problem else []
+    if role == "delay" and int(array.min()) < 1:
+        channel = int(np.argmax(array < 1))
+        return [f"{where}: must be at least 1, got {int(array[channel])} for channel {channel}"]
     if role == "table" and not int(array[0]):
         return [f"{where}: the largest input must have a share, got 0 at 0; allowed: 1 and up"]
     if role in IMAGE_SETS and owner == "labels":
-        last = graph.geometry.get(meta.operations[-1].name)
+        last = graph.shapes.get(meta.operations[-1].name)
         classes = last.output[0] if last is not None else 0
         wrong = array[(array < 0) | (array >= classes)]
         return [f"{where}: got {int(wrong[0])}; allowed: 0 to {classes - 1}, the outputs"] if wrong.size else []
@@ -184,8 +215,8 @@ def _tensor_values(meta: Meta, name: str, array: NDArray[Any], spec: ArraySpec, 
     if isinstance(tensor, IntegerTensor):
         return _unfit(array, operand_bits(meta, tensor), where)
     if isinstance(tensor, SpikeTimeTensor):
-        wrong = array[(array >= meta.timesteps) & (array != NEVER)]
-        times = f"0 to {meta.timesteps - 1}, and {NEVER} for never"
+        wrong = array[(array >= meta.timesteps) & (array != never(meta.timesteps))]
+        times = f"0 to {meta.timesteps - 1}, and {never(meta.timesteps)} for never"
         return [f"{where}: got the time {int(wrong[0])}; allowed: {times}"] if wrong.size else []
     problems = stray_bits(array, spec.elements * tensor.packed_bits, where)
     # The high bit of a pair without the low one.
@@ -211,24 +242,10 @@ def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) 
     """
     problems = []
     for index, record in enumerate(meta.operations):
-        geometry = graph.geometry.get(record.name)
-        if geometry is None or record.op in ("pool", "concat"):
+        shapes = graph.shapes.get(record.name)
+        if shapes is None:
             continue
-        inputs = [bounds.get(f"tensor.{name}", 0) for name in record.inputs]
-        if record.op == "add":
-            current = sum(inputs)
-        elif record.op == "softmax":
-            current = 2 * inputs[0]
-        elif record.op == "layer_norm":
-            current = 2 * geometry.inputs[0][0] * inputs[0]
-        elif record.op == "matmul":
-            current = geometry.inputs[0][0] * inputs[0] * inputs[1]
-        else:
-            assert geometry.weight is not None
-            length = math.prod(geometry.weight[1:])
-            current = length * bounds.get(f"weight.{record.name}", 0) * inputs[0]
-            current += bounds.get(f"bias.{record.name}", 0)
-        largest = current
+        largest = current = _largest_current(record, shapes, bounds)
         neuron = getattr(record, "neuron", None)
         if neuron is not None:
             parameters = {role: bounds.get(f"{role}.{record.name}", 0) for role in neurons.arrays_of(neuron)}
@@ -237,10 +254,32 @@ def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) 
         if requantiser is not None:
             largest = current * bounds.get(f"multiplier.{record.name}", 0) + (1 << requantiser.shift)
         if record.op == "layer_norm":
-            largest = max(largest + bounds.get(f"bias.{record.name}", 0), geometry.inputs[0][0] * current**2)
+            largest = max(largest + bounds.get(f"bias.{record.name}", 0), shapes.inputs[0][0] * current**2)
         if largest > _INT64_LIMIT:
             problems.append(
                 f"{where}: operations[{index}]: the sums of {record.name!r} could reach {largest:.3g} "
                 f"and overflow 64 bits; allowed: at most {_INT64_LIMIT:.3g}"
             )
     return problems
+
+
+def _largest_current(record: OperationRecord, shapes: Shapes, bounds: Mapping[str, int]) -> int:
+    """The largest magnitude of what neurons or a requantiser get, or of what an operation without them writes."""
+    inputs = [bounds.get(f"tensor.{name}", 0) for name in record.inputs]
+    match record:
+        case Convolution() | Linear():
+            weight, bias = bounds.get(f"weight.{record.name}", 0), bounds.get(f"bias.{record.name}", 0)
+            return shapes.k * weight * inputs[0] + bias
+        case Add():
+            return sum(inputs)
+        case MatrixProduct() | Multiply():
+            return shapes.k * inputs[0] * inputs[1]
+        case Softmax():
+            return 2 * inputs[0]
+        case LayerNorm():
+            return 2 * shapes.inputs[0][0] * inputs[0]
+        case Reduction():
+            return shapes.k * inputs[0]
+        case Pool() if record.reduction == "sum":
+            return shapes.k * inputs[0]
+    return 0

@@ -26,7 +26,7 @@ class LayerStatistics:
     """One operation, or a total, which has no M, N and K; nor have operations that multiply no matrices.
 
     ``inputs`` and ``output`` are shapes, [C, H, W] or [F]. ``operand`` is the kind of the inputs, all of them where
-    they differ, and ``operand_bits`` the width of the widest. ``words`` = M K, 0 without weights,
+    they differ, and ``operand_bits`` the width of the widest. ``words`` = M K times the groups, 0 without weights,
     ``active_words`` of them are not silent. Of inputs that are spikes, ``spikes`` counts those in all timesteps and
     ``fire_once_words`` the words with exactly one (None for integers). ``input_density`` is the share of spikes, or of
     integers that are not zero, in the feature map itself, without padding. Of a step of training, ``gradients`` is how
@@ -133,12 +133,9 @@ def covers(operation: Operation) -> NDArray[np.int64]:
     if operation.op == "linear":
         return np.ones(1, np.int64)
     _, height, width = operation.input_shapes[0]
-    axes = []
-    for axis, size in enumerate((height, width)):
-        starts = np.arange(operation.output_shape[1 + axis]) * operation.stride[axis] - operation.padding[axis]
-        places = (starts[:, None] + np.arange(operation.kernel[axis])).reshape(-1)
-        axes.append(np.bincount(places[(places >= 0) & (places < size)], minlength=size))
-    return np.multiply.outer(*axes).astype(np.int64)
+    taps = zip(operation.window.taps((height, width)), (height, width), strict=True)
+    rows, columns = (np.bincount(seen[seen >= 0], minlength=size) for seen, size in taps)
+    return np.multiply.outer(rows, columns).astype(np.int64)
 
 
 def _text(shape: tuple[int, ...]) -> str:
@@ -172,7 +169,7 @@ def _layer(trace: Trace, operation: Operation) -> LayerStatistics:
     assert weight is not None, "convolutions and linear layers have weights"
     m, n, k = operation.m, operation.n, operation.k
     return LayerStatistics(
-        layer=operation.name, op=operation.op, m=m, n=n, k=k, timesteps=trace.timesteps, words=m * k,
+        layer=operation.name, op=operation.op, m=m, n=n, k=k, timesteps=trace.timesteps, words=m * k * operation.groups,
         active_words=int(((times > 0) * rows).sum()), weights=weight.size,
         weight_nonzeros=int(np.count_nonzero(weight)), input_density=float(present.mean()),
         inputs=operation.input_shapes, output=operation.output_shape, operand=trace.kind(name),

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import TraceError, nearest
 from archsim.trace import content, graph, neurons, schema
-from archsim.trace.operation import Operation
+from archsim.trace.operation import PLAIN_KEYS, Operation
 
 HERE = "trace"
 """What problems of a trace in memory begin with, as those of a file do with its path."""
@@ -23,7 +23,7 @@ _INTEGERS = ", ".join(schema.INTEGER_DTYPES)
 _ARRAYS = {
     "spike": "bool [T, I, ...]",
     "signed_spike": f"-1, 0 and 1 [T, I, ...] as {_INTEGERS}",
-    "spike_time": f"times [I, ...] as {_INTEGERS}",
+    "spike_time": "times [I, ...] as integers",
     "int": f"[T, I, ...] or [I, ...] as {_INTEGERS}",
 }
 
@@ -59,7 +59,7 @@ def described(
             problems.append(f"{at}: {timesteps} timesteps expected, got the shape {list(array.shape)}")
         else:
             told = {key: values[name] for key, values in more.items() if name in values}
-            records[name], arrays[f"tensor.{name}"] = _tensor(array, told, at, problems)
+            records[name], arrays[f"tensor.{name}"] = _tensor(array, timesteps, told, at, problems)
         images.add(array.shape[1] if timed else array.shape[0] if array.ndim else 0)
     if len(images) > 1:
         problems.append(f"{HERE}: tensors: the number of images differs, got {sorted(images)}")
@@ -73,7 +73,7 @@ def described(
         raise TraceError(problems)
     record = {
         "format": schema.FORMAT,
-        "version": schema.VERSION,
+        "version": schema.VERSIONS[-1],
         "network": network,
         "timesteps": timesteps,
         "images": images.pop() if images else 0,
@@ -85,7 +85,7 @@ def described(
 
 
 def _tensor(
-    array: NDArray[Any], told: dict[str, Any], at: str, problems: list[str]
+    array: NDArray[Any], timesteps: int, told: dict[str, Any], at: str, problems: list[str]
 ) -> tuple[dict[str, Any], NDArray[Any]]:
     """The record of a tensor and its array as it is stored. ``told`` has the keys that the array does not tell."""
     timed = array.ndim in (3, 5)
@@ -98,8 +98,9 @@ def _tensor(
         if array.min() < -1 or array.max() > 1:
             problems.append(f"{at}: got {array.min()} to {array.max()}; allowed: -1, 0 and 1")
         return record, content.pack_signed(array)
-    if kind == "spike_time" and integers and not timed:
-        return record, _integers(array, np.uint8, at, problems)
+    if kind == "spike_time" and array.dtype.kind in "iu" and not timed:
+        dtype = content.time_dtype(timesteps)
+        return record | {"dtype": dtype.name}, _integers(array, dtype.type, at, problems)
     if kind == "int" and integers:
         return {"dtype": array.dtype.name, "per_timestep": timed, "scale": 1.0} | record, array
     allowed = _ARRAYS.get(kind)
@@ -135,15 +136,14 @@ def _operation(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[
             "bias": operation.bias is not None,
         }
         arrays[f"weight.{name}"] = _integers(weight, np.int8, f"{name}.weight", problems)
-    if operation.op == "conv2d":
-        shape = weight.shape if weight is not None else ()
-        record["kernel"] = list(shape[2:]) if len(shape) == 4 else list(operation.kernel)
-    if operation.op == "pool":
-        record["kernel"] = list(operation.kernel)
-    if operation.op in ("conv2d", "pool"):
-        record |= {"stride": list(operation.stride), "padding": list(operation.padding)}
-    if operation.op == "matmul":
-        record["transpose"] = operation.transpose
+    known = schema.RECORDS[operation.op].model_fields if operation.op in schema.RECORDS else {}
+    plain = {key: getattr(operation, key) for key in PLAIN_KEYS if key in known}
+    if operation.op == "conv2d" and weight is not None and weight.ndim == 4:
+        plain["kernel"] = weight.shape[2:]
+    if operation.op == "delay" and isinstance(operation.steps, np.ndarray):
+        plain["steps"], record["per_channel"] = None, True
+        arrays[f"delay.{name}"] = _integers(operation.steps, np.int32, f"{name}.steps", problems)
+    record |= {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
     mask = operation.gradient_mask
     if mask is not None:
         record["gradient_mask"] = True
@@ -197,7 +197,7 @@ def wrong_masks(meta: schema.Meta, resolved: graph.Graph, operations: Iterable[O
     """Gradient masks that have the right number of bits in another shape."""
     problems = []
     for operation in operations:
-        mask, wanted = operation.gradient_mask, graph.gradient_shape(meta, resolved.geometry[operation.name])
+        mask, wanted = operation.gradient_mask, graph.gradient_shape(meta, resolved.shapes[operation.name])
         if mask is not None and np.shape(mask) != wanted:
             got = list(np.shape(mask))
             problems.append(f"{HERE}: {operation.name}.gradient_mask: got bool {got}; allowed: bool {list(wanted)}")

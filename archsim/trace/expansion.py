@@ -70,7 +70,7 @@ def _spread_pool(operation: Operation) -> Expansion | None:
 
 def _groups(operation: Operation) -> Expansion | None:
     """The groups of a convolution, which a trace stores as a dense one."""
-    weight = operation.weight if operation.op == "conv2d" else None
+    weight = operation.weight if operation.op == "conv2d" and operation.groups == 1 else None
     groups = 1 if weight is None else groups_of(weight)
     why = f"its weights are those of {groups} groups; the trace stores it as a dense layer"
     return Expansion(groups, why) if groups > 1 else None

@@ -1,7 +1,7 @@
 """What the operations of a trace promise together: shapes, order of definition, and the arrays that must exist.
 
-Shapes leave out time and images: [C, H, W] or [F]. An output position count is
-``floor((size + 2 padding - kernel) / stride) + 1`` per axis.
+An operation reads what no operation writes, or what one before it writes. Only a delay may read what it or a later one
+writes, so that every cycle has a delay on it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,28 @@ from archsim.errors import MOST_PROBLEMS, UsageError, nearest
 from archsim.trace import neurons
 from archsim.trace.neurons import NeuronRecord
 from archsim.trace.schema import (
+    MOST_SHORT_TIMESTEPS,
     Add,
     Concatenation,
     Convolution,
+    Delay,
     IntegerTensor,
     LayerNorm,
     Linear,
     MatrixProduct,
     Meta,
+    Multiply,
     OperationRecord,
     Pool,
+    Rearrangement,
     RequantiserRecord,
+    Slice,
     Softmax,
+    SpikeTimeTensor,
     TensorRecord,
+    Upsample,
 )
+from archsim.trace.shapes import Shapes, shapes_of
 
 Shape = tuple[int, ...]
 
@@ -47,6 +55,8 @@ PRODUCTS_PER_STEP = 64
 TABLE_LENGTH = 256
 SOFTMAX_BITS = 8
 IMAGE_SETS = ("calibration", "evaluation")
+_KEEPS_KIND = Pool | Concatenation | Slice | Upsample | Rearrangement | Delay
+"""Operations that write the kind that they read; a pool that adds up does not."""
 _ITEM_BYTES = {"uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "int64": 8}
 
 
@@ -64,19 +74,10 @@ class ArraySpec(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """The shapes that one operation reads and writes, and of its weights (None without)."""
-
-    inputs: tuple[Shape, ...]
-    output: Shape
-    weight: Shape | None
-
-
-@dataclass(frozen=True)
 class Graph:
-    """Geometry per operation and array specifications by name, in the order of the file."""
+    """Shapes per operation and array specifications by name, in the order of the file."""
 
-    geometry: dict[str, Geometry]
+    shapes: dict[str, Shapes]
     arrays: dict[str, ArraySpec]
     problems: tuple[str, ...]
 
@@ -88,15 +89,15 @@ def resolve(meta: Meta, where: str) -> Graph:
     resolver.tensors()
     resolver.image_sets()
     arrays = resolver.arrays()
-    return Graph(resolver.geometry, arrays, tuple(resolver.problems))
+    return Graph(resolver.shapes, arrays, tuple(resolver.problems))
 
 
-def check_steps(meta: Meta, geometry: dict[str, Geometry], file_bytes: int) -> str:
+def check_steps(meta: Meta, shapes: dict[str, Shapes], file_bytes: int) -> str:
     """What is wrong if a file of ``file_bytes`` makes more work than such a file should, or the empty string.
 
     A step is a value that an operation reads into a window or writes, and :data:`PRODUCTS_PER_STEP` products are one.
     """
-    steps = {record.name: _steps(meta, record, geometry[record.name]) for record in meta.operations}
+    steps = {record.name: _steps(meta, record, shapes[record.name]) for record in meta.operations}
     given = os.environ.get("ARCHSIM_MAX_STEPS", "0")
     if not given.isdecimal() or len(given) > 18:
         raise UsageError(f"ARCHSIM_MAX_STEPS: must be a number of steps of less than 19 digits, got '{given}'")
@@ -110,22 +111,27 @@ def check_steps(meta: Meta, geometry: dict[str, Geometry], file_bytes: int) -> s
     )
 
 
-def _steps(meta: Meta, record: OperationRecord, geometry: Geometry) -> int:
-    positions = math.prod(geometry.output[1:])
-    outputs = math.prod(geometry.output)
+def _steps(meta: Meta, record: OperationRecord, shapes: Shapes) -> int:
+    positions = math.prod(shapes.output[1:])
+    outputs = math.prod(shapes.output)
     match record:
         case Convolution() | Linear():
-            assert geometry.weight is not None
-            products = math.prod(geometry.weight) * positions
-            reads = products // record.out_channels
+            assert shapes.weight is not None
+            products = math.prod(shapes.weight) * positions
+            reads = _row(record, shapes.weight) * positions
         case MatrixProduct():
-            products = geometry.inputs[0][0] * outputs
-            reads = sum(map(math.prod, geometry.inputs))
+            products = shapes.k * outputs
+            reads = sum(map(math.prod, shapes.inputs))
         case Pool():
             products, reads = 0, outputs * math.prod(record.kernel)
         case _:
-            products, reads = 0, sum(map(math.prod, geometry.inputs))
+            products, reads = 0, sum(map(math.prod, shapes.inputs))
     return meta.timesteps * meta.images * (reads + outputs + products // PRODUCTS_PER_STEP)
+
+
+def _row(record: OperationRecord, weight: Shape) -> int:
+    """How many inputs a row of all groups has: the columns of im2col."""
+    return math.prod(weight[1:]) * (record.groups if isinstance(record, Convolution) else 1)
 
 
 def timed_shape(meta: Meta, tensor: TensorRecord) -> Shape:
@@ -133,9 +139,9 @@ def timed_shape(meta: Meta, tensor: TensorRecord) -> Shape:
     return (*((meta.timesteps,) if tensor.per_timestep else ()), meta.images, *tensor.shape)
 
 
-def gradient_shape(meta: Meta, geometry: Geometry) -> Shape:
+def gradient_shape(meta: Meta, shapes: Shapes) -> Shape:
     """Shape of the gradient mask of an operation: [T, I, ...], one bit for each of its outputs."""
-    return (meta.timesteps, meta.images, *geometry.output)
+    return (meta.timesteps, meta.images, *shapes.output)
 
 
 def operand_bits(meta: Meta, tensor: TensorRecord) -> int:
@@ -150,6 +156,16 @@ def integer_range(bits: int, signed: bool) -> tuple[int, int]:
     return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
 
 
+def pixels(meta: Meta) -> str:
+    """The tensor that the images of a set stand for: the first that is read and that no operation writes."""
+    return next(iter(_given(meta)), "")
+
+
+def _given(meta: Meta) -> dict[str, None]:
+    written = {record.output for record in meta.operations}
+    return dict.fromkeys(name for record in meta.operations for name in record.inputs if name not in written)
+
+
 def set_sizes(meta: Meta) -> dict[str, int]:
     """How many images each set has that the trace holds."""
     sizes = {name: getattr(meta, f"{name}_images") for name in IMAGE_SETS}
@@ -157,9 +173,8 @@ def set_sizes(meta: Meta) -> dict[str, int]:
 
 
 def constants(meta: Meta) -> tuple[str, ...]:
-    """The tensors that no operation writes, beside the images: the first input of the first operation."""
-    written = {record.output for record in meta.operations} | {meta.operations[0].inputs[0]}
-    return tuple(dict.fromkeys(name for record in meta.operations for name in record.inputs if name not in written))
+    """The tensors that no operation writes, beside the images."""
+    return tuple(_given(meta))[1:]
 
 
 class _Resolver:
@@ -167,7 +182,7 @@ class _Resolver:
         self.meta = meta
         self.where = where
         self.problems: list[str] = []
-        self.geometry: dict[str, Geometry] = {}
+        self.shapes: dict[str, Shapes] = {}
         self.index_of_output = {record.output: index for index, record in enumerate(meta.operations)}
 
     def problem(self, path: str, text: str, hint: Callable[[], str] = str) -> None:
@@ -195,11 +210,13 @@ class _Resolver:
         for position, name in enumerate(record.inputs):
             at = f"{path}.inputs[{position}]"
             writer = self.index_of_output.get(name)
-            if writer == index:
-                self.problem(at, f"operation {record.name!r} reads its own output {name!r} (a cycle)")
-            elif writer is not None and writer > index:
+            late = writer is not None and writer >= index and not isinstance(record, Delay)
+            if writer == index and late:
+                self.problem(at, f"operation {record.name!r} reads its own output {name!r} (a cycle without a delay)")
+            elif writer is not None and late:
                 later = self.meta.operations[writer].name
-                self.problem(at, f"tensor {name!r} is not defined yet: {later!r} writes it later (or a cycle)")
+                told = partial(self._on_cycle, index, writer)
+                self.problem(at, f"tensor {name!r} is not defined yet: {later!r} writes it later", told)
             elif name not in self.meta.tensors:
                 known = ", ".join(islice(self.meta.tensors, 8))
                 hint = partial(nearest, name, self.meta.tensors)
@@ -208,79 +225,70 @@ class _Resolver:
                 shapes.append(self.meta.tensors[name].shape)
         return tuple(shapes) if len(shapes) == len(record.inputs) else None
 
+    def _on_cycle(self, reader: int, writer: int) -> str:
+        """The cycle without a delay on which an operation reads what a later one writes, if it is one."""
+        records = self.meta.operations
+        readers: dict[str, list[int]] = {}
+        for index, record in enumerate(records):
+            for name in record.inputs if not isinstance(record, Delay) else ():
+                readers.setdefault(name, []).append(index)
+        came_from, waiting = {reader: reader}, [reader]
+        for index in waiting:
+            for after in readers.get(records[index].output, ()):
+                if after not in came_from:
+                    came_from[after] = index
+                    waiting.append(after)
+        if writer not in came_from:
+            return ""
+        names, index = [records[writer].name], writer
+        while index != reader:
+            index = came_from[index]
+            names.append(records[index].name)
+        path = [*reversed(names), names[-1]]
+        shown = path if len(path) <= 8 else [*path[:4], "...", *path[-3:]]
+        return f", and there is no delay on the cycle {' -> '.join(shown)}"
+
     def _one_operation(self, record: OperationRecord, shapes: tuple[Shape, ...], path: str) -> None:
         before = len(self.problems)
-        single = isinstance(record, Convolution | Linear | Pool | Softmax | LayerNorm)
-        wanted = 1 if single else 2 if isinstance(record, MatrixProduct) else None
+        wanted = None if isinstance(record, Add | Concatenation) else 2 if record.op in ("matmul", "multiply") else 1
         if wanted is not None and len(shapes) != wanted:
             self.problem(f"{path}.inputs", f"{record.op} reads {wanted} tensors, got {len(shapes)}")
             return
-        if isinstance(record, Softmax | LayerNorm) and self.meta.tensors[record.inputs[0]].kind != "int":
-            self.problem(f"{path}.inputs[0]", f"{record.op} reads integers, got {record.inputs[0]!r}; allowed: 'int'")
-        output, weight = self._shapes(record, shapes, path)
-        if isinstance(record, Pool | Concatenation):
-            kinds = {self.meta.tensors[name].kind for name in record.inputs}
-            if len(kinds) > 1:
-                self.problem(f"{path}.inputs", f"{record.op} needs inputs of one kind, got {sorted(kinds)}")
-        if isinstance(record, Add | MatrixProduct):
-            for position, name in enumerate(record.inputs):
-                if self.meta.tensors[name].kind == "spike_time":
-                    readers = "conv2d, linear, pool, concat"
-                    text = f"{record.op} cannot read spike times, got {name!r}; allowed: {readers}"
-                    self.problem(f"{path}.inputs[{position}]", text)
+        self._kinds(record, path)
+        found = shapes_of(record, shapes, lambda key, text: self.problem(f"{path}.{key}", text))
+        self._keys(record, path)
         self._neuron(record, path)
-        if getattr(record, "neuron", None) is not None and getattr(record, "requantiser", None) is not None:
-            self.problem(f"{path}.requantiser", "neurons write the output; allowed: a neuron or a requantiser")
         if len(self.problems) == before:
-            self.geometry[record.name] = Geometry(shapes, output, weight)
-            self._output(record, output, path)
+            self.shapes[record.name] = found
+            self._output(record, found.output, path)
 
-    def _shapes(self, record: OperationRecord, shapes: tuple[Shape, ...], path: str) -> tuple[Shape, Shape | None]:
-        first = shapes[0]
-        match record:
-            case Linear():
-                return (record.out_channels,), (record.out_channels, math.prod(first))
-            case Softmax() | LayerNorm():
-                if len(first) != 3:
-                    self.problem(f"{path}.inputs", f"{record.op} reads [C, H, W], got the shape {list(first)}")
-                return first, None
-            case Convolution() | Pool():
-                if len(first) != 3:
-                    self.problem(f"{path}.inputs", f"{record.op} reads [C, H, W], got the shape {list(first)}")
-                    return (), None
-                sides = []
-                for axis in (0, 1):
-                    kernel, padded = record.kernel[axis], first[1 + axis] + 2 * record.padding[axis]
-                    if kernel > padded:
-                        self.problem(f"{path}.kernel", f"{kernel} is larger than the padded input, {padded}")
-                    if record.padding[axis] > kernel + first[1 + axis]:
-                        got, most = record.padding[axis], f"{kernel} + {first[1 + axis]}"
-                        self.problem(f"{path}.padding", f"must be at most the kernel and the input, {most}, got {got}")
-                    elif isinstance(record, Pool) and record.padding[axis] >= kernel:
-                        got = record.padding[axis]
-                        self.problem(f"{path}.padding", f"must be smaller than the kernel, {kernel}, got {got}")
-                    sides.append((padded - kernel) // record.stride[axis] + 1)
-                if isinstance(record, Pool):
-                    return (first[0], *sides), None
-                return (record.out_channels, *sides), (record.out_channels, first[0], *record.kernel)
-            case Concatenation():
-                if any(shape[1:] != first[1:] for shape in shapes):
-                    self.problem(f"{path}.inputs", f"shapes differ beyond the channels, got {_listed(shapes)}")
-                return (sum(shape[0] for shape in shapes), *first[1:]), None
-            case MatrixProduct():
-                if any(len(shape) != 3 for shape in shapes):
-                    self.problem(f"{path}.inputs", f"matmul reads [C, H, W] twice, got {_listed(shapes)}")
-                    return (), None
-                second = shapes[1]
-                columns, rows = second[0], second[1] * second[2]
-                if record.transpose:
-                    columns, rows = rows, columns
-                if first[0] != rows:
-                    self.problem(f"{path}.inputs", f"inner lengths differ, got {first[0]} and {rows}")
-                return (columns, *first[1:]), None
-        if any(shape != first for shape in shapes):
-            self.problem(f"{path}.inputs", f"shapes differ, got {_listed(shapes)}")
-        return first, None
+    def _kinds(self, record: OperationRecord, path: str) -> None:
+        """Are the inputs of kinds that the operation reads?"""
+        kinds = [self.meta.tensors[name].kind for name in record.inputs]
+        if isinstance(record, Softmax | LayerNorm) and kinds[0] != "int":
+            self.problem(f"{path}.inputs[0]", f"{record.op} reads integers, got {record.inputs[0]!r}; allowed: 'int'")
+        if isinstance(record, Concatenation) and len(set(kinds)) > 1:
+            self.problem(f"{path}.inputs", f"{record.op} needs inputs of one kind, got {sorted(set(kinds))}")
+        if isinstance(record, Convolution | Linear | _KEEPS_KIND) and not _sums(record):
+            return
+        for position, (name, kind) in enumerate(zip(record.inputs, kinds, strict=True)):
+            if kind == "spike_time":
+                readers = "conv2d, linear, pool, concat, slice, upsample, rearrange, delay"
+                text = f"{record.op} cannot read spike times, got {name!r}; allowed: {readers}"
+                self.problem(f"{path}.inputs[{position}]", text)
+
+    def _keys(self, record: OperationRecord, path: str) -> None:
+        """Do the keys of the operation go together?"""
+        neuron, requantiser = getattr(record, "neuron", None), getattr(record, "requantiser", None)
+        if neuron is not None and requantiser is not None:
+            self.problem(f"{path}.requantiser", "neurons write the output; allowed: a neuron or a requantiser")
+        if isinstance(record, Pool) and record.reduction == "max":
+            for key in ("neuron", "requantiser"):
+                if getattr(record, key) is not None:
+                    self.problem(f"{path}.{key}", "a maximum is what it is; allowed: with the reduction 'sum'")
+        if isinstance(record, Delay) and (record.steps is None) == (record.per_channel is None):
+            got = "both" if record.per_channel else "neither"
+            self.problem(f"{path}.steps", f"got {got}; allowed: either steps or per_channel")
 
     def _neuron(self, record: OperationRecord, path: str) -> None:
         neuron = getattr(record, "neuron", None)
@@ -317,39 +325,48 @@ class _Resolver:
                 self.problem(f"tensors.{record.output}", text)
 
     def _output_kinds(self, record: OperationRecord) -> tuple[str, ...]:
-        if isinstance(record, Pool | Concatenation):
-            return (self.meta.tensors[record.inputs[0]].kind,)
+        kinds = [self.meta.tensors[name].kind for name in record.inputs]
+        if isinstance(record, _KEEPS_KIND) and not _sums(record):
+            return (kinds[0],)
         neuron = getattr(record, "neuron", None)
-        return ("int",) if neuron is None else neurons.output_kinds(neuron)
+        if neuron is not None:
+            return neurons.output_kinds(neuron)
+        if isinstance(record, Multiply) and record.requantiser is None and "int" not in kinds:
+            return ("signed_spike",) if "signed_spike" in kinds else ("spike",)
+        return ("int",)
 
     def _is_static(self, record: OperationRecord) -> bool:
         """Does the output stay the same in time, because no input changes and there is no neuron?"""
         inputs = [self.meta.tensors[name] for name in record.inputs]
-        return getattr(record, "neuron", None) is None and all(
-            isinstance(tensor, IntegerTensor) and not tensor.per_timestep for tensor in inputs
-        )
+        still = all(isinstance(tensor, IntegerTensor) and not tensor.per_timestep for tensor in inputs)
+        return still and getattr(record, "neuron", None) is None and not isinstance(record, Delay)
 
     def tensors(self) -> None:
+        wide = self.meta.timesteps > MOST_SHORT_TIMESTEPS
         used = dict.fromkeys(name for record in self.meta.operations for name in (*record.inputs, record.output))
         for name, tensor in self.meta.tensors.items():
             if name not in used:
                 hint = partial(nearest, name, used)
                 self.problem(f"tensors.{name}", "no operation reads or writes it", hint)
+            if isinstance(tensor, SpikeTimeTensor) and (tensor.dtype == "uint16") != wide:
+                needed = "uint16" if wide else "uint8"
+                text = f"got {tensor.dtype}; allowed for {self.meta.timesteps} timesteps: {needed}"
+                self.problem(f"tensors.{name}.dtype", text)
             if isinstance(tensor, IntegerTensor) and (tensor.bits or 1) > 8 * _ITEM_BYTES[tensor.dtype]:
                 width = f"1 to {8 * _ITEM_BYTES[tensor.dtype]} for {tensor.dtype}"
                 self.problem(f"tensors.{name}.bits", f"got {tensor.bits}; allowed: {width}")
 
     def image_sets(self) -> None:
-        """Image sets stand for the pixels that the first operation reads."""
-        name = self.meta.operations[0].inputs[0]
-        pixels = self.meta.tensors.get(name)
-        if not set_sizes(self.meta) or pixels is None:
+        """Image sets stand for the pixels that the network reads."""
+        name = pixels(self.meta)
+        tensor = self.meta.tensors.get(name)
+        if not set_sizes(self.meta) or tensor is None:
             return
         wanted = "integers uint8 [I, C, H, W] that do not change in time"
-        if not isinstance(pixels, IntegerTensor) or pixels.dtype != "uint8" or pixels.per_timestep:
-            got = getattr(pixels, "dtype", pixels.kind)
+        if not isinstance(tensor, IntegerTensor) or tensor.dtype != "uint8" or tensor.per_timestep:
+            got = getattr(tensor, "dtype", tensor.kind)
             at = f"{next(iter(set_sizes(self.meta)))}_images"
-            self.problem(at, f"the images of a set are {wanted}; the first operation reads {name!r}, {got}")
+            self.problem(at, f"the images of a set are {wanted}; the network reads {name!r} first, {got}")
 
     def arrays(self) -> dict[str, ArraySpec]:
         arrays = {}
@@ -363,12 +380,12 @@ class _Resolver:
             self.problem("operations", f"the arrays take {total:,} bytes in all; allowed: at most {MAX_BYTES:,}")
         return arrays
 
-    def _sizes(self, geometry: Geometry, path: str) -> None:
-        values = self.meta.timesteps * self.meta.images * math.prod(geometry.output)
+    def _sizes(self, record: OperationRecord, shapes: Shapes, path: str) -> None:
+        values = self.meta.timesteps * self.meta.images * math.prod(shapes.output)
         if values > MAX_ELEMENTS:
             self.problem(path, f"writes {values:,} values; allowed: at most {MAX_ELEMENTS:,}")
-        if geometry.weight is not None:
-            values = self.meta.images * math.prod(geometry.output[1:]) * math.prod(geometry.weight[1:])
+        if shapes.weight is not None:
+            values = self.meta.images * math.prod(shapes.output[1:]) * _row(record, shapes.weight)
             if values > MAX_ELEMENTS:
                 self.problem(path, f"reads {values:,} unrolled inputs (M x K); allowed: at most {MAX_ELEMENTS:,}")
 
@@ -382,34 +399,36 @@ class _Resolver:
             yield f"tensor.{name}", f"tensors.{name}.shape", spec
         for index, record in enumerate(self.meta.operations):
             path = f"operations[{index}]"
-            geometry = self.geometry.get(record.name)
-            if geometry is None:
+            shapes = self.shapes.get(record.name)
+            if shapes is None:
                 continue
-            if geometry.weight is not None:
+            if shapes.weight is not None:
                 yield (
-                    f"weight.{record.name}", path, ArraySpec("int8", geometry.weight, math.prod(geometry.weight))
+                    f"weight.{record.name}", path, ArraySpec("int8", shapes.weight, math.prod(shapes.weight))
                 )  # fmt: skip
-            channels = geometry.output[0]
-            self._sizes(geometry, path)
+            channels = shapes.output[0]
+            self._sizes(record, shapes, path)
             if getattr(record, "bias", False):
                 yield f"bias.{record.name}", path, ArraySpec("int32", (channels,), channels)
             neuron = getattr(record, "neuron", None)
             if neuron is not None:
-                shape = geometry.output if neuron.per_neuron else (channels,)
+                shape = shapes.output if neuron.per_neuron else (channels,)
                 for role in neurons.arrays_of(neuron):
                     dtype = np.dtype(neurons.dtype_of(neuron, role)).name
                     yield f"{role}.{record.name}", path, ArraySpec(dtype, shape, math.prod(shape))
             if getattr(record, "requantiser", None) is not None:
                 yield f"multiplier.{record.name}", path, ArraySpec("int32", (channels,), channels)
+            if isinstance(record, Delay) and record.per_channel:
+                yield f"delay.{record.name}", path, ArraySpec("int32", (channels,), channels)
             if isinstance(record, Softmax):
                 yield f"table.{record.name}", path, ArraySpec("uint16", (TABLE_LENGTH,), TABLE_LENGTH)
             if getattr(record, "gradient_mask", None):
-                elements = math.prod(gradient_shape(self.meta, geometry))
+                elements = math.prod(gradient_shape(self.meta, shapes))
                 yield f"gradient.{record.name}", path, ArraySpec("uint8", (-(-elements // 8),), elements)
-        pixels = self.meta.tensors.get(self.meta.operations[0].inputs[0])
+        image = self.meta.tensors.get(pixels(self.meta))
         for name, size in set_sizes(self.meta).items():
-            if pixels is not None:
-                shape = (size, *pixels.shape)
+            if image is not None:
+                shape = (size, *image.shape)
                 yield f"{name}.images", f"{name}_images", ArraySpec("uint8", shape, math.prod(shape))
                 yield f"{name}.labels", f"{name}_images", ArraySpec("int64", (size,), size)
 
@@ -425,5 +444,6 @@ def _written(record: OperationRecord) -> Shape | None:
     return None if rule is None else integer_range(rule.bits, rule.signed)
 
 
-def _listed(shapes: tuple[Shape, ...]) -> str:
-    return ", ".join(str(list(shape)) for shape in shapes)
+def _sums(record: OperationRecord) -> bool:
+    """Whether a pool adds up its windows."""
+    return isinstance(record, Pool) and record.reduction == "sum"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from archsim.errors import TraceError, UsageError, nearest
 from archsim.trace import content, graph, schema
 from archsim.trace.description import HERE, described, described_set, misfits, wrong_masks
 from archsim.trace.neurons import from_record
-from archsim.trace.operation import Operation, Requantiser
+from archsim.trace.operation import PLAIN_KEYS, Operation, Requantiser
+from archsim.trace.shapes import Shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,8 @@ class Trace:
     [T, I, C, H, W] or [T, I, F] are spikes; integers of the same rank change with time; integers [I, C, H, W] or [I, F]
     (pixels) are the same at every timestep. ``kinds`` says more, by name: integers -1, 0 and 1 that change with time
     may be ``signed_spike``, and integers that do not ``spike_time`` (the timestep of a neuron's only spike, or
-    ``schema.NEVER``). ``bits`` and ``scales`` give the width and the real value of one unit of an integer tensor.
+    ``content.never(timesteps)``). ``bits`` and ``scales`` give the width and the real value of one unit of an integer
+    tensor.
     ``provenance`` has the keys of ``schema.Provenance``; whatever else is worth telling goes under its ``details``.
 
     ``calibration`` (of the training set) and ``evaluation`` (of the test set) are images with their labels, for
@@ -86,7 +88,7 @@ class Trace:
             if images is not None:
                 record[f"{name}_images"] = len(images)
                 arrays |= described_set(name, images.images, images.labels)
-        meta = schema.parse(record, HERE)
+        meta = schema.with_version(schema.parse(record, HERE))
         resolved = graph.resolve(meta, HERE)
         problems = list(resolved.problems) or misfits(resolved, arrays) or wrong_masks(meta, resolved, operations)
         if not problems:
@@ -130,7 +132,7 @@ class Trace:
 
     @property
     def timesteps(self) -> int:
-        """T, 1 to 16."""
+        """T, 1 to 1,024."""
         return self.meta.timesteps
 
     @property
@@ -170,8 +172,8 @@ class Trace:
 
     @property
     def pixels(self) -> str:
-        """Name of the tensor that the images of a set stand for: what the first operation reads first."""
-        return self.meta.operations[0].inputs[0]
+        """Name of the tensor that the images of a set stand for: the first that is read and no operation writes."""
+        return graph.pixels(self.meta)
 
     @property
     def constants(self) -> tuple[str, ...]:
@@ -270,38 +272,41 @@ class Trace:
         return Trace.from_checked(meta, graph.resolve(meta, HERE), arrays, self.sha256, self.path)
 
     def _operation(self, record: schema.OperationRecord) -> Operation:
-        geometry = self._graph.geometry[record.name]
-        neuron = getattr(record, "neuron", None)
-        requantiser = getattr(record, "requantiser", None)
-        multiplier, table = f"multiplier.{record.name}", f"table.{record.name}"
+        shapes = self._graph.shapes[record.name]
+        neuron, requantiser = getattr(record, "neuron", None), getattr(record, "requantiser", None)
+        weight: dict[str, Any] = {}
+        if isinstance(record, schema.Convolution | schema.Linear):
+            weight = {
+                "weight": partial(self.arrays.__getitem__, f"weight.{record.name}"),
+                "weight_bits": record.weight.bits,
+                "weight_scale": record.weight.scale,
+            }
         operation = Operation(
             name=record.name,
             op=record.op,
             inputs=record.inputs,
             output=record.output,
-            kernel=getattr(record, "kernel", (1, 1)),
-            stride=getattr(record, "stride", (1, 1)),
-            padding=getattr(record, "padding", (0, 0)),
-            weight=partial(self.arrays.__getitem__, f"weight.{record.name}") if geometry.weight else None,
-            weight_bits=record.weight.bits if isinstance(record, schema.Convolution | schema.Linear) else 8,
-            weight_scale=record.weight.scale if isinstance(record, schema.Convolution | schema.Linear) else 1.0,
-            bias=self.arrays[f"bias.{record.name}"].astype(np.int64) if getattr(record, "bias", False) else None,
+            bias=self._integers("bias", record) if getattr(record, "bias", False) else None,
             neuron=from_record(neuron, self.arrays, record.name) if neuron else None,
-            transpose=getattr(record, "transpose", False),
-            gradient_mask=self._gradient_mask(record, geometry),
-            requantiser=Requantiser(self.arrays[multiplier].astype(np.int64), **requantiser.model_dump())
+            gradient_mask=self._gradient_mask(record, shapes),
+            requantiser=Requantiser(self._integers("multiplier", record), **requantiser.model_dump())
             if requantiser
             else None,
-            table=self.arrays[table] if record.op == "softmax" else None,
+            table=self.arrays[f"table.{record.name}"] if record.op == "softmax" else None,
+            **{key: getattr(record, key) for key in PLAIN_KEYS if hasattr(record, key)},
+            **weight,
         )
-        return _resolved(operation, self.images, geometry)
+        if isinstance(record, schema.Delay) and record.per_channel:
+            operation = replace(operation, steps=self._integers("delay", record))
+        return _resolved(operation, self.images, shapes)
 
-    def _gradient_mask(
-        self, record: schema.OperationRecord, geometry: graph.Geometry
-    ) -> Callable[[], NDArray[np.bool_]] | None:
+    def _integers(self, role: str, record: schema.OperationRecord) -> NDArray[np.int64]:
+        return self.arrays[f"{role}.{record.name}"].astype(np.int64)
+
+    def _gradient_mask(self, record: schema.OperationRecord, shapes: Shapes) -> Callable[[], NDArray[np.bool_]] | None:
         if not getattr(record, "gradient_mask", None):
             return None
-        return partial(_mask, self.arrays, record.name, graph.gradient_shape(self.meta, geometry))
+        return partial(_mask, self.arrays, record.name, graph.gradient_shape(self.meta, shapes))
 
 
 def _mask(arrays: Mapping[str, NDArray[Any]], operation: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -329,7 +334,7 @@ class _Chosen(Mapping[str, NDArray[Any]]):
         role, _, tensor = name.partition(".")
         stored = self._arrays[name]
         if role == "gradient":
-            shape = graph.gradient_shape(self._meta, self._graph.geometry[tensor])
+            shape = graph.gradient_shape(self._meta, self._graph.shapes[tensor])
             return content.pack(content.unpack(stored, shape)[: self._timesteps, self._images])
         if role != "tensor":
             return stored
@@ -346,9 +351,9 @@ class _Chosen(Mapping[str, NDArray[Any]]):
         return len(self._arrays)
 
 
-def _resolved(operation: Operation, images: int, geometry: graph.Geometry) -> Operation:
+def _resolved(operation: Operation, images: int, shapes: Shapes) -> Operation:
     operation = copy.copy(operation)
     operation.__dict__.update(
-        images=images, input_shapes=geometry.inputs, output_shape=geometry.output, weight_shape=geometry.weight
+        images=images, input_shapes=shapes.inputs, output_shape=shapes.output, weight_shape=shapes.weight, k=shapes.k
     )
     return operation

@@ -41,11 +41,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from archsim.trace.record import Announced, Record
@@ -53,8 +53,6 @@ from archsim.trace.record import Announced, Record
 MAX_LEAK_SHIFT = 8
 MAX_MULTIPLIER_SHIFT = 30
 MAX_SPIKES = 32767
-_SINCE_1 = ("leak_subtracts", "fires_at_threshold")
-"""Keys that came after others, yet are of version 1."""
 
 State = dict[str, NDArray[np.int64]]
 """By name what neurons carry between timesteps, arrays of one shape: ``potential``, ``current``, ``adaptation``,
@@ -64,6 +62,11 @@ State = dict[str, NDArray[np.int64]]
 class NeuronRecord(Record):
     """A neuron per output channel, or per output; which arrays hold its parameters is said by :func:`arrays_of`."""
 
+    later: ClassVar = ("leak_subtracts", "fires_at_threshold")
+    version_2: ClassVar = (
+        "leak_multiplier", "threshold_in_fractions", "current_shift", "current_is_late", "resets_current",
+        "adaptation_shift", "reset_value", "start", "refractory", "fires", "most", "rounding", "per_neuron",
+    )  # fmt: skip
     kind: Literal["lif", "if"]
     leak_multiplier: Announced | None = None
     leak_shift: int = Field(default=0, ge=0, le=MAX_MULTIPLIER_SHIFT)
@@ -91,13 +94,6 @@ class NeuronRecord(Record):
         if value > MAX_LEAK_SHIFT and not info.data.get("leak_multiplier"):
             raise PydanticCustomError("shift", f"input should be less than or equal to {MAX_LEAK_SHIFT}")
         return value
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys that came later are written only where they say something: older traces keep their hash."""
-        record: dict[str, Any] = handler(self)
-        later = {*_SINCE_1, *_OF_VERSION_2}
-        return {key: value for key, value in record.items() if key not in later or value != _DEFAULTS[key]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,18 +135,9 @@ ARRAYS = (
 )  # fmt: skip
 """The arrays of a neuron; in a trace ``<array>.<operation>``."""
 _OUTPUTS: dict[str, type[np.generic]] = {"spike": np.bool_, "signed": np.int8}
-_DEFAULTS = {name: field.default for name, field in NeuronRecord.model_fields.items()}
-_OF_VERSION_1 = ("kind", "leak_shift", "fraction_bits", "reset", "mask_fire_once", *_SINCE_1)
-_OF_VERSION_2 = tuple(name for name in NeuronRecord.model_fields if name not in _OF_VERSION_1)
 
 
 # ---- The record.
-
-
-def later_keys(record: NeuronRecord) -> tuple[str, ...]:
-    """The keys that say something which version 1 of the format does not know."""
-    keys = tuple(key for key in _OF_VERSION_2 if getattr(record, key) != _DEFAULTS[key])
-    return (*keys, "reset") if record.reset == "none" else keys
 
 
 def arrays_of(record: NeuronRecord) -> tuple[str, ...]:
@@ -204,7 +191,7 @@ def _silent(record: NeuronRecord) -> Iterator[tuple[str, str]]:
         "fires_at_threshold", "threshold_in_fractions", "resets_current", "adaptation_shift", "reset_value",
         "refractory",
     ):  # fmt: skip
-        if getattr(record, key) != _DEFAULTS[key]:
+        if record.says(key):
             text = "has no use for a neuron that fires nothing"
             yield key, f"{text}, got {str(getattr(record, key)).lower()}; allowed: to leave it out"
 
@@ -438,7 +425,9 @@ def bounds(neuron: Neuron | NeuronRecord, largest: Mapping[str, int], current: i
     limit *= max(neuron.most, 1)
     begins = max(largest.get("start", 0), largest.get("reset_value", 0))
     if "leak_multiplier" in largest:
-        potential = begins + _sum(arriving + limit, largest["leak_multiplier"], neuron.leak_shift, timesteps)
+        # Behind a soft reset nothing leaks.
+        multiplier = 1 << neuron.leak_shift if neuron.reset == "soft" else largest["leak_multiplier"]
+        potential = begins + _sum(arriving + limit, multiplier, neuron.leak_shift, timesteps)
         products.append((potential + limit) * largest["leak_multiplier"])
     else:
         potential = begins + timesteps * (arriving + limit)

@@ -29,8 +29,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.trace.neurons import Neuron
+from archsim.trace.window import Window, sides
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
+PLAIN_KEYS = (
+    "kernel", "stride", "padding", "dilation", "input_dilation", "groups", "reduction", "transpose", "transpose_first",
+    "heads", "factor", "axis", "start", "stop", "view", "order", "shape", "steps",
+)  # fmt: skip
+"""What an operation and its record say with the same words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,21 +77,35 @@ class _Stored(Generic[ScalarT]):
 class Operation:
     """One node of the network.
 
-    To build one, give ``name``, ``op`` (``conv2d``, ``linear``, ``pool``, ``add``, ``concat``, ``matmul``, ``softmax``
-    or ``layer_norm``), the tensors it reads and writes, and what the kind needs: ``weight`` int8 [N, C, kh, kw] or
-    [N, F] with ``bias`` int64 [N] for the first two, ``kernel``, ``stride`` and ``padding`` (rows, columns) for
-    convolutions and pools (the kernel of a convolution is that of its weight), ``neuron`` where the output is spikes,
-    ``requantiser`` where it is integers of few bits, ``table`` uint16 [256] for a softmax, ``requantiser`` and ``bias``
-    for a layer norm. An operation with weights and without any of them writes its sums (logits). ``weight_scale`` times
-    a weight is its real value.
+    To build one, give ``name``, ``op``, the tensors it reads and writes, and what the ``op`` needs:
+
+    ``conv2d``, ``linear``   ``weight`` int8 [N, C / groups, kh, kw] or [N, F], ``bias`` int64 [N]
+    ``conv2d``, ``pool``     ``kernel`` (of a convolution that of its weight), ``stride``, ``padding`` (rows, columns)
+                             or (top, bottom, left, right)
+    ``conv2d``               ``groups``, ``dilation``, ``input_dilation`` (of a transposed convolution: its stride)
+    ``pool``                 ``reduction`` "max" or "sum"
+    ``matmul``               ``transpose`` (of the second), ``transpose_first``, ``heads``
+    ``reduce``               ``axis`` "channels", with ``groups``, or "positions"
+    ``slice``                ``axis`` 0, 1 or 2, ``start``, ``stop``
+    ``upsample``             ``factor`` (rows, columns)
+    ``rearrange``            ``view``, ``order``, ``shape``
+    ``delay``                ``steps``, an int, or int64 [C] with one per channel
+    ``softmax``              ``table`` uint16 [256]
+    ``layer_norm``           ``requantiser``, ``bias``
+    ``add``, ``multiply``, ``concat``   nothing
+
+    ``neuron`` where the output is spikes, and ``requantiser`` where it is integers of few bits, may end a ``conv2d``,
+    ``linear``, ``add``, ``multiply``, ``matmul``, ``reduce`` or a ``pool`` that sums; without any of them such an
+    operation writes its sums (logits). ``weight_scale`` times a weight is its real value.
 
     Of a step of training, an operation with weights may carry ``gradient_mask``, bool [T, I, ...] in the shape of its
     output: where the gradient of the loss with respect to the potential X[t] (without a neuron, to the output) is not
     zero.
 
-    The trace that holds the operation fills in ``images`` and the shapes [C, H, W] or [F] of inputs and output. In a
-    trace that was loaded, ``weight`` and ``gradient_mask`` are decoded anew whenever they are asked for: keep them in
-    variables while you need them.
+    The trace that holds the operation fills in ``images``, the shapes [C, H, W] or [F] of inputs and output, and ``k``,
+    how many values make one of the output: C / groups kh kw, F, the inner length of a product, the window of a pool,
+    the operands of a sum. In a trace that was loaded, ``weight`` and ``gradient_mask`` are decoded anew whenever they
+    are asked for: keep them in variables while you need them.
     """
 
     name: str
@@ -94,7 +114,7 @@ class Operation:
     output: str
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
+    padding: tuple[int, ...] = (0, 0)
     weight: _Stored[np.int8] = _Stored()
     weight_bits: int = 8
     weight_scale: float = 1.0
@@ -104,10 +124,30 @@ class Operation:
     gradient_mask: _Stored[np.bool_] = _Stored()
     requantiser: Requantiser | None = None
     table: NDArray[np.uint16] | None = None
+    dilation: tuple[int, int] = (1, 1)
+    input_dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    reduction: str = "max"
+    transpose_first: bool = False
+    heads: int = 1
+    factor: tuple[int, int] = (1, 1)
+    axis: int | str = 0
+    start: int = 0
+    stop: int = 0
+    view: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
+    steps: int | NDArray[np.int64] = 1
     images: int = field(default=0, init=False)
     input_shapes: tuple[tuple[int, ...], ...] = field(default=(), init=False)
     output_shape: tuple[int, ...] = field(default=(), init=False)
     weight_shape: tuple[int, ...] | None = field(default=None, init=False)
+    k: int = field(default=1, init=False)
+
+    @property
+    def window(self) -> Window:
+        """What an output sees of the map that a convolution or a pool reads; other operations see a position."""
+        return Window(self.kernel, self.stride, sides(self.padding), self.dilation, self.input_dilation)
 
     @property
     def m(self) -> int:
@@ -118,12 +158,3 @@ class Operation:
     def n(self) -> int:
         """Columns of the matrix product: output channels or features."""
         return self.output_shape[0]
-
-    @property
-    def k(self) -> int:
-        """Values that are combined into one output: C kh kw, F, the window of a pool, or the operands of a sum."""
-        if self.weight_shape is not None:
-            return math.prod(self.weight_shape[1:])
-        if self.op == "pool":
-            return math.prod(self.kernel)
-        return self.input_shapes[0][0] if self.op == "matmul" else len(self.inputs) if self.op == "add" else 1

@@ -22,7 +22,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from archsim.errors import UsageError
-from archsim.trace.schema import MAX_TIMESTEPS
+
+MOST_TIMESTEPS = 16
+"""Of synthetic spikes: beyond, nothing is known of their ratios."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ class Preset:
         )
         if not layers:
             raise UsageError(f"timesteps: got {timesteps}; allowed: 1, as activations do not change in time")
-        if not self.timesteps <= timesteps <= MAX_TIMESTEPS:
-            allowed = f"{self.timesteps} to {MAX_TIMESTEPS}"
+        if not self.timesteps <= timesteps <= MOST_TIMESTEPS:
+            allowed = f"{self.timesteps} to {MOST_TIMESTEPS}"
             raise UsageError(f"timesteps: got {timesteps}; allowed: {allowed}, as ratios for fewer are not known")
         assumed = (
             f"density per timestep and silent ratio are those of T = {self.timesteps}; LoAS (Fig. 16b) finds the latter"

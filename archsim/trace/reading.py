@@ -27,7 +27,7 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     resolved = graph.resolve(meta, where)
     if resolved.problems:
         raise TraceError(resolved.problems)
-    if problem := graph.check_steps(meta, resolved.geometry, archive.file_bytes):
+    if problem := graph.check_steps(meta, resolved.shapes, archive.file_bytes):
         raise TraceError(f"{where}: {problem}")
     problems = archive.expect(resolved.arrays)
     if problems:

@@ -1,17 +1,40 @@
-"""What every JSON object in the ``meta`` record of a trace is."""
+"""What every JSON object in the ``meta`` record of a trace is: strict, and as short as the first traces wrote it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Strict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    Strict,
+    model_serializer,
+)
 from pydantic_core import PydanticCustomError
 
 
 class Record(BaseModel):
-    """A JSON object: strict types, no unknown keys, no NaN or infinity."""
+    """A JSON object: strict types, no unknown keys, no NaN or infinity.
+
+    ``later`` are keys that came after the first traces, ``version_2`` those that came with version 2 of the format.
+    Both are written only where they say something, so that older traces keep their hash.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ()
+    version_2: ClassVar[tuple[str, ...]] = ()
+
+    def says(self, key: str) -> bool:
+        """Whether ``key`` has another value than its default."""
+        return bool(getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True))
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        record: dict[str, Any] = handler(self)
+        silent = {key for key in (*self.later, *self.version_2) if not self.says(key)}
+        return {key: value for key, value in record.items() if key not in silent}
 
 
 def _true(value: bool) -> bool:

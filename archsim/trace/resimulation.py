@@ -75,6 +75,8 @@ def currents_of(operation: Operation, inputs: list[NDArray[Any]], timesteps: int
     # Inputs that are the same at every timestep give one result for all.
     steps = timesteps if any(len(array) == timesteps for array in timed) else 1
     timed = [np.broadcast_to(array, (steps, *array.shape[1:])) for array in timed]
+    if operation.op == "delay":
+        return delayed(operation, np.broadcast_to(timed[0], (timesteps, *timed[0].shape[1:])))
     # Until the neurons, a timestep of an image is as good as another image.
     currents = _combine(operation, [array.reshape(-1, *array.shape[2:]) for array in timed])
     currents = currents.reshape(steps, -1, *currents.shape[1:])
@@ -189,8 +191,7 @@ def im2col(values: NDArray[Any], operation: Operation) -> NDArray[Any]:
     """
     if operation.op == "linear":
         return values.reshape(len(values), -1)
-    seen = windows(values, operation)
-    return seen.transpose(0, 2, 3, 1, 4, 5).reshape(seen.shape[0] * seen.shape[2] * seen.shape[3], -1)
+    return operation.window.unroll(values)
 
 
 def _combine(operation: Operation, inputs: list[NDArray[Any]]) -> NDArray[Any]:
@@ -199,11 +200,15 @@ def _combine(operation: Operation, inputs: list[NDArray[Any]]) -> NDArray[Any]:
         case "conv2d" | "linear":
             return _weighted(operation, inputs[0])
         case "pool":
-            lowest = False if inputs[0].dtype == np.bool_ else np.iinfo(inputs[0].dtype).min
-            pooled: NDArray[Any] = windows(inputs[0], operation, lowest).max((-2, -1))
-            return pooled
+            return _pooled(operation, inputs[0])
         case "concat":
             return np.concatenate(inputs, axis=1)
+        case "slice" | "upsample" | "rearrange":
+            return _moved(operation, inputs[0])
+        case "multiply":
+            return _multiplied(*inputs)
+        case "reduce":
+            return _reduced(operation, inputs[0])
         case "add":
             total = inputs[0].astype(np.int64)
             for other in inputs[1:]:
@@ -220,40 +225,89 @@ def _combine(operation: Operation, inputs: list[NDArray[Any]]) -> NDArray[Any]:
 def _weighted(operation: Operation, values: NDArray[Any]) -> NDArray[np.int64]:
     stored = operation.weight
     assert stored is not None, "convolutions and linear layers have weights"
-    weight = stored.reshape(operation.n, -1)
-    dtype = _exact_type(weight, values)
-    columns = np.ascontiguousarray(weight.T, dtype)
+    groups = operation.groups
+    weight = stored.reshape(groups, operation.n // groups, -1)
+    dtype = _exact_type(operation.k * 128 * _largest(values))
+    columns = np.ascontiguousarray(weight.transpose(0, 2, 1), dtype)
     result = np.empty((len(values), *operation.output_shape), np.int64)
     positions = operation.m // operation.images
-    block = max(1, _BLOCK_BYTES // (positions * operation.k * np.dtype(dtype).itemsize))
+    block = max(1, _BLOCK_BYTES // (positions * operation.k * groups * np.dtype(dtype).itemsize))
     for start in range(0, len(values), block):
         rows = im2col(values[start : start + block].astype(dtype), operation)
+        rows = rows.reshape(len(rows), groups, -1).transpose(1, 0, 2)
         with np.errstate(invalid="ignore"):  # some BLAS set the flag for lanes beyond the end; all values are finite
-            part = (rows @ columns).reshape(-1, positions, operation.n)
-        result[start : start + block] = part.transpose(0, 2, 1).reshape(-1, *operation.output_shape)
+            part = (rows @ columns).reshape(groups, -1, positions, operation.n // groups)
+        result[start : start + block] = part.transpose(1, 0, 3, 2).reshape(-1, *operation.output_shape)
     if operation.bias is not None:
         result += operation.bias.reshape(-1, *(1,) * (len(operation.output_shape) - 1))
     return result
 
 
-def _exact_type(weight: NDArray[np.int8], values: NDArray[Any]) -> type[np.generic]:
-    """The fastest type in which no sum of products of a row of ``weight`` with ``values`` can be rounded."""
-    largest = 1 if values.dtype == np.bool_ else max(-int(values.min()), int(values.max()))
-    bound = weight.shape[1] * 128 * largest
+def _largest(values: NDArray[Any]) -> int:
+    return 1 if values.dtype == np.bool_ else max(-int(values.min()), int(values.max()))
+
+
+def _exact_type(bound: int) -> type[np.generic]:
+    """The fastest type in which no sum that is at most ``bound`` can be rounded."""
     return np.float32 if bound < 1 << 24 else np.float64 if bound < 1 << 53 else np.int64
 
 
 def _matrix_product(operation: Operation, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.int64]:
-    rows = first.reshape(*first.shape[:2], -1).transpose(0, 2, 1).astype(np.int64)
-    columns = second.reshape(*second.shape[:2], -1).transpose(0, 2, 1).astype(np.int64)
-    if operation.transpose:
-        columns = columns.transpose(0, 2, 1)
-    return (rows @ columns).transpose(0, 2, 1).reshape(len(first), *operation.output_shape)
+    """[B, C, H, W] twice; of every head, the matrices have a row per position and a column per channel."""
+    heads, batch = operation.heads, len(first)
+    dtype = _exact_type(operation.k * _largest(first) * _largest(second))
+    # Of a head, the columns are what is stored one behind the other.
+    left, right = (
+        values.reshape(batch, heads, values.shape[1] // heads, -1).astype(dtype) for values in (first, second)
+    )
+    left = left if operation.transpose_first else left.transpose(0, 1, 3, 2)
+    right = right if operation.transpose else right.transpose(0, 1, 3, 2)
+    with np.errstate(invalid="ignore"):  # some BLAS set the flag for lanes beyond the end; all values are finite
+        product = (left @ right).astype(np.int64)
+    return product.transpose(0, 1, 3, 2).reshape(batch, *operation.output_shape)
 
 
-def windows(values: NDArray[Any], operation: Operation, padding_value: int = 0) -> NDArray[Any]:
-    """Sliding windows [B, C, OH, OW, kh, kw] over [B, C, H, W]: a view of the padded values."""
-    (top, left), (down, right) = operation.padding, operation.stride
-    padded = np.pad(values, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=padding_value)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, operation.kernel, axis=(2, 3))
-    return windows[:, :, ::down, ::right]
+def _pooled(operation: Operation, values: NDArray[Any]) -> NDArray[Any]:
+    if operation.reduction == "sum":
+        summed: NDArray[np.int64] = operation.window.windows(values).sum((-2, -1), dtype=np.int64)
+        return summed
+    lowest = False if values.dtype == np.bool_ else np.iinfo(values.dtype).min
+    highest: NDArray[Any] = operation.window.windows(values, lowest).max((-2, -1))
+    return highest
+
+
+def _moved(operation: Operation, values: NDArray[Any]) -> NDArray[Any]:
+    """Values [B, ...] in other places, or several times, and nothing computed."""
+    if operation.op == "slice":
+        assert isinstance(operation.axis, int), "the loader refuses other axes"
+        return values[(slice(None),) * (1 + operation.axis) + (slice(operation.start, operation.stop),)]
+    if operation.op == "upsample":
+        return values.repeat(operation.factor[0], 2).repeat(operation.factor[1], 3)
+    seen = values.reshape(-1, *operation.view).transpose(0, *(1 + axis for axis in operation.order))
+    return seen.reshape(-1, *operation.shape)
+
+
+def _multiplied(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """[B, C, ...] with [B, a divisor of C, ...]: a channel of the second stands for as many neighbours of the first."""
+    spiking = first.dtype == second.dtype == np.bool_
+    wide = second.repeat(first.shape[1] // second.shape[1], 1)
+    product: NDArray[Any] = np.multiply(first, wide, dtype=np.bool_ if spiking else np.int64)
+    return product
+
+
+def _reduced(operation: Operation, values: NDArray[Any]) -> NDArray[np.int64]:
+    if operation.axis == "positions":
+        summed: NDArray[np.int64] = values.sum((2, 3), dtype=np.int64, keepdims=True)
+    else:
+        groups = operation.groups
+        summed = values.reshape(len(values), groups, -1, *values.shape[2:]).sum(2, dtype=np.int64)
+    return summed
+
+
+def delayed(operation: Operation, values: NDArray[Any]) -> NDArray[Any]:
+    """Values [T, I, C, ...] some timesteps later, of every channel or all alike; nothing before."""
+    late = np.zeros_like(values)
+    steps = np.broadcast_to(operation.steps, values.shape[2])
+    for channel, by in enumerate(steps.tolist()):
+        late[by:, :, channel] = values[: max(len(values) - by, 0), :, channel]
+    return late

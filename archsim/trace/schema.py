@@ -3,6 +3,9 @@
 ``parse`` turns JSON into a ``Meta`` or raises one ``TraceError`` that lists every problem, each with the path of the
 key (``operations[3].kernel``), the value found and what is allowed. What single keys cannot tell (does the kernel fit
 the input, is a tensor defined before it is read) is the business of ``graph.py``.
+
+Version 2 has more operations and keys than version 1. A record says version 2 where it uses any of them, and only then;
+a record of version 1 that has one is refused.
 """
 
 from __future__ import annotations
@@ -15,29 +18,26 @@ from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar, get_args
 
 import pydantic
-from pydantic import (
-    AfterValidator,
-    Field,
-    Strict,
-    StringConstraints,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import AfterValidator, Field, Strict, StringConstraints, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from archsim.errors import MOST_PROBLEMS, TraceError, is_follow_up, nearest, printable
 from archsim.trace.neurons import NeuronRecord
 from archsim.trace.record import Announced, Record
+from archsim.trace.window import sides
 
 FORMAT = "archsim-trace"
-VERSION = 1
-MAX_TIMESTEPS = 16
+VERSIONS = (1, 2)
+MAX_TIMESTEPS = 1024
 MAX_SHIFT = 62
 MAX_DIMENSION = 1 << 20
 MAX_VALUES = 100_000
 """Of a record; an operation and its output have some thirty."""
-# The time of a neuron that never spikes: no timestep, and later than all of them.
-NEVER = 255
+MAX_AXES = 16
+"""Of the view of a rearrangement."""
+MOST_SHORT_TIMESTEPS = 254
+"""With more of them spike times take two bytes, and never is 65,535."""
+_VERSION_1_TIMESTEPS = 16
 INTEGER_DTYPES = ("uint8", "int8", "int16", "int32", "int64")
 
 
@@ -45,6 +45,13 @@ def _rank(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) not in (1, 3):
         raise PydanticCustomError("rank", "a shape is [C, H, W] or [F]")
     return shape
+
+
+def _sides(padding: tuple[int, ...]) -> tuple[int, ...]:
+    if len(padding) not in (2, 4):
+        raise PydanticCustomError("sides", "padding is [rows, columns] or [top, bottom, left, right]")
+    around = sides(padding)
+    return around[::2] if around[::2] == around[1::2] else around
 
 
 def _printable(text: str) -> str:
@@ -67,7 +74,7 @@ Text = Annotated[str, Strict(), StringConstraints(max_length=4000), AfterValidat
 Dimension = Annotated[int, Strict(), Field(ge=1, le=MAX_DIMENSION)]
 Pair = Annotated[tuple[Dimension, Dimension], Strict(False)]
 Offsets = Annotated[int, Strict(), Field(ge=0, le=MAX_DIMENSION)]
-Padding = Annotated[tuple[Offsets, Offsets], Strict(False)]
+Padding = Annotated[tuple[Offsets, ...], Strict(False), AfterValidator(_sides)]
 Shape = Annotated[tuple[Dimension, ...], Strict(False), AfterValidator(_rank)]
 Scalar = str | bool | int | float | None
 Detail = Annotated[Scalar | list[Scalar] | dict[str, Scalar], WrapValidator(_one_problem)]
@@ -97,13 +104,17 @@ class SignedSpikeTensor(Record):
 
 
 class SpikeTimeTensor(Record):
-    """The timestep [I, ...] of the only spike of each neuron, or ``NEVER``: spikes [T, I, ...] in another form."""
+    """The timestep [I, ...] of the only spike of each neuron, or never: spikes [T, I, ...] in another form.
 
-    dtype: ClassVar = "uint8"
+    Never is 255, or 65,535 in the two bytes of ``dtype`` uint16, for more than 254 timesteps.
+    """
+
+    later: ClassVar = ("dtype",)
     per_timestep: ClassVar = False
     packed_bits: ClassVar = 0
     kind: Literal["spike_time"]
     shape: Shape
+    dtype: Literal["uint8", "uint16"] = "uint8"
 
 
 class IntegerTensor(Record):
@@ -158,12 +169,16 @@ class _Layer(_Operation):
 
 
 class Convolution(_Layer):
-    """Two-dimensional cross-correlation with zero padding."""
+    """Two-dimensional cross-correlation with zero padding, in groups of channels."""
 
+    version_2: ClassVar = ("groups", "dilation", "input_dilation")
     op: Literal["conv2d"]
     kernel: Pair
     stride: Pair = (1, 1)
     padding: Padding = (0, 0)
+    dilation: Pair = (1, 1)
+    input_dilation: Pair = (1, 1)
+    groups: Dimension = 1
 
 
 class Linear(_Layer):
@@ -172,21 +187,42 @@ class Linear(_Layer):
     op: Literal["linear"]
 
 
-class Pool(_Operation):
-    """Maximum over a window: the OR of spikes. Padding never wins."""
+class _Finished(_Operation):
+    """An operation without weights whose integers may go on to neurons or a requantiser."""
 
+    neuron: NeuronRecord | None = None
+    requantiser: RequantiserRecord | None = None
+
+
+class Pool(_Finished):
+    """Maximum over a window, the OR of spikes, in which padding never wins; or the sum, to which it adds nothing."""
+
+    version_2: ClassVar = ("reduction", "neuron", "requantiser")
     op: Literal["pool"]
     kernel: Pair
     stride: Pair = (1, 1)
     padding: Padding = (0, 0)
+    reduction: Literal["max", "sum"] = "max"
 
 
-class Add(_Operation):
+class Add(_Finished):
     """Element-wise integer sum of inputs of equal shape, optionally followed by neurons or a requantiser."""
 
     op: Literal["add"]
-    neuron: NeuronRecord | None = None
-    requantiser: RequantiserRecord | None = None
+
+
+class Multiply(_Finished):
+    """Element-wise product of two inputs; a value of the second may stand for a whole axis or several channels."""
+
+    op: Literal["multiply"]
+
+
+class Reduction(_Finished):
+    """Integer sums over groups of neighbouring channels at every position, or over the positions of every channel."""
+
+    op: Literal["reduce"]
+    axis: Literal["channels", "positions"]
+    groups: Dimension = 1
 
 
 class Concatenation(_Operation):
@@ -195,16 +231,54 @@ class Concatenation(_Operation):
     op: Literal["concat"]
 
 
-class MatrixProduct(_Operation):
-    """A product of two tensors [C, H, W], each read as a matrix of H W positions by C channels.
+class Slice(_Operation):
+    """The channels (axis 0), rows (1) or columns (2) from ``start`` to ``stop`` - 1."""
 
-    ``A B``, or ``A B^T`` if ``transpose``; the columns of the product become the channels of the output.
+    op: Literal["slice"]
+    axis: int = Field(ge=0, le=2)
+    start: Offsets
+    stop: Dimension
+
+
+class Upsample(_Operation):
+    """Every value ``factor`` times, down the rows and along the columns."""
+
+    op: Literal["upsample"]
+    factor: Pair
+
+
+class Rearrangement(_Operation):
+    """Values in another order: seen as ``view`` in C order, axes transposed to ``order``, seen as ``shape``."""
+
+    op: Literal["rearrange"]
+    view: Annotated[tuple[Dimension, ...], Strict(False), Field(min_length=1, max_length=MAX_AXES)]
+    order: Annotated[tuple[Offsets, ...], Strict(False), Field(min_length=1, max_length=MAX_AXES)]
+    shape: Shape
+
+
+class Delay(_Operation):
+    """What the input was ``steps`` timesteps ago, and nothing before: the only way to read what comes later.
+
+    With ``per_channel`` the delays are the array ``delay.<operation>`` instead.
     """
 
+    op: Literal["delay"]
+    steps: int | None = Field(default=None, ge=1, le=MAX_TIMESTEPS)
+    per_channel: Announced | None = None
+
+
+class MatrixProduct(_Finished):
+    """A product of two tensors [C, H, W], head by head, each read as a matrix of H W positions by C / heads channels.
+
+    ``A B``, with ``transpose`` ``A B^T``, with ``transpose_first`` ``A^T B``; the columns of the product become the
+    channels of the output, head after head, and its rows the positions.
+    """
+
+    version_2: ClassVar = ("transpose_first", "heads")
     op: Literal["matmul"]
     transpose: bool = False
-    neuron: NeuronRecord | None = None
-    requantiser: RequantiserRecord | None = None
+    transpose_first: bool = False
+    heads: Dimension = 1
 
 
 class Softmax(_Operation):
@@ -221,7 +295,27 @@ class LayerNorm(_Operation):
     requantiser: RequantiserRecord
 
 
-OperationRecord = Convolution | Linear | Pool | Add | Concatenation | MatrixProduct | Softmax | LayerNorm
+OperationRecord = (
+    Convolution
+    | Linear
+    | Pool
+    | Add
+    | Multiply
+    | Reduction
+    | Concatenation
+    | Slice
+    | Upsample
+    | Rearrangement
+    | Delay
+    | MatrixProduct
+    | Softmax
+    | LayerNorm
+)
+RECORDS: dict[str, type[OperationRecord]] = {
+    get_args(record.model_fields["op"].annotation)[0]: record for record in get_args(OperationRecord)
+}
+"""The record of each ``op``."""
+_VERSION_2_OPERATIONS = (Multiply, Reduction, Slice, Upsample, Rearrangement, Delay)
 TensorRecord = SpikeTensor | SignedSpikeTensor | SpikeTimeTensor | IntegerTensor
 
 
@@ -236,14 +330,14 @@ class Provenance(Record):
     recipe: Text | None = None
     source: Text | None = None
     seed: int | None = Field(default=None, ge=0)
-    details: dict[str, Detail] = Field(default={})
+    details: dict[str, Detail] = Field(default_factory=dict)
 
 
 class Meta(Record):
     """The whole record. ``calibration_images`` and ``evaluation_images`` are there if the image sets are."""
 
     format: Literal["archsim-trace"] = "archsim-trace"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
     network: Text = Field(min_length=1)
     timesteps: int = Field(ge=1, le=MAX_TIMESTEPS)
     images: Dimension
@@ -282,12 +376,45 @@ def decode_json(raw: bytes, where: str) -> dict[str, Any]:
 
 def parse(value: dict[str, Any], where: str) -> Meta:
     """``value`` as a ``Meta``; the format and the version are judged first, as nothing else means anything without."""
-    for key, expected in (("format", FORMAT), ("version", VERSION)):
+    for key, expected in (("format", (FORMAT,)), ("version", VERSIONS)):
         found = value.get(key)
-        if found != expected or isinstance(found, bool):
+        if found not in expected or isinstance(found, bool):
             got = f"got {_shown(found)}" if key in value else "got nothing"
-            raise TraceError(f"{where}: {key}: wrong {key} of trace, {got}; allowed: {expected!r}")
-    return validated(Meta, value, where)
+            allowed = " or ".join(map(repr, expected))
+            raise TraceError(f"{where}: {key}: wrong {key} of trace, {got}; allowed: {allowed}")
+    meta = validated(Meta, value, where)
+    new = [f"{where}: {path}: came with version 2, but the record is of version 1" for path in _newer(meta, value)]
+    if meta.version == 1 and new:
+        raise TraceError(new)
+    return meta
+
+
+def with_version(meta: Meta) -> Meta:
+    """``meta`` with the first version that has all that it uses."""
+    uses = next(_newer(meta, dump(meta)), None)
+    return meta.model_copy(update={"version": 1 if uses is None else 2})
+
+
+def _newer(meta: Meta, value: dict[str, Any]) -> Iterator[str]:
+    """Where ``value``, the record that ``meta`` is of, says what only version 2 can say."""
+    if meta.timesteps > _VERSION_1_TIMESTEPS:
+        yield "timesteps"
+    for name, tensor in meta.tensors.items():
+        if isinstance(tensor, SpikeTimeTensor) and "dtype" in value["tensors"][name]:
+            yield f"tensors.{name}.dtype"
+    for index, record in enumerate(meta.operations):
+        path, given = f"operations[{index}]", value["operations"][index]
+        if isinstance(record, _VERSION_2_OPERATIONS):
+            yield f"{path}.op"
+            continue
+        yield from (f"{path}.{key}" for key in record.version_2 if key in given)
+        if len(given.get("padding", ())) > 2:
+            yield f"{path}.padding"
+        neuron = getattr(record, "neuron", None)
+        if neuron is not None:
+            yield from (f"{path}.neuron.{key}" for key in neuron.version_2 if key in given["neuron"])
+            if neuron.reset == "none":
+                yield f"{path}.neuron.reset"
 
 
 def validated(model: type[RecordT], value: dict[str, Any], where: str) -> RecordT:

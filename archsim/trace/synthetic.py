@@ -38,10 +38,9 @@ from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.model import Trace
 from archsim.trace.neurons import Neuron, fire
 from archsim.trace.operation import Operation
-from archsim.trace.presets import PRESETS, ActivationLayer, SyntheticLayer
+from archsim.trace.presets import MOST_TIMESTEPS, PRESETS, ActivationLayer, SyntheticLayer
 from archsim.trace.recorded import nonzero_int8
 from archsim.trace.resimulation import compute
-from archsim.trace.schema import MAX_TIMESTEPS
 
 _LEAK_SHIFT = 1
 
@@ -94,7 +93,7 @@ def synthesize(
     _refuse(
         f"{name}: got {value}; allowed: {low} to {high:,}"
         for name, value, low, high in (
-            ("timesteps", timesteps, 1, MAX_TIMESTEPS if spiking or not workload else 1),
+            ("timesteps", timesteps, 1, MOST_TIMESTEPS if spiking or not workload else 1),
             ("images", images, 1, 1 << 20),
             ("seed", seed, 0, (1 << 63) - 1),
             ("number of layers", len(workload), 1, 10_000),

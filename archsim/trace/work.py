@@ -102,9 +102,11 @@ def _weights(operation: Operation) -> NDArray[np.int64]:
     """How many outputs each place of the window, or of the reduction, has a weight to that is not zero."""
     if operation.op not in ("conv2d", "linear"):
         return np.zeros(0, np.int64)
-    assert operation.weight is not None
-    used: NDArray[np.int64] = np.count_nonzero(operation.weight, axis=0)
-    return used
+    weight = operation.weight
+    assert weight is not None
+    # Of a convolution [C, kernel rows, kernel columns], channels of all groups.
+    used: NDArray[np.int64] = np.count_nonzero(weight.reshape(operation.groups, -1, *weight.shape[1:]), axis=1)
+    return used.reshape(-1, *weight.shape[2:])
 
 
 def _pairs(operation: Operation, operands: Sequence[NDArray[Any]], weights: NDArray[np.int64]) -> int:
@@ -121,19 +123,22 @@ def _pairs(operation: Operation, operands: Sequence[NDArray[Any]], weights: NDAr
 
 def _convolution(operation: Operation, uses: NDArray[np.int64], weights: NDArray[np.int64]) -> int:
     """With ``uses`` [C, H, W], how often each place is not zero, and ``weights`` [C, kernel rows, kernel columns]."""
-    (top, left), (down, right) = operation.padding, operation.stride
-    (kh, kw), (height, width) = operation.kernel, operation.output_shape[1:]
-    padded = np.pad(uses, ((0, 0), (top, top), (left, left)))
+    rows, columns = operation.window.taps(uses.shape[1:])
     total = 0
-    for y in range(kh):
-        for x in range(kw):
-            window = padded[:, y : y + down * (height - 1) + 1 : down, x : x + right * (width - 1) + 1 : right]
-            total += int(window.sum((1, 2)) @ weights[:, y, x])
+    for y in range(rows.shape[1]):
+        for x in range(columns.shape[1]):
+            down, across = rows[rows[:, y] >= 0, y], columns[columns[:, x] >= 0, x]
+            total += int(uses[:, down[:, None], across].sum((1, 2)) @ weights[:, y, x])
     return total
 
 
 def _product(operation: Operation, first: NDArray[Any], second: NDArray[Any]) -> int:
-    """Of the first matrix [C, H W] column by column of its C against the second, per timestep and image."""
-    left = np.count_nonzero(first, axis=(3, 4))
-    right = np.count_nonzero(second, axis=2 if not operation.transpose else (3, 4))
-    return int((left * right.reshape(*right.shape[:2], -1)).sum())
+    """Of the first matrix column by column against the second row by row, per timestep, image and head."""
+    # [T, I, heads, columns of the head, positions]
+    left, right = (
+        values.reshape(*values.shape[:2], operation.heads, values.shape[2] // operation.heads, -1)
+        for values in (first, second)
+    )
+    used = np.count_nonzero(left, axis=3 if operation.transpose_first else 4)
+    meets = np.count_nonzero(right, axis=4 if operation.transpose else 3)
+    return int((used * meets).sum())

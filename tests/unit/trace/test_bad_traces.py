@@ -54,7 +54,7 @@ def test_one_error_that_names_file_and_fault(fault, good, monkeypatch):
 
 def test_many_problems_are_told_at_once(good):
     raw = Raw(good)
-    raw.meta["timesteps"] = 99
+    raw.meta["timesteps"] = 0
     raw.meta["operations"][1]["stride"] = [0, 1]
     raw.meta["operations"][2]["colour"] = "red"
     path = good.parent / "many.npz"

@@ -93,7 +93,7 @@ def test_a_recording(tmp_path):
     ("changes", "says"),
     [
         ({"timesteps": 4}, "layers[0].input_shape: got [3, 2, 5, 5]; allowed: [4, C, H, W]"),
-        ({"timesteps": 99}, "timesteps"),
+        ({"timesteps": 1025}, "timesteps"),
         ({"images": 2}, "images: got 2; allowed: 1"),
         ({"layer0": {"K": 19}}, "layers[0].K: the shapes give 18, got 19"),
         ({"layer0": {"N": 5}}, "layers[0].N: out_channels is 4, got 5"),
