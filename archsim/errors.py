@@ -88,22 +88,23 @@ def is_follow_up(details: Mapping[str, Any]) -> bool:
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the allowed name closest to ``name``, or the empty string.
 
-    What counts are the parts between dots in which the two differ: all files that end in ``.yaml`` are not alike. Files
-    may hold thousands of names, and very long ones: those behind the first MOST_STEPS are not compared.
+    What counts are the parts between dots in which the two differ: all files that end in ``.yaml`` are not alike.
+    Capital letters are as good as small ones. Files may hold thousands of names, and very long ones: those behind the
+    first MOST_STEPS are not compared.
     """
     closest, best = "", 0.5
     steps = 0
-    mine = name.split(".")
+    mine = name.casefold().split(".")
     for other in allowed:
         steps += len(name) + len(other)
         if steps > MOST_STEPS:
             break
-        its = other.split(".")
+        its = other.casefold().split(".")
         left = ".".join(part for part in mine if part not in its)
         right = ".".join(part for part in its if part not in mine)
         matcher = difflib.SequenceMatcher(None, left, right)
         if not left or not right:
-            likeness = 1.0
+            likeness = 1.0 if left or right else 2.0  # the same but for capital letters
         elif matcher.quick_ratio() < best:  # never less than the ratio
             continue
         else:

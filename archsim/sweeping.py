@@ -56,7 +56,6 @@ MOST_OF_AN_ERROR = 1_000
 NO_MEMORY, LOST_WORKER = "not enough memory", "its worker died"
 PASSING = (processes.LOST, NO_MEMORY, LOST_WORKER)
 """How errors begin that say nothing of the point: it is run again when the sweep goes on."""
-FIRST_COLUMN = b"point,"
 
 
 class Axis(NamedTuple):
@@ -300,7 +299,7 @@ def run(
         ordered = [rows[point.number] for point in points]
         if pareto:
             _mark_front(ordered, pareto)
-        with files.result_file(path, FIRST_COLUMN) as complete:
+        with files.result_file(path, files.SWEEP_START) as complete:
             complete.write_text(files.csv_text(ordered, names), encoding="utf-8", newline="\n")
 
 
@@ -450,7 +449,7 @@ class _Journal:
 @contextlib.contextmanager
 def _journal(path: Path, names: Sequence[str]) -> Iterator[_Journal]:
     """The CSV at ``path``; nobody else may write it meanwhile. UsageError if it is somebody else's."""
-    with files.open_to_append(path, FIRST_COLUMN) as file:
+    with files.open_to_append(path, files.SWEEP_START) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -322,7 +322,13 @@ def test_chosen_layers_that_are_not_simulated_are_named(tmp_path, capsys):
         (["run", LOAS.with_name("sparten.yaml"), VGG9], "sparten runs ANN traces (integers, T = 1), this one is of a"),
         (["run", LOAS, VGG9, "--layers", "conv1"], f"{LOAS} cannot run {VGG9}: conv1 reads pixels 0 to 255 (direct"),
         (["run", LOAS, VGG9, "--layers", "conv9"], "loas runs conv2, conv3, conv4, conv5, conv6, conv7, conv8, fc"),
-        (["run", VGG9, LOAS], "is a trace; the order is HW TRACE"),
+        (["run", VGG9, LOAS], "is a trace; expected a hardware file (YAML); the order is HW TRACE"),
+        (["run", "loas", "loas"], "loas: is a hardware file; expected a trace (.npz); 'archsim list' names"),
+        (["compare", LOAS, VGG9, "--trace", VGG9], f"{VGG9}: is a trace; expected a hardware file (YAML)"),
+        (["sweep", "loas", "ptb", "-o", "sweep.csv"], "ptb: is a hardware file; expected a trace"),
+        (["plot", "out/layers.csv"], "out/layers.csv: is one file of a results folder; expected the folder, out"),
+        (["check", "vgg16"], "vgg16: no such file; 'archsim trace synth --preset vgg16 -o vgg16.npz' makes"),
+        (["columns", "LAYERS.CSV"], "'LAYERS.CSV' (did you mean 'layers.csv'?)"),
         (["explain", VGG9], "is a zip file, as a trace is; expected a hardware file"),
         (["explain", LOAS, "--set", "pe.cout=32"], "(did you mean 'pe.count'?)"),
         (["explain", LOAS.with_name("sparten.yaml"), "--set", "cost.table=loas_constant_power"], "it prices 'LoAS"),
@@ -648,6 +654,39 @@ def test_a_comparison_refuses_early(tmp_path, capsys):
         said = capsys.readouterr().err
         assert all(message in said for message in messages), said
     assert not list(tmp_path.glob("*.csv")) + list(tmp_path.glob("*.png"))
+
+
+def test_one_result_does_not_take_the_place_of_another(tmp_path, capsys):
+    """What archsim wrote is called what it is; a comparison of another version is replaced by one of this."""
+    trace, compared, swept = (tmp_path / name for name in ("tiny.npz", "compared.csv", "swept.csv"))
+    save_trace(tiny(), trace)
+    compared.write_text("machine,accelerator,workload,cycles\nloas,loas,tiny,1\n")
+    swept.write_text("point,hardware,trace,cycles\n0,loas,tiny.npz,1\n")
+    assert archsim("sweep", LOAS, trace, "--no-verify", "-o", compared) == 2
+    assert errors(capsys) == [
+        f"{compared}: is a comparison, and no other result takes its place; choose another file or move it away"
+    ]
+    assert archsim("compare", LOAS, "--trace", trace, "--no-verify", "-o", swept) == 2
+    assert errors(capsys)[0].startswith(f"{swept}: is the table of a sweep, and no other result takes its place")
+    assert archsim("compare", LOAS, "--trace", trace, "--no-verify", "-o", compared) == 0
+    assert len(compared.read_text().splitlines()[0].split(",")) > 4
+
+
+def test_a_run_says_what_it_replaces(tmp_path, capsys, monkeypatch):
+    """A run with other settings has the same folder, unless -o says otherwise: nobody loses it without being told."""
+    monkeypatch.chdir(tmp_path)
+    save_trace(tiny(), "tiny.npz")
+    said = []
+    for more in ((), ("--set", "pe.count=2"), ("--set", "pe.count=2"), ()):
+        assert archsim("run", "loas", "tiny.npz", "--engine", "reference", "--no-verify", *more) == 0
+        said += [line for line in capsys.readouterr().err.splitlines() if line.startswith("results in ")]
+    place, others = "results in results/loas__tiny/", ", which had other settings; -o DIR keeps both"
+    assert said == [
+        place,
+        f"{place}, in place of small on loas{others}",
+        f"{place}, in place of small on loas with pe.count=2",
+        f"{place}, in place of small on loas with pe.count=2{others}",
+    ]
 
 
 def test_a_picture_of_somebody_else_is_not_replaced(tmp_path, capsys):

@@ -25,7 +25,7 @@ OTHERS = "archsim_machines"
 @functools.cache
 def registry() -> Mapping[str, type[Accelerator]]:
     """All accelerators by name. ConfigError for modules of other people that cannot be imported, or whose machines lack
-    something."""
+    something or have the name of another one."""
     from archsim.dataflow.base import Accelerator
 
     found: dict[str, type[Accelerator]] = {}
@@ -47,18 +47,28 @@ def registry() -> Mapping[str, type[Accelerator]]:
                 lacking = list(_lacking(member)) if name.startswith(f"{OTHERS}.") else []
                 problems += [f"{name}: {member.__name__} has no '{attribute}'" for attribute in lacking]
                 if not lacking:
-                    found[member.name] = member
+                    problems += _taken(member, found)
+                    found.setdefault(member.name, member)
     if problems:
         raise ConfigError(problems)
     return dict(sorted(found.items()))
 
 
 def _modules() -> Iterator[str]:
-    """Names of the modules that may define a machine, our own ones last: no other machine takes the name of one."""
+    """Names of the modules that may define a machine, our own ones first."""
     others = importlib.util.find_spec(OTHERS)
-    for package, path in ((OTHERS, others and others.submodule_search_locations), (__name__, __path__)):
+    for package, path in ((__name__, __path__), (OTHERS, others and others.submodule_search_locations)):
         for module in pkgutil.iter_modules(path or []):
             yield f"{package}.{module.name}"
+
+
+def _taken(machine: type[Accelerator], found: Mapping[str, type[Accelerator]]) -> Iterator[str]:
+    """That another machine has this one's name: a file that says it would describe the one or the other."""
+    if other := found.get(machine.name):
+        ours = other.__module__.startswith(f"{__name__}.")
+        whose = "a machine of archsim" if ours else f"{other.__name__} of {other.__module__}"
+        called = f"{machine.__name__} is called '{machine.name}', as {whose} is"
+        yield f"{machine.__module__}: {called}; give it another name"
 
 
 def _lacking(machine: type[Accelerator]) -> Iterator[str]:

@@ -1,23 +1,35 @@
 """LoAS: fully temporal-parallel dataflow for dual-sparse spiking networks (Yin et al., MICRO 2024).
 
-Sixteen TPPEs hold sixteen rows of A and receive the same fiber of B; each computes one output neuron for all timesteps
-at once (FTP: loops m, n, k with t unrolled in space; output-stationary inner product):
+The spikes are a matrix A: a row for each output position, a column for each of the K inputs of a neuron; an entry is a
+word of T bits, the input's spikes at all timesteps. The weights are a matrix B with a column for each output channel.
+Rows of A and columns of B are stored as fibers: a bitmask of what is not zero, and only those words or weights.
+
+Sixteen PEs (the paper's TPPEs) hold a row of A each and receive the same column of B. Each computes one output neuron
+for all timesteps at once, and its sum stays where it is (FTP, the paper's fully temporal-parallel dataflow):
 
     for tile of rows:                        A stays in the cache
         for n in columns:                    one fiber of B at a time, streamed from DRAM
             for group of 16 rows in tile:    one step of the array: B is broadcast, barrier at its end
-                for chunk of 128 k:          inner join in every TPPE, for all t: add each matched weight once,
+                for chunk of 128 k:          inner join in every PE, for all t: add each matched weight once,
                                              take it back from the timesteps at which the neuron was silent
                 P-LIF: all t of one neuron; compress; write the row when it is complete
 
+An inner join finds where both bitmasks have a one. A fast prefix-sum says at once where a match's weight is; the slow
+one ("laggy") says 8 cycles later where its word of spikes is, and which timesteps must be corrected.
+
 The agents of this nest are those of :mod:`archsim.dataflow.inner_product` with one pass and packed words.
 
-Hand-traced 2 x 2 example (M = N = 2, K = 1 chunk, memory.ideal, c0 = 2, laggy hidden, matches [[1, 0], [2, 1]]): at 0
-the fetcher takes a credit and streams fiber 0, the TPPEs load their bitmasks; at 1 the broadcaster has its token and
-reads; at 2 the chunk is broadcast, both TPPEs join column 0 in max(2 + 1, 2 + 2) = 4 cycles, to 6; column 1 in
-max(2 + 0, 2 + 1) = 3, to 9. Row 1's last match is pushed in cycle 8 (p = 6 + 2), its offsets are ready at 6 + 8 = 14,
-it is corrected in cycle 14, so the sum is ready at 15; subtract 1, P-LIF 1, compressor of two neurons 1: 18; the output
-line is written in 1: the layer ends in cycle 19.
+Hand-traced example: two rows, two columns, one chunk of K, ``memory.ideal``, all else as shipped. Row 0 has 1 and 0
+matches with the two columns, row 1 has 2 and 1. A chunk costs ``pe.chunk_overhead_cycles`` = 2 and a cycle per match.
+
+    at 0       the fetcher takes a credit and streams column 0 of B; the PEs load their bitmasks
+    at 1       the broadcaster has its token and reads
+    2 to 6     the chunk is broadcast, and both PEs join column 0 in max(2 + 1, 2 + 2) = 4 cycles
+    6 to 9     they join column 1 in max(2 + 0, 2 + 1) = 3 cycles
+    at 8       row 1's last match enters the FIFOs; the laggy prefix-sum, begun at 6, is ready at 6 + 8 = 14
+    14 to 15   the match is corrected, and the sum is ready
+    15 to 18   a cycle each for the subtraction, the P-LIF and the compressor of two neurons
+    18 to 19   the output line is written: the layer ends in cycle 19
 
 Sources are in ``hwconfigs/loas.yaml``; deviations from the paper in DEVIATIONS.md.
 """

@@ -38,8 +38,9 @@ def adapt(
     from archsim import adapting
     from archsim.report import files, plots
 
-    refuse_swapped(hardware)
+    refuse_swapped([hardware], [trace])
     folder = output or Path("results") / f"adapt__{hardware.stem}__{trace.stem}"
+    earlier = files.earlier(folder, overrides or ())
     with files.results_folder(folder) as partial:
         with progress_bar() as progress:
             report = adapting.adapt(
@@ -55,4 +56,4 @@ def adapt(
         files.write_texts(partial, report.texts())
         plots.plot(partial)
     print_table(adapting.COLUMNS, [row.values() for row in report.rows()])
-    note(f"results in {folder}{os.sep}")
+    note(f"results in {folder}{os.sep}{earlier}")

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from archsim import examples
 from archsim.cli.options import Overrides, each, is_zip
 from archsim.cli.printing import one_line
+from archsim.errors import UsageError
 
 
 def check(
@@ -18,8 +20,11 @@ def check(
     """Validate hardware files and traces without simulating anything."""
     from archsim.cost import area_rows
     from archsim.simulate import example_of, load_accelerator, load_prices
+    from archsim.trace.presets import how_to_make
 
     def load(path: Path) -> str:
+        if (how := how_to_make(path)) and not examples.find(path).exists():
+            raise UsageError(f"{path}: no such file{how}")
         if path.suffix == ".npz" or is_zip(path):
             from archsim.trace import load_trace
 

@@ -11,7 +11,7 @@ import typer
 
 from archsim import examples
 from archsim.cli.completion import files_and
-from archsim.cli.options import Engine, Engines, Layers, Overrides, Verify, names_in
+from archsim.cli.options import Engine, Engines, Layers, Overrides, Verify, names_in, refuse_swapped
 from archsim.cli.printing import note, print_table, print_verdicts, progress_bar, warn
 from archsim.errors import UsageError
 
@@ -58,13 +58,13 @@ def compare(
             "--trace: give one trace; compare each network on its own, then 'archsim plot DIR DIR' draws them together"
         )
     (trace,) = traces
+    refuse_swapped(hardware, traces)
     place = output or Path("results") / f"compare__{trace.stem}"
     if place.suffix in files.FIGURE_KINDS:
         raise UsageError(f"{place}: is the name of a figure; the comparison is a table, name it .csv")
     alone = place.suffix == ".csv"
-    header = files.csv_text((), comparison.COLUMNS).encode()
     earlier = "" if alone else files.earlier(place)
-    with files.result_file(place, header) if alone else files.results_folder(place) as partial:
+    with files.result_file(place, files.COMPARISON_START) if alone else files.results_folder(place) as partial:
         with progress_bar() as progress:
             found = comparing.compare(
                 hardware, trace, overrides=overrides or (), engine=engine.value, layers=names_in(layers),

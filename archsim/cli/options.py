@@ -50,10 +50,18 @@ def names_in(given: Sequence[str] | None) -> list[str] | None:
     return [name.strip() for names in given or () for name in names.split(",")] or None
 
 
-def refuse_swapped(hardware: Path) -> None:
-    """UsageError where the trace stands in the place of the hardware file."""
-    if is_zip(hardware):
-        raise UsageError(f"{hardware}: is a trace; the order is HW TRACE")
+def refuse_swapped(hardware: Iterable[Path], traces: Iterable[Path]) -> None:
+    """UsageError where a trace stands in the place of a hardware file, or the other way round."""
+    first = [f"{path}: is a trace; expected a hardware file (YAML)" for path in hardware if is_zip(path)]
+    second = [f"{path}: is a hardware file; expected a trace (.npz)" for path in traces if _is_machine(path)]
+    if first or second:
+        remedy = "the order is HW TRACE" if first and second else "'archsim list' names what there is"
+        raise UsageError([f"{problem}; {remedy}" for problem in (*first, *second)])
+
+
+def _is_machine(path: Path) -> bool:
+    """Whether the file is called as a hardware file is."""
+    return examples.find(path).suffix in (".yaml", ".yml") and not is_zip(path)
 
 
 def is_zip(path: Path) -> bool:

@@ -50,9 +50,9 @@ def run(
     from archsim.report.timeline import parse_window
 
     recorded = timeline if window is None else parse_window(window)
-    refuse_swapped(hardware)
+    refuse_swapped([hardware], [trace])
     folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
-    earlier = files.earlier(folder)
+    earlier = files.earlier(folder, overrides or ())
     with files.results_folder(folder) as partial:
         report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded)
         files.write_texts(partial, report.texts())

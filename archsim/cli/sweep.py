@@ -12,7 +12,7 @@ import typer
 from archsim import examples
 from archsim.cli.completion import files_and
 from archsim.cli.completion import settings as settings_of
-from archsim.cli.options import Engine, Engines, Hardware, Layers, Verify, names_in
+from archsim.cli.options import Engine, Engines, Hardware, Layers, Verify, names_in, refuse_swapped
 from archsim.cli.printing import note, print_table, progress_bar, warn
 from archsim.errors import UsageError
 
@@ -60,6 +60,7 @@ def sweep(
     from archsim import sweeping as sweeps
     from archsim.report.comparison import KEY_MEASURES, MEASURES
 
+    refuse_swapped([hardware], traces)
     plan = sweeps.Sweep(
         hardware,
         tuple(traces),

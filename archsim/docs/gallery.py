@@ -79,7 +79,7 @@ def _study(machine: str) -> Compared:
 
 COMPARED = {
     "loas_micro24": (
-        Compared("fig12_speedup.csv", "baseline", "speedup of LoAS", "loas"),
+        Compared("fig12_speedup.csv", "baseline", "speedup of LoAS over {baseline}", "loas"),
         Compared("fig13_traffic.csv", "baseline", "{level} bytes / LoAS's"),
         Compared("energy.csv", "baseline", "energy / LoAS's"),
         Compared("fig18_ann.csv", "machine", "{quantity}"),
@@ -200,7 +200,9 @@ def _rows(study: str, compared: Compared, name: str) -> Iterator[tuple[str, ...]
             if not row[compared.paper] or name not in (about, compared.reference):
                 continue
             paper, ours = float(row[compared.paper]), float(row[compared.ours])
-            quantity = compared.quantity.format(**row) + ("" if name == about else f", {row[compared.machine]}")
+            quantity = compared.quantity.format(**row)
+            if name != about and row[compared.machine] not in quantity:
+                quantity += f", {row[compared.machine]}"
             network = row.get("network", compared.network)
             off = f"{100 * (ours / paper - 1):+.0f} %"
             yield quantity, network, row.get("set", "default"), f"{paper:g}", rounded(ours), off, study

@@ -57,7 +57,7 @@ def _extend(
     document.spell_out(path)
     if name is REFUSED:
         return
-    if not isinstance(name, str) or "\0" in name:
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
         message = f"must be the name or path of a hardware file, got {show(name)}"
         document.lack(where, path, message)
         return

@@ -39,7 +39,9 @@ RESULT_FILES = (
 )
 COMPARISON = "comparison.csv"
 """In a results folder: the table of several machines."""
-COMPARISON_START = b"machine,"
+COMPARISON_START = b"machine,accelerator,workload,"
+SWEEP_START = b"point,hardware,trace,"
+"""How the tables of comparisons and of sweeps begin, those of other versions too."""
 FIGURES = "figures"
 RUN_FIGURES = ("latency", "energy", "traffic", "utilization", "utilization_map")
 ADAPTATION_FIGURE = "adaptation"
@@ -137,8 +139,9 @@ def open_to_append(path: Path, kind: bytes) -> Iterator[IO[bytes]]:
         yield file
 
 
-def earlier(path: str | Path) -> str:
-    """What a result in the folder ``path`` takes the place of, as the end of a sentence; empty if there is none."""
+def earlier(path: str | Path, overrides: Sequence[str] = ()) -> str:
+    """What a run with these ``overrides`` in the folder ``path`` takes the place of, as the end of a sentence; empty if
+    there is nothing."""
     folder = Path(path)
     summary: Any = None
     with contextlib.suppress(OSError, ValueError, RecursionError):
@@ -148,10 +151,11 @@ def earlier(path: str | Path) -> str:
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     if not isinstance(summary, dict):
         return ""
-    overrides = summary.get("overrides")
-    changed = " ".join(map(str, overrides)) if isinstance(overrides, list) else ""
+    known = summary.get("overrides")
+    changed = " ".join(map(str, known)) if isinstance(known, list) else ""
     told = f"{summary.get('workload', '?')} on {summary.get('accelerator', '?')}{f' with {changed}' if changed else ''}"
-    return f", in place of {printable(told, 200)}"
+    other = "" if changed == " ".join(overrides) else ", which had other settings; -o DIR keeps both"
+    return f", in place of {printable(told, 200)}{other}"
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
@@ -206,7 +210,15 @@ def _check_file(target: Path, shown: str, kind: bytes, mark: bytes = b"") -> Non
         file.seek(max(0, file.seek(0, os.SEEK_END) - MARKED_BYTES))
         end = file.read()
     if start and not (start.startswith(kind) and (mark in start or mark in end)):
-        raise UsageError(f"{shown}: is a file that archsim did not write; choose another file or move it away")
+        raise UsageError(f"{shown}: is {_what(start)}; choose another file or move it away")
+
+
+def _what(start: bytes) -> str:
+    """What a file is that begins so, and is none of those that may be replaced."""
+    for known, name in ((COMPARISON_START, "a comparison"), (SWEEP_START, "the table of a sweep")):
+        if start.startswith(known):
+            return f"{name}, and no other result takes its place"
+    return "a file that archsim did not write"
 
 
 def _check_replaceable(target: Path, shown: str) -> None:

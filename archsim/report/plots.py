@@ -48,7 +48,14 @@ from archsim.report.drawing import (
     spelt,
     stacked,
 )
-from archsim.report.files import ADAPTATION_FIGURE, COMPARISON, COMPARISON_FIGURE, FIGURES, RUN_FIGURES
+from archsim.report.files import (
+    ADAPTATION_FIGURE,
+    COMPARISON,
+    COMPARISON_FIGURE,
+    FIGURES,
+    RESULT_FILES,
+    RUN_FIGURES,
+)
 from archsim.report.names import readable
 
 MEASURED = {"latency_s": "latency", "energy_pj": "energy", "area_mm2": "area"}
@@ -131,6 +138,8 @@ def plot(path: str | Path, look: Look = Look()) -> list[Path]:  # noqa: B008 - c
             figures[path.with_name(f"{path.stem}_accuracy")] = _ACCURACY
         if settings:
             figures[path.with_name(f"{path.stem}_sensitivity")] = _SENSITIVITY._replace(panels=len(settings))
+    elif path.name in RESULT_FILES and path.name != COMPARISON:
+        raise UsageError(f"{path}: is one file of a results folder; expected the folder, {path.parent}")
     else:
         tables = {"comparison": _read(path, _COMPARED, ("trace", *_GAINS))}
         what = _comparison_title(tables["comparison"])

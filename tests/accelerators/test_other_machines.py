@@ -30,21 +30,45 @@ class Mine(LoAS):
 '''
 
 
-def test_machines_of_several_folders_are_found_and_take_no_name_of_ours(tmp_path):
-    for folder, name in (("one", "mine"), ("two", "loas")):
-        (tmp_path / folder / "archsim_machines").mkdir(parents=True)
-        (tmp_path / folder / "archsim_machines" / f"{folder}.py").write_text(MACHINE.format(name=name))
+def machines_of(tmp_path, **modules):
+    """The environment in which each of these modules is in a folder of its own, all of them on Python's path."""
+    for module, text in modules.items():
+        (tmp_path / module / "archsim_machines").mkdir(parents=True)
+        (tmp_path / module / "archsim_machines" / f"{module}.py").write_text(text)
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, *(tmp_path / module for module in modules)]))}
+
+
+def test_machines_of_several_folders_are_found(tmp_path):
     show = (
         "from archsim.accelerators import registry; print(len(registry()), registry()['mine'].__module__,"
-        " registry()['loas'].__module__)"
+        " registry()['yours'].__module__)"
     )
-    found = {}
-    for path in ([ROOT], [ROOT, tmp_path / "one", tmp_path / "two"]):
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
+    found = []
+    for modules in ({}, {"one": MACHINE.format(name="mine"), "two": MACHINE.format(name="yours")}):
+        environment = machines_of(tmp_path, **modules)
         done = subprocess.run([sys.executable, "-c", show], env=environment, capture_output=True, text=True)
-        found[len(path)] = done.stdout.split() or done.stderr.splitlines()[-1]
-    assert found[1] == "KeyError: 'mine'"
-    assert found[3][1:] == ["archsim_machines.one", "archsim.accelerators.loas"]
+        found.append(done.stdout.split() or done.stderr.splitlines()[-1])
+    assert found[0] == "KeyError: 'mine'"
+    assert found[1][1:] == ["archsim_machines.one", "archsim_machines.two"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("loas",), "archsim_machines.one: Mine is called 'loas', as a machine of archsim is; give it another name"),
+        (
+            ("mine", "mine"),
+            "archsim_machines.two: Mine is called 'mine', as Mine of archsim_machines.one is; give it another name",
+        ),
+    ],
+)
+def test_a_name_that_is_taken_is_said(names, said, tmp_path):
+    """Nobody's machine is silently another one."""
+    texts = [MACHINE.format(name=name) for name in names]
+    environment = machines_of(tmp_path, **dict(zip(("one", "two"), texts, strict=False)))
+    command = [sys.executable, "-m", "archsim", "check", "loas"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"archsim: error: {said}\n")
 
 
 @pytest.mark.parametrize(("text", "said"), [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsim.errors import MOST_CHARACTERS, MOST_PROBLEMS, ArchsimError, TraceError, printable
+from archsim.errors import MOST_CHARACTERS, MOST_PROBLEMS, ArchsimError, TraceError, nearest, printable
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,10 @@ def test_many_problems_are_counted():
     assert error.lines() == [*(f"wrong {i}" for i in range(MOST_PROBLEMS)), "and 1,234 more problems"]
     assert str(error) == "\n".join(error.lines())
     assert len(ArchsimError(["a"] * (MOST_PROBLEMS + 1)).lines()) == MOST_PROBLEMS + 1
+
+
+def test_capital_letters_are_as_good_as_small_ones():
+    known = ["layers", "layers.csv", "energy.csv", "LoAS"]
+    assert nearest("LAYERS.CSV", known) == " (did you mean 'layers.csv'?)"
+    assert nearest("loas", known) == " (did you mean 'LoAS'?)"
+    assert nearest("QUITE.OTHER", known) == ""

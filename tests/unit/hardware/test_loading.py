@@ -461,6 +461,8 @@ class TestExtends:
         ("extends: nowhere.yaml\n", "nowhere.yaml: no such file"),
         ("extends: bose.yaml\n", "bose.yaml: no such file (did you mean 'base.yaml'?)"),
         ("extends: 3\n", "mine.yaml:1:10 extends: must be the name or path of a hardware file, got 3"),
+        ('extends: ""\n', "mine.yaml:1:10 extends: must be the name or path of a hardware file, got ''"),
+        ("core: {extends: ' '}\n", "mine.yaml:1:17 core.extends: must be the name or path of a hardware file, got ' '"),
         ("extends: [base.yaml]\n", "mine.yaml:1:10 extends: must be the name or path"),
         (f"extends: {'a' * 300}\n", "cannot be read: File name too long"),
         ('extends: "a\\0b"\n', "mine.yaml:1:10 extends: must be the name or path"),
