@@ -268,7 +268,28 @@ def _report(
         ),
         exact=accelerator.exact,
         findings={**accelerator.context, **(accelerator.metrics(loaded) if verify else {})},
+        **_of_the_network(loaded, verify),
     )
+
+
+def _of_the_network(trace: Trace, verify: bool) -> dict[str, Any]:
+    """What a report says of the network, whatever the machine; what takes all sums again only where these are
+    verified."""
+    from archsim.trace.estimate import estimate, total
+    from archsim.trace.neurobench import neurobench
+    from archsim.trace.work import WORKING, adds, dense_operations
+
+    layers = [operation for operation in trace.operations if operation.op in WORKING]
+    estimates = estimate(trace)
+    return {
+        "estimates": {name: one.energy_pj for name, one in estimates.items()},
+        "operations": {one.name: dense_operations(trace, one) * (1 if adds(trace, one) else 2) for one in layers},
+        "read_out": layers[-1].name if layers else "",
+        "network": {
+            "estimate": total(estimates),
+            "neurobench": neurobench(trace, updates=verify)._asdict(),
+        },
+    }
 
 
 def _window(timeline: bool | tuple[int, int]) -> Window | None:

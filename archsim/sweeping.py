@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 KEYS = ("point", "hardware", "trace")
 IDENTITY = ("chosen_layers", "verify", "hardware_sha256", "trace_sha256", "cost_table_sha256", "archsim_version")
 """What a row of an earlier sweep must have in common with this one to be kept."""
-LARGER_IS_BETTER = ("coverage", "images_per_s", "accuracy", "exact_accuracy")
+LARGER_IS_BETTER = ("coverage", "images_per_s", "tops", "tops_per_w", "accuracy", "exact_accuracy")
 ALWAYS = ("cycles", "latency_s", "energy_pj", "area_mm2")
 """What every point that ran has."""
-UNRANKED = ("layers", "images", "synaptic_operations")
+UNRANKED = ("layers", "images", "synaptic_operations", "estimate_pj")
 """Numbers that are the trace's, and not better or worse."""
 VERIFIED = ("mismatches", "accuracy", "exact_accuracy")
 """What runs with verification find alone."""

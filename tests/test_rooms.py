@@ -182,7 +182,7 @@ LONG_AGENTS = {
     "Gustavson": (222, "reads heads first, then rests, of rows of B and of partial fibers, whole or through a merger"),
     "InnerProduct": (184, "passes and chunks, words read in four ways, fibers of B fetched ahead or on demand"),
     "GospaSnn": (145, "partial sums in banks of their own or in the cache, put away and brought back"),
-    "CrossbarMachine": (139, "nine kinds: four of a tile, two of a module, hops, and what brings and stores rows"),
+    "CrossbarMachine": (140, "nine kinds: four of a tile, two of a module, hops, and what brings and stores rows"),
     "ArrayMachine": (129, "three dataflows: partial sums, inputs one by one or all, sums that leave by blocks"),
     "Sata": (110, "potentials in PEs, buffers or DRAM, masks, and stages of training"),
 }

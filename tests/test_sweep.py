@@ -434,12 +434,12 @@ def here(monkeypatch):
         (",3,3e-06,", ",3,nan,", "sweep.csv:4: latency_s: must be a number"),
         (",3,3e-06,", f",{'9' * 5_000},3e-06,", "sweep.csv:4: cycles: must be a whole number"),
         (",3,3e-06,", ",,3e-06,", "sweep.csv:4: cycles: is empty, and there is no error"),
-        (",3,3e-06,", ",3,3e-06,1,", "sweep.csv:4: has 45 cells; the table has 44 columns"),
+        (",3,3e-06,", ",3,3e-06,1,", "sweep.csv:4: has 50 cells; the table has 49 columns"),
         (",loas,", ",lo\xff\xfe,", "sweep.csv:{place}: accelerator: is not UTF-8 text, got byte 0xff"),
         (",loas,", ",lo\0,", "sweep.csv:{place}: accelerator: must be printable, got U+0000"),
         (",loas,", ',"lo,', "sweep.csv:{place}: is not a line of CSV"),
         ("\n2,", "\nx,", "sweep.csv:4: point: must be a whole number"),
-        ("\n2,", "\n,\n2,", "sweep.csv:4: has 2 cells; the table has 44 columns"),
+        ("\n2,", "\n,\n2,", "sweep.csv:4: has 2 cells; the table has 49 columns"),
     ],
 )
 def test_a_damaged_row_is_said_and_its_point_runs_again(old, new, message, here, trace, tmp_path, capsys):

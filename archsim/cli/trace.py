@@ -16,15 +16,21 @@ from archsim.cli.printing import note, one_line, print_table, progress_bar
 from archsim.errors import UsageError
 
 if TYPE_CHECKING:
-    from archsim.trace import ActivationLayer, SyntheticLayer, Trace
+    from archsim.trace import ActivationLayer, LayerStatistics, SyntheticLayer, Trace
 
 
 def trace_info(trace: TraceFile) -> None:
-    """What a trace holds: the operations with shapes and densities, and where it comes from."""
+    """What a trace holds: the operations with shapes and densities, where it comes from, and what it is estimated to
+    cost."""
     from archsim.trace import load_trace
     from archsim.trace.density import operations, total
+    from archsim.trace.estimate import estimate
+    from archsim.trace.estimate import total as whole
+    from archsim.trace.neurobench import neurobench
 
     loaded = load_trace(trace)
+    estimates = estimate(loaded)
+    together = whole(estimates)
     facts = {
         "network": loaded.network,
         "timesteps": loaded.timesteps,
@@ -32,7 +38,7 @@ def trace_info(trace: TraceFile) -> None:
         "calibration_images": loaded.meta.calibration_images,
         "evaluation_images": loaded.meta.evaluation_images,
         "sha256": loaded.sha256,
-        **_flat(loaded.provenance),
+        **_flat({**loaded.provenance, "estimate": together, "neurobench": neurobench(loaded)._asdict()}),
     }
     print_table(("fact", "value"), [(name, value) for name, value in facts.items() if value is not None])
     typer.echo()
@@ -40,18 +46,23 @@ def trace_info(trace: TraceFile) -> None:
     products, shapes, operands = ["layer", "op", "m", "n", "k"], ["inputs", "output"], ["operand", "operand_bits"]
     densities = ["spike_density", "silent_ratio", "fire_once_ratio", "weight_density", "input_density"]
     trained = ["gradient_density"] if any(layer.gradients is not None for layer in layers) else []
+    energy = {**{name: one.energy_pj for name, one in estimates.items()}, "total": together["energy_pj"]}
+
+    def rows(of: Sequence[LayerStatistics], columns: Sequence[str]) -> list[list[Any]]:
+        return [[(layer.row() | {"estimate_pj": energy.get(layer.layer)})[name] for name in columns] for layer in of]
+
     if not sys.stdout.isatty():
-        columns = [*products, *densities, *operands, *shapes, *trained]
-        print_table(columns, [[layer.row()[column] for column in columns] for layer in [*layers, total(layers)]])
+        columns = [*products, *densities, "estimate_pj", *operands, *shapes, *trained]
+        print_table(columns, rows([*layers, total(layers)], columns))
         return
     columns = [*products, *shapes]  # all together do not fit 80 characters
-    print_table(columns, [[layer.row()[column] for column in columns] for layer in layers])
+    print_table(columns, rows(layers, columns))
     typer.echo()
-    columns = ["layer", *densities, *operands, *trained]
+    columns = ["layer", *densities, "estimate_pj", *operands, *trained]
     spiking = any(layer.spikes is not None for layer in layers)
     heads = columns if spiking else ["zero_ratio" if name == "silent_ratio" else name for name in columns]
-    weighted = [layer for layer in layers if layer.weights]
-    print_table(heads, [[layer.row()[column] for column in columns] for layer in [*weighted, total(weighted)]])
+    weighted = [layer for layer in layers if layer.layer in estimates]
+    print_table(heads, rows([*weighted, total(weighted)], columns))
 
 
 def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:

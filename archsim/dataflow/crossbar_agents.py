@@ -29,8 +29,9 @@ COUNTED = (
     SCALED, CELL_WRITES, SOFTMAX, NORMALISED, ADDED,
 ) = range(len(COUNTED))  # fmt: skip
 
-BEGAN = 0
-"""What an agent keeps: one more than the cycle in which its first operation began; 0 where it does not say."""
+BEGAN, ANSWERED = range(2)
+"""What an agent keeps: one more than the cycle in which its first operation began, and the cycle in which the first map
+that it stores is complete; 0 where it does not say."""
 FETCHED_AT_ONCE = 16
 """Most lines of a row that an agent asks for at once."""
 
@@ -380,6 +381,7 @@ def storer(a: Agent, m: Any, x: Operands) -> Operations:
             yield from wait_for_row(a, x, own, row)
             line = own.line + (map_ * own.height + row) * own.lines
             yield from move_row(a, m, line, own.bytes, STREAM_WRITE, own.tensor)
+            a.kept[ANSWERED] = a.now if map_ == 0 else a.kept[ANSWERED]
 
 
 def hop(a: Agent, m: Any, x: Operands) -> Operations:

@@ -22,7 +22,7 @@ from archsim.dataflow import crossbar_bounds as bounds
 from archsim.dataflow import crossbar_wiring as wiring
 from archsim.dataflow.base import EngineName, HardwareConfig, Progress
 from archsim.dataflow.computing import outputs_of
-from archsim.dataflow.crossbar_agents import BEGAN, COUNTED, TENSORS
+from archsim.dataflow.crossbar_agents import ANSWERED, BEGAN, COUNTED, TENSORS
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig
 from archsim.dataflow.crossbar_mapping import fitted, misfits
 from archsim.dataflow.layer import Layer, layer_of
@@ -56,8 +56,8 @@ class CrossbarMachine(DrawnMachine):
 
     @property
     def kept(self) -> int:
-        """When an agent began."""
-        return 1
+        """When an agent began, and when the first map was complete."""
+        return 2
 
     @property
     def sum_bits(self) -> int:
@@ -173,8 +173,8 @@ class CrossbarMachine(DrawnMachine):
         laid_out = wiring.lay_out(self.config, stages, layers)
         program = self._program(laid_out)
         outcome = self.simulate(engine, program, record)
-        began = program.state[:, self.lowered().kept + BEGAN]
-        spans = [span(began, outcome, laid_out.working_for(number)) for number in range(len(stages))]
+        kept = program.state[:, self.lowered().kept :]
+        spans = [span(kept, outcome, laid_out.working_for(number)) for number in range(len(stages))]
         elapsed = shared_out(outcome.cycles, [span.cycles for span in spans])
         return [
             self._layer_result(number, layers[number], computed[number], laid_out, outcome, span, elapsed[number])
@@ -223,6 +223,7 @@ class CrossbarMachine(DrawnMachine):
             completions=part.completions if len(outcome.completions) else None,
             elapsed_cycles=elapsed,
             start_cycle=span.begin,
+            response_cycles=span.response,
         )
 
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
@@ -263,22 +264,26 @@ def _units(names: NDArray[np.str_], times: NDArray[np.int64], tiles: Sequence[in
 
 
 class Span(NamedTuple):
-    """A layer's time, from the first to the last event of its agents (their numbers)."""
+    """A layer's time, from the first to the last event of its agents (their numbers); ``response``: until its first map
+    was stored, None of a layer that others read."""
 
     begin: int
     cycles: int
     agents: NDArray[np.int64]
+    response: int | None
 
 
-def span(began: NDArray[np.int64], outcome: Outcome, agents: NDArray[np.int64]) -> Span:
-    """The time of the layer that ``agents`` worked for.
+def span(kept: NDArray[np.int64], outcome: Outcome, agents: NDArray[np.int64]) -> Span:
+    """The time of the layer that ``agents`` worked for, of what all agents ``kept``.
 
-    Agents that can be its first ones say when they ``began``. None of them meets others, so all are idle only behind
-    their end.
+    Agents that can be its first ones say when they began. None of them meets others, so all are idle only behind their
+    end.
     """
-    first = began[agents]
+    first = kept[agents, BEGAN]
     begin = int(first[first > 0].min()) - 1
-    return Span(begin, outcome.cycles - int(outcome.times[agents, IDLE].min()) - begin, agents)
+    answered = int(kept[agents, ANSWERED].max())
+    cycles = outcome.cycles - int(outcome.times[agents, IDLE].min()) - begin
+    return Span(begin, cycles, agents, answered - begin if answered else None)
 
 
 def _part(number: int, outcome: Outcome, span: Span, elapsed: int) -> Outcome:

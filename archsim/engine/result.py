@@ -67,6 +67,8 @@ class LayerResult:
     Where layers run at the same time, a layer's cycles go from its first to its last event: ``start_cycle`` is the
     first one's, completions count from there, and ``elapsed_cycles`` is the layer's share of the run's cycles, which
     all shares add up to. None of both where layers run one after the other. The first one has the loads of all.
+    ``response_cycles``: from the layer's first event until its outputs of the first image at the first timestep are
+    known; None where that is when the layer ends, as on machines that compute all of a layer before the next.
     """
 
     layer: str
@@ -97,6 +99,7 @@ class LayerResult:
     agents: Mapping[int, str] = field(default_factory=dict)
     elapsed_cycles: int | None = None
     start_cycle: int | None = None
+    response_cycles: int | None = None
 
     @property
     def share(self) -> int:

@@ -14,6 +14,7 @@ LAYERS, TRAFFIC, ENERGY, TIMESTEPS = "layers.csv", "traffic.csv", "energy.csv", 
 AREA, UNITS = "area.csv", "units.csv"
 SUMMARY, TIMING = "summary.json", "timing.json"
 EVENTS, LEFT_OUT = "summary.json: events", "summary.json: left_out"
+ESTIMATE, NEUROBENCH = "summary.json: estimate", "summary.json: neurobench"
 COMPARISON, ADAPTATION, CORRECTIONS = "comparison.csv", "adaptation.csv", "corrections.csv"
 SWEEP = "CSV of a sweep"
 INFO, CHECK, EXPLAIN = "archsim trace info", "archsim trace check", "archsim explain"
@@ -96,6 +97,11 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
                "whichever is more."),
         Column("latency_s", "s", (LAYERS, *_TOTALS), "Cycles divided by the clock, for all images together."),
         Column("images_per_s", "1/s", _TOTALS, "Images divided by latency."),
+        Column("first_response_cycles", "cycles", (SUMMARY,),
+               "Cycles until the read-out, the network's last layer, is known for the first timestep of the first "
+               "image: in a pipeline, until that map is stored (with all timesteps if they are read together); layer "
+               "by layer, until the read-out ends. Empty where it was not simulated."),
+        Column("first_response_s", "s", _TOTALS, "First-response cycles divided by the clock."),
         Column("utilization", "share", (LAYERS, *_TOTALS),
                "Share of the cycles of all PEs that were built in which they work; in totals, weighted by cycles."),
         Column("engine_wall_s", "s", (TIMING,),
@@ -136,6 +142,11 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
         Column("energy_per_image_pj", "pJ", _TOTALS, "Energy divided by images."),
         Column("pj_per_synaptic_operation", "pJ", _TOTALS,
                "Energy divided by synaptic operations; empty where there are none."),
+        Column("tops", "TOPS", _TOTALS,
+               "Operations of the simulated layers divided by latency, in 10^12 a second, as if nothing were skipped: "
+               "every weight counts at every timestep, zeros included, with one operation (an addition) where inputs "
+               "are spikes and two where they are integers. Empty in training."),
+        Column("tops_per_w", "TOPS/W", _TOTALS, "The same operations divided by energy: operations per pJ."),
         Column("leakage_pj", "pJ", (SUMMARY,), "The part of the energy that is static: leakage power times latency."),
         Column("power_mw", "mW", (SUMMARY,), "Energy divided by latency, DRAM included."),
         Column("energy_by_unit_pj", "pJ", (SUMMARY,), "Energy of each part of the machine."),
@@ -152,6 +163,41 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
         Column("area_mm2", "mm2", _TOTALS, "Area of the chip, without DRAM."),
         Column("source", "", (AREA,), "Where the figure of the area comes from."),
         Column("edap_j_s_mm2", "J s mm2", _TOTALS, "Energy times latency times area of the run."),
+    ),
+    "The estimate of papers": (
+        Column("estimate_pj", "pJ", (LAYERS, INFO, *_TOTALS),
+               "Energy as papers on spiking networks estimate it, of all images: accumulations (firing rate x "
+               "timesteps x FLOPs) where a layer reads spikes, multiply-accumulates (FLOPs) where it reads integers, "
+               "each times its price at 45 nm; the guide has the whole rule. In totals, of the simulated layers; empty "
+               "in training."),
+        Column("energy_over_estimate", "ratio", _TOTALS, "The simulated energy divided by the estimate."),
+        Column("estimate", "", (SUMMARY,), "The estimate of the whole network, and what it is made of."),
+        Column("accumulations", "count", (ESTIMATE,), "Accumulations of all images by the rule of the estimate."),
+        Column("multiply_accumulates", "count", (ESTIMATE,),
+               "Multiply-accumulates of all images by the rule of the estimate."),
+        Column("energy_pj", "pJ", (ESTIMATE,), "The estimate of the whole network, for all images."),
+        Column("technology_nm", "nm", (ESTIMATE,), "The technology of the prices."),
+        Column("pj_per_accumulation", "pJ", (ESTIMATE,), "The price of an accumulation."),
+        Column("pj_per_multiply_accumulate", "pJ", (ESTIMATE,), "The price of a multiply-accumulate."),
+        Column("source", "", (ESTIMATE,), "Where the prices are from."),
+    ),
+    "NeuroBench": (
+        Column("neurobench", "", (SUMMARY,),
+               "The metrics of NeuroBench, of the whole network for one image, as its harness defines them."),
+        Column("footprint_bytes", "bytes", (NEUROBENCH,),
+               "Bytes of all parameters as the trace has them: weights by their bits, biases, thresholds and more."),
+        Column("parameter_count", "count", (NEUROBENCH,), "Weights and biases."),
+        Column("connection_sparsity", "share", (NEUROBENCH,), "Share of the weights that are zero."),
+        Column("activation_sparsity", "share", (NEUROBENCH,),
+               "Share of zeros among the outputs of all neurons at all timesteps, and of all ReLUs; empty where the "
+               "trace does not store them."),
+        Column("dense_operations", "count", (NEUROBENCH,),
+               "Products of all layers at all timesteps, zeros included, those of the padding not."),
+        Column("effective_acs", "count", (NEUROBENCH,), "Synaptic operations of layers that read spikes."),
+        Column("effective_macs", "count", (NEUROBENCH,), "Synaptic operations of layers that read integers."),
+        Column("membrane_updates", "count", (NEUROBENCH,),
+               "Potentials, as they are compared with the threshold, that differ from those of the timestep before; at "
+               "the first timestep all count. Empty without verification."),
     ),
     "Memory traffic": (
         Column("dram_read_bytes", "bytes", (LAYERS, *_TOTALS), "Bytes read from DRAM, in whole lines."),

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 LABELS = ("accelerator", "workload", "sparsity", "noise", "digital_gain", "adaptation")
 NUMBERS = (
-    *("coverage", "layers", "images", "synaptic_operations", "cycles", "latency_s", "images_per_s"),
-    *("energy_pj", "energy_per_image_pj", "pj_per_synaptic_operation", "energy_delay_pj_s", "edap_j_s_mm2"),
+    *("coverage", "layers", "images", "synaptic_operations", "cycles", "latency_s", "images_per_s", "first_response_s"),
+    *("energy_pj", "energy_per_image_pj", "pj_per_synaptic_operation", "estimate_pj", "energy_over_estimate"),
+    *("tops", "tops_per_w", "energy_delay_pj_s", "edap_j_s_mm2"),
     *("area_mm2", "sram_size_kib", "utilization", "dram_read_bytes", "dram_write_bytes", "dram_bytes"),
     *("sram_read_bytes", "sram_write_bytes", "sram_bytes", "accuracy", "exact_accuracy", "mismatches"),
 )

@@ -117,6 +117,11 @@ def _cards(summary: Mapping[str, Any]) -> list[Card]:
         "latency_s": (summary["latency_s"], _per_image("latency_s", summary)),
         "cycles": (summary["cycles"], f"{summary['stall_cycles'] / max(1, summary['cycles']):.0%} stalled"),
         "energy_pj": (summary["energy_pj"], _per_image("energy_pj", summary)),
+        **(
+            {"estimate_pj": (summary["estimate_pj"], f"energy is {summary['energy_over_estimate']:.3g} times that")}
+            if summary["estimate_pj"]
+            else {}
+        ),
         "power_mw": (summary["power_mw"], "DRAM included"),
         "area_mm2": (summary["area_mm2"], "without DRAM"),
         "utilization": (summary["utilization"], "of the PEs"),

@@ -29,7 +29,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "layers": (
         *("layer", "op", "m", "n", "k", "timesteps", "cycles", "compute_cycles", "stall_cycles"),
         *("lower_bound_cycles", "latency_s", "utilization", "matches", "synaptic_operations", "performed_operations"),
-        *("mismatches", "energy_pj", *TRAFFIC_SUMS),
+        *("mismatches", "energy_pj", "estimate_pj", *TRAFFIC_SUMS),
     ),
     "traffic": ("layer", "level", "tensor", "direction", "bytes", "accesses"),
     "energy": ("layer", "unit", "action", "count", "energy_pj"),
@@ -54,7 +54,10 @@ class Report:
     changed of the machine's, ``description`` and ``fitted`` what its file says of it; ``sram_size_kib`` is the capacity
     of its memories, tags and registers apart. Where it is not ``exact``, outputs may differ from the trace's.
     ``findings`` are what else it told, and go into the summary. ``timeline`` is the window of the run that was
-    recorded, if any. A Report that contradicts itself cannot be made: see :mod:`archsim.report.invariants`.
+    recorded, if any. Of the network alone tell ``estimates`` (by layer, the energy [pJ] that papers would estimate) and
+    ``operations`` (by layer, additions and multiplications, zeros included), both of all images; ``read_out``, its last
+    layer; and ``network``, what the summary says of it. A Report that contradicts itself cannot be made: see
+    :mod:`archsim.report.invariants`.
     """
 
     accelerator: str
@@ -83,6 +86,10 @@ class Report:
     sram_size_kib: float = 0.0
     exact: bool = True
     findings: Mapping[str, Any] = field(default_factory=dict)
+    estimates: Mapping[str, float] = field(default_factory=dict)
+    operations: Mapping[str, int] = field(default_factory=dict)
+    read_out: str = ""
+    network: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         invariants.check(self)
@@ -113,6 +120,20 @@ class Report:
         whose += ", its simulated layers" * (self.coverage < 1)
         told = f"{whose}: {totals['latency_s']}, {totals['energy_pj']}; {rate.removesuffix(' 1/s')} images/s"
         return f"{told}; {self.synthetic} synthetic" if self.synthetic else told
+
+    def as_estimated(self) -> str:
+        """What papers would estimate for an image, and how the simulated energy compares; nothing of training."""
+        summary, used = self.summary(), self.network.get("estimate", {})
+        if not summary["estimate_pj"]:
+            return ""
+        prices = (
+            f"{used['technology_nm']} nm, {used['pj_per_accumulation']:g} pJ per AC, "
+            f"{used['pj_per_multiply_accumulate']:g} pJ per MAC"
+        )
+        own, whole = (terminal.quantity("_pj", pj / self.images) for pj in (summary["estimate_pj"], used["energy_pj"]))
+        ratio = terminal.quantity("ratio", summary["energy_over_estimate"])
+        told = f"estimated as in papers ({prices}): {own}, simulated {ratio} times that"
+        return f"{told}; {whole} for the whole network" if self.coverage < 1 else told
 
     @property
     def synthetic(self) -> str:
@@ -169,6 +190,11 @@ class Report:
         energy_pj = math.fsum(row["energy_pj"] for row in self._energy_rows())
         area_mm2 = math.fsum(row.area_mm2 for row in self.area)
         operations = self.covered.synaptic_operations
+        ran = {layer.layer for layer in self.layers}
+        estimates = [pj for name, pj in self.estimates.items() if name in ran]
+        estimate_pj = math.fsum(estimates) if estimates else None
+        dense = sum(count for name, count in self.operations.items() if name in ran)
+        response = self._first_response()
         compared = [layer.mismatches for layer in self.layers if layer.mismatches is not None]
         return {
             "accelerator": self.accelerator,
@@ -197,6 +223,8 @@ class Report:
             "stall_cycles": cycles - compute_cycles,
             "latency_s": latency_s,
             "images_per_s": self.images / latency_s if cycles else None,
+            "first_response_cycles": response,
+            "first_response_s": None if response is None else self._seconds(response),
             "utilization": sum(layer.utilization * layer.cycles for layer in self.layers) / cycles if cycles else 0.0,
             "matches": sum(layer.matches for layer in self.layers),
             "performed_operations": sum(layer.performed_operations for layer in self.layers),
@@ -205,6 +233,10 @@ class Report:
             "power_mw": energy_pj * 1e-9 / latency_s if cycles else 0.0,
             "energy_per_image_pj": energy_pj / self.images,
             "pj_per_synaptic_operation": energy_pj / operations if operations else None,
+            "tops": dense * 1e-12 / latency_s if dense and cycles else None,
+            "tops_per_w": dense / energy_pj if dense and energy_pj else None,
+            "estimate_pj": estimate_pj,
+            "energy_over_estimate": energy_pj / estimate_pj if estimate_pj else None,
             **self._energy_by_timestep(),
             "energy_by_unit_pj": self._energy_by("unit"),
             **{f"energy_by_{name}_pj": self._energy_by(name) for name, v in self._variants().items() if len(v) > 1},
@@ -218,6 +250,7 @@ class Report:
             "mismatches": sum(compared) if compared else None,
             "engine_wall_s": sum(layer.engine_wall_s for layer in self.layers),
             **self.findings,
+            **self.network,
         }
 
     def rows(self, name: str) -> list[dict[str, Any]]:
@@ -271,6 +304,16 @@ class Report:
         with files.results_folder(folder) as partial:
             files.write_texts(partial, self.texts())
 
+    def _first_response(self) -> int | None:
+        """Cycles until the first timestep of the first image is read out; None where the read-out was not simulated."""
+        begin = 0
+        for layer in self.layers:
+            if layer.layer == self.read_out:
+                took = layer.cycles if layer.response_cycles is None else layer.response_cycles
+                return took + (begin if layer.start_cycle is None else layer.start_cycle)
+            begin += layer.share
+        return None
+
     def _in_sequence(self) -> bool:
         return all(layer.start_cycle is None for layer in self.layers)
 
@@ -305,12 +348,14 @@ class Report:
         return {"energy_by_timestep_pj": {part: math.fsum(parts[part]) for part in ordered}} if parts else {}
 
     def _layer_rows(self) -> Iterator[dict[str, Any]]:
-        derived = {"latency_s", "energy_pj", *TRAFFIC_SUMS}
+        derived = {"latency_s", "energy_pj", "estimate_pj", *TRAFFIC_SUMS}
+        estimates = dict(self.estimates)
         for layer, energy in zip(self.layers, self.energy, strict=True):
             yield {
                 **{column: getattr(layer, column) for column in COLUMNS["layers"] if column not in derived},
                 "latency_s": self._seconds(layer.cycles),
                 "energy_pj": math.fsum(row.energy_pj for row in energy),
+                "estimate_pj": estimates.pop(layer.layer, None),  # once, of a layer with several rows
                 **_traffic_sums(layer),
                 **layer.variant,
                 **{name: layer.events.get(name, 0) for name in self._events()},

@@ -70,7 +70,11 @@ _KINDS = {
     "same_layers": _FLAG,
     **dict.fromkeys(("point", "images", "timesteps", "layers", "cycles", "bytes", "mismatches", "operations"), _COUNT),
     **dict.fromkeys(
-        ("s", "pj", "mm2", "kib", "operation", "speedup", "energy_gain", "energy_delay_gain", "standard_error"), _NUMBER
+        (
+            *("s", "pj", "mm2", "kib", "operation", "speedup", "energy_gain", "energy_delay_gain", "standard_error"),
+            *("energy_over_estimate", "tops", "tops_per_w"),
+        ),
+        _NUMBER,
     ),
     **dict.fromkeys(("utilization", "accuracy", "coverage"), _SHARE),
     **dict.fromkeys(("verified", "fitted", "pareto"), _FLAG),

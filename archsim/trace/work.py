@@ -14,6 +14,8 @@ A *match* is such a pair whatever the timestep, the ones of the AND of two bitma
     matches = sum over i, outputs, window entries k of [a(t, i, k at y, x) != 0 at any t] [w(n, k) != 0]
 
 so that ``synaptic operations <= T matches``. Both tensors of a product of two are seen over all timesteps.
+
+*Dense operations* are what the sum of the synaptic operations would be if nothing were zero, the padding apart.
 """
 
 from __future__ import annotations
@@ -54,6 +56,20 @@ def synaptic_operations(trace: Trace, operation: Operation) -> int:
     operands = _operands(trace, operation)
     shown = trace.timesteps // max((len(values) for values in operands), default=1)
     return shown * _pairs(operation, operands, _weights(operation))
+
+
+def adds(trace: Trace, operation: Operation) -> bool:
+    """Whether the products of ``operation`` are additions of what a spike selects: one of its inputs is spikes."""
+    return any(trace.kind(name) != "int" for name in operation.inputs)
+
+
+def dense_operations(trace: Trace, operation: Operation) -> int:
+    """Products of ``operation`` in all images and timesteps of ``trace``, zero or not; the padding has none."""
+    if operation.op not in WORKING:
+        return 0
+    every = [np.ones((1, 1, *shape), np.bool_) for shape in operation.input_shapes]
+    weights = np.full((operation.weight_shape or (0,))[1:], operation.n, np.int64)
+    return trace.timesteps * trace.images * _pairs(operation, every, weights)
 
 
 def matches(trace: Trace, operation: Operation) -> int:

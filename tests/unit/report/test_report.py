@@ -121,6 +121,72 @@ def test_what_is_derived_from_the_work():
     assert report(covered=Coverage(1.0, 0, 2, 2)).summary()["pj_per_synaptic_operation"] is None
 
 
+def estimated(*layers, **changes):
+    """Estimates of two layers that run and of one that does not; 0.6 pJ are simulated, for two images."""
+    prices = {"technology_nm": 45, "pj_per_accumulation": 0.9, "pj_per_multiply_accumulate": 4.6}
+    values = {
+        "estimates": {"encoder": 0.5, "conv1": 0.2, "fc": 0.1}, "operations": {"encoder": 100, "conv1": 60, "fc": 12},
+        "read_out": "fc", "network": {"estimate": {"energy_pj": 0.8, **prices}, "neurobench": {"parameter_count": 7}},
+    }  # fmt: skip
+    return report(*layers, **values | changes)
+
+
+def test_the_estimate_is_that_of_the_simulated_layers():
+    found = estimated()
+    summary = found.summary()
+    assert summary["estimate_pj"] == pytest.approx(0.3)
+    assert summary["energy_over_estimate"] == pytest.approx(0.6 / 0.3)
+    assert [row["estimate_pj"] for row in found.rows("layers")] == [0.2, 0.1]
+    assert summary["neurobench"] == {"parameter_count": 7}
+    told = "estimated as in papers (45 nm, 0.9 pJ per AC, 4.6 pJ per MAC): 0.150 pJ, simulated 2.00 times that"
+    assert found.as_estimated() == told
+    part = Coverage(0.75, 10, 2, 3, (LeftOut("encoder", "reads pixels", 0.25, True, False),))
+    assert estimated(covered=part).as_estimated() == f"{told}; 0.400 pJ for the whole network"
+
+
+def test_operations_per_second_and_per_watt():
+    """72 operations in 250 ns for 0.6 pJ: the layer that does not run has none of them."""
+    summary = estimated().summary()
+    assert summary["tops"] == pytest.approx(72e-12 / 250e-9)
+    assert summary["tops_per_w"] == pytest.approx(72 / 0.6)
+
+
+def test_nothing_is_estimated_of_training_or_of_what_does_not_spike():
+    """Stages of training have names of their own; a layer of several rows is estimated once."""
+    training = estimated(layer("conv1.forward"), layer("conv1.update"))
+    summary = training.summary()
+    names = ("estimate_pj", "energy_over_estimate", "tops", "tops_per_w", "first_response_cycles", "first_response_s")
+    assert [summary[name] for name in names] == [None] * 6
+    assert training.as_estimated() == ""
+    rows = estimated(layer("conv1"), layer("conv1")).rows("layers")
+    assert [row["estimate_pj"] for row in rows] == [0.2, None]
+    silent = estimated(estimates={"conv1": 0.0, "fc": 0.0})
+    assert (silent.summary()["energy_over_estimate"], silent.as_estimated()) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("layers", "cycles"),
+    [
+        ((layer("conv1"), layer("fc")), 200),
+        ((layer("conv1"), layer("fc", response_cycles=30)), 130),
+        ((layer("fc"), layer("conv1")), 100),
+        ((layer("conv1", start_cycle=0, elapsed_cycles=60), layer("fc", start_cycle=20, elapsed_cycles=60)), 120),
+        (
+            (
+                layer("conv1", start_cycle=0, elapsed_cycles=60),
+                layer("fc", start_cycle=20, elapsed_cycles=60, response_cycles=30),
+            ),
+            50,
+        ),
+        ((layer("conv1"),), None),
+    ],
+)
+def test_the_first_response(layers, cycles):
+    summary = estimated(*layers).summary()
+    assert summary["first_response_cycles"] == cycles
+    assert summary["first_response_s"] == (None if cycles is None else cycles / 800e6)
+
+
 def test_shares_add_up():
     with pytest.raises(InvariantError, match="do not add up to 1"):
         report(covered=Coverage(0.5, 10, 1, 2, (LeftOut("fc", "reads pixels", 0.25, True, False),)))
