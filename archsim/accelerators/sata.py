@@ -64,6 +64,7 @@ from archsim.dataflow.layer import Layer, layer_of
 from archsim.dataflow.layer_machine import Computed
 from archsim.dataflow.machine import Program
 from archsim.dataflow.training import Geometry
+from archsim.dataflow.vector_unit import VectorWork
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig, count_overflows, leaks, rule_of
 from archsim.hardware.compute.systolic_array import add_in_order
@@ -394,10 +395,10 @@ class Sata(BufferedArray):
         """One bit for each neuron and timestep, as the next layer reads it."""
         return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
 
-    def stages(self, trace: Trace, operation: Operation) -> Iterable[Iterable[Layer]]:
+    def stages(self, trace: Trace, operation: Operation, verify: bool = True) -> Iterable[Iterable[Layer | VectorWork]]:
         """A layer in its pieces, or all stages of its training."""
         if self.config.training.stages == "inference":
-            return super().stages(trace, operation)
+            return super().stages(trace, operation, verify)
         layer = layer_of(trace, operation)
         mask = operation.gradient_mask
         gradients = self._open_windows(layer) if mask is None else words_of(mask, layer.n)

@@ -290,7 +290,7 @@ class Accelerator(ABC):
         found = set()
         for operation in trace.operations:
             ready = finished.issuperset(operation.inputs)
-            if operation.op in ADDRESSED or (operation.op == "pool" and ready):
+            if operation.op in ADDRESSED or (operation.op == "pool" and operation.reduction == "max" and ready):
                 found.add(operation.name)
                 finished |= {operation.output} if ready else set()
         return found

@@ -15,7 +15,7 @@ from archsim.dataflow.computing import outputs_of
 from archsim.dataflow.layer import Layer, stored_spikes
 from archsim.dataflow.machine import DrawnMachine, Program, Unit
 from archsim.dataflow.pieces import Limits, digits, pieces_of
-from archsim.dataflow.vector_unit import VectorUnit
+from archsim.dataflow.vector_unit import VectorUnit, VectorWork, layout_work, vector_work
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window, window_of
 from archsim.engine.result import LayerResult, UnitTime, merged
@@ -23,6 +23,7 @@ from archsim.hardware import operation as op
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.memory.placement import Placer
 from archsim.trace import Operation, Trace
+from archsim.trace.recurrence import known_timesteps
 from archsim.trace.work import WORKING, work_of
 
 
@@ -87,9 +88,18 @@ class LayerMachine(DrawnMachine):
         built = {part.unit: part.instances for part in self.inventory()}
         return built[self.neuron_update[0]], int(self.config.neuron.cycles)
 
-    def stages(self, trace: Trace, operation: Operation) -> Iterable[Iterable[Layer]]:
+    def stages(self, trace: Trace, operation: Operation, verify: bool = True) -> Iterable[Iterable[Layer | VectorWork]]:
         """What is run of an operation and has a result of its own, each in pieces: one, unless a machine trains."""
-        return (pieces_of(trace, operation, self.limits, trace.timesteps),)
+        return (self.pieces(trace, operation, verify),)
+
+    def pieces(self, trace: Trace, operation: Operation, verify: bool) -> Iterator[Layer | VectorWork]:
+        """The pieces of an operation: products, or work of the vector unit."""
+        if operation.op not in WORKING:
+            yield from vector_work(self, trace, operation, verify)
+            return
+        if operation.op == "matmul":
+            yield layout_work(self, trace, operation)
+        yield from pieces_of(trace, operation, self.limits, known_timesteps(trace, operation))
 
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
         """What the memory system did, by (unit, action), from the engine's traffic table."""
@@ -126,8 +136,8 @@ class LayerMachine(DrawnMachine):
 
     def example(self, trace: Trace, operation: Operation) -> Program:
         """The first stage of ``operation``, laid out on the machine."""
-        layer = next(iter(next(iter(self.stages(trace, operation)))))
-        return self.program(layer, self.compute(layer, verify=False).output_bytes)
+        found = next(part for part in next(iter(self.stages(trace, operation))) if isinstance(part, Layer))
+        return self.program(found, self.compute(found, verify=False).output_bytes)
 
     @property
     def limits(self) -> Limits:
@@ -185,20 +195,20 @@ class LayerMachine(DrawnMachine):
     def run_operation(
         self, trace: Trace, operation: Operation, engine: EngineName, *, verify: bool, record: Window
     ) -> Iterator[LayerResult]:
-        """The results of one operation: its pieces, or what the vector unit makes of it."""
-        if operation.op not in WORKING:
-            yield from VectorUnit(self).simulated(trace, (operation,), engine, verify, record)
-            return
-        begin = 0
-        for stage in self.stages(trace, operation):
+        """The results of one operation: of its pieces, or of what the vector unit makes of it."""
+        begin, work = 0, work_of(trace, operation)
+        for stage in self.stages(trace, operation, verify):
             results = []
-            for layer in stage:
-                results.append(self.run_layer(layer, engine, verify=verify, record=record.later(begin)))
+            for part in stage:
+                window = record.later(begin)
+                if isinstance(part, VectorWork):
+                    results.append(VectorUnit(self).run_work(part, engine, window))
+                else:
+                    results.append(self.run_layer(part, engine, verify=verify, record=window))
                 begin += results[-1].cycles
             if len(results) == 1:
                 yield results[0]
             else:
-                work = work_of(trace, operation)
                 yield merged(
                     results, m=operation.m, n=operation.n, k=operation.k, timesteps=trace.timesteps,
                     matches=work.matches, synaptic_operations=work.synaptic_operations,

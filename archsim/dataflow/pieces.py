@@ -94,7 +94,7 @@ class Block(NamedTuple):
 
 def is_plain(trace: Trace, operation: Operation, limits: Limits, window: int) -> bool:
     """Whether the machine runs ``operation`` at once."""
-    plain = operation.op in WEIGHTED and trace.kind(operation.inputs[0]) == "spike" and _groups(operation) == 1
+    plain = operation.op in WEIGHTED and trace.kind(operation.inputs[0]) == "spike" and operation.groups == 1
     plain = plain and (operation.neuron is None or is_ruled(operation.neuron))
     return plain and trace.timesteps <= min(limits.planes, window)
 
@@ -129,10 +129,6 @@ def digits(low: int, high: int) -> list[int]:
     return [1 << bit for bit in range(bits)] + [-(1 << bits)]
 
 
-def _groups(operation: Operation) -> int:
-    return int(getattr(operation, "groups", 1))
-
-
 def _blocks(trace: Trace, operation: Operation, limits: Limits) -> Iterator[Block]:
     operand = operand_of(trace, operation.inputs[0], limits.encoder)
     if operation.op == "matmul":
@@ -140,7 +136,7 @@ def _blocks(trace: Trace, operation: Operation, limits: Limits) -> Iterator[Bloc
         return
     stored = operation.weight
     assert stored is not None, "convolutions and linear layers have weights"
-    groups = _groups(operation)
+    groups = operation.groups
     channels, n = operation.input_shapes[0][0] // groups, operation.n // groups
     weights = stored.reshape(groups, 1, n, -1)
     for group in range(groups):
@@ -156,9 +152,7 @@ def _products(trace: Trace, operation: Operation, operand: Operand, limits: Limi
     first, second = matrices(operand.values, heads), matrices(_timed(trace, operation.inputs[1]), heads)
     rows = first.swapaxes(-1, -2) if operation.transpose_first else first
     columns = second if operation.transpose else second.swapaxes(-1, -2)
-    n, bits = columns.shape[-2], limits.weight_bits - 1
-    whole = max(abs(value) for value in digits(min(0, int(columns.min())), int(columns.max()))).bit_length()
-    shifts = range(0, whole, bits)
+    n, bits, shifts = columns.shape[-2], limits.weight_bits - 1, slices_of(second, limits.weight_bits)
     for image in range(trace.images):
         for head in range(heads):
             yield Block(
@@ -166,6 +160,12 @@ def _products(trace: Trace, operation: Operation, operand: Operand, limits: Limi
                 Weights(columns[:, image, head].astype(np.int64), shifts, bits),
                 slice(image, image + 1), slice(head * n, (head + 1) * n),
             )  # fmt: skip
+
+
+def slices_of(values: NDArray[Any], weight_bits: int) -> range:
+    """From which bits on the slices of ``values`` are that fit weights of ``weight_bits``, with a sign each."""
+    most = max(abs(worth) for worth in digits(min(0, int(values.min())), int(values.max())))
+    return range(0, most.bit_length(), weight_bits - 1)
 
 
 def _timed(trace: Trace, name: str) -> NDArray[Any]:
@@ -229,13 +229,14 @@ def _piece(
 ) -> Layer:  # fmt: skip
     operand, bits = block.operand, len(block.operand.factor)
     known = {t: operand.planes(t) for t in dict.fromkeys(t for t, _ in cut.planes)}
-    words = np.zeros(operand.values.shape[1:], np.uint16)
+    words: NDArray[np.uint16] = np.zeros(operand.values.shape[1:], np.uint16)
     for place, (t, bit) in enumerate(cut.planes):
         words |= known[t][bit].astype(np.uint16) << np.uint16(place)
-    feature_map, matrix = None, words.reshape(-1, words.shape[-1])
+    feature_map: FeatureMap | None = None
+    matrix: NDArray[np.uint16] = words.reshape(-1, words.shape[-1])
     if operation.op == "conv2d":
-        feature_map = FeatureMap(words, operation.kernel, operation.stride, operation.padding)
-        matrix = packed_time.unroll(words, operation.kernel, operation.stride, operation.padding)
+        feature_map = FeatureMap(words, operation.window)
+        matrix = operation.window.unroll(words)
     elif operation.op == "linear":
         matrix = words.reshape(-1, operation.k)
     weights, worth = block.weights.slice(cut.first, cut.part)

@@ -26,6 +26,7 @@ from archsim.dataflow.base import EngineName, HardwareConfig
 from archsim.dataflow.layer import Layer, stored_spikes
 from archsim.dataflow.machine import BURST_LINES, DrawnMachine, Program, Unit
 from archsim.dataflow.parts import store, stream
+from archsim.dataflow.pieces import slices_of
 from archsim.engine.outcome import BUSY
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, UnitTime
@@ -35,6 +36,8 @@ from archsim.hardware.inventory import Component
 from archsim.hardware.memory.placement import Placer, Tensor
 from archsim.hardware.operation import RESIDENT_READ, STREAM_READ
 from archsim.trace import Operation, Trace
+from archsim.trace.neurons import state_fields
+from archsim.trace.recurrence import known_timesteps
 from archsim.trace.resimulation import currents_of, finish
 
 UPDATES = 0
@@ -128,14 +131,15 @@ class VectorUnit(DrawnMachine):
 
     def example(self, trace: Trace, operation: Operation) -> Program:
         """The operation laid out."""
-        return self.program(vector_work(self.host, trace, operation, verify=False))
+        return self.program(next(vector_work(self.host, trace, operation, verify=False)))
 
     def simulated(
         self, trace: Trace, operations: Iterable[Operation], engine: EngineName, verify: bool, record: Window | bool
     ) -> Iterator[LayerResult]:
         """The operations one after the other."""
         for operation in operations:
-            yield self.run_work(vector_work(self.host, trace, operation, verify), engine, record)
+            for work in vector_work(self.host, trace, operation, verify):
+                yield self.run_work(work, engine, record)
 
     def program(self, work: VectorWork) -> Program:
         """The work laid out on the machine's memory."""
@@ -183,22 +187,58 @@ class VectorUnit(DrawnMachine):
         )
 
 
-def vector_work(host: Any, trace: Trace, operation: Operation, verify: bool) -> VectorWork:
-    """What ``operation`` is for the vector unit of the machine ``host``: computed, compared, and in blocks."""
-    timesteps, images, shape = trace.timesteps, trace.images, operation.output_shape
-    blocks = images * (shape[1] if len(shape) == 3 else 1)
+def vector_work(host: Any, trace: Trace, operation: Operation, verify: bool) -> Iterator[VectorWork]:
+    """What ``operation`` is for the vector unit of the machine ``host``: computed, compared, and in blocks.
+
+    An operation that reads its own past comes in a piece for every window of timesteps that it can know; what neurons
+    remember lies in memory between two. Its operands and output are spread evenly over the windows.
+    """
+    timesteps, shape = trace.timesteps, operation.output_shape
+    blocks = trace.images * (shape[1] if len(shape) == 3 else 1)
+    windows = -(-timesteps // known_timesteps(trace, operation))
     mismatches = outputs_of(trace, operation) if verify and trace.stored(operation.output) else None
     read = [in_blocks(host.stored_bytes(trace, name), blocks) for name in operation.inputs]
-    values = sum(_values(trace, name) for name in operation.inputs)
-    written = timesteps * images * math.prod(shape)
-    layer = stored_spikes(operation.name, operation.m, operation.n, timesteps)
+    written = in_blocks(host.stored_bytes(trace, operation.output, operation), blocks)
+    outputs = timesteps * trace.images * math.prod(shape)
+    updates = in_blocks(np.full(1, max(sum(_values(trace, name) for name in operation.inputs), outputs)), blocks)
+    remembered = 0 if operation.neuron is None else len(state_fields(operation.neuron)) * host.limits.state_bytes
+    state = in_blocks(np.full(1, outputs // timesteps * remembered), blocks)
+    for window in range(windows):
+        last = window + 1 == windows
+        parts = [_part(amounts, window, windows) for amounts in read] + ([state] if window else [])
+        yield VectorWork(
+            layer=named(operation, -(-timesteps // windows)),
+            read_bytes=np.stack(parts, axis=1),
+            written_bytes=_part(written, window, windows) + (0 if last else state),
+            updates=_part(updates, window, windows),
+            mismatches=mismatches if last else None,
+        )
+
+
+def layout_work(host: Any, trace: Trace, operation: Operation) -> VectorWork:
+    """Writing the second operand of a product of two activations as weights lie in memory: dense, in whole weights."""
+    name = operation.inputs[1]
+    values, bits = _values(trace, name), host.limits.weight_bits
+    slices = len(slices_of(trace.operand(name), bits))
+    blocks = trace.images * trace.meta.tensors[name].shape[1]
     return VectorWork(
-        layer=replace(layer, op=operation.op, k=operation.k),
-        read_bytes=np.stack(read, axis=1),
-        written_bytes=in_blocks(host.stored_bytes(trace, operation.output, operation), blocks),
-        updates=in_blocks(np.full(1, max(values, written)), blocks),
-        mismatches=mismatches,
+        layer=named(operation, trace.timesteps),
+        read_bytes=in_blocks(host.stored_bytes(trace, name), blocks)[:, None],
+        written_bytes=in_blocks(np.full(1, -(-values * slices * bits // 8)), blocks),
+        updates=in_blocks(np.full(1, values), blocks),
+        mismatches=None,
     )
+
+
+def named(operation: Operation, timesteps: int) -> Layer:
+    """Name and sizes of ``operation`` for its result."""
+    layer = stored_spikes(operation.name, operation.m, operation.n, timesteps)
+    return replace(layer, op=operation.op, k=operation.k)
+
+
+def _part(amounts: NDArray[np.int64], window: int, windows: int) -> NDArray[np.int64]:
+    """The share of one of ``windows`` windows; all of them add up to ``amounts``."""
+    return amounts * (window + 1) // windows - amounts * window // windows
 
 
 def _values(trace: Trace, name: str) -> int:

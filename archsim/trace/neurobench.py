@@ -25,8 +25,9 @@ from typing import NamedTuple
 import numpy as np
 
 from archsim.trace.model import Trace
+from archsim.trace.neurons import potentials
 from archsim.trace.operation import Operation
-from archsim.trace.resimulation import currents_of, potentials
+from archsim.trace.resimulation import currents_of
 from archsim.trace.work import WORKING, adds, dense_operations, synaptic_operations
 
 NO_PARAMETERS = ("tensor", "gradient", "calibration", "evaluation")
