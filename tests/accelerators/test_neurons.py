@@ -1,0 +1,93 @@
+"""Machines run neurons of every rule that spikes, and refuse with a reason what they cannot do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from archsim.dataflow.coverage import coverage
+from archsim.dataflow.layer import layer_of
+from archsim.simulate import load_accelerator
+from archsim.trace import Neuron, Operation
+from tests.machines import ROOT
+from tests.small_traces import build
+
+CHANNELS = 4
+FRACTION_BITS = 6
+
+
+def units(low, high, *shape):
+    """Random parameters in the units of potentials."""
+    return np.random.default_rng(5).integers(low << FRACTION_BITS, high << FRACTION_BITS, (CHANNELS, *shape))
+
+
+RULES = {
+    "a leak with a multiplier": {"leak_shift": 10, "leak_multiplier": np.array([922, 973, 512, 1024])},
+    "a synaptic current": {"leak_shift": 1, "current_shift": 4, "current_multiplier": np.array([15, 8, 0, 16])},
+    "an adaptive threshold": {
+        "leak_shift": 1, "adaptation_shift": 4, "adaptation_multiplier": np.full(CHANNELS, 14),
+        "adaptation": units(5, 30),
+    },
+    "a reset to a value": {"leak_shift": 1, "reset_value": units(-9, 9)},
+    "no reset": {"leak_shift": 1, "reset": "none"},
+    "a refractory time": {"leak_shift": 1, "refractory": 1},
+    "a start potential": {
+        "leak_shift": 1, "threshold": units(20, 40, 6, 6), "threshold_in_fractions": True, "start": units(0, 20, 6, 6),
+    },
+}  # fmt: skip
+
+
+def network(rule):
+    """A convolution of spikes whose neurons have that rule, and one behind it; T = 4, two images of 6 x 6."""
+    draw = np.random.default_rng(3)
+    weight = [draw.integers(-20, 21, (CHANNELS, CHANNELS, 3, 3)).astype(np.int8) for _ in "ab"]
+    first = Neuron(**{"kind": "lif", "threshold": np.full(CHANNELS, 30), "fraction_bits": FRACTION_BITS} | rule)
+    kind = {"signed": "signed_spike", "integer": "int", "nothing": "int"}.get(first.fires, "spike")
+    operations = [
+        Operation("a", "conv2d", ("x",), "a", padding=(1, 1), weight=weight[0], neuron=first),
+        Operation("b", "conv2d", ("a",), "b", padding=(1, 1), weight=weight[1], neuron=Neuron("if", np.full(4, 30))),
+    ]
+    return build(operations, {"x": draw.random((4, 2, CHANNELS, 6, 6)) < 0.3}, 4, {"a": kind})
+
+
+def left_out(name, trace):
+    chosen = machine(name)
+    return [(one.layer, one.reason) for one in coverage(chosen, trace, chosen.layers(trace), None).left_out]
+
+
+def machine(name):
+    return load_accelerator(ROOT / "hwconfigs" / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("name", ["loas", "spikesim_lossless"])
+@pytest.mark.parametrize("rule", RULES)
+def test_neurons_that_spike(name, rule):
+    """Every output is the trace's, where the same neurons without that rule would have others."""
+    trace = network(RULES[rule])
+    chosen = machine(name)
+    computed = [chosen.compute(layer_of(trace, operation), verify=True) for operation in chosen.layers(trace)]
+    assert [one.mismatches for one in computed] == [0, 0]
+    plain = network({"leak_shift": 1})
+    assert (plain.tensor("a") != trace.tensor("a")).mean() > 0.005
+    assert trace.tensor("a").any()
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", ["sata", "stellar"])
+def test_machines_with_neurons_of_their_own(name, rule):
+    """SATA's unit is a comparator, a subtractor and a shift; Stellar's few-spikes neurons know a threshold."""
+    reason = "a threshold in fractions" if rule == "a start potential" else rule
+    assert left_out(name, network(RULES[rule])) == [("a", f"has neurons with {reason}")]
+
+
+@pytest.mark.parametrize("name", ["loas", "prosperity", "spikesim_lossless"])
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ({"fires": "signed"}, "signed spikes"),
+        ({"fires": "integer", "most": 4}, "integer spikes"),
+        ({"fires": "nothing", "threshold": None}, "potentials instead of spikes"),
+    ],
+)
+def test_what_machines_do_not_write(name, rule, reason):
+    assert left_out(name, network({"leak_shift": 1, **rule}))[0] == ("a", f"has neurons with {reason}")
