@@ -37,8 +37,15 @@ RULES = {
 }  # fmt: skip
 
 
-def network(rule):
-    """A convolution of spikes whose neurons have that rule, and one behind it; T = 4, two images of 6 x 6."""
+OUTPUTS = {
+    "signed spikes": {"leak_shift": 1, "fires": "signed"},
+    "integer spikes": {"leak_shift": 1, "fires": "integer", "most": 4},
+    "potentials instead of spikes": {"leak_shift": 1, "fires": "nothing", "threshold": None},
+}
+
+
+def network(rule, timesteps=4):
+    """A convolution of spikes whose neurons have that rule, and one behind it; two images of 6 x 6."""
     draw = np.random.default_rng(3)
     weight = [draw.integers(-20, 21, (CHANNELS, CHANNELS, 3, 3)).astype(np.int8) for _ in "ab"]
     first = Neuron(**{"kind": "lif", "threshold": np.full(CHANNELS, 30), "fraction_bits": FRACTION_BITS} | rule)
@@ -47,7 +54,7 @@ def network(rule):
         Operation("a", "conv2d", ("x",), "a", padding=(1, 1), weight=weight[0], neuron=first),
         Operation("b", "conv2d", ("a",), "b", padding=(1, 1), weight=weight[1], neuron=Neuron("if", np.full(4, 30))),
     ]
-    return build(operations, {"x": draw.random((4, 2, CHANNELS, 6, 6)) < 0.3}, 4, {"a": kind})
+    return build(operations, {"x": draw.random((timesteps, 2, CHANNELS, 6, 6)) < 0.3}, timesteps, {"a": kind})
 
 
 def left_out(name, trace):
@@ -55,8 +62,8 @@ def left_out(name, trace):
     return [(one.layer, one.reason) for one in coverage(chosen, trace, chosen.layers(trace), None).left_out]
 
 
-def machine(name):
-    return load_accelerator(ROOT / "hwconfigs" / f"{name}.yaml")
+def machine(name, encoder="skipped"):
+    return load_accelerator(ROOT / "hwconfigs" / f"{name}.yaml", [f"scheduler.encoder={encoder}"])
 
 
 @pytest.mark.parametrize("name", ["loas", "spikesim_lossless"])
@@ -81,13 +88,19 @@ def test_machines_with_neurons_of_their_own(name, rule):
 
 
 @pytest.mark.parametrize("name", ["loas", "prosperity", "spikesim_lossless"])
-@pytest.mark.parametrize(
-    ("rule", "reason"),
-    [
-        ({"fires": "signed"}, "signed spikes"),
-        ({"fires": "integer", "most": 4}, "integer spikes"),
-        ({"fires": "nothing", "threshold": None}, "potentials instead of spikes"),
-    ],
-)
-def test_what_machines_do_not_write(name, rule, reason):
-    assert left_out(name, network({"leak_shift": 1, **rule}))[0] == ("a", f"has neurons with {reason}")
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_what_machines_of_single_bits_do_not_write(name, output):
+    assert left_out(name, network(OUTPUTS[output]))[0] == ("a", f"has neurons with {output}")
+
+
+@pytest.mark.parametrize("rule", [*RULES, *OUTPUTS])
+def test_windows_of_timesteps(rule):
+    """T = 10 on a machine of 4: three windows, the state between them carried, each output the trace's."""
+    trace = network((RULES | OUTPUTS)[rule], timesteps=10)
+    loas = machine("loas", "bit_planes")
+    assert loas.config.timesteps == 4
+    for operation in loas.layers(trace):
+        found = [loas.compute(piece, verify=True) for stage in loas.stages(trace, operation) for piece in stage]
+        assert len(found) >= 3
+        assert sum(one.mismatches for one in found) == 0
+    assert trace.tensor("a")[4:].any()
