@@ -53,6 +53,18 @@ def neurons(draw, shape=(2, 1, 2), fires=("spike", "signed", "integer", "nothing
 
 
 @st.composite
+def plain_neurons(draw, channels=2):
+    """A neuron with a threshold, a leak by a shift and a reset alone."""
+    thresholds = draw(st.lists(st.integers(1, 20), min_size=channels, max_size=channels))
+    subtracts, at_threshold = draw(st.booleans()), draw(st.booleans())
+    reset = draw(st.sampled_from(RESETS[:-1]))
+    return Neuron(
+        "lif", np.array(thresholds), draw(st.integers(1, 4)), draw(st.integers(0, 5)), reset, False, subtracts,
+        at_threshold,
+    )  # fmt: skip
+
+
+@st.composite
 def currents(draw, shape=(2, 1, 2), images=2, timesteps=(1, 12)):
     """Currents [T, I, ...] around the thresholds of those neurons."""
     steps = draw(st.integers(*timesteps))

@@ -404,7 +404,7 @@ class Imc(CrossbarMachine):
         for t, values in enumerate(_steps(layer, words[first : first + len(sums)])):
             made = values.astype(np.float64) @ weight.T if product is None else product.multiply(values, t)
             sums[:, :, t] = np.floor(made + 0.5)
-        return self.overflows(layer, sums, layer.bias)
+        return self.overflows(layer, sums, layer.bias, first)
 
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]

@@ -66,7 +66,7 @@ from archsim.dataflow.machine import Program
 from archsim.dataflow.training import Geometry
 from archsim.dataflow.vector_unit import VectorWork
 from archsim.hardware import operation as op
-from archsim.hardware.compute.lif import LifConfig, count_overflows, leaks, rule_of
+from archsim.hardware.compute.lif import LifConfig, count_overflows, leaks, neurons_of, rule_of, start_state
 from archsim.hardware.compute.systolic_array import add_in_order
 from archsim.hardware.fields import SumBits, WeightBits
 from archsim.hardware.inventory import Component
@@ -295,6 +295,7 @@ class Sata(BufferedArray):
     """SATA (TCAD 2022): output-stationary array, weights kept across timesteps, spikes that gate or skip."""
 
     name: ClassVar[str] = "sata"
+    ruled_neurons: ClassVar[bool] = True
     Config: ClassVar[type[HardwareConfig]] = SataConfig
     config: SataConfig
     tensors: ClassVar[tuple[str, ...]] = NAMES
@@ -384,11 +385,10 @@ class Sata(BufferedArray):
         )  # fmt: skip
         events = {"accumulator_overflows": int(overflows), "membrane_overflows": 0}
         if layer.neuron is not None:
-            neuron = layer.neuron
-            events["membrane_overflows"] = int(count_overflows(
-                sums, layer.bias, np.ascontiguousarray(neuron.threshold, np.int64), rule_of(neuron),
-                self.config.membrane.bits,
-            ))  # fmt: skip
+            state = start_state(layer.neuron, len(sums), layer.n, first)
+            events["membrane_overflows"] = count_overflows(
+                neurons_of(layer.neuron), sums, layer.bias, first, state, self.config.membrane.bits
+            )
         return events
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -163,7 +163,7 @@ class SpikeSim(CrossbarMachine):
         found = layer.feature_map
         kernel = (1, 1) if found is None else found.window.kernel
         self._products(words[first : first + len(sums)], words, weight, kernel, sums)
-        return self.overflows(layer, sums, layer.bias)
+        return self.overflows(layer, sums, layer.bias, first)
 
     def _products(
         self,

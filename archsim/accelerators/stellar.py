@@ -139,6 +139,7 @@ class Stellar(ArrayMachine):
     """Stellar (HPCA 2024), approximate: row-stationary over space and time, spikes skipped, few-spikes neurons."""
 
     name: ClassVar[str] = "stellar"
+    ruled_neurons: ClassVar[bool] = True
     Config: ClassVar[type[MachineConfig]] = StellarConfig
     config: StellarConfig
 

@@ -18,8 +18,9 @@ from archsim.errors import ConfigError
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError, changed
 from archsim.hardware.memory.system import MemoryConfig, MemorySystemConfig
-from archsim.trace import Operation, Trace
+from archsim.trace import Neuron, Operation, Trace
 from archsim.trace.graph import integer_range
+from archsim.trace.neurons import features
 from archsim.trace.origin import origin
 
 EngineName = Literal["compiled", "reference"]
@@ -31,6 +32,8 @@ ADDRESSED = ("concat", "slice", "delay")
 """Operations that only say where what exists is read."""
 MOST_TIMESTEPS = 16
 """Of a machine: the spikes of a neuron are a word of 16 bits."""
+_ELSEWHERE = ("signed spikes", "integer spikes", "potentials instead of spikes")
+"""What neurons write that machines of single bits do not."""
 
 
 Timesteps = Annotated[int, Field(ge=1, le=MOST_TIMESTEPS)]
@@ -108,6 +111,8 @@ class Accelerator(ABC):
     name: ClassVar[str]
     Config: ClassVar[type[HardwareConfig]]
     operand: ClassVar[Literal["spike", "int"]] = "spike"
+    ruled_neurons: ClassVar[bool] = False
+    """Whether its neurons know a threshold per channel, a leak by a shift and a reset, and nothing more."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -269,7 +274,9 @@ class Accelerator(ABC):
         """The operations of ``trace`` that this machine simulates, in order."""
         skipped = self.skipped(trace)
         products = [
-            operation for operation in trace.operations if operation is not skipped and self.simulates(trace, operation)
+            operation
+            for operation in trace.operations
+            if operation is not skipped and self.simulates(trace, operation) and not self.lacks(operation.neuron)
         ]
         if not (self.takes_integers and products):
             return products
@@ -277,8 +284,16 @@ class Accelerator(ABC):
         return [
             operation
             for operation in trace.operations
-            if operation in products or (operation.name not in handled and operation.op in ON_LANES)
+            if operation in products
+            or (operation.name not in handled and operation.op in ON_LANES and not self.lacks(operation.neuron))
         ]
+
+    def lacks(self, neuron: Neuron | None) -> str:
+        """What ``neuron`` has that the machine's neurons have not, in words; empty if they can be it."""
+        lacking = () if neuron is None else features(neuron)
+        if not self.ruled_neurons:
+            lacking = tuple(words for words in lacking if words in _ELSEWHERE and not self.takes_integers)
+        return next(iter(lacking), "")
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
         """Names of the operations that happen on the way of ``layers``, which are simulated, and need no more.
@@ -300,6 +315,8 @@ class Accelerator(ABC):
         name."""
         if operation is self.skipped(trace):
             return "is the read-out, which scheduler.read_out skips"
+        if self.lacks(operation.neuron):
+            return f"has neurons with {self.lacks(operation.neuron)}"
         if operation.op not in WEIGHTED:
             return _without_weights(trace, operation)
         if trace.kind(operation.inputs[0]) == self.operand == "spike":

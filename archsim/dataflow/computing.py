@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.dataflow.layer import Layer, Planes
-from archsim.hardware.compute.lif import fire, rule_of
+from archsim.hardware.compute.lif import fire_rows, mask, neurons_of, start_state
 from archsim.trace import neurons
 from archsim.trace.resimulation import requantise
 
@@ -44,7 +44,7 @@ def outputs_of(layer: Layer, accumulate: Accumulate, verify: bool) -> Outputs:
         sums = np.zeros((block.stop - first, layer.n, layer.timesteps), np.int64)
         for event, count in accumulate(layer, first, sums).items():
             events[event] = events.get(event, 0) + count
-        got = _plain(layer, sums) if layer.planes is None else _of_planes(layer, layer.planes, sums, block)
+        got = _plain(layer, first, sums) if layer.planes is None else _of_planes(layer, layer.planes, sums, block)
         if got.ndim == 2:
             active[block], spikes[block] = np.count_nonzero(got, axis=1), np.bitwise_count(got).sum(1, dtype=np.int64)
         elif layer.neuron is not None or layer.requantiser is not None:
@@ -59,11 +59,11 @@ def outputs_of(layer: Layer, accumulate: Accumulate, verify: bool) -> Outputs:
     return Outputs(active, spikes, mismatches if verify and layer.expected is not None else None, events)
 
 
-def _plain(layer: Layer, sums: NDArray[np.int64]) -> NDArray[Any]:
+def _plain(layer: Layer, first: int, sums: NDArray[np.int64]) -> NDArray[Any]:
     """Spikes as words uint16 [rows, N], or other outputs [rows, N, T], of full sums [rows, N, T]."""
     if layer.neuron is not None:
         words = np.empty(sums.shape[:2], np.uint16)
-        _fire(layer, sums, words)
+        _fire(layer, first, sums, words)
         return words
     return _without_neurons(layer, sums + layer.bias[:, None])
 
@@ -86,20 +86,20 @@ def _of_planes(layer: Layer, planes: Planes, sums: NDArray[np.int64], block: sli
             partial[:] = 0
     if not currents:
         return np.zeros((*partial.shape, 0), np.int64)
-    timed = np.stack(currents)
-    if layer.neuron is None:
-        return _without_neurons(layer, np.ascontiguousarray(np.moveaxis(timed, 0, -1)))
+    timed = np.stack(currents, axis=2)
     neuron = layer.neuron
-    if not state.neurons:
-        state.neurons = neurons.start_state(neuron, state.partial.shape)
-    fired, behind = neurons.run(neuron, timed, {name: values[block] for name, values in state.neurons.items()})
-    for name, values in behind.items():
-        state.neurons[name][block] = values
-    return np.ascontiguousarray(np.moveaxis(neurons.masked(neuron, fired), 0, -1))
+    if neuron is None:
+        return _without_neurons(layer, timed)
+    if state.neurons is None:
+        state.neurons = start_state(neuron, *state.partial.shape)
+    rows, no_bias = state.neurons.rows(block.start, len(partial)), np.zeros_like(layer.bias)
+    fire_rows(neurons_of(neuron), timed, no_bias, block.start, rows, timed)
+    return neurons.masked(neuron, timed, axis=2)
 
 
-def _fire(layer: Layer, sums: NDArray[np.int64], words: NDArray[Any]) -> None:
+def _fire(layer: Layer, first: int, sums: NDArray[np.int64], words: NDArray[Any]) -> None:
     neuron = layer.neuron
     assert neuron is not None
-    threshold = np.ascontiguousarray(neuron.threshold, np.int64)
-    fire(sums, layer.bias, threshold, rule_of(neuron), neuron.mask_fire_once, words)
+    fire_rows(neurons_of(neuron), sums, layer.bias, first, start_state(neuron, len(sums), layer.n, first), words)
+    if neuron.mask_fire_once:
+        mask(words)

@@ -33,7 +33,7 @@ from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, UnitTime
 from archsim.errors import UsageError
 from archsim.hardware import operation as op
-from archsim.hardware.compute.lif import count_overflows, rule_of
+from archsim.hardware.compute.lif import count_overflows, neurons_of, start_state
 from archsim.trace import Operation, Trace
 
 
@@ -64,14 +64,17 @@ class CrossbarMachine(DrawnMachine):
         """Bits of a full sum as it leaves a tile."""
         return self.config.neuron.sum_bits
 
-    def overflows(self, layer: Layer, sums: NDArray[np.int64], bias: NDArray[np.int64]) -> dict[str, int]:
-        """How many ``sums`` [rows, N, T] exceed a word of the network, and how many potentials their memory."""
+    def overflows(
+        self, layer: Layer, sums: NDArray[np.int64], bias: NDArray[np.int64], first: int = 0
+    ) -> dict[str, int]:
+        """How many ``sums`` [rows, N, T], of rows from ``first`` on, exceed a word of the network, and how many
+        potentials their memory."""
         limit = 1 << (self.sum_bits - 1)
         membrane = 0
         if layer.neuron is not None:
-            threshold = np.ascontiguousarray(layer.neuron.threshold, np.int64)
+            state = start_state(layer.neuron, len(sums), layer.n, first)
             bits = self.config.neuron.membrane_bits
-            membrane = int(count_overflows(sums, bias, threshold, rule_of(layer.neuron), bits))
+            membrane = count_overflows(neurons_of(layer.neuron), sums, bias, first, state, bits)
         return {
             "sum_overflows": int(np.count_nonzero((sums < -limit) | (sums >= limit))),
             "membrane_overflows": membrane,

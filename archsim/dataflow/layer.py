@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
-from archsim.trace import Neuron, Operation, Requantiser, Trace, neurons
+from archsim.hardware.compute import lif
+from archsim.trace import Neuron, Operation, Requantiser, Trace
 from archsim.trace.window import Window
 from archsim.trace.work import work_of
 
@@ -53,7 +54,7 @@ class State:
     """
 
     partial: NDArray[np.int64]
-    neurons: neurons.State = field(default_factory=dict)
+    neurons: lif.State | None = None
 
 
 @dataclass(frozen=True)

@@ -292,9 +292,10 @@ def fire(neuron: Neuron, currents: NDArray[np.int64]) -> NDArray[Any]:
     return masked(neuron, run(neuron, currents)[0])
 
 
-def masked(neuron: Neuron, outputs: NDArray[Any]) -> NDArray[Any]:
-    """``outputs`` [T, ...] of all timesteps, with those of neurons silenced that ``mask_fire_once`` silences."""
-    return outputs & (outputs.sum(0) != 1) if neuron.mask_fire_once else outputs
+def masked(neuron: Neuron, outputs: NDArray[Any], axis: int = 0) -> NDArray[Any]:
+    """``outputs`` of all timesteps, which are along ``axis``, with those of neurons silenced that ``mask_fire_once``
+    silences."""
+    return outputs & (outputs.sum(axis, keepdims=True) != 1) if neuron.mask_fire_once else outputs
 
 
 def potentials(neuron: Neuron, currents: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
@@ -407,8 +408,8 @@ def bounds(neuron: Neuron | NeuronRecord, largest: Mapping[str, int], current: i
     """Bounds of the state in ``timesteps`` of currents of at most ``current``, from the ``largest`` of each array.
 
     A leak multiplies by q <= 1 and rounds by less than 1, so that a value that grows by at most g a timestep is at most
-    ``(g + 1) (1 + q + q^2 + ...)``; leaks without a multiplier are taken as q = 1. A reset takes away at most H, or
-    ``most`` times that.
+    ``(g + 1) (1 + q + q^2 + ...)``; leaks without a multiplier, and those that a soft reset
+    avoids, are taken as q = 1. A reset takes away at most H, or ``most`` times that.
     """
     arriving = current << neuron.fraction_bits
     state, products = {}, [0]
@@ -424,13 +425,11 @@ def bounds(neuron: Neuron | NeuronRecord, largest: Mapping[str, int], current: i
         limit += state["adaptation"]
     limit *= max(neuron.most, 1)
     begins = max(largest.get("start", 0), largest.get("reset_value", 0))
-    if "leak_multiplier" in largest:
-        # Behind a soft reset nothing leaks.
-        multiplier = 1 << neuron.leak_shift if neuron.reset == "soft" else largest["leak_multiplier"]
-        potential = begins + _sum(arriving + limit, multiplier, neuron.leak_shift, timesteps)
-        products.append((potential + limit) * largest["leak_multiplier"])
+    if "leak_multiplier" in largest and neuron.reset != "soft":
+        potential = begins + _sum(arriving + limit, largest["leak_multiplier"], neuron.leak_shift, timesteps)
     else:
         potential = begins + timesteps * (arriving + limit)
+    products.append((potential + limit) * largest.get("leak_multiplier", 0))
     if neuron.fires == "integer":
         products.append(2 * limit + potential)
     if neuron.refractory:

@@ -191,6 +191,24 @@ def test_a_leak_bounds_a_potential(timesteps):
     assert neurons.bounds(plain, {}, 10, timesteps).state == {"potential": 10 * timesteps}
 
 
+def test_a_reset_behind_the_leak_may_leave_a_large_debt():
+    """Nothing stays of X, and 100 spikes take away 100: u = -100, then X = -200, twice what the currents bring."""
+    rule = {"leak_multiplier": of(0), "fires": "integer", "most": 1000}
+    neuron = Neuron("lif", of(1), 4, 0, "soft_after_leak", **rule)
+    totals = [int(total.ravel()[0]) for total, _ in neurons.potentials(neuron, np.array([100, -100]).reshape(2, 1, 1))]
+    assert totals == [100, -200]
+    assert neurons.bounds(neuron, neurons.largest_of(neuron), 100, 2).state["potential"] >= 200
+
+
+def test_a_soft_reset_avoids_the_leak():
+    """Nothing would stay of X, but a spike takes away h = 1 alone: X = 100, 199, 298."""
+    neuron = Neuron("lif", of(1), 4, 0, "soft", leak_multiplier=of(0))
+    currents = np.full((3, 1, 1), 100)
+    totals = [int(total.ravel()[0]) for total, _ in neurons.potentials(neuron, currents)]
+    assert totals == [100, 199, 298]
+    assert neurons.bounds(neuron, neurons.largest_of(neuron), 100, 3).state["potential"] >= 298
+
+
 def test_bits_of_a_state():
     """A potential of at most 110 and its sign, a current of at most 10 with one, two timesteps of rest without."""
     assert neurons.Bounds({"potential": 110, "current": 10, "rest": 2}, 0).bits() == 8 + 5 + 2

@@ -1,0 +1,106 @@
+"""Machines run neurons of every rule that spikes, and refuse with a reason what they cannot do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from archsim.dataflow.coverage import coverage
+from archsim.dataflow.layer import layer_of
+from archsim.simulate import load_accelerator
+from archsim.trace import Neuron, Operation
+from tests.machines import ROOT
+from tests.small_traces import build
+
+CHANNELS = 4
+FRACTION_BITS = 6
+
+
+def units(low, high, *shape):
+    """Random parameters in the units of potentials."""
+    return np.random.default_rng(5).integers(low << FRACTION_BITS, high << FRACTION_BITS, (CHANNELS, *shape))
+
+
+RULES = {
+    "a leak with a multiplier": {"leak_shift": 10, "leak_multiplier": np.array([922, 973, 512, 1024])},
+    "a synaptic current": {"leak_shift": 1, "current_shift": 4, "current_multiplier": np.array([15, 8, 0, 16])},
+    "an adaptive threshold": {
+        "leak_shift": 1, "adaptation_shift": 4, "adaptation_multiplier": np.full(CHANNELS, 14),
+        "adaptation": units(5, 30),
+    },
+    "a reset to a value": {"leak_shift": 1, "reset_value": units(-9, 9)},
+    "no reset": {"leak_shift": 1, "reset": "none"},
+    "a refractory time": {"leak_shift": 1, "refractory": 1},
+    "a start potential": {
+        "leak_shift": 1, "threshold": units(20, 40, 6, 6), "threshold_in_fractions": True, "start": units(0, 20, 6, 6),
+    },
+}  # fmt: skip
+
+
+OUTPUTS = {
+    "signed spikes": {"leak_shift": 1, "fires": "signed"},
+    "integer spikes": {"leak_shift": 1, "fires": "integer", "most": 4},
+    "potentials instead of spikes": {"leak_shift": 1, "fires": "nothing", "threshold": None},
+}
+
+
+def network(rule, timesteps=4):
+    """A convolution of spikes whose neurons have that rule, and one behind it; two images of 6 x 6."""
+    draw = np.random.default_rng(3)
+    weight = [draw.integers(-20, 21, (CHANNELS, CHANNELS, 3, 3)).astype(np.int8) for _ in "ab"]
+    first = Neuron(**{"kind": "lif", "threshold": np.full(CHANNELS, 30), "fraction_bits": FRACTION_BITS} | rule)
+    kind = {"signed": "signed_spike", "integer": "int", "nothing": "int"}.get(first.fires, "spike")
+    operations = [
+        Operation("a", "conv2d", ("x",), "a", padding=(1, 1), weight=weight[0], neuron=first),
+        Operation("b", "conv2d", ("a",), "b", padding=(1, 1), weight=weight[1], neuron=Neuron("if", np.full(4, 30))),
+    ]
+    return build(operations, {"x": draw.random((timesteps, 2, CHANNELS, 6, 6)) < 0.3}, timesteps, {"a": kind})
+
+
+def left_out(name, trace):
+    chosen = machine(name)
+    return [(one.layer, one.reason) for one in coverage(chosen, trace, chosen.layers(trace), None).left_out]
+
+
+def machine(name, encoder="skipped"):
+    return load_accelerator(ROOT / "hwconfigs" / f"{name}.yaml", [f"scheduler.encoder={encoder}"])
+
+
+@pytest.mark.parametrize("name", ["loas", "spikesim_lossless"])
+@pytest.mark.parametrize("rule", RULES)
+def test_neurons_that_spike(name, rule):
+    """Every output is the trace's, where the same neurons without that rule would have others."""
+    trace = network(RULES[rule])
+    chosen = machine(name)
+    computed = [chosen.compute(layer_of(trace, operation), verify=True) for operation in chosen.layers(trace)]
+    assert [one.mismatches for one in computed] == [0, 0]
+    plain = network({"leak_shift": 1})
+    assert (plain.tensor("a") != trace.tensor("a")).mean() > 0.005
+    assert trace.tensor("a").any()
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", ["sata", "stellar"])
+def test_machines_with_neurons_of_their_own(name, rule):
+    """SATA's unit is a comparator, a subtractor and a shift; Stellar's few-spikes neurons know a threshold."""
+    reason = "a threshold in fractions" if rule == "a start potential" else rule
+    assert left_out(name, network(RULES[rule])) == [("a", f"has neurons with {reason}")]
+
+
+@pytest.mark.parametrize("name", ["loas", "prosperity", "spikesim_lossless"])
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_what_machines_of_single_bits_do_not_write(name, output):
+    assert left_out(name, network(OUTPUTS[output]))[0] == ("a", f"has neurons with {output}")
+
+
+@pytest.mark.parametrize("rule", [*RULES, *OUTPUTS])
+def test_windows_of_timesteps(rule):
+    """T = 10 on a machine of 4: three windows, the state between them carried, each output the trace's."""
+    trace = network((RULES | OUTPUTS)[rule], timesteps=10)
+    loas = machine("loas", "bit_planes")
+    assert loas.config.timesteps == 4
+    for operation in loas.layers(trace):
+        found = [loas.compute(piece, verify=True) for stage in loas.stages(trace, operation) for piece in stage]
+        assert len(found) >= 3
+        assert sum(one.mismatches for one in found) == 0
+    assert trace.tensor("a")[4:].any()
