@@ -5,13 +5,21 @@ potential, ``H[t] = (v[t-1] + x[t]) / 2``, a spike if ``H[t] >= threshold``, the
 twice the threshold, which integers hold exactly. Gradients pass a spike by the arctangent surrogate.
 
 A network is a module for one timestep, which ``archsim.export.from_torch`` reads. Training runs all timesteps at once
-(SpikingJelly's step mode ``m``), so that batch-norm sees them together.
+(SpikingJelly's step mode ``m``), so that batch-norm sees them together. It starts with T = 1, which is T times as fast,
+and ends with the network's T.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
+from training import Schedule, train
+
+FIRST = Schedule(samples=90_000, batch=60, learning_rate=2e-3, weight_decay=1e-2, augment=False)
+"""With T = 1."""
+SECOND = Schedule(samples=30_000, batch=60, learning_rate=1e-3, weight_decay=1e-2, augment=False)
 
 
 def lif(threshold: float = 1.0) -> neuron.LIFNode:
@@ -77,3 +85,9 @@ class Unrolled(nn.Module):
         functional.reset_net(self.network)
         currents = self.network.encoder(images)
         return self.network.body(currents.expand(self.timesteps, *currents.shape)).mean(0)
+
+
+def train_in_two_phases(name: str, network: OneTimestep, timesteps: int, **options: Any) -> None:
+    """Write ``name.pt``, the network trained with T = 1 and then with ``timesteps``; ``options`` of ``train``."""
+    train(f"{name}-first", Unrolled(network, 1), FIRST, **options)
+    train(name, Unrolled(network, timesteps), SECOND, **options)

@@ -9,17 +9,16 @@ convolution, as in MobileNet, each with batch-norm and neurons; then the mean of
 from __future__ import annotations
 
 import torch
-from spiking import OneTimestep, ReadOut, Unrolled, encoder, firing, lif
+from spiking import OneTimestep, ReadOut, encoder, firing, lif, train_in_two_phases
 from spikingjelly.activation_based import layer
 from torch import nn
-from training import Schedule, arguments, train
+from training import arguments
 
 SIDE = 32
 TIMESTEPS = 4
 ENCODED = 32
 PAIRS = ((64, 1), (64, 2), (128, 1), (128, 2), (256, 1))
 """Output channels of a pair and the stride of its depthwise convolution."""
-SCHEDULE = Schedule(samples=120_000, batch=60, learning_rate=3e-3, weight_decay=1e-2, augment=False)
 
 
 class DepthwiseSeparable(OneTimestep):
@@ -36,7 +35,7 @@ class DepthwiseSeparable(OneTimestep):
 def main() -> None:
     options = vars(arguments(__doc__).parse_args())
     torch.manual_seed(options["seed"])
-    train("depthwise", Unrolled(DepthwiseSeparable(), TIMESTEPS), SCHEDULE, side=SIDE, **options)
+    train_in_two_phases("depthwise", DepthwiseSeparable(), TIMESTEPS, side=SIDE, **options)
 
 
 if __name__ == "__main__":

@@ -14,17 +14,16 @@ follow, and a linear read-out of the tokens' mean. The structures are those of t
 from __future__ import annotations
 
 import torch
-from spiking import OneTimestep, ReadOut, Unrolled, convolution, encoder, firing, lif
+from spiking import OneTimestep, ReadOut, convolution, encoder, firing, lif, train_in_two_phases
 from spikingjelly.activation_based import layer
 from torch import Tensor, nn
-from training import Schedule, arguments, train
+from training import arguments
 
 SIDE = 32
 TIMESTEPS = 4
 HEADS = 4
 SCALE = 0.125
 ATTENTION_THRESHOLD = 0.5
-SCHEDULE = Schedule(samples=120_000, batch=60, learning_rate=2e-3, weight_decay=1e-2, augment=False)
 
 
 def pool() -> layer.MaxPool2d:
@@ -203,7 +202,7 @@ def main() -> None:
     options = vars(parser.parse_args())
     name = options.pop("network")
     torch.manual_seed(options["seed"])
-    train(name, Unrolled(NETWORKS[name](), TIMESTEPS), SCHEDULE, side=SIDE, **options)
+    train_in_two_phases(name, NETWORKS[name](), TIMESTEPS, side=SIDE, **options)
 
 
 if __name__ == "__main__":
