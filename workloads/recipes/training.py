@@ -32,6 +32,7 @@ class Schedule:
     learning_rate: float
     weight_decay: float
     label_smoothing: float = 0.1
+    augment: bool = True
 
 
 def read_idx(path: Path) -> Tensor:
@@ -101,7 +102,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * rate(seen, total, schedule.batch)
         with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-            logits = model(augmented(images[chosen]))
+            shown = augmented(images[chosen]) if schedule.augment else images[chosen].float() / 255
+            logits = model(shown)
         loss = functional.cross_entropy(logits.float(), labels[chosen], label_smoothing=schedule.label_smoothing)
         optimizer.zero_grad()
         loss.backward()
