@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.dataflow.layer import ACTIVATION_BITS, WEIGHTED, Layer
-from archsim.dataflow.pieces import Encoder
+from archsim.dataflow.pieces import Encoder, fits
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
 from archsim.errors import ConfigError
@@ -19,14 +19,13 @@ from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError, changed
 from archsim.hardware.memory.system import MemoryConfig, MemorySystemConfig
 from archsim.trace import Neuron, Operation, Trace
-from archsim.trace.graph import integer_range
 from archsim.trace.neurons import features
 from archsim.trace.origin import origin
 
 EngineName = Literal["compiled", "reference"]
 Progress = Callable[[str, int, int], None]
 """Called with a layer's name, how many layers are done, and how many there are."""
-ON_LANES = ("add", "pool", "upsample", "reduce", "multiply", "rearrange")
+ON_LANES = ("add", "pool", "upsample", "reduce", "multiply", "rearrange", "softmax", "layer_norm")
 """Operations without weights that neuron units do between layers (:mod:`archsim.dataflow.vector_unit`)."""
 ADDRESSED = ("concat", "slice", "delay")
 """Operations that only say where what exists is read."""
@@ -250,12 +249,12 @@ class Accelerator(ABC):
             return False
         if self.operand == "spike":
             return operation.requantiser is None
-        return _fits(trace, operation.inputs[0])
+        return fits(trace, operation.inputs[0])
 
     @property
     def takes_integers(self) -> bool:
-        """Whether operands that are not single bits come as planes, so that the whole of a spiking network runs."""
-        return self.operand == "spike" and self.config.scheduler.encoder != "skipped"
+        """Whether operands that do not fit a word come in planes, so that the whole of a network runs."""
+        return bool(self.config.scheduler.encoder != "skipped")
 
     @property
     def runs(self) -> str:
@@ -352,13 +351,6 @@ class Accelerator(ABC):
                 f"--set pe.weight_bits={widest} builds a machine that can"
             )
         return [*found, *self.unsupported(trace)]
-
-
-def _fits(trace: Trace, tensor: str) -> bool:
-    """Whether ``tensor``, integers, suits a machine for activations of 8 bits without a sign."""
-    values = trace.tensor(tensor)
-    low, high = integer_range(ACTIVATION_BITS, signed=False)
-    return low <= int(values.min()) and int(values.max()) <= high
 
 
 def _without_weights(trace: Trace, operation: Operation) -> str:

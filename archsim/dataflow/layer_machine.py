@@ -144,8 +144,12 @@ class LayerMachine(DrawnMachine):
         """What the machine can multiply at once, and how wide sums are between two pieces."""
         config = self.config
         return Limits(
-            self.most_timesteps, config.pe.weight_bits, -(-self.sum_bits // 8), config.scheduler.encoder
-        )  # fmt: skip
+            operand=self.operand,
+            planes=1 if self.operand == "int" else self.most_timesteps,
+            weight_bits=config.pe.weight_bits,
+            state_bytes=-(-self.sum_bits // 8),
+            encoder=config.scheduler.encoder,
+        )
 
     def stored_bytes(self, trace: Trace, name: str, writer: Operation | None = None) -> NDArray[np.int64]:
         """Bytes of tensor ``name`` in memory, int64 [rows], a row for a position of an image, or an image.

@@ -27,16 +27,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.layer import WEIGHTED, FeatureMap, Layer, Planes, State, layer_of
+from archsim.dataflow.layer import ACTIVATION_BITS, WEIGHTED, FeatureMap, Layer, Planes, State, layer_of
 from archsim.hardware.compute.lif import is_ruled
 from archsim.trace import Neuron, Operation, Trace, neurons
+from archsim.trace.graph import integer_range
 
 Encoder = Literal["skipped", "bit_planes", "unary"]
 
 
 class Limits(NamedTuple):
-    """What a machine can do at once: bits of a word, bits of a weight; and bytes of a sum between two pieces."""
+    """What a machine can do at once: planes of a word and bits of a plane, bits of a weight; and bytes of a sum between
+    two pieces.
 
+    A plane has one bit on a machine for spikes. On one for activations a word is one plane of ACTIVATION_BITS without a
+    sign: wider values come in several, and those below zero in planes of their own.
+    """
+
+    operand: Literal["spike", "int"]
     planes: int
     weight_bits: int
     state_bytes: int
@@ -44,20 +51,29 @@ class Limits(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """A tensor [T, I, ...] ([1, I, ...] if it does not change in time) as planes worth ``factor`` int64 [bits] each."""
+    """A tensor [T, I, ...] ([1, I, ...] if it does not change in time) as planes worth ``factor`` int64 [planes] each.
+
+    ``kind``: planes are the bits of values, or what of them exceeds 0, 1, 2, ...; or their digits of ACTIVATION_BITS,
+    first those of what is above zero, then those of what is below.
+    """
 
     values: NDArray[Any]
     factor: NDArray[np.int64]
-    unary: bool
+    kind: Literal["bits", "unary", "digits"]
 
-    def planes(self, t: int) -> list[NDArray[np.bool_]]:
-        """The planes of timestep ``t``, bool [I, ...] each."""
+    def plane(self, t: int, number: int) -> NDArray[np.uint16]:
+        """Plane ``number`` of timestep ``t``, [I, ...]."""
         values = self.values[t if len(self.values) > 1 else 0]
-        if values.dtype == np.bool_:
-            return [values]
-        if self.unary:
-            return [values > least for least in range(len(self.factor))]
-        return [(values >> bit & 1).astype(np.bool_) for bit in range(len(self.factor))]
+        if self.kind == "unary":
+            values = values > number
+        elif self.kind == "digits":
+            worth = int(self.factor[number])
+            above = np.maximum(values.astype(np.int64) * (1 if worth > 0 else -1), 0)
+            values = above // abs(worth) & (1 << ACTIVATION_BITS) - 1
+        elif values.dtype != np.bool_:
+            values = values >> number & 1
+        plane: NDArray[np.uint16] = values.astype(np.uint16)
+        return plane
 
 
 class Weights(NamedTuple):
@@ -94,9 +110,20 @@ class Block(NamedTuple):
 
 def is_plain(trace: Trace, operation: Operation, limits: Limits, window: int) -> bool:
     """Whether the machine runs ``operation`` at once."""
-    plain = operation.op in WEIGHTED and trace.kind(operation.inputs[0]) == "spike" and operation.groups == 1
-    plain = plain and (operation.neuron is None or is_ruled(operation.neuron))
-    return plain and trace.timesteps <= min(limits.planes, window)
+    if operation.op not in WEIGHTED or operation.groups > 1:
+        return False
+    kind, first = trace.kind(operation.inputs[0]), operation.inputs[0]
+    if limits.operand == "int":
+        return kind == "int" and fits(trace, first)
+    ruled = operation.neuron is None or is_ruled(operation.neuron)
+    return kind == "spike" and ruled and trace.timesteps <= min(limits.planes, window)
+
+
+def fits(trace: Trace, tensor: str) -> bool:
+    """Whether ``tensor``, integers, suits a machine for activations of 8 bits without a sign."""
+    values = trace.tensor(tensor)
+    low, high = integer_range(ACTIVATION_BITS, signed=False)
+    return low <= int(values.min()) and int(values.max()) <= high
 
 
 def pieces_of(trace: Trace, operation: Operation, limits: Limits, window: int) -> Iterator[Layer]:
@@ -108,17 +135,20 @@ def pieces_of(trace: Trace, operation: Operation, limits: Limits, window: int) -
         yield from _pieces_of_block(trace, operation, block, limits, window)
 
 
-def operand_of(trace: Trace, name: str, encoder: Encoder) -> Operand:
+def operand_of(trace: Trace, name: str, limits: Limits) -> Operand:
     """The tensor ``name`` as planes: as many as its values need."""
     values = trace.operand(name)
     if values.ndim == 1 + len(trace.meta.tensors[name].shape):
         values = values[np.newaxis]
     if values.dtype == np.bool_:
-        return Operand(values, np.ones(1, np.int64), False)
+        return Operand(values, np.ones(1, np.int64), "bits")
     low, high = min(0, int(values.min())), int(values.max())
-    if encoder == "unary" and low == 0:
-        return Operand(values, np.ones(max(1, high), np.int64), True)
-    return Operand(values, np.array(digits(low, high), np.int64), False)
+    if limits.operand == "int":
+        above, below = (range(0, size.bit_length(), ACTIVATION_BITS) for size in (max(high, 1), -low))
+        return Operand(values, np.array([1 << at for at in above] + [-(1 << at) for at in below], np.int64), "digits")
+    if limits.encoder == "unary" and low == 0:
+        return Operand(values, np.ones(max(1, high), np.int64), "unary")
+    return Operand(values, np.array(digits(low, high), np.int64), "bits")
 
 
 def digits(low: int, high: int) -> list[int]:
@@ -130,7 +160,7 @@ def digits(low: int, high: int) -> list[int]:
 
 
 def _blocks(trace: Trace, operation: Operation, limits: Limits) -> Iterator[Block]:
-    operand = operand_of(trace, operation.inputs[0], limits.encoder)
+    operand = operand_of(trace, operation.inputs[0], limits)
     if operation.op == "matmul":
         yield from _products(trace, operation, operand, limits)
         return
@@ -228,10 +258,9 @@ def _piece(
     trace: Trace, operation: Operation, block: Block, cut: Cut, state: State, taken: int, left: int
 ) -> Layer:  # fmt: skip
     operand, bits = block.operand, len(block.operand.factor)
-    known = {t: operand.planes(t) for t in dict.fromkeys(t for t, _ in cut.planes)}
     words: NDArray[np.uint16] = np.zeros(operand.values.shape[1:], np.uint16)
     for place, (t, bit) in enumerate(cut.planes):
-        words |= known[t][bit].astype(np.uint16) << np.uint16(place)
+        words |= operand.plane(t, bit) << np.uint16(place)
     feature_map: FeatureMap | None = None
     matrix: NDArray[np.uint16] = words.reshape(-1, words.shape[-1])
     if operation.op == "conv2d":
@@ -249,15 +278,15 @@ def _piece(
         n=n,
         k=matrix.shape[1],
         timesteps=len(cut.planes),
-        operand="spike",
-        word_bits=len(cut.planes),
+        operand="int" if operand.kind == "digits" else "spike",
+        word_bits=ACTIVATION_BITS if operand.kind == "digits" else len(cut.planes),
         rows=packed_time.encode(matrix),
         columns=bitmask.encode_dense(weights) if dense else bitmask.encode(weights),
         bias=np.zeros(n, np.int64) if operation.bias is None else operation.bias[block.channels].astype(np.int64),
         neuron=None if operation.neuron is None else of_channels(operation.neuron, block.channels),
         expected=_expected(trace, operation, block, cut),
         matches=int(np.count_nonzero(matrix, axis=0) @ used),
-        synaptic_operations=int(np.bitwise_count(matrix).sum(0, dtype=np.int64) @ used),
+        synaptic_operations=int(_ones(matrix, operand).sum(0, dtype=np.int64) @ used),
         pooled=any(other.op == "pool" and operation.output in other.inputs for other in trace.operations),
         feature_map=feature_map,
         requantiser=operation.requantiser,
@@ -270,6 +299,11 @@ def _piece(
         taken_bytes=taken,
         left_bytes=left,
     )
+
+
+def _ones(words: NDArray[np.uint16], operand: Operand) -> NDArray[Any]:
+    """Planes that are not zero, of words."""
+    return words != 0 if operand.kind == "digits" else np.bitwise_count(words)
 
 
 def of_channels(neuron: Neuron, channels: slice) -> Neuron:

@@ -42,6 +42,8 @@ from archsim.trace.resimulation import currents_of, finish
 
 UPDATES = 0
 BUFFERED_BLOCKS = 2
+ROUNDS = {"softmax": 3, "layer_norm": 3}
+"""How often the lanes take every value: for the largest and their sum, or mean and variance, and for the result."""
 
 
 class VectorWork(NamedTuple):
@@ -200,7 +202,8 @@ def vector_work(host: Any, trace: Trace, operation: Operation, verify: bool) -> 
     read = [in_blocks(host.stored_bytes(trace, name), blocks) for name in operation.inputs]
     written = in_blocks(host.stored_bytes(trace, operation.output, operation), blocks)
     outputs = timesteps * trace.images * math.prod(shape)
-    updates = in_blocks(np.full(1, max(sum(_values(trace, name) for name in operation.inputs), outputs)), blocks)
+    values = max(sum(_values(trace, name) for name in operation.inputs), outputs)
+    updates = in_blocks(np.full(1, values * ROUNDS.get(operation.op, 1)), blocks)
     remembered = 0 if operation.neuron is None else len(state_fields(operation.neuron)) * host.limits.state_bytes
     state = in_blocks(np.full(1, outputs // timesteps * remembered), blocks)
     for window in range(windows):
