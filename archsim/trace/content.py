@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ from archsim.trace.schema import (
 )
 from archsim.trace.shapes import Shapes
 
+WINDOW_VALUES = 1 << 24
+"""Of the timesteps that are decoded at once, where not all are needed."""
 _INT64_LIMIT = (1 << 63) - 1
 
 
@@ -55,9 +57,14 @@ def pack(spikes: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.packbits(spikes.reshape(-1), bitorder="little")
 
 
-def unpack(packed: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The boolean tensor of ``shape`` in ``packed``."""
-    return np.unpackbits(packed, count=math.prod(shape), bitorder="little").view(np.bool_).reshape(shape)
+def unpack(packed: NDArray[Any], shape: tuple[int, ...], first: int = 0, end: int | None = None) -> NDArray[np.bool_]:
+    """The boolean tensor of ``shape`` in ``packed``, or of its first axis the part from ``first`` to ``end`` - 1."""
+    end = shape[0] if end is None else end
+    bits = math.prod(shape[1:])
+    begin, before = divmod(first * bits, 8)
+    part = packed[begin : -(-end * bits // 8)]
+    found = np.unpackbits(part, count=before + (end - first) * bits, bitorder="little").view(np.bool_)
+    return found[before:].reshape(end - first, *shape[1:])
 
 
 def pack_signed(spikes: NDArray[np.int8]) -> NDArray[np.uint8]:
@@ -66,15 +73,17 @@ def pack_signed(spikes: NDArray[np.int8]) -> NDArray[np.uint8]:
     return pack(np.stack([low, high], axis=1))
 
 
-def unpack_signed(packed: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int8]:
-    """The tensor int8 of ``shape`` in ``packed``."""
-    bits = unpack(packed, (*shape, 2)).view(np.int8)
+def unpack_signed(
+    packed: NDArray[Any], shape: tuple[int, ...], first: int = 0, end: int | None = None
+) -> NDArray[np.int8]:
+    """The tensor int8 of ``shape`` in ``packed``, or a part as of :func:`unpack`."""
+    bits = unpack(packed, (*shape, 2), first, end).view(np.int8)
     return bits[..., 0] - 2 * bits[..., 1]
 
 
-def spikes_of_times(times: NDArray[Any], timesteps: int) -> NDArray[np.bool_]:
-    """Spikes bool [T, ...] of neurons that fire once, at ``times`` [...], or never."""
-    spikes: NDArray[np.bool_] = times == np.arange(timesteps).reshape(-1, *(1,) * times.ndim)
+def spikes_of_times(times: NDArray[Any], end: int, first: int = 0) -> NDArray[np.bool_]:
+    """Spikes bool [end - first, ...] of neurons that fire once, at ``times`` [...], or never."""
+    spikes: NDArray[np.bool_] = times == np.arange(first, end).reshape(-1, *(1,) * times.ndim)
     return spikes
 
 
@@ -102,16 +111,53 @@ def stray_bits(packed: NDArray[Any], bits: int, where: str, what: str = "spike")
     return [f"{where}: the {unused} bits after the last {what} must be zero, got {int(packed[-1]):#04x}"]
 
 
+class Stream:
+    """A tensor as it is stored, to be decoded some timesteps at a time.
+
+    ``timed``: its operand changes in time. ``timesteps`` is how many there are of it: T, or else 1.
+    """
+
+    def __init__(self, meta: Meta, name: str, stored: NDArray[Any]) -> None:
+        self._meta = meta
+        self._record = meta.tensors[name]
+        self.stored = stored
+        self.timed = self._record.per_timestep or self._record.kind == "spike_time"
+        self.timesteps = meta.timesteps if self.timed else 1
+
+    def tensor(self, first: int = 0, end: int | None = None) -> NDArray[Any]:
+        """Timesteps ``first`` to ``end`` - 1 as ``Trace.tensor`` gives them; what has no axis of time as it is."""
+        shape = timed_shape(self._meta, self._record)
+        match self._record.kind:
+            case "spike":
+                return unpack(self.stored, shape, first, end)
+            case "signed_spike":
+                return unpack_signed(self.stored, shape, first, end)
+        return self.stored[first:end].astype(np.int64) if self._record.per_timestep else self.stored
+
+    def operand(self, first: int = 0, end: int | None = None) -> NDArray[Any]:
+        """The same as operations read it: spike times as the spikes they stand for."""
+        tensor = self.tensor(first, end)
+        if self._record.kind != "spike_time":
+            return tensor
+        return spikes_of_times(tensor, self._meta.timesteps if end is None else end, first)
+
+    def windows(self) -> Iterator[NDArray[Any]]:
+        """The operand [timesteps, I, ...] part after part, each of so many timesteps that it takes little memory."""
+        for first, end in spans(self.timesteps, self._meta.images * math.prod(self._record.shape)):
+            values = self.operand(first, end)
+            yield values if self.timed else values[np.newaxis]
+
+
+def spans(timesteps: int, values: int) -> Iterator[tuple[int, int]]:
+    """Windows of ``timesteps`` with ``values`` values each, as (first, end): all at once where that is little."""
+    step = max(1, WINDOW_VALUES // values)
+    for first in range(0, timesteps, step):
+        yield first, min(first + step, timesteps)
+
+
 def decode(meta: Meta, name: str, stored: NDArray[Any]) -> NDArray[Any]:
     """The tensor ``name`` from its stored array: bool for spikes, otherwise integers."""
-    tensor = meta.tensors[name]
-    shape = timed_shape(meta, tensor)
-    match tensor.kind:
-        case "spike":
-            return unpack(stored, shape)
-        case "signed_spike":
-            return unpack_signed(stored, shape)
-    return stored.astype(np.int64) if tensor.per_timestep else stored
+    return Stream(meta, name, stored).tensor()
 
 
 def encode(tensor: TensorRecord, values: NDArray[Any]) -> NDArray[Any]:

@@ -155,9 +155,8 @@ def _without_weights(trace: Trace, operation: Operation) -> LayerStatistics:
 
 def _layer(trace: Trace, operation: Operation) -> LayerStatistics:
     (name,) = operation.inputs
-    present = trace.operand(name) != 0
-    # Integers that do not change in time have no axis of it.
-    times = np.count_nonzero(present.reshape(-1, trace.images, *operation.input_shapes[0]), axis=0)
+    stream = trace.stream(name)
+    times = sum(np.count_nonzero(values, axis=0) for values in stream.windows())
     rows = covers(operation)
     counts: dict[str, Any] = {}
     if trace.kind(name) != "int":
@@ -171,7 +170,7 @@ def _layer(trace: Trace, operation: Operation) -> LayerStatistics:
     return LayerStatistics(
         layer=operation.name, op=operation.op, m=m, n=n, k=k, timesteps=trace.timesteps, words=m * k * operation.groups,
         active_words=int(((times > 0) * rows).sum()), weights=weight.size,
-        weight_nonzeros=int(np.count_nonzero(weight)), input_density=float(present.mean()),
+        weight_nonzeros=int(np.count_nonzero(weight)), input_density=int(times.sum()) / (times.size * stream.timesteps),
         inputs=operation.input_shapes, output=operation.output_shape, operand=trace.kind(name),
         operand_bits=trace.bits(name), **counts,
     )  # fmt: skip

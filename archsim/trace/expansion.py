@@ -45,23 +45,23 @@ def _spread_pool(operation: Operation) -> Expansion | None:
     if operation.op == "linear" and len(operation.input_shapes[0]) == 3:
         _, *sides = operation.input_shapes[0]
         most = tuple(sides)
-    elif operation.op == "conv2d":
+    elif operation.op == "conv2d" and operation.dilation == operation.input_dilation == (1, 1):
         # A convolution behind a pool takes as many times its stride and its padding.
-        sides = list(operation.kernel)
-        steps = zip(sides, operation.stride, operation.padding, strict=True)
-        most = tuple(math.gcd(*step) for step in steps)
+        window, sides = operation.window, list(operation.kernel)
+        around = window.padding[:2], window.padding[2:]
+        most = tuple(math.gcd(*step, *pads) for *step, pads in zip(sides, window.stride, around, strict=True))
     else:
         return None
     weight = operation.weight if math.prod(most) > 1 else None
     if weight is None or not weight.any():
         return None
     weight = weight.reshape(len(weight), -1, *sides)
-    window = tuple(_equal(weight, axis, side) for axis, side in zip((2, 3), most, strict=True))
-    factor = math.prod(window)
+    pool = tuple(_equal(weight, axis, side) for axis, side in zip((2, 3), most, strict=True))
+    factor = math.prod(pool)
     if factor == 1:
         return None
-    size = " x ".join(map(str, window))
-    if operation.op == "linear" and list(window) == list(sides):
+    size = " x ".join(map(str, pool))
+    if operation.op == "linear" and list(pool) == list(sides):
         why = f"a global average pool was spread into its weights, which are equal at all {size} positions of a channel"
     else:
         why = f"an average pool of {size} was spread into its weights, which are equal in each such window"

@@ -18,6 +18,7 @@ import numpy as np
 
 from archsim.errors import MOST_PROBLEMS, UsageError, nearest
 from archsim.trace import neurons
+from archsim.trace.cycles import on_cycles
 from archsim.trace.neurons import NeuronRecord
 from archsim.trace.schema import (
     MOST_SHORT_TIMESTEPS,
@@ -89,6 +90,7 @@ def resolve(meta: Meta, where: str) -> Graph:
     resolver.tensors()
     resolver.image_sets()
     arrays = resolver.arrays()
+    resolver.cycles()
     return Graph(resolver.shapes, arrays, tuple(resolver.problems))
 
 
@@ -367,6 +369,16 @@ class _Resolver:
             got = getattr(tensor, "dtype", tensor.kind)
             at = f"{next(iter(set_sizes(self.meta)))}_images"
             self.problem(at, f"the images of a set are {wanted}; the network reads {name!r} first, {got}")
+
+    def cycles(self) -> None:
+        """On a cycle nobody knows how often a neuron will fire."""
+        if self.problems:
+            return
+        for index in sorted(on_cycles(self.meta)):
+            neuron = getattr(self.meta.operations[index], "neuron", None)
+            if neuron is not None and neuron.mask_fire_once:
+                at = f"operations[{index}].neuron.mask_fire_once"
+                self.problem(at, "the neurons are on a cycle, and later spikes may follow from it; allowed: false")
 
     def arrays(self) -> dict[str, ArraySpec]:
         arrays = {}

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import TraceError, UsageError, nearest
-from archsim.trace import content, graph, schema
+from archsim.trace import content, cycles, graph, schema
+from archsim.trace.cycles import Cycle
 from archsim.trace.description import HERE, described, described_set, misfits, wrong_masks
 from archsim.trace.neurons import from_record
 from archsim.trace.operation import PLAIN_KEYS, Operation, Requantiser
@@ -180,6 +181,19 @@ class Trace:
         """Names of the tensors beside ``pixels`` that no operation writes, such as an embedding of positions."""
         return graph.constants(self.meta)
 
+    @cached_property
+    def cycles(self) -> tuple[Cycle, ...]:
+        """The cycles of a recurrent network; empty if there are none."""
+        late = cycles.late_reads(self.meta)
+        return tuple(
+            Cycle(
+                tuple(self.operations[index].name for index in part),
+                min(int(np.min(self.operations[index].steps)) for index in part if index in late),
+            )
+            for part in cycles.parts(self.meta)
+            if cycles.is_cycle(part, late)
+        )
+
     def __iter__(self) -> Iterator[Operation]:
         return iter(self.operations)
 
@@ -191,22 +205,32 @@ class Trace:
         names = [operation.name for operation in self.operations]
         raise UsageError(f"no layer {name!r} in {self.network}; allowed: {', '.join(names)}{nearest(name, names)}")
 
-    def tensor(self, name: str) -> NDArray[Any]:
-        """The tensor ``name``, decoded now and not kept.
+    def tensor(self, name: str, first: int = 0, end: int | None = None) -> NDArray[Any]:
+        """The tensor ``name``, decoded now and not kept: all timesteps, or ``first`` to ``end`` - 1.
 
         Spikes are bool [T, I, C, H, W] or [T, I, F]; signed spikes int8 and integers that change in time int64 of the
         same shapes; other integers (pixels) have their stored dtype and the shape [I, C, H, W] or [I, F], and so have
-        spike times, uint8.
+        spike times, uint8 (uint16 for more than 254 timesteps): they are the same whatever the timesteps.
         """
+        self._check_range(first, end)
+        return self.stream(name).tensor(first, end)
+
+    def operand(self, name: str, first: int = 0, end: int | None = None) -> NDArray[Any]:
+        """The same as operations read it: spike times as the spikes they stand for, bool [T, I, ...]."""
+        self._check_range(first, end)
+        return self.stream(name).operand(first, end)
+
+    def stream(self, name: str) -> content.Stream:
+        """The tensor ``name`` as it is stored, read once, to decode one range of timesteps after the other."""
         if name not in self.meta.tensors:
             known = ", ".join(self.tensors)
             raise UsageError(f"no tensor {name!r} is stored; stored: {known}{nearest(name, self.tensors)}")
-        return content.decode(self.meta, name, self.arrays[f"tensor.{name}"])
+        return content.Stream(self.meta, name, self.arrays[f"tensor.{name}"])
 
-    def operand(self, name: str) -> NDArray[Any]:
-        """The tensor ``name`` as operations read it: spike times as the spikes they stand for, bool [T, I, ...]."""
-        tensor = self.tensor(name)
-        return content.spikes_of_times(tensor, self.timesteps) if self.kind(name) == "spike_time" else tensor
+    def _check_range(self, first: int, end: int | None) -> None:
+        last = self.timesteps if end is None else end
+        if not 0 <= first < last <= self.timesteps:
+            raise UsageError(f"got timesteps {first} to {last}; {self.network} has 0 to {self.timesteps}")
 
     def stored(self, name: str) -> bool:
         """Does the trace hold the tensor ``name``? (It always holds what an operation reads.)"""
@@ -335,13 +359,13 @@ class _Chosen(Mapping[str, NDArray[Any]]):
         stored = self._arrays[name]
         if role == "gradient":
             shape = graph.gradient_shape(self._meta, self._graph.shapes[tensor])
-            return content.pack(content.unpack(stored, shape)[: self._timesteps, self._images])
+            return content.pack(content.unpack(stored, shape, 0, self._timesteps)[:, self._images])
         if role != "tensor":
             return stored
         record = self._meta.tensors[tensor]
         if record.packed_bits:
-            decoded = content.decode(self._meta, tensor, stored)[: self._timesteps, self._images]
-            return content.encode(record, decoded)
+            decoded = content.Stream(self._meta, tensor, stored).tensor(0, self._timesteps)
+            return content.encode(record, decoded[:, self._images])
         return stored[: self._timesteps, self._images] if record.per_timestep else stored[self._images]
 
     def __iter__(self) -> Iterator[str]:

@@ -13,8 +13,8 @@ from archsim.trace.operation import Operation
 
 _KINDS = {"spike": "spikes", "signed_spike": "signed spikes", "spike_time": "spike times"}
 _COUNTED = ("sums of spikes", "event counts", "pixels", "integers")
-_STACKED = ("pool", "concat")
-"""Operations whose output has only values that they read."""
+_MOVING = ("concat", "slice", "upsample", "rearrange", "delay")
+"""Operations that compute nothing: their output has only values that they read, as that of a maximum."""
 
 
 def origin(trace: Trace, name: str) -> str:
@@ -26,7 +26,7 @@ def origin(trace: Trace, name: str) -> str:
         told = f"pooled {told}"
     if trace.kind(name) != "int":
         return told
-    values = trace.tensor(name)
+    values = trace.stream(name).stored
     least, largest = int(values.min()), int(values.max())
     if told.endswith(_COUNTED):
         return f"{told} {least} to {largest}"
@@ -34,12 +34,12 @@ def origin(trace: Trace, name: str) -> str:
 
 
 def _sources(writers: dict[str, Operation], name: str) -> Iterator[str]:
-    """The tensors that ``name`` consists of, seen through pools and concatenations."""
+    """The tensors that ``name`` consists of, seen through operations that compute nothing."""
     waiting, seen = [name], {name}
     while waiting:
         tensor = waiting.pop()
         writer = writers.get(tensor)
-        if writer is None or writer.op not in _STACKED:
+        if writer is None or not _is_seen_through(writer):
             yield tensor
             continue
         fresh = [read for read in writer.inputs if read not in seen]
@@ -50,7 +50,15 @@ def _sources(writers: dict[str, Operation], name: str) -> Iterator[str]:
 def _is_pooled(writers: dict[str, Operation], name: str) -> bool:
     """Whether all that ``name`` holds was pooled last."""
     writer = writers.get(name)
-    return writer is not None and writer.op == "pool"
+    return writer is not None and writer.op == "pool" and writer.reduction == "max"
+
+
+def _is_seen_through(writer: Operation) -> bool:
+    return writer.op in _MOVING or (writer.op == "pool" and writer.reduction == "max")
+
+
+def _adds(writer: Operation) -> bool:
+    return writer.op in ("add", "reduce") or (writer.op == "pool" and writer.reduction == "sum")
 
 
 def _of(trace: Trace, writers: dict[str, Operation], name: str) -> str:
@@ -61,7 +69,11 @@ def _of(trace: Trace, writers: dict[str, Operation], name: str) -> str:
         return f"{_KINDS[trace.kind(name)]} of {writer.name}"
     if writer.requantiser is not None or writer.op == "softmax":
         return f"the output of {writer.name}"
-    if writer.op == "add":
+    if writer.neuron is not None:
+        return f"{'potentials' if writer.neuron.fires == 'nothing' else 'integer spikes'} of {writer.name}"
+    if writer.op == "multiply":
+        return f"products of {writer.name}"
+    if _adds(writer):
         spiking = all(trace.kind(part) == "spike" for part in _parts(writers, name))
         return "sums of spikes" if spiking else f"the sums of {writer.name}"
     return f"full sums of {writer.name}"
@@ -85,7 +97,7 @@ def _parts(writers: dict[str, Operation], name: str) -> Iterator[str]:
     while waiting:
         tensor = waiting.pop()
         writer = writers.get(tensor)
-        plain = writer is not None and writer.op in ("add", *_STACKED) and writer.neuron is None
+        plain = writer is not None and (_adds(writer) or _is_seen_through(writer)) and writer.neuron is None
         if writer is None or not plain or writer.requantiser is not None:
             yield tensor
             continue

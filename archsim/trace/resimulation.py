@@ -7,21 +7,26 @@ int64, whose range the loader has proven sufficient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.trace.content import first_spike_times, spikes_of_times
+from archsim.trace.content import first_spike_times, spans, spikes_of_times
+from archsim.trace.cycles import Cycle, parts
 from archsim.trace.graph import SOFTMAX_BITS, integer_range
 from archsim.trace.model import ImageSet, Trace
-from archsim.trace.neurons import fire
+from archsim.trace.neurons import State, fire, masked, run
 from archsim.trace.operation import Operation, Requantiser
 
-# Memory of the im2col matrix that is built at a time.
+# Memory of the im2col matrix that is built at a time, and values of all tensors that are.
 _BLOCK_BYTES = 1 << 25
+_BATCH_VALUES = 1 << 27
+_OPERANDS: dict[str, type[np.generic]] = {"spike": np.bool_, "spike_time": np.bool_, "signed_spike": np.int8}
+Read = Callable[[int, int], list[NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,12 @@ def check_trace(trace: Trace) -> Iterator[Check]:
             why = "its output is not stored" if operation.neuron else "no neuron is known and its output is not stored"
             yield Check(operation.name, 0, None, f"not verified: {why}")
             continue
-        output, mismatches = resimulate(trace, operation)
-        yield Check(operation.name, output.size, mismatches)
+        stored, outputs, mismatches = trace.stream(operation.output), 0, 0
+        for first, output in _as_stored(trace, operation):
+            wanted = stored.tensor(first, first + len(output))
+            outputs += output.size
+            mismatches += int(np.count_nonzero(output != wanted))
+        yield Check(operation.name, outputs, mismatches)
 
 
 def resimulate(trace: Trace, operation: Operation) -> tuple[NDArray[Any], int | None]:
@@ -51,35 +60,104 @@ def resimulate(trace: Trace, operation: Operation) -> tuple[NDArray[Any], int | 
     Spikes are bool and integers int64, [T, I, C, H, W] or [T, I, F]; without T where no input changes in time and no
     neuron follows and the stored output has none. Where spike times are stored, those of the first spikes are returned.
     """
-    inputs = [trace.operand(name) for name in operation.inputs]
-    output = compute(operation, inputs, trace.timesteps)
+    output = _joined(part for _, part in _as_stored(trace, operation))
     if not trace.stored(operation.output):
         return output, None
-    stored = trace.tensor(operation.output)
-    if trace.kind(operation.output) == "spike_time":
-        output = first_spike_times(output)
-    elif stored.ndim < output.ndim:
-        output = output[0]
-    return output, int(np.count_nonzero(output != stored))
+    return output, int(np.count_nonzero(output != trace.tensor(operation.output)))
+
+
+def _as_stored(trace: Trace, operation: Operation) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The output in windows of timesteps, each with its first one, as ``Trace.tensor`` would give it.
+
+    What is decided by all timesteps, or the same at all of them, comes in one piece.
+    """
+    streams = [trace.stream(name) for name in operation.inputs]
+
+    def read(first: int, end: int) -> list[NDArray[Any]]:
+        return [stream.operand(first, end) for stream in streams]
+
+    record = trace.meta.tensors.get(operation.output)
+    if record is not None and record.kind == "int" and not record.per_timestep:
+        (still,) = _windows(operation, read, 1, trace.images)
+        yield 0, still[0]
+        return
+    outputs = _windows(operation, read, trace.timesteps, trace.images)
+    timed = record is not None and record.kind == "spike_time"
+    if timed or (operation.neuron is not None and operation.neuron.mask_fire_once):
+        output = _masked(operation, _joined(outputs))
+        yield 0, first_spike_times(output) if timed else output
+        return
+    first = 0
+    for output in outputs:
+        yield first, output
+        first += len(output)
 
 
 def compute(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
     """Output [T, I, ...] of ``operation`` for ``inputs`` as ``Trace.operand`` returns them."""
-    return finish(operation, currents_of(operation, inputs, timesteps))
+    ranks = [2 + len(shape) for shape in operation.input_shapes]
+    timed = [array.ndim == rank for array, rank in zip(inputs, ranks, strict=True)]
+
+    def read(first: int, end: int) -> list[NDArray[Any]]:
+        return [array[first:end] if changes else array for array, changes in zip(inputs, timed, strict=True)]
+
+    images = inputs[0].shape[1 if timed[0] else 0]
+    return _masked(operation, _joined(_windows(operation, read, timesteps, images)))
+
+
+def _windows(operation: Operation, read: Read, timesteps: int, images: int) -> Iterator[NDArray[Any]]:
+    """The output of ``timesteps`` in windows of so many that they take little memory, as if nothing were masked.
+
+    ``read`` gives the inputs from one timestep up to another.
+    """
+    state = None
+    values = sum(math.prod(shape) for shape in (*operation.input_shapes, operation.output_shape))
+    for first, end in spans(timesteps, images * values):
+        output, state = _window(operation, read, first, end, state)
+        yield output
+
+
+def _window(
+    operation: Operation, read: Read, first: int, end: int, state: State | None
+) -> tuple[NDArray[Any], State | None]:
+    """The output from timestep ``first`` to ``end`` - 1, of neurons in ``state``, and their state behind it."""
+    if operation.op == "delay":
+        before = min(first, int(np.max(operation.steps)))
+        (values,) = _timed(operation, read(first - before, end), end - first + before)
+        return delayed(operation, values)[before:], None
+    currents = currents_of(operation, read(first, end), end - first)
+    if operation.neuron is None:
+        return finish(operation, currents), None
+    return run(operation.neuron, currents, state)
+
+
+def _masked(operation: Operation, outputs: NDArray[Any]) -> NDArray[Any]:
+    return outputs if operation.neuron is None else masked(operation.neuron, outputs)
+
+
+def _joined(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    found = list(parts)
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def _timed(operation: Operation, inputs: Sequence[NDArray[Any]], steps: int) -> list[NDArray[Any]]:
+    """``inputs`` with an axis of ``steps`` timesteps."""
+    found = []
+    for array, shape in zip(inputs, operation.input_shapes, strict=True):
+        timed = array if array.ndim == 2 + len(shape) else array[np.newaxis]
+        found.append(np.broadcast_to(timed, (steps, *timed.shape[1:])))
+    return found
 
 
 def currents_of(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
     """What :func:`finish` makes the output of ``operation`` from: sums with their bias, where there are any."""
-    rank = 2 + len(operation.input_shapes[0])
-    timed = [array if array.ndim == rank else array[np.newaxis] for array in inputs]
     # Inputs that are the same at every timestep give one result for all.
-    steps = timesteps if any(len(array) == timesteps for array in timed) else 1
-    timed = [np.broadcast_to(array, (steps, *array.shape[1:])) for array in timed]
-    if operation.op == "delay":
-        return delayed(operation, np.broadcast_to(timed[0], (timesteps, *timed[0].shape[1:])))
+    ranks = [2 + len(shape) for shape in operation.input_shapes]
+    timed = any(array.ndim == rank for array, rank in zip(inputs, ranks, strict=True))
     # Until the neurons, a timestep of an image is as good as another image.
-    currents = _combine(operation, [array.reshape(-1, *array.shape[2:]) for array in timed])
-    currents = currents.reshape(steps, -1, *currents.shape[1:])
+    arrays = _timed(operation, inputs, timesteps if timed else 1)
+    currents = _combine(operation, [array.reshape(-1, *array.shape[2:]) for array in arrays])
+    currents = currents.reshape(len(arrays[0]), -1, *currents.shape[1:])
     return np.broadcast_to(currents, (timesteps, *currents.shape[1:]))
 
 
@@ -101,12 +179,48 @@ def run_images(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any
     once: call it with a batch.
     """
     tensors = given(trace, images)
-    for operation in trace.operations:
-        output = compute(operation, [tensors[name] for name in operation.inputs], trace.timesteps)
-        if trace.stored(operation.output) and trace.kind(operation.output) == "spike_time":
-            output = spikes_of_times(first_spike_times(output), trace.timesteps)
-        tensors[operation.output] = output
+    recurrent = {cycle.operations[0]: cycle for cycle in trace.cycles}
+    for part in parts(trace.meta):
+        first = trace.operations[part[0]]
+        if first.name in recurrent:
+            _run_cycle(trace, recurrent[first.name], tensors)
+            continue
+        output = compute(first, [tensors[name] for name in first.inputs], trace.timesteps)
+        tensors[first.output] = _first_only(output) if _has_times(trace, first) else output
     return {operation.output: tensors[operation.output] for operation in trace.operations}
+
+
+def _run_cycle(trace: Trace, cycle: Cycle, tensors: dict[str, NDArray[Any]]) -> None:
+    """Add what the operations of a cycle write to the ``tensors`` that they read, some timesteps after others."""
+    operations = [trace.operation(name) for name in cycle.operations]
+    images = len(tensors[trace.pixels])
+    for operation in operations:
+        dtype = _OPERANDS.get(trace.kind(operation.output), np.int64)
+        tensors[operation.output] = np.zeros((trace.timesteps, images, *operation.output_shape), dtype)
+    states: dict[str, State | None] = dict.fromkeys(cycle.operations)
+    for first in range(0, trace.timesteps, cycle.steps):
+        end = min(first + cycle.steps, trace.timesteps)
+        for operation in operations:
+            sources = list(zip(operation.inputs, operation.input_shapes, strict=True))
+
+            def read(first: int, end: int, sources: Any = sources) -> list[NDArray[Any]]:
+                found = [(tensors[name], 2 + len(shape)) for name, shape in sources]
+                return [array[first:end] if array.ndim == rank else array for array, rank in found]
+
+            output, states[operation.name] = _window(operation, read, first, end, states[operation.name])
+            whole = tensors[operation.output]
+            if _has_times(trace, operation):
+                output = _first_only(output) & ~whole[:first].any(0)
+            whole[first:end] = output
+
+
+def _has_times(trace: Trace, operation: Operation) -> bool:
+    """Whether a neuron that ``operation`` writes the spikes of rests after its first one."""
+    return trace.stored(operation.output) and trace.kind(operation.output) == "spike_time"
+
+
+def _first_only(spikes: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return spikes_of_times(first_spike_times(spikes), len(spikes))
 
 
 def given(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -122,8 +236,13 @@ def given(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
 
 
 def predict(trace: Trace, images: NDArray[np.uint8], batch: int = 50) -> NDArray[np.int64]:
-    """The class of each image, int64 [I]: where the last operation's output, summed over time, is largest."""
+    """The class of each image, int64 [I]: where the last operation's output, summed over time, is largest.
+
+    A ``batch`` of images runs at a time, or fewer where their tensors would take much memory.
+    """
     last = trace.operations[-1].output
+    values = trace.timesteps * sum(math.prod(operation.output_shape) for operation in trace.operations)
+    batch = max(1, min(batch, _BATCH_VALUES // values))
     found = [
         run_images(trace, images[start : start + batch])[last].sum(0).reshape(len(images[start : start + batch]), -1)
         for start in range(0, len(images), batch)

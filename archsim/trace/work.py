@@ -5,9 +5,11 @@ timestep. For a convolution or linear layer over T timesteps and I images
 
     synaptic operations = sum over t, i, outputs (n, y, x), window entries k of [a(t, i, k at y, x) != 0] [w(n, k) != 0]
 
-with a the operand: a spike, a sum of spikes, an event count, a pixel. An operand that does not change in time is used
-anew at every timestep, as the network does. Products of two tensors count in the same way, with the second tensor for
-the weights. Entries of the padding are zero. Everything else (neurons, sums, pools, softmax, layer norm) has none.
+with a the operand: a spike, a sum of spikes, an event count, a pixel. Of a convolution in groups, k are the channels of
+the output's own group; zeros that stretch or pad the input are no operands. An operand that does not change in time is
+used anew at every timestep, as the network does. Products of two tensors count in the same way, head by head, with the
+second tensor for the weights. Everything else (neurons, sums, element-wise products, pools, softmax, layer norm) has
+none.
 
 A *match* is such a pair whatever the timestep, the ones of the AND of two bitmasks:
 
@@ -27,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.trace.content import spans
 from archsim.trace.model import Trace
 from archsim.trace.operation import Operation
 
@@ -44,18 +47,25 @@ class Work(NamedTuple):
 
 
 def work_of(trace: Trace, operation: Operation) -> Work:
-    """The work of ``operation``: its operands and weights are unpacked once for both counts."""
-    operands, weights = _operands(trace, operation), _weights(operation)
-    shown = trace.timesteps // max((len(values) for values in operands), default=1)
-    ever = [(values != 0).any(0)[None] for values in operands]
-    return Work(shown * _pairs(operation, operands, weights), _pairs(operation, ever, weights))
+    """The work of ``operation``: its operands are unpacked once for both counts, some timesteps at a time."""
+    if operation.op not in WORKING:
+        return Work(0, 0)
+    streams = [trace.stream(name) for name in operation.inputs]
+    timesteps = max(stream.timesteps for stream in streams)
+    weights, made = _weights(operation), 0
+    ever: list[NDArray[np.bool_]] = []
+    for first, end in spans(timesteps, trace.images * sum(map(math.prod, operation.input_shapes))):
+        # What does not change in time is one timestep.
+        operands = [stream.operand(first, end) if stream.timed else stream.operand()[None] for stream in streams]
+        made += _pairs(operation, operands, weights)
+        used = [(values != 0).any(0)[None] for values in operands]
+        ever = [one | other for one, other in zip(ever, used, strict=True)] if ever else used
+    return Work(trace.timesteps // timesteps * made, _pairs(operation, ever, weights))
 
 
 def synaptic_operations(trace: Trace, operation: Operation) -> int:
     """Synaptic operations of ``operation`` in all images and timesteps of ``trace``."""
-    operands = _operands(trace, operation)
-    shown = trace.timesteps // max((len(values) for values in operands), default=1)
-    return shown * _pairs(operation, operands, _weights(operation))
+    return work_of(trace, operation).synaptic_operations
 
 
 def adds(trace: Trace, operation: Operation) -> bool:
@@ -101,17 +111,6 @@ def groups_of(weight: NDArray[Any]) -> int:
         ):
             return groups
     return 1
-
-
-def _operands(trace: Trace, operation: Operation) -> list[NDArray[Any]]:
-    """What is multiplied, [T, I, ...], or [1, I, ...] if it does not change in time."""
-    if operation.op not in WORKING:
-        return []
-    operands = []
-    for name in operation.inputs:
-        values = trace.operand(name)
-        operands.append(values if values.ndim > len(trace.meta.tensors[name].shape) + 1 else values[None])
-    return operands
 
 
 def _weights(operation: Operation) -> NDArray[np.int64]:

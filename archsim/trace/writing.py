@@ -28,8 +28,9 @@ def save_trace(trace: Trace, path: str | os.PathLike[str]) -> None:
     A selection (``Trace.select``) is written as a trace of its own, with a hash of its own.
     """
     path = Path(path)
-    record = schema.dump(trace.meta)
-    names = sorted(graph.resolve(trace.meta, str(path)).arrays)
+    meta = schema.with_version(trace.meta)
+    record = schema.dump(meta)
+    names = sorted(graph.resolve(meta, str(path)).arrays)
     digest = ContentHash(record)
     for name in names:
         digest.add(name, trace.arrays[name])
