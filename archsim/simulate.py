@@ -230,7 +230,7 @@ def _report(
     results = tuple(_layers(accelerator, loaded, chosen, engine, verify, window, progress))
     warnings = [
         *left_out(covered),
-        *_expanded(loaded, chosen),
+        *_expanded(accelerator, loaded, chosen),
         *slow_memories(inventory, table, accelerator.clock_mhz),
         *_fit(accelerator, overrides),
         *_doubts(accelerator, results),
@@ -381,12 +381,16 @@ def _chosen(accelerator: Accelerator, trace: Trace, able: Sequence[Operation], n
     return [operation for operation in able if operation.name in names]
 
 
-def _expanded(trace: Trace, operations: Sequence[Operation]) -> Iterator[str]:
-    """Which layers are larger than in the model, and so cost more than they would."""
+def _expanded(accelerator: Accelerator, trace: Trace, operations: Sequence[Operation]) -> Iterator[str]:
+    """Which layers are larger than in the model and so cost more than they would; not groups, where they are seen."""
     from archsim.trace.expansion import expansion
+    from archsim.trace.work import groups_of
 
     for operation in operations:
-        if found := expansion(trace, operation):
+        found = expansion(trace, operation)
+        if found and accelerator.takes_integers and operation.op == "conv2d" and operation.weight is not None:
+            found = None if groups_of(operation.weight) == found.factor else found
+        if found:
             why = found.why[:MOST_QUOTED]
             yield (
                 f"{operation.name}: {operation.k:,} x {operation.n:,} here, {found.factor:,g} times as large as in the "

@@ -8,8 +8,9 @@ from archsim.trace.resimulation import resimulate
 LABELS = {"kind": "synthetic", "weights": "synthetic"}
 
 
-def trace_of(name, timesteps, operations, inputs, kinds=None, bits=None):
-    """The network with all of its tensors. A graph that reads its past settles in as many rounds as it has timesteps."""
+def trace_of(name, timesteps, operations, inputs):
+    """The network with all of its tensors. A graph that reads its past settles in as many rounds as it has
+    timesteps."""
     tensors, recurrent = dict(inputs), False
     for operation in operations:
         if operation.op == "delay" and operation.inputs[0] not in tensors:
@@ -39,7 +40,7 @@ def lif(n, threshold=20, **more):
 
 
 def attention(timesteps=4, heads=2, channels=8, size=3, images=2, seed=0):
-    """A block of a spiking transformer: K^T V and Q K^T, token attention by a mask, a depthwise layer, a global pool."""
+    """A block of a spiking transformer: K^T V and Q K^T, attention by a mask, a depthwise layer, a global pool."""
     draw = np.random.default_rng(seed)
 
     def weight(*shape):

@@ -51,7 +51,7 @@ from pydantic import Field, model_validator
 from archsim.compress.by_position import by_position
 from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
 from archsim.dataflow.layer import Layer
-from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.layer_machine import EVERYTHING, LayerMachine
 from archsim.dataflow.machine import Program
 from archsim.dataflow.outer_product import (
     FIRE,
@@ -404,6 +404,7 @@ class GospaSnn(LayerMachine):
         ("pe", "add"): ADDITIONS, ("pe", "scan"): SCANS, ("row_buffer", "read"): ROW_READS, "brought": BROUGHT,
         "put back": PUT_BACK, ("lif", "update"): UPDATES, ("scheduler", "step"): ROWS, ("broadcast", "transfer"): BEATS,
     }  # fmt: skip
+    group_inputs = EVERYTHING
     config: GospaSnnConfig
 
     @property

@@ -41,7 +41,7 @@ from pydantic import Field, model_validator
 from archsim.compress.coordinate import BYTE, CoordinateFibers, bits_of, spike_rows, value_rows, weight_rows
 from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
 from archsim.dataflow.layer import Layer
-from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.layer_machine import EVERYTHING, LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import store, take
 from archsim.hardware.agent import NONE, Agent, Operations, op
@@ -471,6 +471,7 @@ class Gustavson(LayerMachine):
         "updates": UPDATES, ("scheduler", "step"): DISPATCHED,
     }  # fmt: skip
     neuron_name: ClassVar[str]
+    group_inputs = EVERYTHING
     config: GustavsonConfig
 
     @property

@@ -448,6 +448,7 @@ class InnerProduct(LayerMachine):
         ("scheduler", "step"): STEPS, ("broadcast", "transfer"): BROADCAST_BEATS,
     }  # fmt: skip
     compute_units: ClassVar[tuple[str, str]]
+    group_inputs = CHUNK_BITS
     config: InnerProductConfig
 
     @property

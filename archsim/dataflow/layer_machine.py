@@ -26,6 +26,9 @@ from archsim.trace import Operation, Trace
 from archsim.trace.recurrence import known_timesteps
 from archsim.trace.work import WORKING, work_of
 
+EVERYTHING = 1 << 40
+"""More inputs than any layer has."""
+
 
 class Computed(NamedTuple):
     """What a layer computes: bytes of every output row (int64 [M]), mismatches with the trace, named events."""
@@ -81,6 +84,9 @@ class LayerMachine(DrawnMachine):
 
     neuron_update: ClassVar[tuple[str, str]] = ("lif", "update")
     """The unit that updates neurons, and the action that is counted for it."""
+
+    group_inputs: ClassVar[int] = 0
+    """Inputs of several groups of a convolution that cost no more together, zeros between them included."""
 
     @property
     def vector_lanes(self) -> tuple[int, int]:
@@ -149,6 +155,7 @@ class LayerMachine(DrawnMachine):
             weight_bits=config.pe.weight_bits,
             state_bytes=-(-self.sum_bits // 8),
             encoder=config.scheduler.encoder,
+            group_inputs=self.group_inputs,
         )
 
     def stored_bytes(self, trace: Trace, name: str, writer: Operation | None = None) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ comes in several pieces, one after the other, and neurons (or sums) go on where 
     operands that are not single bits       planes: the bits of a value in two's complement, or (``unary``) a plane for
                                             each number that a value exceeds; a timestep's planes lie side by side
     an operand that does not change in time its planes once for every window; its sum is used at all timesteps of it
-    groups                                  a product of N / G columns for each
+    groups                                  a product of N / G columns for each, or for as many as cost no more together
     a product of two activations            one for each image and head, and each timestep if the second operand
                                             changes in time; that one is dense, as nobody has compressed it
     wider values of it than a weight        slices of the weight's width, from the lowest on
@@ -31,6 +31,7 @@ from archsim.dataflow.layer import ACTIVATION_BITS, WEIGHTED, FeatureMap, Layer,
 from archsim.hardware.compute.lif import is_ruled
 from archsim.trace import Neuron, Operation, Trace, neurons
 from archsim.trace.graph import integer_range
+from archsim.trace.work import groups_of
 
 Encoder = Literal["skipped", "bit_planes", "unary"]
 
@@ -40,7 +41,8 @@ class Limits(NamedTuple):
     two pieces.
 
     A plane has one bit on a machine for spikes. On one for activations a word is one plane of ACTIVATION_BITS without a
-    sign: wider values come in several, and those below zero in planes of their own.
+    sign: wider values come in several, and those below zero in planes of their own. Groups are one product together
+    while they have no more than ``group_inputs`` inputs.
     """
 
     operand: Literal["spike", "int"]
@@ -48,6 +50,7 @@ class Limits(NamedTuple):
     weight_bits: int
     state_bytes: int
     encoder: Encoder
+    group_inputs: int
 
 
 class Operand(NamedTuple):
@@ -110,13 +113,21 @@ class Block(NamedTuple):
 
 def is_plain(trace: Trace, operation: Operation, limits: Limits, window: int) -> bool:
     """Whether the machine runs ``operation`` at once."""
-    if operation.op not in WEIGHTED or operation.groups > 1:
+    if operation.op not in WEIGHTED or groups(operation, limits) > 1:
         return False
     kind, first = trace.kind(operation.inputs[0]), operation.inputs[0]
     if limits.operand == "int":
         return kind == "int" and fits(trace, first)
     ruled = operation.neuron is None or is_ruled(operation.neuron)
     return kind == "spike" and ruled and trace.timesteps <= min(limits.planes, window)
+
+
+def groups(operation: Operation, limits: Limits) -> int:
+    """Groups of a convolution: those that it says, or those that the weights of a dense one are of."""
+    if operation.groups > 1 or operation.op != "conv2d" or limits.encoder == "skipped":
+        return operation.groups
+    assert operation.weight is not None, "convolutions have weights"
+    return groups_of(operation.weight)
 
 
 def fits(trace: Trace, tensor: str) -> bool:
@@ -166,15 +177,32 @@ def _blocks(trace: Trace, operation: Operation, limits: Limits) -> Iterator[Bloc
         return
     stored = operation.weight
     assert stored is not None, "convolutions and linear layers have weights"
-    groups = operation.groups
-    channels, n = operation.input_shapes[0][0] // groups, operation.n // groups
-    weights = stored.reshape(groups, 1, n, -1)
-    for group in range(groups):
-        values = operand.values if groups == 1 else operand.values[:, :, group * channels : (group + 1) * channels]
+    parts = groups(operation, limits)
+    if parts == 1:
+        weights = Weights(stored.reshape(1, operation.n, -1), (0,), operation.weight_bits)
+        yield Block(operand, weights, slice(None), slice(0, operation.n))
+        return
+    channels, n = operation.input_shapes[0][0] // parts, operation.n // parts
+    if parts > operation.groups:  # a dense one, with nothing outside of its blocks
+        stored = np.concatenate([stored[g * n : (g + 1) * n, g * channels : (g + 1) * channels] for g in range(parts)])
+    together = max(1, limits.group_inputs // (channels * math.prod(operation.kernel)))
+    for first in range(0, parts, together):
+        end = min(parts, first + together)
+        inputs, outputs = slice(first * channels, end * channels), slice(first * n, end * n)
         yield Block(
-            operand._replace(values=values), Weights(weights[group], (0,), operation.weight_bits), slice(None),
-            slice(group * n, (group + 1) * n),
+            operand._replace(values=operand.values[:, :, inputs]),
+            Weights(side_by_side(stored[outputs], end - first)[None], (0,), operation.weight_bits),
+            slice(None), outputs,
         )  # fmt: skip
+
+
+def side_by_side(weight: NDArray[Any], parts: int) -> NDArray[Any]:
+    """Weights [N, C / groups, ...] of several groups as those of one dense layer, [N, K]."""
+    n, length = len(weight) // parts, weight[0].size
+    dense = np.zeros((parts, n, parts, length), weight.dtype)
+    own = np.arange(parts)
+    dense[own, :, own] = weight.reshape(parts, n, length)
+    return dense.reshape(parts * n, parts * length)
 
 
 def _products(trace: Trace, operation: Operation, operand: Operand, limits: Limits) -> Iterator[Block]:
