@@ -6,6 +6,8 @@ import itertools
 
 import numpy as np
 
+from tests.twins import trace as slow
+
 
 def pairs(trace, operation):
     """Every product of ``operation`` in every image: (operand at every timestep, weight at every timestep)."""
@@ -13,27 +15,33 @@ def pairs(trace, operation):
         values if values.ndim == len(shape) + 2 else np.stack([values] * trace.timesteps)
         for values, shape in zip(map(trace.operand, operation.inputs), operation.input_shapes, strict=True)
     ]
-    silence = np.zeros(trace.timesteps, int)
     for image in range(trace.images):
         first = shown[0][:, image]
         if operation.op == "matmul":
-            left = first.reshape(*first.shape[:2], -1).swapaxes(1, 2)
-            second = shown[1][:, image].reshape(trace.timesteps, len(shown[1][0, image]), -1).swapaxes(1, 2)
-            second = second.swapaxes(1, 2) if operation.transpose else second
-            for m, k, n in itertools.product(range(left.shape[1]), range(left.shape[2]), range(second.shape[2])):
-                yield left[:, m, k], second[:, k, n]
+            second = shown[1][:, image]
+            for head in range(operation.heads):
+                left, right = _matrix(first, head, operation.heads), _matrix(second, head, operation.heads)
+                left = left.swapaxes(1, 2) if operation.transpose_first else left
+                right = right.swapaxes(1, 2) if operation.transpose else right
+                for m, k, n in itertools.product(range(left.shape[1]), range(left.shape[2]), range(right.shape[2])):
+                    yield left[:, m, k], right[:, k, n]
         elif operation.op == "linear":
             for row in operation.weight:
                 for operand, weight in zip(first.reshape(trace.timesteps, -1).T, row, strict=True):
                     yield operand, np.full(trace.timesteps, weight)
         elif operation.op == "conv2d":
-            (top, left), (down, right) = operation.padding, operation.stride
-            for n, y, x in np.ndindex(operation.output_shape):
-                for c, ky, kx in np.ndindex(operation.weight_shape[1:]):
-                    row, column = y * down + ky - top, x * right + kx - left
-                    inside = 0 <= row < first.shape[2] and 0 <= column < first.shape[3]
-                    operand = first[:, c, row, column] if inside else silence
-                    yield operand, np.full(trace.timesteps, operation.weight[n, c, ky, kx])
+            weights, outputs = operation.weight, operation.n // operation.groups
+            for n, *place in np.ndindex(operation.output_shape):
+                for ky, kx, y, x in slow.window(operation, first[0], (n, *place)):
+                    for c, weight in enumerate(weights[n, :, ky, kx]):
+                        operand = first[:, n // outputs * weights.shape[1] + c, y, x]
+                        yield operand, np.full(trace.timesteps, weight)
+
+
+def _matrix(values, head, heads):
+    """[T, positions, channels of the head] of [T, C, H, W]."""
+    own = values.shape[1] // heads
+    return values[:, head * own : (head + 1) * own].reshape(len(values), own, -1).swapaxes(1, 2)
 
 
 def synaptic_operations(trace, operation):

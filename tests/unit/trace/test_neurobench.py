@@ -10,7 +10,7 @@ from archsim.trace import Trace
 from archsim.trace.neurobench import neurobench
 from archsim.trace.resimulation import currents_of
 from tests import small_traces
-from tests.twins import trace as slow
+from tests.twins import neurons as slow
 from tests.twins import work as twin
 
 MAKERS = [small_traces.tiny, small_traces.every_operation, small_traces.every_kind, small_traces.attention]
@@ -22,7 +22,7 @@ def potentials(neuron, currents, channel):
     for current in currents:
         total = (current << neuron.fraction_bits) + kept
         yield total
-        left = slow.left(neuron, total)
+        left = slow.left(neuron, total, (channel,))
         if total > threshold or (total == threshold and neuron.fires_at_threshold):
             left = {"hard": 0, "soft": total - threshold, "soft_after_leak": left - threshold}[neuron.reset]
         kept = left
