@@ -52,6 +52,16 @@ def test_settings_are_those_of_a_run(trace):
             call(machine, trace, overrides=[" pe . count = 2"], pe__count=2, **how)
 
 
+@pytest.mark.parametrize("machine", ["sparten_snn", "spikesim_lossless"])
+def test_a_run_tells_of_every_layer_when_it_begins(machine, trace):
+    """One after the other, or all at once on a chip that holds the network."""
+    told = []
+    found = archsim.run(machine, trace, engine="reference", progress=lambda *step: told.append(step))
+    names = [layer.layer for layer in found.layers]
+    assert len(names) > 1
+    assert told == [(name, done, len(names)) for done, name in enumerate([*names, ""])]
+
+
 def test_all_problems_are_told_at_once(trace):
     with pytest.raises(UsageError) as caught:
         archsim.compare(["loas", "sparten", "imc_cnn"], trace, overrides=["timesteps=1"], engine="reference")

@@ -534,7 +534,9 @@ class InnerProduct(LayerMachine):
         a_words = rows.start[:, -1] - rows.start[:, 0]
         a_bytes = a_word_byte + -(-a_words * join.word_bits // 8)
         if config.format.placement == "row_per_bank":
-            given = rows.fiber[:, 0] if taps == 1 else np.arange(len(a_bytes))
+            first, numbers = rows.fiber[:, 0], np.arange(len(a_bytes))
+            # A kernel of 1 x 1 with a stride leaves out fibers of the feature map, and padding is none of them.
+            given = first if taps == 1 and np.array_equal(np.sort(first), numbers) else numbers
             a = memory.place(a_bytes[given], rows=2, banks=config.memory.cache.banks).reordered(np.argsort(given))
         else:
             a = memory.place(a_bytes, rows=2)

@@ -70,7 +70,7 @@ class Table:
 
 def deviation(ours: float | None, paper: float | None) -> float | None:
     """(ours - paper) / \\|paper\\| in percent."""
-    return None if ours is None or paper is None else round(100 * (ours - paper) / abs(paper), 6)
+    return None if ours is None or paper is None else round(100 * (ours - paper) / abs(paper), 6) + 0.0  # no -0.0
 
 
 def shown(value: Any) -> str:

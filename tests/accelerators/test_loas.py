@@ -7,7 +7,8 @@ from archsim.cost import area_rows
 from archsim.dataflow.layer import layer_of
 from archsim.errors import ConfigError
 from archsim.simulate import load_accelerator, load_prices, run
-from archsim.trace import Neuron, Operation, Trace, load_trace
+from archsim.trace import Neuron, Operation, Trace, load_trace, synthesize
+from archsim.trace.presets import SyntheticLayer
 from tests.machines import LABELS, LOAS, ROOT, barrier_cycles, chunk_matches, conv, dense, layers, mlp, same, simulate
 
 LITERAL = ROOT / "hwconfigs" / "loas_literal_laggy.yaml"
@@ -122,6 +123,19 @@ def test_the_trained_network_runs_and_verifies(tmp_path):
     assert summary["area_mm2"] == pytest.approx(2.08)
     report.write(tmp_path / "result")
     assert (tmp_path / "result" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("placement", ["row_per_bank", "interleaved"])
+def test_a_stride_leaves_out_fibers_of_the_feature_map(placement):
+    """A shortcut of ResNet: a kernel of 1 x 1 with stride 2 reads one activation of four."""
+    shortcut = SyntheticLayer(
+        "shortcut", "conv2d", (70, 8, 8), 9, kernel=1, stride=2, spike_density=0.2, silent_ratio=0.5, weight_density=0.3
+    )
+    trace = synthesize([shortcut], seed=0, timesteps=4)
+    how = ("format.unrolled=on_the_fly", f"format.placement={placement}")
+    slow, fast = (simulate(trace, *how, engine=engine)[0] for engine in ("reference", "compiled"))
+    same(fast, slow)
+    assert fast.mismatches == 0
 
 
 def test_rows_unrolled_on_the_fly_compute_the_same_and_read_each_activation_once():

@@ -381,8 +381,8 @@ def sharing() -> Table:
                 {
                     "machine": name, "shared_by": share,
                     "lif_area_ratio": area_mm2(one, "lif") / area_mm2(report, "lif"),
-                    "lif_power_saved_percent": -change(lambda r: energy_pj(r, "lif") / cycles(r)),
-                    "lif_energy_saved_percent": -change(lambda r: energy_pj(r, "lif")),
+                    "lif_power_saved_percent": 0 - change(lambda r: energy_pj(r, "lif") / cycles(r)),
+                    "lif_energy_saved_percent": 0 - change(lambda r: energy_pj(r, "lif")),
                     "cycles_percent": change(cycles), "energy_percent": change(energy_pj),
                     "area_percent": change(area_mm2),
                 }
