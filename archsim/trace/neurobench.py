@@ -98,7 +98,8 @@ def _activation_sparsity(trace: Trace) -> float | None:
     values = active = 0
     for operation in trace.operations:
         relu = operation.requantiser is not None and not operation.requantiser.signed
-        if operation.neuron is None and not relu:
+        fires = operation.neuron is not None and operation.neuron.fires != "nothing"
+        if not (fires or relu):
             continue
         if not trace.stored(operation.output):
             return None

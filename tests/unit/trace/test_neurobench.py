@@ -10,22 +10,18 @@ from archsim.trace import Trace
 from archsim.trace.neurobench import neurobench
 from archsim.trace.resimulation import currents_of
 from tests import small_traces
-from tests.twins import trace as slow
+from tests.twins import neurons as slow
 from tests.twins import work as twin
 
 MAKERS = [small_traces.tiny, small_traces.every_operation, small_traces.every_kind, small_traces.attention]
 
 
-def potentials(neuron, currents, channel):
-    """X[t] of one neuron, from the equations of ``workloads/README.md``."""
-    threshold, kept = int(neuron.threshold[channel]) << neuron.fraction_bits, 0
+def potentials(neuron, currents, place):
+    """X[t] of one neuron without a synaptic current."""
+    state = slow.start(neuron, place)
     for current in currents:
-        total = (current << neuron.fraction_bits) + kept
-        yield total
-        left = slow.left(neuron, total)
-        if total > threshold or (total == threshold and neuron.fires_at_threshold):
-            left = {"hard": 0, "soft": total - threshold, "soft_after_leak": left - threshold}[neuron.reset]
-        kept = left
+        yield state["u"] + current * 2**neuron.fraction_bits
+        slow.timestep(neuron, current, place, state)
 
 
 def updates(trace):
@@ -35,10 +31,10 @@ def updates(trace):
         if operation.neuron is None:
             continue
         currents = currents_of(operation, [trace.operand(name) for name in operation.inputs], trace.timesteps)
-        for image, channel, *place in np.ndindex(currents.shape[1:]):
-            series = [int(current[(image, channel, *place)]) for current in currents]
+        for image, *place in np.ndindex(currents.shape[1:]):
+            series = [int(current[(image, *place)]) for current in currents]
             found += 1
-            pairs = itertools.pairwise(potentials(operation.neuron, series, channel))
+            pairs = itertools.pairwise(potentials(operation.neuron, series, place))
             found += sum(now != before for before, now in pairs)
     return found / trace.images
 
