@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from archsim.trace import Trace
+from archsim.trace import neurobench as module
 from archsim.trace.neurobench import neurobench
 from archsim.trace.resimulation import currents_of
 from tests import small_traces
@@ -60,6 +61,14 @@ def test_equal_loops(make):
     assert (found.effective_acs, found.effective_macs) == (kinds[True] / trace.images, kinds[False] / trace.images)
     assert found.effective_acs + found.effective_macs <= found.dense_operations
     assert found.membrane_updates == updates(trace)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_windows_of_timesteps_change_nothing(make, monkeypatch):
+    whole = neurobench(make(0))
+    for values in (1, 60, 150):
+        monkeypatch.setattr(module, "BLOCK_VALUES", values)
+        assert neurobench(make(0)) == whole
 
 
 def test_the_footprint_by_hand():
