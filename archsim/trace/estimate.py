@@ -13,7 +13,8 @@ spikes the firing rate), over all timesteps and images, and T timesteps:
     ... both of integers                      E_MAC T FLOPs
     everything else                           nothing               neurons, sums, pools, softmax, layer norm
 
-Signed spikes and spike times are spikes. So it is stated for the Spikformer (Zhou et al., ICLR 2023, appendix) and for
+Signed spikes and spike times are spikes. Integers that neurons fire are so many spikes each: their r is the mean. So it
+is stated for the Spikformer (Zhou et al., ICLR 2023, appendix) and for
 attention in the energy calculation that its authors publish with Spikingformer.
 """
 
@@ -31,7 +32,10 @@ from pydantic import BaseModel, ConfigDict
 
 from archsim.trace.model import Trace
 from archsim.trace.operation import Operation
-from archsim.trace.work import WORKING, adds
+from archsim.trace.work import WORKING
+
+MOVES = ("pool", "concat", "slice", "upsample", "rearrange", "delay")
+"""Operations whose output has only values that they read; of pools, those of the largest."""
 
 
 class Price(BaseModel):
@@ -87,9 +91,9 @@ def total(estimates: Mapping[str, LayerEstimate]) -> dict[str, Any]:
 def _of(trace: Trace, operation: Operation) -> LayerEstimate:
     accumulations, multiply_accumulates = 0.0, 0.0
     products = operation.m * operation.n * operation.k
-    if adds(trace, operation):
-        rate = min(_density(trace, name) for name in operation.inputs if trace.kind(name) != "int")
-        accumulations = rate * trace.timesteps * products
+    rates = [rate for name in operation.inputs if (rate := _rate(trace, name)) is not None]
+    if rates:
+        accumulations = min(rates) * trace.timesteps * products
     elif any(trace.meta.tensors[name].per_timestep for name in operation.inputs):
         multiply_accumulates = float(trace.timesteps * products)
     else:
@@ -102,7 +106,24 @@ def _of(trace: Trace, operation: Operation) -> LayerEstimate:
     )
 
 
-def _density(trace: Trace, name: str) -> float:
-    """The share of the values of a tensor, over all timesteps and images, that are not zero."""
-    values = trace.operand(name)
-    return int(np.count_nonzero(values)) / values.size
+def _rate(trace: Trace, name: str) -> float | None:
+    """Spikes per value of a tensor and timestep; None where it holds none."""
+    if trace.kind(name) != "int":
+        values = trace.operand(name)
+        return int(np.count_nonzero(values)) / values.size
+    return float(trace.tensor(name).mean()) if _is_fired(trace, name) else None
+
+
+def _is_fired(trace: Trace, name: str) -> bool:
+    """Whether a tensor of integers holds what neurons fire, several spikes at a time, however it was moved since."""
+    writers = {operation.output: operation for operation in trace.operations}
+    waiting, seen = [name], {name}
+    while waiting:
+        writer = writers.get(waiting.pop())
+        if writer is not None and writer.op in MOVES and writer.reduction == "max":
+            fresh = [read for read in writer.inputs if read not in seen]
+            seen.update(fresh)
+            waiting += fresh
+        elif writer is None or writer.neuron is None or writer.neuron.fires != "integer":
+            return False
+    return True

@@ -20,18 +20,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archsim.trace.model import Trace
-from archsim.trace.neurons import potentials
+from archsim.trace.neurons import Neuron, start_state, step
 from archsim.trace.operation import Operation
 from archsim.trace.resimulation import currents_of
 from archsim.trace.work import WORKING, adds, dense_operations, synaptic_operations
 
 NO_PARAMETERS = ("tensor", "gradient", "calibration", "evaluation")
 """Roles of arrays of a trace that belong to images."""
+BLOCK_VALUES = 1 << 20
+"""Currents that are held at once."""
 
 
 class NeuroBench(NamedTuple):
@@ -98,7 +101,8 @@ def _activation_sparsity(trace: Trace) -> float | None:
     values = active = 0
     for operation in trace.operations:
         relu = operation.requantiser is not None and not operation.requantiser.signed
-        if operation.neuron is None and not relu:
+        fires = operation.neuron is not None and operation.neuron.fires != "nothing"
+        if not (fires or relu):
             continue
         if not trace.stored(operation.output):
             return None
@@ -109,7 +113,7 @@ def _activation_sparsity(trace: Trace) -> float | None:
 
 
 def _updates(trace: Trace) -> float:
-    """Image by image, so that no potentials of all of them are held at once."""
+    """Image by image and some timesteps at a time, so that few potentials are held at once."""
     total = 0
     for operation in trace.operations:
         if operation.neuron is None:
@@ -117,10 +121,24 @@ def _updates(trace: Trace) -> float:
         inputs = [trace.operand(name) for name in operation.inputs]
         timed = [values.ndim > 1 + len(shape) for values, shape in zip(inputs, operation.input_shapes, strict=True)]
         for image in range(trace.images):
-            own = np.s_[image : image + 1]
+            own = slice(image, image + 1)
             parts = [values[:, own] if time else values[own] for values, time in zip(inputs, timed, strict=True)]
-            before = None
-            for potential, _ in potentials(operation.neuron, currents_of(operation, parts, trace.timesteps)):
-                total += potential.size if before is None else int(np.count_nonzero(potential != before))
-                before = potential
+            total += _updates_of(operation, operation.neuron, parts, timed, trace.timesteps)
     return total / trace.images
+
+
+def _updates_of(
+    operation: Operation, neuron: Neuron, inputs: list[NDArray[Any]], timed: list[bool], timesteps: int
+) -> int:
+    """Of the neurons of one image, whose ``inputs`` change in time where they are ``timed``."""
+    total, before = 0, None
+    state = start_state(neuron, (1, *operation.output_shape))
+    window = max(1, BLOCK_VALUES // math.prod(operation.output_shape))
+    for first in range(0, timesteps, window):
+        end = min(first + window, timesteps)
+        parts = [values[first:end] if time else values for values, time in zip(inputs, timed, strict=True)]
+        for current in currents_of(operation, parts, end - first):
+            potential, _, state = step(neuron, current, state)
+            total += potential.size if before is None else int(np.count_nonzero(potential != before))
+            before = potential
+    return total

@@ -78,7 +78,8 @@ def dense_operations(trace: Trace, operation: Operation) -> int:
     if operation.op not in WORKING:
         return 0
     every = [np.ones((1, 1, *shape), np.bool_) for shape in operation.input_shapes]
-    weights = np.full((operation.weight_shape or (0,))[1:], operation.n, np.int64)
+    columns, *kernel = (operation.weight_shape or (0, 0))[1:]
+    weights = np.full((operation.groups * columns, *kernel), operation.n // operation.groups, np.int64)
     return trace.timesteps * trace.images * _pairs(operation, every, weights)
 
 

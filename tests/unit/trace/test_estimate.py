@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from archsim.trace import Operation, Trace
+from archsim.trace import Neuron, Operation, Trace
 from archsim.trace.estimate import estimate, prices, total
 from archsim.trace.work import adds, dense_operations
 from tests import small_traces
@@ -72,6 +72,39 @@ def test_attention_by_hand():
     found = estimate(trace)
     assert found["scores"].accumulations == pytest.approx(rates["both.out"] * 3 * scores.m * scores.n * scores.k)
     assert found["values"].accumulations == pytest.approx(min(rates.values()) * 3 * values.m * values.n * values.k)
+
+
+def test_groups_heads_and_integers_that_neurons_fire():
+    """A depthwise convolution reads its own channels alone, a product of two heads half of them. Integer neurons fire
+    several spikes at a time, and pools of the largest make nothing else of them; sums are no spikes."""
+    generator = np.random.default_rng(0)
+    weights = generator.integers(1, 21, (4, 1, 3, 3)).astype(np.int8)
+    neuron = Neuron("lif", np.full(4, 900), 1, 2, fires="integer", most=3)
+    operations = [
+        Operation("fires", "conv2d", ("levels",), "a", weight=weights, padding=(1, 1), groups=4, neuron=neuron),
+        Operation("largest", "pool", ("a",), "b", kernel=(2, 2)),
+        Operation("reads", "conv2d", ("b",), "c", weight=weights, groups=4),
+        Operation("twice", "matmul", ("b", "b"), "d", transpose=True, heads=2),
+        Operation("summed", "pool", ("b",), "e", kernel=(2, 2), reduction="sum"),
+        Operation("reads.sums", "conv2d", ("e",), "f", weight=weights, groups=4),
+    ]
+    levels = generator.integers(0, 30, (3, 2, 4, 5, 5)).astype(np.int16)
+    trace = small_traces.build(operations, {"levels": levels}, 3)
+    mean, product = trace.tensor("b").mean(), trace.operation("twice")
+    assert 0 < mean < 3 and trace.tensor("b").max() > 1 and trace.kind("b") == "int"
+    found = {name: (one.accumulations, one.multiply_accumulates) for name, one in estimate(trace).items()}
+    assert found == {
+        "fires": (0, 3 * 2 * 4 * 25 * 9),
+        "reads": (pytest.approx(mean * 3 * 2 * 4 * 4 * 9), 0),
+        "twice": (pytest.approx(mean * 3 * 2 * 16 * 32 * 2), 0),
+        "reads.sums": (0, 3 * 2 * 4 * 9),
+    }
+    assert (product.m, product.n, product.k) == (2 * 16, 32, 2)
+    dense = {name: dense_operations(trace, trace.operation(name)) for name in found}
+    assert dense == {
+        "fires": 3 * 2 * 4 * (5 + 4 + 4) ** 2, "reads": 3 * 2 * 4 * 4 * 9, "twice": 3 * 2 * 16 * 32 * 2,
+        "reads.sums": 3 * 2 * 4 * 9,
+    }  # fmt: skip
 
 
 def test_the_prices_are_those_of_papers_and_name_their_source():

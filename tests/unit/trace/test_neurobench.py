@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from archsim.trace import Trace
+from archsim.trace import neurobench as module
 from archsim.trace.neurobench import neurobench
 from archsim.trace.resimulation import currents_of
 from tests import small_traces
@@ -16,16 +17,12 @@ from tests.twins import work as twin
 MAKERS = [small_traces.tiny, small_traces.every_operation, small_traces.every_kind, small_traces.attention]
 
 
-def potentials(neuron, currents, channel):
-    """X[t] of one neuron, from the equations of ``workloads/README.md``."""
-    threshold, kept = int(neuron.threshold[channel]) << neuron.fraction_bits, 0
+def potentials(neuron, currents, place):
+    """X[t] of one neuron without a synaptic current."""
+    state = slow.start(neuron, place)
     for current in currents:
-        total = (current << neuron.fraction_bits) + kept
-        yield total
-        left = slow.left(neuron, total, (channel,))
-        if total > threshold or (total == threshold and neuron.fires_at_threshold):
-            left = {"hard": 0, "soft": total - threshold, "soft_after_leak": left - threshold}[neuron.reset]
-        kept = left
+        yield state["u"] + current * 2**neuron.fraction_bits
+        slow.timestep(neuron, current, place, state)
 
 
 def updates(trace):
@@ -35,10 +32,10 @@ def updates(trace):
         if operation.neuron is None:
             continue
         currents = currents_of(operation, [trace.operand(name) for name in operation.inputs], trace.timesteps)
-        for image, channel, *place in np.ndindex(currents.shape[1:]):
-            series = [int(current[(image, channel, *place)]) for current in currents]
+        for image, *place in np.ndindex(currents.shape[1:]):
+            series = [int(current[(image, *place)]) for current in currents]
             found += 1
-            pairs = itertools.pairwise(potentials(operation.neuron, series, channel))
+            pairs = itertools.pairwise(potentials(operation.neuron, series, place))
             found += sum(now != before for before, now in pairs)
     return found / trace.images
 
@@ -64,6 +61,14 @@ def test_equal_loops(make):
     assert (found.effective_acs, found.effective_macs) == (kinds[True] / trace.images, kinds[False] / trace.images)
     assert found.effective_acs + found.effective_macs <= found.dense_operations
     assert found.membrane_updates == updates(trace)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_windows_of_timesteps_change_nothing(make, monkeypatch):
+    whole = neurobench(make(0))
+    for values in (1, 60, 150):
+        monkeypatch.setattr(module, "BLOCK_VALUES", values)
+        assert neurobench(make(0)) == whole
 
 
 def test_the_footprint_by_hand():
