@@ -104,8 +104,8 @@ class RealNeuron:
         if self.fires == "nothing":
             return np.zeros(total.shape)
         if self.fires == "integer":
-            whole = np.floor(total / limit) if self.rounding == "down" else np.round(total / limit)
-            return np.clip(whole, 0, self.most)
+            whole: Real = np.floor(total / limit) if self.rounding == "down" else np.round(total / limit)
+            return np.clip(whole, 0.0, float(self.most))
         above = total >= limit if self.fires_at_threshold else total > limit
         below = total <= -limit if self.fires_at_threshold else total < -limit
         signed: Real = above.astype(np.float64) - (below if self.fires == "signed" else 0.0)
@@ -280,7 +280,7 @@ def _aligned(values: ArrayLike, rank: int) -> Real:
 def spikingjelly(
     decay: float, gain: float, v_threshold: float, v_reset: float | None, *, starts_at_zero: bool = False, **more: Any
 ) -> RealNeuron:
-    """IFNode (decay 1, gain 1), LIFNode and ParametricLIFNode (decay 1 - 1 / tau, gain 1 / tau with ``decay_input``
+    """IFNode (decay 1, gain 1), LIFNode and ParametricLIFNode (decay 1 - 1 / tau, gain 1 / tau with decay_input
     and otherwise 1): ``H = V + (V_reset - V) / tau + gain x``, spike if ``H >= V_threshold``, V at first V_reset.
 
     The Simple nodes start at 0. TernaryIFNode and TernaryLIFNode have ``fires="signed"``; ILIFNode ``fires="integer"``
@@ -306,7 +306,7 @@ def snn_leaky(
     """Leaky and, ``recurrent``, the neurons of RLeaky: ``mem = beta mem + x``, spike if ``mem > threshold``.
 
     What a spike takes away goes off the next mem. A reset to zero of RLeaky takes away what arrives then too, so that
-    the neuron rests for a timestep. The recurrent connection is a ``delay`` of one timestep in the graph of the trace.
+    the neuron rests for a timestep. The recurrent connection is a delay of one timestep in the graph of the trace.
     """
     if reset_mechanism == "subtract":
         return RealNeuron(beta, threshold, "soft_after_leak" if reset_delay else "soft_before_leak")
