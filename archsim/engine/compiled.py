@@ -39,7 +39,9 @@ from archsim.engine.wheel import (
     UNTIL,
     WHEEL_SLOTS,
     Machine,
+    leave_slot,
     machine_at_rest,
+    next_marked,
     take_bit,
     wake,
 )
@@ -79,11 +81,13 @@ def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int
     if now == 0:
         for agent in range(clock[ALIVE]):
             wake(wheel, agents, agent, 0)
-    quiet = 0
-    while clock[ALIVE] > 0 or wheel.pending[0] > 0:
-        if wheel.pending[0] == 0:
-            return DEADLOCK, now, clock[RECORDED]
-        if quiet > WHEEL_SLOTS:
+    quiet_since = now
+    while True:
+        marked = next_marked(wheel, now)
+        if marked == NONE:
+            return (DEADLOCK, now, clock[RECORDED]) if clock[ALIVE] > 0 else (FINISHED, now - 1, clock[RECORDED])
+        now = marked
+        if now - quiet_since > WHEEL_SLOTS:
             # Nothing in a whole turn: go to the next event.
             now = _next_due(agents, requests, now)
         if now >= clock[UNTIL]:
@@ -98,9 +102,10 @@ def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int
             if fifos.queued[row] > 0:
                 share(machine.topology, fifos, wheel, agents, machine.operations, row, now)
         arrived = _arbitration(machine, now)
-        quiet = 0 if completed or controlled or arrived else quiet + 1
+        leave_slot(wheel, now & (WHEEL_SLOTS - 1))
         now += 1
-    return FINISHED, now - 1, clock[RECORDED]
+        if completed or controlled or arrived:
+            quiet_since = now
 
 
 @inlined
@@ -115,7 +120,7 @@ def _completions(machine: Any, now: int) -> bool:
             bits &= bits - np.uint64(1)
             if requests.due[request] == now:
                 found = True
-                take_bit(wheel.complete, wheel.pending, slot, request)
+                take_bit(wheel.complete, slot, request)
                 complete(machine.resources, wheel, machine.agents, requests, machine.operations, request, now)
     return found
 
@@ -134,7 +139,7 @@ def _control(step: Any, spec: Any, operands: Any, machine: Any, now: int) -> tup
                 bits &= bits - np.uint64(1)
                 if agents.due[agent] == now:
                     found = again = True
-                    take_bit(wheel.control, wheel.pending, slot, agent)
+                    take_bit(wheel.control, slot, agent)
                     asked = _go_on(step, spec, operands, machine, agent, now, asked)
                     if asked > SAME_CYCLE_LIMIT:
                         return found, agent
@@ -147,9 +152,8 @@ def _go_on(step: Any, spec: Any, operands: Any, machine: Any, agent: int, now: i
     topology, fifos, o, wheel, agents = (
         machine.topology, machine.fifos, machine.operations, machine.wheel, machine.agents
     )  # fmt: skip
-    going = True
-    while going:
-        place = agents.place[agent]
+    place = agents.place[agent]
+    while True:
         if place == ASK:
             asked += 1
             if asked > SAME_CYCLE_LIMIT:
@@ -165,33 +169,31 @@ def _go_on(step: Any, spec: Any, operands: Any, machine: Any, agent: int, now: i
                 agents.place[agent] = ENDED
                 agents.ended[agent] = now
                 machine.clock[ALIVE] -= 1
-                going = False
-            else:
-                agents.place[agent] = TAKE
-        elif place == TAKE:
+                return asked
+            place = TAKE
+        if place == TAKE:
+            agents.place[agent] = TAKE
             if o[agent, POP] != NONE and not pop(topology, fifos, wheel, agents, o, agent, now):
-                going = False
-            else:
-                o[agent, START] = now
-                agents.place[agent] = GIVE
-                agents.resume[agent] = now + o[agent, COMPUTE] + o[agent, PAUSE]
-                issue(machine, agent, now)
-                if agents.open_requests[agent] > 0:
-                    going = False
-                elif agents.resume[agent] > now:
-                    wake(wheel, agents, agent, agents.resume[agent])
-                    going = False
-        elif place == GIVE:
+                return asked
+            o[agent, START] = now
+            agents.place[agent] = GIVE
+            agents.resume[agent] = now + o[agent, COMPUTE] + o[agent, PAUSE]
+            issue(machine, agent, now)
+            if agents.open_requests[agent] > 0:
+                return asked
+            if agents.resume[agent] > now:
+                wake(wheel, agents, agent, agents.resume[agent])
+                return asked
+            place = GIVE
+        if place == GIVE:
             if o[agent, PUSH] != NONE and not push(topology, fifos, wheel, agents, o, agent, now):
-                going = False
-            else:
-                agents.pushed[agent] = now
-                agents.place[agent] = MEET
-                if o[agent, BARRIER] != NONE:
-                    going = meet(topology, fifos, wheel, agents, o, agent, now)
-        else:
-            _end_operation(machine, agent, now)
-    return asked
+                return asked
+            agents.pushed[agent] = now
+            agents.place[agent] = MEET
+            if o[agent, BARRIER] != NONE and not meet(topology, fifos, wheel, agents, o, agent, now):
+                return asked
+        _end_operation(machine, agent, now)
+        place = ASK
 
 
 @inlined
@@ -207,7 +209,6 @@ def _end_operation(machine: Any, agent: int, now: int) -> None:
             completions[clock[RECORDED], 0] = agent
             completions[clock[RECORDED], 1] = now
         clock[RECORDED] += 1
-    agents.place[agent] = ASK
 
 
 @inlined
@@ -223,7 +224,7 @@ def _arbitration(machine: Any, now: int) -> bool:
             bits &= bits - np.uint64(1)
             if requests.due[request] == now:
                 found = True
-                take_bit(wheel.arrive, wheel.pending, slot, request)
+                take_bit(wheel.arrive, slot, request)
                 stage = requests.stage[request]
                 if stage in (AT_BANK, AT_FILL):
                     at_bank(machine, request, now)

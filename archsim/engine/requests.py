@@ -162,7 +162,7 @@ def _fill_in(machine: Any, request: int, granted: int) -> int:
     hold: int = spec.fill_beats if spec.conflicts else 1
     requests.stage[request] = COMPLETES
     requests.due[request] = granted + hold
-    set_bit(machine.wheel.complete, machine.wheel.pending, granted + hold, request)
+    set_bit(machine.wheel.complete, machine.wheel.marked, granted + hold, request)
     return hold
 
 

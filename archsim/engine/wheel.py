@@ -3,7 +3,8 @@
 The wheel has :data:`WHEEL_SLOTS` slots of one cycle. A slot is three bit sets: agents to look at (control), requests
 that complete, and requests that arrive at a resource. A bit is honoured only if its owner's due cycle is the current
 one, so events further away than one turn simply stay for a later turn. Taking bits lowest first *is* the order of
-``engine/ordering.py``: agents and requests are numbered that way.
+``engine/ordering.py``: agents and requests are numbered that way. A slot with a bit in it is *marked*, so that the loop
+goes from one cycle in which something may happen to the next.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.compress.bitmask import lowest_one
 from archsim.engine.outcome import TIME_COLUMNS
 from archsim.engine.recording import INTERVALS, Window
 from archsim.hardware.interconnect.crossbar_switch import SwitchState, idle_switches
@@ -24,6 +26,9 @@ from archsim.jit import inlined
 
 WHEEL_SLOTS = 1024
 """Cycles of one turn of the wheel, a power of two; more than nearly every delay, so that few bits wait a turn."""
+
+_WORDS = WHEEL_SLOTS >> 6
+"""Words of 64 slots."""
 
 # Where an agent is in its operation (operation.py, steps 1 to 4).
 ASK, TAKE, GIVE, MEET, ENDED = range(5)
@@ -40,13 +45,13 @@ COMPLETIONS_LIMIT = 4_000_000
 class Wheel(NamedTuple):
     """``control`` uint64 [slots, words of agents]; ``arrive``, ``complete`` uint64 [slots, words of requests].
 
-    ``pending`` int64 [1]: bits set in all three.
+    ``marked`` uint64 [words of slots]: slots with a bit in one of the three.
     """
 
     control: NDArray[np.uint64]
     arrive: NDArray[np.uint64]
     complete: NDArray[np.uint64]
-    pending: NDArray[np.int64]
+    marked: NDArray[np.uint64]
 
 
 class Agents(NamedTuple):
@@ -172,7 +177,7 @@ def machine_at_rest(
     def bits(count: int) -> NDArray[np.uint64]:
         return np.zeros((WHEEL_SLOTS, max(1, -(-count // 64))), np.uint64)
 
-    wheel = Wheel(bits(agents_count), bits(requests_count), bits(requests_count), _integers(1))
+    wheel = Wheel(bits(agents_count), bits(requests_count), bits(requests_count), np.zeros(_WORDS, np.uint64))
     agents = Agents(
         *(_integers(agents_count) for _ in range(6)),
         first_request,
@@ -251,20 +256,50 @@ def _no_loads(window: Window, units: int) -> Loads:
 
 
 @inlined
-def set_bit(bits: Any, pending: Any, due: int, number: int) -> None:
-    """Set the bit of something that is due, if it is not set."""
+def set_bit(bits: Any, marked: Any, due: int, number: int) -> None:
+    """Set the bit of something that is due."""
     slot = due & (WHEEL_SLOTS - 1)
-    mask = np.uint64(1) << np.uint64(number & 63)
-    if not bits[slot, number >> 6] & mask:
-        bits[slot, number >> 6] |= mask
-        pending[0] += 1
+    bits[slot, number >> 6] |= np.uint64(1) << np.uint64(number & 63)
+    marked[slot >> 6] |= np.uint64(1) << np.uint64(slot & 63)
+
+
+@inlined
+def take_bit(bits: Any, slot: int, number: int) -> None:
+    """Clear the bit of something that happens."""
+    bits[slot, number >> 6] &= ~(np.uint64(1) << np.uint64(number & 63))
+
+
+@inlined
+def leave_slot(wheel: Any, slot: int) -> None:
+    """Unmark a slot that is through, if nothing in it waits for a later turn."""
+    left = np.uint64(0)
+    for word in range(wheel.control.shape[1]):
+        left |= wheel.control[slot, word]
+    for word in range(wheel.arrive.shape[1]):
+        left |= wheel.arrive[slot, word] | wheel.complete[slot, word]
+    if not left:
+        wheel.marked[slot >> 6] &= ~(np.uint64(1) << np.uint64(slot & 63))
+
+
+@inlined
+def next_marked(wheel: Any, now: int) -> int:
+    """The first cycle from ``now`` on whose slot is marked, NONE if no slot is."""
+    slot = now & (WHEEL_SLOTS - 1)
+    word, cycle = slot >> 6, now - (slot & 63)
+    bits = wheel.marked[word] >> np.uint64(slot & 63) << np.uint64(slot & 63)
+    for _ in range(_WORDS):
+        if bits:
+            break
+        word, cycle = (word + 1) & (_WORDS - 1), cycle + 64
+        bits = wheel.marked[word]
+    return cycle + lowest_one(bits) if bits else NONE
 
 
 @inlined
 def wake(wheel: Any, agents: Any, agent: int, cycle: int) -> None:
     """An agent goes on in that cycle."""
     agents.due[agent] = cycle
-    set_bit(wheel.control, wheel.pending, cycle, agent)
+    set_bit(wheel.control, wheel.marked, cycle, agent)
 
 
 @inlined
@@ -272,7 +307,7 @@ def arrive(wheel: Any, requests: Any, request: int, stage: int, cycle: int) -> N
     """A request reaches its next stage in that cycle."""
     requests.stage[request] = stage
     requests.due[request] = cycle
-    set_bit(wheel.arrive, wheel.pending, cycle, request)
+    set_bit(wheel.arrive, wheel.marked, cycle, request)
 
 
 @inlined
@@ -284,10 +319,3 @@ def request_done(wheel: Any, agents: Any, requests: Any, operations: Any, reques
     agents.open_requests[agent] -= 1
     if agents.open_requests[agent] == 0:
         wake(wheel, agents, agent, agents.resume[agent])
-
-
-@inlined
-def take_bit(bits: Any, pending: Any, slot: int, number: int) -> None:
-    """Clear a bit that is set."""
-    bits[slot, number >> 6] &= ~(np.uint64(1) << np.uint64(number & 63))
-    pending[0] -= 1
