@@ -99,7 +99,11 @@ class LayerMachine(DrawnMachine):
             return
         if operation.op == "matmul":
             yield layout_work(self, trace, operation)
-        yield from pieces_of(trace, operation, self.limits, known_timesteps(trace, operation))
+        yield from self.products(trace, operation, known_timesteps(trace, operation))
+
+    def products(self, trace: Trace, operation: Operation, window: int) -> Iterator[Layer]:
+        """The products that an operation is, of which ``window`` timesteps are known at a time."""
+        return pieces_of(trace, operation, self.limits, window)
 
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
         """What the memory system did, by (unit, action), from the engine's traffic table."""
@@ -202,15 +206,16 @@ class LayerMachine(DrawnMachine):
         """The results of one operation: of its pieces, or of what the vector unit makes of it."""
         begin, work = 0, work_of(trace, operation)
         for stage in self.stages(trace, operation, verify):
-            results = []
+            results, whole = [], True
             for part in stage:
                 window = record.later(begin)
                 if isinstance(part, VectorWork):
                     results.append(VectorUnit(self).run_work(part, engine, window))
                 else:
                     results.append(self.run_layer(part, engine, verify=verify, record=window))
+                    whole = part.planes is None
                 begin += results[-1].cycles
-            if len(results) == 1:
+            if whole and len(results) == 1:
                 yield results[0]
             else:
                 yield merged(
