@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import MachineConfig, memory_components
+from archsim.dataflow.base import MOST_TIMESTEPS, MachineConfig, memory_components
 from archsim.dataflow.folded_schedule import (
     INPUT,
     TENSORS,
@@ -345,6 +345,10 @@ class ArrayMachine(LayerMachine):
             return self.schedule(layer)
         schedules = [self.schedule(product) for product in layer.products]
         return one_behind_the_other(schedules, [product.m for product in layer.products])
+
+    def timesteps_for(self, trace: Trace) -> int:
+        """The array has no part for a timestep: it takes as many timesteps, or planes, as a word has bits."""
+        return MOST_TIMESTEPS if self.takes_integers else super().timesteps_for(trace)
 
     def products(self, trace: Trace, operation: Operation, window: int) -> Iterator[Layer]:
         """Products that do not wait for each other follow one another as folds of one schedule."""
