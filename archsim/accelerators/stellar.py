@@ -54,7 +54,6 @@ from archsim.dataflow.folded_schedule import (
 from archsim.dataflow.layer import FeatureMap, Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.hardware.compute.few_spikes import FewSpikesConfig, fire_few_spikes
-from archsim.hardware.compute.lif import is_ruled
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.hardware.inventory import Component
 from archsim.jit import njit
@@ -140,6 +139,7 @@ class Stellar(ArrayMachine):
 
     name: ClassVar[str] = "stellar"
     ruled_neurons: ClassVar[bool] = True
+    neuron_update: ClassVar[tuple[str, str]] = ("few_spikes", "update")
     Config: ClassVar[type[MachineConfig]] = StellarConfig
     config: StellarConfig
 
@@ -188,7 +188,7 @@ class Stellar(ArrayMachine):
         bits = self.config.pe.accumulator_bits
         overflows = add_by_filter_rows(words, weights, kernel_rows, kernel_columns, bits, sums)
         fired = np.zeros(sums.shape[:2], np.uint16)
-        if layer.neuron is not None and is_ruled(layer.neuron):
+        if layer.neuron is not None:
             threshold = np.ascontiguousarray(layer.neuron.threshold, np.int64)
             fire_few_spikes(complete_sums(layer, first, sums), layer.bias, threshold, fired)
         return {"accumulator_overflows": int(overflows), "few_spikes": int(np.bitwise_count(fired).sum())}

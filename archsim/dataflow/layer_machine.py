@@ -21,7 +21,7 @@ from archsim.engine.recording import Window, window_of
 from archsim.engine.result import LayerResult, UnitTime, merged
 from archsim.hardware import operation as op
 from archsim.hardware.diagram import Diagram
-from archsim.hardware.memory.placement import Placer
+from archsim.hardware.memory.placement import Placer, Tensor
 from archsim.trace import Operation, Trace
 from archsim.trace.recurrence import known_timesteps
 from archsim.trace.work import WORKING, work_of
@@ -87,6 +87,12 @@ class LayerMachine(DrawnMachine):
         """How many values the neuron units take at once, and in how many cycles (:mod:`.vector_unit`)."""
         built = {part.unit: part.instances for part in self.inventory()}
         return built[self.neuron_update[0]], int(self.config.neuron.cycles)
+
+    def place_vectors(self, read: NDArray[np.int64], written: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Where operands of so many bytes lie that the vector unit reads, and its results; rows 0 and 1 of its traffic
+        table."""
+        memory = Placer(self.config.memory.line_bytes)
+        return memory.place(read), memory.place(written)
 
     def stages(self, trace: Trace, operation: Operation, verify: bool = True) -> Iterable[Iterable[Layer | VectorWork]]:
         """What is run of an operation and has a result of its own, each in pieces: one, unless a machine trains."""

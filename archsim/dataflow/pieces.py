@@ -144,6 +144,15 @@ def products_of(trace: Trace, operation: Operation, limits: Limits, window: int)
     yield from zip(*(_pieces_of_block(trace, operation, block, limits, window) for block in blocks), strict=True)
 
 
+def most_planes(trace: Trace, operation: Operation, limits: Limits) -> int:
+    """Planes of the largest piece of ``operation``."""
+    name = operation.inputs[0]
+    if trace.kind(name) == "spike":
+        return min(limits.planes, trace.timesteps)
+    operand = operand_of(trace, name, limits)
+    return min(limits.planes, len(operand.values) * len(operand.factor))
+
+
 def operand_of(trace: Trace, name: str, limits: Limits) -> Operand:
     """The tensor ``name`` as planes: as many as its values need."""
     values = trace.operand(name)
