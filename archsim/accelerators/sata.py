@@ -47,7 +47,7 @@ from pydantic import Field, model_validator
 
 from archsim.compress import bitmask, packed_time
 from archsim.dataflow import training
-from archsim.dataflow.base import HardwareConfig, ScheduledLayers
+from archsim.dataflow.base import MOST_TIMESTEPS, HardwareConfig, ScheduledLayers
 from archsim.dataflow.buffered_array import ADDED, BufferedArray, moved_by_timestep
 from archsim.dataflow.buffered_tables import (
     COLUMNS_MASK,
@@ -59,12 +59,14 @@ from archsim.dataflow.buffered_tables import (
     StageTensors,
     Work,
 )
+from archsim.dataflow.computing import complete_sums
 from archsim.dataflow.folded_array import dense_words
 from archsim.dataflow.layer import Layer, layer_of
 from archsim.dataflow.layer_machine import Computed
 from archsim.dataflow.machine import Program
+from archsim.dataflow.pieces import most_planes
 from archsim.dataflow.training import Geometry
-from archsim.dataflow.vector_unit import VectorWork
+from archsim.dataflow.vector_unit import VectorUnit, VectorWork
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import LifConfig, count_overflows, leaks, neurons_of, rule_of, start_state
 from archsim.hardware.compute.systolic_array import add_in_order
@@ -72,7 +74,9 @@ from archsim.hardware.fields import SumBits, WeightBits
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.buffers import BufferConfig, BufferedMemoryConfig, BuffersConfig
+from archsim.hardware.memory.placement import Placer, Tensor
 from archsim.trace import Operation, Trace
+from archsim.trace.work import WORKING
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
 
@@ -231,45 +235,6 @@ SECOND = (GRADIENT, ERROR)
 PLACES = {"pe": IN_PE, "sram": IN_BUFFER, "dram": IN_DRAM}
 """Where ``membrane.place`` keeps potentials."""
 
-FORWARD = {
-    ("pe", "add"): ("added",),
-    ("lif", "update"): ("fired",),
-    ("lif", "leak"): ("leaked",),
-    ("scratchpad", "spike_write"): ("row_entries",),
-    ("scratchpad", "spike_read"): ("pairs",),
-    ("scratchpad", "weight_write"): ("column_entries",),
-    ("scratchpad", "weight_read"): ("added",),
-    ("scratchpad", "psum_read"): ("added", "sums"),
-    ("scratchpad", "psum_write"): ("added",),
-}
-ACTIONS: Mapping[str, Mapping[tuple[str, str], tuple[str, ...]]] = {
-    "inference": FORWARD,
-    "forward": FORWARD,
-    "potential_gradient": {("pgu", "update"): ("neurons",)},
-    "backward": {
-        ("pe", "multiply_add"): ("added",),
-        ("scratchpad", "gradient_write"): ("row_entries",),
-        ("scratchpad", "gradient_read"): ("added",),
-        ("scratchpad", "weight_write"): ("column_entries",),
-        ("scratchpad", "weight_read"): ("added",),
-        ("scratchpad", "gradient_sum_read"): ("added", "sums"),
-        ("scratchpad", "gradient_sum_write"): ("added",),
-    },
-    "update": {
-        ("pe", "gradient_add"): ("added", "sums"),
-        ("scratchpad", "spike_write"): ("row_entries",),
-        ("scratchpad", "spike_read"): ("pairs",),
-        ("scratchpad", "gradient_write"): ("row_entries",),
-        ("scratchpad", "gradient_read"): ("added",),
-        ("scratchpad", "gradient_sum_read"): ("added", "sums"),
-        ("scratchpad", "gradient_sum_write"): ("added",),
-    },
-}
-"""What an action of each stage is the sum of, by what the agents of the array count.
-
-``neurons`` are all of a stage at all timesteps; ``fired`` and ``leaked`` are those sums whose neurons do so.
-"""
-
 
 def leaks_in(layer: Layer) -> bool:
     """Whether their potentials leak; unknown ones do."""
@@ -349,19 +314,52 @@ class Sata(BufferedArray):
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """Layers of which no tile fits a buffer."""
-        return [problem for operation in self.layers(trace) for problem in self._too_large(trace, operation)]
+        products = [operation for operation in self.layers(trace) if operation.op in WORKING]
+        return [problem for operation in products for problem in self._too_large(trace, operation)]
+
+    @property
+    def trains(self) -> bool:
+        """Whether layers run all stages of their training."""
+        return self.config.training.stages == "all"
+
+    @property
+    def takes_integers(self) -> bool:
+        """Not in training, whose stages are of spikes."""
+        return super().takes_integers and not self.trains
+
+    def simulates(self, trace: Trace, operation: Operation) -> bool:
+        """Of training, layers without groups and dilation."""
+        return super().simulates(trace, operation) and not (self.trains and self._untrained(operation))
+
+    def why_skipped(self, trace: Trace, operation: Operation) -> str:
+        """What training does not know, too."""
+        untrained = self._untrained(operation) if self.trains and super().simulates(trace, operation) else ""
+        return f"{untrained}, which is not trained here" if untrained else super().why_skipped(trace, operation)
+
+    @staticmethod
+    def _untrained(operation: Operation) -> str:
+        if operation.groups > 1:
+            return f"has {operation.groups} groups"
+        return "is dilated" if {operation.dilation, operation.input_dilation} != {(1, 1)} else ""
+
+    def timesteps_for(self, trace: Trace) -> int:
+        """A PE has no part for a timestep, but spans: it takes as many timesteps, or planes, as a word has bits."""
+        return MOST_TIMESTEPS if self.takes_integers else super().timesteps_for(trace)
+
+    def place_vectors(
+        self, read: NDArray[np.int64], written: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Operands go through the buffer of inputs, results through that of outputs."""
+        memory, buffers = Placer(self.config.memory.line_bytes), self.config.memory.buffers
+        memory.free = buffers.first_line("input")
+        operands = memory.place(read)
+        memory.free = buffers.first_line("output")
+        return operands, memory.place(written)
 
     def _too_large(self, trace: Trace, operation: Operation) -> Sequence[str]:
-        rows = self.config.pe.rows
-        shape = trace.tensor(operation.inputs[0]).shape[1:]
-        if operation.op == "linear":
-            geometry = Geometry.of_linear(shape[0], operation.k, rows)
-        else:
-            images, channels, height, width = shape
-            m = images * math.prod(operation.output_shape[-2:])
-            geometry = Geometry(m, images, channels, height, width, operation.window)
-        bits, trains = self.config.training.gradient_bits, self.config.training.stages == "all"
-        needed = {"input": training.spike_tile(geometry, rows, trace.timesteps)}
+        rows, geometry = self.config.pe.rows, Geometry.of_operation(operation, self.config.pe.rows)
+        bits, trains = self.config.training.gradient_bits, self.trains
+        needed = {"input": training.spike_tile(geometry, rows, most_planes(trace, operation, self.limits))}
         if trains:
             n = operation.output_shape[0]
             needed["input"] = max(needed["input"], training.channel_tile(geometry, rows, trace.timesteps))
@@ -385,19 +383,23 @@ class Sata(BufferedArray):
         )  # fmt: skip
         events = {"accumulator_overflows": int(overflows), "membrane_overflows": 0}
         if layer.neuron is not None:
-            state = start_state(layer.neuron, len(sums), layer.n, first)
-            events["membrane_overflows"] = count_overflows(
-                neurons_of(layer.neuron), sums, layer.bias, first, state, self.config.membrane.bits
+            going_on = None if layer.state is None else layer.state.neurons
+            state = (
+                going_on.rows(first, len(sums)) if going_on else start_state(layer.neuron, len(sums), layer.n, first)
             )
+            events["membrane_overflows"] = count_overflows(
+                neurons_of(layer.neuron), complete_sums(layer, first, sums), layer.bias, first, state,
+                self.config.membrane.bits,
+            )  # fmt: skip
         return events
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """One bit for each neuron and timestep, as the next layer reads it."""
-        return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
+        return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
 
     def stages(self, trace: Trace, operation: Operation, verify: bool = True) -> Iterable[Iterable[Layer | VectorWork]]:
         """A layer in its pieces, or all stages of its training."""
-        if self.config.training.stages == "inference":
+        if not self.trains:
             return super().stages(trace, operation, verify)
         layer = layer_of(trace, operation)
         mask = operation.gradient_mask
@@ -461,7 +463,8 @@ class Sata(BufferedArray):
 
     def _spikes(self, layer: Layer, kept: bool) -> Work:
         """Spikes by rows, weights by columns."""
-        pe, fires = self.config.pe, layer.fires
+        pe = self.config.pe
+        value_bits = 8 * -(-self.sum_bits // 8) if layer.writes_sums else layer.value_bits
         span = pe.span(layer.timesteps, pe.accumulator_bits)
         return Work(
             row_words=dense_words(layer, 0, layer.m),
@@ -474,10 +477,13 @@ class Sata(BufferedArray):
             tensors=self._tensors(INPUT, WEIGHT, OUTPUT, MEMBRANE),
             row_bits=1,
             column_bits=pe.weight_bits,
-            output_bits=1 if fires else 8 * -(-self.sum_bits // 8),
+            output_bits=value_bits if layer.planes is None else 0,
             potential_bits=self.config.membrane.bits,
-            outside=PLACES[self.config.membrane.place] if fires else IN_PE,
+            outside=IN_PE if layer.rests else PLACES[self.config.membrane.place],
             kept=kept,
+            taken_bits=8 * layer.taken_bytes,
+            last_bits=0 if layer.planes is None else layer.fired_timesteps * value_bits + 8 * layer.left_bytes,
+            late=layer.updates - layer.timesteps,
         )
 
     def _potential_gradient(self, stage: training.Stage) -> Work:
@@ -546,37 +552,50 @@ class Sata(BufferedArray):
     def _tensors(self, *tensors: int) -> StageTensors:
         """Where tensors are that come by rows and by columns, leave, and are kept by neurons."""
         buffers = self.config.memory.buffers
-        return StageTensors(*(buffers.tensor(BUFFERS[t], t, second=t in SECOND) for t in (*tensors, MASK)))
+        by_rows, by_columns, output, potentials = (
+            buffers.tensor(BUFFERS[t], t, second=t in SECOND) for t in tensors
+        )  # fmt: skip
+        mask, taken = buffers.tensor("mask", MASK), buffers.tensor("output", OUTPUT, second=True)
+        return StageTensors(by_rows, by_columns, output, potentials, mask, taken)
 
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """What PEs, neurons and scratchpads do in a stage; what is not needed is not counted."""
         numbers = {
-            **done, "neurons": layer.m * layer.n * layer.timesteps, "fired": done["sums"] * layer.fires,
-            "leaked": done["sums"] * leaks_in(layer),
+            **done, "neurons": layer.m * layer.n * layer.timesteps,
+            "fired": 0 if layer.rests else layer.m * layer.n * layer.updates,
+            "leaked": layer.m * layer.n * layer.fired_timesteps * leaks_in(layer),
         }  # fmt: skip
-        return {action: sum(numbers[name] for name in names) for action, names in ACTIONS[stage_of(layer)].items()}
+        return {
+            action: sum(numbers[name] for name in names) for action, names in training.ACTIONS[stage_of(layer)].items()
+        }
 
     def timestep_counts(
         self, layer: Layer, program: Program, traffic: NDArray[np.int64]
     ) -> Mapping[tuple[str, str], Sequence[int]]:
-        """All but what serves every timestep: weights, their sums in the update, what is drawn always."""
+        """All but what serves every timestep: weights, their sums in the update, what is drawn always. Planes belong to
+        no timestep."""
+        if layer.planes is not None:
+            return {}
         x, stage = program.operands, stage_of(layer)
         each = np.full(layer.timesteps, layer.m * layer.n)
         numbers = {
             "added": x.added, "pairs": x.worked, "row_entries": x.entered, "sums": each * (stage != "update"),
-            "neurons": each, "fired": each * layer.fires, "leaked": each * leaks_in(layer),
+            "neurons": each, "fired": each * (not layer.rests), "leaked": each * leaks_in(layer),
         }  # fmt: skip
         found = {
             action: np.sum([numbers[name] for name in names], axis=0)
-            for action, names in ACTIONS[stage].items() if numbers.keys() >= set(names)
+            for action, names in training.ACTIONS[stage].items() if numbers.keys() >= set(names)
         }  # fmt: skip
         found |= moved_by_timestep(program, traffic, (WEIGHT,), self.memory_actions)
         return {action: count.tolist() for action, count in found.items()}
 
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
-        """Accesses of each buffer that is built, bits over the pins of DRAM."""
+        """Accesses of each buffer that is built, bits over the pins of DRAM; the vector unit has two tensors."""
+        if len(traffic) == len(VectorUnit.tensors):
+            moved, traffic = traffic, np.zeros((len(TENSORS), traffic.shape[1]), np.int64)
+            traffic[[INPUT, OUTPUT]] = moved
         line_bits = self.config.memory.line_bytes * 8
         actions = {
             ("dram", "read_bits"): int(traffic[:, op.DRAM_READ_LINES].sum()) * line_bits,
@@ -620,7 +639,8 @@ class Sata(BufferedArray):
         seen = 1
         for axis, size in ((1, geometry.height), (2, geometry.width)):
             places = np.unique(where.rows[:, axis])[:, None] + np.unique(where.steps[:, axis])
-            seen *= np.unique(places[(places >= 0) & (places < size)]).size
+            inputs, between = np.divmod(places, where.dilation[axis - 1])
+            seen *= np.unique(inputs[(between == 0) & (inputs >= 0) & (inputs < size)]).size
         spikes = of.m * of.k if geometry.linear else geometry.images * geometry.channels * seen
         gradients = neurons * bits if stage == "update" else 0
         return (weights + spikes * of.timesteps + gradients) // 8

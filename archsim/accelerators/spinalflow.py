@@ -49,7 +49,7 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers, Timesteps, sha
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
-from archsim.dataflow.parts import neuron_rows
+from archsim.dataflow.parts import neuron_rows, take
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
@@ -128,7 +128,8 @@ class Operands(NamedTuple):
     the tick boundaries between it and the next spike of the row, ``after`` int16. ``before`` [M]: those in front of the
     row's first spike (T if it has none). ``taps`` int64 [M, taps] names the lists of a row, -1 for padding; all lists
     of a row take ``buffered`` words of the spike buffer. The output of (tile, row) is fiber ``tile * M + row``, of
-    ``drained`` spikes (of a read-out: sums).
+    ``drained`` spikes (of a read-out: sums; with them, words of the state that a piece leaves); the same fiber of
+    ``taken`` is the state that the PEs begin with.
     """
 
     first: NDArray[np.int64]
@@ -141,6 +142,7 @@ class Operands(NamedTuple):
     lists: Tensor
     weights: Tensor
     output: Tensor
+    taken: Tensor
 
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
@@ -149,13 +151,15 @@ SPIKES, ADDITIONS, UPDATES, DRAINED, POSITIONS, LIST_BEATS = range(6)
 
 
 def array(a: Agent, m: Any, x: Operands) -> Operations:
-    """Add one spike's row of weights per cycle; leak and fire at each boundary of ticks."""
+    """Add one spike's row of weights per cycle; leak and fire at each boundary of ticks. What potentials a piece before
+    has left comes first."""
     lane = 0
     for tile in range(m.tiles):
         width = min(m.config.pe.count, m.layer.n - tile * m.config.pe.count)
         for row in range(m.layer.m):
             a.count[POSITIONS] += 1
-            a.count[UPDATES] += width * m.layer.timesteps
+            a.count[UPDATES] += width * m.layer.updates
+            yield from take(a, m, x.taken, tile * m.layer.m + row)
             yield op(compute=x.before[row] * m.config.neuron.cycles)
             for spike in range(x.first[row], x.first[row + 1]):
                 a.count[SPIKES] += 1
@@ -311,6 +315,7 @@ class SpinalFlow(LayerMachine):
         ("merger", "spike"): SPIKES, ("pe", "add"): ADDITIONS, ("pe", "update"): UPDATES, ("drain", "write"): DRAINED,
         ("scheduler", "step"): POSITIONS, ("broadcast", "transfer"): LIST_BEATS,
     }  # fmt: skip
+    neuron_update: ClassVar[tuple[str, str]] = ("pe", "update")
     config: SpinalFlowConfig
 
     @property
@@ -366,7 +371,11 @@ class SpinalFlow(LayerMachine):
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Lists of 128 channels each, a pointer and the spikes."""
-        return self._tiles(layer.n) * self._pointer + -(-spikes * self.spike_bits // 8)
+        return self._tiles(layer.n) * self._pointer + -(-spikes * self._entry_bits(layer) // 8)
+
+    def _entry_bits(self, layer: Layer) -> int:
+        """Bits of an output in its list: a spike, and what it is worth where neurons fire numbers."""
+        return self.spike_bits + layer.beside_coordinate_bits
 
     def _tiles(self, n: int) -> int:
         return -(-n // self.config.pe.count)
@@ -385,25 +394,31 @@ class SpinalFlow(LayerMachine):
         config, pes, lanes = self.config, self.config.pe.count, self.config.memory.read_switch.inputs
         spikes, tiles = spikes_of(layer), self._tiles(layer.n)
         begins, weight_row, ticks = merged(spikes, 0, layer.m, layer.timesteps)
-        before, after = boundaries(begins, ticks, layer.timesteps)
+        before, after = boundaries(begins, ticks, layer.updates)
         list_bytes, widths = self._list_bytes(spikes.words), np.minimum(pes, layer.n - pes * np.arange(tiles))
         buffered = np.minimum(self._words(spikes.taps, list_bytes), config.merger.buffer_words)
         if layer.writes_sums:
-            drained = np.broadcast_to(widths[:, None] * layer.timesteps, (tiles, layer.m))
+            drained = np.broadcast_to(widths[:, None] * layer.fired_timesteps, (tiles, layer.m))
             stored = drained * -(-self.sum_bits // 8)
-        else:
-            values = (output_bytes - tiles * self._pointer) * 8 // self.spike_bits
+        elif layer.fired_timesteps:
+            entry_bits = self._entry_bits(layer)
+            values = (output_bytes - layer.n * layer.left_bytes - tiles * self._pointer) * 8 // entry_bits
             drained = np.stack([(values * (i + 1)) // tiles - (values * i) // tiles for i in range(tiles)])
-            stored = self._pointer + -(-drained * self.spike_bits // 8)
+            stored = self._pointer + -(-drained * entry_bits // 8)
+        else:
+            drained = stored = np.zeros((tiles, layer.m), np.int64)
+        drained = drained + widths[:, None] * -(-layer.left_bytes // self.limits.state_bytes)
+        stored = stored + widths[:, None] * layer.left_bytes
         operands = Operands(
             begins, weight_row, after, before, spikes.taps, buffered, np.ascontiguousarray(drained.ravel(), np.int64),
             lists=memory.place(list_bytes),
             weights=memory.place(len(spikes.weights) * -(-widths * config.pe.weight_bits // 8)),
             output=memory.place(stored),
+            taken=memory.place_again(np.repeat(widths * layer.taken_bytes, layer.m)),
         )  # fmt: skip
         burst = min(config.memory.cache.mshrs, BURST_LINES)
         row_lines = -(-pes * config.pe.weight_bits // 8) // memory.line_bytes + 2
-        diagram.agent(array)
+        diagram.agent(array, requests=burst)
         diagram.agent(reader, lanes, requests=row_lines, lanes=range(lanes))
         diagram.agent(merger, requests=burst)
         diagram.agent(drain, requests=burst, lanes=[0])
@@ -424,7 +439,7 @@ class SpinalFlow(LayerMachine):
         """Every spike passes the buffer once a tile; the neurons of a read-out do not fire."""
         words = -(-done["merger", "spike"] * self.spike_bits // (8 * BUFFER_WORD))
         found = {("spike_buffer", "write"): words, ("spike_buffer", "read"): words}
-        return {**found, ("pe", "update"): 0} if layer.writes_sums else found
+        return {**found, ("pe", "update"): 0} if layer.rests else found
 
     @property
     def processing_elements(self) -> int:
@@ -444,7 +459,7 @@ class SpinalFlow(LayerMachine):
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """One spike per cycle and all tick boundaries, in every tile."""
-        cycles = int(program.operands.first[-1]) + layer.m * layer.timesteps * self.config.neuron.cycles
+        cycles = int(program.operands.first[-1]) + layer.m * layer.updates * self.config.neuron.cycles
         return self._tiles(layer.n) * cycles
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:

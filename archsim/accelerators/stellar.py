@@ -41,6 +41,7 @@ from pydantic import Field
 
 from archsim.compress import bitmask
 from archsim.dataflow.base import MachineConfig
+from archsim.dataflow.computing import complete_sums
 from archsim.dataflow.folded_array import ArrayMachine, dense_words
 from archsim.dataflow.folded_schedule import (
     ArrayConfig,
@@ -51,6 +52,7 @@ from archsim.dataflow.folded_schedule import (
     place,
 )
 from archsim.dataflow.layer import FeatureMap, Layer
+from archsim.dataflow.layer_machine import LayerMachine
 from archsim.hardware.compute.few_spikes import FewSpikesConfig, fire_few_spikes
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.hardware.inventory import Component
@@ -85,21 +87,18 @@ def line_work(shape: FeatureMap, rows: int, timesteps: int, loads: NDArray[np.in
 
     ``loads`` are the first channels of every load; a kernel higher than ``rows`` wraps around.
     """
-    window, (height, width) = shape.window, shape.output
-    (kernel_rows, kernel_columns), (top, left) = window.kernel, window.before
     images, _, input_height, input_width = shape.words.shape
-    outputs = np.arange(width) * window.stride[1] - left
-    columns = np.arange(input_width)[:, None]
-    touches = ((columns >= outputs) & (columns < outputs + kernel_columns)).sum(1)
+    row_of, column_of = shape.window.taps((input_height, input_width))
+    touches = np.bincount(column_of[column_of >= 0], minlength=input_width)
+    height, kernel_rows = row_of.shape
     used = min(rows, kernel_rows)
     work = np.zeros((images, height, timesteps, len(loads), used), np.int64)
-    lines = np.arange(height) * window.stride[0] - top
     for t in range(timesteps):
         in_row = np.add.reduceat((shape.words >> np.uint16(t) & np.uint16(1)) @ touches, loads, axis=1)
         for i in range(kernel_rows):
-            inside = np.flatnonzero((lines + i >= 0) & (lines + i < input_height))
+            inside = np.flatnonzero(row_of[:, i] >= 0)
             place_work = work[:, :, t, :, i % used]
-            place_work[:, inside] += in_row[:, :, lines[inside] + i].transpose(0, 2, 1)
+            place_work[:, inside] += in_row[:, :, row_of[inside, i]].transpose(0, 2, 1)
     return work.reshape(images * height, timesteps, len(loads), used)
 
 
@@ -140,6 +139,7 @@ class Stellar(ArrayMachine):
 
     name: ClassVar[str] = "stellar"
     ruled_neurons: ClassVar[bool] = True
+    neuron_update: ClassVar[tuple[str, str]] = ("few_spikes", "update")
     Config: ClassVar[type[MachineConfig]] = StellarConfig
     config: StellarConfig
 
@@ -152,6 +152,10 @@ class Stellar(ArrayMachine):
             f"pe.line_sums: the trace has output rows of {widest}, the machine holds {self.config.pe.line_sums}; "
             f"--set pe.line_sums={widest} builds a machine that can",
         )
+
+    def timesteps_for(self, trace: Trace) -> int:
+        """Few-spikes neurons are built for a number of timesteps: those of the trace."""
+        return LayerMachine.timesteps_for(self, trace)
 
     @property
     def adds_outside(self) -> bool:
@@ -185,7 +189,8 @@ class Stellar(ArrayMachine):
         overflows = add_by_filter_rows(words, weights, kernel_rows, kernel_columns, bits, sums)
         fired = np.zeros(sums.shape[:2], np.uint16)
         if layer.neuron is not None:
-            fire_few_spikes(sums, layer.bias, np.ascontiguousarray(layer.neuron.threshold, np.int64), fired)
+            threshold = np.ascontiguousarray(layer.neuron.threshold, np.int64)
+            fire_few_spikes(complete_sums(layer, first, sums), layer.bias, threshold, fired)
         return {"accumulator_overflows": int(overflows), "few_spikes": int(np.bitwise_count(fired).sum())}
 
     def schedule(self, layer: Layer) -> Schedule:
@@ -203,7 +208,8 @@ class Stellar(ArrayMachine):
         cycles = np.maximum(by_fold.max((1, 3, 5)), in_load * kernel_columns * -(-kernel_rows // pe.rows))
         steps = np.full(cycles.shape[:2], channels)
         first = np.arange(steps.size).reshape(steps.shape) * len(loads)
-        input_rows = np.minimum((lines - 1) * shape.window.stride[0] + kernel_rows, lines * kernel_rows)
+        seen = (lines - 1) * shape.window.stride[0] + shape.window.span[0]
+        input_rows = np.minimum(-(-seen // shape.window.input_dilation[0]), lines * kernel_rows)
         neurons = parts(layer.n, max(1, pe.rows // kernel_rows))
         schedule = output_stationary(
             self.config, neurons, kernel_rows * kernel_columns * pe.weight_bits, lines * width,

@@ -75,6 +75,7 @@ def weight_stationary(config: ArrayConfig, layer: Layer) -> Schedule:
     north_first, north_bytes = offsets(rows * columns[:, None] * pe.weight_bits)
     c, r = nest(np.arange(len(columns)), np.arange(len(rows)))
     done = _stationary(config, r, rows, streamed, columns[c])
+    done.begun = done.ended = done.sums // layer.timesteps
     last = (r == len(rows) - 1) & (c == len(columns) - 1)
     done.row_end = np.where(last, layer.m, 0)
     fits = 2 * west_bytes <= config.memory.cache.usable_bytes
@@ -100,6 +101,8 @@ def input_stationary(config: ArrayConfig, layer: Layer, placing: Placing) -> Sch
     columns = positions[g] * timesteps[b]
     first_row, last = g * placing.positions, (r == len(rows) - 1) & (b == len(timesteps) - 1)
     done = _stationary(config, r, rows, layer.n, columns)
+    neurons = (r == len(rows) - 1) * positions[g] * layer.n
+    done.begun, done.ended = neurons * (b == 0), neurons * (b == len(timesteps) - 1)
     done.row, done.row_end = first_row, first_row + np.where(last, positions[g], 0)
     fits = 2 * west_bytes <= config.memory.cache.usable_bytes
     fold = np.arange(len(r))

@@ -167,7 +167,11 @@ class Accelerator(ABC):
         there is no such machine."""
         if self.config.timesteps != "trace":
             return self
-        return type(self)(changed(self.config, "timesteps", trace.timesteps, "timesteps of the trace:"))
+        return type(self)(changed(self.config, "timesteps", self.timesteps_for(trace), "timesteps of the trace:"))
+
+    def timesteps_for(self, trace: Trace) -> int:
+        """Timesteps of the machine that runs ``trace``, where its file leaves them to the trace."""
+        return min(trace.timesteps, MOST_TIMESTEPS) if self.takes_integers else trace.timesteps
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """Why this machine cannot run ``trace``, beside :meth:`problems`."""

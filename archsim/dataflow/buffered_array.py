@@ -139,18 +139,26 @@ def column_fetcher(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def neurons(a: Agent, m: Any, x: Operands) -> Operations:
-    """Take the sums of a fold, timestep by timestep; write what comes out as lines become complete."""
-    made, written = 0, 0
+    """Take the sums of a fold, timestep by timestep, after the state of a stage before; write what comes out as lines
+    become complete."""
+    made, written, wanted, taken = 0, 0, 0, 0
     for fold in range(m.folds):
-        sums = x.fold.rows[fold] * x.fold.columns[fold] * x.fold.finished[fold]
-        a.count[SUMS] += sums
-        made += (sums * m.sum_bits + 7) >> 3
+        neurons, ends = x.fold.rows[fold] * x.fold.columns[fold], last(a, m, x, fold)
+        if x.fold.time[fold] == 0:
+            wanted += neurons * m.taken_bits
+            whole = (wanted + 7 >> 3) + m.memory.line_bytes - 1 >> m.memory.line_shift << m.memory.line_shift
+            yield from read_state(a, m, taken, whole)
+            taken = whole
+        a.count[SUMS] += neurons * x.fold.finished[fold]
+        made += (neurons * (x.fold.finished[fold] * m.sum_bits + ends * m.last_bits) + 7) >> 3
         if m.outside == IN_PE and not m.kept:
-            yield op(pop=m.sums.port, compute=x.fold.finished[fold] * m.neuron_cycles)
+            yield op(pop=m.sums.port, compute=(x.fold.finished[fold] + ends * m.late) * m.neuron_cycles)
         else:
             yield op(pop=m.sums.port)
             for t in range(x.fold.time[fold], x.fold.time[fold] + x.fold.finished[fold]):
                 yield from update(a, m, x, fold, t)
+            if ends * m.late > 0:
+                yield op(compute=m.late * m.neuron_cycles)
         complete = made >> m.memory.line_shift << m.memory.line_shift
         yield from write_output(a, m, written, complete)
         written = complete
@@ -158,6 +166,20 @@ def neurons(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 # --- Their parts ------------------------------------------------------------------------------------------------------
+
+
+def last(a: Agent, m: Any, x: Operands, fold: int) -> int:
+    """1 for the fold of the last timesteps of its neurons, otherwise 0."""
+    return int(x.fold.time[fold] + x.fold.span[fold] == m.layer.timesteps)
+
+
+def read_state(a: Agent, m: Any, first: int, end: int) -> Operations:
+    """Read bytes ``first`` to ``end`` of the state of the stage before, a burst of lines at a time."""
+    while first < end:
+        stop = min(end, first + m.memory.burst * m.memory.line_bytes)
+        move(a, m, m.tensors.taken, ALL_TIMESTEPS, first, stop, STREAM_READ)
+        yield op()
+        first = stop
 
 
 def fetch(
@@ -330,6 +352,9 @@ class BufferedArray(LayerMachine):
             "piece": piece,
             "column_bits": sizes_of(work, self.array_for(work)).step_bits // pe.columns,
             "sum_bits": work.output_bits,
+            "taken_bits": work.taken_bits,
+            "last_bits": work.last_bits,
+            "late": work.late,
             "neuron_cycles": self.neuron_cycles,
             "outside": work.outside,
             "always": work.adds_time,

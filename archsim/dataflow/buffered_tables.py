@@ -43,13 +43,15 @@ class Map(NamedTuple):
 
 
 class StageTensors(NamedTuple):
-    """Tensors of a stage: those that come by rows and by columns, that leave, that neurons keep, and the mask."""
+    """Tensors of a stage: those that come by rows and by columns, that leave, that neurons keep, the mask, and the
+    state that neurons take over from another stage."""
 
     by_rows: BufferTensor
     by_columns: BufferTensor
     output: BufferTensor
     potentials: BufferTensor
     mask: BufferTensor
+    taken: BufferTensor
 
 
 class Work(NamedTuple):
@@ -62,6 +64,9 @@ class Work(NamedTuple):
     rows has columns of its own. ``adds_time``: the sums of all timesteps are one; its old value is read before the
     first and its new one written behind the last. ``outside`` is where potentials are between timesteps; ``kept``
     ones are written to DRAM at every timestep, for later. ``masked`` is what has a mask.
+
+    Neurons begin with ``taken_bits`` from a stage before; behind the last timestep they work ``late`` more times, and
+    ``last_bits`` leave.
     """
 
     row_words: NDArray[np.uint16]
@@ -81,6 +86,9 @@ class Work(NamedTuple):
     adds_time: bool = False
     columns_of_fold: bool = False
     masked: int = NO_MASK
+    taken_bits: int = 0
+    last_bits: int = 0
+    late: int = 0
 
 
 class Array(NamedTuple):

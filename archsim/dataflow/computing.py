@@ -78,15 +78,11 @@ def _of_planes(layer: Layer, planes: Planes, sums: NDArray[np.int64], block: sli
     """Outputs [rows, N, timesteps that fire] of the sums of planes [rows, N, planes], and the state behind them."""
     state = layer.state
     assert state is not None, "a piece with planes has a state"
-    partial, currents = state.partial[block], []
-    for plane in range(layer.timesteps):
-        partial += planes.factor[plane] * sums[:, :, plane]
-        if planes.ends[plane]:
-            currents += [partial + layer.bias] * planes.shown
-            partial[:] = 0
-    if not currents:
-        return np.zeros((*partial.shape, 0), np.int64)
-    timed = np.stack(currents, axis=2)
+    timed, partial = _complete(planes, sums, state.partial[block])
+    state.partial[block] = partial
+    if not timed.shape[2]:
+        return timed
+    timed += layer.bias[:, np.newaxis]
     neuron = layer.neuron
     if neuron is None:
         return _without_neurons(layer, timed)
@@ -95,6 +91,27 @@ def _of_planes(layer: Layer, planes: Planes, sums: NDArray[np.int64], block: sli
     rows, no_bias = state.neurons.rows(block.start, len(partial)), np.zeros_like(layer.bias)
     fire_rows(neurons_of(neuron), timed, no_bias, block.start, rows, timed)
     return neurons.masked(neuron, timed, axis=2)
+
+
+def complete_sums(layer: Layer, first: int, sums: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Full sums [rows, N, timesteps that fire] of rows ``first`` on, which ``sums`` [rows, N, T] make complete."""
+    if layer.planes is None:
+        return sums
+    assert layer.state is not None, "a piece with planes has a state"
+    return _complete(layer.planes, sums, layer.state.partial[first : first + len(sums)])[0]
+
+
+def _complete(
+    planes: Planes, sums: NDArray[np.int64], partial: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Full sums, without the bias, that begin with ``partial`` [rows, N], and what of the next one is there."""
+    complete = []
+    for plane, factor in enumerate(planes.factor):
+        partial = partial + factor * sums[:, :, plane]
+        if planes.ends[plane]:
+            complete += [partial] * planes.shown
+            partial = np.zeros_like(partial)
+    return np.stack(complete, axis=2) if complete else np.zeros((*partial.shape, 0), np.int64), partial
 
 
 def _fire(layer: Layer, first: int, sums: NDArray[np.int64], words: NDArray[Any]) -> None:

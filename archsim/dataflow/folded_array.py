@@ -27,25 +27,38 @@ All have paths of their own to the banks, as LoAS's broadcaster has; banks, MSHR
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import MachineConfig, memory_components
-from archsim.dataflow.folded_schedule import INPUT, TENSORS, ArrayConfig, Edge, Placing, Schedule, Slots, Table
+from archsim.dataflow.base import MOST_TIMESTEPS, MachineConfig, memory_components
+from archsim.dataflow.folded_schedule import (
+    INPUT,
+    TENSORS,
+    ArrayConfig,
+    Edge,
+    Placing,
+    Products,
+    Schedule,
+    Slots,
+    Table,
+    one_behind_the_other,
+)
 from archsim.dataflow.layer import Layer
-from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.layer_machine import Computed, LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import fetch, stream
+from archsim.dataflow.pieces import products_of
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.compute.systolic_array import add_in_order
 from archsim.hardware.diagram import Diagram, Fifo
 from archsim.hardware.inventory import Component
 from archsim.hardware.memory.placement import Placer, Tensor
-from archsim.hardware.operation import CACHED_WRITE, CONSUME, PREFETCH, STREAM_WRITE
+from archsim.hardware.operation import CACHED_WRITE, CONSUME, PREFETCH, STREAM_READ, STREAM_WRITE
+from archsim.trace import Operation, Trace
 
 # --- Operands ---------------------------------------------------------------------------------------------------------
 
@@ -63,7 +76,9 @@ class Operands(NamedTuple):
     """The folds (FOLD), their operands, partial sums (a fiber for each block) and rows of the output.
 
     ``inputs`` int64 are the inputs k in the order in which they enter, those of slot s from ``slot[s]`` on; both are
-    empty if all K enter. ``cycles`` int64 of every load, where that is not the steps.
+    empty if all K enter. ``cycles`` int64 of every load, where that is not the steps. ``taken`` is what the neurons of
+    a fold go on with, a fiber each; behind their last sum they work for ``late`` cycles int64 [folds]. ``needed`` as in
+    the schedule.
     """
 
     fold: Table
@@ -74,6 +89,9 @@ class Operands(NamedTuple):
     cycles: NDArray[np.int64]
     psum: Tensor
     output: Tensor
+    taken: Tensor
+    late: NDArray[np.int64]
+    needed: int
 
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
@@ -210,13 +228,16 @@ def fetch_ahead(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
 
 
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
-    """Accumulators and neuron units: add partial sums, fire, write the rows that are complete."""
+    """Accumulators and neuron units: take the state of a piece before, add partial sums, fire, write the rows that are
+    complete."""
     for fold in range(m.folds):
         blocks = x.west.fold[fold].loads if m.stationary else 1
         a.count[SUMS_FINISHED] += x.fold[fold].sums
         row = x.fold[fold].row
         for block in range(blocks):
-            yield op(pop=m.sums.port, compute=m.fire if x.fold[fold].sums > 0 else 0)
+            first, end = x.taken.size[fold] * block // blocks, x.taken.size[fold] * (block + 1) // blocks
+            yield from stream(a, m, x.taken, fold, first, end, STREAM_READ, 0, m.memory.burst)
+            yield op(pop=m.sums.port, compute=firing(a, m, x, fold, block, blocks))
             if x.fold[fold].reads_psum:
                 a.count[PARTIAL_ADDS] += psums(a, m, x, fold, block)
                 yield op(pop=m.psums.port)
@@ -229,6 +250,12 @@ def writer(a: Agent, m: Any, x: Operands) -> Operations:
                 row = end
 
 
+def firing(a: Agent, m: Any, x: Operands, fold: int, block: int, blocks: int) -> int:
+    """Cycles from the first sum of a block to the last neuron, its share of the ``late`` ones of a fold with them."""
+    late = x.late[fold] * (block + 1) // blocks - x.late[fold] * block // blocks
+    return int(late + (m.fire if x.fold[fold].sums > 0 else 0))
+
+
 def psums(a: Agent, m: Any, x: Operands, fold: int, block: int) -> int:
     """Partial sums of one block of a fold."""
     steps = min(m.config.pe.buffer_steps, x.fold[fold].steps - block * m.config.pe.buffer_steps)
@@ -239,7 +266,7 @@ def move_psums(a: Agent, m: Any, x: Operands, fold: int, block: int, mode: int) 
     """Read or write the partial sums of one block."""
     moved = psums(a, m, x, fold, block) * m.psum_bytes
     a.lines(
-        x.psum.line[block], 1, 0, moved, m.memory.line_shift, m.memory.beat_shift, mode, x.psum.row, m.folds
+        x.psum.line[block], 1, 0, moved, m.memory.line_shift, m.memory.beat_shift, mode, x.psum.row, m.psum_epoch
     )  # fmt: skip
     a.count[MOVED_BEATS] += a.beats()
 
@@ -281,6 +308,16 @@ def dense_words(layer: Layer, first: int, rows: int) -> NDArray[np.uint16]:
     return packed_time.decode(part, layer.k)
 
 
+def in_lines(folds: Table, row_bytes: NDArray[np.int64], line_bytes: int) -> NDArray[np.int64]:
+    """Bytes of the lines of an output whose rows of ``row_bytes`` lie packed; ``folds`` write lines instead of rows."""
+    behind = np.concatenate(([0], np.cumsum(row_bytes)))
+    complete = behind // line_bytes
+    complete[-1] = -(-behind[-1] // line_bytes)
+    folds.row, folds.row_end = complete[folds.row], complete[folds.row_end]
+    sizes: NDArray[np.int64] = np.diff(np.minimum(np.arange(complete[-1] + 1) * line_bytes, behind[-1]))
+    return sizes
+
+
 class ArrayMachine(LayerMachine):
     """What machines around a systolic array share."""
 
@@ -301,6 +338,33 @@ class ArrayMachine(LayerMachine):
     @abstractmethod
     def schedule(self, layer: Layer) -> Schedule:
         """The layer as a list of folds."""
+
+    def folds_of(self, layer: Layer) -> Schedule:
+        """The same of a layer or of several products."""
+        if not isinstance(layer, Products):
+            return self.schedule(layer)
+        schedules = [self.schedule(product) for product in layer.products]
+        return one_behind_the_other(schedules, [product.m for product in layer.products])
+
+    def timesteps_for(self, trace: Trace) -> int:
+        """The array has no part for a timestep: it takes as many timesteps, or planes, as a word has bits."""
+        return MOST_TIMESTEPS if self.takes_integers else super().timesteps_for(trace)
+
+    def products(self, trace: Trace, operation: Operation, window: int) -> Iterator[Layer]:
+        """Products that do not wait for each other follow one another as folds of one schedule."""
+        return (Products.of(together) for together in products_of(trace, operation, self.limits, window))
+
+    def compute(self, layer: Layer, verify: bool) -> Computed:
+        """Of several products, the rows of one behind those of the other."""
+        if not isinstance(layer, Products):
+            return super().compute(layer, verify)
+        found = [super(ArrayMachine, self).compute(product, verify) for product in layer.products]
+        mismatches = [one.mismatches for one in found if one.mismatches is not None]
+        return Computed(
+            np.concatenate([one.output_bytes for one in found]),
+            sum(mismatches) if mismatches else None,
+            {event: sum(one.events[event] for one in found) for event in found[0].events},
+        )
 
     def slots(self, layer: Layer) -> Slots | None:
         """Which inputs enter; None: all, in order."""
@@ -376,8 +440,8 @@ class ArrayMachine(LayerMachine):
         return {"accumulator_overflows": int(overflows)}
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One bit for each neuron and timestep, as the next layer reads it."""
-        return np.full(layer.m, -(-layer.n * layer.timesteps // 8))
+        """One bit for each neuron and timestep, as the next layer reads it; more where neurons fire numbers."""
+        return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
 
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
@@ -388,8 +452,10 @@ class ArrayMachine(LayerMachine):
         until it has reached all PEs. ``listed``: the west operand is read input by input. ``fire`` cycles from the
         first sum of a block to the last neuron.
         """
-        pe, schedule = self.config.pe, self.schedule(layer)
+        pe, schedule = self.config.pe, self.folds_of(layer)
         done, stationary, line_bytes = schedule.folds, schedule.stationary, memory.line_bytes
+        if isinstance(layer, Products):
+            output_bytes = in_lines(done, output_bytes, line_bytes)
         psum_bytes = -(-pe.accumulator_bits // 8)
         psum_lines = -(-pe.buffer_steps * int(done.psums.max()) * psum_bytes // line_bytes)
         blocks, nothing = int(schedule.west.fold.loads.max()), np.zeros(1, np.int64)
@@ -401,6 +467,9 @@ class ArrayMachine(LayerMachine):
         operands = Operands(
             done, west, north, slots.slot, slots.inputs, nothing if schedule.cycles is None else schedule.cycles,
             psum=memory.place(np.full(blocks, psum_lines * line_bytes)), output=memory.place(output_bytes),
+            taken=memory.place_again(done.begun * layer.taken_bytes),
+            late=-(-done.ended * (layer.updates - layer.timesteps) // pe.columns) * self.config.neuron.cycles,
+            needed=schedule.needed,
         )  # fmt: skip
         ticks = min(self.window, layer.timesteps)
         leaving = min(pe.buffer_steps, int(done.steps.max())) if stationary else pe.rows * ticks
@@ -417,6 +486,7 @@ class ArrayMachine(LayerMachine):
             "stationary": stationary,
             "spread": schedule.spread,
             "psum_bytes": psum_bytes,
+            "psum_epoch": max(len(done), *(int(operand.fold.epoch.max()) for operand in (west, north))),
             "fire": leaving * (self.config.neuron.cycles - 1) + 1,
         }, operands
 
@@ -464,12 +534,11 @@ class ArrayMachine(LayerMachine):
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """Buffers, partial sums, and neurons if there are any."""
-        fires = layer.fires
         return {
             ("operand_buffer", "write"): done["steps"],
             ("operand_buffer", "read"): done["steps"],
             **({("accumulator", "add"): done["partial_sums"]} if self.adds_outside else {}),
-            ("lif", "update"): done["sums"] if fires else 0,
+            ("lif", "update"): 0 if layer.rests else layer.m * layer.n * layer.updates,
         }
 
     @property
@@ -498,6 +567,4 @@ class ArrayMachine(LayerMachine):
         line_bytes: int = program.spec.memory.line_bytes
         edges = program.operands.west, program.operands.north
         west, north = (-(-int(edge.tensor.size[0]) // line_bytes) * line_bytes for edge in edges)
-        if program.spec.listed:
-            west = np.unique(program.operands.inputs).size * layer.n * int(self.config.pe.weight_bits) // 8
-        return west + north
+        return (int(program.operands.needed) if program.spec.listed else west) + north

@@ -2,11 +2,14 @@
 
 Rows of an output-stationary array are neurons, columns are timesteps of output positions (:class:`Placing`). Where not
 all inputs enter, :class:`Slots` lists those that do. :func:`output_stationary` makes the folds in the order that all
-machines of :mod:`archsim.dataflow.folded_array` have; machines with other dataflows make their own.
+machines of :mod:`archsim.dataflow.folded_array` have; machines with other dataflows make their own. :class:`Products`
+that do not wait for each other are one list of folds, :func:`one_behind_the_other`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,13 +49,16 @@ def record(*fields: str) -> np.dtype[Any]:
     return np.dtype([(field, np.int64) for field in fields])
 
 
-FOLD = record("steps", "tail", "added", "entry", "reads_psum", "writes_psum", "psums", "sums", "row", "row_end")
+FOLD = record(
+    "steps", "tail", "added", "entry", "reads_psum", "writes_psum", "psums", "sums", "begun", "ended", "row", "row_end",
+)  # fmt: skip
 """What happens in a fold.
 
 ``steps`` are streamed, the sums leave in ``tail`` cycles behind the last one; ``added`` counts additions. A fold's
 inputs begin with slot ``entry`` of the schedule, or its loads with ``cycles[entry]``. ``reads_psum``, ``writes_psum``:
 whether its sums are added to those of the fold before, whether they wait for the next one; ``psums`` of a step.
-``sums`` are finished, and with them rows ``row`` to ``row_end`` of the output.
+``sums`` are finished, and with them rows ``row`` to ``row_end`` of the output; ``begun`` neurons take their first sum
+in this fold, ``ended`` ones their last.
 """
 
 OPERAND = record("first", "bits", "steps", "share", "loads", "new", "epoch")
@@ -143,6 +149,7 @@ class Schedule(NamedTuple):
     ``spread``: rows of the output are done evenly over a fold, not at its end.
 
     ``slots`` if not all inputs enter, ``cycles`` of every load of the operand buffers where they depend on the data.
+    ``needed`` are the bytes of the west operand that enter at least once.
     """
 
     folds: Table
@@ -152,6 +159,7 @@ class Schedule(NamedTuple):
     spread: bool = False
     slots: Slots | None = None
     cycles: NDArray[np.int64] | None = None
+    needed: int = 0
 
 
 def edge(tensor: int, tensor_bytes: int, fold: Table) -> Edge:
@@ -192,9 +200,11 @@ def output_stationary(
     steps = all_steps[g, b]
     loads = loads_of(steps, pe.buffer_steps)
     first_row, last = (np.cumsum(positions) - positions)[g], (r == len(rows) - 1) & (b == blocks - 1)
+    neurons = positions[g] * rows[r]
     done = table(
         FOLD, len(t), steps=steps, tail=tail[r], added=added[g, b] * rows[r], entry=entries[g, b],
-        sums=sums[g, b] * rows[r], row=first_row, row_end=first_row + np.where(last, positions[g], 0),
+        sums=sums[g, b] * rows[r], begun=neurons * (b == 0), ended=neurons * (b == blocks - 1), row=first_row,
+        row_end=first_row + np.where(last, positions[g], 0),
     )  # fmt: skip
     epoch = t * len(rows)
     west = table(
@@ -223,4 +233,78 @@ def in_columns(
         entering = (slots.first[:-1].reshape(columns.shape), np.diff(slots.first).reshape(columns.shape),
                     slots.spikes.reshape(columns.shape))  # fmt: skip
     schedule = output_stationary(config, rows, pe.weight_bits, positions, columns, columns, layer.k, tail, entering)
-    return schedule._replace(slots=slots)
+    entered = layer.k if slots is None else np.unique(slots.inputs).size
+    return schedule._replace(slots=slots, needed=entered * layer.n * pe.weight_bits // 8)
+
+
+# --- Several products -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products(Layer):
+    """Products of one operation that do not wait for each other: those of groups, or of images and heads.
+
+    Their outputs lie one behind the other: ``m`` are the rows of all. ``expected`` is that of the first.
+    """
+
+    products: tuple[Layer, ...]
+
+    @classmethod
+    def of(cls, products: tuple[Layer, ...]) -> Layer:
+        """The products as one layer; one alone is one."""
+        first = products[0]
+        if len(products) == 1:
+            return first
+        given = {name: getattr(first, name) for name in Layer.__dataclass_fields__}
+        for name in ("m", "matches", "synaptic_operations"):
+            given[name] = sum(getattr(product, name) for product in products)
+        return cls(**given, products=products)
+
+
+def one_behind_the_other(schedules: Sequence[Schedule], rows: Sequence[int]) -> Schedule:
+    """The folds of products, whose outputs have ``rows``: what a product needs is in memory behind what the ones before
+    need, and its first fold follows their last."""
+    first = schedules[0]
+    folds, west, north = (
+        np.concatenate(tables).view(np.recarray)
+        for tables in zip(*((s.folds, s.west.fold, s.north.fold) for s in schedules), strict=True)
+    )
+    count = [len(s.folds) for s in schedules]
+
+    def begins(sizes: list[int]) -> NDArray[np.int64]:
+        """Of every fold, how much of a list the products before its own have, which have ``sizes``."""
+        return np.repeat(np.cumsum([0, *sizes[:-1]]), count)
+
+    row = begins(list(rows))
+    folds.row += row
+    folds.row_end += row
+    if first.slots is not None:
+        folds.entry += begins([len(s.slots.slot) - 1 for s in schedules if s.slots is not None])
+    if first.cycles is not None:
+        folds.entry += begins([len(s.cycles) for s in schedules if s.cycles is not None])
+    epoch = begins([1 + max(int(s.west.fold.epoch.max()), int(s.north.fold.epoch.max())) for s in schedules])
+    edges = []
+    for tensor, of_folds in (([s.west.tensor for s in schedules], west), ([s.north.tensor for s in schedules], north)):
+        of_folds.first += 8 * begins([int(part.size[0]) for part in tensor])
+        of_folds.epoch += epoch
+        edges.append(edge(tensor[0].row, sum(int(part.size[0]) for part in tensor), of_folds))
+    return first._replace(
+        folds=folds,
+        west=edges[0],
+        north=edges[1],
+        slots=None if first.slots is None else _all_slots([s.slots for s in schedules if s.slots is not None]),
+        cycles=None if first.cycles is None else np.concatenate([s.cycles for s in schedules if s.cycles is not None]),
+        needed=sum(s.needed for s in schedules),
+    )
+
+
+def _all_slots(slots: Sequence[Slots]) -> Slots:
+    """Slots of products, one behind the other."""
+    slot_begin = np.cumsum([0, *(len(s.slot) - 1 for s in slots)])
+    input_begin = np.cumsum([0, *(len(s.inputs) for s in slots)])
+    return Slots(
+        np.concatenate([[0], *(s.first[1:] + begin for s, begin in zip(slots, slot_begin, strict=False))]),
+        np.concatenate([[0], *(s.slot[1:] + begin for s, begin in zip(slots, input_begin, strict=False))]),
+        np.concatenate([s.inputs for s in slots]),
+        np.concatenate([s.spikes for s in slots]),
+    )

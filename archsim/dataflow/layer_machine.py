@@ -21,7 +21,7 @@ from archsim.engine.recording import Window, window_of
 from archsim.engine.result import LayerResult, UnitTime, merged
 from archsim.hardware import operation as op
 from archsim.hardware.diagram import Diagram
-from archsim.hardware.memory.placement import Placer
+from archsim.hardware.memory.placement import Placer, Tensor
 from archsim.trace import Operation, Trace
 from archsim.trace.recurrence import known_timesteps
 from archsim.trace.work import WORKING, work_of
@@ -94,6 +94,12 @@ class LayerMachine(DrawnMachine):
         built = {part.unit: part.instances for part in self.inventory()}
         return built[self.neuron_update[0]], int(self.config.neuron.cycles)
 
+    def place_vectors(self, read: NDArray[np.int64], written: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Where operands of so many bytes lie that the vector unit reads, and its results; rows 0 and 1 of its traffic
+        table."""
+        memory = Placer(self.config.memory.line_bytes)
+        return memory.place(read), memory.place(written)
+
     def stages(self, trace: Trace, operation: Operation, verify: bool = True) -> Iterable[Iterable[Layer | VectorWork]]:
         """What is run of an operation and has a result of its own, each in pieces: one, unless a machine trains."""
         return (self.pieces(trace, operation, verify),)
@@ -105,7 +111,11 @@ class LayerMachine(DrawnMachine):
             return
         if operation.op == "matmul":
             yield layout_work(self, trace, operation)
-        yield from pieces_of(trace, operation, self.limits, known_timesteps(trace, operation))
+        yield from self.products(trace, operation, known_timesteps(trace, operation))
+
+    def products(self, trace: Trace, operation: Operation, window: int) -> Iterator[Layer]:
+        """The products that an operation is, of which ``window`` timesteps are known at a time."""
+        return pieces_of(trace, operation, self.limits, window)
 
     def memory_actions(self, traffic: NDArray[np.int64]) -> dict[tuple[str, str], int]:
         """What the memory system did, by (unit, action), from the engine's traffic table."""
@@ -209,15 +219,16 @@ class LayerMachine(DrawnMachine):
         """The results of one operation: of its pieces, or of what the vector unit makes of it."""
         begin, work = 0, work_of(trace, operation)
         for stage in self.stages(trace, operation, verify):
-            results = []
+            results, whole = [], True
             for part in stage:
                 window = record.later(begin)
                 if isinstance(part, VectorWork):
                     results.append(VectorUnit(self).run_work(part, engine, window))
                 else:
                     results.append(self.run_layer(part, engine, verify=verify, record=window))
+                    whole = part.planes is None
                 begin += results[-1].cycles
-            if len(results) == 1:
+            if whole and len(results) == 1:
                 yield results[0]
             else:
                 yield merged(

@@ -146,6 +146,24 @@ def pieces_of(trace: Trace, operation: Operation, limits: Limits, window: int) -
         yield from _pieces_of_block(trace, operation, block, limits, window)
 
 
+def products_of(trace: Trace, operation: Operation, limits: Limits, window: int) -> Iterator[tuple[Layer, ...]]:
+    """The same pieces, those together that do not wait for each other: of all groups, or of all images and heads."""
+    if is_plain(trace, operation, limits, window):
+        yield (layer_of(trace, operation),)
+        return
+    blocks = _blocks(trace, operation, limits)
+    yield from zip(*(_pieces_of_block(trace, operation, block, limits, window) for block in blocks), strict=True)
+
+
+def most_planes(trace: Trace, operation: Operation, limits: Limits) -> int:
+    """Planes of the largest piece of ``operation``."""
+    name = operation.inputs[0]
+    if trace.kind(name) == "spike":
+        return min(limits.planes, trace.timesteps)
+    operand = operand_of(trace, name, limits)
+    return min(limits.planes, len(operand.values) * len(operand.factor))
+
+
 def operand_of(trace: Trace, name: str, limits: Limits) -> Operand:
     """The tensor ``name`` as planes: as many as its values need."""
     values = trace.operand(name)

@@ -24,6 +24,8 @@ the next timestep's flows back through the leak: what may be non-zero, an upper 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,6 +36,7 @@ from archsim.dataflow.buffered_tables import Map, bits_at
 from archsim.dataflow.layer import Layer
 from archsim.hardware.compute.lif import HARD, Rule, fires, settle
 from archsim.jit import njit
+from archsim.trace import Operation
 from archsim.trace.window import Window
 
 StageName = Literal["forward", "potential_gradient", "backward", "update"]
@@ -41,6 +44,45 @@ REPORTED_AS = {
     "forward": "forward", "potential_gradient": "backward", "backward": "backward", "update": "update",
 }  # fmt: skip
 """The column ``stage`` of the results."""
+
+FORWARD = {
+    ("pe", "add"): ("added",),
+    ("lif", "update"): ("fired",),
+    ("lif", "leak"): ("leaked",),
+    ("scratchpad", "spike_write"): ("row_entries",),
+    ("scratchpad", "spike_read"): ("pairs",),
+    ("scratchpad", "weight_write"): ("column_entries",),
+    ("scratchpad", "weight_read"): ("added",),
+    ("scratchpad", "psum_read"): ("added", "sums"),
+    ("scratchpad", "psum_write"): ("added",),
+}
+ACTIONS: Mapping[str, Mapping[tuple[str, str], tuple[str, ...]]] = {
+    "inference": FORWARD,
+    "forward": FORWARD,
+    "potential_gradient": {("pgu", "update"): ("neurons",)},
+    "backward": {
+        ("pe", "multiply_add"): ("added",),
+        ("scratchpad", "gradient_write"): ("row_entries",),
+        ("scratchpad", "gradient_read"): ("added",),
+        ("scratchpad", "weight_write"): ("column_entries",),
+        ("scratchpad", "weight_read"): ("added",),
+        ("scratchpad", "gradient_sum_read"): ("added", "sums"),
+        ("scratchpad", "gradient_sum_write"): ("added",),
+    },
+    "update": {
+        ("pe", "gradient_add"): ("added", "sums"),
+        ("scratchpad", "spike_write"): ("row_entries",),
+        ("scratchpad", "spike_read"): ("pairs",),
+        ("scratchpad", "gradient_write"): ("row_entries",),
+        ("scratchpad", "gradient_read"): ("added",),
+        ("scratchpad", "gradient_sum_read"): ("added", "sums"),
+        ("scratchpad", "gradient_sum_write"): ("added",),
+    },
+}
+"""What an action of each stage is the sum of, by what the agents of the array count.
+
+``neurons`` are all of a stage at all timesteps; ``fired`` and ``leaked`` are those sums whose neurons do so.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +126,15 @@ class Geometry:
         return cls(m, -(-m // width), k, 1, width, Window(), True)
 
     @classmethod
+    def of_operation(cls, operation: Operation, rows: int) -> Geometry:
+        """Of one product of an operation: of a group, or of an image."""
+        images, positions = operation.images, math.prod(operation.output_shape[1:])
+        if operation.op != "conv2d":
+            return cls.of_linear(positions if operation.op == "matmul" else images * positions, operation.k, rows)
+        channels, height, width = operation.input_shapes[0]
+        return cls(images * positions, images, channels // operation.groups, height, width, operation.window)
+
+    @classmethod
     def of(cls, layer: Layer, rows: int) -> Geometry:
         """Of a layer."""
         shape = layer.feature_map
@@ -111,14 +162,15 @@ class Geometry:
     def kernel_places(self, channels: int, sign: int) -> NDArray[np.int64]:
         """Coordinates of kernel elements, channel by channel, counted forwards or (``sign`` -1) backwards."""
         channel, ky, kx = np.indices((channels, *self.window.kernel)).reshape(3, -1)
-        return np.stack([0 * kx, sign * ky, sign * kx, channel], 1)
+        down, right = self.window.dilation
+        return np.stack([0 * kx, sign * down * ky, sign * right * kx, channel], 1)
 
 
 def spike_map(shape: Geometry) -> Map:
     """Input spikes as they are stored: line by line of every image, channel by channel, pixel by pixel."""
     c, h, w = shape.channels, shape.height, shape.width
     strides = np.array([h * c * w, c * w, 1, w])
-    return Map(shape.positions(), shape.kernel_places(c, 1), h, w, (1, 1), strides, c * w)
+    return Map(shape.positions(), shape.kernel_places(c, 1), h, w, shape.window.input_dilation, strides, c * w)
 
 
 def spike_map_by_channel(shape: Geometry) -> Map:
@@ -147,8 +199,9 @@ def _most(low: NDArray[np.int64], high: NDArray[np.int64], rows: int, unit_bits:
 
 def spike_tile(shape: Geometry, rows: int, bits: int) -> int:
     """Bytes of the input lines that R neighbouring positions need, at most; ``bits`` of an element."""
-    image, y, _, _ = shape.positions().T
-    low, high = y.clip(0), (y + shape.window.kernel[0] - 1).clip(None, shape.height - 1)
+    (image, y, _, _), between = shape.positions().T, shape.window.input_dilation[0]
+    low = (-(-y // between)).clip(0)
+    high = ((y + shape.window.span[0] - 1) // between).clip(None, shape.height - 1)
     return _most(image * shape.height + low, image * shape.height + high, rows, shape.channels * shape.width * bits)
 
 

@@ -33,7 +33,7 @@ from archsim.engine.result import LayerResult, UnitTime
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
-from archsim.hardware.memory.placement import Placer, Tensor
+from archsim.hardware.memory.placement import Tensor
 from archsim.hardware.operation import RESIDENT_READ, STREAM_READ
 from archsim.trace import Operation, Trace
 from archsim.trace.neurons import state_fields
@@ -146,9 +146,9 @@ class VectorUnit(DrawnMachine):
     def program(self, work: VectorWork) -> Program:
         """The work laid out on the machine's memory."""
         lanes, cycles = self.host.vector_lanes
-        diagram, memory = Diagram(), Placer(self.config.memory.line_bytes)
+        diagram = Diagram()
         blocks, operands = work.read_bytes.shape
-        read, written = memory.place(work.read_bytes.ravel()), memory.place(work.written_bytes)
+        read, written = self.host.place_vectors(work.read_bytes.ravel(), work.written_bytes)
         for agent in self.agents:
             diagram.agent(agent, requests=BURST_LINES)
         derived = {
