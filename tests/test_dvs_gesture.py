@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from importlib.resources import files
 
 import numpy as np
@@ -20,11 +20,9 @@ CORES = (1, 4, 16, 16, 4, 1)
 @pytest.fixture(scope="module")
 def recipe():
     need("sanafe")
-    path = ROOT / "workloads" / "recipes" / "import_dvs_gesture.py"
-    spec = importlib.util.spec_from_file_location("import_dvs_gesture", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "workloads" / "recipes")
+        return importlib.import_module("import_dvs_gesture")
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,10 @@ timestep.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import fused_neurons
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 from training import Schedule, train
@@ -86,6 +88,8 @@ class Unrolled(nn.Module):
         super().__init__()
         self.network, self.timesteps = network, timesteps
         functional.set_step_mode(network, "m")
+        for part in neurons(network):
+            part.multi_step_forward = partial(_fire, part)
 
     def forward(self, images: Tensor) -> Tensor:
         functional.reset_net(self.network)
@@ -93,12 +97,20 @@ class Unrolled(nn.Module):
         return self.network.body(currents.expand(self.timesteps, *currents.shape)).mean(0)
 
 
+def neurons(network: nn.Module) -> list[neuron.LIFNode]:
+    """All of them."""
+    return [module for module in network.modules() if isinstance(module, neuron.LIFNode)]
+
+
+def _fire(part: neuron.LIFNode, currents: Tensor) -> Tensor:
+    return fused_neurons.fire(currents, part.tau, part.v_threshold)
+
+
 def train_in_two_phases(name: str, network: OneTimestep, timesteps: int, **options: Any) -> None:
     """Write ``name.pt``, the network trained with T = 1 and then with ``timesteps``; ``options`` of ``train``."""
-    neurons = [module for module in network.modules() if isinstance(module, neuron.LIFNode)]
-    for one in neurons:
-        one.tau = FIRST_TAU
+    for part in neurons(network):
+        part.tau = FIRST_TAU
     train(f"{name}-first", Unrolled(network, 1), FIRST, **options)
-    for one in neurons:
-        one.tau = TAU
+    for part in neurons(network):
+        part.tau = TAU
     train(name, Unrolled(network, timesteps), SECOND, **options)
