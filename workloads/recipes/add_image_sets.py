@@ -8,12 +8,28 @@ The traced run stays as it is; the trace gets a hash of its own.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from training import fashion_mnist
 
 from archsim.trace import ImageSet, Trace, load_trace, save_trace
 from archsim.trace.resimulation import accuracy
+
+
+def with_more(trace: Trace, provenance: Mapping[str, Any], **sets: ImageSet) -> Trace:
+    """``trace`` with another ``provenance`` and with the image sets ``calibration`` and ``evaluation``."""
+    return Trace(
+        network=trace.network,
+        timesteps=trace.timesteps,
+        operations=trace.operations,
+        tensors={name: trace.tensor(name) for name in trace.tensors},
+        kinds={name: trace.kind(name) for name in trace.tensors},
+        scales={name: trace.scale(name) for name in trace.tensors if trace.kind(name) == "int"},
+        provenance=provenance,
+        **sets,
+    )
 
 
 def main() -> None:
@@ -32,17 +48,8 @@ def main() -> None:
         images, labels = (values[:count].numpy() for values in fashion_mnist(arguments.data, part, side))
         sets[name] = ImageSet(images, labels)
     recipe = trace.provenance.get("recipe")
-    found = Trace(
-        network=trace.network,
-        timesteps=trace.timesteps,
-        operations=trace.operations,
-        tensors={name: trace.tensor(name) for name in trace.tensors},
-        kinds={name: trace.kind(name) for name in trace.tensors},
-        scales={name: trace.scale(name) for name in trace.tensors if trace.kind(name) == "int"},
-        provenance=trace.provenance
-        | {"recipe": ", ".join(filter(None, (recipe, "workloads/recipes/add_image_sets.py")))},
-        **sets,
-    )
+    recipes = ", ".join(filter(None, (recipe, "workloads/recipes/add_image_sets.py")))
+    found = with_more(trace, provenance=trace.provenance | {"recipe": recipes}, **sets)
     save_trace(found, arguments.output)
     share = accuracy(found, sets["evaluation"])
     print(f"{arguments.output}: {share:.4f} of {len(sets['evaluation'])} evaluation images are classified correctly")

@@ -2,30 +2,38 @@
 
 Neurons are SpikingJelly's LIF with tau = 2 and a hard reset: with x the folded convolution output and v the membrane
 potential, ``H[t] = (v[t-1] + x[t]) / 2``, a spike if ``H[t] >= threshold``, then v = 0. That is a leak of one half and
-twice the threshold, which integers hold exactly. Gradients pass a spike by the arctangent surrogate.
+twice the threshold, which integers hold exactly. The surrogate gradient of a spike is a triangle of half-width one.
 
 A network is a module for one timestep, which ``archsim.export.from_torch`` reads. Training runs all timesteps at once
 (SpikingJelly's step mode ``m``), so that batch-norm sees them together. It starts with T = 1, which is T times as fast,
-and ends with the network's T.
+and ends with the network's T. In the first phase tau is 4/3, so that those neurons fire which would fire every other
+timestep.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import fused_neurons
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 from training import Schedule, train
 
-FIRST = Schedule(samples=90_000, batch=60, learning_rate=2e-3, weight_decay=1e-2, augment=False)
-"""With T = 1."""
-SECOND = Schedule(samples=30_000, batch=60, learning_rate=1e-3, weight_decay=1e-2, augment=False)
+TAU = 2.0
+FIRST = Schedule(samples=78_000, batch=60, learning_rate=5e-3, weight_decay=1e-2, augment=False)
+FIRST_TAU = 4 / 3
+SECOND = Schedule(samples=18_000, batch=60, learning_rate=2e-3, weight_decay=1e-2, augment=False)
 
 
 def lif(threshold: float = 1.0) -> neuron.LIFNode:
     """The neuron of all networks here."""
     return neuron.LIFNode(
-        tau=2.0, v_threshold=threshold, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="s"
+        tau=TAU,
+        v_threshold=threshold,
+        surrogate_function=surrogate.PiecewiseQuadratic(alpha=1.0),
+        detach_reset=True,
+        step_mode="s",
     )
 
 
@@ -80,6 +88,8 @@ class Unrolled(nn.Module):
         super().__init__()
         self.network, self.timesteps = network, timesteps
         functional.set_step_mode(network, "m")
+        for part in neurons(network):
+            part.multi_step_forward = partial(_fire, part)
 
     def forward(self, images: Tensor) -> Tensor:
         functional.reset_net(self.network)
@@ -87,7 +97,20 @@ class Unrolled(nn.Module):
         return self.network.body(currents.expand(self.timesteps, *currents.shape)).mean(0)
 
 
+def neurons(network: nn.Module) -> list[neuron.LIFNode]:
+    """All of them."""
+    return [module for module in network.modules() if isinstance(module, neuron.LIFNode)]
+
+
+def _fire(part: neuron.LIFNode, currents: Tensor) -> Tensor:
+    return fused_neurons.fire(currents, part.tau, part.v_threshold)
+
+
 def train_in_two_phases(name: str, network: OneTimestep, timesteps: int, **options: Any) -> None:
     """Write ``name.pt``, the network trained with T = 1 and then with ``timesteps``; ``options`` of ``train``."""
+    for part in neurons(network):
+        part.tau = FIRST_TAU
     train(f"{name}-first", Unrolled(network, 1), FIRST, **options)
+    for part in neurons(network):
+        part.tau = TAU
     train(name, Unrolled(network, timesteps), SECOND, **options)

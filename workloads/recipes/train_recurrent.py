@@ -18,7 +18,7 @@ from training import Schedule, arguments, train
 SIDE = 28
 NEURONS = 128
 LEAK = 0.875
-SCHEDULE = Schedule(samples=360_000, batch=100, learning_rate=2e-3, weight_decay=1e-3)
+SCHEDULE = Schedule(samples=240_000, batch=100, learning_rate=2e-3, weight_decay=1e-3)
 
 
 class Recurrent(nn.Module):

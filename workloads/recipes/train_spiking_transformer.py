@@ -5,8 +5,8 @@ follow, and a linear read-out of the tokens' mean. The structures are those of t
 
 ``spikformer`` (Zhou et al., ICLR 2023): spiking self-attention Q (K^T V) with heads, sums of spikes as shortcuts.
 ``sdt``        (Yao et al., NeurIPS 2023): Q and LIF(sum of K and V over tokens), shortcuts between membrane potentials.
-``qkformer``   (Zhou et al., NeurIPS 2024): token attention LIF(sum of Q over a head's channels) and K in a first stage
-               of 16 x 16 tokens, self-attention in the second, patch embedding with a convolution as shortcut.
+``qkformer``   (Zhou et al., NeurIPS 2024): token attention LIF(sum of Q over a head's channels) and K in a first stage,
+               self-attention in a second of 16 tokens, patch embedding with a convolution as shortcut.
 
     python train_spiking_transformer.py --network sdt --data DIR --checkpoints DIR
 """
@@ -164,28 +164,27 @@ class SpikeDrivenTransformer(OneTimestep):
 
 
 class PatchEmbedding(nn.Module):
-    """Half the tokens in either direction, twice the channels; a 1x1 convolution is the shortcut."""
+    """Half the tokens in either direction, ``outputs`` channels; a 1x1 convolution is the shortcut."""
 
-    def __init__(self, channels: int, straight: nn.Module | None = None) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.straight = nn.Sequential(
-            *([] if straight is None else [straight]), convolution(channels, channels), pool(), lif()
-        )
-        self.shortcut = firing(channels // 2, channels, 1, 2)
+        self.straight = nn.Sequential(firing(inputs, outputs, 3), convolution(outputs, outputs), pool(), lif())
+        self.shortcut = firing(inputs, outputs, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.straight(x) + self.shortcut(x)
 
 
 class QKFormer(OneTimestep):
-    def __init__(self, channels: int = 64, blocks: int = 1, expansion: int = 4) -> None:
+    def __init__(self, channels: int = 96, blocks: int = 1, expansion: int = 4) -> None:
         super().__init__()
         half = channels // 2
-        self.encoder = encoder(half // 2)
-        first = nn.Sequential(convolution(half // 2, half), pool(), lif())
+        self.encoder = encoder(half // 3)
+        first = nn.Sequential(convolution(half // 3, half), pool(), lif())
         self.body = nn.Sequential(
-            lif(), first, Block(half, TokenAttention, expansion), PatchEmbedding(channels, firing(half, channels, 3)),
-            *(Block(channels, SelfAttention, expansion) for _ in range(blocks)), ReadOut(channels),
+            pool(), lif(), first, Block(half, TokenAttention, expansion),
+            PatchEmbedding(half, channels), *(Block(channels, SelfAttention, expansion) for _ in range(blocks)),
+            ReadOut(channels),
         )  # fmt: skip
 
 
