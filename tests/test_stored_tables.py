@@ -1,4 +1,4 @@
-"""The stored results of a study: all of its tables, as its command writes them, with deviations."""
+"""The stored results of the studies with tables: all of them, as their commands write them, with deviations."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ OF_WORKS = {"archsim_sata": "study_sata", "archsim_spikesim": "study_spikesim", 
 """In the table of the works ours and the study's column have other names."""
 
 
-@pytest.fixture(scope="module", params=["snn_energy_icassp24"])
+@pytest.fixture(scope="module", params=["loas_micro24", "snn_energy_icassp24"])
 def study(request):
     """The folder of a study, and what its command offers: the columns of each table, and whether it has a figure."""
     folder = PAPERS / request.param

@@ -80,6 +80,8 @@ def _study(machine: str) -> Compared:
 COMPARED = {
     "loas_micro24": (
         Compared("fig12_speedup.csv", "baseline", "speedup of LoAS over {baseline}", "loas"),
+        Compared("fig12_masking.csv", "", "gain of masking neurons that fire once [%]", about="loas"),
+        Compared("fig17_scaling.csv", "", "change of performance, {change} [%]", about="loas"),
         Compared("fig13_traffic.csv", "baseline", "{level} bytes / LoAS's"),
         Compared("energy.csv", "baseline", "energy / LoAS's"),
         Compared("fig18_ann.csv", "machine", "{quantity}"),
@@ -203,7 +205,7 @@ def _rows(study: str, compared: Compared, name: str) -> Iterator[tuple[str, ...]
             quantity = compared.quantity.format(**row)
             if name != about and row[compared.machine] not in quantity:
                 quantity += f", {row[compared.machine]}"
-            network = row.get("network", compared.network)
+            network = row.get("network") or row.get("workload") or compared.network
             off = f"{100 * (ours / paper - 1):+.0f} %"
             yield quantity, network, row.get("set", "default"), f"{paper:g}", rounded(ours), off, study
 
