@@ -196,14 +196,11 @@ def dma(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def drain(a: Agent, m: Any, x: Operands) -> Operations:
-    """Write what one PE of each tile has computed of a block and group, when all of them are done, and give it room,
-    with the state that its neurons go on with."""
-    for visit in range(min(m.first_taken, m.blocks * m.groups)):
-        yield from take(a, m, x.taken, visit * m.pes + a.me)
-        yield op(push=m.room.fifo + a.me)
-    for visit in range(m.blocks * m.groups):
+    """Write what a PE of each tile has computed when all are done, and give it room, with the state to go on with."""
+    for visit in range(-m.first_taken, m.blocks * m.groups):
         fiber, finished = visit * m.pes + a.me, m.finished.port + a.me
-        yield from neuron_rows(a, m, x.output, fiber, finished, m.config.pe.tiles, 0, 0, NONE)
+        if visit >= 0:
+            yield from neuron_rows(a, m, x.output, fiber, finished, m.config.pe.tiles, 0, 0, NONE)
         if visit + m.first_taken < m.blocks * m.groups:
             yield from take(a, m, x.taken, fiber + m.first_taken * m.pes)
         yield op(push=m.room.fifo + a.me)
