@@ -173,7 +173,7 @@ LONG_MACHINES = {
     "stellar": (250, "lays out filter rows, which no other array has"),
     "gospa_snn": (528, "a dataflow of its own, older than the limit"),
     "prosperity": (380, "a dataflow of its own, older than the limit"),
-    "sata": (630, "inference and four stages of training"),
+    "sata": (646, "inference and four stages of training"),
     "spinalflow": (470, "a dataflow of its own, older than the limit"),
     "spikesim": (250, "a chip of crossbar arrays"),
     "imc": (520, "a chip of crossbar arrays for three kinds of networks"),
