@@ -139,8 +139,8 @@ class AnalogNetwork:
             raise UsageError("adaptation: fine_tuned needs images with labels, and the trace has no calibration")
         if adaptation == "none" and not self.config.calibrates:
             return
-        if adaptation != "none":
-            _refuse_neurons(self.trace, adaptation)
+        if adaptation == "fine_tuned":
+            _refuse_neurons(self.trace)
         if adaptation == "none" and chosen is not None:
             chosen = chosen.first(CALIBRATION_IMAGES)
         names = (self.trace.pixels, *self.trace.constants)
@@ -165,8 +165,9 @@ class AnalogNetwork:
             sums = [self.sums(operation, some, number) for number, some in self._calibration_batches(operation, made)]
             moments = Moments(*sums)
             self.corrections[operation.name] = match(Moments(unbiased), moments)
-            unit = unit_of(operation, Moments(unbiased), Moments(exact[operation.output]))
-            trained[operation.name] = Trained(self.corrections[operation.name], moments, unit)
+            if adaptation == "fine_tuned":
+                unit = unit_of(operation, Moments(unbiased), Moments(exact[operation.output]))
+                trained[operation.name] = Trained(self.corrections[operation.name], moments, unit)
             corrected = np.concatenate([self._corrected(operation, some) for some in sums], 1)
             made[operation.output] = self._made(operation, finish(operation, corrected))
         if adaptation == "fine_tuned" and chosen is not None:
@@ -327,10 +328,11 @@ class AnalogNetwork:
         return output
 
 
-def _refuse_neurons(trace: Trace, adaptation: str) -> None:
+def _refuse_neurons(trace: Trace) -> None:
+    """UsageError for neurons of which :mod:`archsim.analog_network.batch_norm` has no gradient."""
     problems = [
-        f"adaptation: {adaptation} knows no gradient through neurons with {features(operation.neuron)[0]}, as those of "
-        f"{operation.name}; allowed: none"
+        f"adaptation: fine_tuned knows no gradient through neurons with {features(operation.neuron)[0]}, as those of "
+        f"{operation.name}; allowed: none, statistics"
         for operation in trace.operations
         if operation.neuron is not None and features(operation.neuron)
     ]

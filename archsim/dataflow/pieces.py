@@ -265,7 +265,8 @@ def _pieces_of_block(
     taken, fired = 0, False
     for cut in cuts:
         fired = fired or cut.ends
-        left = (fired and operation.neuron is not None) + (not cut.ends)
+        left = len(neurons.state_fields(operation.neuron)) if fired and operation.neuron is not None else 0
+        left += not cut.ends
         left = 0 if cut is cuts[-1] else left * limits.state_bytes
         yield _piece(trace, operation, block, cut, state, taken, left)
         taken = left

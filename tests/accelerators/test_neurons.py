@@ -9,6 +9,7 @@ from archsim.dataflow.coverage import coverage
 from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation
+from archsim.trace.neurons import state_fields
 from tests.machines import ROOT
 from tests.small_traces import build
 
@@ -104,3 +105,7 @@ def test_windows_of_timesteps(rule):
         assert len(found) >= 3
         assert sum(one.mismatches for one in found) == 0
     assert trace.tensor("a")[4:].any()
+    first = trace.operation("a")
+    carried = len(state_fields(first.neuron)) * loas.limits.state_bytes
+    taken = [piece.taken_bytes for stage in loas.stages(trace, first) for piece in stage]
+    assert taken == [0, carried, carried]

@@ -1,5 +1,7 @@
 """Adaptation: statistics match, gradients are those of differences, and what can be recovered is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -192,6 +194,25 @@ def test_gradient_through_neurons(reset, leak_subtracts):
             reach = reach * factor
         # The leak's shift rounds potentials down by a 16th.
         np.testing.assert_allclose(found[(slice(None), *place)], expected, atol=0.01 / threshold)
+
+
+def test_neurons_without_a_known_gradient():
+    """A refractory time: statistics match all the same."""
+    trace = small_traces.tiny()
+    operation = trace.operation("conv2")
+    neuron = replace(operation.neuron, mask_fire_once=False, refractory=1)
+    operations = [replace(one, neuron=neuron) if one is operation else one for one in trace]
+    pixels = trace.tensor("pixels")
+    sets = ImageSet(pixels, np.zeros(len(pixels), np.int64))
+    trace = small_traces.build(operations, {"pixels": pixels}, trace.timesteps, calibration=sets)
+    for adaptation in ("fine_tuned", "statistics"):
+        one = config(*CASES["variation"], adaptation=adaptation, rows=32, columns=64)
+        network = AnalogNetwork(trace, one, weight_bits=8, on_arrays=("conv2", "fc"))
+        if adaptation == "statistics":
+            network.calibrate()
+            continue
+        with pytest.raises(UsageError, match="no gradient through neurons with a refractory time, as those of conv2"):
+            network.calibrate()
 
 
 def test_gradient_of_the_loss():
