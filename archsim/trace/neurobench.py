@@ -11,9 +11,9 @@ They are of one image, the mean of those of the trace, and of the network in int
     effective_macs        the same where they are integers
     membrane_updates      potentials that differ from those of the timestep before; at the first timestep all count
 
-A potential is that of the comparison with the threshold, as snnTorch's neurons keep it by default. The harness knows
-neither thresholds as parameters nor products of two tensors, which count here; it takes for spikes what is 0, 1 or -1
-in a batch, archsim what the trace says; and a network in floating point has other bytes.
+A potential is that of the comparison with the threshold, as snnTorch's neurons keep it by default. Three things differ
+from the harness: products of two tensors count here; spikes are what the trace says, not whatever is 0, 1 or -1 in a
+batch; and a network in floating point has other bytes.
 """
 
 from __future__ import annotations
