@@ -13,9 +13,9 @@ zero (of spikes the firing rate), over all timesteps and images, and T timesteps
     ... both of integers                      E_MAC T FLOPs
     everything else                           nothing               neurons, sums, pools, softmax, layer norm
 
-Signed spikes and spike times are spikes. Integers that neurons fire are so many spikes each, so r is their mean. The rule
-is that of the Spikformer (Zhou et al., ICLR 2023, appendix), for attention that of the energy calculation published with
-Spikingformer, and for integers that of SpikeYOLO.
+Signed spikes and spike times are spikes. Integers that neurons fire are so many spikes each, so r is their mean. The
+rule is that of the Spikformer (Zhou et al., ICLR 2023, appendix), for attention that of the energy calculation that is
+published with Spikingformer, and for integers that of SpikeYOLO.
 """
 
 from __future__ import annotations
@@ -108,10 +108,13 @@ def _of(trace: Trace, operation: Operation) -> LayerEstimate:
 
 def _rate(trace: Trace, name: str) -> float | None:
     """Spikes per value of a tensor and timestep; None where it holds none."""
-    if trace.kind(name) != "int":
-        values = trace.operand(name)
-        return int(np.count_nonzero(values)) / values.size
-    return float(trace.tensor(name).mean()) if _is_fired(trace, name) else None
+    spikes = size = 0
+    if trace.kind(name) == "int" and not _is_fired(trace, name):
+        return None
+    for values in trace.stream(name).windows():
+        size += values.size
+        spikes += int(values.sum() if trace.kind(name) == "int" else np.count_nonzero(values))
+    return spikes / size
 
 
 def _is_fired(trace: Trace, name: str) -> bool:

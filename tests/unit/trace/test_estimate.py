@@ -16,8 +16,9 @@ MAKERS = [small_traces.tiny, small_traces.every_operation, small_traces.every_ki
 
 
 def by_loops(trace, operation):
-    """Accumulations and multiply-accumulates: the rule, with FLOPs counted product by product."""
-    flops = sum(1 for _ in twin.pairs(trace, operation))
+    """Accumulations and multiply-accumulates: the rule, with FLOPs from the shapes."""
+    sizes = (trace.images, *operation.output_shape, *(operation.weight_shape or (0, 0))[1:])
+    flops = math.prod(sizes) if operation.op != "matmul" else sum(1 for _ in twin.pairs(trace, operation))
     shown = [trace.operand(name) for name in operation.inputs]
     spiking = [
         values for values, name in zip(shown, operation.inputs, strict=True) if trace.kind(name) != "int"

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from archsim.trace import Trace
-from archsim.trace import neurobench as module
+from archsim.trace import Trace, content
 from archsim.trace.neurobench import neurobench
 from archsim.trace.resimulation import currents_of
 from tests import small_traces
@@ -67,7 +66,7 @@ def test_equal_loops(make):
 def test_windows_of_timesteps_change_nothing(make, monkeypatch):
     whole = neurobench(make(0))
     for values in (1, 60, 150):
-        monkeypatch.setattr(module, "BLOCK_VALUES", values)
+        monkeypatch.setattr(content, "WINDOW_VALUES", values)
         assert neurobench(make(0)) == whole
 
 
