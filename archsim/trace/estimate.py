@@ -1,9 +1,9 @@
 """The energy that papers on spiking networks estimate, from the network alone.
 
-It prices arithmetic and nothing else: no memory, no neurons, no leakage, no weight that is zero. With E_AC the energy
-of an accumulation and E_MAC that of a multiply-accumulate (``estimate.yaml``, with their source), FLOPs the products of
-an operation in one timestep, zeros and padding included, r the share of the values of a tensor that are not zero (of
-spikes the firing rate), over all timesteps and images, and T timesteps:
+It prices arithmetic and nothing else, no memory, no neurons, no leakage, and that as if no weight were zero. With E_AC
+the energy of an accumulation and E_MAC that of a multiply-accumulate (``estimate.yaml``, with their source), FLOPs the
+products of an operation in one timestep, zeros and padding included, r the share of the values of a tensor that are not
+zero (of spikes the firing rate), over all timesteps and images, and T timesteps:
 
     inputs are spikes                         E_AC  r T FLOPs
     inputs are integers, the same always      E_MAC FLOPs           the direct encoder, which papers count once
@@ -13,9 +13,9 @@ spikes the firing rate), over all timesteps and images, and T timesteps:
     ... both of integers                      E_MAC T FLOPs
     everything else                           nothing               neurons, sums, pools, softmax, layer norm
 
-Signed spikes and spike times are spikes. Integers that neurons fire are so many spikes each: their r is the mean. So it
-is stated for the Spikformer (Zhou et al., ICLR 2023, appendix) and for
-attention in the energy calculation that its authors publish with Spikingformer.
+Signed spikes and spike times are spikes. Integers that neurons fire are so many spikes each, so r is their mean. The
+rule is that of the Spikformer (Zhou et al., ICLR 2023, appendix), for attention that of the energy calculation that is
+published with Spikingformer, and for integers that of SpikeYOLO.
 """
 
 from __future__ import annotations
@@ -108,10 +108,13 @@ def _of(trace: Trace, operation: Operation) -> LayerEstimate:
 
 def _rate(trace: Trace, name: str) -> float | None:
     """Spikes per value of a tensor and timestep; None where it holds none."""
-    if trace.kind(name) != "int":
-        values = trace.operand(name)
-        return int(np.count_nonzero(values)) / values.size
-    return float(trace.tensor(name).mean()) if _is_fired(trace, name) else None
+    spikes = size = 0
+    if trace.kind(name) == "int" and not _is_fired(trace, name):
+        return None
+    for values in trace.stream(name).windows():
+        size += values.size
+        spikes += int(values.sum() if trace.kind(name) == "int" else np.count_nonzero(values))
+    return spikes / size
 
 
 def _is_fired(trace: Trace, name: str) -> bool:

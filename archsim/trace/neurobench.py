@@ -11,30 +11,28 @@ They are of one image, the mean of those of the trace, and of the network in int
     effective_macs        the same where they are integers
     membrane_updates      potentials that differ from those of the timestep before; at the first timestep all count
 
-A potential is that of the comparison with the threshold, as snnTorch's neurons keep it by default. The harness knows
-neither thresholds as parameters nor products of two tensors, which count here; it takes for spikes what is 0, 1 or -1
-in a batch, archsim what the trace says; and a network in floating point has other bytes.
+A potential is that of the comparison with the threshold, as snnTorch's neurons keep it by default. Three things differ
+from the harness: products of two tensors count here; spikes are what the trace says, not whatever is 0, 1 or -1 in a
+batch; and a network in floating point has other bytes.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from archsim.trace.content import spans
 from archsim.trace.model import Trace
-from archsim.trace.neurons import Neuron, start_state, step
+from archsim.trace.neurons import start_state, step
 from archsim.trace.operation import Operation
 from archsim.trace.resimulation import currents_of
 from archsim.trace.work import WORKING, adds, dense_operations, synaptic_operations
 
 NO_PARAMETERS = ("tensor", "gradient", "calibration", "evaluation")
 """Roles of arrays of a trace that belong to images."""
-BLOCK_VALUES = 1 << 20
-"""Currents that are held at once."""
 
 
 class NeuroBench(NamedTuple):
@@ -106,39 +104,26 @@ def _activation_sparsity(trace: Trace) -> float | None:
             continue
         if not trace.stored(operation.output):
             return None
-        output = trace.operand(operation.output)
-        values += output.size
-        active += int(np.count_nonzero(output))
+        for output in trace.stream(operation.output).windows():
+            values += output.size
+            active += int(np.count_nonzero(output))
     return (values - active) / values if values else None
 
 
 def _updates(trace: Trace) -> float:
-    """Image by image and some timesteps at a time, so that few potentials are held at once."""
+    """Some timesteps at a time, so that few potentials are held at once."""
     total = 0
     for operation in trace.operations:
-        if operation.neuron is None:
+        neuron = operation.neuron
+        if neuron is None:
             continue
-        inputs = [trace.operand(name) for name in operation.inputs]
-        timed = [values.ndim > 1 + len(shape) for values, shape in zip(inputs, operation.input_shapes, strict=True)]
-        for image in range(trace.images):
-            own = slice(image, image + 1)
-            parts = [values[:, own] if time else values[own] for values, time in zip(inputs, timed, strict=True)]
-            total += _updates_of(operation, operation.neuron, parts, timed, trace.timesteps)
+        streams = [trace.stream(name) for name in operation.inputs]
+        values = sum(map(math.prod, (*operation.input_shapes, operation.output_shape)))
+        state, before = start_state(neuron, (trace.images, *operation.output_shape)), None
+        for first, end in spans(trace.timesteps, trace.images * values):
+            inputs = [stream.operand(first, end) for stream in streams]
+            for current in currents_of(operation, inputs, end - first):
+                potential, _, state = step(neuron, current, state)
+                total += potential.size if before is None else int(np.count_nonzero(potential != before))
+                before = potential
     return total / trace.images
-
-
-def _updates_of(
-    operation: Operation, neuron: Neuron, inputs: list[NDArray[Any]], timed: list[bool], timesteps: int
-) -> int:
-    """Of the neurons of one image, whose ``inputs`` change in time where they are ``timed``."""
-    total, before = 0, None
-    state = start_state(neuron, (1, *operation.output_shape))
-    window = max(1, BLOCK_VALUES // math.prod(operation.output_shape))
-    for first in range(0, timesteps, window):
-        end = min(first + window, timesteps)
-        parts = [values[first:end] if time else values for values, time in zip(inputs, timed, strict=True)]
-        for current in currents_of(operation, parts, end - first):
-            potential, _, state = step(neuron, current, state)
-            total += potential.size if before is None else int(np.count_nonzero(potential != before))
-            before = potential
-    return total

@@ -9,21 +9,28 @@ import pytest
 from archsim.trace import Neuron, Operation, Trace
 from archsim.trace.estimate import estimate, prices, total
 from archsim.trace.work import adds, dense_operations
-from tests import small_traces
+from tests import networks, small_traces
 from tests.twins import work as twin
 
-MAKERS = [small_traces.tiny, small_traces.every_operation, small_traces.every_kind, small_traces.attention]
+MAKERS = [
+    small_traces.tiny, small_traces.every_operation, small_traces.every_kind, small_traces.attention,
+    lambda seed: networks.pixels(seed=seed), lambda seed: networks.recurrent(seed=seed),
+    lambda seed: networks.attention(seed=seed),
+]  # fmt: skip
 
 
 def by_loops(trace, operation):
-    """Accumulations and multiply-accumulates: the rule, with FLOPs counted product by product."""
-    flops = sum(1 for _ in twin.pairs(trace, operation))
+    """Accumulations and multiply-accumulates: the rule, with FLOPs from the shapes."""
+    sizes = (trace.images, *operation.output_shape, *(operation.weight_shape or (0, 0))[1:])
+    flops = math.prod(sizes) if operation.op != "matmul" else sum(1 for _ in twin.pairs(trace, operation))
     shown = [trace.operand(name) for name in operation.inputs]
-    spiking = [
-        values for values, name in zip(shown, operation.inputs, strict=True) if trace.kind(name) != "int"
-    ]  # fmt: skip
-    if spiking:
-        rates = [sum(bool(value) for value in values.flat) / values.size for values in spiking]
+    several = {other.output for other in trace if other.neuron and other.neuron.fires == "integer"}
+    rates = [
+        sum(int(value) if name in several else bool(value) for value in values.flat) / values.size
+        for values, name in zip(shown, operation.inputs, strict=True)
+        if trace.kind(name) != "int" or name in several
+    ]
+    if rates:
         return min(rates) * trace.timesteps * flops, 0
     changes = any(
         values.ndim == len(shape) + 2 for values, shape in zip(shown, operation.input_shapes, strict=True)
@@ -43,7 +50,7 @@ def test_equal_loops(make):
         assert one.accumulations == pytest.approx(accumulations, rel=1e-12), operation.name
         assert one.multiply_accumulates == multiply_accumulates, operation.name
         assert one.energy_pj == pytest.approx(0.9 * accumulations + 4.6 * multiply_accumulates, rel=1e-12)
-        assert adds(trace, operation) == bool(accumulations)
+        assert adds(trace, operation) == any(trace.kind(name) != "int" for name in operation.inputs)
 
 
 def test_by_hand():

@@ -6,22 +6,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from archsim.trace import Trace
-from archsim.trace import neurobench as module
+from archsim.trace import Trace, content
 from archsim.trace.neurobench import neurobench
 from archsim.trace.resimulation import currents_of
-from tests import small_traces
+from tests import networks, small_traces
 from tests.twins import neurons as slow
 from tests.twins import work as twin
 
-MAKERS = [small_traces.tiny, small_traces.every_operation, small_traces.every_kind, small_traces.attention]
+MAKERS = [
+    small_traces.tiny, small_traces.every_operation, small_traces.every_kind, small_traces.attention,
+    lambda seed: networks.pixels(seed=seed), lambda seed: networks.recurrent(seed=seed),
+    lambda seed: networks.attention(seed=seed),
+]  # fmt: skip
 
 
 def potentials(neuron, currents, place):
     """X[t] of one neuron without a synaptic current."""
     state = slow.start(neuron, place)
     for current in currents:
-        yield state["u"] + current * 2**neuron.fraction_bits
+        yield state["u"] + (0 if state["rests"] else current * 2**neuron.fraction_bits)
         slow.timestep(neuron, current, place, state)
 
 
@@ -51,7 +54,8 @@ def test_equal_loops(make):
     outputs = [
         trace.operand(operation.output)
         for operation in trace
-        if operation.neuron or (operation.requantiser and not operation.requantiser.signed)
+        if (operation.neuron and operation.neuron.fires != "nothing")
+        or (operation.requantiser and not operation.requantiser.signed)
     ]
     values = [value for output in outputs for value in output.flat]
     assert found.activation_sparsity == (sum(value == 0 for value in values) / len(values) if values else None)
@@ -67,7 +71,7 @@ def test_equal_loops(make):
 def test_windows_of_timesteps_change_nothing(make, monkeypatch):
     whole = neurobench(make(0))
     for values in (1, 60, 150):
-        monkeypatch.setattr(module, "BLOCK_VALUES", values)
+        monkeypatch.setattr(content, "WINDOW_VALUES", values)
         assert neurobench(make(0)) == whole
 
 
