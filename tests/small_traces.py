@@ -127,6 +127,11 @@ def every_kind(seed: int = 0, timesteps: int = 3) -> Trace:
     return build(operations, tensors, timesteps, kinds, scales={"levels": 0.125}, bits={"levels": 5})
 
 
+def long() -> Trace:
+    """More timesteps than a byte has."""
+    return every_kind(2, timesteps=300)
+
+
 def attention(seed: int = 0, images: int = 2) -> Trace:
     """One head of attention without spikes, with image sets: every operation that writes integers of few bits.
 

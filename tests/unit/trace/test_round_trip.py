@@ -24,6 +24,7 @@ from tests.small_traces import (
     every_operation,
     kinds,
     lif,
+    long,
     recurrent,
     replaced,
     tiny,
@@ -82,7 +83,7 @@ def assert_same(one: Trace, other: Trace) -> None:
         attention(),
         version_2(),
         recurrent(),
-        every_kind(2, timesteps=300),
+        long(),
     ],
     ids=[
         "tiny",
