@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from archsim.trace import save_trace
-from tests.small_traces import attention, every_kind, tiny, trained
+from tests.small_traces import attention, every_kind, long, recurrent, tiny, trained, version_2
 
 
 class Raw:
@@ -424,6 +424,194 @@ ATTENTION_CHANGES = {
 }  # fmt: skip
 
 
+def _operation(name, **changes):
+    """A change of keys of the operation ``name``; None removes one."""
+
+    def change(raw):
+        record = next(record for record in raw.meta["operations"] if record["name"] == name)
+        record.update(changes)
+        for key in [key for key, value in changes.items() if value is None]:
+            del record[key]
+
+    return change
+
+
+def _added(op, inputs=("spikes",), **keys):
+    """A further operation, of an output that is not stored."""
+    record = {"name": "more", "op": op, "inputs": list(inputs), "output": "more.out", **keys}
+    return lambda raw: raw.meta["operations"].append(record)
+
+
+def _of_version_1(raw):
+    raw.meta["version"] = 1
+
+
+def _many_delays(raw):
+    """Two thousand delays, each of the one behind it, and the last of the first."""
+    for i in range(2_000):
+        name = {"kind": "spike", "shape": [8]}
+        raw.meta["tensors"][f"d{i}"] = name
+        raw.arrays[f"tensor.d{i}"] = np.zeros(3, np.uint8)
+        raw.meta["operations"].append(
+            {"name": f"d{i}", "op": "delay", "inputs": [f"d{(i + 1) % 2_000}"], "output": f"d{i}", "steps": 0}
+        )
+
+
+MORE_CHANGES = {
+    # Of ``version_2``: operations and keys that came with version 2.
+    "version 1 that is 2": (_of_version_1, "operations[0].groups: came with version 2, but the record is of version 1"),
+    "groups of text": (_operation("depthwise", groups="4"), "operations[0].groups: input should be a valid integer"),
+    "no groups": (_operation("depthwise", groups=0), "operations[0].groups: input should be greater than or equal to "),
+    "groups that divide no channels": (
+        _operation("depthwise", groups=3), "operations[0].groups: must divide the input channels, 4, got 3"),
+    "groups that divide no outputs": (
+        _operation("larger", groups=4), "operations[1].groups: must divide the output channels, 2, got 4"),
+    "fewer groups than weights": (
+        _operation("depthwise", groups=2), "array 'weight.depthwise': got int8 [4, 1, 2, 2]; allowed: int8 [4, 2, 2, "),
+    "dilation of one number": (_operation("depthwise", dilation=2), "operations[0].dilation"),
+    "dilation 0": (_operation("depthwise", dilation=[1, 0]), "operations[0].dilation[1]: input should be greater"),
+    "dilation beyond the input": (
+        _operation("depthwise", dilation=[1, 1 << 20]), "operations[0].kernel: 1048577 is larger than the padded inpu"),
+    "input dilation beyond measure": (
+        _operation("larger", input_dilation=[1 << 20, 1 << 20]), "operations[1]: writes "),
+    "input dilation with long strides": (
+        _operation("larger", input_dilation=[1 << 20, 1 << 20], stride=[1 << 20, 1 << 20]),
+        "tensors.larger.out.shape: operation 'larger' writes [2, 3, 4], got"),
+    "padding of three": (
+        _operation("larger", padding=[1, 2, 3]),
+        "operations[1].padding: padding is [rows, columns] or [top, bottom, left, right], got [1, 2, 3]"),
+    "padding of one side below zero": (_operation("larger", padding=[2, -1, 1, 2]), "operations[1].padding[1]: input"),
+    "padding of one side beyond measure": (
+        _operation("larger", padding=[2, 1, 1, 20_000]), "operations[1].padding: must be at most the kernel and the i"),
+    "mean of a window": (_operation("average", reduction="mean"), "operations[2].reduction: got 'mean'; allowed: 'max"),
+    "maximum with neurons": (
+        _operation("average", reduction="max"), "operations[2].neuron: a maximum is what it is; allowed: with the red"),
+    "factor of one number": (_operation("twice", factor=2), "operations[3].factor"),
+    "factor 0": (_operation("twice", factor=[2, 0]), "operations[3].factor[1]: input should be greater"),
+    "factor beyond measure": (_operation("twice", factor=[1 << 20, 1 << 20]), "operations[3]: writes 52,776,558,133,2"),
+    "upsampling of features": (
+        _added("upsample", ["counts.flat"], factor=[1, 1]), "tensor 'counts.flat' is not stored"),
+    "slice of a fourth axis": (_operation("cut", axis=3), "operations[4].axis: input should be less than or equal to "),
+    "slice by name": (_operation("cut", axis="rows"), "operations[4].axis: input should be a valid integer"),
+    "slice of nothing": (
+        _operation("cut", stop=1), "operations[4].stop: must be above start, 1, and at most the size, 4, got 1"),
+    "slice beyond the end": (_operation("cut", stop=5), "operations[4].stop: must be above start, 1, and at most"),
+    "slice without an end": (_operation("cut", stop=None), "operations[4].stop: missing"),
+    "reduction of rows": (_operation("chosen", axis="rows"), "operations[5].axis: got 'rows'; allowed: 'channels' or"),
+    "reduction in groups that do not divide": (
+        _operation("chosen", groups=3), "operations[5].groups: must divide the channels, 4, got 3"),
+    "groups of positions": (
+        _operation("counts", groups=2), "operations[10].groups: are of channels, got 2 and the axis 'positions'"),
+    "factor that does not fit": (
+        _operation("masked", inputs=["spikes", "average.out"]),
+        "operations[6].inputs: the second does not fit the first, got [4, 3, 4], [4, 2, 2]; allowed: a divisor of the"),
+    "product of one": (_operation("masked", inputs=["spikes"]), "operations[6].inputs: multiply reads 2 tensors, got "),
+    "heads that do not divide": (
+        _operation("context", heads=3), "operations[7].heads: must divide the channels, 4, got 3"),
+    "heads of text": (_operation("context", heads=True), "operations[7].heads: input should be a valid integer, got T"),
+    "other lengths of heads": (
+        _operation("attended", heads=4), "operations[8].inputs: inner lengths differ, got 1 and 2"),
+    "first matrix not turned": (
+        _operation("context", transpose_first=False), "operations[7].inputs: inner lengths differ, got 2 and 12"),
+    "turned by a number": (_operation("context", transpose_first=1), "operations[7].transpose_first: input should be "),
+    "view of other values": (
+        _operation("shuffled", view=[2, 2, 3, 5]), "operations[9].view: must have the 48 values of the input, got [2,"),
+    "view of endless values": (
+        _operation("shuffled", view=[1 << 20] * 16), "operations[9].view: must have the 48 values of the input, got ["),
+    "view of many axes": (
+        _operation("shuffled", view=[1] * 17), "operations[9].view: tuple should have at most 16 items"),
+    "order with an axis twice": (
+        _operation("shuffled", order=[0, 0, 2, 3]), "operations[9].order: must have each axis of the view, 0 to 3, on"),
+    "order of another view": (_operation("shuffled", order=[1, 0]), "operations[9].order: must have each axis of the "),
+    "shape of other values": (
+        _operation("shuffled", shape=[4, 3, 5]), "operations[9].shape: must have the 48 values of the input, got [4, "),
+    "shape of two axes": (_operation("shuffled", shape=[4, 12]), "operations[9].shape: a shape is [C, H, W] or [F], g"),
+    "key of another operation": (_operation("masked", heads=2), "operations[6].heads: unknown key"),
+    "product that is an integer": (
+        lambda raw: raw.meta["tensors"]["masked.out"].update(kind="signed_spike"),
+        "operation 'masked' writes 'spike', got 'signed_spike'"),
+    "spike times that are added": (
+        lambda raw: (
+            raw.meta["tensors"].update(times={"kind": "spike_time", "shape": [4, 3, 4]}),
+            raw.arrays.update({"tensor.times": np.zeros((1, 4, 3, 4), np.uint8)}),
+            _added("reduce", ["times"], axis="positions")(raw)),
+        "reduce cannot read spike times, got 'times'; allowed: conv2d, linear, pool, concat, slice, upsample, rearran"),
+    "T = 1024 and too little memory": (
+        lambda raw: (
+            raw.meta.update(timesteps=1024),
+            raw.meta["tensors"].update(wide={"kind": "spike", "shape": [64, 128, 128]}),
+            _added("concat", ["wide"])(raw)),
+        "tensors.wide.shape: 1,073,741,824 values in one array; allowed: at most 268,435,456"),
+    "T = 1024 and integers that need too much memory": (
+        lambda raw: (
+            raw.meta.update(timesteps=1024),
+            raw.meta["tensors"].update(
+                wide={"kind": "int", "dtype": "int64", "per_timestep": True, "shape": [256, 32, 32]}),
+            _added("concat", ["wide"])(raw)),
+        "the arrays take 2,148,518,496 bytes in all"),
+    "T = 1024 and too much work": (
+        lambda raw: (
+            raw.meta.update(timesteps=1024),
+            raw.meta["tensors"].update(wide={"kind": "spike", "shape": [1, 1, 500]}),
+            _added("matmul", ["wide", "wide"], transpose=True)(raw)),
+        f"{1024 * (1000 + 500**2 + 500**2 // 64):,} of them 'more'; allowed: at most "),
+    "spike times of two bytes for few timesteps": (
+        lambda raw: (
+            raw.meta["tensors"].update(times={"kind": "spike_time", "shape": [4], "dtype": "uint16"}),
+            _added("concat", ["times"])(raw)),
+        "tensors.times.dtype: got uint16; allowed for 3 timesteps: uint8"),
+}  # fmt: skip
+
+RECURRENT_CHANGES = {
+    # Of ``recurrent``: delays, and graphs that come back to where they were.
+    "steps 0": (_operation("late", steps=0), "operations[0].steps: input should be greater than or equal to 1, got 0"),
+    "steps beyond any time": (_operation("late", steps=1025), "operations[0].steps: input should be less than or equa"),
+    "steps of text": (_operation("late", steps="1"), "operations[0].steps: input should be a valid integer, got '1'"),
+    "steps of a list": (_operation("later", steps=[1, 2]), "operations[4].steps: input should be a valid integer"),
+    "no steps": (_operation("late", steps=None), "operations[0].steps: got neither; allowed: either steps or per_chan"),
+    "steps twice": (_operation("later", steps=1), "operations[4].steps: got both; allowed: either steps or per_channe"),
+    "per_channel false": (
+        _operation("later", per_channel=False, steps=1), "operations[4].per_channel: must be true or left out, got Fa"),
+    "delays without an array": (_without_array("delay.later"), "array 'delay.later' is missing"),
+    "a delay too few": (_array("delay.later", lambda a: a[:-1]), "array 'delay.later'"),
+    "a delay of nothing": (
+        _array("delay.later", lambda a: _with(a, 2, 0)), "array 'delay.later': must be at least 1, got 0 for channel "),
+    "a delay into the future": (_array("delay.later", lambda a: _with(a, 4, -3)), "must be at least 1, got -3 for cha"),
+    "cycle without a delay": (
+        lambda raw: raw.meta["operations"].__setitem__(
+            0, {"name": "late", "op": "concat", "inputs": ["hidden.out"], "output": "late.out"}),
+        "'hidden' writes it later, and there is no delay on the cycle late -> again -> hidden -> late"),
+    "order of no cycle": (
+        lambda raw: raw.meta["operations"].insert(0, raw.meta["operations"].pop(5)),
+        "operations[0].inputs[0]: tensor 'later.out' is not defined yet: 'later' writes it later"),
+    "thousands of delays": (_many_delays, "meta: and 1,9"),
+    "delay of another shape": (
+        lambda raw: raw.meta["tensors"]["late.out"].update(shape=[4]),
+        "tensors.late.out.shape: operation 'late' writes [5], got [4]"),
+    "delay of another kind": (
+        lambda raw: raw.meta["tensors"]["late.out"].update(kind="signed_spike"),
+        "tensors.late.out.kind: operation 'late' writes 'spike', got 'signed_spike'"),
+    "masked neurons on a cycle": (
+        lambda raw: raw.meta["operations"][3]["neuron"].update(mask_fire_once=True),
+        "operations[3].neuron.mask_fire_once: the neurons are on a cycle"),
+    "delay in version 1": (_of_version_1, "operations[0].op: came with version 2, but the record is of version 1"),
+}  # fmt: skip
+
+LONG_CHANGES = {
+    # Of ``long``: spike times of more timesteps than a byte has.
+    "spike times of a byte for many timesteps": (
+        lambda raw: raw.meta["tensors"]["times"].pop("dtype"),
+        "tensors.times.dtype: got uint8; allowed for 300 timesteps: uint16"),
+    "spike time beyond the end": (
+        _array("tensor.times", lambda a: _with(a, (0, 0, 0, 0), 300)),
+        "array 'tensor.times': got the time 300; allowed: 0 to 299, and 65535 for never"),
+    "long time in version 1": (_of_version_1, "timesteps: came with version 2, but the record is of version 1"),
+    "spike times of four bytes": (
+        lambda raw: raw.meta["tensors"]["times"].update(dtype="uint32"),
+        "tensors.times.dtype: got 'uint32'; allowed: 'uint8' or 'uint16'"),
+}  # fmt: skip
+
+
 RAW_META = {
     # name: (the bytes of the record, what the message must say)
     "meta not JSON": (b"{network: vgg}", "not JSON"),
@@ -555,7 +743,10 @@ FILES = {
     "zip bomb that lies": (lambda good, path: _lying_bomb(good, path), "'weight.conv2': is damaged"),
 }  # fmt: skip
 
-FAULTS = {**FILES, **CHANGES, **KIND_CHANGES, **GRADIENT_CHANGES, **ATTENTION_CHANGES, **RAW_META}
+FAULTS = {
+    **FILES, **CHANGES, **KIND_CHANGES, **GRADIENT_CHANGES, **ATTENTION_CHANGES, **MORE_CHANGES, **RECURRENT_CHANGES,
+    **LONG_CHANGES, **RAW_META,
+}  # fmt: skip
 
 
 def good_trace(tmp_path: Path) -> Path:
@@ -574,7 +765,10 @@ def bad_trace(fault: str, good: Path) -> Path:
     elif fault in RAW_META:
         write(path, how, {})
     else:
-        others = ((KIND_CHANGES, every_kind), (GRADIENT_CHANGES, trained), (ATTENTION_CHANGES, attention))
+        others = (
+            (KIND_CHANGES, every_kind), (GRADIENT_CHANGES, trained), (ATTENTION_CHANGES, attention),
+            (MORE_CHANGES, version_2), (RECURRENT_CHANGES, recurrent), (LONG_CHANGES, long),
+        )  # fmt: skip
         for changes, make in others:
             if fault in changes:
                 good = good.parent / f"{make.__name__}.npz"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from archsim.trace import ImageSet, Neuron, Operation, Requantiser, Trace
-from archsim.trace.resimulation import compute
+from archsim.trace.resimulation import compute, run_images
 from tests.twins import trace as twin
 
 LABELS = {"kind": "synthetic", "weights": "synthetic"}
@@ -32,7 +32,7 @@ def build(operations, tensors, timesteps, kinds=None, provenance=LABELS, **more)
 
 
 def lif(channels: int, threshold: int = 40, leak_shift: int = 1, timesteps: int = 4, **more) -> Neuron:
-    bits = leak_shift * (timesteps - 1)
+    bits = leak_shift * (timesteps - 1) if timesteps < 20 else 16
     return Neuron("lif", np.full(channels, threshold), leak_shift, bits, **more)
 
 
@@ -99,8 +99,8 @@ def every_kind(seed: int = 0, timesteps: int = 3) -> Trace:
     generator = np.random.default_rng(seed)
     shape = (2, 3, 3, 5)
     ternary = generator.integers(-1, 2, (timesteps, *shape), dtype=np.int8)
-    times = generator.integers(0, timesteps + 1, shape, dtype=np.uint8)
-    times[times == timesteps] = 255
+    times = generator.integers(0, timesteps + 1, shape, dtype=np.uint8 if timesteps < 255 else np.uint16)
+    times[times == timesteps] = twin.never(timesteps)
     levels = generator.integers(-16, 16, (timesteps, *shape), dtype=np.int8)
 
     def weights(*shape):
@@ -125,6 +125,11 @@ def every_kind(seed: int = 0, timesteps: int = 3) -> Trace:
     kinds |= dict.fromkeys(("times", "b.out", "earliest.out", "hands.out"), "spike_time")
     tensors = {"ternary": ternary, "times": times, "levels": levels, "positive": ternary > 0}
     return build(operations, tensors, timesteps, kinds, scales={"levels": 0.125}, bits={"levels": 5})
+
+
+def long() -> Trace:
+    """More timesteps than a byte has."""
+    return every_kind(2, timesteps=300)
 
 
 def attention(seed: int = 0, images: int = 2) -> Trace:
@@ -173,6 +178,83 @@ def attention(seed: int = 0, images: int = 2) -> Trace:
     return build(
         operations, tensors, 1, calibration=ImageSet(images_of(3), np.array([0, 2, 1])),
         evaluation=ImageSet(images_of(5), np.array([2, 2, 1, 0, 0])),
+    )  # fmt: skip
+
+
+def version_2(seed: int = 0, timesteps: int = 3, images: int = 1) -> Trace:
+    """What came with version 2, but for neurons and delays: every operation and key, on maps of 4 x 3 x 4.
+
+    A depthwise and a transposed convolution, pools of sums, products of heads as linear attention has them, masks.
+    """
+    generator = np.random.default_rng(seed)
+
+    def weights(*shape):
+        return generator.integers(-20, 21, shape, dtype=np.int8)
+
+    def neurons(channels, threshold=3):
+        return Neuron("if", np.full(channels, threshold))
+
+    operations = [
+        Operation(
+            "depthwise", "conv2d", ("spikes",), "depthwise.out", padding=(1, 0, 2, 1), dilation=(1, 2), groups=4,
+            weight=weights(4, 1, 2, 2), neuron=neurons(4),
+        ),
+        Operation(
+            "larger", "conv2d", ("spikes",), "larger.out", padding=(2, 1, 1, 2), input_dilation=(2, 2), groups=2,
+            weight=weights(2, 2, 3, 2),
+        ),
+        Operation(
+            "average", "pool", ("spikes",), "average.out", kernel=(2, 2), stride=(2, 2), padding=(0, 1, 0, 0),
+            reduction="sum", neuron=neurons(4, 1),
+        ),
+        Operation(
+            "twice", "upsample", ("average.out",), "twice.out", factor=(2, 2),
+        ),
+        Operation("cut", "slice", ("twice.out",), "cut.out", axis=1, start=1, stop=4),
+        Operation("chosen", "reduce", ("cut.out",), "chosen.out", axis="channels", groups=2, neuron=neurons(2, 1)),
+        Operation("masked", "multiply", ("spikes", "chosen.out"), "masked.out"),
+        Operation("context", "matmul", ("cut.out", "spikes"), "context.out", transpose_first=True, heads=2),
+        Operation("attended", "matmul", ("masked.out", "context.out"), "attended.out", heads=2, neuron=neurons(4, 2)),
+        Operation(
+            "shuffled", "rearrange", ("attended.out",), "shuffled.out", view=(2, 2, 3, 4), order=(1, 0, 2, 3),
+            shape=(4, 3, 4),
+        ),
+        Operation("counts", "reduce", ("shuffled.out",), "counts.out", axis="positions"),
+    ]  # fmt: skip
+    return build(operations, {"spikes": generator.random((timesteps, images, 4, 3, 4)) < 0.4}, timesteps)
+
+
+def recurrent(seed: int = 0, timesteps: int = 7, images: int = 2) -> Trace:
+    """Neurons that read what they fired a timestep before, and, per channel, one to three timesteps before."""
+    generator = np.random.default_rng(seed)
+
+    def weights(*shape):
+        return generator.integers(-20, 21, shape, dtype=np.int8)
+
+    operations = [
+        Operation("late", "delay", ("hidden.out",), "late.out", steps=1),
+        Operation("input", "linear", ("pixels",), "input.out", weight=weights(5, 6)),
+        Operation("again", "linear", ("late.out",), "again.out", weight=weights(5, 5), bias=np.arange(5)),
+        Operation("hidden", "add", ("input.out", "again.out"), "hidden.out", neuron=lif(5, 60, timesteps=timesteps)),
+        Operation("later", "delay", ("hidden.out",), "later.out", steps=np.array([1, 2, 3, 1, 2])),
+        Operation("read_out", "linear", ("later.out",), "logits", weight=weights(3, 5)),
+    ]  # fmt: skip
+    pixels = generator.integers(0, 6, (images, 6), dtype=np.uint8)
+    return settled(operations, {"pixels": pixels}, {"hidden.out": (5,)}, timesteps)
+
+
+def settled(operations, tensors, cyclic, timesteps, kinds=None) -> Trace:
+    """A recurrent trace whose outputs are computed: ``cyclic`` has the shapes of spikes that delays read early."""
+    kinds = kinds or {}
+    images = len(next(iter(tensors.values())))
+    blank = {name: np.zeros((timesteps, images, *shape), bool) for name, shape in cyclic.items()}
+    blank = {name: twin.first_spike_times(spikes) if name in kinds else spikes for name, spikes in blank.items()}
+    trace = build(operations, {**tensors, **blank}, timesteps, kinds)
+    made = run_images(trace, trace.tensor(trace.pixels))
+    made = {name: twin.first_spike_times(spikes) if name in kinds else spikes for name, spikes in made.items()}
+    return Trace(
+        network="small", timesteps=timesteps, operations=operations, provenance=LABELS, kinds=kinds,
+        tensors=contents(trace) | made,
     )  # fmt: skip
 
 

@@ -34,9 +34,6 @@ from archsim.trace.model import Trace
 from archsim.trace.operation import Operation
 from archsim.trace.work import WORKING
 
-MOVES = ("pool", "concat", "slice", "upsample", "rearrange", "delay")
-"""Operations whose output has only values that they read; of pools, those of the largest."""
-
 
 class Price(BaseModel):
     """Energy of one operation [pJ], and what it is made of."""
@@ -123,7 +120,7 @@ def _is_fired(trace: Trace, name: str) -> bool:
     waiting, seen = [name], {name}
     while waiting:
         writer = writers.get(waiting.pop())
-        if writer is not None and writer.op in MOVES and writer.reduction == "max":
+        if writer is not None and writer.moves:
             fresh = [read for read in writer.inputs if read not in seen]
             seen.update(fresh)
             waiting += fresh

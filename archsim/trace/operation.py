@@ -32,6 +32,7 @@ from archsim.trace.neurons import Neuron
 from archsim.trace.window import Window, sides
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
+_MOVING = ("concat", "slice", "upsample", "rearrange", "delay")
 PLAIN_KEYS = (
     "kernel", "stride", "padding", "dilation", "input_dilation", "groups", "reduction", "transpose", "transpose_first",
     "heads", "factor", "axis", "start", "stop", "view", "order", "shape", "steps",
@@ -148,6 +149,11 @@ class Operation:
     def window(self) -> Window:
         """What an output sees of the map that a convolution or a pool reads; other operations see a position."""
         return Window(self.kernel, self.stride, sides(self.padding), self.dilation, self.input_dilation)
+
+    @property
+    def moves(self) -> bool:
+        """Whether all that it writes are values that it read, in their kind: a maximum, or nothing computed at all."""
+        return self.op in _MOVING or (self.op == "pool" and self.reduction == "max")
 
     @property
     def m(self) -> int:

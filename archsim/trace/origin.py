@@ -13,8 +13,6 @@ from archsim.trace.operation import Operation
 
 _KINDS = {"spike": "spikes", "signed_spike": "signed spikes", "spike_time": "spike times"}
 _COUNTED = ("sums of spikes", "event counts", "pixels", "integers")
-_MOVING = ("concat", "slice", "upsample", "rearrange", "delay")
-"""Operations that compute nothing: their output has only values that they read, as that of a maximum."""
 
 
 def origin(trace: Trace, name: str) -> str:
@@ -39,7 +37,7 @@ def _sources(writers: dict[str, Operation], name: str) -> Iterator[str]:
     while waiting:
         tensor = waiting.pop()
         writer = writers.get(tensor)
-        if writer is None or not _is_seen_through(writer):
+        if writer is None or not writer.moves:
             yield tensor
             continue
         fresh = [read for read in writer.inputs if read not in seen]
@@ -51,10 +49,6 @@ def _is_pooled(writers: dict[str, Operation], name: str) -> bool:
     """Whether all that ``name`` holds was pooled last."""
     writer = writers.get(name)
     return writer is not None and writer.op == "pool" and writer.reduction == "max"
-
-
-def _is_seen_through(writer: Operation) -> bool:
-    return writer.op in _MOVING or (writer.op == "pool" and writer.reduction == "max")
 
 
 def _adds(writer: Operation) -> bool:
@@ -97,7 +91,7 @@ def _parts(writers: dict[str, Operation], name: str) -> Iterator[str]:
     while waiting:
         tensor = waiting.pop()
         writer = writers.get(tensor)
-        plain = writer is not None and (_adds(writer) or _is_seen_through(writer)) and writer.neuron is None
+        plain = writer is not None and (_adds(writer) or writer.moves) and writer.neuron is None
         if writer is None or not plain or writer.requantiser is not None:
             yield tensor
             continue

@@ -427,6 +427,7 @@ def delayed(operation: Operation, values: NDArray[Any]) -> NDArray[Any]:
     """Values [T, I, C, ...] some timesteps later, of every channel or all alike; nothing before."""
     late = np.zeros_like(values)
     steps = np.broadcast_to(operation.steps, values.shape[2])
-    for channel, by in enumerate(steps.tolist()):
-        late[by:, :, channel] = values[: max(len(values) - by, 0), :, channel]
+    for by in np.unique(steps[steps < len(values)]):
+        own = steps == by
+        late[by:, :, own] = values[: len(values) - by, :, own]
     return late

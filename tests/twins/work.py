@@ -15,6 +15,7 @@ def pairs(trace, operation):
         values if values.ndim == len(shape) + 2 else np.stack([values] * trace.timesteps)
         for values, shape in zip(map(trace.operand, operation.inputs), operation.input_shapes, strict=True)
     ]
+    silence = np.zeros(trace.timesteps, int)
     for image in range(trace.images):
         first = shown[0][:, image]
         if operation.op == "matmul":
@@ -32,10 +33,11 @@ def pairs(trace, operation):
         elif operation.op == "conv2d":
             weights, outputs = operation.weight, operation.n // operation.groups
             for n, *place in np.ndindex(operation.output_shape):
-                for ky, kx, y, x in slow.window(operation, first[0], (n, *place)):
-                    for c, weight in enumerate(weights[n, :, ky, kx]):
-                        operand = first[:, n // outputs * weights.shape[1] + c, y, x]
-                        yield operand, np.full(trace.timesteps, weight)
+                inside = {(ky, kx): (y, x) for ky, kx, y, x in slow.window(operation, first[0], (n, *place))}
+                for c, ky, kx in np.ndindex(weights.shape[1:]):
+                    channel = first[:, n // outputs * weights.shape[1] + c]
+                    operand = channel[:, *inside[ky, kx]] if (ky, kx) in inside else silence
+                    yield operand, np.full(trace.timesteps, weights[n, c, ky, kx])
 
 
 def _matrix(values, head, heads):

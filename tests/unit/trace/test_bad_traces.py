@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from archsim.errors import TraceError, UsageError
 from archsim.trace import Neuron, Operation, Trace, load_trace, save_trace
 from tests.bad_traces import FAULTS, Raw, bad_trace, good_trace, write
-from tests.small_traces import attention, every_kind
+from tests.small_traces import attention, every_kind, long, recurrent, version_2
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_the_hash_is_the_one_specified(good):
     assert json.loads(Raw(good).sealed())["sha256"] == load_trace(good).sha256
 
 
-@pytest.mark.parametrize("make", [every_kind, attention])
+@pytest.mark.parametrize("make", [every_kind, attention, version_2, recurrent, long])
 def test_other_good_traces_load(make, tmp_path):
     save_trace(make(), tmp_path / "other.npz")
     assert json.loads(Raw(tmp_path / "other.npz").sealed())["sha256"] == load_trace(tmp_path / "other.npz").sha256

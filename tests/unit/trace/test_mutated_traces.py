@@ -12,13 +12,14 @@ import pytest
 from archsim.errors import MOST_CHARACTERS, TraceError
 from archsim.trace import check_trace, load_trace, save_trace
 from tests.bad_traces import Raw, npy, write
-from tests.small_traces import attention, every_kind, tiny, trained
+from tests.small_traces import attention, every_kind, recurrent, tiny, trained, version_2
 
-MAKERS = (tiny, every_kind, attention, trained)
+MAKERS = (tiny, every_kind, attention, trained, version_2, recurrent)
 SEEDS = 300
 VALUES = (
     None, True, False, 0, 1, -1, 2, 3, 16, 17, 255, 1 << 15, 1 << 20, (1 << 20) + 1, 1 << 63, 10**400, 0.5, -0.0, 1e308,
     "", "a", "\x1b[31m", "a\nb", "\ud800", "x" * 60_000, [], {}, [[]], [1, 1], [1 << 20, 1], [3, 1 << 10, 1 << 10],
+    "delay", "rearrange", "sum", "positions", [2, 1, 0], [0, 1, 2, 3],
     {"a": 1}, "conv2d", "pool", "add", "matmul", "spike", "int", "lif", "int64",
 )  # fmt: skip
 
