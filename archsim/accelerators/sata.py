@@ -383,10 +383,9 @@ class Sata(BufferedArray):
         )  # fmt: skip
         events = {"accumulator_overflows": int(overflows), "membrane_overflows": 0}
         if layer.neuron is not None:
-            going_on = None if layer.state is None else layer.state.neurons
-            state = (
-                going_on.rows(first, len(sums)) if going_on else start_state(layer.neuron, len(sums), layer.n, first)
-            )
+            state = start_state(layer.neuron, len(sums), layer.n, first)
+            if layer.state is not None and layer.state.neurons is not None:
+                state = layer.state.neurons.rows(first, len(sums))
             events["membrane_overflows"] = count_overflows(
                 neurons_of(layer.neuron), complete_sums(layer, first, sums), layer.bias, first, state,
                 self.config.membrane.bits,

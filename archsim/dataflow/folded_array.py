@@ -76,9 +76,9 @@ class Operands(NamedTuple):
     """The folds (FOLD), their operands, partial sums (a fiber for each block) and rows of the output.
 
     ``inputs`` int64 are the inputs k in the order in which they enter, those of slot s from ``slot[s]`` on; both are
-    empty if all K enter. ``cycles`` int64 of every load, where that is not the steps. ``taken`` is what the neurons of
-    a fold go on with, a fiber each; behind their last sum they work for ``late`` cycles int64 [folds]. ``needed`` as in
-    the schedule.
+    empty if all K enter. ``cycles`` int64 of every load, where that is not the steps. ``taken`` is what neurons go on
+    with, those of a fold from line ``state[fold]`` int64 [folds + 1] on; behind their last sum they work for ``late``
+    cycles int64 [folds]. ``needed`` as in the schedule.
     """
 
     fold: Table
@@ -90,6 +90,7 @@ class Operands(NamedTuple):
     psum: Tensor
     output: Tensor
     taken: Tensor
+    state: NDArray[np.int64]
     late: NDArray[np.int64]
     needed: int
 
@@ -235,8 +236,7 @@ def writer(a: Agent, m: Any, x: Operands) -> Operations:
         a.count[SUMS_FINISHED] += x.fold[fold].sums
         row = x.fold[fold].row
         for block in range(blocks):
-            first, end = x.taken.size[fold] * block // blocks, x.taken.size[fold] * (block + 1) // blocks
-            yield from stream(a, m, x.taken, fold, first, end, STREAM_READ, 0, m.memory.burst)
+            yield from take_state(a, m, x, fold, block, blocks)
             yield op(pop=m.sums.port, compute=firing(a, m, x, fold, block, blocks))
             if x.fold[fold].reads_psum:
                 a.count[PARTIAL_ADDS] += psums(a, m, x, fold, block)
@@ -248,6 +248,14 @@ def writer(a: Agent, m: Any, x: Operands) -> Operations:
                 end = complete_rows(a, m, x, fold, block + 1, blocks)
                 yield from write_rows(a, m, x, row, end)
                 row = end
+
+
+def take_state(a: Agent, m: Any, x: Operands, fold: int, block: int, blocks: int) -> Operations:
+    """Read the state that a block's share of the neurons go on with."""
+    first, lines = x.state[fold], x.state[fold + 1] - x.state[fold]
+    first, end = first + lines * block // blocks, first + lines * (block + 1) // blocks
+    first, end = first << m.memory.line_shift, end << m.memory.line_shift
+    yield from stream(a, m, x.taken, 0, first, end, STREAM_READ, 0, m.memory.burst)
 
 
 def firing(a: Agent, m: Any, x: Operands, fold: int, block: int, blocks: int) -> int:
@@ -459,6 +467,7 @@ class ArrayMachine(LayerMachine):
         psum_bytes = -(-pe.accumulator_bits // 8)
         psum_lines = -(-pe.buffer_steps * int(done.psums.max()) * psum_bytes // line_bytes)
         blocks, nothing = int(schedule.west.fold.loads.max()), np.zeros(1, np.int64)
+        state = np.concatenate((nothing, -(-np.cumsum(done.begun * layer.taken_bytes) // line_bytes)))
         slots = schedule.slots or Slots(nothing, nothing, nothing, nothing)
         west, north = (
             operand._replace(tensor=memory.place(operand.tensor.size)._replace(row=operand.tensor.row))
@@ -467,7 +476,8 @@ class ArrayMachine(LayerMachine):
         operands = Operands(
             done, west, north, slots.slot, slots.inputs, nothing if schedule.cycles is None else schedule.cycles,
             psum=memory.place(np.full(blocks, psum_lines * line_bytes)), output=memory.place(output_bytes),
-            taken=memory.place_again(done.begun * layer.taken_bytes),
+            taken=memory.place_again(state[-1:] * line_bytes),
+            state=state,
             late=-(-done.ended * (layer.updates - layer.timesteps) // pe.columns) * self.config.neuron.cycles,
             needed=schedule.needed,
         )  # fmt: skip
