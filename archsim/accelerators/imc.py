@@ -49,7 +49,7 @@ from archsim.dataflow.crossbar_function import Computed, exact_currents
 from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
 from archsim.dataflow.crossbar_mapping import map_layer
 from archsim.dataflow.layer import WEIGHTED, Layer
-from archsim.dataflow.pipeline import ON_ARRAYS, Stage, is_signed, stages_of, value_bits
+from archsim.dataflow.pipeline import ON_ARRAYS, Stage, is_signed, value_bits
 from archsim.hardware.analog.cache import default_folder
 from archsim.hardware.analog.crossbar_array import cut_rows
 from archsim.hardware.analog.product import Product, ProductConfig
@@ -412,7 +412,7 @@ class Imc(CrossbarMachine):
         if matrices:
             found["cell_writes_per_image"] = sum(
                 matrices[stage.name] * self._written_cells(stage)
-                for stage in stages_of(trace, layers)
+                for stage in self.stages(trace, layers)
                 if stage.name in matrices
             )
             found["images_to_wear_out"] = self.config.analog.cells.device.lifetime(max(matrices.values()))

@@ -24,9 +24,9 @@ from archsim.dataflow.base import ON_LANES, HardwareConfig
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, DigitalUnit
 from archsim.dataflow.crossbar_function import timed, windows
 from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
-from archsim.dataflow.crossbar_product import ArrayProduct, LayerProduct
+from archsim.dataflow.crossbar_product import ArrayProduct, LayerProduct, in_groups
 from archsim.dataflow.layer import WEIGHTED, Layer
-from archsim.dataflow.pipeline import Stage
+from archsim.dataflow.pipeline import Stage, groups_in
 from archsim.hardware.analog.adc import AdcConfig
 from archsim.hardware.analog.crossbar_array import CrossbarArrayConfig
 from archsim.hardware.inventory import Component
@@ -209,7 +209,8 @@ class SpikeSim(CrossbarMachine):
     def _product(self, trace: Trace, operation: Operation) -> LayerProduct:
         weight = operation.weight
         assert weight is not None, "convolutions and linear layers have weights"
-        arrays = self._arrays(weight.reshape(operation.groups, operation.n // operation.groups, -1), operation.kernel)
+        groups = groups_in(operation, self.takes_integers)
+        arrays = self._arrays(in_groups(weight, operation.groups, groups), operation.window.kernel)
         return LayerProduct(operation, arrays, timed(trace, operation.inputs[0]))
 
     def currents(self, trace: Trace, operation: Operation) -> Iterator[NDArray[np.int64]]:

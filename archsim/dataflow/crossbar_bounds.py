@@ -12,6 +12,12 @@ from archsim.dataflow.crossbar_mapping import Mapping
 from archsim.dataflow.pipeline import DRAM, Stage
 
 
+def weights(stage: Stage) -> int:
+    """Weights of a layer, zero or not."""
+    rows, columns = stage.window.kernel
+    return stage.channels // stage.groups * rows * columns * stage.outputs
+
+
 def row_reads(mapping: Mapping, driven: Driven | None) -> int:
     """How often a row of an array is driven: in every column block, for every spike or driven part of an input."""
     return 0 if driven is None else mapping.blocks * driven.rows

@@ -54,9 +54,9 @@ def timed(trace: Trace, name: str) -> NDArray[Any]:
 
 def exact_currents(trace: Trace, operation: Operation) -> Iterator[NDArray[np.int64]]:
     """The sums of the integer network, window by window."""
-    operands = [(trace.operand(name), is_still(trace, name)) for name in operation.inputs]
+    streams = [trace.stream(name) for name in operation.inputs]
     for window in windows(trace, operation):
-        seen = [values if still else values[window.start : window.stop] for values, still in operands]
+        seen = [stream.operand(window.start, window.stop) for stream in streams]
         yield currents_of(operation, seen, len(window))
 
 

@@ -20,13 +20,17 @@ from archsim.dataflow.crossbar_chip import Arrays, ChipConfig
 from archsim.dataflow.crossbar_mapping import Mapping, TileShare
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.pieces import matrices
-from archsim.dataflow.pipeline import ON_ARRAYS, Stage
+from archsim.dataflow.pipeline import ON_ARRAYS, Stage, is_still
 from archsim.trace import Operation, Trace
 from archsim.trace.window import Window
 from archsim.trace.work import work_of
 
 Maps = Callable[[], Iterator[NDArray[Any]]]
 """Yields what is read at each timestep, bool or integers [I, C, H, W]."""
+
+
+DECODED = 16
+"""Timesteps that are unpacked at once."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class ChipLayer(Layer):
     groups: int = 1
 
 
-def chip_layer(trace: Trace, operation: Operation) -> ChipLayer:
-    """The layer that ``operation`` is."""
+def chip_layer(trace: Trace, operation: Operation, groups: int) -> ChipLayer:
+    """The layer in ``groups`` that ``operation`` is."""
     maps, work = maps_of(trace, operation) if operation.op in ON_ARRAYS else None, work_of(trace, operation)
     window = operation.window if operation.op == "conv2d" else Window()
     return ChipLayer(
@@ -49,7 +53,7 @@ def chip_layer(trace: Trace, operation: Operation) -> ChipLayer:
         rows=None, columns=None, bias=np.zeros(operation.n, np.int64), neuron=operation.neuron, expected=None,
         matches=work.matches, synaptic_operations=work.synaptic_operations, requantiser=operation.requantiser,
         maps=maps, driven=0 if maps is None else _used(window, (values != 0 for values in maps())),
-        groups=operation.heads if operation.op == "matmul" else operation.groups,
+        groups=groups,
     )  # fmt: skip
 
 
@@ -76,11 +80,12 @@ def maps_of(trace: Trace, operation: Operation) -> Maps:
     """What drives the arrays of ``operation``."""
 
     def maps() -> Iterator[NDArray[Any]]:
-        values = trace.operand(operation.inputs[0])
-        still = values.ndim == 1 + len(operation.input_shapes[0])
-        timed = values[np.newaxis] if still else values
-        for t in range(trace.timesteps):
-            yield as_maps(operation, timed[0 if still else t : 1 if still else t + 1])[0]
+        stream, still = trace.stream(operation.inputs[0]), is_still(trace, operation.inputs[0])
+        for first in range(0, trace.timesteps, DECODED):
+            end = min(trace.timesteps, first + DECODED)
+            values = stream.operand(first, end)
+            for t in range(end - first):
+                yield as_maps(operation, values[np.newaxis] if still else values[t : t + 1])[0]
 
     return maps
 

@@ -29,7 +29,7 @@ from archsim.dataflow.crossbar_inputs import ChipLayer, alone_on_chip, chip_laye
 from archsim.dataflow.crossbar_mapping import fitted, misfits
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.machine import DrawnMachine, Program, Unit
-from archsim.dataflow.pipeline import ON_ARRAYS, Stage, alone, fused, holes, hosted_by, layers_of, stages_of
+from archsim.dataflow.pipeline import ON_ARRAYS, Stage, alone, fused, groups_in, holes, hosted_by, layers_of, stages_of
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, UnitTime
@@ -105,13 +105,13 @@ class CrossbarMachine(DrawnMachine):
         chip = super().specialised_for(trace)
         if chip.config.noc.rows != "fit":
             return chip
-        built = type(self)(fitted(chip.config, stages_of(trace, chip.layers(trace))))
+        built = type(self)(fitted(chip.config, chip.stages(trace, chip.layers(trace))))
         built.context = {**chip.context, "fitted_noc_rows": built.config.noc.rows}
         return built
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip."""
-        return misfits(self.config, stages_of(trace, self.layers(trace)))
+        return misfits(self.config, self.stages(trace, self.layers(trace)))
 
     def layers(self, trace: Trace) -> list[Operation]:
         """With an encoder all operations that tiles and modules can run, but for those on their way."""
@@ -124,6 +124,14 @@ class CrossbarMachine(DrawnMachine):
             if operation is not skipped and self.simulates(trace, operation) and not self.lacks(operation.neuron)
         ]
         return layers_of(trace, able) if any(operation.op in ON_ARRAYS for operation in able) else []
+
+    def stages(self, trace: Trace, operations: Sequence[Operation]) -> list[Stage]:
+        """The layers ``operations`` as a pipeline."""
+        return stages_of(trace, operations, hidden_groups=self.takes_integers)
+
+    def layer(self, trace: Trace, operation: Operation) -> ChipLayer:
+        """What the machine is given of an operation."""
+        return chip_layer(trace, operation, groups_in(operation, self.takes_integers))
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
         """What happens between layers of the pipeline."""
@@ -153,7 +161,8 @@ class CrossbarMachine(DrawnMachine):
 
     def example(self, trace: Trace, operation: Operation) -> Program:
         """A layer that has the chip to itself, laid out on it."""
-        return self._program(wiring.lay_out(self.config, stages_of(trace, [operation]), [chip_layer(trace, operation)]))
+        stages, layer = self.stages(trace, [operation]), self.layer(trace, operation)
+        return self._program(wiring.lay_out(self.config, stages, [layer]))
 
     def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
         """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
@@ -161,7 +170,7 @@ class CrossbarMachine(DrawnMachine):
 
     def prepare(self, trace: Trace, operations: Sequence[Operation], verify: bool, progress: Progress | None) -> None:
         """Layers that do not fit the chip are refused before anything is computed."""
-        if problems := misfits(self.config, stages_of(trace, operations)):
+        if problems := misfits(self.config, self.stages(trace, operations)):
             raise UsageError(problems)
 
     def simulated(
@@ -171,9 +180,9 @@ class CrossbarMachine(DrawnMachine):
         chosen, layers, computed = [], [], []
         for operation in operations:
             chosen.append(operation)
-            layers.append(chip_layer(trace, operation))
+            layers.append(self.layer(trace, operation))
             computed.append(self.computed(trace, operation, verify))
-        yield from self._run(stages_of(trace, chosen), layers, computed, engine, record)
+        yield from self._run(self.stages(trace, chosen), layers, computed, engine, record)
 
     def _run(
         self,
@@ -232,7 +241,7 @@ class CrossbarMachine(DrawnMachine):
             events={
                 "tiles": len(mapping.shares),
                 "pes": mapping.pes_used(),
-                "programmed_cells": layer.k * layer.n * held,
+                "programmed_cells": bounds.weights(stage) * held,
                 "bank_wait_cycles": int(part.traffic[:, op.BANK_WAIT_CYCLES].sum()),
             },
             agents={int(own[agent]): f"{layer.name} {unit.unit} {unit.instance}" for agent, unit in units.items()},

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, DigitalUnit
 from archsim.dataflow.pipeline import Stage
+from archsim.hardware.analog.crossbar_array import groups_together
 from archsim.hardware.interconnect.noc import MAX_SIDE
 
 
@@ -32,8 +33,8 @@ class Mapping(NamedTuple):
     ``pes`` PEs, in ``parts`` tiles if one is too small, or a PE holds ``blocks_per_pe`` of them if the layer is small.
 
     A layer in groups is cut into ``clusters`` clusters of ``together`` groups each, as many as fit an array side by
-    side: the rows of a group meet the columns of the others at cells that hold nothing. No array is built for two
-    clusters. Every other layer is one cluster. ``channels`` and ``outputs`` are those of a cluster, which takes
+    side (:func:`archsim.hardware.analog.crossbar_array.groups_together`). No array is built for two clusters. Every
+    other layer is one cluster. ``channels`` and ``outputs`` are those of a cluster, which takes
     ``blocks`` column blocks.
     """
 
@@ -66,7 +67,9 @@ def map_layer(config: ChipConfig, stage: Stage) -> Mapping:
     if isinstance(unit, DigitalUnit):
         return Mapping(unit)
     held, tile_pes = config.pe.arrays, config.tile.pes
-    together = _together(stage, unit)
+    together = groups_together(
+        stage.groups, stage.channels // stage.groups, stage.outputs // stage.groups, unit.rows, unit.outputs
+    )
     clusters = stage.groups // together
     channels, outputs = stage.channels // clusters, stage.outputs // clusters
     arrays = -(-channels // unit.rows) * stage.window.kernel[0] * stage.window.kernel[1]
@@ -90,12 +93,6 @@ def map_layer(config: ChipConfig, stage: Stage) -> Mapping:
         unit, arrays, pes, parts, unit.outputs, blocks, blocks_per_pe, tuple(shares), together, clusters, channels,
         outputs,
     )  # fmt: skip
-
-
-def _together(stage: Stage, unit: Arrays) -> int:
-    """Groups that share the rows and columns of an array: the most that fit and divide the layer's."""
-    most = min(unit.rows // (stage.channels // stage.groups), unit.outputs // (stage.outputs // stage.groups))
-    return max((n for n in range(1, min(most, stage.groups) + 1) if stage.groups % n == 0), default=1)
 
 
 def fitted(config: ChipConfig, stages: Sequence[Stage]) -> ChipConfig:

@@ -62,6 +62,17 @@ class ArrayProduct:
         return largest
 
 
+def in_groups(weight: NDArray[Any], stored: int, groups: int) -> NDArray[Any]:
+    """Weights [N, K] of ``stored`` groups as [G, N / G, K / G] of ``groups``; a dense layer may hide more."""
+    n = len(weight) // groups
+    by_channel = weight.reshape(len(weight), weight[0].size if weight.ndim == 2 else weight.shape[1], -1)
+    if groups == stored:
+        return by_channel.reshape(groups, n, -1)
+    channels = by_channel.shape[1] // groups
+    own = [by_channel[g * n : (g + 1) * n, g * channels : (g + 1) * channels] for g in range(groups)]
+    return np.stack(own).reshape(groups, n, -1)
+
+
 class LayerProduct:
     """The product of ``operation``, whose inputs the trace ``recorded`` [T, I, ...], or [1, I, ...]."""
 

@@ -40,6 +40,7 @@ from archsim.trace import Neuron, Operation, Trace
 from archsim.trace.graph import SOFTMAX_BITS
 from archsim.trace.neurons import state_fields
 from archsim.trace.window import Window
+from archsim.trace.work import groups_of
 
 ON_ARRAYS = (*WEIGHTED, "matmul")
 """What crossbar arrays compute."""
@@ -182,8 +183,11 @@ def alone(layer: Layer) -> Stage:
     )
 
 
-def stages_of(trace: Trace, operations: Sequence[Operation]) -> list[Stage]:
-    """The layers ``operations`` of ``trace``, in its order, as a pipeline."""
+def stages_of(trace: Trace, operations: Sequence[Operation], *, hidden_groups: bool = False) -> list[Stage]:
+    """The layers ``operations`` of ``trace``, in its order, as a pipeline.
+
+    ``hidden_groups``: a dense convolution whose weights are those of groups is in groups.
+    """
     numbers = {operation.output: number for number, operation in enumerate(operations)}
     rows = _Rows(trace, dict(numbers))
     hosted: dict[int, list[Operation]] = {}
@@ -194,7 +198,10 @@ def stages_of(trace: Trace, operations: Sequence[Operation]) -> list[Stage]:
         hosted.setdefault(numbers[host.output], []).append(operation)
     joins = {number: _joins(rows, number, adds) for number, adds in hosted.items()}
     stages = [
-        _stage(trace, operation, _feeds(rows, operation), joins.get(number, ()), hosted.get(number, ()))
+        replace(
+            _stage(trace, operation, _feeds(rows, operation), joins.get(number, ()), hosted.get(number, ())),
+            groups=groups_in(operation, hidden_groups),
+        )
         for number, operation in enumerate(operations)
     ]
     return _with_readers(stages, any(len(operation.inputs) > 1 for operation in operations))
@@ -380,11 +387,21 @@ def _stage(
         transposed=operation.transpose,
         magnitude_bits=value_bits(trace, written) - sign if written is not None else 0,
         written_sign=sign,
-        groups=operation.heads if written is not None else operation.groups if operation.op == "conv2d" else 1,
         whole=operation.op == "rearrange" or operation.axis == "positions" or operation.transpose_first,
         state_words=1 if neuron is None else len(state_fields(neuron)),
         combined=operation.k if operation.op in ("pool", "reduce") else 1,
     )
+
+
+def groups_in(operation: Operation, hidden: bool) -> int:
+    """Groups of a layer: heads of a product, those of a convolution; ``hidden`` ones are those of a dense one too."""
+    if operation.op != "conv2d":
+        return operation.heads
+    found = operation.groups
+    if hidden and found == 1:
+        assert operation.weight is not None, "convolutions have weights"
+        found = groups_of(operation.weight)
+    return found
 
 
 def _window(operation: Operation) -> Window:
