@@ -34,7 +34,7 @@ Sources are in the hardware files, what differs from published machines in ``DEV
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -43,23 +43,24 @@ from pydantic import Field, model_validator
 
 from archsim.analog_network.network import AnalogNetwork, matrices_per_image
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import HardwareConfig, Progress
+from archsim.dataflow.base import ON_LANES, HardwareConfig, Progress
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, ChipScheduler, DigitalUnit
-from archsim.dataflow.crossbar_machine import Computed, CrossbarMachine, accuracies, labels_of, reads_out
+from archsim.dataflow.crossbar_function import Computed, exact_currents
+from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
 from archsim.dataflow.crossbar_mapping import map_layer
-from archsim.dataflow.layer import WEIGHTED, FeatureMap, Layer, layer_of
-from archsim.dataflow.pipeline import Stage, is_signed, stages_of, value_bits
+from archsim.dataflow.layer import WEIGHTED, Layer
+from archsim.dataflow.pipeline import ON_ARRAYS, Stage, is_signed, value_bits
 from archsim.hardware.analog.cache import default_folder
 from archsim.hardware.analog.crossbar_array import cut_rows
 from archsim.hardware.analog.product import Product, ProductConfig
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.trace import Operation, Trace
-from archsim.trace.resimulation import finish, predict, resimulate
-from archsim.trace.work import work_of
+from archsim.trace.resimulation import predict
+from archsim.trace.schema import MAX_TIMESTEPS
 
-MAX_INPUT_BITS = 16
-"""Of an input of an array: words are stored in 16 bits."""
+MAX_INPUT_BITS, MAX_EXACT_INPUT_BITS = 16, 32
+"""Of an input of an array: with effects it is read as a word of 16 bits."""
 Parameters = dict[str, int | float | str]
 
 
@@ -91,7 +92,7 @@ class DigitalBlock(Block):
 class ImcScheduler(ChipScheduler):
     """Order of the work, and how much of it."""
 
-    first_timesteps: Annotated[int, Field(ge=1, le=16)] | Literal["all"] = Field(
+    first_timesteps: Annotated[int, Field(ge=1, le=MAX_TIMESTEPS)] | Literal["all"] = Field(
         description="timesteps after which a spiking network stops: those of the trace, or the first ones"
     )
 
@@ -163,8 +164,10 @@ class ImcConfig(ChipConfig):
     def _digital_unit(self, stage: Stage) -> DigitalUnit:
         """The equations of the module; softmax and layer norm go through a row's values three times."""
         unit, values = self.digital, stage.outputs * stage.out_width
-        if stage.kind == "add":
-            return DigitalUnit(-(-values // unit.lanes), values, unit.row_buffer)
+        if stage.kind not in ("softmax", "layer_norm"):
+            cycles = -(-values * stage.combined // unit.lanes)
+            fired = -(-values // self.neuron.lanes) * self.neuron.cycles * stage.fires
+            return DigitalUnit(cycles + fired, values * stage.combined, unit.row_buffer)
         root = unit.root_cycles if stage.kind == "layer_norm" else 0
         cycles = stage.out_width * (3 * -(-stage.outputs // unit.lanes) + root + unit.divide_cycles)
         return DigitalUnit(cycles, 3 * values, unit.row_buffer)
@@ -247,8 +250,11 @@ class Imc(CrossbarMachine):
         return trace if first == "all" else trace.select(timesteps=first)
 
     def simulates(self, trace: Trace, operation: Operation) -> bool:
-        """Layers with weights that read spikes or, without neurons, integers; products of matrices of integers; what
-        digital units compute. The direct encoder of a spiking network runs elsewhere, as for all machines."""
+        """With an encoder everything. Without, layers with weights that read spikes or, without neurons, integers;
+        products of matrices of integers; what digital units compute. The direct encoder of a spiking network then runs
+        elsewhere, as for all machines."""
+        if self.takes_integers:
+            return operation.op in (*ON_ARRAYS, *ON_LANES)
         kinds = {trace.kind(name) for name in operation.inputs}
         if operation.op in WEIGHTED:
             return kinds == {"spike"} or (kinds == {"int"} and operation.neuron is None and trace.timesteps == 1)
@@ -260,8 +266,8 @@ class Imc(CrossbarMachine):
 
     @property
     def runs(self) -> str:
-        """Of spiking networks what all machines run, of others all that is made of integers."""
-        return "layers that read spikes, or at T = 1 integers"
+        """With an encoder all networks; else of spiking ones what all machines run, of others what is integers."""
+        return "all operations" if self.takes_integers else "layers that read spikes, or at T = 1 integers"
 
     def why_skipped(self, trace: Trace, operation: Operation) -> str:
         """Why ``operation`` is not simulated."""
@@ -269,6 +275,7 @@ class Imc(CrossbarMachine):
         digital = operation.op in ("matmul", "softmax", "layer_norm") or (
             operation.op == "add" and operation.neuron is None
         )
+        digital = digital and not self.takes_integers
         return f"{reason}, which {self.name} computes at T = 1 with integers and a requantiser only" * digital or reason
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
@@ -282,17 +289,18 @@ class Imc(CrossbarMachine):
                 f"analog.signed: {analog.signed} holds weights from {lowest} on, {', '.join(full)} has lower ones; "
                 "allowed: offset_column"
             )
-        signed = [layer.name for layer in layers if on_arrays(layer) and is_signed(trace, layer.inputs[0])]
+        signed = [layer.name for layer in layers if layer.op in ON_ARRAYS and is_signed(trace, layer.inputs[0])]
         if signed and analog.driver_bits > 1:
             problems.append(
                 f"analog.driver_bits: inputs with a sign are driven bit by bit, those of {', '.join(signed)} have one, "
                 f"got {analog.driver_bits}; allowed: 1"
             )
-        for path, most, place in (("analog", MAX_INPUT_BITS, 0), ("pe.weight_bits", self.config.pe.weight_bits, 1)):
+        widest = MAX_EXACT_INPUT_BITS if self.exact else MAX_INPUT_BITS
+        for path, most, place in (("analog", widest, 0), ("pe.weight_bits", self.config.pe.weight_bits, 1)):
             read = {
                 op.name: value_bits(trace, op.inputs[place])
                 for op in layers
-                if len(op.inputs) > place and on_arrays(op)
+                if len(op.inputs) > place and op.op in ON_ARRAYS
             }
             wide = [f"{name} {bits}" for name, bits in read.items() if bits > most]
             if wide:
@@ -300,62 +308,26 @@ class Imc(CrossbarMachine):
                 problems.append(f"{path}: {what} have at most {most} bits, got {', '.join(wide)}")
         return problems
 
-    def layer(self, trace: Trace, operation: Operation) -> Layer:
-        """Layers with weights as all machines get them; others have none, and inputs if arrays read them."""
-        if operation.op in WEIGHTED:
-            return layer_of(trace, operation)
-        rows, feature_map = None, None
-        if operation.op == "matmul":
-            stored = trace.tensor(operation.inputs[0])
-            maps = stored.reshape(stored.shape[-4:]).astype(np.uint16)
-            feature_map = FeatureMap(maps, operation.window)
-            rows = packed_time.encode(operation.window.unroll(maps))
-        work = work_of(trace, operation)
-        return Layer(
-            name=operation.name,
-            op=operation.op,
-            m=operation.m,
-            n=operation.n,
-            k=operation.k,
-            timesteps=1,
-            operand="int",
-            word_bits=value_bits(trace, operation.inputs[0]),
-            rows=rows,
-            columns=None,
-            bias=np.zeros(operation.n, np.int64),
-            neuron=None,
-            expected=None,
-            matches=work.matches,
-            synaptic_operations=work.synaptic_operations,
-            feature_map=feature_map,
-            requantiser=operation.requantiser,
-        )
-
     # What it computes.
 
     def prepare(self, trace: Trace, operations: Sequence[Operation], verify: bool, progress: Progress | None) -> None:
         """As for every chip; the arrays are programmed, which may take minutes."""
         super().prepare(trace, operations, verify, progress)
-        if verify and not self.exact and any(map(on_arrays, operations)):
+        if verify and not self.exact and any(operation.op in ON_ARRAYS for operation in operations):
             self._network(trace, progress)
 
-    def computed(self, trace: Trace, operation: Operation, layer: Layer, verify: bool) -> Computed:
-        """Digital units compute exactly, and so do arrays without any effect."""
-        if self.exact and operation.op in WEIGHTED:
-            return self.compute(layer, verify)
-        events = {"sum_overflows": 0, "membrane_overflows": 0}
-        mismatches = None
-        if verify and trace.stored(operation.output):
-            if self.exact or not on_arrays(operation):
-                mismatches = resimulate(trace, operation)[1]
-            else:
-                currents = self._currents(trace, operation)
-                rows = np.moveaxis(currents, (0, 2), (-1, -2)).reshape(layer.m, layer.n, -1)
-                events |= self.overflows(layer, np.ascontiguousarray(rows), np.zeros_like(layer.bias))  # has its bias
-                stored = trace.operand(operation.output)
-                made = finish(operation, currents).reshape(stored.shape)
-                mismatches = int(np.count_nonzero(made != stored))
-        return Computed(mismatches, events)
+    def computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
+        """Arrays with effects are read only to be compared: what they make changes no cycle."""
+        if self.exact or verify or operation.op not in ON_ARRAYS:
+            return super().computed(trace, operation, verify)
+        return Computed(None, {"sum_overflows": 0, "membrane_overflows": 0})
+
+    def currents(self, trace: Trace, operation: Operation) -> Iterator[NDArray[np.int64]]:
+        """Arrays without any effect compute exactly."""
+        if self.exact:
+            yield from exact_currents(trace, operation)
+        else:
+            yield self._currents(trace, operation)
 
     def _currents(self, trace: Trace, operation: Operation) -> NDArray[np.int64]:
         """What arrays make of the trace's own inputs, batch by batch."""
@@ -375,7 +347,7 @@ class Imc(CrossbarMachine):
             trace,
             self.config.analog,
             weight_bits=self.config.pe.weight_bits,
-            on_arrays=[operation.name for operation in self.layers(trace) if on_arrays(operation)],
+            on_arrays=[operation.name for operation in self.layers(trace) if operation.op in ON_ARRAYS],
             folder=default_folder(),
             progress=progress,
         )
@@ -440,7 +412,7 @@ class Imc(CrossbarMachine):
         if matrices:
             found["cell_writes_per_image"] = sum(
                 matrices[stage.name] * self._written_cells(stage)
-                for stage in stages_of(trace, layers)
+                for stage in self.stages(trace, layers)
                 if stage.name in matrices
             )
             found["images_to_wear_out"] = self.config.analog.cells.device.lifetime(max(matrices.values()))
@@ -449,7 +421,8 @@ class Imc(CrossbarMachine):
     def _written_cells(self, stage: Stage) -> int:
         """Cells of arrays that hold a matrix which is written at run time."""
         arrays, mapping = self.config.arrays(stage), map_layer(self.config, stage)
-        return stage.channels * (stage.outputs * arrays.cells + mapping.blocks * arrays.references)
+        cells = stage.outputs // stage.groups * arrays.cells + mapping.blocks * arrays.references
+        return stage.channels * cells
 
     @classmethod
     def finds_accuracy(cls, trace: Trace) -> bool:
@@ -477,11 +450,6 @@ class Imc(CrossbarMachine):
             "accuracy": float((made == labels).mean()),
             "exact_accuracy": float((exact == labels).mean()),
         }
-
-
-def on_arrays(operation: Operation) -> bool:
-    """Whether crossbar arrays compute it."""
-    return operation.op in (*WEIGHTED, "matmul")
 
 
 def _weight(operation: Operation) -> NDArray[np.int8]:

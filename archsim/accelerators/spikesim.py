@@ -12,7 +12,7 @@ Sources are in ``hwconfigs/spikesim.yaml``, what differs from the published tool
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -20,18 +20,19 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import HardwareConfig
-from archsim.dataflow.crossbar_chip import Arrays, ChipConfig
+from archsim.dataflow.base import ON_LANES, HardwareConfig
+from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, DigitalUnit
+from archsim.dataflow.crossbar_function import timed, windows
 from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
-from archsim.dataflow.layer import Layer
-from archsim.dataflow.pipeline import Stage
+from archsim.dataflow.crossbar_product import ArrayProduct, LayerProduct, in_groups
+from archsim.dataflow.layer import WEIGHTED, Layer
+from archsim.dataflow.pipeline import Stage, groups_in
 from archsim.hardware.analog.adc import AdcConfig
-from archsim.hardware.analog.crossbar_array import CrossbarArrayConfig, cut_rows, product, program_cells
+from archsim.hardware.analog.crossbar_array import CrossbarArrayConfig
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import CrossFieldError
 from archsim.trace import Operation, Trace
-from archsim.trace.neurons import fire
-from archsim.trace.resimulation import compute
+from archsim.trace.resimulation import compute, finish
 
 
 class SpikeSimConfig(ChipConfig):
@@ -63,8 +64,15 @@ class SpikeSimConfig(ChipConfig):
         """The largest sum that a converter can see."""
         return self.array.full_scale * (self.pe.arrays if self.adc.per == "pe" else 1)
 
-    def unit(self, stage: Stage) -> Arrays:
-        """Every column of a weight is converted by itself; rows are driven or not."""
+    def unit(self, stage: Stage) -> Arrays | DigitalUnit:
+        """Arrays, or the lanes of a neuron module for what has no weights: a value, and an update, a cycle each.
+
+        Every column of a weight is converted by itself; rows are driven or not.
+        """
+        if not stage.on_arrays:
+            values = stage.outputs * stage.out_width
+            rounds = -(-values * stage.combined // self.neuron.lanes) + stage.fires * -(-values // self.neuron.lanes)
+            return DigitalUnit(rounds * self.neuron.cycles, values * stage.combined, self.neuron.row_buffer)
         columns = self.columns_per_weight
         return Arrays(
             rows=self.array.rows,
@@ -143,7 +151,7 @@ class SpikeSim(CrossbarMachine):
             ("tile_buffer", "write"): done["buffer_writes"],
             ("h_tree", "transfer"): done["tree_words"],
             ("lif", "update"): done["updates"],
-            ("lif", "add"): done["joined"],
+            ("lif", "add"): done["joined"] + done["added"],
             ("router", "flit"): done["flit_hops"],
         }
 
@@ -153,39 +161,67 @@ class SpikeSim(CrossbarMachine):
         array = self.config.array
         return self.config.built_arrays * array.rows * array.columns
 
+    # What it runs.
+
+    def simulates(self, trace: Trace, operation: Operation) -> bool:
+        """Layers with weights, and what lanes of neuron modules can do; nothing that writes arrays or multiplies sums.
+
+        Without an encoder as every machine.
+        """
+        if not self.takes_integers:
+            return super().simulates(trace, operation)
+        needs_more = operation.requantiser is not None or operation.op == "softmax"
+        return operation.op in (*WEIGHTED, *ON_LANES) and not needs_more
+
+    @property
+    def runs(self) -> str:
+        """Networks that spike: no lane multiplies a sum, and no array is written at run time."""
+        return f"{super().runs}, and sums between them" if self.takes_integers else super().runs
+
+    def why_skipped(self, trace: Trace, operation: Operation) -> str:
+        """Why ``operation`` is not simulated."""
+        if not self.takes_integers or operation is self.skipped(trace) or self.lacks(operation.neuron):
+            return super().why_skipped(trace, operation)
+        if operation.op == "matmul":
+            return "is a product of two activations, for which arrays had to be written at run time"
+        if operation.requantiser is not None:
+            return "ends in a requantiser, for which neuron modules had to multiply"
+        return super().why_skipped(trace, operation)
+
     # What it computes.
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Column sums, array by array, as the converters see them, shifted and added; counts sums wider than a word of
         the network and potentials wider than their memory."""
         words = packed_time.decode(layer.inputs, layer.k)
-        weight = bitmask.decode(layer.weights, layer.k)
-        found = layer.feature_map
-        kernel = (1, 1) if found is None else found.window.kernel
-        self._products(words[first : first + len(sums)], words, weight, kernel, sums)
+        kernel = (1, 1) if layer.feature_map is None else layer.feature_map.window.kernel
+        product = self._arrays(bitmask.decode(layer.weights, layer.k)[np.newaxis], kernel)
+        product.calibrate(iter([words]), layer.timesteps)
+        product.multiply(words[first : first + len(sums)], sums)
         return self.overflows(layer, sums, layer.bias, first)
 
-    def _products(
-        self,
-        words: NDArray[np.uint16],
-        recorded: NDArray[np.uint16],
-        weight: NDArray[Any],
-        kernel: tuple[int, int],
-        sums: NDArray[np.int64],
-    ) -> None:
-        """Products of ``words`` and ``weight`` into ``sums``; converters are calibrated on ``recorded`` words."""
+    def _arrays(self, weight: NDArray[Any], kernel: tuple[int, int]) -> ArrayProduct:
+        """Arrays that hold ``weight`` [G, N, K]."""
         config = self.config
-        array, adc = config.array, config.adc
-        group = cut_rows(weight.shape[1] // (kernel[0] * kernel[1]), kernel, array.rows)
-        if adc.per == "pe":
-            group = group // config.pe.arrays
-        cells = program_cells(weight, config.pe.weight_bits, array.cell_bits, array.signed)
-        top = (1 << adc.width(config.full_scale)) - 1
-        largest = 0
-        if adc.range == "calibrated" and not self.exact:
-            everything = np.zeros((len(recorded), *sums.shape[1:]), np.int64)
-            largest = product(recorded, group, cells, config.full_scale, config.full_scale, everything)
-        product(words, group, cells, adc.span(config.full_scale, largest), top, sums)
+        joined = config.pe.arrays if config.adc.per == "pe" else 1
+        return ArrayProduct(weight, kernel, config.pe.weight_bits, config.array, config.adc, joined)
+
+    def _product(self, trace: Trace, operation: Operation) -> LayerProduct:
+        weight = operation.weight
+        assert weight is not None, "convolutions and linear layers have weights"
+        groups = groups_in(operation, self.takes_integers)
+        arrays = self._arrays(in_groups(weight, operation.groups, groups), operation.window.kernel)
+        return LayerProduct(operation, arrays, timed(trace, operation.inputs[0]))
+
+    def currents(self, trace: Trace, operation: Operation) -> Iterator[NDArray[np.int64]]:
+        """Column sums as the converters see them, shifted and added."""
+        product, values = self._product(trace, operation), timed(trace, operation.inputs[0])
+        for window in windows(trace, operation):
+            if len(values) > 1 or trace.timesteps == 1:
+                yield product.currents(values[window.start : window.stop])
+            else:
+                found = product.currents(values)
+                yield np.broadcast_to(found, (len(window), *found.shape[1:]))
 
     def metrics(self, trace: Trace) -> Mapping[str, Any]:
         """What lossy converters do to the network."""
@@ -199,37 +235,37 @@ class SpikeSim(CrossbarMachine):
         return reads_out(trace) and labels_of(trace) is not None
 
     def _network(self, trace: Trace) -> dict[str, NDArray[Any]]:
-        """All tensors of the network as this machine makes them, each layer reading those of the layers before it."""
-        made: dict[str, NDArray[Any]] = {}
-        for operation in trace.operations:
-            inputs = [made[name] if name in made else trace.operand(name) for name in operation.inputs]
-            if self.simulates(trace, operation):
-                currents = self._currents(operation, inputs[0], trace.operand(operation.inputs[0]))
-                made[operation.output] = fire(operation.neuron, currents) if operation.neuron else currents
-            else:
-                made[operation.output] = compute(operation, inputs, trace.timesteps)
-        return made
+        """All tensors of the network as this machine makes them, each layer reading those of the layers before it.
 
-    def _currents(
-        self, operation: Operation, spikes: NDArray[np.bool_], recorded: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
-        """Currents [T, I, N, ...] of a layer that reads ``spikes``."""
-        weight = operation.weight
-        assert weight is not None, "convolutions and linear layers have weights"
-        rows = _rows(operation, spikes)
-        sums = np.zeros((len(rows), operation.n, len(spikes)), np.int64)
-        self._products(rows, _rows(operation, recorded), weight.reshape(operation.n, -1), operation.window.kernel, sums)
-        if operation.bias is not None:
-            sums += operation.bias[:, None]
-        currents = sums.reshape(operation.images, -1, operation.n, len(spikes)).transpose(3, 0, 2, 1)
-        return np.ascontiguousarray(currents).reshape(len(spikes), operation.images, *operation.output_shape)
+        What goes around a cycle is made again until it does not change: once more for every delay that it passes.
+        """
+        made: dict[str, NDArray[Any]] = {}
+        products = {
+            operation.name: self._product(trace, operation)
+            for operation in trace.operations
+            if operation.op in WEIGHTED and self.simulates(trace, operation)
+        }
+        late = {operation.inputs[0] for operation in trace.operations if operation.op == "delay"}
+        while True:
+            before = {name: made[name] if name in made else trace.operand(name) for name in late}
+            for operation in trace.operations:
+                inputs = [made[name] if name in made else trace.operand(name) for name in operation.inputs]
+                if operation.name in products:
+                    currents = products[operation.name].currents(_all_timesteps(inputs[0], operation, trace.timesteps))
+                    made[operation.output] = finish(operation, currents)
+                else:
+                    made[operation.output] = compute(operation, inputs, trace.timesteps)
+            if all(np.array_equal(made.get(name, values), values) for name, values in before.items()):
+                return made
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip; weights that the cells cannot hold."""
         problems = list(super().unsupported(trace))
         lowest = -(1 << (self.config.pe.weight_bits - 1))
         if self.config.array.signed == "difference":
-            full = [layer.name for layer in self.layers(trace) if np.any(layer.weight == lowest)]
+            full = [
+                layer.name for layer in self.layers(trace) if layer.op in WEIGHTED and np.any(layer.weight == lowest)
+            ]
             if full:
                 problems.append(
                     f"array.signed: difference holds weights from {lowest + 1} on, {', '.join(full)} has {lowest}; "
@@ -238,9 +274,7 @@ class SpikeSim(CrossbarMachine):
         return problems
 
 
-def _rows(operation: Operation, spikes: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """Spikes [T, I, ...] as the rows of packed words [M, K] of a layer."""
-    words = packed_time.pack_timesteps(spikes)
-    if operation.op == "conv2d":
-        return operation.window.unroll(words)
-    return words.reshape(-1, operation.k)
+def _all_timesteps(values: NDArray[Any], operation: Operation, timesteps: int) -> NDArray[Any]:
+    """Inputs [T, I, ...] of all timesteps."""
+    timed = values if values.ndim == 2 + len(operation.input_shapes[0]) else values[np.newaxis]
+    return np.broadcast_to(timed, (timesteps, *timed.shape[1:]))

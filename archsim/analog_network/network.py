@@ -45,7 +45,7 @@ from archsim.analog_network.batch_norm import (
     unit_of,
 )
 from archsim.errors import UsageError, nearest
-from archsim.hardware.analog.crossbar_array import cut_rows
+from archsim.hardware.analog.crossbar_array import cut_rows, groups_together
 from archsim.hardware.analog.product import (
     CALIBRATION,
     AdaptationName,
@@ -113,7 +113,7 @@ class AnalogNetwork:
         chosen = [operation for operation in trace.operations if operation.name in self.on_arrays]
         static = [operation for operation in chosen if operation.op != "matmul"]
         per_array = max(1, config.weights_per_array(weight_bits))
-        total = sum((int(_groups(one, config).max()) + 1) * -(-one.n // per_array) for one in static)
+        total = sum(_static_arrays(one, config, weight_bits, per_array) for one in static)
         done = count(1)
         for operation in chosen:
             try:
@@ -345,14 +345,39 @@ def _tell(progress: Callable[[str, int, int], object] | None, step: str, done: I
         progress(step, next(done), total)
 
 
-def _groups(operation: Operation, config: ProductConfig) -> NDArray[np.int64]:
-    """Which inputs of an operation with weights share an array's rows."""
+def _groups(operation: Operation, config: ProductConfig, channels: int) -> NDArray[np.int64]:
+    """Which inputs of ``channels`` channels of an operation with weights share an array's rows."""
     kernel = operation.kernel if operation.op == "conv2d" else (1, 1)
-    return cut_rows(operation.k // (kernel[0] * kernel[1]), kernel, config.rows)
+    return cut_rows(channels, kernel, config.rows)
+
+
+def _static_arrays(operation: Operation, config: ProductConfig, weight_bits: int, per_array: int) -> int:
+    clusters = _static_clusters(operation, config, weight_bits)
+    channels = operation.k * operation.groups // math.prod(operation.window.kernel) // clusters
+    return clusters * (int(_groups(operation, config, channels).max()) + 1) * -(-operation.n // clusters // per_array)
+
+
+def _clusters(parts: int, inputs: int, outputs: int, config: ProductConfig, weight_bits: int) -> int:
+    """Clusters of groups or heads that stand in arrays side by side, of ``parts`` with so many inputs and outputs."""
+    columns = max(1, config.weights_per_array(weight_bits))
+    return parts // groups_together(parts, inputs, outputs, config.rows, columns)
+
+
+def _static_clusters(operation: Operation, config: ProductConfig, weight_bits: int) -> int:
+    groups = operation.groups
+    return _clusters(groups, operation.input_shapes[0][0] // groups, operation.n // groups, config, weight_bits)
+
+
+def _side_by_side(matrices: NDArray[Any]) -> NDArray[Any]:
+    """Matrices [count, N, K] as one with zeros around them, [count N, count K]."""
+    count, n, k = matrices.shape
+    found = np.zeros((count, n, count, k), matrices.dtype)
+    found[np.arange(count), :, np.arange(count)] = matrices
+    return found.reshape(count * n, count * k)
 
 
 class _Static:
-    """An operation whose weights stay in their arrays."""
+    """An operation whose weights stay in their arrays, those of a cluster of groups side by side."""
 
     def __init__(
         self, trace: Trace, operation: Operation, config: ProductConfig, weight_bits: int, folder: Path | None,
@@ -363,36 +388,52 @@ class _Static:
         self._operation = operation
         self._layer = _number(operation)
         self._inputs = _Inputs(trace, operation.inputs[0])
-        self._product = Product(
-            weight.reshape(operation.n, -1), _groups(operation, config), config, weight_bits=weight_bits,
-            input_bits=self._inputs.bits, signed_inputs=self._inputs.signed, layer=self._layer, folder=folder,
-            programmed=programmed,
-        )  # fmt: skip
+        clusters = _static_clusters(operation, config, weight_bits)
+        stored = weight.reshape(clusters, operation.groups // clusters, operation.n // operation.groups, -1)
+        channels = operation.k * operation.groups // math.prod(operation.window.kernel) // clusters
+        self._products = [
+            Product(
+                _side_by_side(stored[number]), _groups(operation, config, channels), config, weight_bits=weight_bits,
+                input_bits=self._inputs.bits, signed_inputs=self._inputs.signed, layer=_number(operation, number),
+                folder=folder, programmed=programmed,
+            )
+            for number in range(clusters)
+        ]  # fmt: skip
 
     @property
     def arrays(self) -> int:
-        return self._product.tiles
+        return sum(product.tiles for product in self._products)
 
     def calibrate(self, operands: Sequence[NDArray[Any]]) -> None:
-        if not self._product.config.calibrates:
+        if not self._products[0].config.calibrates:
             return
         draw = np.random.default_rng(self._layer)
         values = operands[0].reshape(-1, *self._operation.input_shapes[0])
         chosen = np.sort(draw.permutation(len(values))[:CALIBRATION_IMAGES])
         rows = im2col(self._inputs.taken(values[chosen]), self._operation)
-        count = max(CALIBRATION_LEAST, CALIBRATION_CONVERSIONS // self._product.conversions)
-        self._product.calibrate(rows[np.sort(draw.permutation(len(rows))[:count])])
+        count = max(CALIBRATION_LEAST, CALIBRATION_CONVERSIONS // sum(one.conversions for one in self._products))
+        rows = rows[np.sort(draw.permutation(len(rows))[:count])]
+        for product, part in zip(self._products, self._parts(rows), strict=True):
+            product.calibrate(part)
 
     def sums(self, operands: Sequence[NDArray[Any]], batch: int) -> NDArray[np.float64]:
         steps, images = operands[0].shape[:2]
         values = self._inputs.taken(operands[0]).reshape(-1, *self._operation.input_shapes[0])
-        found = self._product.multiply(im2col(values, self._operation), batch)
+        parts = self._parts(im2col(values, self._operation))
+        found = np.concatenate(
+            [product.multiply(part, batch) for product, part in zip(self._products, parts, strict=True)], axis=1
+        )
         found = found.reshape(steps * images, -1, self._operation.n).transpose(0, 2, 1)
         return found.reshape(steps, images, *self._operation.output_shape)
 
+    def _parts(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
+        """What drives the arrays of each cluster, [reads, K]."""
+        return np.split(rows, len(self._products), axis=1)
+
 
 class _Dynamic:
-    """A product of two tensors: the second is written into arrays, the first is their input."""
+    """A product of two tensors: the second is written into arrays, the first is their input. A cluster of heads stands
+    side by side."""
 
     def __init__(
         self, trace: Trace, operation: Operation, config: ProductConfig, weight_bits: int, folder: Path | None
@@ -406,63 +447,76 @@ class _Dynamic:
             raise ValueError(f"values of {magnitude} bits and a sign are written; allowed: {weight_bits - 1} bits")
         self._top = (1 << magnitude) - (not self._written.signed)
         largest = self._transformed(np.array((1 << magnitude) - 1))
-        self._weight_bits = 1 + int(largest).bit_length()
+        self._weight_bits = max(2, 1 + int(largest).bit_length())
         self._lowest, _ = config.weight_range(self._weight_bits)
-        shape = math.prod(operation.input_shapes[1][1:]), operation.input_shapes[1][0]
-        self._shape = shape if operation.transpose else shape[::-1]
-        self._calibrated: Product | None = None
-        self._blank = self._product(np.zeros(self._shape, np.int64), 0)
+        heads, outputs = operation.heads, operation.n // operation.heads
+        self._clusters = _clusters(heads, operation.k, outputs, config, self._weight_bits)
+        together = heads // self._clusters
+        self._shape = together * outputs, together * operation.k
+        self._calibrated: list[Product] = []
+        self._blank = self._product(np.zeros(self._shape, np.int64), 0, 0)
 
     @property
     def arrays(self) -> int:
-        return self._blank.tiles
+        return self._blank.tiles * self._clusters
 
     @property
     def writes(self) -> Writes:
         matrices = matrices_per_image(self._trace, self._operation)
-        cells = self._blank.programmed_cells()
+        # Of a row of an array only the columns of its own head are written.
+        cells = self._blank.programmed_cells() * self._clusters**2 // self._operation.heads
         return Writes(matrices, matrices * self.arrays, matrices * cells, self._config.cells.device.write.pulses)
 
     def calibrate(self, operands: Sequence[NDArray[Any]]) -> None:
         if not self._config.calibrates:
             return
-        cases = self._cases(_timed(self._operation, operands), CALIBRATION)
-        products, inputs = zip(
-            *((product, rows) for product, rows, *_ in islice(cases, CALIBRATION_WRITES)), strict=True
-        )
-        calibrate_together(products, inputs)
-        self._calibrated = products[0]
+        self._calibrated = []
+        for cluster in range(self._clusters):
+            cases = self._cases(_timed(self._operation, operands), CALIBRATION, [cluster])
+            products, inputs = zip(
+                *((product, rows) for product, rows, *_ in islice(cases, CALIBRATION_WRITES)), strict=True
+            )
+            calibrate_together(products, inputs)
+            self._calibrated.append(products[0])
 
     def sums(self, operands: Sequence[NDArray[Any]], batch: int) -> NDArray[np.float64]:
         steps, images = max(len(operands[0]), len(operands[1])), operands[0].shape[1]
-        found = np.empty((steps, images, *self._operation.output_shape))
-        for product, rows, image, at, number in self._cases(operands, batch):
-            if self._calibrated is not None:
-                product.calibrate_like(self._calibrated)
+        outputs = self._operation.n // self._clusters
+        found = np.empty((steps, images, self._operation.n, math.prod(self._operation.output_shape[1:])))
+        for product, rows, image, at, number, cluster in self._cases(operands, batch, range(self._clusters)):
+            if self._calibrated:
+                product.calibrate_like(self._calibrated[cluster])
             # What an image's reads share stays from timestep to timestep, what each has of its own does not.
             sums = product.multiply(rows, batch * self._config.batch_images + image, number)
-            sums = sums.reshape(-1, len(rows) // (at.stop - at.start), self._operation.n).transpose(0, 2, 1)
-            found[at, image] = sums.reshape(-1, *self._operation.output_shape)
-        return found
+            sums = sums.reshape(-1, len(rows) // (at.stop - at.start), outputs).transpose(0, 2, 1)
+            found[at, image, cluster * outputs : (cluster + 1) * outputs] = sums
+        return found.reshape(steps, images, *self._operation.output_shape)
 
     def _cases(
-        self, operands: Sequence[NDArray[Any]], batch: int
-    ) -> Iterator[tuple[Product, NDArray[Any], int, slice, int]]:
-        """Every matrix that is written with its inputs [reads, k], its image, its timesteps and the number of the
-        write."""
-        first, second = operands
-        steps = max(len(first), len(second))
+        self, operands: Sequence[NDArray[Any]], batch: int, clusters: Sequence[int]
+    ) -> Iterator[tuple[Product, NDArray[Any], int, slice, int, int]]:
+        """Every matrix that is written with its inputs [reads, k], its image, its timesteps, the number of the write
+        and its cluster of heads."""
+        operation, (first, second) = self._operation, operands
+        steps, together = max(len(first), len(second)), operation.heads // self._clusters
         for image in range(first.shape[1]):
             for t in range(len(second)):
                 at = slice(t, t + 1) if len(second) > 1 else slice(0, steps)
                 values = np.broadcast_to(first[:, image], (steps, *first.shape[2:]))[at]
-                rows = self._inputs.taken(values).reshape(len(values), values.shape[1], -1).transpose(0, 2, 1)
-                matrix = self._written.taken(second[t, image]).reshape(second.shape[2], -1).astype(np.int64)
-                matrix = matrix.T if self._operation.transpose else matrix
+                # [timesteps, heads, channels, positions]
+                rows = self._inputs.taken(values).reshape(len(values), operation.heads, -1, math.prod(values.shape[2:]))
+                rows = rows if operation.transpose_first else rows.swapaxes(2, 3)
+                matrices = self._written.taken(second[t, image]).astype(np.int64)
+                matrices = matrices.reshape(operation.heads, -1, math.prod(matrices.shape[1:]))
+                matrices = matrices.swapaxes(1, 2) if operation.transpose else matrices
                 number = (batch * self._config.batch_images + image) * self._trace.timesteps + t
-                yield self._product(matrix, number), rows.reshape(-1, rows.shape[-1]), image, at, number
+                for cluster in clusters:
+                    own = slice(cluster * together, (cluster + 1) * together)
+                    driven = rows[:, own].swapaxes(1, 2)
+                    product = self._product(_side_by_side(matrices[own]), number, cluster)
+                    yield product, driven.reshape(-1, product.k), image, at, number, cluster
 
-    def _product(self, matrix: NDArray[np.int64], written: int) -> Product:
+    def _product(self, matrix: NDArray[np.int64], written: int, cluster: int) -> Product:
         config = self._config
         stored = self._transformed(np.abs(matrix)) * np.sign(matrix)
         return Product(
@@ -472,7 +526,7 @@ class _Dynamic:
             weight_bits=self._weight_bits,
             input_bits=self._inputs.bits,
             signed_inputs=self._inputs.signed,
-            layer=_number(self._operation),
+            layer=_number(self._operation, cluster),
             written=written,
         )
 
@@ -499,14 +553,14 @@ class _Inputs:
 
 
 def matrices_per_image(trace: Trace, operation: Operation) -> int:
-    """How often an image writes each cell of a product's arrays: they hold its matrices one after the other, one a
-    timestep where the matrix changes."""
-    return trace.timesteps if getattr(trace.meta.tensors[operation.inputs[1]], "per_timestep", True) else 1
+    """How often an image writes each cell of a product's arrays: they hold the matrix of one timestep after the other,
+    which is written whether it has changed or not."""
+    return trace.timesteps
 
 
-def _number(operation: Operation) -> int:
-    """What stands for an operation where numbers are drawn: the same in every selection of a trace's layers."""
-    return zlib.crc32(operation.name.encode())
+def _number(operation: Operation, cluster: int = 0) -> int:
+    """What stands for a cluster of an operation where numbers are drawn: the same in every selection of layers."""
+    return zlib.crc32(f"{operation.name}{f' {cluster}' * (cluster > 0)}".encode())
 
 
 def _timed(operation: Operation, operands: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:

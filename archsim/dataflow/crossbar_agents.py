@@ -64,10 +64,12 @@ class Part(NamedTuple):
 
 
 class Join(NamedTuple):
-    """Another layer's sums that neurons add: finished rows are told at ``port``; ``need`` as ``begin`` of a feed."""
+    """Another layer's sums that neurons add: finished rows are told at ``port``; ``need`` as ``begin`` of a feed. They
+    are those of ``late`` maps before; the first maps have none."""
 
     port: int
     need: int
+    late: int
 
 
 class Driver(NamedTuple):
@@ -163,10 +165,13 @@ class Sender(NamedTuple):
 
     Ports of the groups that make the row are in ``Operands.ports``, those of the tiles' credits too; ``need`` is the
     first entry in ``Operands.rows`` of how many rows more a row takes. ``tile_writes``: accesses of all tiles' buffers.
+    Rows are those of ``late`` maps before, zeros in the first maps; DRAM has the same for ``shown`` maps in turn.
     """
 
     maps: int
     height: int
+    late: int
+    shown: int
     need: int
     first_done: int
     end_done: int
@@ -197,9 +202,9 @@ class Storer(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """Matrices of ``images`` images: ``rows`` rows of arrays, ``cells`` cells of each, in ``cycles`` each."""
+    """A matrix for each of ``maps`` maps: ``rows`` rows of arrays, ``cells`` cells of each, in ``cycles`` each."""
 
-    images: int
+    maps: int
     rows: int
     cycles: int
     cells: int
@@ -210,13 +215,21 @@ class Writer(NamedTuple):
 
 
 class Digital(NamedTuple):
-    """Rows of ``values`` values, ``bytes`` bytes, that take ``cycles`` each; ``action`` is what they count as."""
+    """Rows of ``values`` values, ``bytes`` bytes, that take ``cycles`` each; ``action`` is what they count as.
+
+    Neurons behind them make ``updates`` updates a row; what they remember takes ``state_bytes``, ``state_lines`` lines
+    from ``state_line`` on, where it waits for the next timestep.
+    """
 
     maps: int
     height: int
     cycles: int
     values: int
     action: int
+    updates: int
+    state_line: int
+    state_lines: int
+    state_bytes: int
     first_feed: int
     end_feed: int
     turn: int
@@ -305,7 +318,7 @@ def adder(a: Agent, m: Any, x: Operands) -> Operations:
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
     """Write a matrix into the arrays of a tile, row after row of the arrays, when the last one has been read."""
     own = x.writers[a.me]
-    for _ in range(own.images):
+    for _ in range(own.maps):
         for row in range(own.rows):
             yield from take_rows(a, x, own, row)
             if row == 0:
@@ -324,7 +337,7 @@ def neuron(a: Agent, m: Any, x: Operands) -> Operations:
     for map_ in range(own.maps):
         for row in range(own.height):
             for join in range(own.first_join, own.end_join):
-                if x.rows[x.joins[join].need + row] > 0:
+                if map_ >= x.joins[join].late and x.rows[x.joins[join].need + row] > 0:
                     yield op(pop=x.joins[join].port, pops=x.rows[x.joins[join].need + row])
                     begin(a)
             for step in range(own.steps):
@@ -345,11 +358,17 @@ def neuron(a: Agent, m: Any, x: Operands) -> Operations:
 def digital(a: Agent, m: Any, x: Operands) -> Operations:
     """A digital unit of a module: when a row of everything that it reads is there, make one and write it."""
     own = x.digitals[a.me]
-    for _ in range(own.maps):
+    for map_ in range(own.maps):
         for row in range(own.height):
             yield from take_rows(a, x, own, row)
             a.count[own.action] += own.values
+            a.count[UPDATES] += own.updates
+            line = own.state_line + row * own.state_lines
+            if own.state_lines > 0 and map_ % m.timesteps > 0:
+                yield from move_row(a, m, line, own.state_bytes, RESIDENT_READ, own.tensor + MEMBRANE)
             yield op(pop=own.turn, compute=own.cycles)
+            if own.state_lines > 0 and map_ % m.timesteps < m.timesteps - 1:
+                yield from move_row(a, m, line, own.state_bytes, RESIDENT_WRITE, own.tensor + MEMBRANE)
             yield from move_row(a, m, own.line, own.bytes, RESIDENT_WRITE, own.tensor + OUTPUT)
             yield op(push=own.module)
             yield from free_rows(a, x, own, row)
@@ -361,12 +380,14 @@ def sender(a: Agent, m: Any, x: Operands) -> Operations:
     own = x.senders[a.me]
     for map_ in range(own.maps):
         for row in range(own.height):
-            yield from wait_for_row(a, x, own, row)
+            if map_ >= own.late:
+                yield from wait_for_row(a, x, own, row)
             if own.from_dram:
-                line = own.line + (map_ * own.height + row) * own.lines
+                line = own.line + (map_ // own.shown * own.height + row) * own.lines
                 yield from move_row(a, m, line, own.bytes, STREAM_READ, own.tensor)
                 begin(a)
             yield from move_row(a, m, own.line, own.bytes, RESIDENT_READ, own.tensor)
+            begin(a)
             a.count[BUFFER_WRITES] += own.tile_writes
             for credit in range(own.first_credit, own.end_credit):
                 is_last = credit + 1 == own.end_credit

@@ -32,7 +32,7 @@ skips arrays without a spike in their rows, and a position's conversions if that
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -42,6 +42,9 @@ from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.fields import SumBits
 from archsim.hardware.interconnect.noc import MAX_SIDE, MeshConfig
 from archsim.hardware.loading import Block
+from archsim.trace.schema import MAX_TIMESTEPS
+
+ChipTimesteps = Annotated[int, Field(ge=1, le=MAX_TIMESTEPS)]
 
 
 class PeBlock(Block):
@@ -121,6 +124,9 @@ class DigitalUnit(NamedTuple):
 class ChipConfig(MachineConfig):
     """A chip of crossbar arrays; a machine adds what its arrays are, and says what computes a layer."""
 
+    timesteps: ChipTimesteps | Literal["trace"] = Field(
+        description="timesteps of the networks that the chip is built for, or trace: those of the trace that it runs"
+    )
     pe: PeBlock = Field(description="processing elements")
     tile: TileBlock = Field(description="tiles")
     neuron: NeuronBlock = Field(description="neuron modules")

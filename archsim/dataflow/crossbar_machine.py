@@ -24,10 +24,12 @@ from archsim.dataflow.base import EngineName, HardwareConfig, Progress
 from archsim.dataflow.computing import outputs_of
 from archsim.dataflow.crossbar_agents import ANSWERED, BEGAN, COUNTED, TENSORS
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig
+from archsim.dataflow.crossbar_function import Computed, checked, exact_currents
+from archsim.dataflow.crossbar_inputs import ChipLayer, alone_on_chip, chip_layer
 from archsim.dataflow.crossbar_mapping import fitted, misfits
-from archsim.dataflow.layer import Layer, layer_of
+from archsim.dataflow.layer import Layer
 from archsim.dataflow.machine import DrawnMachine, Program, Unit
-from archsim.dataflow.pipeline import Stage, alone, fused, holes, stages_of
+from archsim.dataflow.pipeline import ON_ARRAYS, Stage, alone, fused, groups_in, holes, hosted_by, layers_of, stages_of
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, UnitTime
@@ -35,13 +37,6 @@ from archsim.errors import UsageError
 from archsim.hardware import operation as op
 from archsim.hardware.compute.lif import count_overflows, neurons_of, start_state
 from archsim.trace import Operation, Trace
-
-
-class Computed(NamedTuple):
-    """How many outputs of a layer differ from the trace, None if they were not compared; named events."""
-
-    mismatches: int | None
-    events: dict[str, int]
 
 
 class CrossbarMachine(DrawnMachine):
@@ -85,23 +80,58 @@ class CrossbarMachine(DrawnMachine):
         """Full sums of rows ``first`` to ``first + len(sums)`` into ``sums`` [rows, N, T], as arrays and converters
         make them; returns named events to report."""
 
+    @abstractmethod
+    def currents(self, trace: Trace, operation: Operation) -> Iterator[NDArray[np.int64]]:
+        """Sums with their bias that arrays and converters make of the trace's own inputs, [timesteps, I, N, ...] for
+        one window of timesteps after the other."""
+
     def compute(self, layer: Layer, verify: bool) -> Computed:
-        """The outputs of a layer with weights."""
+        """The outputs of a layer with weights that has the chip to itself."""
         found = outputs_of(layer, self.accumulate, verify)
         return Computed(found.mismatches, found.events)
+
+    def computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
+        """What an operation's outputs are on this machine, those of neurons behind its sums too."""
+        membrane = self.config.neuron.membrane_bits
+        if operation.op not in ON_ARRAYS:
+            return checked(trace, operation, exact_currents(trace, operation), 0, membrane, verify)
+        found = checked(trace, operation, self.currents(trace, operation), self.sum_bits, membrane, verify)
+        for add in hosted_by(trace, operation, self.layers(trace)):
+            found = found.beside(checked(trace, add, exact_currents(trace, add), 0, membrane, verify))
+        return found
 
     def specialised_for(self, trace: Trace) -> Self:
         """With ``noc.rows: fit`` the chip with as few rows as hold the whole network, whichever layers are run."""
         chip = super().specialised_for(trace)
         if chip.config.noc.rows != "fit":
             return chip
-        built = type(self)(fitted(chip.config, stages_of(trace, chip.layers(trace))))
+        built = type(self)(fitted(chip.config, chip.stages(trace, chip.layers(trace))))
         built.context = {**chip.context, "fitted_noc_rows": built.config.noc.rows}
         return built
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that does not fit the chip."""
-        return misfits(self.config, stages_of(trace, self.layers(trace)))
+        return misfits(self.config, self.stages(trace, self.layers(trace)))
+
+    def layers(self, trace: Trace) -> list[Operation]:
+        """With an encoder all operations that tiles and modules can run, but for those on their way."""
+        if not self.takes_integers:
+            return super().layers(trace)
+        skipped = self.skipped(trace)
+        able = [
+            operation
+            for operation in trace.operations
+            if operation is not skipped and self.simulates(trace, operation) and not self.lacks(operation.neuron)
+        ]
+        return layers_of(trace, able) if any(operation.op in ON_ARRAYS for operation in able) else []
+
+    def stages(self, trace: Trace, operations: Sequence[Operation]) -> list[Stage]:
+        """The layers ``operations`` as a pipeline."""
+        return stages_of(trace, operations, hidden_groups=self.takes_integers)
+
+    def layer(self, trace: Trace, operation: Operation) -> ChipLayer:
+        """What the machine is given of an operation."""
+        return chip_layer(trace, operation, groups_in(operation, self.takes_integers))
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
         """What happens between layers of the pipeline."""
@@ -131,16 +161,16 @@ class CrossbarMachine(DrawnMachine):
 
     def example(self, trace: Trace, operation: Operation) -> Program:
         """A layer that has the chip to itself, laid out on it."""
-        layer = self.layer(trace, operation)
-        return self._program(wiring.lay_out(self.config, [alone(layer)], [layer]))
+        stages, layer = self.stages(trace, [operation]), self.layer(trace, operation)
+        return self._program(wiring.lay_out(self.config, stages, [layer]))
 
     def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
         """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
-        return self._run([alone(layer)], [layer], [self.compute(layer, verify)], engine, record)[0]
+        return self._run([alone(layer)], [alone_on_chip(layer)], [self.compute(layer, verify)], engine, record)[0]
 
     def prepare(self, trace: Trace, operations: Sequence[Operation], verify: bool, progress: Progress | None) -> None:
         """Layers that do not fit the chip are refused before anything is computed."""
-        if problems := misfits(self.config, stages_of(trace, operations)):
+        if problems := misfits(self.config, self.stages(trace, operations)):
             raise UsageError(problems)
 
     def simulated(
@@ -151,21 +181,13 @@ class CrossbarMachine(DrawnMachine):
         for operation in operations:
             chosen.append(operation)
             layers.append(self.layer(trace, operation))
-            computed.append(self.computed(trace, operation, layers[-1], verify))
-        yield from self._run(stages_of(trace, chosen), layers, computed, engine, record)
-
-    def computed(self, trace: Trace, operation: Operation, layer: Layer, verify: bool) -> Computed:
-        """What an operation's outputs are on this machine."""
-        return self.compute(layer, verify)
-
-    def layer(self, trace: Trace, operation: Operation) -> Layer:
-        """What the machine is given of an operation."""
-        return layer_of(trace, operation)
+            computed.append(self.computed(trace, operation, verify))
+        yield from self._run(self.stages(trace, chosen), layers, computed, engine, record)
 
     def _run(
         self,
         stages: Sequence[Stage],
-        layers: Sequence[Layer],
+        layers: Sequence[ChipLayer],
         computed: Sequence[Computed],
         engine: EngineName,
         record: Window | bool,
@@ -187,7 +209,7 @@ class CrossbarMachine(DrawnMachine):
     def _layer_result(
         self,
         number: int,
-        layer: Layer,
+        layer: ChipLayer,
         computed: Computed,
         laid_out: wiring.Chip,
         outcome: Outcome,
@@ -195,11 +217,11 @@ class CrossbarMachine(DrawnMachine):
         elapsed: int,
     ) -> LayerResult:
         """What one layer had of the run: from its first to its last event, with its own agents and tensors."""
-        stage, mapping = laid_out.stages[number], laid_out.mappings[number]
+        stage, mapping, driven = laid_out.stages[number], laid_out.mappings[number], laid_out.driven[number]
         config, own, unit = self.config, span.agents, mapping.unit
         part = _part(number, outcome, span, elapsed)
         done: dict[tuple[str, str] | str, int] = dict(zip(COUNTED, part.counts.sum(0).tolist(), strict=True))
-        done["row_reads"] = bounds.row_reads(stage, mapping, layer)  # the agents do not know single rows
+        done["row_reads"] = bounds.row_reads(mapping, driven)  # the agents do not know single rows
         names = laid_out.units[own]
         units = dict(_units(names, part.times, laid_out.tiles[number]))
         computing = part.times[names == ("adc" if isinstance(unit, Arrays) else "digital"), BUSY]
@@ -210,16 +232,16 @@ class CrossbarMachine(DrawnMachine):
             mismatches=computed.mismatches,
             computed=computed.events,
             compute_cycles=int(computing.max()),
-            working_cycles=bounds.working_cycles(config, stage, mapping, done["row_reads"]),
+            working_cycles=bounds.working_cycles(config, stage, mapping, driven),
             actions={**self.more_actions(layer, done, computed.events), **self.memory_actions(part.traffic)},
             traffic=part.traffic,
             units=tuple(units.values()),
-            lower_bound_cycles=bounds.lower_bound(config, stage, mapping, layer),
+            lower_bound_cycles=bounds.lower_bound(config, stage, mapping, driven),
             compulsory_read_bytes=0 if config.memory.ideal else bounds.input_bytes(stage),
             events={
                 "tiles": len(mapping.shares),
                 "pes": mapping.pes_used(),
-                "programmed_cells": layer.k * layer.n * held,
+                "programmed_cells": bounds.weights(stage) * held,
                 "bank_wait_cycles": int(part.traffic[:, op.BANK_WAIT_CYCLES].sum()),
             },
             agents={int(own[agent]): f"{layer.name} {unit.unit} {unit.instance}" for agent, unit in units.items()},
@@ -244,11 +266,8 @@ class CrossbarMachine(DrawnMachine):
 
         By a spike, or by an integer that is not zero, which counts once in however many parts it is driven.
         """
-        if layer.rows is None:
-            return 0
-        words = layer.rows.words
-        driven = int(np.bitwise_count(words).sum()) if layer.operand == "spike" else int(np.count_nonzero(words))
-        return driven * layer.n
+        assert isinstance(layer, ChipLayer), "a chip runs no others"
+        return layer.driven * layer.n // layer.groups
 
 
 OF_A_TILE = ("adc", "array", "h_tree", "writer")

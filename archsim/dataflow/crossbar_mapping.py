@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, DigitalUnit
 from archsim.dataflow.pipeline import Stage
+from archsim.hardware.analog.crossbar_array import groups_together
 from archsim.hardware.interconnect.noc import MAX_SIDE
 
 
@@ -16,12 +15,15 @@ class TileShare(NamedTuple):
     """What one tile holds of a layer: ``copies`` column blocks with ``outputs`` neurons.
 
     Of these it has all inputs, or ``part`` 0, 1, ... of them; tiles of a ``group`` have the same neurons and add up.
+    The blocks are of ``clusters`` clusters from the ``first`` on, ``copies`` of each.
     """
 
     part: int
     group: int
     outputs: int
     copies: int
+    first: int = 0
+    clusters: int = 1
 
 
 class Mapping(NamedTuple):
@@ -29,6 +31,11 @@ class Mapping(NamedTuple):
 
     A *column block* is the neurons that an array's columns hold, ``block_outputs``; it takes ``arrays`` arrays in
     ``pes`` PEs, in ``parts`` tiles if one is too small, or a PE holds ``blocks_per_pe`` of them if the layer is small.
+
+    A layer in groups is cut into ``clusters`` clusters of ``together`` groups each, as many as fit an array side by
+    side (:func:`archsim.hardware.analog.crossbar_array.groups_together`). No array is built for two clusters. Every
+    other layer is one cluster. ``channels`` and ``outputs`` are those of a cluster, which takes
+    ``blocks`` column blocks.
     """
 
     unit: Arrays | DigitalUnit
@@ -39,6 +46,10 @@ class Mapping(NamedTuple):
     blocks: int = 0
     blocks_per_pe: int = 1
     shares: tuple[TileShare, ...] = ()
+    together: int = 1
+    clusters: int = 1
+    channels: int = 0
+    outputs: int = 0
 
     @property
     def groups(self) -> int:
@@ -47,7 +58,7 @@ class Mapping(NamedTuple):
 
     def pes_used(self) -> int:
         """PEs that hold weights."""
-        return self.pes * -(-self.blocks // self.blocks_per_pe)
+        return self.pes * -(-self.blocks * self.clusters // self.blocks_per_pe)
 
 
 def map_layer(config: ChipConfig, stage: Stage) -> Mapping:
@@ -56,19 +67,32 @@ def map_layer(config: ChipConfig, stage: Stage) -> Mapping:
     if isinstance(unit, DigitalUnit):
         return Mapping(unit)
     held, tile_pes = config.pe.arrays, config.tile.pes
-    arrays = -(-stage.channels // unit.rows) * stage.window.kernel[0] * stage.window.kernel[1]
+    together = groups_together(
+        stage.groups, stage.channels // stage.groups, stage.outputs // stage.groups, unit.rows, unit.outputs
+    )
+    clusters = stage.groups // together
+    channels, outputs = stage.channels // clusters, stage.outputs // clusters
+    arrays = -(-channels // unit.rows) * stage.window.kernel[0] * stage.window.kernel[1]
     pes = -(-arrays // held)
-    blocks = -(-stage.outputs // unit.outputs)
+    blocks = -(-outputs // unit.outputs)
     # Joined currents belong to one column block; arrays with converters of their own may be shared out.
     blocks_per_pe = 1 if unit.joined else max(1, held // arrays)
     parts = -(-pes // tile_pes)
-    copies = max(1, tile_pes // pes) * blocks_per_pe
-    shares = []
-    for group, first in enumerate(range(0, blocks, copies)):
-        here = min(copies, blocks - first)
-        neurons = min(stage.outputs, (first + here) * unit.outputs) - first * unit.outputs
-        shares += [TileShare(part, group, neurons, here) for part in range(parts)]
-    return Mapping(unit, arrays, pes, parts, unit.outputs, blocks, blocks_per_pe, tuple(shares))
+    room = max(1, tile_pes // pes) * blocks_per_pe
+    shares: list[TileShare] = []
+    if blocks == 1:
+        for group, cluster in enumerate(range(0, clusters, room)):
+            here = min(room, clusters - cluster)
+            shares += [TileShare(part, group, here * outputs, 1, cluster, here) for part in range(parts)]
+    for cluster in range(clusters if blocks > 1 else 0):
+        for first in range(0, blocks, room):
+            here, group = min(room, blocks - first), len(shares) // parts
+            neurons = min(outputs, (first + here) * unit.outputs) - first * unit.outputs
+            shares += [TileShare(part, group, neurons, here, cluster) for part in range(parts)]
+    return Mapping(
+        unit, arrays, pes, parts, unit.outputs, blocks, blocks_per_pe, tuple(shares), together, clusters, channels,
+        outputs,
+    )  # fmt: skip
 
 
 def fitted(config: ChipConfig, stages: Sequence[Stage]) -> ChipConfig:
@@ -97,11 +121,7 @@ def buffer_rows(config: ChipConfig, stage: Stage) -> tuple[int, int, int]:
     A matrix that is written has its rows beside those.
     """
     bits = sum(feed.bits for feed in stage.feeds) * (stage.timesteps if config.inner else 1)
-    needed = 1
-    for feed in stage.feeds:
-        freed = np.concatenate(([0], stage.window_begin(feed.rows)[:-1]))
-        needed = max(needed, int((stage.window_end(feed.rows) - freed).max()))
-    return max(config.tile.buffer_bits - _written_bits(config, stage), 0) // bits, needed, bits
+    return max(config.tile.buffer_bits - _written_bits(config, stage), 0) // bits, stage.rows_needed, bits
 
 
 def _written_bits(config: ChipConfig, stage: Stage) -> int:
@@ -126,7 +146,7 @@ class Places(NamedTuple):
 def places_of(config: ChipConfig, stage: Stage, outputs: int) -> Places:
     """What ``outputs`` neurons of a layer take; rows that must be kept all wait, others while they are sent."""
     line_bytes = config.memory.cache.line_bytes
-    size = -(-outputs * config.neuron.membrane_bits // 8)
+    size = -(-outputs * config.neuron.membrane_bits * stage.state_words // 8)
     out_size = -(-outputs * (stage.out_bits or config.neuron.sum_bits) // 8)
     lines, out_lines = -(-size // line_bytes), -(-out_size // line_bytes)
     kept = stage.out_height * stage.out_width * lines if stage.fires and not config.inner else 0
@@ -135,22 +155,45 @@ def places_of(config: ChipConfig, stage: Stage, outputs: int) -> Places:
 
 
 class RowPlaces(NamedTuple):
-    """Lines and bytes of an output row of a digital unit, and lines of all rows that wait."""
+    """Of a digital unit: bytes of an output row, and of the ``state`` of its neurons; lines of a row's state, of that
+    of a whole map, and of all rows that wait, of the output and in front of the unit."""
 
-    lines: int
     size: int
+    state: int
+    state_lines: int
     kept: int
+    rows: int
 
 
 def row_places(config: ChipConfig, stage: Stage) -> RowPlaces:
-    """What the output of a layer that a digital unit computes takes."""
-    size = -(-stage.outputs * stage.out_width * (stage.out_bits or config.neuron.sum_bits) // 8)
-    lines = -(-size // config.memory.cache.line_bytes)
-    return RowPlaces(lines, size, lines * _waiting_rows(config, stage))
+    """What a layer that a digital unit computes takes."""
+    line_bits, steps = config.memory.cache.line_bytes * 8, stage.timesteps if config.inner else 1
+    bits = stage.outputs * stage.out_width * steps * (stage.out_bits or config.neuron.sum_bits)
+    waiting = -(-bits // line_bits) * _waiting_rows(config, stage)
+    ahead = max(0, stage.rows_needed - _room(config, stage))
+    waiting += sum(-(-feed.bits * steps // line_bits) for feed in stage.feeds) * ahead
+    remembers = stage.fires and not config.inner
+    state = stage.outputs * stage.out_width * config.neuron.membrane_bits * stage.state_words * remembers
+    lines = -(-state // line_bits)
+    return RowPlaces(-(-bits // 8), -(-state // 8), lines, lines * stage.out_height, waiting)
+
+
+def _room(config: ChipConfig, stage: Stage) -> int:
+    unit = config.unit(stage)
+    return unit.room if isinstance(unit, DigitalUnit) else 0
 
 
 def _waiting_rows(config: ChipConfig, stage: Stage) -> int:
-    return stage.out_height if stage.kept else 1 + config.neuron.row_buffer
+    return stage.out_height * stage.kept if stage.kept else 1 + config.neuron.row_buffer
+
+
+def memory_lines(config: ChipConfig, stage: Stage, mapping: Mapping) -> int:
+    """Lines of the modules' memory that a layer takes."""
+    if isinstance(mapping.unit, DigitalUnit):
+        row = row_places(config, stage)
+        return row.kept + row.rows
+    places = [places_of(config, stage, share.outputs) for share in mapping.shares if share.part == 0]
+    return sum(place.kept + place.rows for place in places)
 
 
 # --- What does not fit ------------------------------------------------------------------------------------------------
@@ -197,12 +240,7 @@ def _small_buffers(config: ChipConfig, stages: Sequence[Stage], mappings: Sequen
 
 
 def _small_memory(config: ChipConfig, stages: Sequence[Stage], mappings: Sequence[Mapping]) -> Iterator[str]:
-    lines = 0
-    for stage, mapping in zip(stages, mappings, strict=True):
-        if isinstance(mapping.unit, DigitalUnit):
-            lines += row_places(config, stage).kept
-        places = [places_of(config, stage, share.outputs) for share in mapping.shares if share.part == 0]
-        lines += sum(place.kept + place.rows for place in places)
+    lines = sum(memory_lines(config, *pair) for pair in zip(stages, mappings, strict=True))
     size, cache = lines * config.memory.cache.line_bytes, config.memory.cache
     if size > cache.usable_bytes:
         yield (

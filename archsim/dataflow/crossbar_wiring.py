@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +20,8 @@ from archsim.dataflow import crossbar_agents as agents
 from archsim.dataflow import crossbar_bounds as bounds
 from archsim.dataflow import crossbar_mapping as mapping
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, DigitalUnit
+from archsim.dataflow.crossbar_inputs import ChipLayer, Driven, driven
 from archsim.dataflow.crossbar_mapping import TileShare
-from archsim.dataflow.layer import Layer
 from archsim.dataflow.pipeline import DRAM, Kind, Stage
 from archsim.hardware.agent import Operations
 from archsim.hardware.diagram import Diagram, Fifo
@@ -44,10 +45,8 @@ UNITS: Mapping[AgentFunction, str] = {
 }  # fmt: skip
 """What the agents of a kind are called in ``units.csv``."""
 
-DIGITAL_ACTIONS: Mapping[Kind, int] = {
-    "softmax": agents.SOFTMAX, "layer_norm": agents.NORMALISED, "add": agents.ADDED,
-}  # fmt: skip
-"""What a digital unit counts, one for every value of its output."""
+DIGITAL_ACTIONS: Mapping[Kind, int] = {"softmax": agents.SOFTMAX, "layer_norm": agents.NORMALISED}
+"""What a digital unit counts, one for every value of its output; all else counts as additions."""
 
 
 class Tile(NamedTuple):
@@ -118,12 +117,13 @@ def extended(values: list[Any], more: Sequence[Any]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Chip:
-    """A network laid out: its layers, how they are mapped and on which nodes of the mesh."""
+    """A network laid out: its layers, how they are mapped, on which nodes of the mesh, and what drives arrays."""
 
     drawing: Drawing
     stages: tuple[Stage, ...]
     mappings: tuple[mapping.Mapping, ...]
     tiles: tuple[tuple[int, ...], ...]
+    driven: tuple[Driven | None, ...]
 
     @property
     def units(self) -> NDArray[np.str_]:
@@ -135,13 +135,13 @@ class Chip:
         return np.flatnonzero(np.array(self.drawing.stages) == stage)
 
 
-def lay_out(config: ChipConfig, stages: Sequence[Stage], layers: Sequence[Layer]) -> Chip:
+def lay_out(config: ChipConfig, stages: Sequence[Stage], layers: Sequence[ChipLayer]) -> Chip:
     """Give every layer tiles, a module and memory, and connect them."""
     return _Layout(config, stages, layers).chip()
 
 
 class _Layout:
-    def __init__(self, config: ChipConfig, stages: Sequence[Stage], layers: Sequence[Layer]) -> None:
+    def __init__(self, config: ChipConfig, stages: Sequence[Stage], layers: Sequence[ChipLayer]) -> None:
         self.config, self.stages, self.layers = config, stages, layers
         self.drawing = Drawing()
         self.mesh = Mesh(self.drawing.diagram)
@@ -151,8 +151,10 @@ class _Layout:
         self.turns = [self.drawing.diagram.fifo(1, full=True, readers=SHARED) for _ in self.module_nodes]
         self.module = self._assign(modules)
         self.tiles = tuple(self._place())
+        self.driven: list[Driven | None] = []
         self.done: list[list[Fifo]] = []  # of each layer and group: finished rows
-        self.out_line: list[int] = []
+        taken = (mapping.memory_lines(config, *pair) for pair in zip(stages, self.mappings, strict=True))
+        self.out_line = [0, *accumulate(taken)]
         self.free_line = 0
         self.dram_line = config.memory.cache.usable_bytes // config.memory.cache.line_bytes  # behind the modules' own
 
@@ -161,12 +163,13 @@ class _Layout:
             self.done.append(self._done_fifos(number))
         for number, found in enumerate(self.mappings):
             if isinstance(found.unit, DigitalUnit):
+                self.driven.append(None)
                 self._digital(number, found.unit)
             else:
                 self._on_arrays(number, found.unit)
             if self.stages[number].leaves:
                 self._store(number)
-        return Chip(self.drawing, tuple(self.stages), self.mappings, self.tiles)
+        return Chip(self.drawing, tuple(self.stages), self.mappings, self.tiles, tuple(self.driven))
 
     # Places.
 
@@ -221,7 +224,7 @@ class _Layout:
         for reader, stage in enumerate(self.stages):
             fed = (*stage.feeds, *stage.written)
             found += [(reader, i, feed.need) for i, feed in enumerate(fed) if feed.source == number]
-            found += [(reader, -1, need) for source, need in stage.joins if source == number]
+            found += [(reader, -1, join.need) for join in stage.joins if join.source == number]
         return found
 
     def _done_fifos(self, number: int) -> list[Fifo]:
@@ -230,8 +233,7 @@ class _Layout:
         ports = sum(1 if feed >= 0 else self.mappings[reader].groups for reader, feed, _ in readers)
         steps = [int(np.diff(self._drained(need, stage.out_height), prepend=0).max()) for _, _, need in readers]
         ahead = max([1, *steps]) - 1 + self.config.neuron.row_buffer
-        if stage.kept:
-            ahead = max(ahead, stage.out_height)  # what is read later waits in the module
+        ahead = max(ahead, stage.kept * stage.out_height)  # what is read later waits in the module
         return [self.drawing.diagram.fifo(ahead, readers=max(1, ports)) for _ in range(self.mappings[number].groups)]
 
     @staticmethod
@@ -257,19 +259,19 @@ class _Layout:
     # Layers.
 
     def _on_arrays(self, number: int, arrays: Arrays) -> None:
-        config, stage, found = self.config, self.stages[number], self.mappings[number]
-        active = bounds.activity(config, stage, arrays, found, self.layers[number])
-        plans = [self.drawing.plan(part) for part in active]
+        config, stage, found, maps = self.config, self.stages[number], self.mappings[number], self.layers[number].maps
+        assert maps is not None, "something drives arrays"
+        self.driven.append(driven(config, stage, arrays, found, maps))
+        plans = self._plans(number)
         where = [config.noc.place(tile) for tile in self.tiles[number]]
         tiles = [Tile(*tile) for tile in zip(found.shares, where, self._senders(number, where), strict=True)]
         joins = [self._joins(number, group) for group in range(found.groups)]
-        self.out_line.append(self.free_line)
         received: dict[int, list[agents.Part]] = defaultdict(list)
         # Parts that send come before the one that adds, in reverse.
         for index in reversed(range(len(tiles))):
             tile = tiles[index]
             share = tile.share
-            slot, converted = self._arrays(number, arrays, tile, plans[share.part])
+            slot, converted = self._arrays(number, arrays, tile, plans[index])
             if share.part == 0:
                 way = (tile.place, self._module_place(number))
                 sums = self._adder(number, arrays, share, slot, converted, received.pop(share.group, []), way)
@@ -277,6 +279,15 @@ class _Layout:
             else:
                 way = (tile.place, where[index - share.part])
                 received[share.group].append(self._adder(number, arrays, share, slot, converted, [], way))
+
+    def _plans(self, number: int) -> list[int]:
+        """Where the plan of each tile begins; tiles that do the same have one."""
+        found, begin = self.driven[number], dict[int, int]()
+        assert found is not None, "something drives arrays"
+        for plan in found.plans:
+            if id(plan) not in begin:
+                begin[id(plan)] = self.drawing.plan(plan)
+        return [begin[id(plan)] for plan in found.plans]
 
     def _arrays(self, number: int, arrays: Arrays, tile: Tile, plan: int) -> tuple[Fifo, Fifo]:
         """Driver and converter of a tile: its slots, and what is converted."""
@@ -286,7 +297,7 @@ class _Layout:
         slot, driven, converted = drawing.tokens(slots), drawing.diagram.fifo(slots), drawing.diagram.fifo(slots)
         matrix = [self._matrix(number, arrays, tile)] if stage.written else []
         first_feed, end_feed = extended(drawing.feeds, [*self._feeds(stage, tile.feeds), *matrix])
-        inputs = -(-stage.channels // found.parts) * stage.window.kernel[0] * stage.bits
+        inputs = -(-found.channels // found.parts) * share.clusters * stage.window.kernel[0] * stage.bits
         width = config.tile.buffer_width_bits
         driver = agents.Driver(
             maps=maps,
@@ -307,8 +318,8 @@ class _Layout:
         converter = agents.Converter(
             plan=plan,
             end=plan + maps * stage.out_height * steps * planes,
-            cycles=bounds.position_conversion_cycles(stage, arrays),
-            conversions=share.outputs * arrays.conversions,
+            cycles=bounds.position_cycles(found, arrays),
+            conversions=share.outputs // share.clusters * arrays.conversions,
             driven=driven.port,
             converted=converted.fifo,
         )
@@ -335,13 +346,15 @@ class _Layout:
         feeds = []
         for feed, (port, credit) in zip(stage.written, tile.feeds[len(stage.feeds) :], strict=True):
             here = np.arange(first, first + rows)
-            begin = np.full(rows, feed.rows) if stage.transposed else here // stage.row_width + 1
-            finish = np.zeros(rows, np.int64) if stage.transposed else (here + 1) // stage.row_width
+            # Rows of the heads that share an array follow each other.
+            row = found.together * stage.row_width
+            begin = np.full(rows, feed.rows) if stage.transposed else here // row + 1
+            finish = np.zeros(rows, np.int64) if stage.transposed else (here + 1) // row
             begin[-1] = finish[-1] = feed.rows
             feeds.append(agents.Feed(port, credit, drawing.table(begin), drawing.table(finish)))
         first_feed, end_feed = extended(drawing.feeds, feeds)
-        cells = share.outputs * arrays.cells + share.copies * arrays.references
-        writer = agents.Writer(stage.images, rows, cycles, cells, first_feed, end_feed, free.port, written.fifo)
+        cells = share.outputs // found.together * arrays.cells + share.copies * share.clusters * arrays.references
+        writer = agents.Writer(self._maps(stage), rows, cycles, cells, first_feed, end_feed, free.port, written.fifo)
         drawing.agent(agents.writer, number, writer)
         begin, finish = np.ones(stage.out_height, np.int64), np.zeros(stage.out_height, np.int64)
         finish[-1] = 1
@@ -367,7 +380,7 @@ class _Layout:
         adder = agents.Adder(
             positions=positions,
             planes=arrays.planes(stage.bits),
-            outputs=share.outputs,
+            outputs=share.outputs // share.clusters,
             cycles=config.pe.shift_add_cycles + depth,
             flits=config.noc.flits(share.outputs * config.neuron.sum_bits),
             converted=converted.port,
@@ -391,7 +404,10 @@ class _Layout:
         """What brings the layer's input, then what is written, to all its tiles, or to its digital unit: tile by tile
         (port of arrival, FIFO of credits)."""
         config, drawing, stage, unit = self.config, self.drawing, self.stages[number], self.mappings[number].unit
-        room = unit.room if isinstance(unit, DigitalUnit) else mapping.buffer_rows(config, stage)[0]
+        if isinstance(unit, DigitalUnit):
+            room = max(unit.room, stage.rows_needed)
+        else:
+            room = mapping.buffer_rows(config, stage)[0]
         writes = 0 if isinstance(unit, DigitalUnit) else len(where)
         found: list[list[tuple[int, int]]] = [[] for _ in where]
         for index, feed in enumerate((*stage.feeds, *stage.written)):
@@ -402,15 +418,18 @@ class _Layout:
             rooms = [drawing.tokens(held) for _ in where]
             first_credit, end_credit = drawing.listed([credit.port for credit in rooms])
             lines = -(-bits // (8 * config.memory.cache.line_bytes))
+            shown = maps // stage.images if feed.still else 1
             if feed.source == DRAM:
                 need, done = drawing.table(np.zeros(feed.rows, np.int64)), drawing.listed([])
-                line = self._dram(maps * feed.rows * lines)
+                line = self._dram(maps // shown * feed.rows * lines)
             else:
                 need, done = self._need(feed.need, feed.source), drawing.listed(self._ports(feed.source, number, index))
                 line = self.out_line[feed.source]
             sender = agents.Sender(
                 maps=maps,
                 height=feed.rows,
+                late=0 if config.inner else feed.late,
+                shown=shown,
                 need=need,
                 first_done=done[0],
                 end_done=done[1],
@@ -432,12 +451,11 @@ class _Layout:
 
     def _joins(self, number: int, group: int) -> list[agents.Join]:
         """What the neurons of a group of tiles wait for beside their sums."""
-        joins = self.stages[number].joins
-        return [
-            agents.Join(port, need)
-            for source, need in ((source, self._need(need, source)) for source, need in joins)
-            for port in self._ports(source, number, -1, group)
-        ]
+        found = []
+        for join in self.stages[number].joins:
+            need, late = self._need(join.need, join.source), 0 if self.config.inner else join.late
+            found += [agents.Join(port, need, late) for port in self._ports(join.source, number, -1, group)]
+        return found
 
     def _neurons(self, number: int, share: TileShare, sums: agents.Part, joins: Sequence[agents.Join]) -> None:
         """The neurons of a tile in their module."""
@@ -479,21 +497,25 @@ class _Layout:
         """A layer that a digital unit of its module computes, and the senders that bring what it reads."""
         drawing, stage, turn = self.drawing, self.stages[number], self.turns[self.module[number]]
         (arrivals,) = self._senders(number, [self._module_place(number)])
-        self.out_line.append(self.free_line)
         first_feed, end_feed = extended(drawing.feeds, self._feeds(stage, arrivals))
-        places = mapping.row_places(self.config, stage)
+        places, times = mapping.row_places(self.config, stage), stage.timesteps if self.config.inner else 1
+        values = stage.outputs * stage.out_width * times
         digital = agents.Digital(
             maps=self._maps(stage),
             height=stage.out_height,
-            cycles=unit.cycles,
-            values=stage.outputs * stage.out_width,
-            action=DIGITAL_ACTIONS[stage.kind],
+            cycles=unit.cycles * times,
+            values=values * stage.combined,
+            action=DIGITAL_ACTIONS.get(stage.kind, agents.ADDED),
+            updates=values if stage.fires else 0,
+            state_line=self._taken(places.kept),
+            state_lines=places.state_lines,
+            state_bytes=places.state,
             first_feed=first_feed,
             end_feed=end_feed,
             turn=turn.port,
             module=turn.fifo,
             done=self.done[number][0].fifo,
-            line=self._taken(places.kept),
+            line=self._taken(places.rows),
             bytes=places.size,
             tensor=number * len(agents.TENSORS),
         )

@@ -106,6 +106,16 @@ def cut_rows(channels: int, kernel: tuple[int, int], rows: int) -> NDArray[np.in
     return channel // rows * positions + position
 
 
+def groups_together(groups: int, inputs: int, outputs: int, rows: int, columns: int) -> int:
+    """How many of the ``groups`` of a layer stand in an array side by side, each with ``inputs`` of its ``rows`` and
+    ``outputs`` of its ``columns`` weights: the most that fit and divide the groups, at least one.
+
+    Cells where the rows of a group meet the columns of another hold zero.
+    """
+    most = min(rows // inputs, columns // outputs, groups)
+    return max((count for count in range(1, most + 1) if groups % count == 0), default=1)
+
+
 @kernel
 def multiply(words: Any, order: Any, group_start: Any, cells: Any, span: int, top: int, scratch: Any, touched: Any,
              sums: Any) -> int:  # fmt: skip
