@@ -117,6 +117,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "work")
 
 
+SKIPPED = ["--set", "scheduler.encoder=skipped"]
 SHARES = ["--spike-density", 0.2, "--silent-ratio", 0.5, "--weight-density", 0.1]
 COMMAND_LINES = {
     "unknown verb": ["runn", LOAS, VGG9],
@@ -136,7 +137,7 @@ COMMAND_LINES = {
     "sums beyond measure": ["trace", "synth", "--shape", "1048576,256,1", *SHARES, "-o", "out.npz"],
     "products beyond measure": ["trace", "synth", "--shape", "1048576,256,1024", *SHARES, "-o", "out.npz"],
     "override of a block": ["run", LOAS, VGG9, "--set", "pe=3"],
-    "fewer timesteps than the trace": ["run", LOAS, VGG9, "--set", "timesteps=2"],
+    "fewer timesteps than the trace": ["run", LOAS, VGG9, *SKIPPED, "--set", "timesteps=2"],
     "narrower weights than the trace": ["run", LOAS, VGG9, "--set", "pe.weight_bits=4"],
     "machine that is missing": ["run", "nothing.yaml", VGG9],
     "machine that is a folder": ["run", ROOT, VGG9],
@@ -309,7 +310,10 @@ def test_a_trace_of_any_name_is_checked(good, tmp_path, capsys):
 
 def test_chosen_layers_that_are_not_simulated_are_named(tmp_path, capsys):
     save_trace(tiny(), tmp_path / "tiny.npz")
-    assert archsim("run", LOAS, tmp_path / "tiny.npz", "--layers", "conv1,conv2,pool", "-o", tmp_path / "out") == 0
+    assert (
+        archsim("run", LOAS, tmp_path / "tiny.npz", "--layers", "conv1,conv2,pool", *SKIPPED, "-o", tmp_path / "out")
+        == 0
+    )
     (warning,) = errors(capsys, "warning")[:1]
     assert warning.startswith("left out: 1 of 3 layers, ")
     assert "conv1 (" in warning
@@ -320,8 +324,8 @@ def test_chosen_layers_that_are_not_simulated_are_named(tmp_path, capsys):
     ("arguments", "says"),
     [
         (["run", LOAS.with_name("sparten.yaml"), VGG9], "sparten runs ANN traces (integers, T = 1), this one is of a"),
-        (["run", LOAS, VGG9, "--layers", "conv1"], f"{LOAS} cannot run {VGG9}: conv1 reads pixels 0 to 255 (direct"),
-        (["run", LOAS, VGG9, "--layers", "conv9"], "loas runs conv2, conv3, conv4, conv5, conv6, conv7, conv8, fc"),
+        (["run", LOAS, VGG9, *SKIPPED, "--layers", "conv1"], f"{LOAS} cannot run {VGG9}: conv1 reads pixels 0 to 255 (direct"),
+        (["run", LOAS, VGG9, "--layers", "conv9"], "loas runs conv1, conv2, conv3, conv4, conv5, conv6, conv7, conv8, fc"),
         (["run", VGG9, LOAS], "is a trace; expected a hardware file (YAML); the order is HW TRACE"),
         (["run", "loas", "loas"], "loas: is a hardware file; expected a trace (.npz); 'archsim list' names"),
         (["compare", LOAS, VGG9, "--trace", VGG9], f"{VGG9}: is a trace; expected a hardware file (YAML)"),
@@ -350,7 +354,7 @@ def test_an_ann_on_a_machine_for_spikes(tmp_path, capsys):
     trace = tmp_path / "ann.npz"
     shape = ["--shape", "2,3,16", "--activation-density", 0.5, "--weight-density", 0.5]
     assert archsim("trace", "synth", *shape, "-o", trace) == 0
-    assert archsim("run", LOAS, trace) == 2
+    assert archsim("run", LOAS, trace, *SKIPPED) == 2
     said = errors(capsys)[0]
     assert "layer0 reads integers 0 to " in said
     assert "; loas runs layers that read spikes" in said
@@ -361,7 +365,7 @@ def test_what_was_done_is_said_in_a_pipe_too(tmp_path, capsys):
     """Verified, not asked for, not possible; where the results are; doubts about the numbers."""
     trace, out = tmp_path / "tiny.npz", tmp_path / "out"
     save_trace(tiny(), trace)
-    assert archsim("run", LOAS, trace, "-o", out, "--set", "pe.correction_accumulator_bits=2") == 0
+    assert archsim("run", LOAS, trace, *SKIPPED, "-o", out, "--set", "pe.correction_accumulator_bits=2") == 0
     written = capsys.readouterr()
     assert "2 of 3 layers simulated, " in written.err
     assert " % of the operations; those verified bit for bit\n" in written.err
@@ -377,7 +381,7 @@ def test_what_was_done_is_said_in_a_pipe_too(tmp_path, capsys):
         "utilization",
         "energy_pj",
     ]
-    assert archsim("run", LOAS, trace, "-o", out, "--no-verify") == 0
+    assert archsim("run", LOAS, trace, *SKIPPED, "-o", out, "--no-verify") == 0
     assert "not verified: --no-verify\n" in capsys.readouterr().err
     recording(tmp_path / "spikes.npz")
     assert archsim("trace", "import", tmp_path / "spikes.npz", "--format", "spikes", "-o", trace) == 0
@@ -406,7 +410,7 @@ def test_whatever_leaves_something_out_says_so(tmp_path, capsys):
     trace, table = tmp_path / "tiny.npz", tmp_path / "table.csv"
     save_trace(tiny(), trace)
     training = LOAS.with_name("sata_training.yaml")
-    assert archsim("compare", LOAS, training, "--trace", trace, "-o", table) == 0
+    assert archsim("compare", LOAS, training, "--trace", trace, *SKIPPED, "-o", table) == 0
     said = errors(capsys, "warning")
     (left_out,) = [line for line in said if " left out: " in line]  # once, though it is so on both
     assert left_out.startswith("loas, sata_training: left out: 1 of 3 layers, ")
@@ -417,7 +421,7 @@ def test_whatever_leaves_something_out_says_so(tmp_path, capsys):
     assert [(row["same_layers"], row["left_out"]) for row in rows] == [("True", "conv1"), ("False", "conv1")]
     assert 0 < float(rows[0]["coverage"]) < 1
     points = tmp_path / "points.csv"
-    assert archsim("sweep", LOAS, trace, "--set", "pe.count=8,16", "--jobs", 1, "-o", points) == 0
+    assert archsim("sweep", LOAS, trace, *SKIPPED, "--set", "pe.count=8,16", "--jobs", 1, "-o", points) == 0
     assert errors(capsys, "warning") == [
         "2 of 2 points leave out a part of the network: see the columns coverage and left_out"
     ]

@@ -347,6 +347,7 @@ class Accelerator(ABC):
             found.append(
                 f"timesteps: the trace has {trace.timesteps}, the machine is built for {limit}; "
                 f"--set timesteps={trace.timesteps} builds a machine that can"
+                + ("" if masked else ", --set scheduler.encoder=bit_planes runs it in windows")
             )
         widest = max((o.weight_bits for o in trace.operations if o.op in WEIGHTED), default=0)
         if widest > self.config.pe.weight_bits:
