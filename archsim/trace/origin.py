@@ -19,6 +19,8 @@ def origin(trace: Trace, name: str) -> str:
     """What a reader of the tensor ``name`` of ``trace`` finds there."""
     writers = {operation.output: operation for operation in trace.operations}
     found = list(dict.fromkeys(_of(trace, writers, source) for source in _sources(writers, name)))
+    if not found:
+        return "nothing but delays of itself"
     told = found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more"
     if _is_pooled(writers, name):
         told = f"pooled {told}"

@@ -5,7 +5,7 @@ import pytest
 
 from archsim.trace import Neuron, Operation, Requantiser
 from archsim.trace.origin import origin
-from tests.small_traces import attention, build, every_kind, every_operation, tiny
+from tests.small_traces import attention, build, every_kind, every_operation, recurrent, tiny, version_2
 
 IF = Neuron("if", np.full(2, 4))
 
@@ -47,6 +47,46 @@ def test_by_who_wrote_it():
         "late": "pooled full sums of sums and 1 more (integers -1 to 3)",
         "fired": "pooled spikes of a",
     }
+
+
+def test_operations_of_version_2():
+    trace = version_2()
+    counts = trace.tensor("counts.out")
+    assert {name: origin(trace, name).split(" (")[0] for name in trace.tensors} == {
+        "spikes": "spikes",
+        "depthwise.out": "spikes of depthwise",
+        "larger.out": "full sums of larger",
+        "average.out": "spikes of average",
+        "twice.out": "spikes of average",
+        "cut.out": "spikes of average",
+        "chosen.out": "spikes of chosen",
+        "masked.out": "spikes of masked",
+        "context.out": "full sums of context",
+        "attended.out": "spikes of attended",
+        "shuffled.out": "spikes of attended",
+        "counts.out": f"sums of spikes {counts.min()} to {counts.max()}",
+    }
+    assert origin(recurrent(), "later.out") == "spikes of hidden"
+    alone = Operation("alone", "delay", ("alone",), "alone")
+    trace = build(
+        [one_to_one("a", "x"), alone], {"x": np.ones((3, 1, 2, 2, 2), bool), "alone": counts[..., :1] > 99}, 3
+    )
+    assert origin(trace, "alone") == "nothing but delays of itself"
+
+
+def test_integers_that_neurons_or_products_write():
+    counts = np.full((3, 1, 2, 2, 2), 3, np.int16)
+    trace = build(
+        [
+            Operation("product", "multiply", ("x", "x"), "product"),
+            Operation("levels", "add", ("x",), "levels", neuron=Neuron("if", np.full(2, 2), fires="integer", most=4)),
+            Operation("left", "add", ("x",), "left", neuron=Neuron("if", None, fires="nothing")),
+        ],
+        {"x": counts}, 3,
+    )  # fmt: skip
+    assert origin(trace, "product") == "products of product (integers 9 to 9)"
+    assert origin(trace, "levels") == "integer spikes of levels (integers 2 to 2)"  # 3 / 2, a half to the even one
+    assert origin(trace, "left") == "potentials of left (integers 3 to 9)"
 
 
 @pytest.mark.parametrize(("least", "told"), [(0, "event counts 0 to 5"), (-3, "signed event counts -3 to 5")])

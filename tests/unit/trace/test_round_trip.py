@@ -246,6 +246,13 @@ def test_unknown_tensor():
         tiny().tensor("conv1")
 
 
+@pytest.mark.parametrize(("first", "end"), [(-1, 2), (2, 2), (3, 2), (0, 5), (4, None)])
+def test_timesteps_that_a_tensor_does_not_have(first, end):
+    last = 4 if end is None else end
+    with pytest.raises(UsageError, match=f"got timesteps {first} to {last}; small has 0 to 4"):
+        tiny().tensor("conv1.spikes", first, end)
+
+
 def test_weights_are_decoded_when_asked_for(tmp_path):
     save_trace(tiny(), tmp_path / "a.npz")
     operation = load_trace(tmp_path / "a.npz").operations[0]
