@@ -23,7 +23,8 @@ position and a kernel of one. Loops and agents are those of :mod:`archsim.datafl
 are stored as often as lines of different groups read them.
 
 The neurons' inputs, the full sums of all timesteps, are exact: the LIF neurons of the trace, given these sums, must
-fire as the trace says. What the few-spikes neurons themselves would fire is counted as the event ``few_spikes``.
+fire as the trace says. What the few-spikes neurons themselves would fire is counted as the event ``few_spikes``, of
+every window of the machine's timesteps where the trace has more of them.
 
 Hand-traced: R = 2, C = 2, T = 2, linear, K = 3, two neurons, one position, spikes at k = 0, 2 at timestep 0 and at
 k = 1 at timestep 1: the busier column takes 2 cycles, three weights take 3, the sums leave in 2, so 5, and 8 with first

@@ -91,8 +91,8 @@ def test_groups_take_as_many_folds_as_their_products(
     options = (f"dataflow={dataflow}", f"pe.rows={rows}", f"pe.columns={columns}", IDEAL)
     result = results("systolic", trace, *options)[0]
     assert result.compute_cycles == groups * folds * (2 * rows + columns + streamed - 2)
-    # A block of a stationary operand may end with several lines.
-    assert result.cycles - result.compute_cycles in ((3,) if dataflow == "output" else (3, 4))
+    # Folds of a stationary operand end with partial sums and several lines.
+    assert 3 <= result.cycles - result.compute_cycles <= (3 if dataflow == "output" else 5)
     assert (result.m, result.n, result.k, result.timesteps) == (m, groups * n, k, timesteps)
     assert result.performed_operations == groups * m * n * k * timesteps
 
@@ -106,12 +106,8 @@ def test_a_group_costs_what_it_costs_alone(name):
     assert 3 <= together.cycles - together.compute_cycles <= alone[-1].cycles - alone[-1].compute_cycles
     assert together.performed_operations == sum(result.performed_operations for result in alone)
     for action, count in together.actions.items():
-        if action[0] not in (
-            "cache_data",
-            "cache_tag",
-            "broadcast",
-            "dram",
-        ):  # operands and outputs share lines and beats
+        # Operands and outputs of groups share lines and beats.
+        if action[0] not in ("cache_data", "cache_tag", "broadcast", "dram"):
             assert count == sum(result.actions.get(action, 0) for result in alone), action
     for tensor in ("input", "weight"):
         assert moved(together, "sram", tensor, "read") == sum(moved(r, "sram", tensor, "read") for r in alone)

@@ -57,8 +57,9 @@ def made(kind, case):
 
 
 def everything(pairs, trace, machine):
-    """Every input is added at every timestep, be it a spike or not."""
-    return sum(len(operand) for operand, _ in pairs)
+    """Every input is added at every timestep, be it a spike or not, and padding too."""
+    operation = trace.operations[0]
+    return operation.m * operation.n * operation.k * trace.timesteps
 
 
 def spikes(pairs, trace, machine):
