@@ -231,17 +231,31 @@ def test_pixels_are_multiplied_once_in_planes(name):
     assert moved(result, "dram", "output", "read") == 0
 
 
+def few_spikes(currents, threshold):
+    """Spikes that write the sum of ``currents`` [T, ...] in binary, in units of the threshold."""
+    rest, spikes = currents.sum(0), 0
+    for t in reversed(range(len(currents))):
+        fired = rest >= threshold << t
+        rest, spikes = rest - (threshold << t) * fired, spikes + int(fired.sum())
+    return spikes
+
+
 def test_few_spikes_neurons_write_a_number_for_each_window():
-    """By hand: in a window of 4 timesteps a sum of currents is written in binary, in units of the threshold."""
     trace = mlp(3, m=4, n=6, k=40, timesteps=8)
     operation = trace.operations[0]
     currents = np.einsum("tmk,nk->tmn", trace.tensor("in").astype(int), operation.weight.astype(int))
-    rest, spikes = currents.reshape(2, 4, 4, 6).sum(1), 0
-    for t in range(4):
-        value = operation.neuron.threshold << (3 - t)
-        spikes += int((rest >= value).sum())
-        rest = rest - value * (rest >= value)
-    assert results("stellar", trace, "timesteps=4")[0].events["few_spikes"] == spikes > 0
+    expected = sum(few_spikes(currents[first : first + 4], operation.neuron.threshold) for first in (0, 4))
+    assert results("stellar", trace, "timesteps=4")[0].events["few_spikes"] == expected > 0
+
+
+def test_few_spikes_neurons_see_sums_of_all_planes():
+    """Pixels in two pieces of 4 planes: a sum is complete in the second, and used at all 3 timesteps."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 30)).astype(np.uint8)
+    trace = shown(pixels, 3, n=9)
+    operation = trace.operations[0]
+    currents = np.stack([pixels.astype(int) @ operation.weight.astype(int).T] * 3)
+    found = results("stellar", trace, "timesteps=4")[0].events["few_spikes"]
+    assert found == few_spikes(currents, operation.neuron.threshold) > 0
 
 
 # --- SATA -------------------------------------------------------------------------------------------------------------

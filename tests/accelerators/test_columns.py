@@ -227,7 +227,7 @@ def test_stages_of_training():
     """Forward as inference; backward a product of every gradient and weight that lead to an input; update a sum of
     gradients at every spike; gradients of potentials are no synaptic operations."""
     trace = network(seed=4)
-    machine = load_accelerator(ROOT / "hwconfigs" / "sata_training.yaml")
+    machine = load_accelerator(ROOT / "hwconfigs" / "sata_training.yaml").specialised_for(trace)
     layer = layer_of(trace, trace.operations[0])
     gradients = np.random.default_rng(1).integers(0, 16, (layer.m, layer.n)).astype(np.uint16)
     gradients[np.random.default_rng(2).random(gradients.shape) < 0.5] = 0
