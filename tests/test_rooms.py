@@ -174,7 +174,7 @@ LONG_MACHINES = {
     "gospa_snn": (528, "a dataflow of its own, older than the limit"),
     "prosperity": (380, "a dataflow of its own, older than the limit"),
     "sata": (646, "inference and four stages of training"),
-    "spinalflow": (470, "a dataflow of its own, older than the limit"),
+    "spinalflow": (485, "a dataflow of its own, older than the limit"),
     "spikesim": (250, "a chip of crossbar arrays"),
     "imc": (520, "a chip of crossbar arrays for three kinds of networks"),
 }

@@ -26,6 +26,9 @@ merger, which loads the spike lists of a position and merges them (min-find) ahe
 whole words of ``BUFFER_WORD`` bytes. Positions that are read together take half of it at most. A position that is
 larger than all of it has it for itself and streams through; the event ``positions_larger_than_buffer`` counts those.
 
+Of a piece of an operation (:mod:`archsim.dataflow.pieces`) a tick is a plane, and the PEs load the potentials of a
+position before its first spike.
+
 A tick boundary takes ``neuron.cycles``, a spike one cycle, so with weights in time a layer takes
 
     sum over tiles and rows of  (spikes of the row + T neuron.cycles)   plus fill and drain.

@@ -23,7 +23,9 @@ position and a kernel of one. Loops and agents are those of :mod:`archsim.datafl
 are stored as often as lines of different groups read them.
 
 The neurons' inputs, the full sums of all timesteps, are exact: the LIF neurons of the trace, given these sums, must
-fire as the trace says. What the few-spikes neurons themselves would fire is counted as the event ``few_spikes``.
+fire as the trace says. What the few-spikes neurons themselves would fire is counted as the event ``few_spikes``, of
+every window of the machine's timesteps where the trace has more of them. Neurons that are more than a threshold, a leak
+by a shift and a reset have no such event.
 
 Hand-traced: R = 2, C = 2, T = 2, linear, K = 3, two neurons, one position, spikes at k = 0, 2 at timestep 0 and at
 k = 1 at timestep 1: the busier column takes 2 cycles, three weights take 3, the sums leave in 2, so 5, and 8 with first
@@ -54,6 +56,7 @@ from archsim.dataflow.folded_schedule import (
 from archsim.dataflow.layer import FeatureMap, Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.hardware.compute.few_spikes import FewSpikesConfig, fire_few_spikes
+from archsim.hardware.compute.lif import is_ruled
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.hardware.inventory import Component
 from archsim.jit import njit
@@ -188,7 +191,7 @@ class Stellar(ArrayMachine):
         bits = self.config.pe.accumulator_bits
         overflows = add_by_filter_rows(words, weights, kernel_rows, kernel_columns, bits, sums)
         fired = np.zeros(sums.shape[:2], np.uint16)
-        if layer.neuron is not None:
+        if layer.neuron is not None and is_ruled(layer.neuron):
             threshold = np.ascontiguousarray(layer.neuron.threshold, np.int64)
             fire_few_spikes(complete_sums(layer, first, sums), layer.bias, threshold, fired)
         return {"accumulator_overflows": int(overflows), "few_spikes": int(np.bitwise_count(fired).sum())}

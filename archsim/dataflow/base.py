@@ -111,7 +111,8 @@ class Accelerator(ABC):
     Config: ClassVar[type[HardwareConfig]]
     operand: ClassVar[Literal["spike", "int"]] = "spike"
     ruled_neurons: ClassVar[bool] = False
-    """Whether its neurons know a threshold per channel, a leak by a shift and a reset, and nothing more."""
+    """Whether its paper's neurons know a threshold per channel, a leak by a shift and a reset, and nothing more; where
+    the machine runs whole networks, they do what those of the network do."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -294,7 +295,7 @@ class Accelerator(ABC):
     def lacks(self, neuron: Neuron | None) -> str:
         """What ``neuron`` has that the machine's neurons have not, in words; empty if they can be it."""
         lacking = () if neuron is None else features(neuron)
-        if not self.ruled_neurons:
+        if not self.ruled_neurons or self.takes_integers:
             lacking = tuple(words for words in lacking if words in _ELSEWHERE and not self.takes_integers)
         return next(iter(lacking), "")
 

@@ -20,6 +20,9 @@ So with ideal memory, where the first load is there in cycle 1, and S = span of 
 
     gating:  cycles = 1 + folds x (K S + R + C - 2) + S neuron.cycles + 1        (the last neurons, their write)
 
+A piece of an operation (:mod:`archsim.dataflow.pieces`) has planes in place of timesteps. Its neurons first take the
+state of the piece before, and what they leave goes out behind the output of their last plane.
+
 An operand tile is fetched line by line into one of two buffers while the other is in use. The rows' operand is
 stored once, not unrolled: rows and steps have coordinates whose sum is an address (:class:`Map`). Rows that are
 neighbours there share an access of the buffer; steps do not. The columns' operand lies in the order in which it enters.

@@ -91,8 +91,8 @@ def test_groups_take_as_many_folds_as_their_products(
     options = (f"dataflow={dataflow}", f"pe.rows={rows}", f"pe.columns={columns}", IDEAL)
     result = results("systolic", trace, *options)[0]
     assert result.compute_cycles == groups * folds * (2 * rows + columns + streamed - 2)
-    # A block of a stationary operand may end with several lines.
-    assert result.cycles - result.compute_cycles in ((3,) if dataflow == "output" else (3, 4))
+    # Folds of a stationary operand end with partial sums and several lines.
+    assert 3 <= result.cycles - result.compute_cycles <= (3 if dataflow == "output" else 5)
     assert (result.m, result.n, result.k, result.timesteps) == (m, groups * n, k, timesteps)
     assert result.performed_operations == groups * m * n * k * timesteps
 
@@ -106,12 +106,8 @@ def test_a_group_costs_what_it_costs_alone(name):
     assert 3 <= together.cycles - together.compute_cycles <= alone[-1].cycles - alone[-1].compute_cycles
     assert together.performed_operations == sum(result.performed_operations for result in alone)
     for action, count in together.actions.items():
-        if action[0] not in (
-            "cache_data",
-            "cache_tag",
-            "broadcast",
-            "dram",
-        ):  # operands and outputs share lines and beats
+        # Operands and outputs of groups share lines and beats.
+        if action[0] not in ("cache_data", "cache_tag", "broadcast", "dram"):
             assert count == sum(result.actions.get(action, 0) for result in alone), action
     for tensor in ("input", "weight"):
         assert moved(together, "sram", tensor, "read") == sum(moved(r, "sram", tensor, "read") for r in alone)
@@ -130,6 +126,7 @@ def test_engines_agree_on_groups(name):
     trace = grouped(3, 2, 4, size=5, images=2)
     for fast, slow in zip(results(name, trace), results(name, trace, engine="reference"), strict=True):
         same(fast, slow)
+        assert fast.cycles >= fast.lower_bound_cycles
 
 
 # --- Windows of timesteps ---------------------------------------------------------------------------------------------
@@ -143,6 +140,7 @@ def test_windows_of_four_timesteps_give_what_all_at_once_give(name, timesteps, m
     trace = make(3, timesteps=timesteps)
     fast, slow = (results(name, trace, "timesteps=4", engine=engine)[0] for engine in ("compiled", "reference"))
     same(fast, slow)
+    assert fast.cycles >= fast.lower_bound_cycles
     at_once = results(name, trace, f"timesteps={timesteps}")[0]
     assert fast.performed_operations >= at_once.performed_operations > 0
     assert moved(at_once, "dram", "output", "read") == 0
@@ -183,8 +181,10 @@ def overflows(name, trace, *overrides):
 
 @pytest.mark.parametrize("name", ["systolic", "ptb_16x4", "stellar", "sata", "spinalflow"])
 def test_windows_find_the_overflows_that_all_timesteps_have(name):
-    trace = mlp(3, m=4, n=4, k=60, timesteps=8, density=0.9, weight_density=0.9)
-    options = ["pe.accumulator_bits=9", *(["membrane.bits=10"] if name == "sata" else [])]
+    dense = mlp(3, m=4, n=4, k=60, timesteps=8, density=0.9, weight_density=0.9)
+    adding_up = replace(dense.operations[0], neuron=Neuron("if", np.full(4, 10**5)))
+    trace = build([adding_up], {"in": dense.tensor("in")}, 8)
+    options = ["pe.accumulator_bits=9", *(["membrane.bits=12"] if name == "sata" else [])]
     found = overflows(name, trace, "timesteps=4", *options)
     assert found == overflows(name, trace, "timesteps=8", *options)
     assert all(found.values())
@@ -212,6 +212,7 @@ def test_a_sum_that_stays_the_same_is_used_at_every_timestep():
     assert result.actions["lif", "update"] == 64 * 4
     result = results("spinalflow", shown(values, 4), IDEAL)[0]
     assert result.actions["pe", "update"] == 64 * 4
+    assert result.compute_cycles == results("spinalflow", shown(values, 1), IDEAL)[0].compute_cycles + 8 * 3
     result = results("sata", shown(values, 4), IDEAL)[0]
     assert result.actions["lif", "update"] == 64 * 4
     assert result.cycles == results("sata", shown(values, 1), IDEAL)[0].cycles + 3
@@ -235,17 +236,31 @@ def test_pixels_are_multiplied_once_in_planes(name):
     assert moved(result, "dram", "output", "read") == 0
 
 
+def few_spikes(currents, threshold):
+    """Spikes that write the sum of ``currents`` [T, ...] in binary, in units of the threshold."""
+    rest, spikes = currents.sum(0), 0
+    for t in reversed(range(len(currents))):
+        fired = rest >= threshold << t
+        rest, spikes = rest - (threshold << t) * fired, spikes + int(fired.sum())
+    return spikes
+
+
 def test_few_spikes_neurons_write_a_number_for_each_window():
-    """By hand: in a window of 4 timesteps a sum of currents is written in binary, in units of the threshold."""
     trace = mlp(3, m=4, n=6, k=40, timesteps=8)
     operation = trace.operations[0]
     currents = np.einsum("tmk,nk->tmn", trace.tensor("in").astype(int), operation.weight.astype(int))
-    rest, spikes = currents.reshape(2, 4, 4, 6).sum(1), 0
-    for t in range(4):
-        value = operation.neuron.threshold << (3 - t)
-        spikes += int((rest >= value).sum())
-        rest = rest - value * (rest >= value)
-    assert results("stellar", trace, "timesteps=4")[0].events["few_spikes"] == spikes > 0
+    expected = sum(few_spikes(currents[first : first + 4], operation.neuron.threshold) for first in (0, 4))
+    assert results("stellar", trace, "timesteps=4")[0].events["few_spikes"] == expected > 0
+
+
+def test_few_spikes_neurons_see_sums_of_all_planes():
+    """Pixels in two pieces of 4 planes: a sum is complete in the second, and used at all 3 timesteps."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 30)).astype(np.uint8)
+    trace = shown(pixels, 3, n=9)
+    operation = trace.operations[0]
+    currents = np.stack([pixels.astype(int) @ operation.weight.astype(int).T] * 3)
+    found = results("stellar", trace, "timesteps=4")[0].events["few_spikes"]
+    assert found == few_spikes(currents, operation.neuron.threshold) > 0
 
 
 # --- SATA -------------------------------------------------------------------------------------------------------------
@@ -266,7 +281,12 @@ def test_engines_agree_on_windows_wherever_potentials_are(place, sparsity):
 
 
 @pytest.mark.parametrize(
-    "window", [{"dilation": (2, 1)}, {"input_dilation": (2, 3)}, {"input_dilation": (2, 2), "padding": (2, 0, 1, 3)}]
+    "window",
+    [
+        {"dilation": (2, 1), "padding": (2, 1)},
+        {"input_dilation": (2, 3)},
+        {"input_dilation": (2, 2), "padding": (2, 0, 1, 3)},
+    ],
 )
 def test_a_dilated_convolution_reads_the_inputs_that_it_sees(window):
     """Every element that a tap of a row meets is read once for each group of filters, at all 3 timesteps."""

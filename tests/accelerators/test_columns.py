@@ -57,8 +57,9 @@ def made(kind, case):
 
 
 def everything(pairs, trace, machine):
-    """Every input is added at every timestep, be it a spike or not."""
-    return sum(len(operand) for operand, _ in pairs)
+    """Every input is added at every timestep, be it a spike or not, and padding too."""
+    operation = trace.operations[0]
+    return operation.m * operation.n * operation.k * trace.timesteps
 
 
 def spikes(pairs, trace, machine):
@@ -226,7 +227,7 @@ def test_stages_of_training():
     """Forward as inference; backward a product of every gradient and weight that lead to an input; update a sum of
     gradients at every spike; gradients of potentials are no synaptic operations."""
     trace = network(seed=4)
-    machine = load_accelerator(ROOT / "hwconfigs" / "sata_training.yaml")
+    machine = load_accelerator(ROOT / "hwconfigs" / "sata_training.yaml").specialised_for(trace)
     layer = layer_of(trace, trace.operations[0])
     gradients = np.random.default_rng(1).integers(0, 16, (layer.m, layer.n)).astype(np.uint16)
     gradients[np.random.default_rng(2).random(gradients.shape) < 0.5] = 0

@@ -16,6 +16,8 @@ from tests.small_traces import attention, build, lif, tiny
 
 LAYERWISE = ("loas", "systolic", "sata", "prosperity")
 CHIP = "spikesim_lossless"
+SPIKES_ONLY = "scheduler.encoder=skipped"
+"""As in version 0.1 and in papers: only layers that read spikes run."""
 IF = Neuron("if", np.full(4, 30))
 
 
@@ -128,7 +130,7 @@ def ranges(trace):
 @pytest.mark.parametrize("machine", [*LAYERWISE, CHIP])
 @pytest.mark.parametrize("network", LEFT_OUT)
 def test_all_that_is_left_out_is_named_with_its_share(network, machine):
-    trace, accelerator = spiking(network), load_accelerator(machine)
+    trace, accelerator = spiking(network), load_accelerator(machine, () if machine == CHIP else (SPIKES_ONLY,))
     work = {operation.name: by_loops(trace, operation) for operation in trace}
     expected = (ON_A_CHIP if machine == CHIP else LEFT_OUT)[network]
     layers = accelerator.layers(trace)
@@ -206,11 +208,15 @@ def test_holes_of_random_networks(seed):
     assert [hole.name for hole in holes(trace, chip.layers(trace))] == expected
 
 
+def run_spikes(machine, path, **settings):
+    return run(machine, path, scheduler__encoder="skipped", **settings)
+
+
 def test_a_run_says_what_it_leaves_out(tmp_path):
     """In its summary, in one warning and in its verdict."""
     trace = spiking("residual")
     save_trace(trace, tmp_path / "trace.npz")
-    report = run("loas", tmp_path / "trace.npz")
+    report = run_spikes("loas", tmp_path / "trace.npz")
     work = {operation.name: by_loops(trace, operation) for operation in trace}
     share = work["c"] / sum(work.values())
     summary = report.summary()
@@ -235,12 +241,12 @@ def test_a_run_says_what_it_leaves_out(tmp_path):
 def test_what_was_asked_for_is_no_warning(tmp_path):
     """Layers that were not chosen, and the read-out; but a chosen one that cannot run is."""
     save_trace(spiking("residual"), tmp_path / "residual.npz")
-    report = run("loas", tmp_path / "residual.npz", layers=["b", "d"])
+    report = run_spikes("loas", tmp_path / "residual.npz", layers=["b", "d"])
     assert [one["layer"] for one in report.left_out] == ["a", "s", "c"]
     assert report.left_out[0]["reason"] == "is not among the chosen layers; its output comes from DRAM"
     assert not any("left out" in warning for warning in report.warnings)
     assert verdict(report).text.startswith("2 of 4 layers simulated")
-    named = run("loas", tmp_path / "residual.npz", layers=["b", "c"])
+    named = run_spikes("loas", tmp_path / "residual.npz", layers=["b", "c"])
     share = f"{100 * report.left_out[2]['share']:.3g} %"
     assert [warning for warning in named.warnings if "left out" in warning] == [
         f"left out: 1 of 4 layers, {share} of the operations: c ({share}) reads sums of spikes 0 to 2: see left_out in "
@@ -248,25 +254,25 @@ def test_what_was_asked_for_is_no_warning(tmp_path):
     ]
 
     save_trace(spiking("neuron, then pool"), tmp_path / "pool.npz")
-    report = run("loas", tmp_path / "pool.npz", scheduler__read_out="skipped")
+    report = run_spikes("loas", tmp_path / "pool.npz", scheduler__read_out="skipped")
     assert [(one["layer"], one["reason"]) for one in report.left_out] == [
         ("fc", "is the read-out, which scheduler.read_out skips")
     ]
     assert not any("left out" in warning for warning in report.warnings)
-    whole = run("loas", tmp_path / "pool.npz")
+    whole = run_spikes("loas", tmp_path / "pool.npz")
     assert verdict(whole).text == "all 2 layers simulated and verified bit for bit"
     assert whole.coverage == 1.0
     assert whole.left_out == []
     assert not any("left out" in warning for warning in whole.warnings)
     with pytest.raises(UsageError, match="p happens on the way of other layers and is none itself"):
-        run("loas", tmp_path / "pool.npz", layers=["p"])
+        run_spikes("loas", tmp_path / "pool.npz", layers=["p"])
 
 
 def test_the_encoder_is_warned_of(tmp_path):
     """Pixels, in the words of a user; its work counts at every timestep."""
     trace = tiny()
     save_trace(trace, tmp_path / "tiny.npz")
-    report = run("loas", tmp_path / "tiny.npz")
+    report = run_spikes("loas", tmp_path / "tiny.npz")
     pixels = trace.tensor("pixels")
     assert report.left_out[0]["reason"] == f"reads pixels {pixels.min()} to {pixels.max()} (direct encoder)"
     work = [by_loops(trace, operation) for operation in trace]
@@ -275,7 +281,7 @@ def test_the_encoder_is_warned_of(tmp_path):
 
 
 def test_machines_for_integers_name_the_range():
-    trace, machine = attention(), load_accelerator("sparten")
+    trace, machine = attention(), load_accelerator("sparten", (SPIKES_ONLY,))
     found = coverage(machine, trace, machine.layers(trace), None)
     reasons = {one.layer: one.reason for one in found.left_out}
     values = trace.tensor("norm.out")
@@ -293,7 +299,7 @@ def test_a_network_without_synaptic_operations():
     encoder = Operation("encoder", "conv2d", ("x",), "a", padding=(1, 1), weight=zero, neuron=IF)
     second = Operation("second", "conv2d", ("a",), "b", padding=(1, 1), weight=zero, neuron=lif(4))
     trace = build([encoder, second], {"x": np.ones((1, 4, 5, 5), np.uint8)}, 4, provenance=LABELS)
-    machine = load_accelerator("loas")
+    machine = load_accelerator("loas", (SPIKES_ONLY,))
     found = coverage(machine, trace, machine.layers(trace), None)
     assert (found.share, found.synaptic_operations, [one.share for one in found.left_out]) == (0.5, 0, [0.5])
 

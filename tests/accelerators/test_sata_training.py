@@ -427,7 +427,7 @@ def test_masks_of_the_trace_are_used():
     mask = np.random.default_rng(1).random((3, 4, 3)) < 0.4
     operation = trace.operations[0]
     object.__setattr__(operation, "gradient_mask", mask)
-    made = load_accelerator(SATA).stages(trace, operation)
+    made = [stage for (stage,) in load_accelerator(SATA).stages(trace, operation)]
     assert [stage.stage for stage in made] == list(STAGES)
     np.testing.assert_array_equal(bits_of(made[2].gradients, 3), mask.transpose(1, 2, 0))
     assert not made[2].surrogate
