@@ -58,7 +58,7 @@ from archsim.trace import ImageSet, Operation, Trace
 from archsim.trace.content import first_spike_times, spikes_of_times
 from archsim.trace.graph import integer_range
 from archsim.trace.neurons import features
-from archsim.trace.resimulation import compute, currents_of, finish, given, im2col
+from archsim.trace.resimulation import compute, currents_of, finish, given, im2col, run_images
 
 ON_ARRAYS = ("conv2d", "linear", "matmul")
 """Kinds of operations that arrays can compute."""
@@ -141,11 +141,18 @@ class AnalogNetwork:
             return
         if adaptation == "fine_tuned":
             _refuse_neurons(self.trace)
+            _refuse_operations(self.trace)
+        if adaptation != "none" and self.trace.cycles:
+            raise UsageError(f"adaptation: {adaptation} knows no network that reads its own past; allowed: none")
         if adaptation == "none" and chosen is not None:
             chosen = chosen.first(CALIBRATION_IMAGES)
         names = (self.trace.pixels, *self.trace.constants)
         traced = {name: self.trace.operand(name) for name in names} if chosen is None else {}
         exact = given(self.trace, chosen.images) if chosen else traced
+        if self.trace.cycles:
+            known = run_images(self.trace, chosen.images) if chosen else self._traced()
+            self._calibrate_layers({**exact, **known})
+            return
         made = dict(exact)
         trained: dict[str, Trained] = {}
         for operation in self.trace.operations:
@@ -174,6 +181,17 @@ class AnalogNetwork:
             logits = exact[self.trace.operations[-1].output].sum(0)
             self._fine_tune(chosen, trained, max(float(logits.std()), 1.0))
 
+    def _traced(self) -> dict[str, NDArray[Any]]:
+        """The tensors that operations read, of the traced images."""
+        read = {name for operation in self.trace.operations for name in operation.inputs}
+        return {name: self.trace.operand(name) for name in read}
+
+    def _calibrate_layers(self, exact: Mapping[str, NDArray[Any]]) -> None:
+        """Ranges and gains of all layers for what the exact network makes."""
+        for operation in self.trace.operations:
+            if operation.name in self._layers:
+                self._layers[operation.name].calibrate([exact[name] for name in operation.inputs])
+
     def run(
         self, inputs: NDArray[np.uint8] | Mapping[str, NDArray[Any]], first_batch: int = 0
     ) -> dict[str, NDArray[Any]]:
@@ -195,16 +213,38 @@ class AnalogNetwork:
         return {name: np.concatenate(found, 1) for name, found in parts.items()}
 
     def run_batch(self, tensors: Mapping[str, NDArray[Any]], batch: int) -> dict[str, NDArray[Any]]:
-        """All tensors for those that no operation writes, of batch number ``batch``."""
-        made = dict(tensors)
+        """All tensors for those that no operation writes, of batch number ``batch``.
+
+        What a network reads of its own past is nothing at first; then all is made again until that does not change, one
+        delay further every time. As the same reads have the same noise, it comes to an end.
+        """
+        late = self._late(tensors)
+        while True:
+            made = {**tensors, **late}
+            for operation in self.trace.operations:
+                inputs = [made[name] for name in operation.inputs]
+                if operation.name in self._layers:
+                    output = finish(operation, self.currents(operation, inputs, batch))
+                else:
+                    output = compute(operation, inputs, self.trace.timesteps)
+                made[operation.output] = self._made(operation, output)
+            if all(np.array_equal(made[name], before) for name, before in late.items()):
+                return made
+            late = {name: made[name] for name in late}
+
+    def _late(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Nothing, in place of what a delay reads before it is made."""
+        images = self._count(self.trace.pixels, tensors[self.trace.pixels])
+        found: dict[str, NDArray[Any]] = {}
+        made = set(tensors)
         for operation in self.trace.operations:
-            inputs = [made[name] for name in operation.inputs]
-            if operation.name in self._layers:
-                output = finish(operation, self.currents(operation, inputs, batch))
-            else:
-                output = compute(operation, inputs, self.trace.timesteps)
-            made[operation.output] = self._made(operation, output)
-        return made
+            for name in operation.inputs:
+                if name not in made:
+                    spikes = self.trace.kind(name) in ("spike", "spike_time")
+                    shape = self.trace.timesteps, images, *self.trace.meta.tensors[name].shape
+                    found[name] = np.zeros(shape, np.bool_ if spikes else np.int64)
+            made.add(operation.output)
+        return found
 
     def currents(self, operation: Operation, operands: Sequence[NDArray[Any]], batch: int) -> NDArray[np.int64]:
         """Currents [T, I, N, ...] of an operation on arrays that reads ``operands`` as batch number ``batch``."""
@@ -336,6 +376,20 @@ def _refuse_neurons(trace: Trace) -> None:
         for operation in trace.operations
         if operation.neuron is not None and features(operation.neuron)
     ]
+    if problems:
+        raise UsageError(problems)
+
+
+def _refuse_operations(trace: Trace) -> None:
+    known = ("conv2d", "linear", "pool", "concat", "add", "softmax", "layer_norm", "matmul")
+    problems = []
+    for operation in trace.operations:
+        grouped = max(operation.groups, operation.heads) > 1 or operation.transpose_first
+        summed = operation.op == "pool" and operation.reduction == "sum"
+        wide = max(*operation.window.dilation, *operation.window.input_dilation) > 1
+        if operation.op not in known or grouped or summed or wide:
+            what = f"{operation.name}, {operation.op}" + " of this geometry" * (operation.op in known)
+            problems.append(f"adaptation: fine_tuned knows no gradient of {what}; allowed: statistics, none")
     if problems:
         raise UsageError(problems)
 

@@ -130,7 +130,9 @@ class Neuron(NamedTuple):
 
     Potentials of a position take ``bytes`` bytes, ``lines`` lines from ``line`` on; its outputs ``out_bytes``, in
     ``out_lines`` from ``out_line`` on; sums of ``joins`` other layers ``join_bytes`` in the same place. ``fires`` and
-    ``scales`` tell what happens to a sum; ``stored`` whether potentials wait in memory for the next timestep.
+    ``scales`` tell what happens to a sum; ``stored`` whether potentials wait in memory for the next timestep. A sum is
+    used at ``shown`` maps or ``repeats`` steps in turn; behind the first map it comes from ``sum_lines`` lines of
+    ``sum_bytes`` bytes a position, from ``sum_line`` on.
     """
 
     maps: int
@@ -156,6 +158,11 @@ class Neuron(NamedTuple):
     out_lines: int
     out_bytes: int
     join_bytes: int
+    shown: int
+    repeats: int
+    sum_line: int
+    sum_lines: int
+    sum_bytes: int
     tensor: int
 
 
@@ -341,17 +348,25 @@ def neuron(a: Agent, m: Any, x: Operands) -> Operations:
                     yield op(pop=x.joins[join].port, pops=x.rows[x.joins[join].need + row])
                     begin(a)
             for step in range(own.steps):
-                yield op(pop=own.sums)
+                fresh = map_ % own.shown == 0 and step % own.repeats == 0
+                sums = own.sum_line + (row * own.steps + step) * own.sum_lines
+                if fresh:
+                    yield op(pop=own.sums)
+                elif own.shown > 1:
+                    move(a, m, sums, 0, own.sum_bytes, RESIDENT_READ, own.tensor + MEMBRANE)
                 if own.stored and map_ % m.timesteps > 0:
                     move_potentials(a, m, own, row, step, RESIDENT_READ)
                 update(a, m, own, step)
                 yield op(pop=own.turn, compute=own.cycles)
                 if own.stored and map_ % m.timesteps < m.timesteps - 1:
                     move_potentials(a, m, own, row, step, RESIDENT_WRITE)
+                if fresh and own.shown > 1:
+                    move(a, m, sums, 0, own.sum_bytes, RESIDENT_WRITE, own.tensor + MEMBRANE)
                 line = own.out_line + step * own.out_lines
                 move(a, m, line, 0, own.out_bytes, RESIDENT_WRITE, own.tensor + OUTPUT)
                 yield op(push=own.module)
-                yield op(push=own.room)
+                if fresh:
+                    yield op(push=own.room)
             yield op(push=own.done)
 
 

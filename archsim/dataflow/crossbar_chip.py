@@ -81,6 +81,11 @@ class ChipScheduler(ScheduledLayers):
     """Order of the work."""
 
     timesteps: Literal["outer", "inner"] = Field(description="a map a timestep, or all timesteps of a position at once")
+    encoder: Literal["skipped", "bit_planes"] = Field(
+        "skipped",
+        description="operands that are not single bits: driven bit by bit, and all of a network runs, or skipped: only "
+        "layers that read spikes run",
+    )
     skip: Literal["none", "row_group"] = Field(description="whether arrays without a spike in their rows are skipped")
 
 

@@ -43,9 +43,10 @@ class ChipLayer(Layer):
     groups: int = 1
 
 
-def chip_layer(trace: Trace, operation: Operation, groups: int) -> ChipLayer:
-    """The layer in ``groups`` that ``operation`` is."""
-    maps, work = maps_of(trace, operation) if operation.op in ON_ARRAYS else None, work_of(trace, operation)
+def chip_layer(trace: Trace, operation: Operation, stage: Stage) -> ChipLayer:
+    """The layer that ``operation`` is as a ``stage`` of a pipeline."""
+    maps = maps_of(trace, operation, stage.driven_timesteps) if operation.op in ON_ARRAYS else None
+    work = work_of(trace, operation)
     window = operation.window if operation.op == "conv2d" else Window()
     return ChipLayer(
         name=operation.name, op=operation.op, m=operation.m, n=operation.n, k=operation.k, timesteps=trace.timesteps,
@@ -53,7 +54,7 @@ def chip_layer(trace: Trace, operation: Operation, groups: int) -> ChipLayer:
         rows=None, columns=None, bias=np.zeros(operation.n, np.int64), neuron=operation.neuron, expected=None,
         matches=work.matches, synaptic_operations=work.synaptic_operations, requantiser=operation.requantiser,
         maps=maps, driven=0 if maps is None else _used(window, (values != 0 for values in maps())),
-        groups=groups,
+        groups=stage.groups,
     )  # fmt: skip
 
 
@@ -76,16 +77,17 @@ def alone_on_chip(layer: Layer) -> ChipLayer:
     return ChipLayer(**given, maps=maps, driven=_used(window, (values != 0 for values in maps())))
 
 
-def maps_of(trace: Trace, operation: Operation) -> Maps:
-    """What drives the arrays of ``operation``."""
+def maps_of(trace: Trace, operation: Operation, timesteps: int) -> Maps:
+    """What drives the arrays of ``operation`` at so many ``timesteps``."""
 
     def maps() -> Iterator[NDArray[Any]]:
         stream, still = trace.stream(operation.inputs[0]), is_still(trace, operation.inputs[0])
-        for first in range(0, trace.timesteps, DECODED):
-            end = min(trace.timesteps, first + DECODED)
-            values = stream.operand(first, end)
-            for t in range(end - first):
-                yield as_maps(operation, values[np.newaxis] if still else values[t : t + 1])[0]
+        if still:
+            yield from np.repeat(as_maps(operation, stream.operand()[np.newaxis]), timesteps, axis=0)
+            return
+        for first in range(0, timesteps, DECODED):
+            end = min(timesteps, first + DECODED)
+            yield from as_maps(operation, stream.operand(first, end))
 
     return maps
 
@@ -144,7 +146,7 @@ def driven(config: ChipConfig, stage: Stage, arrays: Arrays, mapping: Mapping, m
         if config.scheduler.skip != "none":
             found.append(np.stack([_active(config, stage, arrays, mapping, part) for part in driving], -1))
     if not found:
-        count = stage.images * stage.timesteps * stage.out_height * stage.out_width * planes
+        count = stage.images * stage.driven_timesteps * stage.out_height * stage.out_width * planes
         every = _packed(config, arrays, np.ones((mapping.arrays, 1), np.bool_))
         constants = [np.full(count, int(every[share.part, 0]) * share.clusters) for share in _kinds(mapping)]
         return Driven(rows, _by_share(mapping, constants))

@@ -29,7 +29,7 @@ from archsim.dataflow.crossbar_inputs import ChipLayer, alone_on_chip, chip_laye
 from archsim.dataflow.crossbar_mapping import fitted, misfits
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.machine import DrawnMachine, Program, Unit
-from archsim.dataflow.pipeline import ON_ARRAYS, Stage, alone, fused, groups_in, holes, hosted_by, layers_of, stages_of
+from archsim.dataflow.pipeline import ON_ARRAYS, Stage, alone, fused, holes, hosted_by, layers_of, stages_of
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, UnitTime
@@ -110,8 +110,15 @@ class CrossbarMachine(DrawnMachine):
         return built
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
-        """A network that does not fit the chip."""
-        return misfits(self.config, self.stages(trace, self.layers(trace)))
+        """A network that does not fit; one that reads its own past, where a position has all timesteps at once."""
+        found = misfits(self.config, self.stages(trace, self.layers(trace)))
+        if trace.cycles and self.config.inner:
+            cycle = ", ".join(name for cycle in trace.cycles for name in cycle.operations)
+            found.append(
+                "scheduler.timesteps: inner computes all timesteps of a position at once, and there is a cycle of "
+                f"{cycle}, which know one after the other; allowed: outer"
+            )
+        return found
 
     def layers(self, trace: Trace) -> list[Operation]:
         """With an encoder all operations that tiles and modules can run, but for those on their way."""
@@ -128,10 +135,6 @@ class CrossbarMachine(DrawnMachine):
     def stages(self, trace: Trace, operations: Sequence[Operation]) -> list[Stage]:
         """The layers ``operations`` as a pipeline."""
         return stages_of(trace, operations, hidden_groups=self.takes_integers)
-
-    def layer(self, trace: Trace, operation: Operation) -> ChipLayer:
-        """What the machine is given of an operation."""
-        return chip_layer(trace, operation, groups_in(operation, self.takes_integers))
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
         """What happens between layers of the pipeline."""
@@ -161,8 +164,8 @@ class CrossbarMachine(DrawnMachine):
 
     def example(self, trace: Trace, operation: Operation) -> Program:
         """A layer that has the chip to itself, laid out on it."""
-        stages, layer = self.stages(trace, [operation]), self.layer(trace, operation)
-        return self._program(wiring.lay_out(self.config, stages, [layer]))
+        (stage,) = self.stages(trace, [operation])
+        return self._program(wiring.lay_out(self.config, [stage], [chip_layer(trace, operation, stage)]))
 
     def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
         """A layer with the chip to itself: its input comes from DRAM, its output goes there."""
@@ -177,12 +180,13 @@ class CrossbarMachine(DrawnMachine):
         self, trace: Trace, operations: Iterable[Operation], engine: EngineName, verify: bool, record: Window | bool
     ) -> Iterator[LayerResult]:
         """All layers at once, in one simulation."""
-        chosen, layers, computed = [], [], []
+        chosen, computed = [], []
         for operation in operations:
             chosen.append(operation)
-            layers.append(self.layer(trace, operation))
             computed.append(self.computed(trace, operation, verify))
-        yield from self._run(self.stages(trace, chosen), layers, computed, engine, record)
+        stages = self.stages(trace, chosen)
+        layers = [chip_layer(trace, *pair) for pair in zip(chosen, stages, strict=True)]
+        yield from self._run(stages, layers, computed, engine, record)
 
     def _run(
         self,

@@ -120,7 +120,7 @@ def buffer_rows(config: ChipConfig, stage: Stage) -> tuple[int, int, int]:
 
     A matrix that is written has its rows beside those.
     """
-    bits = sum(feed.bits for feed in stage.feeds) * (stage.timesteps if config.inner else 1)
+    bits = sum(feed.bits for feed in stage.feeds) * (stage.driven_timesteps if config.inner else 1)
     return max(config.tile.buffer_bits - _written_bits(config, stage), 0) // bits, stage.rows_needed, bits
 
 
@@ -132,15 +132,19 @@ def _written_bits(config: ChipConfig, stage: Stage) -> int:
 
 
 class Places(NamedTuple):
-    """Lines of memory of one tile's neurons, ``lines`` (``size`` bytes) for the potentials of a position and
-    ``out_lines`` (``out_size``) for its outputs: ``kept`` for all potentials, ``rows`` for rows of outputs."""
+    """Lines of memory of one tile's neurons, ``lines`` (``size`` bytes) for the potentials of a position, ``out_lines``
+    (``out_size``) for its outputs and ``sum_lines`` (``sum_size``) for its sums: ``kept`` for all potentials, ``rows``
+    for rows of outputs, ``sums`` for all sums that are used again."""
 
     lines: int
     size: int
     out_lines: int
     out_size: int
+    sum_lines: int
+    sum_size: int
     kept: int
     rows: int
+    sums: int
 
 
 def places_of(config: ChipConfig, stage: Stage, outputs: int) -> Places:
@@ -148,10 +152,14 @@ def places_of(config: ChipConfig, stage: Stage, outputs: int) -> Places:
     line_bytes = config.memory.cache.line_bytes
     size = -(-outputs * config.neuron.membrane_bits * stage.state_words // 8)
     out_size = -(-outputs * (stage.out_bits or config.neuron.sum_bits) // 8)
-    lines, out_lines = -(-size // line_bytes), -(-out_size // line_bytes)
-    kept = stage.out_height * stage.out_width * lines if stage.fires and not config.inner else 0
+    sum_size = -(-outputs * config.neuron.sum_bits // 8)
+    lines, out_lines, sum_lines = (-(-bytes_ // line_bytes) for bytes_ in (size, out_size, sum_size))
+    positions = 0 if config.inner else stage.out_height * stage.out_width
     steps = stage.out_width * (stage.timesteps if config.inner else 1)
-    return Places(lines, size, out_lines, out_size, kept, _waiting_rows(config, stage) * steps * out_lines)
+    return Places(
+        lines, size, out_lines, out_size, sum_lines, sum_size, positions * lines * stage.fires,
+        _waiting_rows(config, stage) * steps * out_lines, positions * sum_lines * (stage.shown > 1),
+    )  # fmt: skip
 
 
 class RowPlaces(NamedTuple):
@@ -193,7 +201,7 @@ def memory_lines(config: ChipConfig, stage: Stage, mapping: Mapping) -> int:
         row = row_places(config, stage)
         return row.kept + row.rows
     places = [places_of(config, stage, share.outputs) for share in mapping.shares if share.part == 0]
-    return sum(place.kept + place.rows for place in places)
+    return sum(place.kept + place.rows + place.sums for place in places)
 
 
 # --- What does not fit ------------------------------------------------------------------------------------------------

@@ -216,6 +216,13 @@ class _Layout:
         """What is computed of a row: its positions, timestep by timestep if all of one follow each other."""
         return stage.out_width * (stage.timesteps if self.config.inner else 1)
 
+    def _driven_maps(self, stage: Stage) -> int:
+        return stage.images * (1 if self.config.inner else stage.driven_timesteps)
+
+    def _driven_steps(self, stage: Stage) -> int:
+        """The same of what arrays are driven with."""
+        return stage.out_width * (stage.driven_timesteps if self.config.inner else 1)
+
     # Who waits for whose rows.
 
     def _readers(self, number: int) -> list[tuple[int, int, NDArray[np.int64]]]:
@@ -292,8 +299,8 @@ class _Layout:
     def _arrays(self, number: int, arrays: Arrays, tile: Tile, plan: int) -> tuple[Fifo, Fifo]:
         """Driver and converter of a tile: its slots, and what is converted."""
         config, drawing, stage, found = self.config, self.drawing, self.stages[number], self.mappings[number]
-        share, slots, steps = tile.share, config.pe.in_flight, self._steps(stage)
-        planes, maps = arrays.planes(stage.bits), self._maps(stage)
+        share, slots, steps = tile.share, config.pe.in_flight, self._driven_steps(stage)
+        planes, maps = arrays.planes(stage.bits), self._driven_maps(stage)
         slot, driven, converted = drawing.tokens(slots), drawing.diagram.fifo(slots), drawing.diagram.fifo(slots)
         matrix = [self._matrix(number, arrays, tile)] if stage.written else []
         first_feed, end_feed = extended(drawing.feeds, [*self._feeds(stage, tile.feeds), *matrix])
@@ -304,7 +311,7 @@ class _Layout:
             height=stage.out_height,
             steps=steps,
             planes=planes,
-            row_steps=stage.timesteps if config.inner else 1,
+            row_steps=stage.driven_timesteps if config.inner else 1,
             row_cycles=-(-inputs * stage.window.kernel[1] // width),
             cycles=-(-inputs * min(stage.window.stride[1], stage.window.kernel[1]) // width),
             first_feed=first_feed,
@@ -372,7 +379,10 @@ class _Layout:
     ) -> agents.Part:
         """Adder of a tile and its flow of sums, to where they are added or used."""
         config, drawing, stage = self.config, self.drawing, self.stages[number]
-        positions, credits = self._maps(stage) * stage.out_height * self._steps(stage), config.neuron.sum_buffer
+        positions, credits = (
+            self._driven_maps(stage) * stage.out_height * self._driven_steps(stage),
+            config.neuron.sum_buffer,
+        )
         room = drawing.tokens(credits)
         entry, (arrival,) = self._flow(number, way[0], [way[1]], positions, credits)
         depth = math.ceil(math.log2(config.pe.arrays)) + math.ceil(math.log2(config.tile.pes))
@@ -412,7 +422,7 @@ class _Layout:
         found: list[list[tuple[int, int]]] = [[] for _ in where]
         for index, feed in enumerate((*stage.feeds, *stage.written)):
             held = room if index < len(stage.feeds) else mapping.written_rows(config, stage)
-            maps, bits = self._maps(stage), feed.bits * (stage.timesteps if config.inner else 1)
+            maps, bits = self._driven_maps(stage), feed.bits * (stage.driven_timesteps if config.inner else 1)
             start = self._module_place(number if feed.source == DRAM else feed.source)
             entry, arrivals = self._flow(number, start, where, maps * feed.rows, held)
             rooms = [drawing.tokens(held) for _ in where]
@@ -463,7 +473,7 @@ class _Layout:
         turn, places = self.turns[self.module[number]], mapping.places_of(config, stage, share.outputs)
         joined = -(-share.outputs * config.neuron.sum_bits // 8) * len(stage.joins)
         first_join, end_join = extended(drawing.joins, joins)
-        line, out_line = self._taken(places.kept), self._taken(places.rows)
+        line, out_line, sum_line = (self._taken(lines) for lines in (places.kept, places.rows, places.sums))
         neuron = agents.Neuron(
             maps=self._maps(stage),
             height=stage.out_height,
@@ -488,9 +498,15 @@ class _Layout:
             out_lines=places.out_lines,
             out_bytes=places.out_size,
             join_bytes=joined,
+            shown=1 if config.inner else stage.shown,
+            repeats=stage.shown if config.inner else 1,
+            sum_line=sum_line,
+            sum_lines=places.sum_lines,
+            sum_bytes=places.sum_size,
             tensor=number * len(agents.TENSORS),
         )
-        requests = places.lines + max(places.out_lines, -(-joined // config.memory.cache.line_bytes))
+        joined_lines = -(-joined // config.memory.cache.line_bytes)
+        requests = places.lines + places.sum_lines * (stage.shown > 1) + max(places.out_lines, joined_lines)
         drawing.agent(agents.neuron, number, neuron, requests)
 
     def _digital(self, number: int, unit: DigitalUnit) -> None:

@@ -147,6 +147,17 @@ class Stage:
         return begin
 
     @property
+    def shown(self) -> int:
+        """Timesteps at which neurons use a sum: all where arrays read from DRAM what does not change in time."""
+        still = self.kind == "weights" and all(feed.still and feed.source == DRAM for feed in self.feeds)
+        return self.timesteps if still else 1
+
+    @property
+    def driven_timesteps(self) -> int:
+        """Timesteps at which inputs come."""
+        return self.timesteps // self.shown
+
+    @property
     def rows_needed(self) -> int:
         """Most rows of a feed that must be there at once."""
         needed = 1

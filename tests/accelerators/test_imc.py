@@ -9,6 +9,7 @@ import pytest
 
 from archsim.analog_network.network import AnalogNetwork
 from archsim.cli import main
+from archsim.dataflow.crossbar_inputs import chip_layer
 from archsim.dataflow.crossbar_mapping import map_layer
 from archsim.dataflow.layer import layer_of
 from archsim.dataflow.pipeline import stages_of
@@ -451,9 +452,10 @@ def test_neurons_and_spikes_have_no_requantiser():
 def test_a_layer_without_weights_says_so():
     """What reads weights of a product, or inputs of a softmax, hears that there are none; no zeros stand for them."""
     trace = transformer()
-    product, shares = (machine().layer(trace, trace.operation(name)) for name in ("s0", "p0"))
+    stages = {stage.name: stage for stage in stages_of(trace, machine().layers(trace))}
+    product, shares = (chip_layer(trace, trace.operation(name), stages[name]) for name in ("s0", "p0"))
     assert (product.columns, shares.columns, shares.rows) == (None, None, None)
-    assert len(product.inputs.mask) == product.m
+    assert sum(1 for _ in product.maps()) == 1 and shares.maps is None
     with pytest.raises(ValueError, match=r"s0 \(matmul\) has no weights"):
         product.weights  # noqa: B018
     with pytest.raises(ValueError, match=r"p0 \(softmax\) has no rows of inputs"):
