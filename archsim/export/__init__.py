@@ -16,7 +16,7 @@ from archsim.doors import door
 
 if TYPE_CHECKING:
     from archsim.export.comparison import LayerError
-    from archsim.export.network import SpikingNeuron
+    from archsim.export.neuron_rules import SpikingNeuron
     from archsim.export.nir_graph import from_nir
     from archsim.export.quantisation import Exported
     from archsim.export.torch_tracing import from_torch
@@ -26,7 +26,7 @@ __all__ = ["Exported", "LayerError", "SpikingNeuron", "from_nir", "from_torch"]
 _HOMES = {
     "Exported": "quantisation",
     "LayerError": "comparison",
-    "SpikingNeuron": "network",
+    "SpikingNeuron": "neuron_rules",
     "from_nir": "nir_graph",
     "from_torch": "torch_tracing",
 }

@@ -5,7 +5,6 @@ Shapes leave out time and images: [C, H, W] or [F]. Words as in ``archsim.trace.
 
 from __future__ import annotations
 
-import math
 import numbers
 import sys
 from collections.abc import Mapping
@@ -16,65 +15,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim import arguments
-from archsim.errors import UsageError, nearest, printable
-from archsim.trace.graph import MAX_ELEMENTS
+from archsim.errors import UsageError, printable
+from archsim.export.neuron_rules import SpikingNeuron
 from archsim.trace.schema import MAX_TIMESTEPS
+from archsim.trace.window import Window, sides
 
 Shape = tuple[int, ...]
 Real = NDArray[np.float64]
-RESETS = ("hard", "soft_before_leak", "soft_after_leak")
-
-
-@dataclass(frozen=True, eq=False)
-class SpikingNeuron:
-    """A neuron with the potential v, 0 at first: ``H[t] = x[t] + decay v[t-1]``, spike if ``H[t] > threshold``.
-
-    Then v[t] = 0 on a spike with a ``hard`` reset; ``soft_before_leak`` subtracts the threshold from H[t], so that the
-    rest decays; ``soft_after_leak`` subtracts it from the decayed H[t]. ``fires_at_threshold`` makes it ``>=``.
-
-    A model with ``H = gain x + decay v`` has the threshold divided by its gain; one that rests at r instead of 0 has r
-    subtracted from it. ``threshold`` is a number or one per channel.
-    """
-
-    decay: float
-    threshold: ArrayLike
-    reset: str = "hard"
-    fires_at_threshold: bool = False
-
-    def __post_init__(self) -> None:
-        if self.reset not in RESETS:
-            raise UsageError(
-                f"SpikingNeuron.reset: got {self.reset!r}; allowed: {', '.join(RESETS)}{nearest(self.reset, RESETS)}"
-            )
-        if not 0 <= self.decay <= 1:
-            raise UsageError(f"SpikingNeuron.decay: got {self.decay!r}; allowed: 0 to 1")
-
-    def fire(self, currents: Real) -> NDArray[np.bool_]:
-        """Spikes [T, I, C, ...] of ``currents`` of that shape."""
-        decayed = np.zeros(currents.shape[1:])
-        spikes = np.empty(currents.shape, np.bool_)
-        for t, current in enumerate(currents):
-            spikes[t], decayed = self.step(current, decayed)
-        return spikes
-
-    def step(self, current: Real, decayed: Real) -> tuple[NDArray[np.bool_], Real]:
-        """Spikes [I, C, ...] of a timestep, and what the potential leaves for the next, as ``decayed`` for this one."""
-        threshold = per_channel(self.threshold, current.shape[1:])
-        total = current + decayed
-        spikes = total >= threshold if self.fires_at_threshold else total > threshold
-        after = {
-            "hard": np.zeros_like(total),
-            "soft_before_leak": self.decay * (total - threshold),
-            "soft_after_leak": self.decay * total - threshold,
-        }[self.reset]
-        return spikes, np.where(spikes, after, self.decay * total)
+SCALED = ("sum_pool", "multiply", "matmul", "reduce")
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One step of the network: ``op`` is ``input``, ``conv2d``, ``linear``, ``affine`` (``weight x + bias``, a number a
-    channel: batch-norm, scaling), ``max_pool``, ``sum_pool`` (times ``weight``, a number: averages), ``add``,
-    ``concat`` or ``neuron``.
+    """One step of the network: ``op`` is ``input``, ``neuron``, ``affine`` (``weight x + bias``, a number a channel:
+    batch-norm, scaling), ``max_pool``, ``sum_pool``, or an operation of a trace: ``conv2d``, ``linear``, ``add``,
+    ``concat``, ``multiply``, ``matmul``, ``reduce``, ``rearrange``, ``upsample``.
+
+    ``options`` are the keys of that operation that are not named here. What ``SCALED`` operations give is multiplied by
+    ``weight``, a number above zero: averages, scaled products.
     """
 
     name: str
@@ -85,8 +43,21 @@ class Node:
     bias: Real | None = None
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
+    padding: tuple[int, ...] = (0, 0)
     neuron: SpikingNeuron | None = None
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def window(self) -> Window:
+        """What an output sees of a map."""
+        return Window(self.kernel, self.stride, sides(self.padding), self.dilation)
+
+    @property
+    def factor(self) -> float:
+        """What the sums or products of a ``SCALED`` operation are multiplied by."""
+        return 1.0 if self.weight is None else float(self.weight)
 
 
 @dataclass
@@ -161,118 +132,6 @@ def check_options(weight_bits: int, input_bits: int, input_scale: float | None, 
         raise UsageError(problems)
 
 
-def fold(network: Network) -> list[str]:
-    """Take batch-norms and sum pools into the weights around them, exactly; returns what cannot be done.
-
-    An affine node goes into the convolution or linear layer before it, or else into those behind it; a sum pool into
-    those behind it: the weights of a linear layer spread over the window, and a convolution behind a pool is a larger
-    convolution with a larger stride.
-    """
-    problems = []
-    for name in list(network.nodes):
-        if network.nodes[name].op == "affine":
-            problems.extend(_fold_affine(network, network.nodes[name]))
-    for node in list(network.nodes.values()):
-        if node.op == "sum_pool":
-            problems.extend(_spread(network, node))
-    return problems
-
-
-def _fold_affine(network: Network, node: Node) -> list[str]:
-    """Take an affine node into the layer before it, or into all layers that read it."""
-    assert node.weight is not None
-    source, readers = network.nodes[node.inputs[0]], network.readers(node.name)
-    shift = np.zeros(len(node.weight)) if node.bias is None else node.bias
-    if source.weight is not None and source.op in ("conv2d", "linear") and len(network.readers(source.name)) == 1:
-        gain = node.weight.reshape(-1, *(1,) * (source.weight.ndim - 1))
-        bias = 0.0 if source.bias is None else source.bias * node.weight
-        network.nodes[source.name] = replace(source, weight=source.weight * gain, bias=bias + shift)
-        if node.name in network.recorded:
-            network.recorded[source.name] = network.recorded.pop(node.name)
-        network.remove(node.name, instead=source.name)
-        return []
-    unable = [reader.name for reader in readers if reader.op not in ("affine", "conv2d", "linear")]
-    padded = [reader.name for reader in readers if any(reader.padding)] if shift.any() else []
-    if unable or padded or not readers:
-        why = f"is read by {', '.join(unable)}" if unable else f"shifts what {', '.join(padded)} pads with zeros"
-        return [
-            f"{node.name}: a batch-norm or scaling behind {source.name} ({source.op})"
-            f" {why if readers else 'is read by no layer'}; a trace cannot hold it, and it can be folded only"
-            " into convolutions and linear layers: into the one before it only if nothing else reads that one"
-        ]
-    for reader in readers:
-        assert reader.weight is not None
-        bias = np.zeros(len(reader.weight)) if reader.bias is None else reader.bias
-        if reader.op == "affine":
-            new = replace(reader, weight=reader.weight * node.weight, bias=reader.weight * shift + bias)
-        else:
-            by_channel = reader.weight.reshape(len(reader.weight), len(node.weight), -1)
-            weight = (by_channel * node.weight[:, None]).reshape(reader.weight.shape)
-            added = (by_channel * shift[:, None]).sum((1, 2)) + bias
-            new = replace(reader, weight=weight, bias=added if shift.any() else reader.bias)
-        network.nodes[reader.name] = new
-    network.remove(node.name, instead=source.name)
-    return []
-
-
-def _spread(network: Network, pool: Node) -> list[str]:
-    """Take a sum pool into the layers that read it."""
-    readers = network.readers(pool.name)
-    problems = []
-    for reader in readers:
-        why = _not_spreadable(network, pool, reader)
-        if why:
-            problems.append(f"{pool.name}: an average or sum pool {why}; a trace sums only through weights")
-            continue
-        assert reader.weight is not None
-        assert pool.weight is not None
-        (kh, kw), (sh, sw) = pool.kernel, pool.stride
-        channels, height, width = network.nodes[pool.inputs[0]].shape
-        rows, columns = (pool.shape[1:]) if reader.op == "linear" else reader.weight.shape[2:]
-        small = reader.weight.reshape(len(reader.weight), channels, rows, columns) * pool.weight
-        size = (height, width) if reader.op == "linear" else ((rows - 1) * sh + kh, (columns - 1) * sw + kw)
-        weight = np.zeros((*small.shape[:2], *size))
-        for y in range(kh):
-            for x in range(kw):
-                weight[:, :, y : y + rows * sh : sh, x : x + columns * sw : sw] += small
-        new = replace(reader, inputs=pool.inputs)
-        if reader.op == "linear":
-            new = replace(new, weight=weight.reshape(len(weight), -1))
-        else:
-            new = replace(
-                new, weight=weight, stride=(reader.stride[0] * sh, reader.stride[1] * sw),
-                padding=(reader.padding[0] * sh, reader.padding[1] * sw), kernel=size,
-            )  # fmt: skip
-        network.nodes[reader.name] = new
-        network.notes.append(f"{pool.name}: the sum is taken in the weights of {reader.name}")
-    if not readers:
-        problems.append(f"{pool.name}: an average or sum pool that no layer reads; a trace sums only through weights")
-    if not problems:
-        del network.nodes[pool.name]
-    return problems
-
-
-def _not_spreadable(network: Network, pool: Node, reader: Node) -> str:
-    if reader.op not in ("conv2d", "linear"):
-        return f"before {reader.name} ({reader.op})"
-    if any(pool.padding):
-        return f"with padding {list(pool.padding)}"
-    weight = reader.weight
-    assert weight is not None
-    channels, *sides = network.nodes[pool.inputs[0]].shape
-    windows = pool.shape[1:] if reader.op == "linear" else weight.shape[2:]
-    spread = [(count - 1) * step + width for count, step, width in zip(windows, pool.stride, pool.kernel, strict=True)]
-    values = len(weight) * channels * math.prod(sides if reader.op == "linear" else spread)
-    if values > MAX_ELEMENTS:
-        return f"that takes {values:,} weights in {reader.name}; allowed: at most {MAX_ELEMENTS:,}"
-    if reader.op == "linear" or not any(reader.padding):
-        return ""
-    uneven = any(
-        stride != kernel or side % kernel for side, kernel, stride in zip(sides, pool.kernel, pool.stride, strict=True)
-    )
-    return f"whose windows overlap or leave a rest before the padded {reader.name}" if uneven else ""
-
-
 def run(network: Network) -> None:
     """Compute the network on its inputs in float64 and keep every output, [T, I, ...], in ``recorded``."""
     inputs = network.inputs
@@ -293,7 +152,7 @@ def evaluate(node: Node, given: list[Real]) -> Real:
             return np.concatenate(given, axis=2)
         case "neuron":
             assert node.neuron is not None
-            return node.neuron.fire(first).astype(np.float64)
+            return node.neuron.run(first)
         case "affine":
             assert node.weight is not None
             shift = 0.0 if node.bias is None else per_channel(node.bias, node.shape)
@@ -302,18 +161,51 @@ def evaluate(node: Node, given: list[Real]) -> Real:
             assert node.weight is not None
             product: Real = first.reshape(*first.shape[:2], -1) @ node.weight.T
             return product if node.bias is None else product + node.bias
-    (top, left), (down, right) = node.padding, node.stride
-    around = ((0, 0), (0, 0), (0, 0), (top, top), (left, left))
-    padded = np.pad(first, around, constant_values=-np.inf if node.op == "max_pool" else 0.0)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, node.kernel, axis=(3, 4))[:, :, :, ::down, ::right]
-    if node.op == "max_pool":
-        highest: Real = windows.max((-2, -1))
-        return highest
+        case "max_pool":
+            highest: Real = node.window.windows(first, -np.inf).max((-2, -1))
+            return highest
+        case "sum_pool":
+            summed: Real = node.window.windows(first).sum((-2, -1)) * node.factor
+            return summed
+        case "upsample":
+            rows, columns = node.options["factor"]
+            return first.repeat(rows, 3).repeat(columns, 4)
+        case "conv2d":
+            return _convolved(node, first)
+        case "rearrange":
+            seen = first.reshape(-1, *node.options["view"]).transpose(0, *(1 + axis for axis in node.options["order"]))
+            return seen.reshape(*first.shape[:2], *node.shape)
+        case "multiply":
+            wide = given[1].repeat(first.shape[2] // given[1].shape[2], 2)
+            multiplied: Real = first * wide * node.factor
+            return multiplied
+        case "reduce":
+            groups = first.reshape(*first.shape[:2], node.options.get("groups", 1), -1, *first.shape[3:])
+            by_position = node.options["axis"] == "positions"
+            sums: Real = first.sum((3, 4), keepdims=True) if by_position else groups.sum(3)
+            return sums * node.factor
+    return _product(node, first, given[1]) * node.factor
+
+
+def _convolved(node: Node, values: Real) -> Real:
     assert node.weight is not None
-    if node.op == "sum_pool":
-        summed: Real = windows.sum((-2, -1)) * node.weight
-        return summed
-    # Each timestep by itself, as the product needs all windows side by side.
-    products = [np.einsum("ichwyx,ncyx->inhw", now, node.weight, optimize=True) for now in windows]
-    sums: Real = np.stack(products)
+    groups, window = node.groups, node.window
+    weight = node.weight.reshape(groups, len(node.weight) // groups, -1)
+    steps, images, channels = values.shape[:3]
+    sums = np.empty((steps, images, *node.shape))
+    # Each image by itself, as the product needs all windows side by side.
+    for index in np.ndindex(steps, images):
+        seen = window.windows(values[index]).reshape(groups, channels // groups, *node.shape[1:], *node.kernel)
+        columns = seen.transpose(0, 1, 4, 5, 2, 3).reshape(groups, weight.shape[2], -1)
+        sums[index] = (weight @ columns).reshape(node.shape)
     return sums if node.bias is None else sums + per_channel(node.bias, node.shape)
+
+
+def _product(node: Node, first: Real, second: Real) -> Real:
+    """Per head the product of matrices with a row a position and a column a channel."""
+    heads = node.options.get("heads", 1)
+    left, right = (values.reshape(*values.shape[:2], heads, values.shape[2] // heads, -1) for values in (first, second))
+    left = left if node.options.get("transpose_first") else left.swapaxes(-1, -2)
+    right = right if node.options.get("transpose") else right.swapaxes(-1, -2)
+    product: Real = (left @ right).swapaxes(-1, -2).reshape(*first.shape[:2], *node.shape)
+    return product

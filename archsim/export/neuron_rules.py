@@ -1,6 +1,6 @@
 """Neurons of the training tools in one floating-point form, and that form as neurons of a trace, in integers.
 
-A :class:`RealNeuron` is, in the units of its currents x::
+A :class:`SpikingNeuron` is, in the units of its currents x::
 
     I[t] = current_decay I[t-1] + x[t]          without a synaptic current I[t] = x[t]
     X[t] = v[t-1] + I[t]                        v[t-1] + I[t-1] with ``current_is_late``
@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archsim.errors import UsageError
+from archsim.errors import UsageError, nearest
 from archsim.trace import neurons
 from archsim.trace.neurons import MAX_LEAK_SHIFT, MAX_MULTIPLIER_SHIFT, Neuron
 
@@ -49,6 +49,10 @@ SAME_DECAY = 1e-6
 """Decays of models are 32-bit floats."""
 FRACTION_BITS = 16
 """The most that potentials need where they are not exact."""
+RESETS = ("hard", "soft_before_leak", "soft_after_leak", "none")
+# How near to a threshold 32-bit floats may put a potential on either side.
+_NEAR = 1e-6
+_STATE = ("current", "raised", "rest")
 _REAL = (
     "decay", "threshold", "reset_value", "start", "current_decay", "adaptation_decay", "adaptation",
 )  # fmt: skip
@@ -58,7 +62,7 @@ _SAME = (
 
 
 @dataclass(frozen=True, eq=False)
-class RealNeuron:
+class SpikingNeuron:
     """Neurons whose equations are above; numbers, or arrays of one per channel or one per neuron."""
 
     decay: ArrayLike
@@ -77,28 +81,62 @@ class RealNeuron:
     most: int = 0
     rounding: str = "nearest"
 
+    def __post_init__(self) -> None:
+        if self.reset not in RESETS:
+            raise UsageError(
+                f"SpikingNeuron.reset: got {self.reset!r}; allowed: {', '.join(RESETS)}{nearest(self.reset, RESETS)}"
+            )
+        for name in ("decay", "current_decay", "adaptation_decay"):
+            given = getattr(self, name)
+            if given is not None and not ((np.asarray(given) >= 0) & (np.asarray(given) <= 1)).all():
+                raise UsageError(f"SpikingNeuron.{name}: got {given}; allowed: 0 to 1")
+
     def run(self, currents: Real) -> Real:
         """Outputs [T, I, N, ...] of currents of that shape: spikes, or potentials of neurons that fire nothing."""
-        rank = currents.ndim - 1
-        own = {name: _aligned(getattr(self, name), rank) for name in _REAL if getattr(self, name) is not None}
-        potential = np.zeros(currents.shape[1:]) + own["decay"] * own["start"]
-        current, raised, rest = (np.zeros(currents.shape[1:]) for _ in range(3))
+        state = self.start_state(currents.shape[1:])
         outputs = np.empty(currents.shape)
         for t, arriving in enumerate(currents):
-            late, current = current, arriving + own.get("current_decay", np.zeros(())) * current
-            total = potential + (late if self.current_is_late else current)
-            limit = own.get("threshold", np.ones(())) + raised
-            resting = rest > 0
-            fired = np.where(resting, 0.0, self._fired(total, limit))
-            left = self._left(total, fired, limit, own["decay"], own["reset_value"])
-            potential = np.where(resting, potential, left)
-            rest = np.where(resting, rest - 1, self.refractory * (fired != 0))
-            if self.resets_current:
-                current = np.where(resting | (fired != 0), 0.0, current)
-            if "adaptation" in own:
-                raised = own["adaptation_decay"] * raised + own["adaptation"] * np.abs(fired)
-            outputs[t] = total if self.fires == "nothing" else fired
+            outputs[t], state = self.step(arriving, state)
         return outputs
+
+    def start_state(self, shape: tuple[int, ...]) -> dict[str, Real]:
+        """What neurons [I, N, ...] carry between timesteps, in front of the first one."""
+        decay, start = (_aligned(values, len(shape)) for values in (self.decay, self.start))
+        return {"potential": np.zeros(shape) + decay * start, **{name: np.zeros(shape) for name in _STATE}}
+
+    def step(
+        self, arriving: Real, state: dict[str, Real], observed: Real | None = None
+    ) -> tuple[Real, dict[str, Real]]:
+        """Outputs of a timestep for currents [I, N, ...], and the state behind it.
+
+        Where a potential misses the threshold by no more than a 32-bit float rounds, ``observed`` spikes decide.
+        """
+        rank = arriving.ndim
+        own = {name: _aligned(getattr(self, name), rank) for name in _REAL if getattr(self, name) is not None}
+        late, current = state["current"], arriving + own.get("current_decay", np.zeros(())) * state["current"]
+        total = state["potential"] + (late if self.current_is_late else current)
+        limit = own.get("threshold", np.ones(())) + state["raised"]
+        rest, raised = state["rest"], state["raised"]
+        resting = rest > 0
+        fired = self._fired(total, limit)
+        if observed is not None and self.fires == "spike":
+            gap = np.abs(total - limit)
+            size = np.abs(arriving) + np.abs(state["potential"]) + np.abs(limit)
+            # A potential that equals the threshold in double precision decides itself, so that > and >= stay apart.
+            fired = np.where((gap > 0) & (gap <= _NEAR * size), observed, fired)
+        fired = np.where(resting, 0.0, fired)
+        left = self._left(total, fired, limit, own["decay"], own["reset_value"])
+        if self.resets_current:
+            current = np.where(resting | (fired != 0), 0.0, current)
+        if "adaptation" in own:
+            raised = own["adaptation_decay"] * raised + own["adaptation"] * np.abs(fired)
+        after = {
+            "potential": np.where(resting, state["potential"], left),
+            "current": current if "current_decay" in own else state["current"],
+            "raised": raised,
+            "rest": np.where(resting, rest - 1, self.refractory * (fired != 0)),
+        }
+        return total if self.fires == "nothing" else fired, after
 
     def _fired(self, total: Real, limit: Real) -> Real:
         if self.fires == "nothing":
@@ -164,10 +202,13 @@ def multipliers(decay: ArrayLike, precision: float = PRECISION) -> Multipliers:
     return Multipliers(multiplier, shift, error)
 
 
-def rounded(real: RealNeuron, scale: ArrayLike, largest: int, timesteps: int, precision: float = PRECISION) -> Rounded:
+def rounded(
+    real: SpikingNeuron, scale: ArrayLike, largest: int, timesteps: int, precision: float = PRECISION,
+    most_bits: int = FRACTION_BITS,
+) -> Rounded:  # fmt: skip
     """``real`` in integers, for integer currents of at most ``largest``, one unit of which is worth ``scale``.
 
-    There are fraction bits enough for exact potentials where decays are exact, at most :data:`FRACTION_BITS`, and fewer
+    There are fraction bits enough for exact potentials where decays are exact, at most ``most_bits``, and fewer
     where 64 bits would not be enough. UsageError if they are not enough for any.
     """
     unit = np.asarray(scale, np.float64)
@@ -189,7 +230,7 @@ def rounded(real: RealNeuron, scale: ArrayLike, largest: int, timesteps: int, pr
     if "threshold" in values and not (values["threshold"] > 0).all():
         raise UsageError(f"threshold: got {np.min(values['threshold']):.6g} above rest; allowed: above zero")
     reset = "soft" if real.reset.startswith("soft") and own["kind"] == "if" else real.reset
-    for bits in range(_wanted_bits(real, own, values, error, timesteps), -1, -1):
+    for bits in range(_wanted_bits(real, own, values, error, timesteps, most_bits), -1, -1):
         neuron = _neuron(real, own, values, reset, bits)
         if neurons.bounds(neuron, neurons.largest_of(neuron), largest, timesteps).largest < 1 << 63:
             return Rounded(neuron, error, _threshold_error(neuron, values))
@@ -220,17 +261,19 @@ def _leak(decay: ArrayLike, precision: float) -> _Leak:
     return _Leak(fields, found.error)
 
 
-def _wanted_bits(real: RealNeuron, own: dict[str, Any], values: dict[str, Real], error: float, timesteps: int) -> int:
+def _wanted_bits(
+    real: SpikingNeuron, own: dict[str, Any], values: dict[str, Real], error: float, timesteps: int, most: int
+) -> int:
     """Fraction bits that keep every bit of a potential, as far as that is possible."""
     whole = all((value == np.round(value)).all() for name, value in values.items() if name != "threshold")
     soft = real.reset.startswith("soft") and real.threshold is not None
     if error > SAME_DECAY or not whole or (soft and (values["threshold"] != np.round(values["threshold"])).any()):
         return FRACTION_BITS
     shifts = own.get("leak_shift", 0) + own.get("current_shift", 0) + own.get("adaptation_shift", 0)
-    return int(min(FRACTION_BITS, shifts * (timesteps - 1)))
+    return int(min(most, shifts * (timesteps - 1)))
 
 
-def _neuron(real: RealNeuron, own: dict[str, Any], values: dict[str, Real], reset: str, bits: int) -> Neuron:
+def _neuron(real: SpikingNeuron, own: dict[str, Any], values: dict[str, Real], reset: str, bits: int) -> Neuron:
     found: dict[str, Any] = {
         name: np.round(value * 2.0**bits).astype(np.int64) for name, value in values.items() if name != "threshold"
     }
@@ -242,6 +285,9 @@ def _neuron(real: RealNeuron, own: dict[str, Any], values: dict[str, Real], rese
     steps = limit * 2.0 ** (bits * in_fractions)
     if real.fires == "integer":
         steps = np.round(steps)
+    elif real.reset.startswith("soft") and in_fractions:
+        # What is taken away is rounded, too: a potential that equals the threshold should stay on its side.
+        steps = np.floor(steps) if real.fires_at_threshold else np.ceil(steps)
     elif real.fires_at_threshold or (steps < 1).any():
         # Above a threshold of less than a step is at the next step.
         steps = np.ceil(steps) if real.fires_at_threshold else np.floor(steps) + 1
@@ -279,7 +325,7 @@ def _aligned(values: ArrayLike, rank: int) -> Real:
 
 def spikingjelly(
     decay: float, gain: float, v_threshold: float, v_reset: float | None, *, starts_at_zero: bool = False, **more: Any
-) -> RealNeuron:
+) -> SpikingNeuron:
     """IFNode (decay 1, gain 1), LIFNode and ParametricLIFNode (decay 1 - 1 / tau, gain 1 / tau with decay_input
     and otherwise 1): ``H = V + (V_reset - V) / tau + gain x``, spike if ``H >= V_threshold``, V at first V_reset.
 
@@ -287,43 +333,43 @@ def spikingjelly(
     with ``most``.
     """
     rest = v_reset or 0.0
-    return RealNeuron(
+    return SpikingNeuron(
         decay, (v_threshold - rest) / gain, "soft_before_leak" if v_reset is None else "hard",
         more.get("fires") != "integer", start=-rest / gain if starts_at_zero else 0.0, **more,
     )  # fmt: skip
 
 
-def spikingjelly_cuba(c_decay: float, v_decay: float, v_threshold: float, v_reset: float | None) -> RealNeuron:
+def spikingjelly_cuba(c_decay: float, v_decay: float, v_threshold: float, v_reset: float | None) -> SpikingNeuron:
     """CUBALIFNode: ``C = c_decay C + x``, ``H = v_decay V + C``; V is v_reset at first and behind a spike."""
     rest = v_reset or 0.0
     reset = "soft_before_leak" if v_reset is None else "hard"
-    return RealNeuron(v_decay, v_threshold, reset, True, rest, rest, current_decay=c_decay)
+    return SpikingNeuron(v_decay, v_threshold, reset, True, rest, rest, current_decay=c_decay)
 
 
 def snn_leaky(
     beta: ArrayLike, threshold: ArrayLike, reset_mechanism: str, *, reset_delay: bool = True, recurrent: bool = False
-) -> RealNeuron:
+) -> SpikingNeuron:
     """Leaky and, ``recurrent``, the neurons of RLeaky: ``mem = beta mem + x``, spike if ``mem > threshold``.
 
     What a spike takes away goes off the next mem. A reset to zero of RLeaky takes away what arrives then too, so that
     the neuron rests for a timestep. The recurrent connection is a delay of one timestep in the graph of the trace.
     """
     if reset_mechanism == "subtract":
-        return RealNeuron(beta, threshold, "soft_after_leak" if reset_delay else "soft_before_leak")
+        return SpikingNeuron(beta, threshold, "soft_after_leak" if reset_delay else "soft_before_leak")
     if reset_mechanism == "none":
-        return RealNeuron(beta, threshold, "none")
-    return RealNeuron(beta, threshold, refractory=int(recurrent and reset_delay))
+        return SpikingNeuron(beta, threshold, "none")
+    return SpikingNeuron(beta, threshold, refractory=int(recurrent and reset_delay))
 
 
 def snn_synaptic(
     alpha: ArrayLike, beta: ArrayLike, threshold: ArrayLike, reset_mechanism: str, *, reset_delay: bool = True
-) -> RealNeuron:
+) -> SpikingNeuron:
     """Synaptic: ``syn = alpha syn + x``, ``mem = beta mem + syn``; a reset to zero clears the next mem, not syn."""
     membrane = snn_leaky(beta, threshold, reset_mechanism, reset_delay=reset_delay, recurrent=True)
     return replace(membrane, current_decay=alpha)
 
 
-def snn_alpha(alpha: float, beta: float, threshold: float) -> RealNeuron:
+def snn_alpha(alpha: float, beta: float, threshold: float) -> SpikingNeuron:
     """Alpha with a reset to zero: mem is c times the difference of two currents that decay by alpha and by beta.
 
     That is a membrane that leaks by beta and reads, a timestep late, a current that decays by alpha: each spike adds
@@ -331,7 +377,7 @@ def snn_alpha(alpha: float, beta: float, threshold: float) -> RealNeuron:
     neuron is cleared for the timestep behind a spike. (Its reset by subtraction has no counterpart.)
     """
     gain = math.log(beta) / (math.log(beta) - math.log(alpha)) * (alpha - beta)
-    return RealNeuron(
+    return SpikingNeuron(
         beta, threshold / gain, current_decay=alpha, current_is_late=True, resets_current=True, refractory=1
     )
 
@@ -339,7 +385,7 @@ def snn_alpha(alpha: float, beta: float, threshold: float) -> RealNeuron:
 def norse_lif(
     tau_mem_inv: ArrayLike, tau_syn_inv: ArrayLike | None, v_leak: ArrayLike, v_th: ArrayLike, v_reset: ArrayLike,
     dt: float, *, rho: int = 0,
-) -> RealNeuron:  # fmt: skip
+) -> SpikingNeuron:  # fmt: skip
     """LIFCell, LIFRecurrentCell, and with rho LIFRefracCell: ``v += dt tau_mem_inv (v_leak - v + i)``, then
     ``i -= dt tau_syn_inv i`` and ``i += x``. LIFBoxCell without tau_syn_inv: x arrives in place of i."""
     gain = dt * np.asarray(tau_mem_inv, np.float64)
@@ -347,10 +393,10 @@ def norse_lif(
     if tau_syn_inv is not None:
         own = {"current_decay": 1 - dt * np.asarray(tau_syn_inv, np.float64), "current_is_late": True}
     reset = np.subtract(v_reset, v_leak) / gain
-    return RealNeuron(1 - gain, np.subtract(v_th, v_leak) / gain, reset_value=reset, refractory=rho, **own)
+    return SpikingNeuron(1 - gain, np.subtract(v_th, v_leak) / gain, reset_value=reset, refractory=rho, **own)
 
 
-def norse_lsnn(lif: RealNeuron, tau_mem_inv: float, tau_adapt_inv: float, beta: float, dt: float) -> RealNeuron:
+def norse_lsnn(lif: SpikingNeuron, tau_mem_inv: float, tau_adapt_inv: float, beta: float, dt: float) -> SpikingNeuron:
     """LSNNCell: ``lif`` with a threshold that a spike raises by beta and that decays before it is compared again."""
     kept = 1 - dt * tau_adapt_inv
     return replace(lif, adaptation_decay=kept, adaptation=kept * beta / (dt * tau_mem_inv))
@@ -359,7 +405,7 @@ def norse_lsnn(lif: RealNeuron, tau_mem_inv: float, tau_adapt_inv: float, beta: 
 def nir_lif(
     tau: ArrayLike, r: ArrayLike, v_leak: ArrayLike, v_threshold: ArrayLike | None, v_reset: ArrayLike, dt: float,
     *, tau_syn: ArrayLike | None = None, w_in: ArrayLike = 1.0, late: bool = False,
-) -> RealNeuron:  # fmt: skip
+) -> SpikingNeuron:  # fmt: skip
     """LIF, and with tau_syn CubaLIF, by Euler's method: ``v += dt / tau (v_leak - v + r i)`` with i the input, or
     ``i += dt / tau_syn (w_in x - i)``.
 
@@ -374,15 +420,15 @@ def nir_lif(
         gain = gain * fast * np.asarray(w_in, np.float64)
         own = {"current_decay": 1 - fast, "current_is_late": late}
     if v_threshold is None:
-        return RealNeuron(1 - step, None, fires="nothing", **own)
-    return RealNeuron(
+        return SpikingNeuron(1 - step, None, fires="nothing", **own)
+    return SpikingNeuron(
         1 - step, np.subtract(v_threshold, v_leak) / gain, reset_value=np.subtract(v_reset, v_leak) / gain, **own
     )
 
 
-def nir_if(r: ArrayLike, v_threshold: ArrayLike | None, v_reset: ArrayLike, dt: float) -> RealNeuron:
+def nir_if(r: ArrayLike, v_threshold: ArrayLike | None, v_reset: ArrayLike, dt: float) -> SpikingNeuron:
     """IF, or without v_threshold I: ``v += dt r x``."""
     gain = dt * np.asarray(r, np.float64)
     if v_threshold is None:
-        return RealNeuron(1.0, None, fires="nothing")
-    return RealNeuron(1.0, np.asarray(v_threshold) / gain, reset_value=np.asarray(v_reset) / gain)
+        return SpikingNeuron(1.0, None, fires="nothing")
+    return SpikingNeuron(1.0, np.asarray(v_threshold) / gain, reset_value=np.asarray(v_reset) / gain)

@@ -47,8 +47,8 @@ from archsim.export.nir_fields import (
 )
 from archsim.export.nir_file import read_graph, read_inputs, shown
 from archsim.export.nir_timesteps import Timesteps
-from archsim.export.quantisation import Exported, export, leak_problems
-from archsim.export.torch_modules import Inexpressible, ungrouped
+from archsim.export.quantisation import Exported, export
+from archsim.export.torch_modules import Inexpressible
 from archsim.trace.graph import MAX_ELEMENTS
 
 # Fields by kind of node: those that it must have, and those that it may have.
@@ -108,8 +108,7 @@ def from_nir(
     reader.read()
     other = {} if approximate_leak else reader.at.other_decays()
     if reader.problems or other:
-        rest = {key: node for key, node in reader.found.items() if key not in other}
-        raise UsageError([*reader.problems, *other.values(), *leak_problems(rest, approximate_leak)])
+        raise UsageError([*reader.problems, *other.values()])
     network = Network(timesteps, values, reader.found, notes=reader.notes())
     with np.errstate(over="ignore", invalid="ignore"):
         run(network)
@@ -416,8 +415,9 @@ class _Reader:
         sides = sides_of(shape, kernel, stride, padding)
         self._check_unrolled(shape[0] * math.prod(kernel) * math.prod(sides))
         bias = None if node.get("bias") is None else bias_of(node, count)
-        full = ungrouped(weight, groups)
-        return Node(name, "conv2d", (source,), (count, *sides), full, bias, kernel, stride, padding)
+        return Node(
+            name, "conv2d", (source,), (count, *sides), weight, bias, kernel, stride, padding, groups=groups
+        )  # fmt: skip
 
     def _check_unrolled(self, values: int) -> None:
         if self.images * values > MAX_ELEMENTS:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from archsim.export.network import Network, Real, SpikingNeuron
+from archsim.export.network import Network, Real
+from archsim.export.neuron_rules import SAME_DECAY, SpikingNeuron
 from archsim.export.nir_fields import real
-from archsim.export.quantisation import SAME_DECAY, nearest_leak
+from archsim.export.scaling import nearest_leak
 from archsim.export.torch_modules import Inexpressible
 
 # Timesteps in seconds for which tools write graphs.
@@ -79,7 +80,7 @@ class Timesteps:
         """A problem for each neuron whose decay is no shift at ``dt``, but is one at another usual timestep."""
         problems = {}
         for name, (kind, of) in self.neurons.items():
-            decay = _spiking(kind, of, self.dt).decay
+            decay = float(np.asarray(_spiking(kind, of, self.dt).decay))
             hint = "" if _is_shift(decay) else self.decay_hint(of["tau"])
             if hint:
                 tau = f"tau {of['tau'].flat[0]:g} s with timesteps of dt = {self.dt:g} s"
@@ -126,7 +127,7 @@ def _spiking(kind: str, of: Mapping[str, Real], dt: float) -> SpikingNeuron:
 
 def _fires(kind: str, of: Mapping[str, Real], dt: float, currents: Real) -> bool:
     try:
-        return bool(_spiking(kind, of, dt).fire(currents).any())
+        return bool(_spiking(kind, of, dt).run(currents).any())
     except Inexpressible:
         return False
 

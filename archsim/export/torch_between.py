@@ -20,12 +20,16 @@ from archsim.export.torch_functions import (
     KEEPS,
     MOVES,
     POOLS,
+    PRODUCTS,
+    SUMS,
     constant,
     is_off,
     plain_name,
 )
 from archsim.export.torch_modules import Inexpressible, pool_fields
 from archsim.export.torch_nodes import Nodes
+from archsim.export.torch_orders import is_identity
+from archsim.export.torch_sums import Sums, numbered
 from archsim.export.torch_tensors import ALL, Operand, Place, flat, load_torch, same_values
 
 
@@ -34,6 +38,7 @@ class Between:
 
     def __init__(self, found: Nodes) -> None:
         self.found = found
+        self.sums = Sums(found)
 
     def places(
         self, function: Any, data: Any, arguments: tuple[Any, ...], options: Mapping[str, Any],
@@ -49,8 +54,15 @@ class Between:
             return self._joined(data, arguments, options, operands, results[0]) if joined else moved
         if len(results) != 1:
             return nothing
-        if name in ARITHMETIC:
-            return self._arithmetic(name, arguments, options, operands, results[0])
+        try:
+            if name in PRODUCTS:
+                return self.sums.product(operands, arguments, results[0])
+            if name in ARITHMETIC:
+                return self._arithmetic(name, arguments, options, operands, results[0])
+            if name in SUMS and data is first.tensor:
+                return self.sums.summed(name, function, arguments, options, first, results[0])
+        except Inexpressible as reason:
+            return [Place(None, None, f"the output of torch's {name}() ({reason})")]
         if data is not first.tensor:
             return nothing
         if name in KEEPS or (name in DROPOUTS and is_off(arguments, options)):
@@ -76,37 +88,47 @@ class Between:
         if not len(operands) == len(moving) == len(tensors) or len(timed) != 1 or len(nodes) != 1:
             return nothing
         (node,) = nodes
-        size = self.found.images * int(np.prod(self.found.nodes[node or ""].shape))
+        values = int(np.prod(self.found.nodes[node or ""].shape))
         numbers = {}
         for operand in moving:
             steps = self.found.timesteps if operand.place.time == ALL else 1
-            if operand.values.numel() != steps * size:
+            if operand.values.numel() != steps * self.found.images * values:
                 return nothing
-            first = size * max(operand.place.time or 0, 0)
-            numbers[id(operand.tensor)] = torch.arange(first, first + steps * size).reshape(operand.shape)
+            first = self.found.images * max(operand.place.time or 0, 0)
+            numbers[id(operand.tensor)] = torch.as_tensor(numbered(operand, first, values))
         # Copies, as the function may work in place.
         copies = [numbers[id(item)].clone() for item in tensors]
         instead = copies[0] if isinstance(data, torch.Tensor) else copies
         keywords = {key: instead if value is data else value for key, value in options.items()}
         moved = function(*((instead, *arguments[1:]) if arguments else ()), **keywords)
-        places = []
+        places: list[Place | None] = []
         for result, item in zip(results, flat(moved), strict=True):
-            found = self._place_of(item.reshape(-1).numpy(), size, timed == {True})
-            same = len(moving) == 1 and torch.equal(item.reshape(-1), numbers[id(moving[0].tensor)].reshape(-1))
-            place = moving[0].place if same else None if found is None else Place(node, found)
             # A view of another type reads the bits as other values.
-            places.append(place if result.dtype == moving[0].values.dtype else None)
+            same_type = result.dtype == moving[0].values.dtype
+            place = self._place_of(node, item.reshape(-1).numpy(), values, timed == {True}) if same_type else None
+            if place is not None and place.order is not None:
+                place = place._replace(why=f"values in another order (torch's {plain_name(function)}())")
+            if place is not None and len(moving) == 1 and item.numel() == moving[0].values.numel():
+                place = place._replace(time=moving[0].place.time)
+            places.append(place)
         return places
 
-    def _place_of(self, numbers: np.ndarray, size: int, timed: bool) -> int | None:
-        """The timestep of values with these numbers, or ALL; None if they are not all of a timestep, in order."""
-        whole = np.arange(self.found.timesteps * size)
-        if np.array_equal(numbers, whole if timed else whole % size):
-            return ALL
-        if not timed or len(numbers) != size:
+    def _place_of(self, node: str | None, numbers: np.ndarray, values: int, timed: bool) -> Place | None:
+        """The timestep and the order of values with these numbers, or None if they are not all of the inputs'."""
+        if len(numbers) % values or not len(numbers):
             return None
-        t = int(numbers[0]) // size
-        return t if np.array_equal(numbers, whole[t * size : (t + 1) * size]) else None
+        rows, order = np.divmod(numbers.reshape(-1, values), values)
+        images = self.found.images
+        whole = np.arange(self.found.timesteps * images)
+        if (rows != rows[:, :1]).any() or (order != order[:1]).any() or len(np.unique(order[0])) != values:
+            return None
+        kept = None if is_identity(order[0]) else order[0]
+        if np.array_equal(rows[:, 0], whole if timed else whole % images):
+            return Place(node, ALL, "", kept)
+        t = int(rows[0, 0]) // images
+        if not np.array_equal(rows[:, 0], whole[t * images : (t + 1) * images]):
+            return None
+        return Place(node, t if timed else None, "", kept)
 
     def _joined(
         self, data: Any, arguments: tuple[Any, ...], options: Mapping[str, Any], operands: list[Operand], result: Any
@@ -115,7 +137,7 @@ class Between:
         shapes = [self.found.shape(operand) for operand in operands]
         axis = options.get("dim", options.get("axis", arguments[1] if len(arguments) > 1 else 0))
         as_made = all(
-            operand.shape[-len(shape) :] == shape and len(shape) == len(shapes[0])
+            operand.place.order is None and operand.shape[-len(shape) :] == shape and len(shape) == len(shapes[0])
             for operand, shape in zip(operands, shapes, strict=True)
         )
         if len(operands) != len(list(flat(data))) or not as_made or axis % result.ndim != result.ndim - len(shapes[0]):
@@ -123,11 +145,7 @@ class Between:
         return self._combined("concat", operands, (sum(shape[0] for shape in shapes), *shapes[0][1:]), result)
 
     def _combined(self, op: str, operands: list[Operand], shape: tuple[int, ...], result: Any) -> list[Place | None]:
-        times = {operand.place.time for operand in operands if operand.place.time is not None}
-        if len(times) > 1 or (ALL in times and any(operand.place.time is None for operand in operands)):
-            return [None]
-        count = sum(1 for node in self.found.nodes.values() if node.op == op) + 1
-        return [*self.found.made(f"{op}{count}", (op,), op, operands, shape, {}, result)]
+        return self.sums.combined(op, operands, shape, {}, result)
 
     def _arithmetic(
         self, name: str, arguments: tuple[Any, ...], options: Mapping[str, Any], operands: list[Operand], result: Any
@@ -145,14 +163,17 @@ class Between:
         # The last term is the one that alpha scales.
         factors = [1.0, *([-alpha if operation == "sub" else alpha] if len(terms) > 1 else [])]
         if len(operands) == 2:
-            if operation not in ("add", "sub") or self._differ(operands):
+            if operation == "mul":
+                return self.sums.multiplied(operands, result)
+            if operation not in ("add", "sub") or operands[0].shape != operands[1].shape:
                 return [None]
             left, right = (next(item for item in operands if item.tensor is term) for term in terms)
             if factors[1] != 1:
                 values = factors[1] * right.values
                 (place,) = self._scaled(right, operation, factors[1], 0.0, values)
                 right = replace(right, place=place or right.place, values=values)
-            return self._combined("add", [left, right], self.found.shape(left), result)
+            right = self.sums.alike(right, left)
+            return self.sums.combined("add", [left, right], self.found.shape(left), {}, result, left.place.order)
         (operand,) = operands
         own = next(index for index, term in enumerate(terms) if term is operand.tensor)
         shape = self.found.shape(operand)
@@ -172,29 +193,29 @@ class Between:
                 weight, bias = np.array(factors[own]), factors[1 - own] * other
         return self._scaled(operand, operation, weight, bias, result)
 
-    def _differ(self, operands: list[Operand]) -> bool:
-        """Are two tensors of different shapes, or in another shape than their nodes'?"""
-        first, second = (self.found.shape(operand) for operand in operands)
-        return operands[0].shape != operands[1].shape or first != second
-
     def _scaled(self, operand: Operand, operation: str, weight: Any, bias: Any, result: Any) -> list[Place | None]:
         """``weight x + bias``, numbers or one for each channel."""
         source = self.found.nodes[operand.place.node or ""]
+        order = operand.place.order
+        if order is not None and (np.size(np.unique(weight)) > 1 or np.size(np.unique(bias)) > 1):
+            return [None]
         weight, bias = (np.array(np.broadcast_to(values, source.shape[:1]), np.float64) for values in (weight, bias))
         if (weight == 1).all() and not bias.any():
             return [operand.place] if same_values(operand.values, result) else [None]
         use = ("affine", weight.tobytes(), bias.tobytes())
         fields = {"weight": weight, "bias": bias}
-        return [*self.found.made(f"{source.name}.{operation}", use, "affine", [operand], source.shape, fields, result)]
+        name = f"{source.name}.{operation}"
+        return [*self.found.made(name, use, "affine", [operand], source.shape, fields, result, order)]
 
     def _pooled(
         self, name: str, arguments: tuple[Any, ...], options: Mapping[str, Any], operand: Operand, result: Any
     ) -> list[Place | None]:
-        source = self.found.nodes[operand.place.node or ""]
         op, parameters = POOLS[name]
-        if operand.shape[-len(source.shape) :] != source.shape:
+        if len(operand.shape) < 4:
             return [None]
         try:
+            operand = self.found.arranged(operand, operand.shape[-3:])
+            source = self.found.nodes[operand.place.node or ""]
             given = {**dict(zip(("input", *parameters), arguments, strict=False)), **options}
             fields = pool_fields(op, source.shape, **{key: value for key, value in given.items() if key != "input"})
         except Inexpressible as reason:

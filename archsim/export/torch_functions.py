@@ -1,7 +1,8 @@
 """What the functions of torch compute that run between a model's modules.
 
 A function is exact if it moves values (``MOVES``) or keeps them (``KEEPS``, ``DROPOUTS``), if it adds tensors or scales
-and shifts them by constants (``ARITHMETIC``), joins channels (``JOINS``), or pools (``POOLS``). What any other one
+and shifts them by constants (``ARITHMETIC``), joins channels (``JOINS``), pools (``POOLS``), multiplies matrices
+(``PRODUCTS``) or sums over axes (``SUMS``). What any other one
 gives is refused where a layer reads it. Names are plain: ``mul`` stands for ``mul_``, too.
 """
 
@@ -23,9 +24,12 @@ MOVES = (
 JOINS = ("cat", "concat", "concatenate")
 # Functions that only change the type or the place of values; where that rounds them, it is seen.
 KEEPS = (
+    "relu",
     "bfloat16", "bool", "byte", "cpu", "cuda", "double", "float", "half", "int", "long", "positive", "requires_grad",
     "short", "to", "type", "type_as",
 )  # fmt: skip
+PRODUCTS = ("matmul", "bmm")
+SUMS = ("mean", "sum")
 DROPOUTS = (
     "alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "feature_dropout",
 )  # fmt: skip
@@ -99,7 +103,7 @@ def told(name: str, followed: int) -> str:
         )
     operation = ARITHMETIC.get(name, ("",))[0]
     if operation in ("mul", "div") and followed > 1:
-        return "a product or quotient of two tensors (SEW's AND and IAND are such; cnf='ADD' is a sum)"
+        return f"a {'product' if operation == 'mul' else 'quotient'} of two tensors of different shapes or timesteps"
     if operation in ("add", "sub") and followed > 1:
         return f"the output of torch's {name}() of tensors of different shapes or timesteps"
     if operation:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from archsim.errors import UsageError
-from archsim.export.network import SpikingNeuron
+from archsim.export import neuron_rules
+from archsim.export.neuron_rules import SpikingNeuron
 
 # Names of classes, of torch.nn and of spikingjelly.activation_based.layer alike.
 LAYERS = {
+    "Conv1d": "conv1d",
     "Conv2d": "conv2d",
     "Linear": "linear",
     "BatchNorm1d": "affine",
@@ -89,17 +91,8 @@ def layer_fields(module: Any, op: str, input_shape: tuple[int, ...]) -> dict[str
     """Fields of the ``Node`` of a layer that reads ``input_shape``."""
     match op:
         case "conv2d":
-            if module.dilation != (1, 1) or module.padding_mode != "zeros" or isinstance(module.padding, str):
-                got = f"dilation {module.dilation}, padding {module.padding!r} of {module.padding_mode}"
-                raise Inexpressible(f"{got}; allowed: no dilation, a number of zeros around")
-            return {
-                "weight": ungrouped(_real(module.weight), module.groups),
-                "bias": None if module.bias is None else _real(module.bias),
-                "kernel": module.kernel_size, "stride": module.stride, "padding": module.padding,
-            }  # fmt: skip
+            return _convolution_fields(module)
         case "linear":
-            if module.in_features != int(np.prod(input_shape)):
-                raise Inexpressible(f"works on the last axis of {list(input_shape)}; allowed: after a Flatten")
             return {"weight": _real(module.weight), "bias": None if module.bias is None else _real(module.bias)}
         case "affine":
             if module.running_mean is None:
@@ -114,6 +107,34 @@ def layer_fields(module: Any, op: str, input_shape: tuple[int, ...]) -> dict[str
         "divisor_override", "output_size",
     )  # fmt: skip
     return pool_fields(op, input_shape, **{name: getattr(module, name) for name in options if hasattr(module, name)})
+
+
+def _convolution_fields(module: Any) -> dict[str, Any]:
+    if module.padding_mode != "zeros" and module.padding not in (0, (0,), (0, 0), "valid"):
+        raise Inexpressible(f"padding_mode {module.padding_mode!r}; allowed: 'zeros'")
+    weight = _real(module.weight)
+    kernel, stride, dilation = (row(value) for value in (module.kernel_size, module.stride, module.dilation))
+    padding: tuple[int, ...]
+    if isinstance(module.padding, str):
+        spans = [
+            (size - 1) * step if module.padding == "same" else 0 for size, step in zip(kernel, dilation, strict=True)
+        ]
+        padding = (spans[0] // 2, spans[0] - spans[0] // 2, spans[1] // 2, spans[1] - spans[1] // 2)
+        if padding[0] == padding[1] and padding[2] == padding[3]:
+            padding = (padding[0], padding[2])
+    else:
+        padding = row(module.padding) if len(module.padding) == 2 else (0, int(module.padding[0]))
+    return {
+        "weight": weight.reshape(*weight.shape[:2], *kernel),
+        "bias": None if module.bias is None else _real(module.bias),
+        "kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation, "groups": module.groups,
+    }  # fmt: skip
+
+
+def row(value: tuple[int, ...]) -> tuple[int, int]:
+    """A size of one axis as one of rows and columns."""
+    rows, columns = (1, *value) if len(value) == 1 else value
+    return int(rows), int(columns)
 
 
 def pool_fields(
@@ -137,30 +158,34 @@ def pool_fields(
         raise Inexpressible(f"a pool with dilation {dilation}; allowed: 1")
     kernel, around = pair(kernel_size), pair(padding)
     steps = kernel if stride in (None, (), []) else pair(stride)
-    spare = [side + 2 * pad - width for side, pad, width in zip(sides, around, kernel, strict=True)]
-    if ceil_mode and any(side % step for side, step in zip(spare, steps, strict=True)):
-        raise Inexpressible("ceil_mode with windows that reach beyond the input; allowed: windows inside the input")
-    fields = {"kernel": kernel, "stride": steps, "padding": around}
+    padding = _reaching(sides, kernel, steps, around) if ceil_mode else around
+    fields = {"kernel": kernel, "stride": steps, "padding": padding}
     if op == "max_pool":
         return fields
-    if divisor_override is None and any(around) and not count_include_pad:
-        raise Inexpressible("count_include_pad=False with padding, so that windows have different divisors")
+    if divisor_override is None and any(padding) and (padding != around or not count_include_pad):
+        raise Inexpressible(
+            "ceil_mode or count_include_pad=False, so that windows at the edges have other divisors than the rest;"
+            " allowed: divisor_override, or windows that all have the same size"
+        )
     return fields | {"weight": np.array(1 / (divisor_override or kernel[0] * kernel[1]))}
+
+
+def _reaching(
+    sides: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int], around: tuple[int, int]
+) -> tuple[int, ...]:
+    """Padding (top, bottom, left, right) that has the windows of ``ceil_mode``, all of which begin inside."""
+    ends = []
+    for side, width, step, pad in zip(sides, kernel, stride, around, strict=True):
+        windows = -(-(side + 2 * pad - width) // step) + 1
+        windows -= (windows - 1) * step >= side + pad
+        ends.append(max(pad, (windows - 1) * step + width - side - pad))
+    return around if tuple(ends) == around else (around[0], ends[0], around[1], ends[1])
 
 
 def pair(value: Any) -> tuple[int, int]:
     """``value`` for rows and columns."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
     return int(values[0]), int(values[-1])
-
-
-def ungrouped(weight: np.ndarray, groups: int) -> np.ndarray:
-    """Weights [N, C, kh, kw] of a convolution with [N, C / groups, kh, kw]: zeros where it connects nothing."""
-    count, each = weight.shape[:2]
-    full = np.zeros((groups, count // groups, groups, each, *weight.shape[2:]))
-    for group, part in enumerate(weight.reshape(groups, count // groups, each, *weight.shape[2:])):
-        full[group, :, group] = part
-    return full.reshape(count, groups * each, *weight.shape[2:])
 
 
 def _real(tensor: Any) -> np.ndarray:
@@ -192,36 +217,53 @@ def _learned_leak(module: Any) -> SpikingNeuron:
 
 def _jelly(module: Any, decay: float, gain: float) -> SpikingNeuron:
     """SpikingJelly: ``H = V + (V_reset - V) / tau + gain X``, spike if ``H >= threshold``, V starts at V_reset."""
-    rest = module.v_reset or 0.0
-    if rest and type(module).__name__.startswith("Simple"):
-        raise Inexpressible(f"it starts at 0 and rests at {rest:g}; allowed: v_reset 0 or None")
-    reset = "soft_before_leak" if module.v_reset is None else "hard"
-    return SpikingNeuron(decay, (module.v_threshold - rest) / gain, reset, fires_at_threshold=True)
+    simple = type(module).__name__.startswith("Simple")
+    return neuron_rules.spikingjelly(decay, gain, module.v_threshold, module.v_reset, starts_at_zero=simple)
 
 
-def _snn_leaky(module: Any) -> SpikingNeuron:
-    """snnTorch's Leaky: ``H = beta mem + x - reset``, spike if ``H > threshold``.
+def _snn_cell(module: Any, recurrent: bool = False) -> SpikingNeuron:
+    """Leaky, and the neurons of RLeaky.
 
-    With reset delay the threshold goes off the decayed potential of the next timestep, without it before the leak.
-    (Then a potential that is still above the threshold after a reset lowers the next one before it is compared. The
-    tracing finds such spikes, as they do not follow from this rule.)
+    (Without reset delay a potential that is still above the threshold after a reset lowers the next one before it is
+    compared. The tracing finds such spikes, as they do not follow from this rule.)
     """
+    return neuron_rules.snn_leaky(
+        _decay(module.beta), _snn_threshold(module), module.reset_mechanism, reset_delay=module.reset_delay,
+        recurrent=recurrent,
+    )  # fmt: skip
+
+
+def _snn_synaptic(module: Any) -> SpikingNeuron:
+    return neuron_rules.snn_synaptic(
+        _decay(module.alpha), _decay(module.beta), _snn_threshold(module), module.reset_mechanism,
+        reset_delay=module.reset_delay,
+    )  # fmt: skip
+
+
+def _snn_alpha(module: Any) -> SpikingNeuron:
+    if module.reset_mechanism != "zero":
+        raise Inexpressible(f"reset_mechanism {module.reset_mechanism!r}; allowed: 'zero'")
+    alpha, beta = (float(np.ravel(_decay(values))[0]) for values in (module.alpha, module.beta))
+    return neuron_rules.snn_alpha(alpha, beta, float(np.ravel(_snn_threshold(module))[0]))
+
+
+def _decay(values: Any) -> np.ndarray:
+    decay = _real(values).clip(0, 1)
+    return decay.reshape(()) if decay.size == 1 else decay
+
+
+def _snn_threshold(module: Any) -> np.ndarray:
+    """The threshold of a neuron of snnTorch that a trace can hold."""
     reasons = [
         (module.inhibition, "inhibition between neurons"),
         (module.state_quant, "a quantised state (state_quant)"),
-        (module.reset_mechanism == "none", "no reset (reset_mechanism 'none'); allowed: 'zero', 'subtract'"),
         (bool((module.graded_spikes_factor != 1).any()), "graded spikes; allowed: graded_spikes_factor 1"),
-        (
-            bool((module.beta != module.beta.reshape(-1)[0]).any()),
-            "a beta of its own for each neuron; allowed: one per layer",
-        ),
     ]
     found = [reason for present, reason in reasons if present]
     if found:
         raise Inexpressible("; ".join(found))
-    beta = float(module.beta.detach().reshape(-1)[0].clamp(0, 1))
-    reset = "soft_after_leak" if module.reset_delay else "soft_before_leak"
-    return SpikingNeuron(beta, _real(module.threshold), "hard" if module.reset_mechanism == "zero" else reset)
+    threshold = _real(module.threshold)
+    return threshold.reshape(()) if threshold.size == 1 else threshold
 
 
 _SPIKINGJELLY: dict[str, NeuronRule] = {
@@ -231,4 +273,4 @@ _SPIKINGJELLY: dict[str, NeuronRule] = {
     "SimpleLIFNode": _leaky,
     "ParametricLIFNode": _learned_leak,
 }
-_SNNTORCH: dict[str, NeuronRule] = {"Leaky": _snn_leaky}
+_SNNTORCH: dict[str, NeuronRule] = {"Leaky": _snn_cell, "Synaptic": _snn_synaptic, "Alpha": _snn_alpha}

@@ -15,20 +15,19 @@ from typing import Any
 import numpy as np
 
 from archsim.errors import UsageError
-from archsim.export.network import Network, Node, SpikingNeuron, evaluate, per_channel
-from archsim.export.quantisation import leak_problems
+from archsim.export.network import Network, Node, evaluate
+from archsim.export.neuron_rules import SpikingNeuron
 from archsim.export.torch_modules import Inexpressible
-from archsim.export.torch_tensors import ALL, Operand, Place, doubles, load_torch
+from archsim.export.torch_orders import factored
+from archsim.export.torch_tensors import ALL, Operand, Place, load_torch, samples
 
 INPUT = "input"
 # Spikes that rounding in float32 may turn.
 _TURNED = 1e-3
-# How near to a threshold float32 may put a potential on either side.
-_NEAR = 1e-6
 # By how many units in the last place of all that it adds up a sum of the model may be off.
 _ROUNDING = 1 << 10
 # Operations that pass on what layers and neurons give.
-_PASSED_ON = ("add", "affine", "concat", "sum_pool")
+_PASSED_ON = ("add", "affine", "concat", "sum_pool", "reduce", "rearrange", "multiply")
 # Numbers that a node is computed of at once.
 _AT_ONCE = 1 << 22
 
@@ -40,7 +39,7 @@ class Recorded:
     """
 
     spikes: list[np.ndarray] = field(default_factory=list)
-    decayed: Any = 0.0
+    state: Any = None
     turned: int = 0
     turned_from_rest: int = 0
     binary: bool = True
@@ -75,19 +74,19 @@ class Nodes:
 
     def made(
         self, name: str, use: tuple[Any, ...], op: str, operands: list[Operand], shape: tuple[int, ...],
-        fields: Mapping[str, Any], result: Any,
+        fields: Mapping[str, Any], result: Any, order: Any = None,
     ) -> list[Place]:  # fmt: skip
         """The place of what a layer or function gave: its node, if that computes these values."""
         inputs = tuple(operand.place.node or "" for operand in operands)
         node = self._node(name, (*use, inputs), op, inputs, shape, fields)
         times = [operand.place.time for operand in operands if operand.place.time is not None]
-        place = Place(node.name, times[0] if times else None)
+        place = Place(node.name, times[0] if times else None, "", order)
         self.ran.setdefault(node.name, set()).add(place.time)
         fits = [self._check_size(operand.place.node or "", operand.values, operand.place) for operand in operands]
         if self._check_size(node.name, result, place) and all(fits):
-            self._check_values(node, operands, result)
+            self._check_values(node, operands, result, order)
         if len(shape) == 1 and op in ("linear", "affine"):
-            for t, part in self._by_time(doubles(result), place.time, shape):
+            for t, part in self._by_time(samples(result, order, shape), place.time, shape):
                 self.outputs.setdefault(node.name, {})[t] = part.copy()
         return [place]
 
@@ -116,12 +115,12 @@ class Nodes:
             )
         return bool(tensor.numel() == expected)
 
-    def _check_values(self, node: Node, operands: list[Operand], result: Any) -> None:
+    def _check_values(self, node: Node, operands: list[Operand], result: Any, order: Any) -> None:
         """Is the result what the node makes of the operands, but for rounding?"""
         torch = load_torch()
         shapes = [self.nodes[name].shape for name in node.inputs]
-        given = [doubles(operand.values).reshape(-1, *shape) for operand, shape in zip(operands, shapes, strict=True)]
-        got = doubles(result).reshape(-1, *node.shape)
+        given = [samples(item.values, item.place.order, shape) for item, shape in zip(operands, shapes, strict=True)]
+        got = samples(result, order, node.shape)
         share = _ROUNDING * (torch.finfo(result.dtype).eps if result.is_floating_point() else 0.0)
         window = 1 if node.weight is None or node.weight.ndim < 4 else int(np.prod(node.weight.shape[1:]))
         step = max(1, _AT_ONCE // max(int(np.prod(node.shape[1:])) * window, 1))
@@ -147,7 +146,8 @@ class Nodes:
         """The places of what a neuron gave: its spikes, which are checked against its rule, and its state."""
         place = operand.place
         source = self.nodes[place.node or ""]
-        if np.size(neuron.threshold) > 1 and operand.shape[-len(source.shape) :] != source.shape:
+        several = max(np.size(np.asarray(neuron.threshold)), np.size(neuron.decay)) > 1
+        if several and (place.order is not None or operand.shape[-len(source.shape) :] != source.shape):
             raise Inexpressible(f"reads {source.name} in another shape and has several thresholds; allowed: one")
         known = self.recorded.setdefault(name, Recorded())
         node = self._node(name, (name, ()), "neuron", (source.name,), source.shape, {"neuron": neuron})
@@ -171,17 +171,39 @@ class Nodes:
             return [Place(None)] * len(results)
         if self._check_size(name, results[0], place):
             assert node.neuron is not None
-            currents = self._by_time(doubles(operand.values), time, node.shape)
-            spikes = self._by_time(doubles(results[0]), time, node.shape)
+            currents = self._by_time(samples(operand.values, place.order, node.shape), time, node.shape)
+            spikes = self._by_time(samples(results[0], place.order, node.shape), time, node.shape)
             for (_, current), (_, spike) in zip(currents, spikes, strict=True):
-                current = _decided(node.neuron, current, known.decayed, spike)
-                expected, known.decayed = node.neuron.step(current, known.decayed)
-                known.turned += int((expected != spike).sum())
-                known.turned_from_rest += int((node.neuron.step(current, np.zeros(()))[0] != spike).sum())
-                known.binary = known.binary and bool(np.isin(spike, (0, 1)).all())
-                known.spikes.append(spike.astype(np.bool_))
+                self._follow(node.neuron, known, current, spike)
         state = Place(None, None, f"the membrane potential of {name}")
-        return [Place(node.name, time), *[state] * (len(results) - 1)]
+        return [Place(node.name, time, "", place.order), *[state] * (len(results) - 1)]
+
+    def _follow(self, neuron: SpikingNeuron, known: Recorded, current: np.ndarray, spike: np.ndarray) -> None:
+        """Compute a timestep's spikes again."""
+        at_rest = neuron.start_state(current.shape)
+        known.state = at_rest if known.state is None else known.state
+        known.turned_from_rest += int((neuron.step(current, at_rest, spike)[0] != spike).sum())
+        expected, known.state = neuron.step(current, known.state, spike)
+        known.turned += int((expected != spike).sum())
+        known.binary = known.binary and bool(np.isin(spike, (0, 1)).all())
+        known.spikes.append(spike.astype(np.bool_) if neuron.fires == "spike" else spike.astype(np.float32))
+
+    def arranged(self, operand: Operand, shape: tuple[int, ...]) -> Operand:
+        """``operand`` as a node of ``shape`` in the tensor's own order: itself, or rearranged."""
+        source = self.nodes[operand.place.node or ""]
+        order = operand.place.order
+        if order is None and source.shape == shape:
+            return operand
+        values = np.arange(int(np.prod(source.shape))) if order is None else order
+        found = factored(values) if len(values) == int(np.prod(shape)) else None
+        if found is None:
+            told = f"reads {operand.place.why or f'{source.name} in another order'}"
+            raise Inexpressible(f"{told}, which a trace cannot hold")
+        options = {"view": found[0], "order": found[1], "shape": shape}
+        use = ("arranged", str(options), (source.name,))
+        node = self._node(f"{source.name}.arranged", use, "rearrange", (source.name,), shape, {"options": options})
+        self.ran.setdefault(node.name, set()).add(operand.place.time)
+        return replace(operand, place=Place(node.name, operand.place.time))
 
     def _by_time(self, array: np.ndarray, time: int | None, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
         """Values [I, ...] for each timestep."""
@@ -190,7 +212,7 @@ class Nodes:
         else:
             yield time or 0, array.reshape(self.images, *shape)
 
-    def network(self, approximate_leak: bool) -> Network:
+    def network(self) -> Network:
         """What was found; raises ``UsageError`` with all that a trace cannot express."""
         problems = list(self.problems)
         if not self.recorded and not problems:
@@ -220,7 +242,7 @@ class Nodes:
             if name in used and name not in out_of_step
         ]
         if problems:
-            raise UsageError([*problems, *leak_problems(self.nodes, approximate_leak)])
+            raise UsageError(problems)
         for name, parts in self.outputs.items():
             if name in used:
                 ordered = [parts[t] for t in sorted(parts)]
@@ -236,22 +258,11 @@ class Nodes:
         return found.union(*(self.nodes[name].inputs for name in self.misread))
 
 
-def _decided(neuron: SpikingNeuron, current: np.ndarray, decayed: Any, spike: np.ndarray) -> np.ndarray:
-    """``current``, changed where a potential misses the threshold by no more than rounding: there the model decides.
-
-    A potential that equals the threshold in double precision is no such case, so that > and >= stay apart.
-    """
-    threshold = per_channel(neuron.threshold, current.shape[1:])
-    gap = np.abs(current + decayed - threshold)
-    near = gap <= _NEAR * (np.abs(current) + np.abs(decayed) + np.abs(threshold))
-    return np.asarray(np.where(near, current + np.where(spike, 2 * gap, -2 * gap), current))
-
-
 def _neuron_problems(node: Node, record: Recorded) -> list[str]:
     """What is wrong with the spikes of a neuron that ran at every timestep."""
     assert node.neuron is not None
     count = len(record.spikes) * record.spikes[0].size
-    if not record.binary:
+    if not record.binary and node.neuron.fires == "spike":
         return [f"{node.name}: gives values other than 0 and 1"]
     if record.turned <= _TURNED * count:
         return []
@@ -263,7 +274,7 @@ def _neuron_problems(node: Node, record: Recorded) -> list[str]:
         ]
     return [
         f"{node.name}: {100 * record.turned / count:.2f} % of its spikes do not follow from its inputs by the rule that"
-        f" was read (decay {node.neuron.decay:.6g}, reset {node.neuron.reset})"
+        f" was read (decay {np.ravel(node.neuron.decay)[0]:.6g}, reset {node.neuron.reset})"
     ]
 
 

@@ -21,12 +21,14 @@ ALL = -1
 class Place(NamedTuple):
     """Which node's values a tensor holds: at timestep ``time``, at all of them (ALL), or the same at every one (None).
 
-    ``node`` is None where they are no node's; ``why`` then says what they are.
+    ``node`` is None where they are no node's; ``why`` then says what they are. ``order`` says where in the node each
+    value of an image is, if not in the node's own order (:mod:`archsim.export.torch_orders`).
     """
 
     node: str | None
     time: int | None = None
     why: str = ""
+    order: Any = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,16 @@ def doubles(tensor: Any) -> np.ndarray:
     """The values of a tensor in double precision; they may be the tensor's own memory."""
     array: np.ndarray = tensor.detach().cpu().double().numpy()
     return array
+
+
+def samples(values: Any, order: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Values [..., *shape] of a tensor that holds a node of ``shape`` in some ``order``."""
+    rows = doubles(values).reshape(-1, int(np.prod(shape)))
+    if order is not None:
+        placed = np.empty_like(rows)
+        placed[:, order] = rows
+        rows = placed
+    return rows.reshape(-1, *shape)
 
 
 def _fingerprint(array: np.ndarray) -> int:

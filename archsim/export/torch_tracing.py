@@ -16,10 +16,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from archsim.errors import UsageError
-from archsim.export.network import SpikingNeuron, array_of, check_options, check_timesteps
+from archsim.export.network import array_of, check_options, check_timesteps
+from archsim.export.neuron_rules import SpikingNeuron
 from archsim.export.quantisation import Exported, export
 from archsim.export.torch_between import Between
 from archsim.export.torch_functions import KEEPS, MOVES, changes, plain_name, told
+from archsim.export.torch_layers import layer
 from archsim.export.torch_modules import (
     LAYERS,
     SAME,
@@ -27,7 +29,6 @@ from archsim.export.torch_modules import (
     NeuronRule,
     class_name,
     has_state,
-    layer_fields,
     neuron_rule,
     remedy,
     rest,
@@ -79,7 +80,7 @@ def from_torch(
     tracer = _Tracer(model, T, values, timed, dict(neurons or {}))
     with _evaluation(model, tracer.own), torch.no_grad(), _watch(model, tracer):
         tracer.run(loop)
-    network = tracer.found.network(approximate_leak)
+    network = tracer.found.network()
     return export(
         network, name=name or type(model).__name__, weight_bits=weight_bits, input_bits=input_bits,
         input_scale=input_scale, approximate_leak=approximate_leak,
@@ -242,16 +243,13 @@ class _Tracer:
             if not same_values(operand.values, results[0]):
                 raise Inexpressible("changes values in evaluation mode")
             return [operand.place] * len(results)
-        op = LAYERS[kind]
-        source = self.found.nodes[operand.place.node or ""]
         if len(results) != 1:
             raise Inexpressible(f"gives {len(results)} tensors; allowed: 1")
-        if op != "linear" and operand.shape[-len(source.shape) :] != source.shape:
-            got = f"reads {source.name}, {list(source.shape)}, in the shape {list(operand.shape)}"
-            raise Inexpressible(f"{got}; allowed: as it was made")
-        fields = layer_fields(module, op, source.shape)
-        shape = {"linear": (results[0].shape[-1],), "affine": source.shape}.get(op, tuple(results[0].shape[-3:]))
-        return self.found.made(name, (id(module),), op, [operand], shape, fields, results[0])
+        read = layer(self.found, module, LAYERS[kind], operand)
+        result = results[0]
+        return self.found.made(
+            name, (id(module),), read.op, [read.operand], read.shape(result), read.fields, result, read.order
+        )  # fmt: skip
 
     def function_ran(
         self,

@@ -70,7 +70,7 @@ class Window:
         rows, columns = found
         return rows, columns
 
-    def windows(self, values: NDArray[ScalarT], fill: int = 0) -> NDArray[ScalarT]:
+    def windows(self, values: NDArray[ScalarT], fill: float = 0) -> NDArray[ScalarT]:
         """Maps [..., H, W] as [..., output rows, output columns, kernel rows, kernel columns].
 
         ``fill`` is the value of what is no input.

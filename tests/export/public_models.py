@@ -45,7 +45,9 @@ def _without_torchvision() -> Iterator[None]:
 with _without_torchvision():
     sew_resnet = need("spikingjelly.activation_based.model.sew_resnet")
     spiking_resnet = need("spikingjelly.activation_based.model.spiking_resnet")
+    spiking_vgg = need("spikingjelly.activation_based.model.spiking_vgg")
 ms_resnet = need("spikingjelly.activation_based.model.ms_resnet")
+layer = need("spikingjelly.activation_based.layer")
 parametric_lif_net = need("spikingjelly.activation_based.model.parametric_lif_net")
 
 
@@ -84,9 +86,33 @@ def _residual(model, timesteps=4, side=64):
     return model, _pictures(2, 3, side, seed=1), {"T": timesteps, "input_scale": 1 / 255}
 
 
+def _sew(connect, side=64):
+    model = sew_resnet.sew_resnet18(cnf=connect, spiking_neuron=neuron.IFNode, num_classes=10)
+    return _residual(model, side=side)
+
+
 def sew_resnet18():
     """SEW-ResNet-18 of SpikingJelly: spikes are added behind the neurons."""
-    return _residual(sew_resnet.sew_resnet18(cnf="ADD", spiking_neuron=neuron.IFNode, num_classes=10))
+    return _sew("ADD")
+
+
+def sew_resnet18_and():
+    """The same with AND in place of the addition."""
+    return _sew("AND", side=32)
+
+
+def sew_resnet18_iand():
+    """The same with (1 - x) y in place of the addition."""
+    return _sew("IAND", side=32)
+
+
+def spiking_vgg16_bn():
+    """Spiking VGG-16 with batch-norms of SpikingJelly; an eighth of the neurons of its classifier's hidden layers."""
+    model = spiking_vgg.spiking_vgg16_bn(spiking_neuron=neuron.LIFNode, num_classes=10)
+    for place, (inputs, outputs) in {0: (512 * 49, 512), 3: (512, 512), 6: (512, 10)}.items():
+        model.classifier[place] = layer.Linear(inputs, outputs)
+        model.classifier[place].weight.data *= 10
+    return _residual(model, side=32)
 
 
 def spiking_resnet18():
@@ -100,14 +126,14 @@ def ms_resnet18():
 
 
 def dvs_gesture_net():
-    """DVSGestureNet of SpikingJelly at T = 16, with an eighth of its channels."""
+    """DVSGestureNet of SpikingJelly at T = 20 with its PLIF neurons and an eighth of its channels."""
     model = parametric_lif_net.DVSGestureNet(channels=16, spiking_neuron=neuron.ParametricLIFNode)
     functional.set_step_mode(model, "m")
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
             module.weight.data *= 10
-    _settled(model, _events(16, 2, 128))
-    return model, _events(16, 1, 128, seed=1), {"T": 16}
+    _settled(model, _events(20, 2, 128))
+    return model, _events(20, 1, 128, seed=1), {"T": 20}
 
 
 class Tutorial6(torch.nn.Module):
@@ -142,3 +168,40 @@ def snntorch_tutorial6():
     for layer in (model.conv1, model.conv2, model.fc1):
         layer.weight.data *= 3
     return model, _pictures(4, 1, 28), {"T": 8, "input_scale": 1 / 255}
+
+
+class Tutorial5(torch.nn.Module):
+    """The network of snnTorch's tutorial 5, 784-1000-10 at T = 25, with an eighth of its hidden neurons, which
+    ``cell`` makes."""
+
+    def __init__(self, cell, hidden=125):
+        super().__init__()
+        self.fc1, self.lif1 = torch.nn.Linear(28 * 28, hidden), cell()
+        self.fc2, self.lif2 = torch.nn.Linear(hidden, 10), cell()
+
+    def forward(self, x):
+        first, second = self.lif1.reset_mem(), self.lif2.reset_mem()
+        first, second = (state if isinstance(state, tuple) else (state,) for state in (first, second))
+        spikes, potentials = [], []
+        for _ in range(25):
+            spk1, *first = self.lif1(self.fc1(x), *first)
+            spk2, *second = self.lif2(self.fc2(spk1), *second)
+            spikes.append(spk2)
+            potentials.append(second[-1])
+        return torch.stack(spikes), torch.stack(potentials)
+
+
+def _tutorial5(cell, times):
+    model = Tutorial5(cell)
+    for module in (model.fc1, model.fc2):
+        module.weight.data *= times
+    return model, _pictures(4, 1, 28).flatten(1), {"T": 25, "input_scale": 1 / 255}
+
+
+def snntorch_tutorial5():
+    return _tutorial5(lambda: snn.Leaky(beta=0.95), 3)
+
+
+def snntorch_synaptic():
+    """The same with second-order neurons, as in snnTorch's tutorial 4."""
+    return _tutorial5(lambda: snn.Synaptic(alpha=0.9, beta=0.8), 1)

@@ -228,16 +228,16 @@ def whole(seed, high=60, shape=SHAPE):
 @pytest.mark.parametrize(
     "real",
     [
-        room.RealNeuron(0.9, 61.7),
-        room.RealNeuron(0.95, 83.2, "soft_before_leak", True),
-        room.RealNeuron([0.9, 0.8, 0.99, 0.5], [61.7, 55.1, 90.3, 44.4], "soft_after_leak"),
-        room.RealNeuron(0.9, 161.7, current_decay=0.8, reset_value=-20.3, start=11.1),
-        room.RealNeuron(0.9, 161.7, current_decay=0.8, current_is_late=True, resets_current=True, refractory=1),
-        room.RealNeuron(0.9, 50.3, adaptation_decay=0.97, adaptation=33.3, refractory=2),
-        room.RealNeuron(0.9, 50.3, "soft_before_leak", fires="signed"),
-        room.RealNeuron(0.25, 14.3, "soft_before_leak", fires="integer", most=4),
-        room.RealNeuron(0.9, 50.3, "none"),
-        room.RealNeuron(np.linspace(0.6, 0.99, 4), 61.7, start=np.arange(4.0)),
+        room.SpikingNeuron(0.9, 61.7),
+        room.SpikingNeuron(0.95, 83.2, "soft_before_leak", True),
+        room.SpikingNeuron([0.9, 0.8, 0.99, 0.5], [61.7, 55.1, 90.3, 44.4], "soft_after_leak"),
+        room.SpikingNeuron(0.9, 161.7, current_decay=0.8, reset_value=-20.3, start=11.1),
+        room.SpikingNeuron(0.9, 161.7, current_decay=0.8, current_is_late=True, resets_current=True, refractory=1),
+        room.SpikingNeuron(0.9, 50.3, adaptation_decay=0.97, adaptation=33.3, refractory=2),
+        room.SpikingNeuron(0.9, 50.3, "soft_before_leak", fires="signed"),
+        room.SpikingNeuron(0.25, 14.3, "soft_before_leak", fires="integer", most=4),
+        room.SpikingNeuron(0.9, 50.3, "none"),
+        room.SpikingNeuron(np.linspace(0.6, 0.99, 4), 61.7, start=np.arange(4.0)),
     ],
 )
 def test_integers_of_real_neurons(real):
@@ -255,7 +255,7 @@ def test_potentials_drift_no_further_than_said():
     """Read-outs never fire: their real and integer potentials at every timestep, in units of x."""
     values = whole(4, 200, (100, 10, 3))
     for precision in (2.0**-16, 2.0**-8, 2.0**-5):
-        real = room.RealNeuron([0.9, 0.95, 0.7], None, fires="nothing")
+        real = room.SpikingNeuron([0.9, 0.95, 0.7], None, fires="nothing")
         found = room.rounded(real, 1.0, 200, len(values), precision)
         exact = real.run(values.astype(float))
         potentials, _ = neurons.run(found.neuron, values)
@@ -274,7 +274,7 @@ def test_potentials_drift_no_further_than_said():
 def test_exact_potentials_make_exact_spikes(decay, threshold, at, reset, seed):
     """Neurons that read spikes, with decays that shifts hold: any threshold gives the spikes of real numbers."""
     spikes = np.random.default_rng(seed).integers(0, 2, (5, 6, 2))
-    real = room.RealNeuron(decay, threshold, reset, at)
+    real = room.SpikingNeuron(decay, threshold, reset, at)
     found = room.rounded(real, 1.0, 1, 5)
     np.testing.assert_array_equal(neurons.fire(found.neuron, spikes), real.run(spikes.astype(float)))
 
@@ -283,32 +283,32 @@ def test_thresholds_that_potentials_meet():
     """0.5 + 1 meets 1.5 and 1 + 0.25 does not; 1.5 is no integer, yet is met exactly."""
     spikes = np.array([[1, 1], [1, 0], [0, 1]]).reshape(3, 1, 2)
     for at in (False, True):
-        found = room.rounded(room.RealNeuron(0.5, 1.5, "none", at), 1.0, 1, 3)
+        found = room.rounded(room.SpikingNeuron(0.5, 1.5, "none", at), 1.0, 1, 3)
         assert found.neuron.threshold_in_fractions
         assert neurons.fire(found.neuron, spikes)[:, 0].tolist() == [[False, False], [at, False], [False, False]]
 
 
 def test_what_version_1_has_stays_version_1():
     """A decay of 3 / 4 and a whole threshold: a shift that is subtracted, and bits that lose nothing."""
-    found = room.rounded(room.RealNeuron(0.75, 12.0), 4.0, 100, 4).neuron
+    found = room.rounded(room.SpikingNeuron(0.75, 12.0), 4.0, 100, 4).neuron
     assert neurons.features(found) == ()
     assert (found.kind, found.leak_shift, found.leak_subtracts, found.fraction_bits) == ("lif", 2, True, 6)
     assert found.threshold == 3
-    assert room.rounded(room.RealNeuron(1.0, 12.0, "soft_after_leak"), 4.0, 100, 4).neuron.reset == "soft"
+    assert room.rounded(room.SpikingNeuron(1.0, 12.0, "soft_after_leak"), 4.0, 100, 4).neuron.reset == "soft"
 
 
 def test_units_of_channels_and_of_neurons():
     """Weights of one scale per channel, thresholds of each neuron."""
     threshold = np.array([[[2.0, 4.0]], [[9.0, 3.0]]])
-    found = room.rounded(room.RealNeuron(1.0, threshold), np.array([2.0, 3.0]), 9, 2)
+    found = room.rounded(room.SpikingNeuron(1.0, threshold), np.array([2.0, 3.0]), 9, 2)
     assert found.neuron.threshold.tolist() == [[[1, 2]], [[3, 1]]]
 
 
 def test_fewer_bits_where_64_are_not_enough():
-    real = room.RealNeuron(0.9, 1000.3, current_decay=0.9)
+    real = room.SpikingNeuron(0.9, 1000.3, current_decay=0.9)
     bits = [room.rounded(real, 1.0, largest, 1024).neuron.fraction_bits for largest in (1, 1 << 30)]
     assert bits[0] == 16 > bits[1] > 0
     with pytest.raises(UsageError, match="their potentials leave 64 bits with currents of"):
         room.rounded(real, 1.0, 1 << 60, 1024)
     with pytest.raises(UsageError, match="threshold: got -1 above rest; allowed: above zero"):
-        room.rounded(room.RealNeuron(0.9, [-1.0, 1.0]), 1.0, 1, 4)
+        room.rounded(room.SpikingNeuron(0.9, [-1.0, 1.0]), 1.0, 1, 4)

@@ -14,8 +14,11 @@ from typer.testing import CliRunner
 import archsim
 from archsim.cli import app
 from archsim.errors import UsageError
-from archsim.export.network import Network, Node, SpikingNeuron, fold, run
-from archsim.export.quantisation import export, nearest_leak
+from archsim.export.folding import fold
+from archsim.export.network import Network, Node, run
+from archsim.export.neuron_rules import SpikingNeuron
+from archsim.export.quantisation import export
+from archsim.export.scaling import nearest_leak
 from archsim.trace import check_trace, load_trace, save_trace
 from tests.export.frameworks import need
 
@@ -40,7 +43,7 @@ def outputs(network):
     pool=st.integers(1, 3), step=st.integers(1, 3),
 )  # fmt: skip
 def test_a_folded_network_computes_the_same(seed, kernel, stride, padding, pool, step):
-    """conv, batch-norm, average pool, conv, pool, linear: fewer nodes and the same outputs, or a refusal."""
+    """conv, batch-norm, average pool, conv, pool, linear: without the batch-norms, and the same outputs."""
     generator = np.random.default_rng(seed)
     width = 12
     side = (width - pool) // step + 1
@@ -64,13 +67,8 @@ def test_a_folded_network_computes_the_same(seed, kernel, stride, padding, pool,
         Node("c", "linear", ("sum",), (6,), generator.normal(size=(6, 5 * (out // 2) ** 2)), generator.normal(size=6)),
     )  # fmt: skip
     expected = outputs(copy.deepcopy(network))
-    problems = fold(network)
-    if padding and (pool != step or width % pool):
-        assert len(problems) == 1
-        assert "before the padded b" in problems[0]
-        return
-    assert problems == []
-    assert list(network.nodes) == ["input", "a", "b", "c"]
+    fold(network)
+    assert list(network.nodes) == ["input", "a", "mean", "b", "sum", "c"]
     folded = outputs(network)
     for name in ("b", "c"):
         np.testing.assert_allclose(folded[name], expected[name], atol=1e-9)
@@ -146,7 +144,8 @@ def test_a_shortcut_of_spikes_gets_the_scale_of_the_branch():
     run(network)
     exported = export(network, name="n", provenance=LABELS)
     shortcut = exported.trace.operation("sum.1")
-    assert shortcut.weight[:, :, 0, 0].tolist() == [[127, 0], [0, 127]]
+    assert shortcut.weight[:, :, 0, 0].tolist() == [[127], [127]]
+    assert shortcut.groups == 2
     assert exported.trace.operation("sum").neuron.threshold.tolist() == [254, 254]
     assert exported.layers[-1].differing == 0
     assert any("sum.1" in note for note in exported.notes)
@@ -177,7 +176,7 @@ def test_a_machine_computes_an_exported_network(tmp_path):
     )  # fmt: skip
     run(network)
     exported = export(network, name="n", provenance=LABELS)
-    assert len(exported.trace.operation("lif5").inputs) > 1
+    assert exported.trace.operation("lif5").neuron.threshold_in_fractions
     # The weights are not trained: what differs in a layer differs more in the next.
     assert max(row.differing for row in exported.layers if row.differing is not None) < 0.1
     assert all(row.density > 0.02 for row in exported.layers if row.density is not None)
@@ -189,18 +188,38 @@ def test_a_machine_computes_an_exported_network(tmp_path):
 
 def test_all_that_a_trace_cannot_hold_is_said_at_once():
     network = chain(
-        np.ones((1, 4, 4, 4)), 2,
-        Node("norm", "affine", ("input",), (4, 4, 4), np.ones(4)),
-        Node("mean", "sum_pool", ("norm",), (4, 2, 2), np.array(0.25), None, (2, 2), (2, 2)),
-        Node("one", "neuron", ("mean",), (4, 2, 2), neuron=SpikingNeuron(0.9, 1.0)),
-        Node("two", "neuron", ("one",), (4, 2, 2), neuron=SpikingNeuron(0.3, 1.0)),
+        np.ones((1, 4)), 2,
+        Node("one", "neuron", ("input",), (4,), neuron=SpikingNeuron(0.9, 0.0)),
+        Node("two", "neuron", ("one",), (4,), neuron=SpikingNeuron(0.3, -1.0)),
     )  # fmt: skip
     with pytest.raises(UsageError) as caught:
         export(network, name="n", provenance=LABELS)
-    starts = [problem.split(":")[0] for problem in caught.value.problems]
-    assert starts == ["norm", "mean", "one", "two"]
-    assert "decay of 0.9 " in caught.value.problems[2]
-    assert "nearest 0.875" in caught.value.problems[2]
+    assert caught.value.problems == (
+        "one: a threshold of 0 above rest; allowed: above zero",
+        "two: a threshold of -1 above rest; allowed: above zero",
+    )
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.95, 1 / 3])
+@pytest.mark.parametrize("reset", ["hard", "soft_before_leak", "soft_after_leak", "none"])
+def test_any_decay(decay, reset):
+    """Spikes are those of the model; approximate_leak takes the nearest shift and says so."""
+    spikes = (np.random.default_rng(0).random((20, 10, 6)) < 0.4).astype(float)
+    weight = np.random.default_rng(1).normal(0, 0.5, (5, 6))
+    network = chain(
+        spikes, 20, Node("fc", "linear", ("input",), (5,), weight),
+        Node("lif", "neuron", ("fc",), (5,), neuron=SpikingNeuron(decay, 1.0, reset)),
+    )  # fmt: skip
+    run(network)
+    exported = export(copy.deepcopy(network), name="n", provenance=LABELS)
+    (operation,) = exported.trace.operations
+    kept = operation.neuron.leak_multiplier / 2**operation.neuron.leak_shift
+    assert np.allclose(kept, decay, atol=2**-16)
+    assert exported.layers[0].differing < 0.03
+    assert {check.mismatches for check in check_trace(exported.trace)} == {0}
+    near = export(network, name="n", provenance=LABELS, approximate_leak=True, accept_differences=True)
+    assert near.trace.operations[0].neuron.leak_multiplier is None
+    assert any("is taken as" in note for note in near.notes)
 
 
 def test_thresholds_that_no_step_of_the_weights_reaches():
@@ -348,39 +367,39 @@ def test_layers_that_never_fire():
     assert exported.warnings[0] == "b: never fires on these inputs, unlike in the model"
 
 
-def test_layers_that_become_larger():
-    """A mean over 7 x 7 before 5 classes, and 4 channels each for itself before a mean over 2 x 2."""
+def test_pools_and_groups_stay():
+    """A depthwise layer, an average pool in front of a layer, of a neuron and of the read-out: K is theirs."""
     generator = np.random.default_rng(0)
-    depthwise = np.zeros((4, 4, 3, 3))
-    depthwise[range(4), range(4)] = generator.normal(size=(4, 3, 3))
     network = chain(
         (generator.random((2, 3, 4, 14, 14)) < 0.5).astype(float), 2,
-        Node("deep", "conv2d", ("input",), (4, 14, 14), depthwise, None, (3, 3), (1, 1), (1, 1)),
+        Node("deep", "conv2d", ("input",), (4, 14, 14), generator.normal(size=(4, 1, 3, 3)), None, (3, 3), (1, 1),
+             (1, 1), groups=4),
         Node("lif1", "neuron", ("deep",), (4, 14, 14), neuron=SpikingNeuron(0.5, 1.0)),
         Node("half", "sum_pool", ("lif1",), (4, 7, 7), np.array(0.25), None, (2, 2), (2, 2)),
         Node("wide", "conv2d", ("half",), (6, 7, 7), generator.normal(size=(6, 4, 1, 1))),
-        Node("lif2", "neuron", ("wide",), (6, 7, 7), neuron=SpikingNeuron(0.5, 0.3)),
-        Node("mean", "sum_pool", ("lif2",), (6, 1, 1), np.array(1 / 49), None, (7, 7), (7, 7)),
+        Node("less", "sum_pool", ("wide",), (6, 6, 6), np.array(0.25), None, (2, 2), (1, 1)),
+        Node("lif2", "neuron", ("less",), (6, 6, 6), neuron=SpikingNeuron(0.5, 0.3)),
+        Node("again", "sum_pool", ("lif2",), (6, 3, 3), np.array(0.25), None, (2, 2), (2, 2)),
+        Node("lif3", "neuron", ("again",), (6, 3, 3), neuron=SpikingNeuron(0.5, 0.3)),
+        Node("mean", "sum_pool", ("lif3",), (6, 1, 1), np.array(1 / 9), None, (3, 3), (3, 3)),
         Node("fc", "linear", ("mean",), (5,), generator.normal(size=(5, 6))),
     )  # fmt: skip
     run(network)
     exported = export(network, name="n", provenance=LABELS)
-    details = exported.trace.provenance["details"]
-    assert details["expanded_layers"] == {"deep": 4, "wide": 4, "fc": 49}
-    assert details["expanded_layers_why"]["fc"] == (
-        "5 x 6 weights become 5 x 294, 49 times as many, as a trace cannot sum; machines overstate it"
-    )
-    assert details["expanded_layers_why"]["wide"].startswith("6 x 4 x 1 x 1 weights become 6 x 4 x 2 x 2, 4 times")
-    assert details["expanded_layers_why"]["deep"].startswith("its 4 groups are stored as one, with 4 times as many")
-    for name, why in details["expanded_layers_why"].items():
-        assert f"{name}: {why}" in exported.notes
-        assert exported.trace.operation(name).weight.size == details["expanded_layers"][name] * {
-            "deep": 4 * 9, "wide": 6 * 4, "fc": 5 * 6,
-        }[name]  # fmt: skip
+    trace = exported.trace
+    assert {name: trace.operation(name).k for name in ("deep", "wide", "less", "mean", "fc")} == {
+        "deep": 9, "wide": 4, "less": 4, "mean": 9, "fc": 6,
+    }  # fmt: skip
+    assert trace.operation("deep").groups == 4
+    assert trace.operation("less").output == "lif2"
+    assert [row.alone < 0.02 for row in exported.layers if row.alone is not None] == [True] * 3
+    # A neuron that reads averages of spikes is exact: 0.3 above 1/4 and below 2/4, with leaks of a half.
+    assert next(row for row in exported.layers if row.layer == "again").alone == 0
+    assert {check.mismatches for check in check_trace(trace)} == {0}
 
 
 def test_neurons_that_share_weighted_sums():
-    """Behind a concatenation thresholds are exact; of two neurons on one sum the second's is rounded, which is said."""
+    """Behind a concatenation thresholds are exact; of two neurons on one sum the second's has fraction bits."""
     generator = np.random.default_rng(0)
     spikes = (generator.random((3, 40, 4)) < 0.5).astype(float)
     weights = generator.normal(size=(2, 5, 4))
@@ -395,9 +414,9 @@ def test_neurons_that_share_weighted_sums():
     assert exported.layers[-1].differing < 0.01
     network.nodes["other"] = Node("other", "neuron", ("a",), (5,), neuron=SpikingNeuron(0.5, 0.77))
     run(network)
-    notes = export(network, name="n", provenance=LABELS).notes
-    (note,) = [note for note in notes if "rounded" in note]
-    assert note.startswith("other: thresholds are rounded, by at most ")
+    exported = export(network, name="n", provenance=LABELS)
+    assert exported.trace.operation("other").neuron.threshold_in_fractions
+    assert {row.layer: row.alone for row in exported.layers}["other"] < 0.02
 
 
 def test_a_shortcut_of_sums_keeps_its_weights():

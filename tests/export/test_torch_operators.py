@@ -13,8 +13,9 @@ import pytest
 
 from archsim.errors import UsageError
 from archsim.export import SpikingNeuron, from_torch, torch_tracing
-from archsim.export.network import fold, run
-from archsim.export.torch_functions import ARITHMETIC, DROPOUTS, JOINS, KEEPS, MOVES, POOLS, plain_name
+from archsim.export.folding import fold
+from archsim.export.network import run
+from archsim.export.torch_functions import ARITHMETIC, DROPOUTS, JOINS, KEEPS, MOVES, POOLS, PRODUCTS, SUMS, plain_name
 from tests.export.frameworks import need
 
 torch = need("torch")
@@ -115,21 +116,21 @@ EEE y += z
 EEE y = y.add(z)
 EEE y.add_(z)
 EEE y = torch.add(y, z)
-ERE y = torch.add(y, z, alpha=2)
-ERE y.add_(z, alpha=2)
+EEE y = torch.add(y, z, alpha=2)
+EEE y.add_(z, alpha=2)
 EEE torch.add(y, z, out=y)
-ERE y = torch.add(input=y, other=z, alpha=-1)
-ERE y = y - z
-ERE y -= z
-ERE y = torch.sub(y, z)
-ERE y = torch.sub(y, z, alpha=2)
-ERE y = torch.rsub(y, z)
+EEE y = torch.add(input=y, other=z, alpha=-1)
+EEE y = y - z
+EEE y -= z
+EEE y = torch.sub(y, z)
+EEE y = torch.sub(y, z, alpha=2)
+EEE y = torch.rsub(y, z)
 RRR y = y + z.mean(0, keepdim=True)
 RRR y = y + z[:1]
 RRR y = y + z.flip(0)
-RRR y = y * z
-RRR y *= z
-RRR y = y * (1 - z)
+EEE y = y * z
+EEE y *= z
+EEE y = y * (1 - z)
 RRR y = y / (z + 9)
 RRR y = torch.maximum(y, z)
 RRR y = torch.where(z > 0, y, z)
@@ -159,10 +160,10 @@ RRR y.reshape(-1).mul_(0.5)
 RRR v = y.view_as(y); y.mul_(0.5); y = v
 RRR v = y.unbind(0)[1]; v.fill_(1)
 RRR y.clamp_(0, 0.4)
-RRR y.relu_()
-RRR torch.relu_(y)
-RRR F.relu(y, inplace=True)
-RRR F.relu_(y)
+RER y.relu_()
+RER torch.relu_(y)
+RER F.relu(y, inplace=True)
+RER F.relu_(y)
 RRR y.abs_()
 RRR y.zero_()
 RRR y.fill_(0.7)
@@ -227,16 +228,16 @@ RRR y = torch.stack(list(y))
 EEE y = torch.index_select(y, 0, torch.arange(IMAGES))
 EEE y = y.take(torch.arange(y.numel())).view(z.shape)
 EEE y = y.permute(*range(y.ndim))
-RR- y = y.permute(0, 1, 3, 2)
+EE- y = y.permute(0, 1, 3, 2)
 EEE y = y.transpose(0, 0)
-RR- y = y.transpose(2, 3)
+EE- y = y.transpose(2, 3)
 EEE y = torch.swapaxes(y, 0, 0)
-RR- y = y.swapdims(2, 3)
+EE- y = y.swapdims(2, 3)
 EEE y = y.movedim(1, 1)
-RR- y = torch.moveaxis(y, 1, 2).moveaxis(2, 1)
-RR- y = torch.movedim(y, 2, 3)
-RR- y = y.mT.mT
-RR- y = y.mT
+EE- y = torch.moveaxis(y, 1, 2).moveaxis(2, 1)
+EE- y = torch.movedim(y, 2, 3)
+EE- y = y.mT.mT
+EE- y = y.mT
 --R y = y.t().t()
 --R y = y.T.T
 EEE y = y.rot90(4, (0, 1))
@@ -326,7 +327,7 @@ RRR y = F.gumbel_softmax(y)
 EE- y = F.max_pool2d(y, 3, 1, 1)
 -E- y = torch.max_pool2d(y, 2, 1, 0, 1, False)
 -R- y = F.max_pool2d(y, 2, dilation=2)
--R- y = F.max_pool2d(y, 3, 2, 0, 1, True)
+-E- y = F.max_pool2d(y, 3, 2, 0, 1, True)
 -E- y = F.max_pool2d(y, 2, 2, ceil_mode=True)
 -R- y, _ = F.max_pool2d(y, 2, return_indices=True)
 -E- y = F.max_pool2d(input=y, kernel_size=2)
@@ -336,7 +337,7 @@ EE- y = F.max_pool2d(y, 3, 1, 1)
 -E- y = F.avg_pool2d(y, 2, 2, 0, True)
 -E- y = F.avg_pool2d(y, 2, divisor_override=3)
 -E- y = F.avg_pool2d(y, 2, 2, 0, False, True, 1)
--R- y = F.avg_pool2d(y, 2, 2, 1)
+-E- y = F.avg_pool2d(y, 2, 2, 1)
 -R- y = F.avg_pool2d(y, 2, 2, 1, False, False)
 -E- y = F.avg_pool2d(y, 2, count_include_pad=False)
 -E- y = F.adaptive_avg_pool2d(y, 1)
@@ -353,8 +354,8 @@ EE- y = F.max_pool2d(y, 3, 1, 1)
 -E- y = nn.AvgPool2d(2, divisor_override=1)(y)
 -R- y = nn.LPPool2d(2, 2)(y)
 # All else.
-RRR y = y.relu()
-RRR y = F.relu(y)
+RER y = y.relu()
+RER y = F.relu(y)
 RRR y = y.clamp(min=0)
 RRR y = y.abs()
 RRR y = y ** 2
@@ -371,7 +372,9 @@ RRR y = y.sin()
 RRR y = y.cumsum(0)
 RRR y = y - y.mean()
 RRR y = y.sum(1, keepdim=True).expand_as(z)
--R- y = y.mean((2, 3))
+-E- y = y.mean((2, 3))
+-E- y = torch.bmm(y.flatten(2), z.flatten(2).transpose(1, 2)).flatten(1)
+-E- y = (y.flatten(2).transpose(1, 2) @ z.flatten(2)).flatten(1)
 RRR y = y.sort(0)[0]
 RRR y = y.nan_to_num(0.0)
 RRR y = y @ torch.eye(y.shape[-1])
@@ -397,7 +400,7 @@ RRR y = y.new_ones(y.shape)
 RRR y = torch.zeros(z.shape); y[:] = z
 RRR y = y * (self.calls * 0.1 + 0.5)
 RRR y = y if self.calls % 2 else -y
-RRR y = F.relu(y) if self.calls == T else y
+RER y = F.relu(y) if self.calls == T else y
 """)
 PLACES = ("currents", "spikes", "vectors")
 
@@ -494,8 +497,15 @@ def traced(model, inputs, monkeypatch, **more):
     monkeypatch.setattr(torch_tracing, "export", watched)
     from_torch(model, inputs, T, neurons=OWN, **more)
     folded = copy.deepcopy(found[0])
-    assert fold(folded) == []
+    fold(folded)
     return found[0], folded
+
+
+def in_order(found, expected, form, name):
+    """Are they the same? A network keeps a layer's neurons in the order of the layer, which a model may transpose."""
+    turned = name == "cell" and any(word in form for word in ("permute", "transpose", "swap", "move", "mT"))
+    order = np.sort if turned else np.asarray
+    return np.array_equal(*(order(values.reshape(T, IMAGES, -1)) for values in (found, expected)))
 
 
 CASES = [
@@ -524,7 +534,7 @@ def test_exact_or_refused(form, place, outcome, monkeypatch):
         run(network)
         for name, spikes in expected.items():
             if name in network.nodes:
-                assert np.array_equal(network.recorded[name], spikes.reshape(network.recorded[name].shape)), name
+                assert in_order(network.recorded[name], spikes, form, name), name
     assert {"last", "cell"} <= networks[0].nodes.keys()
     assert 0 < expected["last"].mean() < 1
 
@@ -704,14 +714,14 @@ E nn.MaxPool2d(2)
 E nn.MaxPool2d(3, 2, 1)
 E nn.MaxPool2d((2, 3), stride=(2, 1))
 R nn.MaxPool2d(2, dilation=2)
-R nn.MaxPool2d(3, 2, ceil_mode=True)
+E nn.MaxPool2d(3, 2, ceil_mode=True)
 E nn.MaxPool2d(2, ceil_mode=True)
 E nn.AvgPool2d(2)
 E nn.AvgPool2d(2, divisor_override=1)
 E nn.AvgPool2d((2, 3), divisor_override=7)
 E nn.AvgPool2d(2, 1)
 R nn.AvgPool2d(3, 2, 0, True)
-R nn.AvgPool2d(2, 2, 1)
+E nn.AvgPool2d(2, 2, 1)
 R nn.AvgPool2d(2, 2, 1, count_include_pad=False)
 E nn.AvgPool2d(2, count_include_pad=False)
 E nn.AdaptiveAvgPool2d(1)
@@ -727,8 +737,8 @@ R nn.BatchNorm2d(4, track_running_stats=False)
 R nn.InstanceNorm2d(4)
 R nn.GroupNorm(2, 4)
 R nn.ZeroPad2d(1)
-R nn.ReLU()
-R nn.ReLU(inplace=True)
+E nn.ReLU()
+E nn.ReLU(inplace=True)
 R nn.RReLU()
 R nn.Hardtanh(inplace=True)
 R nn.Softmax(1)
@@ -736,8 +746,8 @@ R nn.Upsample(scale_factor=2)
 R nn.PixelShuffle(2)
 R nn.ChannelShuffle(2)
 R nn.ConvTranspose2d(4, 4, 2)
-R nn.Conv2d(4, 4, 3, dilation=2)
-R nn.Conv2d(4, 4, 3, padding="same")
+E nn.Conv2d(4, 4, 3, dilation=2)
+E nn.Conv2d(4, 4, 3, padding="same")
 R nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
 R nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))
 E nn.LazyConv2d(4, 3)
@@ -803,7 +813,7 @@ def test_every_function_that_is_known_has_a_statement():
             Statement(form, place)
         for form in TAKEN_APART:
             Sequence(form, "s = torch.stack(outs)")(torch.ones(T, T, 8))
-    known = {*MOVES, *JOINS, *KEEPS, *DROPOUTS, *ARITHMETIC, *POOLS}
+    known = {*MOVES, *JOINS, *KEEPS, *DROPOUTS, *ARITHMETIC, *POOLS, *SUMS, *PRODUCTS}
     # Only machines that have it can show it.
     assert known - seen <= {"cuda"}
 
@@ -812,7 +822,7 @@ def test_every_function_that_is_known_has_a_statement():
     ("change", "padding", "outcome"),
     [
         ("x /= 255.0", 1, "E"), ("x = x / 255.0", 1, "E"), ("x.div_(255)", 1, "E"), ("x.mul_(1 / 255)", 1, "E"),
-        ("x = (x / 255.0 - 0.5) / 0.25", 0, "E"), ("x = (x / 255.0 - 0.5) / 0.25", 1, "R"), ("x.data /= 255", 1, "R"),
+        ("x = (x / 255.0 - 0.5) / 0.25", 0, "E"), ("x = (x / 255.0 - 0.5) / 0.25", 1, "E"), ("x.data /= 255", 1, "R"),
         ("x.clamp_(0, 99)", 1, "R"), ("x[:] = x / 255", 1, "R"), ("x = x.flip(3) / 255.0", 1, "R"),
     ],
 )  # fmt: skip

@@ -1,0 +1,459 @@
+"""Scales: what one unit of each integer tensor is worth, and the operations in integers that follow from it.
+
+Weights of an output channel c are ``round(w / s[c])`` and fit ``weight_bits``. A neuron only compares, so s[c] is free:
+with r its threshold and w its largest weight, ``h = floor(r (2^(bits-1) - 1) / w)`` is its integer threshold and
+``s[c] = r / h`` the scale, which makes the threshold exact and costs hardware nothing. Where several neurons read one
+sum, that holds for the first; the others' thresholds have fraction bits. Sums, averages, products and other values
+without weights have the scale that follows from their inputs, and their neurons have fraction bits too.
+
+What is added must have one scale, so the branches of a sum share theirs; what has another one without weights is
+brought to it by a layer with one weight per channel. A branch that multiplies sums, not spikes (a membrane shortcut),
+has products so small that the common scale may leave nothing of its weights: it keeps its own, and a requantiser brings
+its sums to the common one. Layers without neurons (the read-out), and sums whose channels mix in a product, have one
+scale for all channels. Biases are rounded in units of s[c].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archsim.errors import UsageError
+from archsim.export.folding import by_channel
+from archsim.export.network import SCALED, Network, Node, Real, per_channel
+from archsim.export.neuron_rules import SAME_DECAY, SpikingNeuron, rounded
+from archsim.trace.neurons import MAX_LEAK_SHIFT, Neuron
+from archsim.trace.operation import Operation, Requantiser
+from archsim.trace.schema import MAX_SHIFT
+
+Range = tuple[int, int]
+
+# Thresholds beyond this, in units of the largest integer that is read, belong to channels whose weights are next to
+# nothing.
+LARGEST_THRESHOLD = 1 << 20
+# Thresholds, biases and sums are stored in 32 bits.
+LARGEST_STORED = (1 << 31) - 1
+# How many times smaller than the others the products of weights and sums may be and still share the others' unit, which
+# leaves them three bits less. Products of weights and spikes always share it.
+COARSE = 8
+REQUANTISED_BITS = 16
+# What 32-bit floats make of the quotient of two numbers.
+_ROUNDED = 1e-7
+# Potentials of neurons that read spikes are exact where 64 bits are enough.
+_EXACT_BITS = 48
+_PASS_ON = ("add", "max_pool", "sum_pool", "rearrange", "upsample", "concat")
+# Values of different channels meet in these.
+_MIX = ("matmul", "rearrange", "multiply")
+
+
+def nearest_leak(decay: float) -> tuple[float, int, bool]:
+    """The decay closest to ``decay`` that a shift gives, its shift (0: no leak), and whether it is subtracted."""
+    choices = [(1.0, 0, False)]
+    for shift in range(1, MAX_LEAK_SHIFT + 1):
+        choices += [(2.0**-shift, shift, False), (1 - 2.0**-shift, shift, True)]
+    return min(choices, key=lambda choice: abs(choice[0] - decay))
+
+
+class Quantiser:
+    """Chooses scales and writes the operations. ``scales`` has the real value of one unit of each node, [C] or one."""
+
+    def __init__(self, network: Network, weight_bits: int, approximate_leak: bool, input_scale: float) -> None:
+        self.network = network
+        self.bits = weight_bits
+        self.largest = (1 << (weight_bits - 1)) - 1
+        self.approximate_leak = approximate_leak
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        (source,) = (name for name, node in network.nodes.items() if node.op == "input")
+        self.scales: dict[str, Real] = {source: np.array(input_scale)}
+        # Of layers whose weights have another scale than their sums.
+        self.apart: dict[str, Real] = {}
+        self.weight_errors: dict[str, float] = {}
+        self._integers: dict[str, tuple[NDArray[np.int8], NDArray[np.int64] | None]] = {}
+        self._reaches: dict[str, Range] = {}
+        self._open: set[str] = set()
+        self._weigh()
+        self.groups = self._groups()
+
+    # ---- Scales.
+
+    def _weighted(self, name: str) -> bool:
+        """Does the node hold weighted sums, whose scale can be chosen?"""
+        node = self.network.nodes[name]
+        if node.op in ("conv2d", "linear"):
+            return True
+        passes = node.op in _PASS_ON or (node.op == "reduce" and node.options["axis"] == "positions")
+        return passes and any(self._weighted(source) for source in node.inputs)
+
+    def _weigh(self) -> None:
+        """Give weights to what is added to something of another scale, so that both can have one."""
+        for node in list(self.network.nodes.values()):
+            if node.op != "add":
+                continue
+            plain = [source for source in node.inputs if not self._weighted(source)]
+            if len(plain) == len(node.inputs):
+                scales = [self.scale(source) for source in plain]
+                if all(np.array_equal(scale, scales[0]) for scale in scales):
+                    continue
+            before: dict[str, Node] = {}
+            for key, other in self.network.nodes.items():
+                if key == node.name and plain:
+                    named = {source: f"{key}.{place}" for place, source in enumerate(node.inputs) if source in plain}
+                    for source, name in named.items():
+                        read = self.network.nodes[source]
+                        before[name] = by_channel(name, read, np.ones(read.shape[0]))
+                        self.notes.append(f"{key}: a layer {name} gives {source} a weight, for a common unit")
+                    other = replace(node, inputs=tuple(named.get(source, source) for source in node.inputs))
+                before[key] = other
+            self.network.nodes = before
+
+    def _groups(self) -> dict[str, tuple[str, float]]:
+        """For each node of weighted sums the first of those whose scales hang together, and how many of its units one
+        of the node's is worth."""
+        found: dict[str, tuple[str, float]] = {}
+
+        def join(one: str, other: str, times: float) -> None:
+            """A unit of ``one`` is ``times`` that of ``other``."""
+            (first, ratio), (second, its) = found[one], found[other]
+            factor = times * its / ratio
+            if first == second:
+                if not math.isclose(factor, 1.0):
+                    self.problems.append(f"{one}: adds {other} and a multiple of it; allowed: with neurons between")
+                return
+            for name, (leader, own) in found.items():
+                if leader == first:
+                    found[name] = (second, own * factor)
+
+        for node in self.network.nodes.values():
+            found[node.name] = (node.name, 1.0)
+            if self._weighted(node.name) and node.op not in ("conv2d", "linear", "concat"):
+                for source in node.inputs:
+                    join(node.name, source, node.factor if node.op in SCALED else 1.0)
+        return found
+
+    def _group_scale(self, leader: str) -> Real:
+        """The scale [C] of a group of weighted sums: that of the first neuron that reads one, or one for all."""
+        nodes = self.network.nodes
+        members = {nodes[name]: ratio for name, (first, ratio) in self.groups.items() if first == leader}
+        sizes = {
+            node.name: self._largest_weight(node) / ratio
+            for node, ratio in members.items() if node.op in ("conv2d", "linear")
+        }  # fmt: skip
+        most = max(float(size.max()) for size in sizes.values())
+        apart = {
+            name: size for name, size in sizes.items()
+            if size.max() * COARSE < most and self._weighted(nodes[name].inputs[0])
+        }  # fmt: skip
+        kept = [size for name, size in sizes.items() if name not in apart]
+        mixed = any(
+            reader.op in _MIX or (reader.op == "reduce" and reader.options["axis"] == "channels")
+            for node in members for reader in self.network.readers(node.name)
+        )  # fmt: skip
+        if mixed or len({len(size) for size in kept}) > 1:
+            scale = np.array(max(float(size.max()) for size in kept) / self.largest or 1.0)
+        else:
+            scale = self._scale_of(members, np.max(kept, axis=0))
+        for name, size in apart.items():
+            unit = scale * self.groups[name][1]
+            self.apart[name] = np.where(size > 0, size * self.groups[name][1] / self.largest, unit)
+            self.notes.append(
+                f"{name}: a requantiser brings its products of weights and sums to the unit of the sum that follows"
+            )
+        return scale
+
+    def _scale_of(self, members: Mapping[Node, float], largest: Real) -> Real:
+        """The scale [C] of weighted sums whose weights reach ``largest`` [C]."""
+        neurons = [(ratio, *found) for node, ratio in members.items() for found in self._neurons_behind(node.name)]
+        if not neurons:
+            return np.full(len(largest), float(largest.max() or 1) / self.largest)
+        ratio, reader, first = neurons[0]
+        threshold = self._thresholds(reader)[first : first + len(largest)] / ratio
+        with np.errstate(divide="ignore"):
+            units = np.floor(threshold * self.largest / largest * (1 + 1e-12))
+        # A channel without weights still compares its bias with its threshold.
+        biases = [np.abs(node.bias) / own for node, own in members.items() if node.bias is not None]
+        most = LARGEST_STORED * threshold / np.max([threshold, *biases], axis=0)
+        most = np.clip(np.floor(most), 1, LARGEST_THRESHOLD * max(map(self._reach, members)))
+        units = np.where(largest == 0, self.largest, np.minimum(units, most))
+        if units.min() < 1:
+            channel = int(units.argmin())
+            self.problems.append(
+                f"{reader.name}: the threshold of channel {channel}, {threshold[channel]:.4g}, is below one step of"
+                f" {self.bits}-bit weights that reach {largest[channel]:.4g}"
+            )
+            units = np.maximum(units, 1)
+        scale: Real = threshold / units
+        return scale
+
+    def _neurons_behind(self, name: str, first: int = 0) -> Iterator[tuple[Node, int]]:
+        """The neurons that read the node ``name``, and at which of their channels it begins."""
+        for reader in self.network.readers(name):
+            if reader.op == "neuron" and reader.neuron is not None and reader.neuron.threshold is not None:
+                yield reader, first
+            if reader.op == "concat":
+                before = reader.inputs[: reader.inputs.index(name)]
+                yield from self._neurons_behind(
+                    reader.name, first + sum(self.network.nodes[source].shape[0] for source in before)
+                )
+
+    def _thresholds(self, reader: Node) -> Real:
+        """Real thresholds [C] of a neuron node, the least of each channel."""
+        assert reader.neuron is not None and reader.neuron.threshold is not None
+        shape = self.network.nodes[reader.inputs[0]].shape
+        full = np.broadcast_to(per_channel(reader.neuron.threshold, shape), shape).reshape(shape[0], -1)
+        if full.min() <= 0:
+            self._say(f"{reader.name}: a threshold of {full.min():.4g} above rest; allowed: above zero")
+            return np.ones(shape[0])
+        least: Real = full.min(1)
+        return least
+
+    def _say(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def _largest_weight(self, node: Node) -> Real:
+        weight = self._effective_weight(node)
+        largest: Real = np.abs(weight).reshape(len(weight), -1).max(1)
+        return largest
+
+    def _effective_weight(self, node: Node) -> Real:
+        """Weights for integer inputs: times the real value of the input's unit."""
+        assert node.weight is not None
+        (source,) = node.inputs
+        scale = self.scale(source)
+        if scale.ndim == 0:
+            return node.weight * scale
+        rows = node.weight.reshape(node.groups, len(node.weight) // node.groups, -1)
+        repeated = np.repeat(scale, node.groups * rows.shape[2] // len(scale)).reshape(node.groups, 1, -1)
+        weight: Real = (rows * repeated).reshape(node.weight.shape)
+        return weight
+
+    def scale(self, name: str) -> Real:
+        """The real value of one unit of the node ``name``: one number, or one per channel."""
+        if name not in self.scales:
+            if self._weighted(name) and self.network.nodes[name].op != "concat":
+                self._choose(self.groups[name][0], name)
+            else:
+                self.scales[name] = self._follows(self.network.nodes[name])
+        return self.scales[name]
+
+    def _choose(self, leader: str, name: str) -> None:
+        if leader in self._open:
+            raise UsageError(f"{name}: adds {leader} and what weights make of {leader}; allowed: with neurons between")
+        self._open.add(leader)
+        scale = self._group_scale(leader)
+        for member, (first, ratio) in self.groups.items():
+            if first == leader:
+                self.scales[member] = scale * ratio
+
+    def _follows(self, node: Node) -> Real:
+        """The scale of what has no weights, from those of its inputs."""
+        if node.op == "neuron":
+            return np.array(1.0)
+        parts = [self.scale(source) for source in node.inputs]
+        shapes = [self.network.nodes[source].shape for source in node.inputs]
+        if node.op == "concat" and any(part.ndim or part != parts[0] for part in parts):
+            spread = [np.broadcast_to(part, shape[0]) for part, shape in zip(parts, shapes, strict=True)]
+            return np.concatenate(spread)
+        if node.op in ("multiply", "matmul"):
+            return np.array(math.prod(float(part.max()) for part in parts) * node.factor)
+        if node.op == "reduce" and node.options["axis"] == "channels":
+            return np.array(float(parts[0].max()) * node.factor)
+        return parts[0] * (node.factor if node.op in SCALED else 1.0)
+
+    # ---- Ranges.
+
+    def _reach(self, node: Node) -> int:
+        """The largest integer that the weights of ``node`` are multiplied by, as far as that is known."""
+        if node.op not in ("conv2d", "linear"):
+            return 1
+        if self._weighted(node.inputs[0]):
+            return LARGEST_STORED
+        low, high = self.reach(node.inputs[0])
+        return max(-low, high, 1)
+
+    def reach(self, name: str) -> Range:
+        """Bounds of the integers of the node ``name``."""
+        if name not in self._reaches:
+            self._reaches[name] = self._bounds(self.network.nodes[name])
+        return self._reaches[name]
+
+    def _bounds(self, node: Node) -> Range:
+        if node.op == "input":
+            whole = np.round(self.network.inputs / self.scales[node.name])
+            return int(whole.min()), int(whole.max())
+        if node.op == "neuron":
+            neuron = node.neuron
+            assert neuron is not None
+            reaches = {"spike": (0, 1), "signed": (-1, 1), "integer": (0, neuron.most)}
+            return reaches.get(neuron.fires, (-LARGEST_STORED, LARGEST_STORED))
+        parts = [self.reach(source) for source in node.inputs]
+        low, high = parts[0]
+        match node.op:
+            case "conv2d" | "linear":
+                if node.name in self.apart:
+                    return -(1 << (REQUANTISED_BITS - 1)), (1 << (REQUANTISED_BITS - 1)) - 1
+                weight, bias = self._integer_weights(node)
+                sums = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(1) * max(-low, high)
+                most = min(int((sums + (0 if bias is None else np.abs(bias))).max()), LARGEST_STORED)
+                return -most, most
+            case "add":
+                return sum(one for one, _ in parts), sum(one for _, one in parts)
+            case "multiply" | "matmul":
+                corners = [one * other for one in parts[0] for other in parts[1]]
+                terms = self._terms(node)
+                return terms * min(*corners, 0), terms * max(*corners, 0)
+            case "sum_pool" | "reduce":
+                terms = self._terms(node)
+                return terms * min(low, 0), terms * max(high, 0)
+        return min(one for one, _ in parts), max(one for _, one in parts)
+
+    def _terms(self, node: Node) -> int:
+        """How many values or products make one of the output."""
+        channels, *positions = self.network.nodes[node.inputs[0]].shape
+        match node.op:
+            case "multiply":
+                return 1
+            case "sum_pool":
+                return math.prod(node.kernel)
+            case "reduce":
+                by_position = node.options["axis"] == "positions"
+                return math.prod(positions) if by_position else channels // int(node.options["groups"])
+        first = bool(node.options.get("transpose_first"))
+        return math.prod(positions) if first else channels // int(node.options.get("heads", 1))
+
+    # ---- Operations.
+
+    def operations(self) -> list[Operation]:
+        """The network as operations; a neuron belongs to the sum before it where nothing else reads that."""
+        network, found = self.network, []
+        fused = {
+            node.inputs[0]
+            for node in network.nodes.values()
+            if node.op == "neuron"
+            and network.nodes[node.inputs[0]].op in ("conv2d", "linear", "add", *SCALED)
+            and len(network.readers(node.inputs[0])) == 1
+        }
+        for node in network.nodes.values():
+            if node.op == "input" or node.name in fused:
+                continue
+            if node.op != "neuron":
+                found.append(self._operation(node, node.name, None))
+                continue
+            summed = network.nodes[node.inputs[0]]
+            if summed.name not in fused:
+                summed = Node(node.name, "add", node.inputs, node.shape)
+            found.append(self._operation(summed, node.name, self._neuron(node)))
+        return found
+
+    def _neuron(self, node: Node) -> Neuron:
+        """The neurons of a node in the units of what they read."""
+        neuron, source = node.neuron, self.network.nodes[node.inputs[0]]
+        assert neuron is not None
+        if self.approximate_leak and np.size(neuron.decay) == 1:
+            decay = float(np.asarray(neuron.decay).reshape(()))
+            near = nearest_leak(decay)[0]
+            if abs(near - decay) > SAME_DECAY:
+                self.notes.append(f"{node.name}: a decay of {decay:.6g} is taken as {near:.6g}")
+            neuron = replace(neuron, decay=near)
+        scale = self.scale(source.name)
+        weighted = self._weighted(source.name)
+        low, high = self.reach(source.name)
+        most = {} if weighted else {"most_bits": _EXACT_BITS}
+        if neuron.threshold is not None:
+            self._thresholds(node)
+        if self.problems:
+            return Neuron("if", np.ones(node.shape[0], np.int64))
+        try:
+            found = rounded(
+                _in_units(neuron, scale, node.shape), 1.0, max(-low, high, 1), self.network.timesteps, **most
+            )  # fmt: skip
+        except UsageError as error:
+            self._say(f"{node.name}: {error.problems[0]}")
+            return Neuron("if", np.ones(node.shape[0], np.int64))
+        if found.decay_error > SAME_DECAY:
+            self.notes.append(f"{node.name}: decays are rounded, by at most {found.decay_error:.2g}")
+        whole = found.neuron.threshold
+        if whole is not None and found.threshold_error > SAME_DECAY and neuron.reset.startswith("soft"):
+            self.notes.append(f"{node.name}: thresholds are rounded, by at most {100 * found.threshold_error:.2g} %")
+        if whole is not None and whole.ndim == 0:
+            return _spread(found.neuron, node.shape[:1])
+        return found.neuron
+
+    def _integer_weights(self, node: Node) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
+        if node.name not in self._integers:
+            assert node.weight is not None
+            scale = np.broadcast_to(self.scale(node.name), len(node.weight))
+            scale = self.apart.get(node.name, scale)
+            column = scale.reshape(-1, *(1,) * (node.weight.ndim - 1))
+            real = self._effective_weight(node)
+            weight = np.clip(np.round(real / column), -self.largest, self.largest)
+            power = float(np.sqrt((real**2).sum()))
+            error = float(np.sqrt(((weight * column - real) ** 2).sum()))
+            self.weight_errors[node.name] = error / power if power else 0.0
+            has_bias = node.bias is not None and node.bias.any()
+            bias = np.round(node.bias / scale).astype(np.int64) if has_bias and node.bias is not None else None
+            self._integers[node.name] = (weight.astype(np.int8), bias)
+        return self._integers[node.name]
+
+    def _operation(self, node: Node, output: str, neuron: Neuron | None) -> Operation:
+        if node.op not in ("conv2d", "linear"):
+            op = {"max_pool": "pool", "sum_pool": "pool"}.get(node.op, node.op)
+            reduction = "sum" if node.op == "sum_pool" else "max"
+            return Operation(
+                node.name, op, node.inputs, output, node.kernel, node.stride, node.padding, neuron=neuron,
+                reduction=reduction, **node.options,
+            )  # fmt: skip
+        scale, requantiser = self.scale(node.name), None
+        if node.name in self.apart:
+            requantiser = _requantiser(self.apart[node.name] / scale)
+            scale = self.apart[node.name]
+        weight, bias = self._integer_weights(node)
+        return Operation(
+            node.name, node.op, node.inputs, output, node.kernel, node.stride, node.padding, weight=weight,
+            weight_bits=self.bits, weight_scale=float(np.max(scale)) if neuron is None else 1.0, bias=bias,
+            neuron=neuron, requantiser=requantiser, dilation=node.dilation, groups=node.groups,
+        )  # fmt: skip
+
+
+def _requantiser(factor: Real) -> Requantiser:
+    """What multiplies sums by ``factor`` [C], with factors of 24 bits."""
+    shift = min(max(24 - math.ceil(math.log2(float(factor.max()))), 0), MAX_SHIFT)
+    multiplier = np.maximum(np.round(np.ldexp(factor, shift)), 1).astype(np.int64)
+    return Requantiser(multiplier, shift, REQUANTISED_BITS)
+
+
+def _in_units(neuron: SpikingNeuron, scale: Real, shape: Sequence[int]) -> SpikingNeuron:
+    """``neuron`` for currents in units of ``scale``, and with a parameter for each channel or for each neuron."""
+
+    def divided(values: ArrayLike) -> Real:
+        array = np.asarray(values, np.float64)
+        per_neuron = array.ndim > 1
+        wide = np.broadcast_to(array if per_neuron or array.size > 1 else array.reshape(()), _axes(array, shape))
+        unit = np.broadcast_to(scale, shape[0]).reshape(-1, *(1,) * (wide.ndim - 1))
+        quotient = wide / unit
+        # The quotient of two rounded numbers may miss the integer that it is.
+        whole = np.round(quotient)
+        near = (unit != 1) & (np.abs(quotient - whole) <= _ROUNDED * np.abs(quotient))
+        return np.where(near, whole, quotient)
+
+    own: dict[str, Any] = {}
+    for name in ("threshold", "adaptation", "reset_value", "start"):
+        values = getattr(neuron, name)
+        if values is not None and np.any(values):
+            own[name] = divided(values)
+    return replace(neuron, **own)
+
+
+def _axes(array: Real, shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(shape) if array.ndim > 1 else tuple(shape[:1])
+
+
+def _spread(neuron: Neuron, shape: tuple[int, ...]) -> Neuron:
+    assert neuron.threshold is not None
+    return replace(neuron, threshold=np.broadcast_to(neuron.threshold, shape))
