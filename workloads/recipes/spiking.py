@@ -12,6 +12,7 @@ timestep.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from training import Schedule, train
 TAU = 2.0
 FIRST = Schedule(samples=78_000, batch=60, learning_rate=5e-3, weight_decay=1e-2, augment=False)
 FIRST_TAU = 4 / 3
-SECOND = Schedule(samples=18_000, batch=60, learning_rate=2e-3, weight_decay=1e-2, augment=False)
+SECOND = Schedule(samples=48_000, batch=60, learning_rate=3e-3, weight_decay=1e-2, augment=False)
 
 
 def lif(threshold: float = 1.0) -> neuron.LIFNode:
@@ -37,22 +38,27 @@ def lif(threshold: float = 1.0) -> neuron.LIFNode:
     )
 
 
+def named(**parts: nn.Module) -> nn.Sequential:
+    """``parts`` one after the other, by names that the layers of the trace will have."""
+    return nn.Sequential(OrderedDict(parts))
+
+
 def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """A convolution that keeps the size of an image (but for its stride), and batch-norm."""
-    return nn.Sequential(
-        layer.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-        layer.BatchNorm2d(outputs),
+    return named(
+        conv=layer.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        norm=layer.BatchNorm2d(outputs),
     )
 
 
 def firing(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """A convolution with batch-norm and neurons."""
-    return nn.Sequential(convolution(inputs, outputs, kernel, stride, groups), lif())
+    return named(**dict(convolution(inputs, outputs, kernel, stride, groups).named_children()), neurons=lif())
 
 
 def encoder(outputs: int) -> nn.Sequential:
     """The direct encoder: a convolution that sees the pixels, the same in every timestep."""
-    return nn.Sequential(nn.Conv2d(1, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
+    return named(conv=nn.Conv2d(1, outputs, 3, padding=1, bias=False), norm=nn.BatchNorm2d(outputs))
 
 
 class ReadOut(nn.Module):

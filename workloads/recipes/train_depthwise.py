@@ -9,9 +9,8 @@ convolution, as in MobileNet, each with batch-norm and neurons; then the mean of
 from __future__ import annotations
 
 import torch
-from spiking import OneTimestep, ReadOut, encoder, firing, lif, train_in_two_phases
+from spiking import OneTimestep, ReadOut, encoder, firing, lif, named, train_in_two_phases
 from spikingjelly.activation_based import layer
-from torch import nn
 from training import arguments
 
 SIDE = 32
@@ -25,11 +24,12 @@ class DepthwiseSeparable(OneTimestep):
     def __init__(self, encoded: int = ENCODED, pairs: tuple[tuple[int, int], ...] = PAIRS) -> None:
         super().__init__()
         self.encoder = encoder(encoded)
-        parts, channels = [lif(), layer.MaxPool2d(2)], encoded
-        for outputs, stride in pairs:
-            parts += [firing(channels, channels, 3, stride, groups=channels), firing(channels, outputs, 1)]
+        parts, channels = {"encoder": lif(), "pool": layer.MaxPool2d(2)}, encoded
+        for index, (outputs, stride) in enumerate(pairs, 1):
+            parts[f"depthwise{index}"] = firing(channels, channels, 3, stride, groups=channels)
+            parts[f"pointwise{index}"] = firing(channels, outputs)
             channels = outputs
-        self.body = nn.Sequential(*parts, ReadOut(channels))
+        self.body = named(**parts, head=ReadOut(channels))
 
 
 def main() -> None:

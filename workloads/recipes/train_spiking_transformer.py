@@ -14,7 +14,7 @@ follow, and a linear read-out of the tokens' mean. The structures are those of t
 from __future__ import annotations
 
 import torch
-from spiking import OneTimestep, ReadOut, convolution, encoder, firing, lif, train_in_two_phases
+from spiking import OneTimestep, ReadOut, convolution, encoder, firing, lif, named, train_in_two_phases
 from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 from training import arguments
@@ -69,7 +69,7 @@ class Block(nn.Module):
     def __init__(self, channels: int, attention: type[nn.Module], expansion: int) -> None:
         super().__init__()
         self.attention = attention(channels)
-        self.mlp = nn.Sequential(firing(channels, expansion * channels), firing(expansion * channels, channels))
+        self.mlp = named(hidden=firing(channels, expansion * channels), output=firing(expansion * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(x)
@@ -91,10 +91,16 @@ class Spikformer(OneTimestep):
     def __init__(self, channels: int = 64, blocks: int = 2, expansion: int = 4) -> None:
         super().__init__()
         self.encoder = encoder(channels // 4)
-        self.body = nn.Sequential(
-            lif(), pool(), firing(channels // 4, channels // 2, 3), pool(), firing(channels // 2, channels, 3),
-            Position(channels), *(Block(channels, SelfAttention, expansion) for _ in range(blocks)), ReadOut(channels),
-        )  # fmt: skip
+        self.body = named(
+            encoder=lif(),
+            pool1=pool(),
+            stem1=firing(channels // 4, channels // 2, 3),
+            pool2=pool(),
+            stem2=firing(channels // 2, channels, 3),
+            position=Position(channels),
+            **{f"block{index + 1}": Block(channels, SelfAttention, expansion) for index in range(blocks)},
+            head=ReadOut(channels),
+        )
 
 
 class DrivenAttention(nn.Module):
@@ -119,8 +125,10 @@ class DrivenBlock(nn.Module):
     def __init__(self, channels: int, expansion: int) -> None:
         super().__init__()
         self.attention = DrivenAttention(channels)
-        self.mlp = nn.Sequential(
-            lif(), convolution(channels, expansion * channels, 1), lif(), convolution(expansion * channels, channels, 1)
+        self.mlp = named(
+            shortcut=lif(),
+            hidden=firing(channels, expansion * channels),
+            output=convolution(expansion * channels, channels, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,7 +141,7 @@ class DrivenPosition(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.convolution = nn.Sequential(lif(), convolution(channels, channels))
+        self.convolution = named(shortcut=lif(), **dict(convolution(channels, channels).named_children()))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convolution(x) + x
@@ -156,11 +164,16 @@ class SpikeDrivenTransformer(OneTimestep):
     def __init__(self, channels: int = 64, blocks: int = 2, expansion: int = 4) -> None:
         super().__init__()
         self.encoder = encoder(channels // 4)
-        self.body = nn.Sequential(
-            lif(), pool(), firing(channels // 4, channels // 2, 3), pool(), convolution(channels // 2, channels),
-            DrivenPosition(channels), *(DrivenBlock(channels, expansion) for _ in range(blocks)),
-            DrivenReadOut(channels),
-        )  # fmt: skip
+        self.body = named(
+            encoder=lif(),
+            pool1=pool(),
+            stem1=firing(channels // 4, channels // 2, 3),
+            pool2=pool(),
+            stem2=convolution(channels // 2, channels),
+            position=DrivenPosition(channels),
+            **{f"block{index + 1}": DrivenBlock(channels, expansion) for index in range(blocks)},
+            head=DrivenReadOut(channels),
+        )
 
 
 class PatchEmbedding(nn.Module):
@@ -168,7 +181,9 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.straight = nn.Sequential(firing(inputs, outputs, 3), convolution(outputs, outputs), pool(), lif())
+        self.straight = named(
+            first=firing(inputs, outputs, 3), second=convolution(outputs, outputs), pool=pool(), neurons=lif()
+        )
         self.shortcut = firing(inputs, outputs, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -180,12 +195,17 @@ class QKFormer(OneTimestep):
         super().__init__()
         half = channels // 2
         self.encoder = encoder(half // 3)
-        first = nn.Sequential(convolution(half // 3, half), pool(), lif())
-        self.body = nn.Sequential(
-            pool(), lif(), first, Block(half, TokenAttention, expansion),
-            PatchEmbedding(half, channels), *(Block(channels, SelfAttention, expansion) for _ in range(blocks)),
-            ReadOut(channels),
-        )  # fmt: skip
+        self.body = named(
+            pool1=pool(),
+            encoder=lif(),
+            stem=convolution(half // 3, half),
+            pool2=pool(),
+            neurons=lif(),
+            block1=Block(half, TokenAttention, expansion),
+            patches=PatchEmbedding(half, channels),
+            **{f"block{index + 2}": Block(channels, SelfAttention, expansion) for index in range(blocks)},
+            head=ReadOut(channels),
+        )
 
 
 NETWORKS: dict[str, type[OneTimestep]] = {
