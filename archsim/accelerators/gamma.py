@@ -35,6 +35,7 @@ class Gamma(Gustavson):
     operand: ClassVar[Literal["spike", "int"]] = "int"
     Config: ClassVar[type[MachineConfig]] = GammaConfig
     neuron_name: ClassVar[str] = "output_unit"
+    neuron_update: ClassVar[tuple[str, str]] = ("pe", "add")
     config: GammaConfig
 
     def inventory(self) -> Sequence[Component]:

@@ -56,6 +56,7 @@ class Sparten(InnerProduct):
     operand: ClassVar[Literal["spike", "int"]] = "int"
     Config: ClassVar[type[MachineConfig]] = SpartenConfig
     compute_units = "pe", "output_unit"
+    neuron_update: ClassVar[tuple[str, str]] = ("pe", "add")
     config: SpartenConfig
 
     @property

@@ -12,9 +12,10 @@ from archsim.dataflow.coverage import coverage
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.pieces import digits, pieces_of, side_by_side
 from archsim.simulate import load_accelerator
+from archsim.simulate import run as simulate
 from archsim.trace import Operation
 from archsim.trace.recurrence import known_timesteps
-from tests.machines import MACHINES, conv, mlp, same
+from tests.machines import MACHINES, ROOT, conv, mlp, same
 from tests.networks import attention, lif, pixels, recurrent, trace_of
 
 pytestmark = pytest.mark.slow
@@ -161,3 +162,10 @@ def test_groups_that_a_dense_layer_hides_are_found():
     one, other = (trace_of("dw", 4, [operation], {"x": spikes}) for operation in (grouped, hidden))
     path = next(path for path in SPIKING if path.stem == "prosperity")
     assert run(one, path)[0].cycles == run(other, path)[0].cycles
+
+
+@pytest.mark.parametrize("workload", ["cnn", "vit"])
+@pytest.mark.parametrize("machine", ["sparten", "gamma", "systolic"])
+def test_networks_of_8_bit_integers_run_whole(machine, workload):
+    summary = simulate(ROOT / "hwconfigs" / f"{machine}.yaml", ROOT / "workloads" / f"{workload}.npz").summary()
+    assert (summary["coverage"], summary["left_out"], summary["mismatches"]) == (1.0, [], 0)
