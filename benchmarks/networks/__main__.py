@@ -1,0 +1,124 @@
+"""Which public networks run whole on which machines, and what is left out or refused.
+
+    python benchmarks/networks [--networks NAME,...] [--machines NAME,...] [-o FOLDER]
+
+Networks are those of ``tests/export/public_models.py``, as their authors define them, exported from PyTorch, and the
+trained traces of ``workloads/``. Every network is run on every machine and compared with the trace, output by output.
+The table goes to ``FOLDER/networks.csv``, a row for each network and machine; what is printed has a column for each
+machine:
+
+    1.0     all synaptic operations were simulated, and no output differs from the trace's
+    0.87    so much of them was simulated (what was left out, and why, stands in the file)
+    wrong   outputs differ
+    -       the machine refuses the network (why stands in the file)
+
+Needs PyTorch, SpikingJelly and snnTorch for the public networks (``pip install 'archsim[spikingjelly,snntorch]'``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT), str(ROOT / "benchmarks" / "papers")]
+
+from command_line import command  # noqa: E402
+
+from archsim import load_trace, run  # noqa: E402
+from archsim.errors import ArchsimError, UsageError  # noqa: E402
+from archsim.trace import Trace, save_trace  # noqa: E402
+
+MACHINES = (
+    "loas", "sparten_snn", "gospa_snn", "gamma_snn", "ptb", "stellar", "spinalflow", "prosperity", "gustav_snn", "sata",
+    "systolic", "sparten", "gamma", "spikesim_lossless", "imc_ideal",
+)  # fmt: skip
+PUBLIC = (
+    "spiking_vgg16_bn", "spiking_resnet18", "sew_resnet18", "sew_resnet18_and", "sew_resnet18_iand", "ms_resnet18",
+    "dvs_gesture_net", "snntorch_tutorial5", "snntorch_tutorial6", "snntorch_synaptic",
+)  # fmt: skip
+TRAINED = ("vgg9_dual_sparse", "cnn", "vit")
+
+
+def networks() -> dict[str, Callable[[], Trace]]:
+    """How to get the trace of each network, by name."""
+    found = {name: lambda name=name: _public(name) for name in PUBLIC}
+    return found | {name: lambda name=name: load_trace(ROOT / "workloads" / f"{name}.npz") for name in TRAINED}
+
+
+def _public(name: str) -> Trace:
+    """One image of a public model, exported."""
+    import torch
+
+    from archsim.export import from_torch
+    from tests.export import public_models
+
+    torch.manual_seed(0)
+    model, inputs, arguments = getattr(public_models, name)()
+    return from_torch(model, inputs, **arguments, provenance=public_models.UNTRAINED).trace
+
+
+def rows(name: str, trace: Trace, machines: Iterable[str]) -> Iterable[dict[str, object]]:
+    """A row for each machine: what came of the first image."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.npz"
+        save_trace(trace.select(images=[0]), path)
+        for machine in machines:
+            row: dict[str, object] = {"network": name, "machine": machine, "timesteps": trace.timesteps}
+            try:
+                report = run(machine, path)
+            except ArchsimError as error:
+                yield row | {"verdict": "refused", "reason": " / ".join(error.problems).replace(f"{path}", name)}
+                continue
+            summary = report.summary()
+            left_out = [f"{item['layer']} {item['reason']}" for item in summary["left_out"]]
+            yield row | {
+                "verdict": "wrong" if summary["mismatches"] else "runs",
+                "coverage": summary["coverage"],
+                "mismatches": summary["mismatches"],
+                "layers": summary["layers"],
+                "cycles": summary["cycles"],
+                "energy_pj": summary["energy_pj"],
+                "reason": "; ".join(left_out),
+            }
+
+
+def matrix(table: pd.DataFrame) -> pd.DataFrame:
+    """Networks by machines, with the words of the module's text."""
+    shown = table.assign(
+        told=[
+            {"refused": "-", "wrong": "wrong"}.get(row.verdict, f"{row.coverage:.3g}" if row.coverage < 1 else "1.0")
+            for row in table.itertuples()
+        ]
+    )
+    order = list(dict.fromkeys(table.machine))
+    return shown.pivot(index="network", columns="machine", values="told").loc[list(dict.fromkeys(table.network)), order]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", default=",".join((*PUBLIC, *TRAINED)), metavar="NAME,...")
+    parser.add_argument("--machines", default=",".join(MACHINES), metavar="NAME,...")
+    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results", metavar="FOLDER")
+    given = parser.parse_args(arguments)
+    known, found = networks(), []
+    for name in given.networks.split(","):
+        if name not in known:
+            raise UsageError(f"no network {name!r}; allowed: {', '.join(known)}")
+        for row in rows(name, known[name](), given.machines.split(",")):
+            print(f"{row['network']} on {row['machine']}: {row['verdict']}", file=sys.stderr)
+            found.append(row)
+    table = pd.DataFrame(found)
+    given.output.mkdir(parents=True, exist_ok=True)
+    table.to_csv(given.output / "networks.csv", index=False)
+    print(matrix(table).to_string())
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))
