@@ -130,7 +130,7 @@ def ranges(trace):
 @pytest.mark.parametrize("machine", [*LAYERWISE, CHIP])
 @pytest.mark.parametrize("network", LEFT_OUT)
 def test_all_that_is_left_out_is_named_with_its_share(network, machine):
-    trace, accelerator = spiking(network), load_accelerator(machine, () if machine == CHIP else (SPIKES_ONLY,))
+    trace, accelerator = spiking(network), load_accelerator(machine, (SPIKES_ONLY,))
     work = {operation.name: by_loops(trace, operation) for operation in trace}
     expected = (ON_A_CHIP if machine == CHIP else LEFT_OUT)[network]
     layers = accelerator.layers(trace)
@@ -155,19 +155,19 @@ def test_a_chip_has_no_hole_in_its_pipeline(network, tmp_path):
     """Refused, with every layer that is missing between others and why; a part may be chosen all the same."""
     trace, path = spiking(network), tmp_path / "trace.npz"
     save_trace(trace, path)
-    chip = load_accelerator(CHIP)
+    chip = load_accelerator(CHIP, (SPIKES_ONLY,))
     assert [hole.name for hole in holes(trace, chip.layers(trace))] == list(HOLES.get(network, ()))
     if network not in HOLES:
-        assert run(CHIP, path).summary()["mismatches"] == 0
+        assert run(CHIP, path, overrides=(SPIKES_ONLY,)).summary()["mismatches"] == 0
         return
     with pytest.raises(UsageError) as refused:
-        run(CHIP, path)
+        run(CHIP, path, overrides=(SPIKES_ONLY,))
     assert len(refused.value.problems) == len(HOLES[network]) + 1
     for name, problem in zip(HOLES[network], refused.value.problems, strict=False):
         assert f"{name} {ON_A_CHIP[network][name].format(**ranges(trace))}" in problem
     assert "builds no pipeline with a hole" in refused.value.problems[-1]
     names = [operation.name for operation in chip.layers(trace)]
-    report = run(CHIP, path, layers=names)
+    report = run(CHIP, path, overrides=(SPIKES_ONLY,), layers=names)
     assert [layer.layer for layer in report.layers] == names
     assert [one["layer"] for one in report.left_out] == list(ON_A_CHIP[network])
     assert not any("left out" in warning for warning in report.warnings)
@@ -189,7 +189,7 @@ def test_holes_of_random_networks(seed):
             operations.append(convolution(draw, name, one, neuron))
         names.append(name)
     trace = build(operations, tensors, 2)
-    chip = load_accelerator(CHIP)
+    chip = load_accelerator(CHIP, (SPIKES_ONLY,))
     layers = {layer.name for layer in chip.layers(trace)}
     inside = layers | chip.fused(trace, chip.layers(trace))
     writers = {operation.output: operation for operation in trace}

@@ -1,14 +1,27 @@
 """What machines say that they run, against what they say of traces."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from archsim.cli import main
 from archsim.dataflow.networks import INTEGERS, SPIKES, TRANSFORMERS, kinds
 from archsim.simulate import load_accelerator
+from archsim.trace import Requantiser
 from tests.analog.test_network import attention
 from tests.machines import MACHINES, ann, mlp
+from tests.small_traces import build
 
-TRACES = {SPIKES: mlp(0, timesteps=4), INTEGERS: ann(0), TRANSFORMERS: attention()}
+
+def requantised():
+    """A layer of integers of 8 bits that makes integers of 8 bits."""
+    trace = ann(0)
+    operation = replace(trace.operations[0], requantiser=Requantiser(np.full(7, 1), 8, signed=False))
+    return build([operation], {"in": trace.tensor("in")}, 1)
+
+
+TRACES = {SPIKES: mlp(0, timesteps=4), INTEGERS: requantised(), TRANSFORMERS: attention()}
 
 
 @pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
