@@ -29,7 +29,8 @@ SCALED = ("sum_pool", "multiply", "matmul", "reduce")
 class Node:
     """One step of the network: ``op`` is ``input``, ``neuron``, ``affine`` (``weight x + bias``, a number a channel:
     batch-norm, scaling), ``max_pool``, ``sum_pool``, or an operation of a trace: ``conv2d``, ``linear``, ``add``,
-    ``concat``, ``multiply``, ``matmul``, ``reduce``, ``rearrange``, ``upsample``.
+    ``concat``, ``multiply``, ``matmul``, ``reduce``, ``rearrange``, ``upsample``,
+    ``slice``.
 
     ``options`` are the keys of that operation that are not named here. What ``SCALED`` operations give is multiplied by
     ``weight``, a number above zero: averages, scaled products.
@@ -167,6 +168,8 @@ def evaluate(node: Node, given: list[Real]) -> Real:
         case "sum_pool":
             summed: Real = node.window.windows(first).sum((-2, -1)) * node.factor
             return summed
+        case "slice":
+            return first[:, :, node.options["start"] : node.options["stop"]]
         case "upsample":
             rows, columns = node.options["factor"]
             return first.repeat(rows, 3).repeat(columns, 4)

@@ -46,9 +46,9 @@ REQUANTISED_BITS = 16
 _ROUNDED = 1e-7
 # Potentials of neurons that read spikes are exact where 64 bits are enough.
 _EXACT_BITS = 48
-_PASS_ON = ("add", "max_pool", "sum_pool", "rearrange", "upsample", "concat")
+_PASS_ON = ("add", "max_pool", "sum_pool", "rearrange", "upsample", "slice", "concat")
 # Values of different channels meet in these.
-_MIX = ("matmul", "rearrange", "multiply")
+_MIX = ("matmul", "rearrange", "multiply", "slice")
 
 
 def nearest_leak(decay: float) -> tuple[float, int, bool]:
@@ -264,6 +264,8 @@ class Quantiser:
             return np.array(math.prod(float(part.max()) for part in parts) * node.factor)
         if node.op == "reduce" and node.options["axis"] == "channels":
             return np.array(float(parts[0].max()) * node.factor)
+        if node.op == "slice" and parts[0].ndim:
+            return parts[0][node.options["start"] : node.options["stop"]]
         return parts[0] * (node.factor if node.op in SCALED else 1.0)
 
     # ---- Ranges.

@@ -110,8 +110,34 @@ class Between:
                 place = place._replace(why=f"values in another order (torch's {plain_name(function)}())")
             if place is not None and len(moving) == 1 and item.numel() == moving[0].values.numel():
                 place = place._replace(time=moving[0].place.time)
+            if place is None and same_type and len(moving) == 1:
+                place = self._part(moving[0], item.reshape(-1).numpy(), values, result)
             places.append(place)
         return places
+
+    def _part(self, operand: Operand, numbers: np.ndarray, values: int, result: Any) -> Place | None:
+        """Some channels of all images and timesteps that the operand has."""
+        rows = operand.values.numel() // values
+        if not len(numbers) or len(numbers) % rows:
+            return None
+        row, taken = np.divmod(numbers.reshape(rows, -1), values)
+        first = row[0, 0] if rows else 0
+        shape = self.found.shape(operand)
+        positions = int(np.prod(shape[1:]))
+        start, stop = int(taken[0].min()) // positions, int(taken[0].max()) // positions + 1
+        whole = np.arange(start * positions, stop * positions)
+        if (row != first + np.arange(rows)[:, None]).any() or (taken != taken[:1]).any():
+            return None
+        if not np.array_equal(np.sort(taken[0]), whole):
+            return None
+        order = taken[0] - start * positions
+        options = {"axis": 0, "start": start, "stop": stop}
+        name, use = f"{operand.place.node}.slice", ("slice", start, stop)
+        (place,) = self.found.made(
+            name, use, "slice", [operand], (stop - start, *shape[1:]), {"options": options}, result,
+            None if is_identity(order) else order,
+        )  # fmt: skip
+        return place
 
     def _place_of(self, node: str | None, numbers: np.ndarray, values: int, timed: bool) -> Place | None:
         """The timestep and the order of values with these numbers, or None if they are not all of the inputs'."""

@@ -19,7 +19,7 @@ from archsim.export.network import Network, Node, evaluate
 from archsim.export.neuron_rules import SpikingNeuron
 from archsim.export.torch_modules import Inexpressible
 from archsim.export.torch_orders import factored
-from archsim.export.torch_tensors import ALL, Operand, Place, load_torch, samples
+from archsim.export.torch_tensors import ALL, MEAN, Operand, Place, load_torch, samples
 
 INPUT = "input"
 # Spikes that rounding in float32 may turn.
@@ -27,7 +27,9 @@ _TURNED = 1e-3
 # By how many units in the last place of all that it adds up a sum of the model may be off.
 _ROUNDING = 1 << 10
 # Operations that pass on what layers and neurons give.
-_PASSED_ON = ("add", "affine", "concat", "sum_pool", "reduce", "rearrange", "multiply")
+_PASSED_ON = ("add", "affine", "concat", "sum_pool", "reduce", "rearrange", "multiply", "slice")
+# What may come behind a mean over timesteps: it is the mean of what these make of every timestep.
+_LINEAR = ("linear", "conv2d", "affine", "sum_pool", "reduce", "rearrange", "slice", "add")
 # Numbers that a node is computed of at once.
 _AT_ONCE = 1 << 22
 
@@ -80,6 +82,8 @@ class Nodes:
         inputs = tuple(operand.place.node or "" for operand in operands)
         node = self._node(name, (*use, inputs), op, inputs, shape, fields)
         times = [operand.place.time for operand in operands if operand.place.time is not None]
+        if MEAN in times and op not in _LINEAR:
+            raise Inexpressible("reads a mean over timesteps, which only sums and weights may follow")
         place = Place(node.name, times[0] if times else None, "", order)
         self.ran.setdefault(node.name, set()).add(place.time)
         fits = [self._check_size(operand.place.node or "", operand.values, operand.place) for operand in operands]
@@ -160,6 +164,8 @@ class Nodes:
                 f"has two inputs, {node.inputs[0]} and {source.name}, in one state; allowed: the same at every"
                 " timestep, and a module of its own at each place"
             )
+        elif place.time == MEAN:
+            wrong = "reads a mean over timesteps, which only sums and weights may follow"
         elif place.time not in (None, time):
             wrong = f"reads {source.name} of timestep {place.time} at its own timestep {time}"
         elif len(known.spikes) >= self.timesteps:
@@ -210,7 +216,7 @@ class Nodes:
         if time == ALL:
             yield from enumerate(array.reshape(self.timesteps, self.images, *shape))
         else:
-            yield time or 0, array.reshape(self.images, *shape)
+            yield max(time or 0, 0), array.reshape(self.images, *shape)
 
     def network(self) -> Network:
         """What was found; raises ``UsageError`` with all that a trace cannot express."""
@@ -233,7 +239,7 @@ class Nodes:
         partly = {
             name: times
             for name, times in self.ran.items()
-            if not times & {None, ALL} and len(times) != self.timesteps
+            if not times & {None, ALL, MEAN} and len(times) != self.timesteps
         }  # fmt: skip
         used = _used(self.nodes, partly)
         problems += [

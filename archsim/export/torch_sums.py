@@ -12,7 +12,7 @@ import numpy as np
 from archsim.export.torch_modules import Inexpressible
 from archsim.export.torch_nodes import Nodes
 from archsim.export.torch_orders import Order, by_columns, by_rows, is_identity, meets, reduction
-from archsim.export.torch_tensors import ALL, Operand, Place
+from archsim.export.torch_tensors import ALL, MEAN, Operand, Place
 
 
 def numbered(operand: Operand, first: int, values: int) -> Any:
@@ -97,6 +97,13 @@ class Sums:
         reduced = sorted(
             axis % len(operand.shape) for axis in (axes if isinstance(axes, list | tuple | range) else (axes,))
         )
+        if name == "mean" and operand.place.time == ALL and reduced == [0] and count == self.found.timesteps:
+            note = (
+                f"{operand.place.node}: its mean over timesteps is left out; what follows it is there at every timestep"
+            )
+            if note not in self.found.notes:
+                self.found.notes.append(note)
+            return [operand.place._replace(time=MEAN)]
         if count < 2 or size % count or options.get("dtype") is not None:
             return [None]
         numbers = np.moveaxis(numbered(operand, 0, size), reduced, range(-len(reduced), 0)).reshape(-1, count)
@@ -125,6 +132,12 @@ class Sums:
             return [None]
         left, turned_left = self._matrix(first, heads, rows, inner)
         right, turned_right = self._matrix(second, heads, inner, columns)
+        source = self.found.nodes[first.place.node or ""]
+        if turned_right and (turned_left or source.options.get("transpose_first")):
+            # The same product, transposed: its rows are the positions of the second.
+            options = {**({"heads": heads} if heads > 1 else {}), **({} if turned_left else {"transpose": True})}
+            shape = (heads * rows, *self.found.shape(right)[1:])
+            return self.combined("matmul", [right, left], shape, {"options": options}, result)
         positions = (rows, 1) if turned_left else self.found.shape(left)[1:]
         options = {
             **({"heads": heads} if heads > 1 else {}),

@@ -16,10 +16,12 @@ import numpy as np
 from archsim.errors import UsageError
 
 ALL = -1
+MEAN = -2
 
 
 class Place(NamedTuple):
-    """Which node's values a tensor holds: at timestep ``time``, at all of them (ALL), or the same at every one (None).
+    """Which node's values a tensor holds: at timestep ``time``, at all of them (ALL), their
+    mean over all (MEAN, of a read-out), or the same at every one (None).
 
     ``node`` is None where they are no node's; ``why`` then says what they are. ``order`` says where in the node each
     value of an image is, if not in the node's own order (:mod:`archsim.export.torch_orders`).

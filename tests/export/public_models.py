@@ -48,13 +48,16 @@ with _without_torchvision():
     spiking_vgg = need("spikingjelly.activation_based.model.spiking_vgg")
 ms_resnet = need("spikingjelly.activation_based.model.ms_resnet")
 layer = need("spikingjelly.activation_based.layer")
+spikformer_model = need("spikingjelly.activation_based.model.spikformer")
+qkformer_model = need("spikingjelly.activation_based.model.qkformer")
+sdt_model = need("spikingjelly.activation_based.model.spike_driven_transformer")
 parametric_lif_net = need("spikingjelly.activation_based.model.parametric_lif_net")
 
 
 def _settled(model, inputs):
     """``model`` after three batches in training mode: batch-norms that fit what comes, and lift it a little."""
     for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
             # The average of all batches.
             module.momentum = None
             module.weight.data.fill_(1.0)
@@ -134,6 +137,38 @@ def dvs_gesture_net():
             module.weight.data *= 10
     _settled(model, _events(20, 2, 128))
     return model, _events(20, 1, 128, seed=1), {"T": 20}
+
+
+def _transformer(model):
+    _settled(model, _pictures(8, 3, 32))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            # Products of few spikes are scaled down by 8 and seldom reach a threshold.
+            module.bias.data.fill_(1.0)
+    return model, _pictures(2, 3, 32, seed=1), {"T": 4, "input_scale": 1 / 255, "loop": True}
+
+
+def spikformer():
+    """Spikformer of SpikingJelly, two blocks, an eighth of its channels, 64 tokens."""
+    options = {"img_size_h": 32, "img_size_w": 32, "patch_size": 4, "num_classes": 10}
+    return _transformer(spikformer_model.Spikformer(embed_dims=32, num_heads=4, depths=2, **options))
+
+
+def qkformer(kind="token"):
+    """QKFormer of SpikingJelly, three stages of a block, an eighth of its channels."""
+    options = {"num_classes": 10, "num_heads": (3, 6, 6), "depths": (1, 1, 1), "qka_type": kind}
+    return _transformer(qkformer_model.QKFormer(embed_dims=48, **options))
+
+
+def qkformer_channels():
+    """The same with attention over channels."""
+    return qkformer("channel")
+
+
+def spike_driven_transformer():
+    """Spike-driven transformer of SpikingJelly, two blocks, a twelfth of its channels."""
+    options = {"num_classes": 10, "pooling_stat": "0011"}
+    return _transformer(sdt_model.SpikeDrivenTransformer(embed_dims=32, num_heads=4, depths=2, **options))
 
 
 class Tutorial6(torch.nn.Module):
