@@ -200,6 +200,9 @@ def trace_import(
     ] = None,
     timesteps: Annotated[int | None, typer.Option(help="For nir: T, where the inputs have no time.")] = None,
     dt: Annotated[float, typer.Option(help="For nir: seconds of a timestep; 1 if it counts them.")] = 1e-4,
+    late_current: Annotated[
+        bool, typer.Option("--late-current", help="For nir: currents reach potentials a timestep later, as in Norse.")
+    ] = False,
     weight_bits: Annotated[int, typer.Option(help="For nir: width of the integer weights.")] = 8,
     approximate_leak: Annotated[
         bool, typer.Option("--approximate-leak", help="For nir: take the nearest leak that a trace has.")
@@ -213,12 +216,12 @@ def trace_import(
 
     if format is Format.nir:
         _import_nir(
-            file, output, inputs, timesteps, dt, weight_bits,
+            file, output, inputs, timesteps, dt, weight_bits, late_current=late_current,
             approximate_leak=approximate_leak, accept_differences=accept_differences,
         )  # fmt: skip
         return
-    if inputs is not None or timesteps is not None or approximate_leak or accept_differences:
-        options = "--inputs, --timesteps, --approximate-leak and --accept-differences"
+    if inputs is not None or timesteps is not None or late_current or approximate_leak or accept_differences:
+        options = "--inputs, --timesteps, --late-current, --approximate-leak and --accept-differences"
         raise UsageError(f"trace import: {options} go with --format nir")
     most = MAX_WEIGHTS if max_weights is None else max_weights
     _save(lambda: import_spikes(file, weight_sparsity, seed, most), output, inputs=[file])
@@ -232,6 +235,7 @@ def _import_nir(
     dt: float,
     bits: int,
     *,
+    late_current: bool,
     approximate_leak: bool,
     accept_differences: bool,
 ) -> None:
@@ -242,8 +246,8 @@ def _import_nir(
 
     def make() -> Trace:
         exported = from_nir(
-            file, inputs, timesteps, dt=dt, weight_bits=bits, approximate_leak=approximate_leak,
-            accept_differences=accept_differences,
+            file, inputs, timesteps, dt=dt, late_current=late_current, weight_bits=bits,
+            approximate_leak=approximate_leak, accept_differences=accept_differences,
         )  # fmt: skip
         for line in str(exported).splitlines():
             note(line)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from archsim import arguments
 from archsim.errors import UsageError, printable
 from archsim.export.neuron_rules import SpikingNeuron
+from archsim.trace.cycles import components
 from archsim.trace.schema import MAX_TIMESTEPS
 from archsim.trace.window import Window, sides
 
@@ -29,8 +30,8 @@ SCALED = ("sum_pool", "multiply", "matmul", "reduce")
 class Node:
     """One step of the network: ``op`` is ``input``, ``neuron``, ``affine`` (``weight x + bias``, a number a channel:
     batch-norm, scaling), ``max_pool``, ``sum_pool``, or an operation of a trace: ``conv2d``, ``linear``, ``add``,
-    ``concat``, ``multiply``, ``matmul``, ``reduce``, ``rearrange``, ``upsample``,
-    ``slice``.
+    ``concat``, ``multiply``, ``matmul``, ``reduce``, ``rearrange``, ``upsample``, ``slice``, ``delay``. Only a delay may
+    read a later node.
 
     ``options`` are the keys of that operation that are not named here. What ``SCALED`` operations give is multiplied by
     ``weight``, a number above zero: averages, scaled products.
@@ -77,6 +78,15 @@ class Network:
     def readers(self, name: str) -> list[Node]:
         """The nodes that read the node ``name``."""
         return [node for node in self.nodes.values() if name in node.inputs]
+
+    def parts(self) -> list[list[Node]]:
+        """The nodes in the order in which they run: cycles, which delays make, together, and all others one by one."""
+        nodes = list(self.nodes.values())
+        place = {node.name: position for position, node in enumerate(nodes)}
+        if all(place[source] < place[node.name] for node in nodes for source in node.inputs):
+            return [[node] for node in nodes]
+        found = components([[place[source] for source in node.inputs] for node in nodes])
+        return [[nodes[position] for position in part] for part in found]
 
     def remove(self, name: str, instead: str) -> None:
         """Take the node ``name`` out; who read it reads ``instead``."""
@@ -137,9 +147,33 @@ def run(network: Network) -> None:
     """Compute the network on its inputs in float64 and keep every output, [T, I, ...], in ``recorded``."""
     inputs = network.inputs
     timed = inputs if inputs.ndim in (3, 5) else np.broadcast_to(inputs, (network.timesteps, *inputs.shape))
-    for node in network.nodes.values():
+    for part in network.parts():
+        if len(part) > 1:
+            _run_cycle(network, part)
+            continue
+        (node,) = part
         given = [network.recorded[source] for source in node.inputs]
         network.recorded[node.name] = timed if node.op == "input" else evaluate(node, given)
+
+
+def _run_cycle(network: Network, nodes: list[Node]) -> None:
+    """Record the nodes of a cycle one timestep after the other."""
+    (source,) = (node.name for node in network.nodes.values() if node.op == "input")
+    steps, images = network.recorded[source].shape[:2]
+    outputs = {node.name: np.zeros((steps, images, *node.shape)) for node in nodes}
+    known = network.recorded | outputs
+    states = {node.name: node.neuron.start_state((images, *node.shape)) for node in nodes if node.neuron is not None}
+    for t in range(steps):
+        for node in nodes:
+            if node.op == "delay":
+                # Of all timesteps, as the one that counts may be any of them.
+                outputs[node.name][t] = evaluate(node, [known[node.inputs[0]][: t + 1]])[t]
+            elif node.neuron is not None:
+                current = known[node.inputs[0]][t]
+                outputs[node.name][t], states[node.name] = node.neuron.step(current, states[node.name])
+            else:
+                outputs[node.name][t] = evaluate(node, [known[name][t : t + 1] for name in node.inputs])[0]
+    network.recorded |= outputs
 
 
 def evaluate(node: Node, given: list[Real]) -> Real:
@@ -175,6 +209,8 @@ def evaluate(node: Node, given: list[Real]) -> Real:
             return first.repeat(rows, 3).repeat(columns, 4)
         case "conv2d":
             return _convolved(node, first)
+        case "delay":
+            return _delayed(first, node.options["steps"])
         case "rearrange":
             seen = first.reshape(-1, *node.options["view"]).transpose(0, *(1 + axis for axis in node.options["order"]))
             return seen.reshape(*first.shape[:2], *node.shape)
@@ -188,6 +224,13 @@ def evaluate(node: Node, given: list[Real]) -> Real:
             sums: Real = first.sum((3, 4), keepdims=True) if by_position else groups.sum(3)
             return sums * node.factor
     return _product(node, first, given[1]) * node.factor
+
+
+def _delayed(values: Real, steps: int | NDArray[np.int64]) -> Real:
+    late = np.zeros(values.shape)
+    for channel, by in enumerate(np.broadcast_to(steps, values.shape[2]).tolist()):
+        late[by:, :, channel] = values[: max(len(values) - by, 0), :, channel]
+    return late
 
 
 def _convolved(node: Node, values: Real) -> Real:

@@ -15,6 +15,7 @@ from archsim.export.network import Real, Shape
 from archsim.export.nir_file import shown
 from archsim.export.torch_modules import Inexpressible
 from archsim.trace.graph import MAX_ELEMENTS
+from archsim.trace.window import Pair, Window, sides
 
 
 def text_of(value: Any) -> str:
@@ -57,8 +58,10 @@ def whole(node: Mapping[str, Any], field: str, least: int) -> int:
     return values[0]
 
 
-def pair(node: Mapping[str, Any], field: str, least: int) -> tuple[int, int]:
-    """A field for rows and columns, of one number or two."""
+def pair(node: Mapping[str, Any], field: str, least: int, axes: int = 2) -> tuple[int, int]:
+    """A field for rows and columns, of one number or two; of maps with one axis, for columns alone."""
+    if axes == 1:
+        return least, whole(node, field, least)
     values = wholes(node, field, least)
     if len(values) not in (1, 2):
         raise Inexpressible(f"{field}: got {values}; allowed: one number or two")
@@ -97,20 +100,22 @@ def flattened(node: Mapping[str, Any], shape: Shape) -> Shape:
     return (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
 
 
-def check_maps(shape: Shape) -> None:
-    """Does a node read maps? Else ``Inexpressible``."""
-    if len(shape) != 3:
-        raise Inexpressible(f"reads [C, H, W], got the shape {list(shape)}")
+def check_maps(shape: Shape, axes: int) -> None:
+    """Does a node read maps with so many axes? Else ``Inexpressible``."""
+    if len(shape) != 1 + axes:
+        allowed = "[C, L]" if axes == 1 else "[C, H, W]"
+        raise Inexpressible(f"reads {allowed}, got the shape {list(shape)}")
 
 
-def sides_of(shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Shape:
-    """Height and width of what a window gives."""
-    if any(width > size + 2 * pad for size, width, pad in zip(shape[1:], kernel, padding, strict=True)):
+def outputs_of(
+    shape: Shape, kernel: Pair, stride: Pair, padding: tuple[int, ...], dilation: Pair
+) -> Shape:  # fmt: skip
+    """Height and width of what a window gives of maps of ``shape``."""
+    window = Window(kernel, stride, sides(padding), dilation)
+    found = window.output((shape[1], shape[2]))
+    if min(found) < 1:
         raise Inexpressible(f"a kernel {list(kernel)} on an input {list(shape)} with padding {list(padding)}")
-    return tuple(
-        (size + 2 * pad - width) // step + 1
-        for size, width, step, pad in zip(shape[1:], kernel, stride, padding, strict=True)
-    )
+    return found
 
 
 def spread(array: Real, shape: Shape, nir_shape: Shape) -> Real:
@@ -119,7 +124,7 @@ def spread(array: Real, shape: Shape, nir_shape: Shape) -> Real:
         return np.full(shape, array.item())
     if array.shape in (shape, nir_shape, (math.prod(shape),)):
         return array.reshape(shape)
-    if len(nir_shape) == 3 and array.shape in (shape[:1], (shape[0], 1, 1)):
+    if len(nir_shape) > 1 and len(shape) == 3 and array.shape in (shape[:1], (shape[0], 1), (shape[0], 1, 1)):
         return np.broadcast_to(array.reshape(-1, 1, 1), shape)
     raise Inexpressible(f"parameters {list(array.shape)} for neurons {list(nir_shape)}")
 
@@ -133,18 +138,24 @@ def by_channel(values: Real, what: str) -> Real:
     return first
 
 
-def padding_of(node: dict[str, Any], kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
-    """Zeros above and to the left."""
+def padding_of(
+    node: dict[str, Any], kernel: Pair, stride: Pair, dilation: Pair, axes: int
+) -> tuple[int, ...]:  # fmt: skip
+    """Zeros around: (rows, columns), or (top, bottom, left, right) where sides differ."""
     padding = node["padding"]
+    span = [(width - 1) * step + 1 for width, step in zip(kernel, dilation, strict=True)]
     if isinstance(padding, str | bytes):
         text = text_of(padding)
         if text not in ("same", "valid"):
             raise Inexpressible(f"padding {shown(text)}; allowed: same, valid, numbers of zeros around")
-        if text == "same" and (stride != (1, 1) or any(width % 2 == 0 for width in kernel)):
-            raise Inexpressible("padding 'same' of an even kernel or a stride; allowed: numbers of zeros around")
-        return (kernel[0] // 2, kernel[1] // 2) if text == "same" else (0, 0)
-    around = pair(node, "padding", 0)
+        if text == "valid":
+            return 0, 0
+        if stride != (1, 1):
+            raise Inexpressible(f"padding 'same' with the stride {list(stride)}; allowed: numbers of zeros around")
+        (top, bottom), (left, right) = (((width - 1) // 2, width // 2) for width in span)
+        return (top, left) if (top, left) == (bottom, right) else (top, bottom, left, right)
+    around = pair(node, "padding", 0, axes)
     # More zeros make only more outputs that read nothing but zeros, without end.
-    if any(pad > width for pad, width in zip(around, kernel, strict=True)):
-        raise Inexpressible(f"padding {list(around)}; allowed: at most the kernel, {list(kernel)}")
+    if any(pad > width for pad, width in zip(around, span, strict=True)):
+        raise Inexpressible(f"padding {list(around)}; allowed: at most the span of the kernel, {span}")
     return around

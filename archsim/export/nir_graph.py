@@ -3,7 +3,9 @@
 NIR describes neurons in continuous time; a trace has timesteps. With the step ``dt`` Euler's method gives, for
 ``tau dv/dt = (v_leak - v) + r I``, ``H = v + dt / tau (v_leak - v + r I)``: a decay of 1 - dt / tau and a gain of
 r dt / tau; for ``dv/dt = r I`` a decay of 1 and a gain of r dt. Neurons spike above their threshold and are reset to
-``v_reset``, which must be where they rest. Several edges into a node add up.
+``v_reset``. LI, CubaLI and I give their potentials. A synaptic current is stepped in the same way, and whether a
+potential sees the current of its own timestep or (``late_current``) of the one before is left open by NIR. Several
+edges into a node add up, and an edge back is late by a timestep (:mod:`archsim.export.nir_order`).
 
 Which ``dt`` that is a file does not say: :mod:`archsim.export.nir_timesteps`.
 """
@@ -14,7 +16,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from graphlib import CycleError, TopologicalSorter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,44 +33,17 @@ from archsim.export.network import (
     check_timesteps,
     run,
 )
-from archsim.export.nir_fields import (
-    bias_of,
-    by_channel,
-    check_declared,
-    check_maps,
-    flattened,
-    padding_of,
-    pair,
-    real,
-    sides_of,
-    spread,
-    text_of,
-    whole,
-)
+from archsim.export.nir_fields import check_declared, flattened, text_of, wholes
 from archsim.export.nir_file import read_graph, read_inputs, shown
+from archsim.export.nir_nodes import FIELDS, SAME_SHAPE, Translator, viewed
+from archsim.export.nir_order import endless, followed, settled
 from archsim.export.nir_timesteps import Timesteps
 from archsim.export.quantisation import Exported, export
 from archsim.export.torch_modules import Inexpressible
 from archsim.trace.graph import MAX_ELEMENTS
 
-# Fields by kind of node: those that it must have, and those that it may have.
-_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "Input": ((), ("shape",)),
-    "Output": ((), ("shape",)),
-    "Flatten": ((), ("start_dim", "end_dim", "input_type")),
-    "Conv2d": (("weight", "stride", "padding", "dilation", "groups"), ("bias", "input_shape")),
-    "Linear": (("weight",), ()),
-    "Affine": (("weight", "bias"), ()),
-    "Scale": (("scale",), ()),
-    "SumPool2d": (("kernel_size", "stride", "padding"), ()),
-    "AvgPool2d": (("kernel_size", "stride", "padding"), ()),
-    "IF": (("r", "v_threshold"), ("v_reset",)),
-    "LIF": (("tau", "r", "v_leak", "v_threshold"), ("v_reset",)),
-}
 _ANY = ("type", "metadata")
 MAX_NODES = 2_000
-# Of a layer whose weights are not in the file as they are, but with zeros between groups.
-MAX_UNGROUPED = 1 << 26
 
 Key = tuple[str, ...]
 """A node's name, behind the names of the graphs that it lies in."""
@@ -80,6 +55,7 @@ def from_nir(
     T: int | None = None,  # noqa: N803 - the field's name for the number of timesteps
     *,
     dt: float = 1e-4,
+    late_current: bool = False,
     weight_bits: int = 8,
     input_bits: int = 8,
     input_scale: float | None = None,
@@ -91,7 +67,9 @@ def from_nir(
     """A NIR graph (``nir.NIRGraph``, or the path of one), run on ``inputs``, as an integer trace.
 
     ``inputs`` (an array, or the path of a .npy or .npz file) and the other arguments are those of ``from_torch``;
-    inputs that change in time say how many timesteps there are. The stated error is against the same graph in float64.
+    inputs that change in time say how many timesteps there are, at most 1,024. Where the graph's Input is a map with
+    one axis, [C, L], inputs are [I, C, L] or [T, I, C, L]. The stated error is against the same graph in float64.
+    ``late_current`` makes potentials see their synaptic current a timestep later, as Norse does.
     Raises ``UsageError`` with every node that a trace cannot express, and why.
     """
     check_options(weight_bits, input_bits, input_scale, provenance=provenance)
@@ -101,21 +79,21 @@ def from_nir(
         name, record = Path(graph).stem if name == "nir" else name, read_graph(graph)
     else:
         record = _record(graph)
-    values = _values(read_inputs(inputs) if isinstance(inputs, str | os.PathLike) else inputs)
+    axes = _axes(record)
+    values = _values(read_inputs(inputs) if isinstance(inputs, str | os.PathLike) else inputs, axes)
     timesteps = _timesteps(values, T)
     images, shape = (values.shape[1], values.shape[2:]) if _timed(values) else (values.shape[0], values.shape[1:])
-    reader = _Reader(record, shape, timesteps, images, dt)
-    reader.read()
-    other = {} if approximate_leak else reader.at.other_decays()
-    if reader.problems or other:
-        raise UsageError([*reader.problems, *other.values()])
+    reader = _Reader(record, shape, Timesteps(record, dt, late_current), timesteps, images)
+    reader.read(shape[:1] + shape[2:] if axes == 1 else shape)
+    if reader.problems:
+        raise UsageError(reader.problems)
     network = Network(timesteps, values, reader.found, notes=reader.notes())
     with np.errstate(over="ignore", invalid="ignore"):
         run(network)
     for node, output in network.recorded.items():
         if not np.isfinite(output).all():
             raise UsageError(f"{node}: sums overflow a 64-bit float")
-    doubts = reader.at.other_gains() | reader.at.silent(network)
+    doubts = reader.at.other_decays() | reader.at.other_gains() | reader.at.silent(network)
     network.notes.extend(doubts.values())
     try:
         with np.errstate(over="raise", invalid="raise"):
@@ -143,17 +121,28 @@ def _record(graph: Any) -> dict[str, Any]:
     return record
 
 
-def _values(inputs: Any) -> Real:
-    """Inputs as finite numbers [I, F], [T, I, F], [I, C, H, W] or [T, I, C, H, W]."""
+def _axes(record: Mapping[str, Any]) -> int | None:
+    """How many axes beside the channels the graph says that its input has; None if it does not say."""
+    nodes = record.get("nodes")
+    given = [node for node in nodes.values() if _kind(node) == "Input"] if isinstance(nodes, dict) else []
+    try:
+        return len(wholes(given[0], "shape", 0)) - 1 if len(given) == 1 and given[0].get("shape") is not None else None
+    except Inexpressible:
+        return None
+
+
+def _values(inputs: Any, axes: int | None) -> Real:
+    """Inputs as finite numbers [I, F], [T, I, F], [I, C, H, W] or [T, I, C, H, W]; [C, L] as [C, 1, L]."""
     values = array_of(inputs)
-    if values.ndim not in (2, 3, 4, 5) or not values.size or values.dtype.kind not in "biuf":
+    allowed, ranks = ("[I, C, L] or [T, I, C, L]", (3, 4)) if axes == 1 else ("[I, ...] or [T, I, ...]", (2, 3, 4, 5))
+    if values.ndim not in ranks or not values.size or values.dtype.kind not in "biuf":
         got = f"{shown(values.dtype)} {list(values.shape)}"
-        raise UsageError(f"inputs: got {got}; allowed: numbers [I, ...] or [T, I, ...]")
+        raise UsageError(f"inputs: got {got}; allowed: numbers {allowed}")
     with np.errstate(over="ignore"):
         values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise UsageError("inputs: got a value that is not finite; allowed: finite numbers")
-    return values
+    return values[..., np.newaxis, :] if axes == 1 else values
 
 
 def _timed(values: Real) -> bool:
@@ -175,11 +164,14 @@ def _timesteps(values: Real, T: int | None) -> int:  # noqa: N803 - as in ``from
 class _Reader:
     """Puts the nodes of a graph, and of the graphs in it, in order and translates them one by one."""
 
-    def __init__(self, record: dict[str, Any], shape: Shape, timesteps: int, images: int, dt: float) -> None:
+    def __init__(
+        self, record: dict[str, Any], shape: Shape, at: Timesteps, timesteps: int, images: int
+    ) -> None:  # fmt: skip
         self.record = record
-        self.at = Timesteps(record, dt)
+        self.at = at
         self.shape = shape
         self.timesteps, self.images = timesteps, images
+        self.translator = Translator(at, timesteps, images)
         self.problems: list[str] = []
         self.found: dict[str, Node] = {}
         self.nodes: dict[Key, dict[str, Any]] = {}
@@ -187,9 +179,16 @@ class _Reader:
         self.names: dict[Key, str] = {}
         # Who computes what a node gives, and the shape that NIR takes it to have.
         self.given: dict[Key, tuple[str, Shape]] = {}
+        # Edges back, and what the delays on them read, which is found later.
+        self.late: set[tuple[Key, Key]] = set()
+        self.pending: dict[str, Key] = {}
 
-    def read(self) -> None:
-        """Fill ``found`` with the nodes of the network, and ``problems`` with all that a trace cannot express."""
+    def read(self, nir_shape: Shape) -> None:
+        """Fill ``found`` with the nodes of the network, and ``problems`` with all that a trace cannot express.
+
+        The input has the shape ``nir_shape`` in NIR.
+        """
+        self.nir_shape = nir_shape
         if _kind(self.record) != "NIRGraph":
             self.problems.append(f"the graph is {_kind(self.record) or 'of no type'}; allowed: NIRGraph")
             return
@@ -205,33 +204,60 @@ class _Reader:
             source: Key = ("input", "of", "the", "graph")
             self.names[source] = self._free("input")
             self.found[self.names[source]] = Node(self.names[source], "input", (), self.shape)
-            self.given[source] = (self.names[source], self.shape)
+            self.given[source] = (self.names[source], nir_shape)
             self.edges[source, inputs[0]] = None
             place[source] = -1
-        sources: dict[Key, list[Key]] = {key: [] for key in self.nodes}
-        for before, after in self.edges:
+        sources: dict[Key, list[Key]] = {key: [] for key in place}
+        readers: dict[Key, list[Key]] = {key: [] for key in place}
+        for before, after in sorted(self.edges, key=lambda edge: (place[edge[0]], place[edge[1]])):
             sources[after].append(before)
-        order = TopologicalSorter(sources)
-        try:
-            order.prepare()
-        except CycleError as error:
-            circle = sorted(set(error.args[1]), key=place.__getitem__)
-            listed = ", ".join(shown(".".join(key)) for key in circle[:8])
-            self.problems.append(f"{listed}: feed each other (recurrent); a trace runs layer by layer")
-        while order.is_active() and (ready := order.get_ready()):
-            for key in sorted(ready, key=place.__getitem__):
-                if key in self.nodes:
-                    self._one(key, sorted(sources[key], key=place.__getitem__, reverse=True), is_input=key == inputs[0])
-            order.done(*ready)
+            readers[before].append(after)
+        start = next((key for key in place if place[key] < 0), inputs[0])
+        order, self.late = followed(readers, [start, *self.nodes])
+        for key in order:
+            if key in self.nodes:
+                self._one(key, sources[key][::-1], is_input=key == inputs[0])
+        if not self.problems:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Give the delays on edges back what they read, and the nodes their order."""
+        for delay, key in self.pending.items():
+            source, nir_shape = self.given[key]
+            if nir_shape == self.found[delay].shape:
+                source = self._flat(delay, source, nir_shape)
+            if self.found[source].shape != self.found[delay].shape:
+                got = f"{list(self.found[source].shape)} comes back to {list(self.found[delay].shape)}"
+                self.problems.append(f"{shown('.'.join(key))}: {got}; allowed: the same shape")
+            self.found[delay] = replace(self.found[delay], inputs=(source,))
+        if not self.problems:
+            ends = {self.given[key][0] for key, node in self.nodes.items() if node["type"] == "Output"}
+            self.found = settled(self.found, list(self.pending), ends)
+            self.problems += endless(self.found)
 
     def notes(self) -> list[str]:
         """What the user should know of how the graph was read."""
         notes = []
-        renamed = [f"{shown('.'.join(key))} is {name}" for key, name in self.names.items() if ".".join(key) != name]
+        renamed = [
+            f"{shown('.'.join(key))} is {name}"
+            for key, name in self.names.items()
+            if key in self.nodes and ".".join(key) != name
+        ]
         if renamed:
             more = f" and {len(renamed) - 8} more" if len(renamed) > 8 else ""
             notes.append(f"names that a trace cannot hold: {', '.join(renamed[:8])}{more}")
-        return [*notes, *self.at.notes()]
+        late = [name for name, node in self.found.items() if name in self.pending and node.op == "delay"]
+        notes += [f"{self.found[name].inputs[0]}: comes back a timestep late, through {name}" for name in late]
+        return [*notes, *self.translator.notes, *self.at.notes()]
+
+    def _flat(self, name: str, part: str, shape: Shape) -> str:
+        """``part`` as values of ``shape``, one behind the other, for the node ``name``."""
+        if self.found[part].shape == shape:
+            return part
+        flat = self._free(f"{name}.flat")
+        self.names["flat", flat] = flat
+        self.found[flat] = viewed(flat, part, self.found[part].shape, shape)
+        return flat
 
     def _collect(self, graph: dict[str, Any], path: Key) -> tuple[list[Key], list[Key]]:
         """Take in the nodes and edges of ``graph``; returns where edges into it end and where edges out of it begin."""
@@ -308,19 +334,19 @@ class _Reader:
     def _one(self, key: Key, sources: list[Key], *, is_input: bool) -> None:
         node, name, called = self.nodes[key], self.names[key], shown(".".join(key))
         kind = node["type"]
-        if kind not in _FIELDS:
-            text = f"a trace cannot hold this kind of node; allowed: {', '.join(_FIELDS)}{nearest(kind[:80], _FIELDS)}"
+        if kind not in FIELDS:
+            text = f"a trace cannot hold this kind of node; allowed: {', '.join(FIELDS)}{nearest(kind[:80], FIELDS)}"
             self.problems.append(f"{called} ({shown(kind)}): {text}")
             return
         if is_input and kind == "Input" and not sources:
             self.found[name] = Node(name, "input", (), self.shape)
-            self.given[key] = (name, self.shape)
+            self.given[key] = (name, self.nir_shape)
         elif not sources:
             self.problems.append(f"{called}: no edge leads to it")
-        if any(source not in self.given for source in sources):
+        if any(source not in self.given and (source, key) not in self.late for source in sources):
             return
         try:
-            must, may = _FIELDS[kind]
+            must, may = FIELDS[kind]
             for field in must:
                 if node.get(field) is None:
                     raise Inexpressible(f"has no {field}")
@@ -330,117 +356,71 @@ class _Reader:
             if sources:
                 self._read_from(key, name, kind, node, sources)
             elif key in self.given:
-                check_declared(node, "shape", self.shape, "the inputs are")
+                check_declared(node, "shape", self.nir_shape, "the inputs are")
         except Inexpressible as reason:
             self.given.pop(key, None)
             self.problems.append(f"{called} ({kind}): {reason}")
+            known = [self.given[source] for source in sources if source in self.given]
+            if kind in SAME_SHAPE and known:
+                # Those behind it may have problems of their own.
+                self.given[key] = known[0]
 
     def _read_from(self, key: Key, name: str, kind: str, node: dict[str, Any], sources: list[Key]) -> None:
-        source, nir_shape = self.given[sources[0]]
-        if len(sources) > 1:
-            source = self._sum(name, sources)
+        source, nir_shape = self._source(key, name, sources)
         shape = self.found[source].shape
         if kind in ("Input", "Output", "Flatten"):
             check_declared(node, "input_type" if kind == "Flatten" else "shape", nir_shape, "it reads")
             self.given[key] = (source, flattened(node, nir_shape) if kind == "Flatten" else nir_shape)
             return
-        made = self._translated(name, kind, node, source, shape, nir_shape)
-        values = self.timesteps * self.images * math.prod(made.shape)
-        if values > MAX_ELEMENTS:
-            raise Inexpressible(f"writes {values:,} values; allowed: at most {MAX_ELEMENTS:,}")
-        self.found[name] = made
-        self.given[key] = (name, nir_shape if made.shape == shape else made.shape)
+        made = self.translator.nodes(name, kind, node, source, shape, nir_shape)
+        for new in made:
+            values = self.timesteps * self.images * math.prod(new.shape)
+            if values > MAX_ELEMENTS:
+                raise Inexpressible(f"writes {values:,} values; allowed: at most {MAX_ELEMENTS:,}")
+            if new.name != name and new.name in (*self.names.values(), *self.found):
+                raise Inexpressible(f"needs the name {shown(new.name)} for a part of it, which is taken")
+        if not made:
+            self.given[key] = (source, nir_shape)
+            return
+        self.found |= {new.name: new for new in made}
+        last = made[-1]
+        flat = last.shape if kind not in ("Conv1d",) else (last.shape[0], last.shape[2])
+        self.given[key] = (last.name, nir_shape if last.shape in (shape, nir_shape) else flat)
 
-    def _sum(self, name: str, sources: list[Key]) -> str:
-        """A node that adds up, named after the one that reads the sum."""
-        parts = [self.given[source] for source in sources]
-        if any(
-            shape != parts[0][1] or self.found[part].shape != self.found[parts[0][0]].shape for part, shape in parts
-        ):
-            listed = ", ".join(f"{shown(part)} {list(shape)}" for part, shape in parts)
+    def _source(self, key: Key, name: str, sources: list[Key]) -> tuple[str, Shape]:
+        """What a node reads: who computes it, and the shape that NIR takes it to have.
+
+        What comes from behind the node is late by a timestep, and what comes from several nodes is added up.
+        """
+        late = [source for source in sources if (source, key) in self.late]
+        parts = [self.given[source] for source in sources if source not in late]
+        if not parts:
+            raise Inexpressible("reads only what comes back to it; allowed: inputs of the graph too")
+        first, nir_shape = parts[0]
+        shape = self.found[first].shape
+        if len(sources) > 1 and len(nir_shape) == 1:
+            # What was flattened meets what is flat.
+            shape = nir_shape
+            parts = [
+                (self._flat(name, part, shape), other) if other == shape else (part, other) for part, other in parts
+            ]
+        for number, source in enumerate(late, 1):
+            delay = self._free(f"{name}.late" if len(late) == 1 else f"{name}.late{number}")
+            self.names[("late", *key, str(number))] = delay
+            self.found[delay] = Node(delay, "delay", (), shape, options={"steps": 1})
+            self.pending[delay] = source
+            parts.append((delay, nir_shape))
+        if len(parts) == 1:
+            return parts[0]
+        if any(other != nir_shape or self.found[part].shape != shape for part, other in parts):
+            listed = ", ".join(f"{shown(part)} {list(other)}" for part, other in parts)
             raise Inexpressible(f"adds up {listed}, which have different shapes")
         summed = f"{name}.sum"
         # The spikes among the summands get weights of their own, called .sum.0, .sum.1, ...
         while any(other == summed or other.startswith(f"{summed}.") for other in self.names.values()):
             summed += "_"
-        self.found[summed] = Node(summed, "add", tuple(part for part, _ in parts), self.found[parts[0][0]].shape)
-        return summed
-
-    def _translated(
-        self, name: str, kind: str, node: dict[str, Any], source: str, shape: Shape, nir_shape: Shape
-    ) -> Node:
-        match kind:
-            case "Linear" | "Affine":
-                weight = real(node, "weight")
-                if weight.ndim != 2 or weight.shape[1] != math.prod(nir_shape) or not weight.size:
-                    raise Inexpressible(f"weights {list(weight.shape)} on an input {list(nir_shape)}")
-                bias = bias_of(node, len(weight)) if kind == "Affine" else None
-                return Node(name, "linear", (source,), (len(weight),), weight=weight, bias=bias)
-            case "Conv2d":
-                check_maps(nir_shape)
-                return self._convolution(name, node, source, shape)
-            case "SumPool2d" | "AvgPool2d":
-                check_maps(nir_shape)
-                kernel, stride = pair(node, "kernel_size", 1), pair(node, "stride", 1)
-                padding = pair(node, "padding", 0)
-                if any(padding):
-                    raise Inexpressible(f"padding {list(padding)}; allowed: 0, as a trace sums only through weights")
-                sides = sides_of(shape, kernel, stride, padding)
-                self._check_unrolled(shape[0] * math.prod(kernel) * math.prod(sides))
-                factor = np.array(1.0 if kind == "SumPool2d" else 1 / math.prod(kernel))
-                return Node(
-                    name, "sum_pool", (source,), (shape[0], *sides), factor, kernel=kernel, stride=stride
-                )  # fmt: skip
-            case "Scale":
-                scales = spread(real(node, "scale"), shape, nir_shape)
-                return Node(name, "affine", (source,), shape, weight=by_channel(scales, "scales"))
-        of = self._parameters(kind, node, shape, nir_shape)
-        return Node(name, "neuron", (source,), shape, neuron=self.at.add(name, kind, of))
-
-    def _convolution(self, name: str, node: dict[str, Any], source: str, shape: Shape) -> Node:
-        weight, groups = real(node, "weight"), whole(node, "groups", 1)
-        if weight.ndim != 4 or not weight.size:
-            raise Inexpressible(f"weights {list(weight.shape)}; allowed: [N, C / groups, height, width]")
-        count, each = weight.shape[:2]
-        if each * groups != shape[0] or count % groups:
-            raise Inexpressible(f"weights {list(weight.shape)} in {groups} groups on an input {list(shape)}")
-        check_declared(node, "input_shape", shape[1:], "it reads")
-        if math.prod(weight.shape) * groups > max(weight.size, MAX_UNGROUPED):
-            got = f"{math.prod(weight.shape) * groups:,}"
-            raise Inexpressible(f"{got} weights with the zeros between groups; allowed: at most {MAX_UNGROUPED:,}")
-        if pair(node, "dilation", 1) != (1, 1):
-            raise Inexpressible(f"dilation {list(pair(node, 'dilation', 1))}; allowed: 1")
-        kernel, stride = (int(weight.shape[2]), int(weight.shape[3])), pair(node, "stride", 1)
-        padding = padding_of(node, kernel, stride)
-        sides = sides_of(shape, kernel, stride, padding)
-        self._check_unrolled(shape[0] * math.prod(kernel) * math.prod(sides))
-        bias = None if node.get("bias") is None else bias_of(node, count)
-        return Node(
-            name, "conv2d", (source,), (count, *sides), weight, bias, kernel, stride, padding, groups=groups
-        )  # fmt: skip
-
-    def _check_unrolled(self, values: int) -> None:
-        if self.images * values > MAX_ELEMENTS:
-            got = f"reads {self.images * values:,} unrolled inputs (M x K)"
-            raise Inexpressible(f"{got}; allowed: at most {MAX_ELEMENTS:,}")
-
-    def _parameters(self, kind: str, node: dict[str, Any], shape: Shape, nir_shape: Shape) -> dict[str, Real]:
-        """The parameters of each neuron, by field."""
-        of = {field: spread(real(node, field), shape, nir_shape) for field in _FIELDS[kind][0]}
-        # Graphs from before the field was there reset to 0.
-        given = node.get("v_reset") is not None
-        of["v_reset"] = spread(real(node, "v_reset"), shape, nir_shape) if given else np.zeros(shape)
-        if of["r"].min() <= 0:
-            raise Inexpressible(f"a resistance that gives the gain {of['r'].min() * self.at.dt:g}; allowed: above zero")
-        if kind == "LIF":
-            if (of["v_reset"] != of["v_leak"]).any():
-                raise Inexpressible("v_reset differs from v_leak; allowed: equal")
-            if (of["tau"] != of["tau"].flat[0]).any():
-                raise Inexpressible("a tau of its own for each neuron; allowed: one per layer")
-            if of["tau"].flat[0] < self.at.dt:
-                got = f"tau {of['tau'].flat[0]:g} s with timesteps of dt = {self.at.dt:g} s"
-                raise Inexpressible(f"{got}; allowed: dt and longer{self.at.decay_hint(of['tau'])}")
-        return of
+        self.found[summed] = Node(summed, "add", tuple(part for part, _ in parts), shape)
+        return summed, nir_shape
 
 
 def _named(nodes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.errors import TraceError, UsageError
+from archsim.errors import UsageError
 from archsim.export.comparison import LayerError, compared, refusals, table, warnings
 from archsim.export.folding import fold
-from archsim.export.network import Network, Node
+from archsim.export.integers import outputs_of, parts
+from archsim.export.network import Network, Node, Shape
 from archsim.export.scaling import LARGEST_STORED, REQUANTISED_BITS, Quantiser
 from archsim.trace.model import Trace
 from archsim.trace.operation import Operation
-from archsim.trace.resimulation import compute
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +79,9 @@ def export(
     source = _input_of(network).name
     kinds = {source: kind} if kind else {}
     kinds |= {op.output: "signed_spike" for op in operations if op.neuron is not None and op.neuron.fires == "signed"}
-    tensors = _run(operations, {source: inputs}, network.timesteps, kinds)
-    alone = _run(operations, {source: inputs}, network.timesteps, kinds, network.recorded)
+    shapes = {node.name: node.shape for node in network.nodes.values()}
+    tensors = _run(operations, {source: inputs}, network.timesteps, kinds, shapes)
+    alone = _run(operations, {source: inputs}, network.timesteps, kinds, shapes, network.recorded)
     layers = _errors(network, quantiser.weight_errors, operations, tensors, alone)
     if not accept_differences and (refused := refusals(layers)):
         raise UsageError(refused)
@@ -99,11 +100,19 @@ def export(
     }
     labels = {"kind": "trained", "weights": "trained", **provenance}
     labels["details"] = {**labels.get("details", {}), **details}
+    scales = _scales(quantiser, operations) | ({} if inputs.dtype == np.bool_ or kind else {source: scale})
     trace = Trace(
         network=name, timesteps=network.timesteps, operations=operations, tensors=tensors, provenance=labels,
-        kinds=kinds, scales={} if inputs.dtype == np.bool_ or kind else {source: scale},
+        kinds=kinds, scales=scales,
     )  # fmt: skip
     return Exported(trace, layers, agreement, notes, tuple(warned))
+
+
+def _scales(quantiser: Quantiser, operations: list[Operation]) -> dict[str, float]:
+    """The real value of one unit of the potentials that read-outs give, where channels have the same."""
+    read_outs = [op.output for op in operations if op.neuron is not None and op.neuron.fires == "nothing"]
+    found = {name: np.unique(quantiser.scale(name)) for name in read_outs}
+    return {name: float(scale[0]) for name, scale in found.items() if len(scale) == 1}
 
 
 def _input_of(network: Network) -> Node:
@@ -147,10 +156,11 @@ def _errors(
         if operation.neuron is None and operation.weight is None:
             continue
         real, integer = network.recorded.get(operation.output), tensors[operation.output]
-        density = None if operation.neuron is None else float(integer.mean())
+        fires = operation.neuron is not None and operation.neuron.fires != "nothing"
+        density = float(integer.mean()) if fires else None
         error = weight_errors.get(operation.name)
         row = LayerError(operation.name, operation.op, error, None, density, None)
-        if operation.neuron is not None and real is not None:
+        if fires and real is not None:
             row = compared(row, real != 0, integer, alone[operation.output])
         rows.append(row)
     return tuple(rows)
@@ -158,40 +168,41 @@ def _errors(
 
 def _run(
     operations: list[Operation], tensors: Mapping[str, NDArray[Any]], timesteps: int, kinds: Mapping[str, str],
-    model: Mapping[str, NDArray[Any]] | None = None,
+    shapes: Mapping[str, Shape], model: Mapping[str, NDArray[Any]] | None = None,
 ) -> dict[str, NDArray[Any]]:  # fmt: skip
     """All tensors of the integer network, by the rules that verify a trace.
 
     With outputs of the ``model``, every neuron's spikes are followed by the model's: who reads it reads those.
     """
-    known, found = dict(tensors), dict(tensors)
-    for operation in operations:
-        inputs = {name: known[name] for name in operation.inputs}
-        try:
-            alone = Trace(
-                network=operation.name, timesteps=timesteps, operations=[operation], tensors=inputs,
-                provenance={"kind": "trained", "weights": "trained"},
-                kinds={name: kind for name, kind in kinds.items() if name in inputs},
-            )  # fmt: skip
-        except TraceError as error:
-            raise UsageError(
-                [f"{operation.name}: {problem.removeprefix('trace: ')}" for problem in error.problems]
-            ) from None
-        (resolved,) = alone.operations
-        output = compute(resolved, [alone.operand(name) for name in operation.inputs], timesteps)
-        signed = kinds.get(operation.output) == "signed_spike"
-        if output.dtype != np.bool_ and not signed:
-            static = operation.neuron is None and all(array.ndim in (2, 4) for array in inputs.values())
-            output = output[0] if static else np.ascontiguousarray(output)
-            if operation.requantiser is not None and np.abs(output).max() >= (1 << (REQUANTISED_BITS - 1)) - 1:
-                raise UsageError(f"{operation.name}: requantised sums leave {REQUANTISED_BITS} bits")
-            if np.abs(output).max() > LARGEST_STORED:
-                raise UsageError(f"{operation.name}: sums reach {int(np.abs(output).max()):,}; allowed: 32 bits")
-            output = _narrowed(output)
-        known[operation.output] = found[operation.output] = output
-        if operation.neuron is not None and model is not None and operation.output in model:
-            known[operation.output] = model[operation.output].astype(output.dtype)
+    spiking = {op.output for op in operations if op.neuron is not None and op.neuron.fires != "nothing"}
+    models = {name: _as_spikes(model[name], kinds.get(name)) for name in spiking & set(model or ()) if model}
+    known, found = {**tensors, **models}, dict(tensors)
+    for part in parts(operations, models):
+        outputs = outputs_of(part, known, timesteps, kinds, shapes)
+        for operation in part:
+            output = outputs[operation.output]
+            if output.dtype != np.bool_ and kinds.get(operation.output) != "signed_spike":
+                output = _stored(operation, output)
+            found[operation.output] = output
+            known.setdefault(operation.output, output)
     return found
+
+
+def _as_spikes(values: NDArray[Any], kind: str | None) -> NDArray[Any]:
+    """Spikes that a model gave as a trace holds them."""
+    if kind == "signed_spike":
+        return values.astype(np.int8)
+    return _narrowed(np.round(values)) if values.size and values.max() > 1 else values != 0
+
+
+def _stored(operation: Operation, output: NDArray[Any]) -> NDArray[Any]:
+    """Integers as a trace holds them."""
+    largest = int(np.abs(output).max())
+    if operation.requantiser is not None and largest >= (1 << (REQUANTISED_BITS - 1)) - 1:
+        raise UsageError(f"{operation.name}: requantised sums leave {REQUANTISED_BITS} bits")
+    if largest > LARGEST_STORED:
+        raise UsageError(f"{operation.name}: sums reach {largest:,}; allowed: 32 bits")
+    return _narrowed(output)
 
 
 def _narrowed(integers: NDArray[Any]) -> NDArray[Any]:

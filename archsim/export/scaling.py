@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from archsim.errors import UsageError
 from archsim.export.folding import by_channel
 from archsim.export.network import SCALED, Network, Node, Real, per_channel
-from archsim.export.neuron_rules import SAME_DECAY, SpikingNeuron, rounded
+from archsim.export.neuron_rules import FRACTION_BITS, SAME_DECAY, SpikingNeuron, rounded
 from archsim.trace.neurons import MAX_LEAK_SHIFT, Neuron
 from archsim.trace.operation import Operation, Requantiser
 from archsim.trace.schema import MAX_SHIFT
@@ -46,7 +46,9 @@ REQUANTISED_BITS = 16
 _ROUNDED = 1e-7
 # Potentials of neurons that read spikes are exact where 64 bits are enough.
 _EXACT_BITS = 48
-_PASS_ON = ("add", "max_pool", "sum_pool", "rearrange", "upsample", "slice", "concat")
+_PASS_ON = ("add", "max_pool", "sum_pool", "rearrange", "upsample", "slice", "concat", "delay")
+# Of a read-out, potentials are stored in 32 bits.
+_STORED_BITS = 31
 # Values of different channels meet in these.
 _MIX = ("matmul", "rearrange", "multiply", "slice")
 
@@ -76,6 +78,7 @@ class Quantiser:
         self.weight_errors: dict[str, float] = {}
         self._integers: dict[str, tuple[NDArray[np.int8], NDArray[np.int64] | None]] = {}
         self._reaches: dict[str, Range] = {}
+        self._neurons: dict[str, Neuron] = {}
         self._open: set[str] = set()
         self._weigh()
         self.groups = self._groups()
@@ -129,8 +132,8 @@ class Quantiser:
                 if leader == first:
                     found[name] = (second, own * factor)
 
+        found |= {name: (name, 1.0) for name in self.network.nodes}
         for node in self.network.nodes.values():
-            found[node.name] = (node.name, 1.0)
             if self._weighted(node.name) and node.op not in ("conv2d", "linear", "concat"):
                 for source in node.inputs:
                     join(node.name, source, node.factor if node.op in SCALED else 1.0)
@@ -254,7 +257,10 @@ class Quantiser:
     def _follows(self, node: Node) -> Real:
         """The scale of what has no weights, from those of its inputs."""
         if node.op == "neuron":
-            return np.array(1.0)
+            assert node.neuron is not None
+            if node.neuron.fires != "nothing":
+                return np.array(1.0)
+            return self.scale(node.inputs[0]) * 2.0 ** -self._neuron(node).fraction_bits
         parts = [self.scale(source) for source in node.inputs]
         shapes = [self.network.nodes[source].shape for source in node.inputs]
         if node.op == "concat" and any(part.ndim or part != parts[0] for part in parts):
@@ -304,6 +310,8 @@ class Quantiser:
                 sums = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(1) * max(-low, high)
                 most = min(int((sums + (0 if bias is None else np.abs(bias))).max()), LARGEST_STORED)
                 return -most, most
+            case "delay":
+                return min(low, 0), max(high, 0)
             case "add":
                 return sum(one for one, _ in parts), sum(one for _, one in parts)
             case "multiply" | "matmul":
@@ -355,6 +363,11 @@ class Quantiser:
 
     def _neuron(self, node: Node) -> Neuron:
         """The neurons of a node in the units of what they read."""
+        if node.name not in self._neurons:
+            self._neurons[node.name] = self._rounded(node)
+        return self._neurons[node.name]
+
+    def _rounded(self, node: Node) -> Neuron:
         neuron, source = node.neuron, self.network.nodes[node.inputs[0]]
         assert neuron is not None
         if self.approximate_leak and np.size(neuron.decay) == 1:
@@ -367,6 +380,8 @@ class Quantiser:
         weighted = self._weighted(source.name)
         low, high = self.reach(source.name)
         most = {} if weighted else {"most_bits": _EXACT_BITS}
+        if neuron.fires == "nothing":
+            most = {"most_bits": _spare_bits(neuron, scale, max(-low, high, 1), self.network.timesteps)}
         if neuron.threshold is not None:
             self._thresholds(node)
         if self.problems:
@@ -421,6 +436,17 @@ class Quantiser:
             weight_bits=self.bits, weight_scale=float(np.max(scale)) if neuron is None else 1.0, bias=bias,
             neuron=neuron, requantiser=requantiser, dilation=node.dilation, groups=node.groups,
         )  # fmt: skip
+
+
+def _spare_bits(neuron: SpikingNeuron, scale: Real, largest: int, timesteps: int) -> int:
+    """Fraction bits with which the potentials of a read-out fit 32 bits, for currents of at most ``largest``."""
+    grown = float(largest)
+    for decay in (neuron.current_decay, neuron.decay):
+        if decay is not None:
+            kept = float(np.max(decay))
+            grown *= timesteps if kept == 1 else min(timesteps, 1 / (1 - kept))
+    grown += float(np.max(np.abs(neuron.start)) / np.min(scale))
+    return min(max(_STORED_BITS - 1 - math.ceil(grown).bit_length(), 0), FRACTION_BITS)
 
 
 def _requantiser(factor: Real) -> Requantiser:

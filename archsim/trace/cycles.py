@@ -7,6 +7,7 @@ smallest delay through which something is read that a later operation writes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -38,6 +39,14 @@ def parts(meta: Meta) -> list[tuple[int, ...]]:
         return [(index,) for index in range(len(meta.operations))]
     writers = {record.output: index for index, record in enumerate(meta.operations)}
     sources = [[writers[name] for name in record.inputs if name in writers] for record in meta.operations]
+    return components(sources)
+
+
+def components(sources: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Positions that depend on one another together, all others one by one, each part behind those that it depends on.
+
+    ``sources`` are the positions that each position depends on.
+    """
     readers: list[list[int]] = [[] for _ in sources]
     for reader, own in enumerate(sources):
         for source in own:
@@ -52,7 +61,7 @@ def parts(meta: Meta) -> list[tuple[int, ...]]:
     return [tuple(sorted(part)) for part in found if part]
 
 
-def _reached(root: int, following: list[list[int]], seen: set[int]) -> list[int]:
+def _reached(root: int, following: Sequence[Sequence[int]], seen: set[int]) -> list[int]:
     """What is not ``seen`` and reached from ``root``, in the order in which a search in depth leaves it."""
     left: list[int] = []
     if root in seen:

@@ -183,17 +183,19 @@ def run_images(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any
     for part in parts(trace.meta):
         first = trace.operations[part[0]]
         if first.name in recurrent:
-            _run_cycle(trace, recurrent[first.name], tensors)
+            run_cycle(trace, recurrent[first.name], tensors, len(images))
             continue
         output = compute(first, [tensors[name] for name in first.inputs], trace.timesteps)
         tensors[first.output] = _first_only(output) if _has_times(trace, first) else output
     return {operation.output: tensors[operation.output] for operation in trace.operations}
 
 
-def _run_cycle(trace: Trace, cycle: Cycle, tensors: dict[str, NDArray[Any]]) -> None:
-    """Add what the operations of a cycle write to the ``tensors`` that they read, some timesteps after others."""
+def run_cycle(trace: Trace, cycle: Cycle, tensors: dict[str, NDArray[Any]], images: int) -> None:
+    """Add what the operations of a cycle write to the ``tensors`` that they read, some timesteps after others.
+
+    ``tensors`` hold ``images`` as ``Trace.operand`` returns them.
+    """
     operations = [trace.operation(name) for name in cycle.operations]
-    images = len(tensors[trace.pixels])
     for operation in operations:
         dtype = _OPERANDS.get(trace.kind(operation.output), np.int64)
         tensors[operation.output] = np.zeros((trace.timesteps, images, *operation.output_shape), dtype)
