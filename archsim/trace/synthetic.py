@@ -33,12 +33,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import TraceError, UsageError, nearest
+from archsim.trace.calibrated import synthesize_network
 from archsim.trace.density import covers
 from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.model import Trace
 from archsim.trace.neurons import Neuron, fire
 from archsim.trace.operation import Operation
 from archsim.trace.presets import MOST_TIMESTEPS, PRESETS, ActivationLayer, SyntheticLayer
+from archsim.trace.published import NETWORKS
 from archsim.trace.recorded import nonzero_int8
 from archsim.trace.resimulation import compute
 
@@ -57,6 +59,10 @@ def synthesize(
 ) -> Trace:
     """A reproducible trace of given layers, or of a preset by name, which becomes that of the network.
 
+    A preset is layers with the ratios of a publication (:mod:`archsim.trace.presets`), which the rest of this is about,
+    or a whole network (:mod:`archsim.trace.published`), whose tensors follow from its inputs. Of the latter,
+    ``timesteps`` may be 1 to 1,024, at the same density, and there are no gradient masks.
+
     ``timesteps`` are by default those of the preset (``Preset.at`` tells what others mean), 4 for layers that read
     spikes and 1 for activations alone, which do not change in time. ``weight_density`` replaces that of every layer.
     With ``gradient_density`` each layer has a gradient mask, in which that share, at random places, is set.
@@ -70,10 +76,15 @@ def synthesize(
     labels: dict[str, Any] = {}
     details = {}
     preset_name = workload if isinstance(workload, str) else None
+    if isinstance(workload, str) and workload in NETWORKS:
+        return synthesize_network(
+            workload, seed=seed, images=images, timesteps=timesteps, weight_density=weight_density,
+            gradient_density=gradient_density,
+        )  # fmt: skip
     if isinstance(workload, str):
         if workload not in PRESETS:
-            known = ", ".join(PRESETS)
-            raise UsageError(f"no preset {workload!r}; allowed: {known}{nearest(workload, PRESETS)}")
+            known = [*PRESETS, *NETWORKS]
+            raise UsageError(f"no preset {workload!r}; allowed: {', '.join(known)}{nearest(workload, known)}")
         preset = PRESETS[workload]
         preset = preset if timesteps is None else preset.at(timesteps)
         network, timesteps, workload, labels = workload, preset.timesteps, preset.layers, {"source": preset.source}
