@@ -234,7 +234,6 @@ _PROSPERITY = "Prosperity (HPCA 2025), time_reference.xlsx of its artifact, bit 
 
 
 def _networks() -> dict[str, Published]:
-    """All of them; ``assumed`` ends with what holds for all that read pixels."""
     images = f"{_PIXELS}; {_SPREAD}"
     sew = "SEW-ResNet (Fang et al., NeurIPS 2021), spikingjelly sew_resnet.py; connection ADD"
     density = "no density is published: it is that of"
