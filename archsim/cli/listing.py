@@ -19,6 +19,7 @@ def list_() -> None:
     from archsim.dataflow import networks
     from archsim.simulate import load_accelerator
     from archsim.trace.presets import PRESETS
+    from archsim.trace.published import NETWORKS
 
     shipped = {name: load_accelerator(path) for name, path in examples.machines().items()}
     runs: dict[str, list[str]] = {name: [] for name in sorted(registry())}
@@ -34,6 +35,7 @@ def list_() -> None:
         able = [machine for machine, kinds in runs.items() if networks.INTEGERS in kinds]
         whose = f"; only for {', '.join(able)}" if preset.operand == "int" else ""
         rows.append(("synthetic trace", name, f"{preset.source}{whose}"))
+    rows += [("synthetic network", name, network.source) for name, network in NETWORKS.items()]
     rows += [("cost table", name, load_table(name).title) for name in table_names()]
     if not sys.stdout.isatty():
         print_table(("kind", "name", "what it is"), rows)

@@ -116,7 +116,7 @@ def trace_synth(
     seed: Annotated[int, typer.Option(help="Equal seeds give equal traces.")] = 0,
     images: Annotated[int, typer.Option(help="Number of images.")] = 1,
 ) -> None:
-    """Make a synthetic trace: a preset, or layers of given shapes and densities."""
+    """Make a synthetic trace: a preset (layers, or a whole network), or layers of given shapes and densities."""
     from archsim.trace import synthesize
 
     if (preset is None) == (not shape):

@@ -27,6 +27,7 @@ from archsim import examples
 from archsim.errors import MOST_PROBLEMS, TraceError, nearest, printable
 from archsim.trace.graph import MAX_BYTES, ArraySpec
 from archsim.trace.presets import PRESETS, how_to_make
+from archsim.trace.published import NETWORKS
 
 MAX_META_BYTES = 1 << 22
 _MAX_MEMBERS = 100_000
@@ -132,7 +133,7 @@ class Archive(Mapping[str, NDArray[np.generic]]):
                 raise TraceError(f"{self.path}: is not a regular file, and a trace is read more than once")
             return self.path.open("rb")
         except FileNotFoundError:
-            siblings: list[str] = [*examples.traces(), *PRESETS]
+            siblings: list[str] = [*examples.traces(), *PRESETS, *NETWORKS]
             with suppress(OSError):
                 siblings += [entry.name for entry in self.path.parent.glob("*.npz")]
             hint = how_to_make(self.path) or nearest(self.path.name, siblings)

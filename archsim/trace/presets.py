@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from archsim.errors import UsageError
+from archsim.trace.published import NETWORKS
 
 MOST_TIMESTEPS = 16
 """Of synthetic spikes: beyond, nothing is known of their ratios."""
@@ -245,6 +246,6 @@ PRESETS = _presets()
 
 def how_to_make(path: Path) -> str:
     """The command that makes the trace ``path``, as the end of a sentence, where it is called as a preset is."""
-    if path.stem not in PRESETS:
+    if path.stem not in (*PRESETS, *NETWORKS):
         return ""
     return f"; 'archsim trace synth --preset {path.stem} -o {path.stem}.npz' makes a synthetic one"

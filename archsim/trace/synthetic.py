@@ -33,12 +33,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import TraceError, UsageError, nearest
+from archsim.trace.calibrated import synthesize_network
 from archsim.trace.density import covers
 from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.model import Trace
 from archsim.trace.neurons import Neuron, fire
 from archsim.trace.operation import Operation
-from archsim.trace.presets import MOST_TIMESTEPS, PRESETS, ActivationLayer, SyntheticLayer
+from archsim.trace.presets import MOST_TIMESTEPS, PRESETS, ActivationLayer, Preset, SyntheticLayer
+from archsim.trace.published import NETWORKS
 from archsim.trace.recorded import nonzero_int8
 from archsim.trace.resimulation import compute
 
@@ -57,6 +59,10 @@ def synthesize(
 ) -> Trace:
     """A reproducible trace of given layers, or of a preset by name, which becomes that of the network.
 
+    A preset is layers with the ratios of a publication (:mod:`archsim.trace.presets`), which the rest of this is about,
+    or a whole network (:mod:`archsim.trace.published`), whose tensors follow from its inputs. Of the latter,
+    ``timesteps`` may be 1 to 1,024, at the same density, and there are no gradient masks.
+
     ``timesteps`` are by default those of the preset (``Preset.at`` tells what others mean), 4 for layers that read
     spikes and 1 for activations alone, which do not change in time. ``weight_density`` replaces that of every layer.
     With ``gradient_density`` each layer has a gradient mask, in which that share, at random places, is set.
@@ -67,15 +73,16 @@ def synthesize(
 
     Raises ``UsageError`` with every shape or ratio that cannot be had.
     """
+    if isinstance(workload, str) and workload in NETWORKS:
+        return synthesize_network(
+            workload, seed=seed, images=images, timesteps=timesteps, weight_density=weight_density,
+            gradient_density=gradient_density,
+        )  # fmt: skip
     labels: dict[str, Any] = {}
     details = {}
     preset_name = workload if isinstance(workload, str) else None
     if isinstance(workload, str):
-        if workload not in PRESETS:
-            known = ", ".join(PRESETS)
-            raise UsageError(f"no preset {workload!r}; allowed: {known}{nearest(workload, PRESETS)}")
-        preset = PRESETS[workload]
-        preset = preset if timesteps is None else preset.at(timesteps)
+        preset = _preset(workload, timesteps)
         network, timesteps, workload, labels = workload, preset.timesteps, preset.layers, {"source": preset.source}
         if preset.assumed:
             details["assumed"] = preset.assumed
@@ -110,24 +117,9 @@ def synthesize(
     operations: list[Operation] = []
     tensors: dict[str, NDArray[Any]] = {}
     for index, (layer, operation) in enumerate(zip(workload, drawn, strict=True)):
-        generator = np.random.default_rng([seed, index])
-        if isinstance(layer, ActivationLayer):
-            inputs: NDArray[Any] = draw_activations(generator, (images, *layer.input_shape), layer.activation_density)
-            (outputs,) = compute(operation, [inputs], 1)
-        else:
-            inputs = draw_spikes(generator, layer, operation, timesteps)
-            currents = compute(operation, [inputs], timesteps)
-            thresholds = _thresholds(currents, layer.spike_density)
-            neuron = Neuron("lif", thresholds, _LEAK_SHIFT, fraction_bits=_LEAK_SHIFT * (timesteps - 1))
-            operation = replace(operation, neuron=neuron)
-            outputs = fire(neuron, currents)
-        if gradient_density is not None:
-            # Sums of activations are the same at every timestep; their gradients need not be.
-            shape = outputs.shape if isinstance(layer, ActivationLayer) else outputs.shape[1:]
-            generator = np.random.default_rng([seed, index, 2])
-            operation = replace(operation, gradient_mask=draw_mask(generator, (timesteps, *shape), gradient_density))
-        operations.append(operation)
-        tensors |= {operation.inputs[0]: inputs, operation.output: outputs}
+        filled, inputs, outputs = _filled(layer, operation, [seed, index], timesteps, gradient_density)
+        operations.append(filled)
+        tensors |= {filled.inputs[0]: inputs, filled.output: outputs}
     return Trace(
         network=network,
         timesteps=timesteps,
@@ -138,6 +130,43 @@ def synthesize(
         | {"recipe": _recipe(preset_name, workload, weight_density, timesteps, seed, images)}
         | {"details": details},
     )
+
+
+def _preset(name: str, timesteps: int | None) -> Preset:
+    """The layers of the preset ``name``, in its own timesteps or others."""
+    if name not in PRESETS:
+        known = [*PRESETS, *NETWORKS]
+        raise UsageError(f"no preset {name!r}; allowed: {', '.join(known)}{nearest(name, known)}")
+    preset = PRESETS[name]
+    return preset if timesteps is None else preset.at(timesteps)
+
+
+def _filled(
+    layer: SyntheticLayer | ActivationLayer,
+    operation: Operation,
+    seeds: list[int],
+    timesteps: int,
+    gradient_density: float | None,
+) -> tuple[Operation, NDArray[Any], NDArray[Any]]:
+    """The operation with neurons, where there are any, and a mask, if asked for; its inputs and its outputs."""
+    generator = np.random.default_rng(seeds)
+    if isinstance(layer, ActivationLayer):
+        shape: tuple[int, ...] = (operation.images, *layer.input_shape)
+        inputs: NDArray[Any] = draw_activations(generator, shape, layer.activation_density)
+        (outputs,) = compute(operation, [inputs], 1)
+    else:
+        inputs = draw_spikes(generator, layer, operation, timesteps)
+        currents = compute(operation, [inputs], timesteps)
+        thresholds = _thresholds(currents, layer.spike_density)
+        neuron = Neuron("lif", thresholds, _LEAK_SHIFT, fraction_bits=_LEAK_SHIFT * (timesteps - 1))
+        operation = replace(operation, neuron=neuron)
+        outputs = fire(neuron, currents)
+    if gradient_density is not None:
+        # Sums of activations are the same at every timestep; their gradients need not be.
+        shape = outputs.shape if isinstance(layer, ActivationLayer) else outputs.shape[1:]
+        mask = draw_mask(np.random.default_rng([*seeds, 2]), (timesteps, *shape), gradient_density)
+        operation = replace(operation, gradient_mask=mask)
+    return operation, inputs, outputs
 
 
 def _recipe(
