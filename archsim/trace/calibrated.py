@@ -39,6 +39,7 @@ _FEW = 64
 _BISECTIONS = 14
 _SPREAD = 32
 """The standard deviation of integers of 8 bits, whose largest is 127."""
+_WHERE = "behind pools of maxima where there are any; masked spikes and sums have what follows"
 _TABLE = np.round(65535 * np.exp(-np.arange(256) / 16)).astype(np.uint16)
 """Of a softmax: an input that is 16 less has a share e times smaller."""
 
@@ -76,7 +77,7 @@ def synthesize_network(
         problems.append(f"{name}: a tensor of {values:,} values; allowed: at most {graph.MAX_ELEMENTS:,}")
     if problems:
         raise UsageError(problems)
-    details = {"assumed": network.assumed, "density": f"{network.density} of the spikes that layers read"}
+    details = {"assumed": network.assumed, "density": f"{network.density} of spikes, {_WHERE}"}
     if steps != network.timesteps:
         details["timesteps"] = f"{steps} as asked for, at the density of T = {network.timesteps}"
     options = [f"--preset {name}"]

@@ -19,7 +19,7 @@ _PIXELS = "pixels are uniform from 0 to 255 and independent"
 
 @dataclass(frozen=True)
 class Published:
-    """A network: ``build`` plans it, ``density`` is that of the spikes which its layers read."""
+    """A network: ``build`` plans it, ``density`` is that of the spikes of every layer of neurons, behind its pool."""
 
     build: Callable[[], Plan]
     timesteps: int
@@ -39,18 +39,22 @@ def spikformer(width: int = 384, depth: int = 4, heads: int = 12, side: int = 32
     x = plan.add("add", "sps.sum", plan.conv("sps.position", x, width, 3), x)
     for index in range(1, depth + 1):
         at = f"block{index}"
-        x = plan.add("add", f"{at}.sum1", x, _self_attention(plan, at, x, heads))
+        x = plan.add("add", f"{at}.sum1", x, _self_attention(plan, at, x, heads, keys_first=False))
         x = plan.add("add", f"{at}.sum2", x, _hidden(plan, at, x))
     plan.head(x, classes)
     return plan
 
 
-def _self_attention(plan: Plan, at: str, x: str, heads: int) -> str:
-    """Q (K^T V) of spikes, the same integers as (Q K^T) V."""
+def _self_attention(plan: Plan, at: str, x: str, heads: int, *, keys_first: bool) -> str:
+    """Attention without a softmax, (Q K^T) V, or with ``keys_first`` Q (K^T V): the same integers, other work."""
     width = plan.shapes[x][0]
     q, k, v = (plan.conv(f"{at}.{name}", x, width) for name in "qkv")
-    product = plan.add("matmul", f"{at}.kv", k, v, transpose_first=True, heads=heads)
-    attention = plan.add("matmul", f"{at}.attention", q, product, heads=heads, fires="spikes")
+    if keys_first:
+        product = plan.add("matmul", f"{at}.kv", k, v, transpose_first=True, heads=heads)
+        attention = plan.add("matmul", f"{at}.attention", q, product, heads=heads, fires="spikes")
+    else:
+        product = plan.add("matmul", f"{at}.scores", q, k, transpose=True, heads=heads)
+        attention = plan.add("matmul", f"{at}.attention", product, v, heads=heads, fires="spikes")
     return plan.conv(f"{at}.projection", attention, width)
 
 
@@ -103,7 +107,7 @@ def qkformer(width: int = 384, depth: int = 4, heads: int = 8, side: int = 32, c
             x = _token_block(plan, "stage2", x, heads)
     for index in range(1, depth - 1):
         at = f"stage3.block{index}"
-        x = plan.add("add", f"{at}.sum1", x, _self_attention(plan, at, x, heads))
+        x = plan.add("add", f"{at}.sum1", x, _self_attention(plan, at, x, heads, keys_first=True))
         x = plan.add("add", f"{at}.sum2", x, _hidden(plan, at, x))
     plan.head(x, classes)
     return plan
@@ -261,14 +265,14 @@ def _networks() -> dict[str, Published]:
             f"density (SST-2): {_PROSPERITY}",
             "the embedding and the transforms for distillation are left out; the spikes of the embedding are random, "
             "have the density and are the same at every timestep; weights have 6 bits, so that the squares of a layer "
-            "norm fit 64",
+            "norm fit 64; the leak is a half",
         ),
         "spikingbert": Published(
             spikingbert, 16, 0.205,
             "SpikingBERT (Bal and Sengupta, AAAI 2024), config.json and snn_bert_modules.py, 4 layers, 768 wide; "
             f"128 tokens, T = 16 and density (SST-2): {_PROSPERITY}",
             "the embedding is left out and its spikes are random with the density; a spike of a shortcut counts as one "
-            "unit of the sums; pooler: the sum over tokens",
+            "unit of the sums; the class is read from the sum over tokens; the leak is a half",
         ),
         "sew-resnet18": Published(sew_resnet, 4, 0.0909, f"{sew}, 3 x 224 x 224", resnet),
         "sew-resnet34": Published(

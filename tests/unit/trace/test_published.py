@@ -89,6 +89,12 @@ def test_neurons_fire_as_often_as_asked_for(name):
     assert {layer: share for layer, share in found.items() if abs(share - DENSITY) > 0.1 * DENSITY} == {}
 
 
+@pytest.mark.parametrize("timesteps", [1, 40])
+def test_few_and_many_timesteps(timesteps):
+    _, trace = made("qkformer", timesteps=timesteps, images=1)
+    assert {check.mismatches for check in check_trace(trace)} == {0}
+
+
 def test_seeds_images_timesteps_and_weight_densities():
     _, one = made("spikformer", seed=1)
     assert one.sha256 == made("spikformer", seed=1)[1].sha256
