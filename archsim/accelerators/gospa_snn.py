@@ -52,7 +52,7 @@ from archsim.compress.by_position import by_position
 from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import EVERYTHING, LayerMachine
-from archsim.dataflow.machine import Program
+from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.outer_product import (
     FIRE,
     KEEP,
@@ -469,7 +469,8 @@ class GospaSnn(LayerMachine):
         row_bytes = int(b.mask_bytes.max()) + int(np.diff(b.start, axis=1).max(initial=0)) * config.pe.weight_bits // 8
         asks = max(most_spikes // cache.line_bytes + 3, 2 * MOVE_LINES)
         diagram.agent(pe, pes, built=config.pe.count, requests=asks, lanes=range(pes))
-        diagram.agent(lif, pes, built=config.pe.count, requests=2 * MOVE_LINES, lanes=range(pes))
+        moved = max(2 * MOVE_LINES, BURST_LINES)
+        diagram.agent(lif, pes, built=config.pe.count, requests=moved, lanes=range(pes))
         diagram.agent(fetcher, requests=FETCH_LINES)
         diagram.agent(broadcaster, requests=row_bytes // cache.line_bytes + 4)
         blocks = diagram.fifo(ahead, readers=pes + 1)

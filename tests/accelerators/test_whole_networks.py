@@ -73,6 +73,15 @@ def test_windows_of_timesteps_give_what_all_timesteps_give(path, make, timesteps
         assert state > once  # what neurons remember goes out and comes back
 
 
+@pytest.mark.parametrize("path", SPIKING, ids=lambda path: path.stem)
+def test_state_of_wide_rows_takes_many_lines(path):
+    """An agent that asks for more lines at once than it has room for is an error of the reference engine."""
+    trace = mlp(0, m=3, n=700, k=12, timesteps=6)
+    (fast,), (slow,) = (run(trace, path, "timesteps=4", engine=engine) for engine in ("compiled", "reference"))
+    assert fast.mismatches == 0
+    same(fast, slow)
+
+
 def test_state_that_is_lost_between_windows_is_seen(monkeypatch):
     trace, path = mlp(0, timesteps=8), next(path for path in SPIKING if path.stem == "loas")
     true = computing.fire_rows
