@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+import archsim
 from archsim.errors import UsageError
 from archsim.export import from_nir
 from tests.export.frameworks import need, verified
@@ -415,3 +416,18 @@ def test_a_graph_as_sinabs_writes_it(tmp_path):
         nir.LI(np.full(3, 20.0), np.ones(3), np.zeros(3)),
     )  # fmt: skip
     compared(chain(*nodes, shape=[2, 9]), spikes(12, 5, 2, 9), tmp_path, 0.06, dt=1.0)
+
+
+def test_a_machine_runs_all_of_it(tmp_path):
+    """A circle, a delay of each channel, a pool in front of neurons, a read-out: LoAS leaves nothing out."""
+    nodes = (
+        conv2d(), nir.AvgPool2d(*(np.array(pair) for pair in ([2, 2], [2, 2], [1, 1]))), neurons("LIF", 6, 4, 3),
+        nir.Flatten({"input": np.array([6, 4, 3])}, 0), nir.Linear(weights(8, 72, scale=0.5)), neurons("CubaLIF", 8),
+        nir.Delay(DT * (1 + np.arange(8))), nir.Linear(weights(3, 8)), neurons("LI", 3),
+    )  # fmt: skip
+    graph = chain(*nodes, shape=[4, 7, 5], back=[(6, 5)])
+    exported = from_nir(graph, spikes(10, 2, 4, 7, 5), dt=DT)
+    verified(exported, tmp_path)
+    assert len(exported.trace.cycles) == 1
+    summary = archsim.run("loas", tmp_path / "exported.npz").summary()
+    assert (summary["verified"], summary["coverage"]) == (True, 1.0)
