@@ -30,8 +30,8 @@ SCALED = ("sum_pool", "multiply", "matmul", "reduce")
 class Node:
     """One step of the network: ``op`` is ``input``, ``neuron``, ``affine`` (``weight x + bias``, a number a channel:
     batch-norm, scaling), ``max_pool``, ``sum_pool``, or an operation of a trace: ``conv2d``, ``linear``, ``add``,
-    ``concat``, ``multiply``, ``matmul``, ``reduce``, ``rearrange``, ``upsample``, ``slice``, ``delay``. Only a delay may
-    read a later node.
+    ``concat``, ``multiply``, ``matmul``, ``reduce``, ``rearrange``, ``upsample``, ``slice``, ``delay``. Only a delay
+    may read a later node.
 
     ``options`` are the keys of that operation that are not named here. What ``SCALED`` operations give is multiplied by
     ``weight``, a number above zero: averages, scaled products.
