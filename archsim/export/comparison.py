@@ -21,6 +21,8 @@ Spikes = NDArray[np.bool_]
 
 WARNED = 0.05
 REFUSED = 0.20
+# A layer with less than this share of spikes hardly fires.
+RARE = 0.001
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,15 @@ def refusals(layers: Sequence[LayerError]) -> list[str]:
 
 
 def warnings(layers: Sequence[LayerError]) -> list[str]:
-    """What to say of layers that never fire, and of those that differ."""
+    """What to say of layers that never or hardly fire, and of those that differ."""
     firing = [row for row in layers if row.density is not None]
     silent = [row for row in firing if not row.density]
+    rare = [row for row in firing if 0 < (row.density or 0) < RARE]
     if silent and len(silent) == len(firing):
         found = [f"no layer ever fires on these inputs, {_as_in_the_model(silent)}"]
     else:
         found = [f"{row.layer}: never fires on these inputs, {_as_in_the_model([row])}" for row in silent]
+    found += [f"{row.layer}: hardly fires, {_percent(row.density or 0)} of its outputs are spikes" for row in rare]
     return found + [str(row) for row in layers if max(row.difference or 0, row.alone or 0) > WARNED]
 
 

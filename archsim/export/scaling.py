@@ -7,10 +7,10 @@ sum, that holds for the first; the others' thresholds have fraction bits. Sums, 
 without weights have the scale that follows from their inputs, and their neurons have fraction bits too.
 
 What is added must have one scale, so the branches of a sum share theirs; what has another one without weights is
-brought to it by a layer with one weight per channel. A branch that multiplies sums, not spikes (a membrane shortcut),
-has products so small that the common scale may leave nothing of its weights: it keeps its own, and a requantiser brings
-its sums to the common one. Layers without neurons (the read-out), and sums whose channels mix in a product, have one
-scale for all channels. Biases are rounded in units of s[c].
+brought to it by a layer with one weight per channel. A branch that multiplies sums or pixels, not spikes (a membrane
+shortcut), has products so small that the common scale may leave nothing of its weights: it keeps its own, and a
+requantiser brings its sums to the common one. Layers without neurons (the read-out), and sums whose channels mix in a
+product, have one scale for all channels. Biases are rounded in units of s[c].
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Range = tuple[int, int]
 LARGEST_THRESHOLD = 1 << 20
 # Thresholds, biases and sums are stored in 32 bits.
 LARGEST_STORED = (1 << 31) - 1
-# How many times smaller than the others the products of weights and sums may be and still share the others' unit, which
-# leaves them three bits less. Products of weights and spikes always share it.
+# How many times smaller than the others the products of weights and integers may be and still share the others' unit,
+# which leaves them three bits less. Products of weights and spikes always share it.
 COARSE = 8
 REQUANTISED_BITS = 16
 # What 32-bit floats make of the quotient of two numbers.
@@ -150,7 +150,7 @@ class Quantiser:
         most = max(float(size.max()) for size in sizes.values())
         apart = {
             name: size for name, size in sizes.items()
-            if size.max() * COARSE < most and self._weighted(nodes[name].inputs[0])
+            if size.max() * COARSE < most and self._reach(nodes[name]) > 1
         }  # fmt: skip
         kept = [size for name, size in sizes.items() if name not in apart]
         mixed = any(
@@ -165,7 +165,7 @@ class Quantiser:
             unit = scale * self.groups[name][1]
             self.apart[name] = np.where(size > 0, size * self.groups[name][1] / self.largest, unit)
             self.notes.append(
-                f"{name}: a requantiser brings its products of weights and sums to the unit of the sum that follows"
+                f"{name}: a requantiser brings its products of weights and integers to the unit of the sum that follows"
             )
         return scale
 

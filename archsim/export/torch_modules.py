@@ -266,6 +266,24 @@ def _snn_threshold(module: Any) -> np.ndarray:
     return threshold.reshape(()) if threshold.size == 1 else threshold
 
 
+def recurrent_fields(module: Any) -> dict[str, Any] | None:
+    """Fields of the layer through which a recurrent neuron of snnTorch reads its own spikes; None if it has none."""
+    back = getattr(module, "recurrent", None)
+    if class_name(module) not in ("RLeaky", "RSynaptic") or back is None:
+        return None
+    if class_name(back) == "Linear":
+        return {"op": "linear", **layer_fields(back, "linear", ())}
+    if class_name(back) == "Conv2d":
+        return {"op": "conv2d", **layer_fields(back, "conv2d", ())}
+    if class_name(back) == "RecurrentOneToOne":
+        return {"op": "affine", "weight": _real(back.V).reshape(-1)}
+    raise Inexpressible(f"a recurrent connection by {type(back).__name__}; allowed: Linear, Conv2d, one to one")
+
+
+def _snn_recurrent(module: Any) -> SpikingNeuron:
+    return _snn_cell(module, recurrent=True)
+
+
 _SPIKINGJELLY: dict[str, NeuronRule] = {
     "IFNode": _integrate_and_fire,
     "SimpleIFNode": _integrate_and_fire,
@@ -273,4 +291,10 @@ _SPIKINGJELLY: dict[str, NeuronRule] = {
     "SimpleLIFNode": _leaky,
     "ParametricLIFNode": _learned_leak,
 }
-_SNNTORCH: dict[str, NeuronRule] = {"Leaky": _snn_cell, "Synaptic": _snn_synaptic, "Alpha": _snn_alpha}
+_SNNTORCH: dict[str, NeuronRule] = {
+    "Leaky": _snn_cell,
+    "Synaptic": _snn_synaptic,
+    "Alpha": _snn_alpha,
+    "RLeaky": _snn_recurrent,
+    "RSynaptic": _snn_synaptic,
+}

@@ -146,22 +146,29 @@ class Nodes:
                     )
                     return
 
-    def neuron(self, name: str, neuron: SpikingNeuron, operand: Operand, results: list[Any]) -> list[Place]:
-        """The places of what a neuron gave: its spikes, which are checked against its rule, and its state."""
+    def neuron(
+        self, name: str, neuron: SpikingNeuron, operand: Operand, results: list[Any],
+        back: Mapping[str, Any] | None = None,
+    ) -> list[Place]:  # fmt: skip
+        """The places of what a neuron gave: its spikes, which are checked against its rule, and its state.
+
+        ``back`` is the layer through which it reads the spikes that it fired a timestep before.
+        """
         place = operand.place
         source = self.nodes[place.node or ""]
         several = max(np.size(np.asarray(neuron.threshold)), np.size(neuron.decay)) > 1
         if several and (place.order is not None or operand.shape[-len(source.shape) :] != source.shape):
             raise Inexpressible(f"reads {source.name} in another shape and has several thresholds; allowed: one")
         known = self.recorded.setdefault(name, Recorded())
-        node = self._node(name, (name, ()), "neuron", (source.name,), source.shape, {"neuron": neuron})
+        reads = source.name if back is None else self._recurrent(name, source, back)
+        node = self._node(name, (name, ()), "neuron", (reads,), source.shape, {"neuron": neuron})
         time = ALL if place.time == ALL else len(known.spikes)
         if node.name in self.misread:
             return [Place(None)] * len(results)
         wrong = ""
-        if node.inputs != (source.name,):
+        if node.inputs != (reads,):
             wrong = (
-                f"has two inputs, {node.inputs[0]} and {source.name}, in one state; allowed: the same at every"
+                f"has two inputs, {node.inputs[0]} and {reads}, in one state; allowed: the same at every"
                 " timestep, and a module of its own at each place"
             )
         elif place.time == MEAN:
@@ -180,12 +187,32 @@ class Nodes:
             currents = self._by_time(samples(operand.values, place.order, node.shape), time, node.shape)
             spikes = self._by_time(samples(results[0], place.order, node.shape), time, node.shape)
             for (_, current), (_, spike) in zip(currents, spikes, strict=True):
-                self._follow(node.neuron, known, current, spike)
+                self._follow(node, known, current, spike)
         state = Place(None, None, f"the membrane potential of {name}")
         return [Place(node.name, time, "", place.order), *[state] * (len(results) - 1)]
 
-    def _follow(self, neuron: SpikingNeuron, known: Recorded, current: np.ndarray, spike: np.ndarray) -> None:
+    def _recurrent(self, name: str, source: Node, back: Mapping[str, Any]) -> str:
+        """The sum of what a recurrent neuron reads: ``source``, and its own spikes a timestep late through ``back``."""
+        total = f"{name}.sum"
+        if total not in self.nodes:
+            late, layer = f"{name}.delay", f"{name}.recurrent"
+            fields = dict(back)
+            op = fields.pop("op")
+            if op == "affine":
+                fields["weight"] = np.broadcast_to(fields["weight"], source.shape[:1]).copy()
+            self.nodes[late] = Node(late, "delay", (name,), source.shape, options={"steps": 1})
+            self.nodes[layer] = Node(layer, op, (late,), source.shape, **fields)
+            self.nodes[total] = Node(total, "add", (source.name, layer), source.shape)
+        return total if self.nodes[total].inputs[0] == source.name else source.name
+
+    def _follow(self, node: Node, known: Recorded, current: np.ndarray, spike: np.ndarray) -> None:
         """Compute a timestep's spikes again."""
+        neuron = node.neuron
+        assert neuron is not None
+        back = self.nodes.get(f"{node.name}.recurrent")
+        if back is not None and f"{node.name}.delay" in back.inputs:
+            before = known.spikes[-1].astype(np.float64) if known.spikes else np.zeros(current.shape)
+            current = current + evaluate(back, [before[None]])[0]
         at_rest = neuron.start_state(current.shape)
         known.state = at_rest if known.state is None else known.state
         known.turned_from_rest += int((neuron.step(current, at_rest, spike)[0] != spike).sum())

@@ -30,6 +30,7 @@ from archsim.export.torch_modules import (
     class_name,
     has_state,
     neuron_rule,
+    recurrent_fields,
     remedy,
     rest,
 )
@@ -227,7 +228,7 @@ class _Tracer:
         else:
             try:
                 if neuron is not None:
-                    places = self.found.neuron(name, neuron, operands[0], results)
+                    places = self.found.neuron(name, neuron, operands[0], results, recurrent_fields(module))
                 elif neuron_rule(module, self.own) is None:
                     places = self._layer(module, name, operands[0], results)
             except Inexpressible as reason:

@@ -116,9 +116,7 @@ def test_each_neuron_exactly(beta, reset, delay, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"reset_mechanism": "none"}, "no reset"),
         ({"graded_spikes_factor": 2.0}, "graded spikes"),
-        ({"beta": torch.tensor([0.5, 0.25, 0.5])}, "a beta of its own for each neuron"),
         ({"threshold": 0.0}, "a threshold of 0 above rest"),
     ],
 )
@@ -129,8 +127,8 @@ def test_neurons_that_a_trace_does_not_have(options, reason):
 
 
 def test_kinds_of_neurons_that_a_trace_does_not_have():
-    model = torch.nn.Sequential(torch.nn.Linear(4, 3), snn.Synaptic(alpha=0.5, beta=0.5, init_hidden=True))
-    with pytest.raises(UsageError, match=r"1 \(Synaptic\): this kind of neuron"):
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), snn.SLSTM(4, 3, init_hidden=True))
+    with pytest.raises(UsageError, match=r"1 \(SLSTM\): this kind of neuron"):
         from_torch(model, np.ones((2, 4)), 2)
 
 
