@@ -49,7 +49,7 @@ from archsim.dataflow.crossbar_function import Computed, exact_currents
 from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
 from archsim.dataflow.crossbar_mapping import map_layer
 from archsim.dataflow.layer import WEIGHTED, Layer
-from archsim.dataflow.pipeline import ON_ARRAYS, Stage, is_signed, value_bits
+from archsim.dataflow.pipeline import MAX_STORED_BITS, ON_ARRAYS, Stage, is_signed, value_bits
 from archsim.hardware.analog.cache import default_folder
 from archsim.hardware.analog.crossbar_array import cut_rows
 from archsim.hardware.analog.product import Product, ProductConfig
@@ -59,8 +59,8 @@ from archsim.trace import Operation, Trace
 from archsim.trace.resimulation import predict
 from archsim.trace.schema import MAX_TIMESTEPS
 
-MAX_INPUT_BITS, MAX_EXACT_INPUT_BITS = 16, 32
-"""Of an input of an array: with effects it is read as a word of 16 bits."""
+MAX_EXACT_INPUT_BITS = 32
+"""Of an input of an array without effects; with them it is a word of 16 bits."""
 Parameters = dict[str, int | float | str]
 
 
@@ -295,8 +295,7 @@ class Imc(CrossbarMachine):
                 f"analog.driver_bits: inputs with a sign are driven bit by bit, those of {', '.join(signed)} have one, "
                 f"got {analog.driver_bits}; allowed: 1"
             )
-        widest = MAX_EXACT_INPUT_BITS if self.exact else MAX_INPUT_BITS
-        for path, most, place in (("analog", widest, 0), ("pe.weight_bits", self.config.pe.weight_bits, 1)):
+        for most, place in ((MAX_EXACT_INPUT_BITS if self.exact else MAX_STORED_BITS, 0), (MAX_STORED_BITS, 1)):
             read = {
                 op.name: value_bits(trace, op.inputs[place])
                 for op in layers
@@ -305,7 +304,7 @@ class Imc(CrossbarMachine):
             wide = [f"{name} {bits}" for name, bits in read.items() if bits > most]
             if wide:
                 what = ("inputs of arrays", "matrices that are written")[place]
-                problems.append(f"{path}: {what} have at most {most} bits, got {', '.join(wide)}")
+                problems.append(f"analog: {what} have at most {most} bits, got {', '.join(wide)}")
         return problems
 
     # What it computes.

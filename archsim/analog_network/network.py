@@ -44,6 +44,7 @@ from archsim.analog_network.batch_norm import (
     rate_of,
     unit_of,
 )
+from archsim.dataflow.pipeline import MAX_STORED_BITS, is_signed, value_bits
 from archsim.errors import UsageError, nearest
 from archsim.hardware.analog.crossbar_array import cut_rows, groups_together
 from archsim.hardware.analog.product import (
@@ -118,7 +119,7 @@ class AnalogNetwork:
         for operation in chosen:
             try:
                 if operation.op == "matmul":
-                    self._layers[operation.name] = _Dynamic(trace, operation, config, weight_bits, folder)
+                    self._layers[operation.name] = _Dynamic(trace, operation, config)
                     continue
                 tell = partial(_tell, progress, f"arrays of {operation.name}", done, total)
                 self._layers[operation.name] = _Static(trace, operation, config, weight_bits, folder, tell)
@@ -489,16 +490,14 @@ class _Dynamic:
     """A product of two tensors: the second is written into arrays, the first is their input. A cluster of heads stands
     side by side."""
 
-    def __init__(
-        self, trace: Trace, operation: Operation, config: ProductConfig, weight_bits: int, folder: Path | None
-    ) -> None:
+    def __init__(self, trace: Trace, operation: Operation, config: ProductConfig) -> None:
         self._trace = trace
         self._operation = operation
         self._config = config
         self._inputs, self._written = (_Inputs(trace, name) for name in operation.inputs)
         magnitude = self._written.bits - self._written.signed
-        if magnitude >= weight_bits:
-            raise ValueError(f"values of {magnitude} bits and a sign are written; allowed: {weight_bits - 1} bits")
+        if magnitude > MAX_STORED_BITS:
+            raise ValueError(f"values of {magnitude} bits are written; allowed: {MAX_STORED_BITS} bits")
         self._top = (1 << magnitude) - (not self._written.signed)
         largest = self._transformed(np.array((1 << magnitude) - 1))
         self._weight_bits = max(2, 1 + int(largest).bit_length())
@@ -595,6 +594,8 @@ class _Inputs:
         tensor = trace.meta.tensors[name]
         self.bits = 1 if tensor.kind in ("spike", "spike_time") else trace.bits(name)
         self.signed = tensor.kind == "signed_spike" or getattr(tensor, "dtype", "uint8").startswith("int")
+        if self.bits > MAX_STORED_BITS:  # sums, stored in more than they need
+            self.bits, self.signed = value_bits(trace, name), is_signed(trace, name)
 
     def taken(self, values: NDArray[Any]) -> NDArray[Any]:
         if values.dtype == np.bool_:

@@ -8,7 +8,7 @@ from archsim.errors import UsageError
 from archsim.hardware.analog.product import ProductConfig
 from archsim.trace import Trace
 from archsim.trace.resimulation import currents_of, run_images
-from tests import small_traces
+from tests import networks, small_traces
 from tests.analog.test_product import LOSSLESS, NO_WIRES
 
 NOISY = {"kind": "rram", "programming": {"relative": 0.2}, "read": {"relative": 0.2}}
@@ -44,6 +44,9 @@ TRACES = {
     "attention": (attention, ("patches", "query", "key", "value", "scores", "mix", "hidden", "fc")),
     "every operation": (small_traces.every_operation, ("left", "right", "scores", "values")),
     "every kind": (small_traces.every_kind, ("a", "b", "c", "d")),
+    "heads and groups": (networks.attention, ("q", "k", "v", "kv", "qkv", "qk", "mix", "depthwise", "fc")),
+    "recurrence": (networks.recurrent, ("fc", "own", "out")),
+    "pixels": (networks.pixels, ("c1", "c2", "t", "last")),
 }
 
 
@@ -61,13 +64,41 @@ def inputs(trace):
 @pytest.mark.parametrize("name", TRACES)
 def test_without_effects_it_is_the_integer_network(name, signed):
     """Spikes, signed spikes, pixels, signed integers, matrices that are written: every tensor, bit for bit."""
-    for adaptation in ("none", "statistics"):
+    for adaptation in ("none", "statistics")[: 1 if name == "recurrence" else 2]:
         one = network(name, config(signed=signed, adaptation=adaptation))
         assert one.config.exact
         one.calibrate()
         made = one.run_batch(inputs(one.trace), 0)
         for operation in one.trace.operations:
             assert np.array_equal(made[operation.output], one.trace.operand(operation.output)), operation.name
+
+
+def test_what_has_no_correction():
+    with pytest.raises(UsageError, match="reads its own past; allowed: none"):
+        network("recurrence", config(adaptation="statistics")).calibrate()
+
+
+@pytest.mark.parametrize("name", ["heads and groups", "recurrence"])
+def test_reads_with_noise_come_to_an_end_and_are_the_same_again(name):
+    """A cycle is read until nothing changes; groups and heads have cells of their own, each with its own draw."""
+    noisy = config(NOISY, noise="per_read", adc={"bits": 4, "range": "calibrated"}, digital_gain="per_column")
+    one, other = (network(name, noisy) for _ in range(2))
+    for each in (one, other):
+        each.calibrate()
+    made, again = (each.run_batch(inputs(one.trace), 0) for each in (one, other))
+    last = one.trace.operations[-1].output
+    assert np.array_equal(made[last], again[last])
+    assert not np.array_equal(made[last], one.trace.operand(last))
+
+
+def test_clusters_of_groups_have_arrays_and_draws_of_their_own():
+    one = network("heads and groups", config(NOISY))
+    # Pairs of columns in four slices: two outputs an array of 20 columns, so that no two channels but two share one.
+    assert one.arrays["depthwise"] == 4 * 9
+    layers = [product.programmed_cells() for product in one._layers["depthwise"]._products]
+    assert len(layers) == 4
+    first, second = (product.layer for product in one._layers["depthwise"]._products[:2])
+    assert first != second
 
 
 def test_images_of_a_set_in_batches():
