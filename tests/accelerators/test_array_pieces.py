@@ -10,6 +10,7 @@ from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation
 from tests.machines import conv, mlp, same
+from tests.networks import attention
 from tests.small_traces import build
 
 ARRAYS = ("systolic", "ptb", "ptb_16x4", "stellar", "stellar_16x4")
@@ -111,6 +112,19 @@ def test_a_group_costs_what_it_costs_alone(name):
             assert count == sum(result.actions.get(action, 0) for result in alone), action
     for tensor in ("input", "weight"):
         assert moved(together, "sram", tensor, "read") == sum(moved(r, "sram", tensor, "read") for r in alone)
+
+
+def test_heads_and_images_are_folds_of_one_schedule():
+    """Q K^T of 2 heads, 2 images and T = 4, 9 positions of 4 channels, on 8 x 8: for each timestep 2 x 2 x 4 folds of
+    4 + 22 cycles. Before that the 8 neuron units write K as weights, 6 rows of the map with 96 values each."""
+    trace = attention(timesteps=4, heads=2, channels=8, size=3, images=2)
+    built = machine("systolic", trace, IDEAL)
+    (result,) = built.run_layers(trace, [trace.operation("qk")], "compiled", verify=True, record=False)
+    assert result.mismatches == 0
+    assert result.compute_cycles == 4 * (2 * 2 * 4 * 26) + 6 * 12
+    layout, *products = built.pieces(trace, trace.operation("qk"), False)
+    assert [len(piece.products) for piece in products] == [4] * 4
+    assert int(layout.updates.sum()) == 576
 
 
 def test_outputs_of_groups_lie_packed():
