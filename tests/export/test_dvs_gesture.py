@@ -8,9 +8,10 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
+import archsim
 from archsim.trace import check_trace, load_trace, save_trace
 from tests.export.frameworks import need
-from tests.machines import ROOT
+from tests.machines import LOAS, ROOT
 
 TIMESTEPS = 128
 CORES = (1, 4, 16, 16, 4, 1)
@@ -83,6 +84,12 @@ def test_its_rules_give_its_spikes(trace):
     checks = list(check_trace(trace))
     assert len(checks) == len(trace.operations)
     assert [check.layer for check in checks if check.mismatches != 0] == []
+
+
+def test_a_machine_runs_all_of_it(trace):
+    """In windows of its four timesteps."""
+    found = archsim.run(LOAS, trace.path).summary()
+    assert (found["coverage"], found["left_out"], found["mismatches"]) == (1.0, [], 0)
 
 
 def test_weights_of_ten_bits_are_sums_of_weights_of_eight(recipe):
