@@ -175,15 +175,15 @@ LONG_MACHINES = {
     "prosperity": (380, "a dataflow of its own, older than the limit"),
     "sata": (646, "inference and four stages of training"),
     "spinalflow": (485, "a dataflow of its own, older than the limit"),
-    "spikesim": (250, "a chip of crossbar arrays"),
+    "spikesim": (280, "a chip of crossbar arrays"),
     "imc": (520, "a chip of crossbar arrays for three kinds of networks"),
 }
 LONG_AGENTS = {
     "Gustavson": (222, "reads heads first, then rests, of rows of B and of partial fibers, whole or through a merger"),
     "InnerProduct": (184, "passes and chunks, words read in four ways, fibers of B fetched ahead or on demand"),
     "GospaSnn": (148, "partial sums in banks of their own or in the cache, put away and brought back"),
-    "CrossbarMachine": (140, "nine kinds: four of a tile, two of a module, hops, and what brings and stores rows"),
-    "ArrayMachine": (129, "three dataflows: partial sums, inputs one by one or all, sums that leave by blocks"),
+    "CrossbarMachine": (156, "nine kinds: four of a tile, two of a module, hops, and what brings and stores rows"),
+    "ArrayMachine": (136, "three dataflows: partial sums, inputs one by one or all, sums that leave by blocks"),
     "Sata": (110, "potentials in PEs, buffers or DRAM, masks, and stages of training"),
 }
 

@@ -282,7 +282,7 @@ class Accelerator(ABC):
             for operation in trace.operations
             if operation is not skipped and self.simulates(trace, operation) and not self.lacks(operation.neuron)
         ]
-        if not (self.takes_integers and products):
+        if not self.takes_integers:
             return products
         handled = self.fused(trace, products) | {operation.name for operation in products}
         return [

@@ -244,7 +244,7 @@ def in_columns(
 class Products(Layer):
     """Products of one operation that do not wait for each other: those of groups, or of images and heads.
 
-    Their outputs lie one behind the other: ``m`` are the rows of all. ``expected`` is that of the first.
+    Their outputs lie one behind the other: ``m`` are the rows of all. What is expected is that of the first.
     """
 
     products: tuple[Layer, ...]
