@@ -184,7 +184,7 @@ LONG_AGENTS = {
     "GospaSnn": (148, "partial sums in banks of their own or in the cache, put away and brought back"),
     "CrossbarMachine": (156, "nine kinds: four of a tile, two of a module, hops, and what brings and stores rows"),
     "ArrayMachine": (138, "three dataflows: partial sums, inputs one by one or all, sums that leave by blocks"),
-    "Sata": (110, "potentials in PEs, buffers or DRAM, masks, and stages of training"),
+    "Sata": (124, "potentials in PEs, buffers or DRAM, masks, and stages of training"),
 }
 
 
