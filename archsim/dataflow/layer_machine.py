@@ -14,7 +14,7 @@ from archsim.dataflow.base import EngineName
 from archsim.dataflow.computing import outputs_of
 from archsim.dataflow.layer import Layer, stored_spikes
 from archsim.dataflow.machine import DrawnMachine, Program, Unit
-from archsim.dataflow.pieces import Limits, digits, pieces_of
+from archsim.dataflow.pieces import Limits, Source, digits, pieces_of
 from archsim.dataflow.vector_unit import VectorUnit, VectorWork, layout_work, vector_work
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window, window_of
@@ -178,15 +178,14 @@ class LayerMachine(DrawnMachine):
         rows, channels = trace.images * math.prod(shape[1:]), shape[0]
         if not trace.stored(name):
             return np.full(rows, -(-channels * trace.timesteps // 8))
-        values = trace.operand(name)
-        values = values if values.ndim > 1 + len(shape) else values[np.newaxis]
-        values = np.moveaxis(values, 2, -1).reshape(len(values), rows, channels)
-        if values.dtype != np.bool_:
-            bits = len(digits(min(0, int(values.min())), int(values.max())))
-            return np.full(rows, -(-channels * len(values) * bits // 8))
+        source = Source(trace, name)
+        timesteps = trace.timesteps if source.changes else 1
+        if trace.kind(name) not in ("spike", "spike_time"):
+            return np.full(rows, -(-channels * timesteps * len(digits(*source.range())) // 8))
         total = np.zeros(rows, np.int64)
-        for first in range(0, len(values), self.most_timesteps):
-            window = values[first : first + self.most_timesteps]
+        for first in range(0, timesteps, self.most_timesteps):
+            window = np.stack([source.at(t) for t in range(first, min(timesteps, first + self.most_timesteps))])
+            window = np.moveaxis(window, 2, -1).reshape(len(window), rows, channels)
             stub = stored_spikes(name, rows, channels, len(window))
             active, spikes = np.count_nonzero(window.any(0), axis=1), np.count_nonzero(window, axis=(0, 2))
             total += self.output_bytes(stub, active, spikes)

@@ -19,8 +19,9 @@ Between two pieces the unfinished sum of an output and what its neuron remembers
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -30,10 +31,13 @@ from archsim.compress import bitmask, packed_time
 from archsim.dataflow.layer import ACTIVATION_BITS, WEIGHTED, FeatureMap, Layer, Planes, State, layer_of
 from archsim.hardware.compute.lif import is_ruled
 from archsim.trace import Neuron, Operation, Trace, neurons
+from archsim.trace.content import spans
 from archsim.trace.graph import integer_range
 from archsim.trace.work import groups_of
 
 Encoder = Literal["skipped", "bit_planes", "unary"]
+Part = Callable[[NDArray[Any]], NDArray[Any]]
+"""Takes what a product reads out of a timestep [I, ...] of a tensor."""
 
 
 class Limits(NamedTuple):
@@ -53,20 +57,52 @@ class Limits(NamedTuple):
     group_inputs: int
 
 
-class Operand(NamedTuple):
-    """A tensor [T, I, ...] ([1, I, ...] if it does not change in time) as planes worth ``factor`` int64 [planes] each.
+class Source:
+    """A tensor of a trace, of which a few timesteps are decoded at a time, the last of them kept."""
 
-    ``kind``: planes are the bits of values, or what of them exceeds 0, 1, 2, ...; or their digits of ACTIVATION_BITS,
-    first those of what is above zero, then those of what is below.
+    def __init__(self, trace: Trace, name: str) -> None:
+        self._stream = trace.stream(name)
+        values = trace.images * math.prod(trace.meta.tensors[name].shape)
+        self._spans = list(spans(self._stream.timesteps, values))
+        self._kept: tuple[int, NDArray[Any]] | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether the tensor changes in time."""
+        return self._stream.timesteps > 1
+
+    def at(self, t: int) -> NDArray[Any]:
+        """Timestep ``t``, [I, ...]; the same at all of them if it does not change."""
+        t = t if self.changes else 0
+        first, end = next(span for span in self._spans if span[0] <= t < span[1])
+        if self._kept is None or self._kept[0] != first:
+            values = self._stream.operand(first, end)
+            self._kept = first, values if self._stream.timed else values[np.newaxis]
+        timestep: NDArray[Any] = self._kept[1][t - first]
+        return timestep
+
+    def range(self) -> tuple[int, int]:
+        """Least and largest value, and 0."""
+        found = [(int(values.min()), int(values.max())) for values in self._stream.windows()]
+        return min(0, *(low for low, _ in found)), max(0, *(high for _, high in found))
+
+
+class Operand(NamedTuple):
+    """What a product reads of a tensor, as planes worth ``factor`` int64 [planes] each.
+
+    ``part`` takes it out of a timestep [I, ...] of the ``source``. ``kind``: planes are the bits of values, or what of
+    them exceeds 0, 1, 2, ...; or their digits of ACTIVATION_BITS, first those of what is above zero, then those of what
+    is below.
     """
 
-    values: NDArray[Any]
+    source: Source
+    part: Part
     factor: NDArray[np.int64]
     kind: Literal["bits", "unary", "digits"]
 
     def plane(self, t: int, number: int) -> NDArray[np.uint16]:
-        """Plane ``number`` of timestep ``t``, [I, ...]."""
-        values = self.values[t if len(self.values) > 1 else 0]
+        """Plane ``number`` of timestep ``t``."""
+        values = self.part(self.source.at(t))
         if self.kind == "unary":
             values = values > number
         elif self.kind == "digits":
@@ -80,16 +116,17 @@ class Operand(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What planes are multiplied with, integers [T, N, K] ([1, N, K] if they do not change in time), in slices of
-    ``bits`` bits from the bits ``shifts`` on; the last one has the sign."""
+    """What planes are multiplied with, integers [N, K] at each timestep, in slices of ``bits`` bits from the bits
+    ``shifts`` on; the last one has the sign. ``changes``: whether they change in time."""
 
-    values: NDArray[Any]
+    at: Callable[[int], NDArray[Any]]
+    changes: bool
     shifts: Sequence[int]
     bits: int
 
     def slice(self, t: int, number: int) -> tuple[NDArray[Any], int]:
         """Slice ``number`` at timestep ``t``, [N, K], and what it is worth."""
-        part = self.values[t if len(self.values) > 1 else 0]
+        part = self.at(t)
         if len(self.shifts) == 1:
             return part, 1
         part = part >> self.shifts[number]
@@ -108,7 +145,7 @@ class Block(NamedTuple):
     @property
     def changes(self) -> bool:
         """Whether the product is another one at another timestep."""
-        return len(self.operand.values) > 1 or len(self.weights.values) > 1
+        return self.operand.source.changes or self.weights.changes
 
 
 def is_plain(trace: Trace, operation: Operation, limits: Limits, window: int) -> bool:
@@ -161,23 +198,27 @@ def most_planes(trace: Trace, operation: Operation, limits: Limits) -> int:
     if trace.kind(name) == "spike":
         return min(limits.planes, trace.timesteps)
     operand = operand_of(trace, name, limits)
-    return min(limits.planes, len(operand.values) * len(operand.factor))
+    return min(limits.planes, len(operand.factor) * (trace.timesteps if operand.source.changes else 1))
 
 
 def operand_of(trace: Trace, name: str, limits: Limits) -> Operand:
     """The tensor ``name`` as planes: as many as its values need."""
-    values = trace.operand(name)
-    if values.ndim == 1 + len(trace.meta.tensors[name].shape):
-        values = values[np.newaxis]
-    if values.dtype == np.bool_:
-        return Operand(values, np.ones(1, np.int64), "bits")
-    low, high = min(0, int(values.min())), int(values.max())
+    source = Source(trace, name)
+    if trace.kind(name) in ("spike", "spike_time"):
+        return Operand(source, whole, np.ones(1, np.int64), "bits")
+    low, high = source.range()
     if limits.operand == "int":
         above, below = (range(0, size.bit_length(), ACTIVATION_BITS) for size in (max(high, 1), -low))
-        return Operand(values, np.array([1 << at for at in above] + [-(1 << at) for at in below], np.int64), "digits")
+        worth = np.array([1 << at for at in above] + [-(1 << at) for at in below], np.int64)
+        return Operand(source, whole, worth, "digits")
     if limits.encoder == "unary" and low == 0:
-        return Operand(values, np.ones(max(1, high), np.int64), "unary")
-    return Operand(values, np.array(digits(low, high), np.int64), "bits")
+        return Operand(source, whole, np.ones(max(1, high), np.int64), "unary")
+    return Operand(source, whole, np.array(digits(low, high), np.int64), "bits")
+
+
+def whole(values: NDArray[Any]) -> NDArray[Any]:
+    """All of a timestep."""
+    return values
 
 
 def digits(low: int, high: int) -> list[int]:
@@ -197,8 +238,7 @@ def _blocks(trace: Trace, operation: Operation, limits: Limits) -> Iterator[Bloc
     assert stored is not None, "convolutions and linear layers have weights"
     parts = groups(operation, limits)
     if parts == 1:
-        weights = Weights(stored.reshape(1, operation.n, -1), (0,), operation.weight_bits)
-        yield Block(operand, weights, slice(None), slice(0, operation.n))
+        yield Block(operand, fixed(stored.reshape(operation.n, -1)), slice(None), slice(0, operation.n))
         return
     channels, n = operation.input_shapes[0][0] // parts, operation.n // parts
     if parts > operation.groups:  # a dense one, with nothing outside of its blocks
@@ -207,11 +247,19 @@ def _blocks(trace: Trace, operation: Operation, limits: Limits) -> Iterator[Bloc
     for first in range(0, parts, together):
         end = min(parts, first + together)
         inputs, outputs = slice(first * channels, end * channels), slice(first * n, end * n)
-        yield Block(
-            operand._replace(values=operand.values[:, :, inputs]),
-            Weights(side_by_side(stored[outputs], end - first)[None], (0,), operation.weight_bits),
-            slice(None), outputs,
-        )  # fmt: skip
+        part = partial(channels_of, inputs)
+        weights = fixed(side_by_side(stored[outputs], end - first))
+        yield Block(operand._replace(part=part), weights, slice(None), outputs)
+
+
+def channels_of(channels: slice, values: NDArray[Any]) -> NDArray[Any]:
+    """Some channels of a timestep [I, C, ...]."""
+    return values[:, channels]
+
+
+def fixed(weights: NDArray[Any]) -> Weights:
+    """Weights [N, K] of a layer."""
+    return Weights(lambda t: weights, False, (0,), 0)
 
 
 def side_by_side(weight: NDArray[Any], parts: int) -> NDArray[Any]:
@@ -224,29 +272,25 @@ def side_by_side(weight: NDArray[Any], parts: int) -> NDArray[Any]:
 
 
 def _products(trace: Trace, operation: Operation, operand: Operand, limits: Limits) -> Iterator[Block]:
-    heads = operation.heads
-    first, second = matrices(operand.values, heads), matrices(_timed(trace, operation.inputs[1]), heads)
-    rows = first.swapaxes(-1, -2) if operation.transpose_first else first
-    columns = second if operation.transpose else second.swapaxes(-1, -2)
-    n, bits, shifts = columns.shape[-2], limits.weight_bits - 1, slices_of(second, limits.weight_bits)
+    heads, second = operation.heads, Source(trace, operation.inputs[1])
+    n, shifts = operation.n // heads, slices_of(second, limits.weight_bits)
     for image in range(trace.images):
         for head in range(heads):
-            yield Block(
-                operand._replace(values=rows[:, image, head]),
-                Weights(columns[:, image, head].astype(np.int64), shifts, bits),
-                slice(image, image + 1), slice(head * n, (head + 1) * n),
-            )  # fmt: skip
+            rows = partial(matrix, image, head, heads, operation.transpose_first)
+            columns = partial(matrix, image, head, heads, not operation.transpose)
+            weights = Weights(partial(_columns, second, columns), second.changes, shifts, limits.weight_bits - 1)
+            outputs = slice(head * n, (head + 1) * n)
+            yield Block(operand._replace(part=rows), weights, slice(image, image + 1), outputs)
 
 
-def slices_of(values: NDArray[Any], weight_bits: int) -> range:
-    """From which bits on the slices of ``values`` are that fit weights of ``weight_bits``, with a sign each."""
-    most = max(abs(worth) for worth in digits(min(0, int(values.min())), int(values.max())))
+def slices_of(source: Source, weight_bits: int) -> range:
+    """From which bits on the slices of a tensor are that fit weights of ``weight_bits``, with a sign each."""
+    most = max(abs(worth) for worth in digits(*source.range()))
     return range(0, most.bit_length(), weight_bits - 1)
 
 
-def _timed(trace: Trace, name: str) -> NDArray[Any]:
-    values = trace.operand(name)
-    return values if values.ndim > 1 + len(trace.meta.tensors[name].shape) else values[np.newaxis]
+def _columns(source: Source, part: Part, t: int) -> NDArray[np.int64]:
+    return part(source.at(t)).astype(np.int64)
 
 
 def matrices(values: NDArray[Any], heads: int) -> NDArray[Any]:
@@ -255,11 +299,18 @@ def matrices(values: NDArray[Any], heads: int) -> NDArray[Any]:
     return values.reshape(timesteps, images, heads, channels // heads, -1).swapaxes(-1, -2)
 
 
+def matrix(image: int, head: int, heads: int, transposed: bool, values: NDArray[Any]) -> NDArray[Any]:
+    """A head of a timestep [I, C, H, W] as a matrix of H W rows and C / heads columns, or ``transposed``."""
+    channels = values.shape[1] // heads
+    columns = values[image, head * channels : (head + 1) * channels].reshape(channels, -1)
+    return columns if transposed else columns.T
+
+
 def _pieces_of_block(
     trace: Trace, operation: Operation, block: Block, limits: Limits, window: int
 ) -> Iterator[Layer]:  # fmt: skip
     """The pieces of one product, and the state that goes from one to the next."""
-    rows = block.operand.values.shape[-2] if operation.op == "matmul" else operation.m
+    rows = math.prod(operation.output_shape[1:]) if operation.op == "matmul" else operation.m
     state = State(np.zeros((rows, block.channels.stop - block.channels.start), np.int64))
     cuts = list(_cuts(trace.timesteps, block, limits, window))
     taken, fired = 0, False
@@ -287,13 +338,13 @@ def _cuts(timesteps: int, block: Block, limits: Limits, window: int) -> Iterator
     bits, slices = len(block.operand.factor), len(block.weights.shifts)
     if not block.changes:
         steps = min(limits.planes, window)
-    elif len(block.weights.values) > 1 or bits > limits.planes or slices > 1:
+    elif block.weights.changes or bits > limits.planes or slices > 1:
         steps = 1
     else:
         steps = min(limits.planes // bits, window)
     for first in range(0, timesteps, steps):
         end = min(timesteps, first + steps)
-        shown = range(first, end if len(block.operand.values) > 1 else first + 1)
+        shown = range(first, end if block.operand.source.changes else first + 1)
         planes = [(t, bit) for t in shown for bit in range(bits)]
         for part in range(slices):
             for begin in range(0, len(planes), limits.planes):
@@ -305,8 +356,8 @@ def _piece(
     trace: Trace, operation: Operation, block: Block, cut: Cut, state: State, taken: int, left: int
 ) -> Layer:  # fmt: skip
     operand, bits = block.operand, len(block.operand.factor)
-    words: NDArray[np.uint16] = np.zeros(operand.values.shape[1:], np.uint16)
-    for place, (t, bit) in enumerate(cut.planes):
+    words = operand.plane(*cut.planes[0])
+    for place, (t, bit) in enumerate(cut.planes[1:], 1):
         words |= operand.plane(t, bit) << np.uint16(place)
     feature_map: FeatureMap | None = None
     matrix: NDArray[np.uint16] = words.reshape(-1, words.shape[-1])
@@ -364,10 +415,10 @@ def _expected(trace: Trace, operation: Operation, block: Block, cut: Cut) -> NDA
     if not trace.stored(operation.output):
         return None
     end = cut.end if cut.ends else cut.first
-    values = trace.operand(operation.output)
+    values = trace.operand(operation.output, cut.first, cut.end)
     if values.ndim == 1 + len(operation.output_shape):
-        values = np.broadcast_to(values, (trace.timesteps, *values.shape))
-    values = values[cut.first : end, block.images, block.channels]
+        values = np.broadcast_to(values, (cut.end - cut.first, *values.shape))
+    values = values[: end - cut.first, block.images, block.channels]
     # [T, I, N, ...] to [I, ..., N, T].
     rows = np.moveaxis(values, (0, 2), (-1, -2))
     return np.ascontiguousarray(rows.reshape(math.prod(rows.shape[:-2]), *rows.shape[-2:]))

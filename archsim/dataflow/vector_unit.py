@@ -26,7 +26,7 @@ from archsim.dataflow.base import EngineName, HardwareConfig
 from archsim.dataflow.layer import Layer, stored_spikes
 from archsim.dataflow.machine import BURST_LINES, DrawnMachine, Program, Unit
 from archsim.dataflow.parts import store, stream
-from archsim.dataflow.pieces import slices_of
+from archsim.dataflow.pieces import Source, slices_of
 from archsim.engine.outcome import BUSY
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, UnitTime
@@ -38,7 +38,7 @@ from archsim.hardware.operation import RESIDENT_READ, STREAM_READ
 from archsim.trace import Operation, Trace
 from archsim.trace.neurons import state_fields
 from archsim.trace.recurrence import known_timesteps
-from archsim.trace.resimulation import currents_of, finish
+from archsim.trace.resimulation import check_operation
 
 UPDATES = 0
 BUFFERED_BLOCKS = 2
@@ -198,7 +198,7 @@ def vector_work(host: Any, trace: Trace, operation: Operation, verify: bool) -> 
     timesteps, shape = trace.timesteps, operation.output_shape
     blocks = trace.images * (shape[1] if len(shape) == 3 else 1)
     windows = -(-timesteps // known_timesteps(trace, operation))
-    mismatches = outputs_of(trace, operation) if verify and trace.stored(operation.output) else None
+    mismatches = check_operation(trace, operation).mismatches if verify else None
     read = [in_blocks(host.stored_bytes(trace, name), blocks) for name in operation.inputs]
     written = in_blocks(host.stored_bytes(trace, operation.output, operation), blocks)
     outputs = timesteps * trace.images * math.prod(shape)
@@ -222,7 +222,7 @@ def layout_work(host: Any, trace: Trace, operation: Operation) -> VectorWork:
     """Writing the second operand of a product of two activations as weights lie in memory: dense, in whole weights."""
     name = operation.inputs[1]
     values, bits = _values(trace, name), host.limits.weight_bits
-    slices = len(slices_of(trace.operand(name), bits))
+    slices = len(slices_of(Source(trace, name), bits))
     blocks = trace.images * trace.meta.tensors[name].shape[1]
     return VectorWork(
         layer=named(operation, trace.timesteps),
@@ -257,12 +257,3 @@ def in_blocks(amounts: NDArray[np.int64], blocks: int) -> NDArray[np.int64]:
     behind = np.interp(ends, np.arange(len(amounts) + 1), np.concatenate(([0], np.cumsum(amounts))))
     whole = np.round(behind).astype(np.int64)
     return whole[1:] - whole[:-1]
-
-
-def outputs_of(trace: Trace, operation: Operation) -> int:
-    """In how many values the output of the lanes differs from the trace's."""
-    inputs = [trace.operand(name) for name in operation.inputs]
-    currents = currents_of(operation, inputs, trace.timesteps)
-    got = finish(operation, currents)
-    stored = trace.operand(operation.output)
-    return int(np.count_nonzero((got if stored.ndim == got.ndim else got[0]) != stored))

@@ -41,17 +41,20 @@ class Check:
 
 def check_trace(trace: Trace) -> Iterator[Check]:
     """Compute every operation again from its stored inputs; one ``Check`` each, in order."""
-    for operation in trace.operations:
-        if not trace.stored(operation.output):
-            why = "its output is not stored" if operation.neuron else "no neuron is known and its output is not stored"
-            yield Check(operation.name, 0, None, f"not verified: {why}")
-            continue
-        stored, outputs, mismatches = trace.stream(operation.output), 0, 0
-        for first, output in _as_stored(trace, operation):
-            wanted = stored.tensor(first, first + len(output))
-            outputs += output.size
-            mismatches += int(np.count_nonzero(output != wanted))
-        yield Check(operation.name, outputs, mismatches)
+    return (check_operation(trace, operation) for operation in trace.operations)
+
+
+def check_operation(trace: Trace, operation: Operation) -> Check:
+    """Compute one operation again from its stored inputs, in windows of timesteps."""
+    if not trace.stored(operation.output):
+        why = "its output is not stored" if operation.neuron else "no neuron is known and its output is not stored"
+        return Check(operation.name, 0, None, f"not verified: {why}")
+    stored, outputs, mismatches = trace.stream(operation.output), 0, 0
+    for first, output in _as_stored(trace, operation):
+        wanted = stored.tensor(first, first + len(output))
+        outputs += output.size
+        mismatches += int(np.count_nonzero(output != wanted))
+    return Check(operation.name, outputs, mismatches)
 
 
 def resimulate(trace: Trace, operation: Operation) -> tuple[NDArray[Any], int | None]:
