@@ -289,7 +289,7 @@ def test_silent_groups_are_skipped(hardware, groups):
     spikes[:, :, 0] = True
     operation = Operation("g", "conv2d", ("x",), "y", weight=weight(draw, 8, 8 // groups, 1, 1), groups=groups)
     rows = "array" if hardware == LOSSLESS else "analog"
-    overrides = ("scheduler.skip=row_group", f"{rows}.rows=2", f"{rows}.columns=16", "pe.arrays=1")
+    overrides = ("scheduler.skip=row_group", f"{rows}.rows=2", f"{rows}.columns=16", "pe.arrays=1", "tile.pes=1")
     layer = agreed(trace_of("g", 2, [operation], {"x": spikes}), hardware, *overrides)["g"]
     chip = machine(hardware, *overrides)
     trace = trace_of("g", 2, [operation], {"x": spikes})
