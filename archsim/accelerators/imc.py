@@ -17,16 +17,20 @@ rows, then writes row after row of the arrays, a part of which every column bloc
 
 With K, whose values stand in columns (contraction over channels), all of it must have come before the first row is
 written; rows of V (contraction over tokens) are written as they come. The product begins when the matrix is written,
-and the next image's is not written before the last read of this one's. Every write wears the cells.
+and the next map's (of an image and timestep) is not written before the last read of this one's. Every write wears the
+cells.
 
 What arrays do not compute, digital units of the neuron modules do, row by row of a map of width W and C channels, on
 ``digital.lanes`` lanes that work on one value a cycle:
 
-    add         ceil(C W / lanes)                                     sum, and requantisation behind it
+    add, ...    ceil(C W k / lanes)                                   sum, and requantisation behind it
     softmax     W (3 ceil(C / lanes) + divide_cycles)                 largest; exponentials, their sum; shares
     layer_norm  W (3 ceil(C / lanes) + root_cycles + divide_cycles)   sum; squares; scaled deviations
 
-Sums of arrays are requantised in the neuron modules, as neurons are updated: ceil(outputs / lanes) x neuron.cycles.
+So are products element by element, upsamplings and rearrangements, with k = 1 as of a sum of whole maps; of a pool that
+adds, or a sum over channels or positions, k values make one. Neurons behind any of them take ceil(C W / neuron lanes) x
+neuron.cycles more. Sums of arrays are requantised in the neuron modules, as neurons are updated:
+ceil(outputs / lanes) x neuron.cycles.
 
 Sources are in the hardware files, what differs from published machines in ``DEVIATIONS.md``.
 """

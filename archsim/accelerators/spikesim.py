@@ -7,6 +7,9 @@ A layer's outputs are computed as the arrays and converters do (:mod:`archsim.ha
 converters they equal the integer network's, bit for bit. With less the chip is lossy, and what that does to the network
 on the images of the trace is told too (:mod:`archsim.dataflow.crossbar_machine`).
 
+What has no weights is a matter of the neuron modules' lanes: a row of a map of width W and C channels, each value of
+which is made of k, takes ``ceil(C W k / lanes)`` rounds, and ``ceil(C W / lanes)`` more where neurons fire.
+
 Sources are in ``hwconfigs/spikesim.yaml``, what differs from the published tool in ``DEVIATIONS.md``.
 """
 
@@ -22,7 +25,7 @@ from pydantic import Field, model_validator
 from archsim.compress import bitmask, packed_time
 from archsim.dataflow.base import ON_LANES, HardwareConfig
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, DigitalUnit
-from archsim.dataflow.crossbar_function import timed, windows
+from archsim.dataflow.crossbar_function import all_timesteps, timed, windows
 from archsim.dataflow.crossbar_machine import CrossbarMachine, accuracies, labels_of, reads_out
 from archsim.dataflow.crossbar_product import ArrayProduct, LayerProduct, in_groups
 from archsim.dataflow.layer import WEIGHTED, Layer
@@ -251,7 +254,7 @@ class SpikeSim(CrossbarMachine):
             for operation in trace.operations:
                 inputs = [made[name] if name in made else trace.operand(name) for name in operation.inputs]
                 if operation.name in products:
-                    currents = products[operation.name].currents(_all_timesteps(inputs[0], operation, trace.timesteps))
+                    currents = products[operation.name].currents(all_timesteps(inputs[0], operation, trace.timesteps))
                     made[operation.output] = finish(operation, currents)
                 else:
                     made[operation.output] = compute(operation, inputs, trace.timesteps)
@@ -272,9 +275,3 @@ class SpikeSim(CrossbarMachine):
                     "allowed: offset"
                 )
         return problems
-
-
-def _all_timesteps(values: NDArray[Any], operation: Operation, timesteps: int) -> NDArray[Any]:
-    """Inputs [T, I, ...] of all timesteps."""
-    timed = values if values.ndim == 2 + len(operation.input_shapes[0]) else values[np.newaxis]
-    return np.broadcast_to(timed, (timesteps, *timed.shape[1:]))

@@ -52,6 +52,12 @@ def timed(trace: Trace, name: str) -> NDArray[Any]:
     return values[np.newaxis] if is_still(trace, name) else values
 
 
+def all_timesteps(values: NDArray[Any], operation: Operation, timesteps: int) -> NDArray[Any]:
+    """Inputs [T, I, ...] of all timesteps."""
+    found = values if values.ndim == 2 + len(operation.input_shapes[0]) else values[np.newaxis]
+    return np.broadcast_to(found, (timesteps, *found.shape[1:]))
+
+
 def exact_currents(trace: Trace, operation: Operation) -> Iterator[NDArray[np.int64]]:
     """The sums of the integer network, window by window."""
     streams = [trace.stream(name) for name in operation.inputs]

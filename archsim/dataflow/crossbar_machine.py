@@ -26,7 +26,7 @@ from archsim.dataflow.crossbar_agents import ANSWERED, BEGAN, COUNTED, TENSORS
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig
 from archsim.dataflow.crossbar_function import Computed, checked, exact_currents
 from archsim.dataflow.crossbar_inputs import ChipLayer, alone_on_chip, chip_layer
-from archsim.dataflow.crossbar_mapping import fitted, misfits
+from archsim.dataflow.crossbar_mapping import fitted, misfits, with_sums
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.machine import DrawnMachine, Program, Unit
 from archsim.dataflow.pipeline import ON_ARRAYS, Stage, alone, fused, holes, hosted_by, layers_of, stages_of
@@ -134,7 +134,7 @@ class CrossbarMachine(DrawnMachine):
 
     def stages(self, trace: Trace, operations: Sequence[Operation]) -> list[Stage]:
         """The layers ``operations`` as a pipeline."""
-        return stages_of(trace, operations, hidden_groups=self.takes_integers)
+        return with_sums(self.config, stages_of(trace, operations, hidden_groups=self.takes_integers))
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
         """What happens between layers of the pipeline."""

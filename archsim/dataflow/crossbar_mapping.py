@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from archsim.dataflow.crossbar_chip import Arrays, ChipConfig, DigitalUnit
@@ -204,6 +205,17 @@ def memory_lines(config: ChipConfig, stage: Stage, mapping: Mapping) -> int:
     return sum(place.kept + place.rows + place.sums for place in places)
 
 
+def _memory_bytes(config: ChipConfig, stages: Sequence[Stage], mappings: Sequence[Mapping]) -> int:
+    lines = sum(memory_lines(config, *pair) for pair in zip(stages, mappings, strict=True))
+    return lines * config.memory.cache.line_bytes
+
+
+def with_sums(config: ChipConfig, stages: Sequence[Stage]) -> list[Stage]:
+    """The layers, which keep the sums of inputs that do not change, if the modules' memory has room for them."""
+    size = _memory_bytes(config, stages, [map_layer(config, stage) for stage in stages])
+    return [replace(stage, keeps_sums=size <= config.memory.cache.usable_bytes) for stage in stages]
+
+
 # --- What does not fit ------------------------------------------------------------------------------------------------
 
 
@@ -248,8 +260,7 @@ def _small_buffers(config: ChipConfig, stages: Sequence[Stage], mappings: Sequen
 
 
 def _small_memory(config: ChipConfig, stages: Sequence[Stage], mappings: Sequence[Mapping]) -> Iterator[str]:
-    lines = sum(memory_lines(config, *pair) for pair in zip(stages, mappings, strict=True))
-    size, cache = lines * config.memory.cache.line_bytes, config.memory.cache
+    size, cache = _memory_bytes(config, stages, mappings), config.memory.cache
     if size > cache.usable_bytes:
         yield (
             f"memory.cache.size_kib: potentials and rows of outputs need {size} bytes, the neuron modules have "

@@ -89,7 +89,8 @@ class Stage:
     made of ``whole`` maps. ``joins`` are added before the neurons. Of its output, ``kept`` whole maps wait for such or
     other layers. Outputs have ``out_bits`` bits (1 for spikes), 0 for full sums. Neurons ``fire``, and remember
     ``state_words`` words from one timestep to the next. ``leaves``: no layer of the pipeline reads the output. An
-    output is ``combined`` of so many values where that is no matter of weights.
+    output is ``combined`` of so many values where that is no matter of weights. A layer that ``keeps_sums`` uses them
+    at all timesteps if its inputs do not change.
 
     In ``groups``, a part of the outputs sees a part of the channels only: a grouped convolution, heads of a product.
     A product of matrices has the second one, a row of whose map holds ``row_width`` rows of the matrix, as ``written``
@@ -124,6 +125,7 @@ class Stage:
     whole: bool = False
     state_words: int = 1
     combined: int = 1
+    keeps_sums: bool = True
 
     @property
     def on_arrays(self) -> bool:
@@ -150,7 +152,7 @@ class Stage:
     def shown(self) -> int:
         """Timesteps at which neurons use a sum: all where arrays read from DRAM what does not change in time."""
         still = self.kind == "weights" and all(feed.still and feed.source == DRAM for feed in self.feeds)
-        return self.timesteps if still else 1
+        return self.timesteps if still and self.keeps_sums else 1
 
     @property
     def driven_timesteps(self) -> int:

@@ -197,6 +197,17 @@ def test_pixels_are_multiplied_once(hardware):
         assert layer.actions["dram", "read_bits"] == 2 * 4 * 512
 
 
+def test_sums_are_made_anew_where_they_have_no_room():
+    """The memory holds the potentials of 7 x 16 positions and not their sums too."""
+    draw = np.random.default_rng(1)
+    image = {"x": draw.integers(0, 256, (1, 3, 9, 18)).astype(np.uint8)}
+    operation = Operation("c", "conv2d", ("x",), "s", weight=weight(draw, 5, 3, 3, 3), neuron=lif(5, 2000))
+    trace = trace_of("pixels", 4, [operation], image)
+    small = ("memory.cache.size_kib=16", "memory.cache.banks=1")
+    once, anew = (agreed(trace, LOSSLESS, *more)["c"].actions["adc", "convert"] for more in ((), small))
+    assert anew == 4 * once
+
+
 @each_chip
 def test_time_is_as_long_as_the_network_wants(hardware):
     """T = 1,024 of a layer, and 64 timesteps of a recurrent one, each after the one before, at one pace."""
@@ -278,7 +289,7 @@ def test_silent_groups_are_skipped(hardware, groups):
     spikes[:, :, 0] = True
     operation = Operation("g", "conv2d", ("x",), "y", weight=weight(draw, 8, 8 // groups, 1, 1), groups=groups)
     rows = "array" if hardware == LOSSLESS else "analog"
-    overrides = ("scheduler.skip=row_group", f"{rows}.rows=2", f"{rows}.columns=16", "pe.arrays=1")
+    overrides = ("scheduler.skip=row_group", f"{rows}.rows=2", f"{rows}.columns=16", "pe.arrays=1", "tile.pes=1")
     layer = agreed(trace_of("g", 2, [operation], {"x": spikes}), hardware, *overrides)["g"]
     chip = machine(hardware, *overrides)
     trace = trace_of("g", 2, [operation], {"x": spikes})
