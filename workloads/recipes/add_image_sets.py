@@ -20,13 +20,16 @@ from archsim.trace.resimulation import accuracy
 
 def with_more(trace: Trace, provenance: Mapping[str, Any], **sets: ImageSet) -> Trace:
     """``trace`` with another ``provenance`` and with the image sets ``calibration`` and ``evaluation``."""
+    integers = {name: record for name, record in trace.meta.tensors.items() if record.kind == "int"}
+    tensors = {name: trace.tensor(name) for name in trace.tensors}
     return Trace(
         network=trace.network,
         timesteps=trace.timesteps,
         operations=trace.operations,
-        tensors={name: trace.tensor(name) for name in trace.tensors},
+        tensors=tensors | {name: tensors[name].astype(record.dtype) for name, record in integers.items()},
         kinds={name: trace.kind(name) for name in trace.tensors},
-        scales={name: trace.scale(name) for name in trace.tensors if trace.kind(name) == "int"},
+        bits={name: record.bits for name, record in integers.items() if record.bits},
+        scales={name: record.scale for name, record in integers.items()},
         provenance=provenance,
         **sets,
     )

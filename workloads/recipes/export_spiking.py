@@ -25,7 +25,7 @@ from add_image_sets import with_more
 from torch import Tensor, nn
 from training import fashion_mnist
 
-from archsim.export import from_torch
+from archsim.export import Exported, from_torch
 from archsim.trace import ImageSet, Trace, save_trace
 from archsim.trace.resimulation import predict
 
@@ -63,13 +63,11 @@ RECIPES = {
 }
 
 
-def export(recipe: Recipe, network: nn.Module, images: Tensor, **more: Any) -> Trace:
+def export(recipe: Recipe, network: nn.Module, images: Tensor, **more: Any) -> Exported:
     """The integer network on ``images`` uint8 [I, 1, side, side]; ``more`` for ``from_torch``."""
     pixels = images.float() / 255
     shown = pixels[:, 0].transpose(0, 1) if recipe.by_row else pixels
-    exported = from_torch(network, shown, T=recipe.timesteps, input_scale=1 / 255, **more)
-    print(exported)
-    return exported.trace
+    return from_torch(network, shown, T=recipe.timesteps, input_scale=1 / 255, **more)
 
 
 def classes(recipe: Recipe, network: nn.Module, trace: Trace, images: Tensor) -> Iterator[int]:
@@ -77,7 +75,7 @@ def classes(recipe: Recipe, network: nn.Module, trace: Trace, images: Tensor) ->
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
         if recipe.by_row:
-            again = export(recipe, network, part)
+            again = export(recipe, network, part).trace
             yield from again.tensor(again.operations[-1].output).sum(0).argmax(1)
         else:
             yield from predict(trace, part.numpy())
@@ -107,7 +105,9 @@ def main() -> None:
         "recipe": f"workloads/recipes/{recipe.script}, workloads/recipes/export_spiking.py",
         "seed": state["seed"],
     }
-    first = export(recipe, network, tests[: arguments.images], name=arguments.network, provenance=provenance)
+    exported = export(recipe, network, tests[: arguments.images], name=arguments.network, provenance=provenance)
+    print(exported)
+    first = exported.trace
     chosen = tests[: arguments.test_images]
     predicted = list(classes(recipe, network, first, chosen))
     accuracy = float(np.mean(np.array(predicted) == labels[: len(chosen)].numpy()))
