@@ -44,6 +44,7 @@ def chip_lines(trace):
             if (row["analog.cells.device"], row["analog.rows"], row["analog.columns"]) == (device, rows, columns)
         }
         settings = (f"analog.cells.device={device}", f"analog.rows={rows}", f"analog.columns={columns}", "noc.rows=fit")
+        settings += ("scheduler.encoder=skipped",)
         chip = load_accelerator(ROOT / "hwconfigs" / "imc_cnn.yaml", settings).specialised_for(trace)
         needed = sum(len(map_layer(chip.config, stage).shares) for stage in stages_of(trace, chip.layers(trace)))
         tiles = f"{chip.config.analog.slices(8)} | {needed} of {chip.config.tiles}"

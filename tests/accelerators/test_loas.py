@@ -119,7 +119,7 @@ def test_the_trained_network_runs_and_verifies(tmp_path):
     report = run(LOAS, VGG9)
     summary = report.summary()
     assert summary["verified"] is True
-    assert summary["layers_verified"] == summary["layers"] == 8
+    assert summary["layers_verified"] == summary["layers"] == 9
     assert summary["area_mm2"] == pytest.approx(2.08)
     report.write(tmp_path / "result")
     assert (tmp_path / "result" / "summary.json").exists()

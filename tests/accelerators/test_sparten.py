@@ -176,10 +176,11 @@ def test_wider_accumulators_cost_more(hardware):
 def test_a_network_with_requantisers_is_verified_where_activations_have_no_sign():
     """Of one head of attention the layers that read pixels and what a ReLU leaves run; five bits an output word."""
     trace = attention()
-    machine = load_accelerator(ANN)
+    skipped = "scheduler.encoder=skipped"
+    machine = load_accelerator(ANN, (skipped,))
     assert machine.problems(trace) == []
     assert [operation.name for operation in machine.layers(trace)] == ["patches", "fc"]
-    found = simulate(trace, hardware=ANN)
+    found = simulate(trace, skipped, hardware=ANN)
     assert [result.mismatches for result in found] == [0, 0]
     assert machine.why_skipped(trace, trace.operation("query")).startswith("reads the output of norm (integers -")
     assert machine.why_skipped(trace, trace.operation("shares")) == "is a softmax"
@@ -187,7 +188,7 @@ def test_a_network_with_requantisers_is_verified_where_activations_have_no_sign(
     assert (narrow.output_bits, narrow.word_bits, narrow.writes_sums) == (5, 8, False)
     three = np.full(narrow.m, 3)
     assert (machine.output_bytes(narrow, three, three) == 1 + 4 + 2).all()  # bitmask of 5, pointer, 15 bits
-    assert load_accelerator(SNN).problems(trace)[0].startswith("no layer to simulate: patches reads integers ")
+    assert load_accelerator(SNN, (skipped,)).problems(trace)[0].startswith("no layer to simulate: patches reads integers ")
 
 
 def test_a_wrong_requantised_output_is_found():

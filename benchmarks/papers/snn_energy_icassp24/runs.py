@@ -150,7 +150,7 @@ def trained(images_of: str) -> Trace:
 class Run:
     """A :class:`archsim.Report` of a machine of ``hwconfigs`` on a workload, with the workload's timesteps.
 
-    Outputs are compared with the trace's but for lossy converters and for traces that lack their beginning.
+    As in the study, the direct encoder is left out. Outputs are compared with the trace's but for lossy converters and for traces that lack their beginning.
     """
 
     machine: str
@@ -161,7 +161,7 @@ class Run:
         return run(
             ROOT / "hwconfigs" / f"{self.machine}.yaml",
             self.workload.path(folder),
-            overrides=(f"timesteps={self.workload.timesteps}", *self.overrides),
+            overrides=(f"timesteps={self.workload.timesteps}", "scheduler.encoder=skipped", *self.overrides),
             verify=self.machine != "spikesim" and not getattr(self.workload, "first", 0),
         )
 
