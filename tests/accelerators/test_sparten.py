@@ -188,7 +188,9 @@ def test_a_network_with_requantisers_is_verified_where_activations_have_no_sign(
     assert (narrow.output_bits, narrow.word_bits, narrow.writes_sums) == (5, 8, False)
     three = np.full(narrow.m, 3)
     assert (machine.output_bytes(narrow, three, three) == 1 + 4 + 2).all()  # bitmask of 5, pointer, 15 bits
-    assert load_accelerator(SNN, (skipped,)).problems(trace)[0].startswith("no layer to simulate: patches reads integers ")
+    assert (
+        load_accelerator(SNN, (skipped,)).problems(trace)[0].startswith("no layer to simulate: patches reads integers ")
+    )
 
 
 def test_a_wrong_requantised_output_is_found():

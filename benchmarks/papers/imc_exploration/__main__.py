@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = SETTINGS if given.images == 100 else SETTINGS | {"evaluation_images": [given.images]}
     archsim.sweep(
         ROOT / "hwconfigs" / "imc_cnn.yaml", ROOT / "workloads" / "vgg9_evaluation.npz",
-        scheduler__encoder=["skipped"], pareto=["accuracy", "edap_j_s_mm2"], jobs=given.jobs, path=given.output / "sweep.csv",
+        scheduler__encoder=["skipped"],
+        pareto=["accuracy", "edap_j_s_mm2"], jobs=given.jobs, path=given.output / "sweep.csv",
         **{path.replace(".", "__"): values for path, values in settings.items()},
     )  # fmt: skip
     for figure in plots.plot(given.output / "sweep.csv"):

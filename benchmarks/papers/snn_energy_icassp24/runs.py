@@ -150,7 +150,8 @@ def trained(images_of: str) -> Trace:
 class Run:
     """A :class:`archsim.Report` of a machine of ``hwconfigs`` on a workload, with the workload's timesteps.
 
-    As in the study, the direct encoder is left out. Outputs are compared with the trace's but for lossy converters and for traces that lack their beginning.
+    As in the study, the direct encoder is left out.
+    Outputs are compared with the trace's but for lossy converters and for traces that lack their beginning.
     """
 
     machine: str
