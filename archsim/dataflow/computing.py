@@ -90,6 +90,9 @@ def _of_planes(layer: Layer, planes: Planes, sums: NDArray[np.int64], block: sli
         state.neurons = start_state(neuron, *state.partial.shape)
     rows, no_bias = state.neurons.rows(block.start, len(partial)), np.zeros_like(layer.bias)
     fire_rows(neurons_of(neuron), timed, no_bias, block.start, rows, timed)
+    if layer.fires_once:
+        timed[(timed.cumsum(2) > 1) | state.fired[block][:, :, np.newaxis]] = 0
+        state.fired[block] |= timed.any(2)
     return neurons.masked(neuron, timed, axis=2)
 
 
@@ -120,3 +123,5 @@ def _fire(layer: Layer, first: int, sums: NDArray[np.int64], words: NDArray[Any]
     fire_rows(neurons_of(neuron), sums, layer.bias, first, start_state(neuron, len(sums), layer.n, first), words)
     if neuron.mask_fire_once:
         mask(words)
+    if layer.fires_once:
+        words &= -words  # the lowest one is the first

@@ -50,11 +50,18 @@ class Planes(NamedTuple):
 class State:
     """What is known of every output [M, N] between two pieces of an operation.
 
-    ``partial`` int64 [M, N] is the unfinished sum of a timestep, ``neurons`` what the neurons remember.
+    ``partial`` int64 [M, N] is the unfinished sum of a timestep, ``fired`` bool [M, N] whether the neuron ever did, and
+    ``neurons`` what it remembers.
     """
 
     partial: NDArray[np.int64]
+    fired: NDArray[np.bool_]
     neurons: lif.State | None = None
+
+    @classmethod
+    def at_rest(cls, m: int, n: int) -> State:
+        """Before the first piece."""
+        return cls(np.zeros((m, n), np.int64), np.zeros((m, n), np.bool_))
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,9 @@ class Layer:
     ``word_bits`` bits: the spikes of T timesteps, or one activation (``operand`` "int", T = 1). ``neuron`` is None
     where the layer ends in full sums (the read-out) or where no neuron was recorded. ``expected`` is what the trace
     says comes out, None if it does not: packed words uint16 [M, N] behind a neuron, else full sums int64 [M, N, T], or
-    what ``requantiser`` makes of them. ``pooled``: a pooling layer reads the output. ``feature_map`` is None for a
-    linear layer. ``matches`` and ``synaptic_operations`` are those of :mod:`archsim.trace.work`.
+    what ``requantiser`` makes of them. ``pooled``: a pooling layer reads the output. ``fires_once``: only the first
+    spike of a neuron leaves it, as the trace stores its time. ``feature_map`` is None for a linear layer. ``matches``
+    and ``synaptic_operations`` are those of :mod:`archsim.trace.work`.
 
     A *piece* of an operation (:mod:`archsim.dataflow.pieces`) has ``planes``, and a ``state`` that it shares with the
     pieces beside it: its neurons take ``taken_bytes`` of it from memory for every output, and leave ``left_bytes``. Its
@@ -96,6 +104,7 @@ class Layer:
     state: State | None = None
     taken_bytes: int = 0
     left_bytes: int = 0
+    fires_once: bool = False
 
     @property
     def fired_timesteps(self) -> int:
@@ -180,15 +189,14 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
     else:
         matrix = words.reshape(-1, operation.k)
     expected: NDArray[Any] | None = None
-    if operation.output in trace.tensors and trace.kind(operation.output) != "spike_time":
-        output = trace.tensor(operation.output)
+    if trace.stored(operation.output):
+        output = trace.operand(operation.output)
         if operation.neuron is not None:
             expected = _rows(packed_time.pack_timesteps(output), n)
         elif spiking:
             expected = np.stack([_rows(plane, n) for plane in output], axis=2).astype(np.int64)
         else:
             expected = _rows(output.reshape(-1, *operation.output_shape), n)[:, :, None].astype(np.int64)
-    readers = [other for other in trace.operations if operation.output in other.inputs]
     return Layer(
         name=operation.name,
         op=operation.op,
@@ -205,10 +213,22 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         expected=expected,
         matches=work.matches,
         synaptic_operations=work.synaptic_operations,
-        pooled=any(other.op == "pool" for other in readers),
+        pooled=is_pooled(trace, operation),
+        fires_once=fires_once(trace, operation),
         feature_map=feature_map,
         requantiser=operation.requantiser,
     )
+
+
+def is_pooled(trace: Trace, operation: Operation) -> bool:
+    """Whether the output is pooled on its way to memory."""
+    pools = [other for other in trace.operations if other.op == "pool" and other.reduction == "max"]
+    return any(operation.output in pool.inputs for pool in pools)
+
+
+def fires_once(trace: Trace, operation: Operation) -> bool:
+    """Whether every neuron rests after its first spike, whose time is stored."""
+    return trace.stored(operation.output) and trace.kind(operation.output) == "spike_time"
 
 
 def stored_spikes(name: str, rows: int, channels: int, timesteps: int) -> Layer:

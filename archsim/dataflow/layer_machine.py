@@ -150,6 +150,25 @@ class LayerMachine(DrawnMachine):
 
     # What follows.
 
+    def problems(self, trace: Trace) -> Sequence[str]:
+        """Also of masks: whether a neuron fired once is known when all of its timesteps are there."""
+        found = list(super().problems(trace))
+        if found or self.operand == "int":
+            return found
+        masked = [layer for layer in self.layers(trace) if layer.neuron is not None and layer.neuron.mask_fire_once]
+        why = "its neurons are masked for firing once, which takes all timesteps at once, and it runs in pieces"
+        return [f"{operation.name}: {why}" for operation in masked if self._is_cut(trace, operation)]
+
+    def _is_cut(self, trace: Trace, operation: Operation) -> bool:
+        """Whether the timesteps of ``operation``, no more than the machine has, fire in several pieces."""
+        if known_timesteps(trace, operation) < trace.timesteps:
+            return True
+        changing = [name for name in operation.inputs if trace.stream(name).timesteps > 1]
+        if operation.op == "matmul":
+            return bool(changing)
+        wide = any(trace.kind(name) not in ("spike", "spike_time") for name in changing)
+        return operation.op in WORKING and wide
+
     def example(self, trace: Trace, operation: Operation) -> Program:
         """The first stage of ``operation``, laid out on the machine."""
         found = next(part for part in next(iter(self.stages(trace, operation))) if isinstance(part, Layer))
@@ -216,7 +235,7 @@ class LayerMachine(DrawnMachine):
         self, trace: Trace, operation: Operation, engine: EngineName, *, verify: bool, record: Window
     ) -> Iterator[LayerResult]:
         """The results of one operation: of its pieces, or of what the vector unit makes of it."""
-        begin, work = 0, work_of(trace, operation)
+        begin = 0
         for stage in self.stages(trace, operation, verify):
             results, whole = [], True
             for part in stage:
@@ -230,6 +249,7 @@ class LayerMachine(DrawnMachine):
             if whole and len(results) == 1:
                 yield results[0]
             else:
+                work = work_of(trace, operation)
                 yield merged(
                     results, m=operation.m, n=operation.n, k=operation.k, timesteps=trace.timesteps,
                     matches=work.matches, synaptic_operations=work.synaptic_operations,

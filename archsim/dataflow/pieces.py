@@ -28,7 +28,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.layer import ACTIVATION_BITS, WEIGHTED, FeatureMap, Layer, Planes, State, layer_of
+from archsim.dataflow.layer import (
+    ACTIVATION_BITS,
+    WEIGHTED,
+    FeatureMap,
+    Layer,
+    Planes,
+    State,
+    fires_once,
+    is_pooled,
+    layer_of,
+)
 from archsim.hardware.compute.lif import is_ruled
 from archsim.trace import Neuron, Operation, Trace, neurons
 from archsim.trace.content import spans
@@ -169,9 +179,8 @@ def groups(operation: Operation, limits: Limits) -> int:
 
 def fits(trace: Trace, tensor: str) -> bool:
     """Whether ``tensor``, integers, suits a machine for activations of 8 bits without a sign."""
-    values = trace.tensor(tensor)
-    low, high = integer_range(ACTIVATION_BITS, signed=False)
-    return low <= int(values.min()) and int(values.max()) <= high
+    (least, most), (low, high) = Source(trace, tensor).range(), integer_range(ACTIVATION_BITS, signed=False)
+    return low <= least and most <= high
 
 
 def pieces_of(trace: Trace, operation: Operation, limits: Limits, window: int) -> Iterator[Layer]:
@@ -301,9 +310,8 @@ def matrices(values: NDArray[Any], heads: int) -> NDArray[Any]:
 
 def matrix(image: int, head: int, heads: int, transposed: bool, values: NDArray[Any]) -> NDArray[Any]:
     """A head of a timestep [I, C, H, W] as a matrix of H W rows and C / heads columns, or ``transposed``."""
-    channels = values.shape[1] // heads
-    columns = values[image, head * channels : (head + 1) * channels].reshape(channels, -1)
-    return columns if transposed else columns.T
+    found: NDArray[Any] = matrices(values[np.newaxis], heads)[0, image, head]
+    return found.T if transposed else found
 
 
 def _pieces_of_block(
@@ -311,7 +319,7 @@ def _pieces_of_block(
 ) -> Iterator[Layer]:  # fmt: skip
     """The pieces of one product, and the state that goes from one to the next."""
     rows = math.prod(operation.output_shape[1:]) if operation.op == "matmul" else operation.m
-    state = State(np.zeros((rows, block.channels.stop - block.channels.start), np.int64))
+    state = State.at_rest(rows, block.channels.stop - block.channels.start)
     cuts = list(_cuts(trace.timesteps, block, limits, window))
     taken, fired = 0, False
     for cut in cuts:
@@ -385,7 +393,8 @@ def _piece(
         expected=_expected(trace, operation, block, cut),
         matches=int(np.count_nonzero(matrix, axis=0) @ used),
         synaptic_operations=int(_ones(matrix, operand).sum(0, dtype=np.int64) @ used),
-        pooled=any(other.op == "pool" and operation.output in other.inputs for other in trace.operations),
+        pooled=is_pooled(trace, operation),
+        fires_once=fires_once(trace, operation),
         feature_map=feature_map,
         requantiser=operation.requantiser,
         planes=Planes(

@@ -9,7 +9,7 @@ as the machine stores spikes and integers; a block (a row of the output map) is 
         writer: lines of the output          -> DRAM
 
 Latency of n blocks with a memory that is never late: the slowest of the three for each block, one behind the other. No
-paper of a layer-by-layer machine says how it does this: it is an extension of archsim (``docs/deviations``).
+paper of a layer-by-layer machine says how it does this: it is an extension of archsim (whole 5).
 """
 
 from __future__ import annotations
@@ -70,9 +70,7 @@ def reader(a: Agent, m: Any, x: Operands) -> Operations:
     """Bring the operands of a block into the banks when a buffer is free."""
     for block in range(m.blocks):
         yield op(pop=m.free.port)
-        for operand in range(m.operands):
-            fiber = block * m.operands + operand
-            yield from stream(a, m, x.read, fiber, 0, x.read.size[fiber], STREAM_READ, 0, m.memory.burst)
+        yield from operands(a, m, x, block, STREAM_READ)
         yield op(push=m.loaded.fifo)
 
 
@@ -80,9 +78,7 @@ def vector_unit(a: Agent, m: Any, x: Operands) -> Operations:
     """Read the operands of a block from the banks and work on them."""
     for block in range(m.blocks):
         yield op(pop=m.loaded.port)
-        for operand in range(m.operands):
-            fiber = block * m.operands + operand
-            yield from stream(a, m, x.read, fiber, 0, x.read.size[fiber], RESIDENT_READ, 0, m.memory.burst)
+        yield from operands(a, m, x, block, RESIDENT_READ)
         a.count[UPDATES] += x.updates[block]
         yield op(compute=x.cycles[block], push=m.free.fifo)
         yield op(push=m.finished.fifo)
@@ -93,6 +89,13 @@ def writer(a: Agent, m: Any, x: Operands) -> Operations:
     for block in range(m.blocks):
         yield op(pop=m.finished.port)
         yield from store(a, m, x.written, block)
+
+
+def operands(a: Agent, m: Any, x: Operands, block: int, mode: int) -> Operations:
+    """Ask for all operands of a block."""
+    for operand in range(m.operands):
+        fiber = block * m.operands + operand
+        yield from stream(a, m, x.read, fiber, 0, x.read.size[fiber], mode, 0, m.memory.burst)
 
 
 class VectorUnit(DrawnMachine):
@@ -246,9 +249,7 @@ def _part(amounts: NDArray[np.int64], window: int, windows: int) -> NDArray[np.i
 
 def _values(trace: Trace, name: str) -> int:
     """Values of a tensor that are read: those of one timestep if it does not change in time."""
-    record = trace.meta.tensors[name]
-    timed = record.per_timestep or record.kind == "spike_time"
-    return trace.images * math.prod(record.shape) * (trace.timesteps if timed else 1)
+    return trace.images * math.prod(trace.meta.tensors[name].shape) * trace.stream(name).timesteps
 
 
 def in_blocks(amounts: NDArray[np.int64], blocks: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.pieces import digits, pieces_of, side_by_side
 from archsim.simulate import load_accelerator
 from archsim.simulate import run as simulate
-from archsim.trace import Operation
+from archsim.trace import Operation, Trace
 from archsim.trace.recurrence import known_timesteps
 from tests.machines import MACHINES, ROOT, conv, mlp, same
 from tests.networks import attention, lif, pixels, recurrent, trace_of
@@ -80,6 +80,39 @@ def test_state_of_wide_rows_takes_many_lines(path):
     (fast,), (slow,) = (run(trace, path, "timesteps=4", engine=engine) for engine in ("compiled", "reference"))
     assert fast.mismatches == 0
     same(fast, slow)
+
+
+def once_or_never(trace):
+    """The same layer, whose neurons rest after their first spike."""
+    spikes = trace.tensor("out")
+    times = np.where(spikes.any(0), spikes.argmax(0), 255).astype(np.uint8)
+    assert (spikes.sum(0) > 1).any()  # or resting would change nothing
+    tensors = {"in": trace.tensor("in"), "out": times}
+    return Trace(
+        network="times", timesteps=trace.timesteps, operations=trace.operations, tensors=tensors,
+        provenance=trace.provenance, kinds={"out": "spike_time"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("timesteps", [4, 9])
+@pytest.mark.parametrize("path", SPIKING, ids=lambda path: path.stem)
+def test_neurons_whose_time_is_stored_fire_once(path, timesteps):
+    (result,) = run(once_or_never(mlp(0, timesteps=timesteps)), path, "timesteps=4")
+    assert result.mismatches == 0
+
+
+def test_a_mask_needs_all_timesteps_at_once():
+    counts = np.random.default_rng(0).integers(0, 3, (4, 2, 30)).astype(np.int16)
+    weight = np.random.default_rng(1).integers(-9, 15, (6, 30)).astype(np.int8)
+    for values, refused in ((counts, True), (counts > 0, False), (counts[0].astype(np.uint8), False)):
+        layer = Operation("fc", "linear", ("x",), "y", weight=weight, neuron=lif(6, mask_fire_once=True))
+        trace = trace_of("masked", 4, [layer], {"x": values})
+        machine = load_accelerator(SPIKING[0], ("timesteps=4",))
+        assert bool(machine.problems(trace)) == refused
+        if refused:
+            assert machine.problems(trace)[0].startswith("fc: its neurons are masked for firing once")
+        else:
+            assert run(trace, SPIKING[0], "timesteps=4")[0].mismatches == 0
 
 
 def test_state_that_is_lost_between_windows_is_seen(monkeypatch):

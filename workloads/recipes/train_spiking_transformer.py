@@ -63,17 +63,21 @@ class TokenAttention(nn.Module):
         return self.projection((self.attention(query.sum(-3, keepdim=True)) * key).flatten(-4, -3))
 
 
-class Block(nn.Module):
+class Residual(nn.Module):
+    """Attention and MLP, each added to what it reads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(x)
+        return x + self.mlp(x)
+
+
+class Block(Residual):
     """Attention and MLP; their spikes are added to what they read."""
 
     def __init__(self, channels: int, attention: type[nn.Module], expansion: int) -> None:
         super().__init__()
         self.attention = attention(channels)
         self.mlp = named(hidden=firing(channels, expansion * channels), output=firing(expansion * channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(x)
-        return x + self.mlp(x)
 
 
 class Position(nn.Module):
@@ -119,7 +123,7 @@ class DrivenAttention(nn.Module):
         return self.projection(self.query(spikes) * self.attention(counts))
 
 
-class DrivenBlock(nn.Module):
+class DrivenBlock(Residual):
     """Attention and MLP, both from membrane potentials to currents, which are added."""
 
     def __init__(self, channels: int, expansion: int) -> None:
@@ -130,10 +134,6 @@ class DrivenBlock(nn.Module):
             hidden=firing(channels, expansion * channels),
             output=convolution(expansion * channels, channels, 1),
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(x)
-        return x + self.mlp(x)
 
 
 class DrivenPosition(nn.Module):
