@@ -1,6 +1,7 @@
-"""What every JSON object in the ``meta`` record of a trace is: strict, and as short as the first traces wrote it."""
+"""What every JSON object in the ``meta`` record of a trace is: strict, and as short as the first traces wrote it.
 
-from __future__ import annotations
+Annotations here are no strings: pydantic 2.10 looks up an inherited one in the module of the subclass.
+"""
 
 from typing import Annotated, Any, ClassVar
 
