@@ -231,8 +231,9 @@ def lying(axes: Axes, table: pd.DataFrame) -> None:
         heights = table[column].to_numpy(dtype=float)
         _filled(axes.barh, np.arange(len(table)), heights, i, label=spelt(column), height=0.75, left=base)
         base = base + heights
-    axes.set_yticks(np.arange(len(table)), [spelt(name) for name in table.index])
+    axes.margins(y=0.01)
     axes.invert_yaxis()
+    name_lines(axes, table.index)
 
 
 def grouped(
@@ -288,6 +289,16 @@ def name_rows(axes: Axes, names: Iterable[object]) -> None:
     every = 1 if room > 1.1 else int(np.ceil(1.1 / room))
     shown = range(0, len(texts), every)
     axes.set_xticks(shown, [texts[place] for place in shown], fontsize=size, **turned)
+
+
+def name_lines(axes: Axes, names: Iterable[object]) -> None:
+    """Names beside the places 0, 1, ... of a vertical axis; only some of them where they are too many."""
+    texts = [spelt(name) for name in names]
+    figure = axes.get_figure(root=True)
+    assert figure is not None, "axes are drawn in a figure"
+    room = 72 * figure.get_figheight() * axes.get_position().height / max(1, len(texts))
+    shown = range(0, len(texts), max(1, int(np.ceil(1.1 * letters(0.5) / room))))
+    axes.set_yticks(shown, [texts[place] for place in shown], fontsize=letters(0.5))
 
 
 def legend_above(axes: Axes, **style: Any) -> None:

@@ -105,8 +105,10 @@ def _described(report: Report, summary: Mapping[str, Any]) -> str:
     timesteps = max(layer.timesteps for layer in report.layers)
     images = summary["images"]
     told = "".join(f", {name} {value}" for name, value in report.findings.items() if name != "exact")
+    between = len(report.layers) - report.covered.layers
+    layers = f"{report.covered.layers} layers{f' and {between} operations between them' if between else ''}"
     return (
-        f"{len(report.layers)} layers, T = {timesteps}, {images} image{'s' * (images != 1)} as one batch, "
+        f"{layers}, T = {timesteps}, {images} image{'s' * (images != 1)} as one batch, "
         f"{summary['clock_mhz']:g} MHz, engine {summary['engine']}{told}"
     )
 

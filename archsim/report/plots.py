@@ -38,6 +38,7 @@ from archsim.report.drawing import (
     letters,
     logarithmic,
     lying,
+    name_lines,
     name_rows,
     number,
     plain_logarithmic,
@@ -74,6 +75,11 @@ PANEL_WIDTH = 1.6
 """Inches, at least."""
 USUAL_WIDTH = 7.0
 """Inches."""
+TALLEST = 9.0
+"""Inches."""
+LONG_NAME = 12
+"""Characters; layers with longer names, and not only a few, stand one below the other."""
+FEW_LAYERS = 8
 ROOM = 16
 """Characters below a panel."""
 MOST = {"layer": 1_024, "unit": 256, "machine": 256, "tensor": 64, "adaptation": 64, "trace": 64}
@@ -86,7 +92,7 @@ Tables = Mapping[str, pd.DataFrame]
 
 
 class _Figure(NamedTuple):
-    """What a figure asks, how it answers, on how many panels, and how many bars lie in it, if they do."""
+    """What a figure asks, how it answers, on how many panels, and how many bars lie in it: 0 where they stand."""
 
     title: str
     draw: Callable[[Any, Tables], None]
@@ -100,8 +106,8 @@ class _Figure(NamedTuple):
         rows = -(-self.panels // columns)
         narrow = width / USUAL_WIDTH
         height = 3.4 * narrow**0.6 * (1 if rows == 1 else 0.75 * rows)
-        if self.lying:
-            height = min(6.0, 0.75 + 0.24 * self.lying(tables) * narrow**0.3)
+        if lines := self.lying(tables) if self.lying else 0:
+            height = min(TALLEST, 0.75 + 0.24 * lines * narrow**0.3)
         return (width, height + 0.35 * look.title), (rows, columns)
 
 
@@ -299,9 +305,22 @@ def _read(path: Path, filled: Collection[str], sparse: Collection[str] = ()) -> 
     return table
 
 
+def _lines(layers: pd.Series[str]) -> int:
+    """How many layers stand one below the other: none where their names fit side by side."""
+    names = layers.unique()
+    return len(names) if len(names) > FEW_LAYERS and max(map(len, names)) > LONG_NAME else 0
+
+
 def _draw_latency(axes: Axes, tables: Tables) -> None:
     layers = tables["layers"].set_index("layer")
-    stacked(axes, pd.DataFrame({"compute": layers["compute_cycles"], "stall": layers["stall_cycles"]}))
+    cycles = pd.DataFrame({"compute": layers["compute_cycles"], "stall": layers["stall_cycles"]})
+    if _lines(tables["layers"]["layer"]):
+        lying(axes, cycles)
+        legend_above(axes)
+        axes.set(xlabel="cycles")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        return
+    stacked(axes, cycles)
     axes.set(ylabel="cycles")
     axes.yaxis.set_major_formatter("{x:,.0f}")
 
@@ -353,26 +372,32 @@ def _draw_utilization(axes: Axes, tables: Tables) -> None:
 
 
 def _map_rows(tables: Tables) -> int:
-    """Units, and what the names of layers take below them."""
+    """Units, and what the names of layers take below them; or layers, and what those of units take."""
     layers = tables["units"]["layer"]
+    if lines := _lines(layers):
+        return lines + 2
     return len(_computing(tables)) + (3 if layers.nunique() <= 16 else 4 + min(20, int(layers.str.len().max())) // 4)
 
 
 def _draw_utilization_map(axes: Axes, tables: Tables) -> None:
-    """Instances of a unit together; units that compute, as above."""
+    """Instances of a unit together; units that compute, as above. Layers stand one below the other where their names
+    are long."""
     units = tables["units"].groupby(["unit", "layer"], sort=False)[list(_TIMES)].sum()
     shares = (units["busy_cycles"] / units.sum(axis="columns").clip(lower=1) * 100).unstack(sort=False)
     shares = shares[(shares > 0).any(axis="columns")]
-    drawn = axes.imshow(shares, cmap="Greys", vmin=0, vmax=100, aspect="auto")
-    name_rows(axes, shares.columns)
-    axes.set_yticks(np.arange(len(shares)), [spelt(name) for name in shares.index])
+    below = bool(_lines(tables["units"]["layer"]))
+    drawn = axes.imshow(shares.T if below else shares, cmap="Greys", vmin=0, vmax=100, aspect="auto")
+    name_rows(axes, shares.index if below else shares.columns)
+    name_lines(axes, shares.columns if below else shares.index)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    if len(shares.columns) > 3.5 * inches(axes):  # no room for numbers
+    if not below and len(shares.columns) > 3.5 * inches(axes):  # no room for numbers
         axes.figure.colorbar(drawn, ax=axes, pad=0.01, aspect=8)
         return
-    for (row, column), share in np.ndenumerate(shares.to_numpy()):
+    for (row, column), share in np.ndenumerate((shares.T if below else shares).to_numpy()):
         colour = "white" if share > 55 else "black"
+        if np.isnan(share):  # the unit has no part in the layer
+            continue
         axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=letters(1.5), color=colour)
 
 
@@ -532,7 +557,7 @@ _RUN_FIGURES: Mapping[str, _Figure] = dict(
     zip(
         RUN_FIGURES,
         (
-            _Figure("Where the time goes", _draw_latency),
+            _Figure("Where the time goes", _draw_latency, lying=lambda run: _lines(run["layers"]["layer"])),
             _Figure("Where the energy goes", _draw_energy, lying=lambda tables: tables["energy"]["unit"].nunique()),
             _Figure("What moves", _draw_traffic, 2),
             _Figure("How busy the computing units are", _draw_utilization, lying=lambda run: len(_computing(run)) + 2),

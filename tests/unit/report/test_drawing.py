@@ -154,6 +154,23 @@ def test_names_of_several_words_take_two_lines():
     assert first.get_rotation() == 0
 
 
+@pytest.mark.parametrize(("name", "below"), [("conv{}", False), ("body.block{}.attention.query", True)])
+def test_layers_with_long_names_stand_one_below_the_other(name, below):
+    """Where the time goes, and the map of what is busy; a unit without a part in a layer has no number there."""
+    names = [name.format(i) for i in range(20)]
+    layers = pd.DataFrame({"layer": names, "compute_cycles": 5, "stall_cycles": 1})
+    halves = {"unit": ["a"] * 10 + ["b"] * 10, "layer": names, "busy_cycles": 3, "stall_cycles": 1, "idle_cycles": 0}
+    tables = {"layers": layers, "units": pd.DataFrame(halves)}
+    for figure in (plots._RUN_FIGURES["latency"], plots._RUN_FIGURES["utilization_map"]):
+        drawn = Figure(figsize=figure.shape(tables, drawing.Look())[0])
+        axes = drawn.subplots()
+        figure.draw(axes, tables)
+        across, up = ([text.get_text() for text in axis.get_ticklabels()] for axis in (axes.xaxis, axes.yaxis))
+        assert (up if below else across) == [drawing.spelt(one) for one in names]
+        assert drawn.get_figheight() > 5 or not below
+        assert not [text for text in axes.texts if text.get_text() == "nan"]
+
+
 def test_more_settings_than_fit_side_by_side_have_rows(tmp_path):
     rows = []
     names = [f"a.b{i}" for i in range(5)]
