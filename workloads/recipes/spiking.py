@@ -112,11 +112,13 @@ def _fire(part: neuron.LIFNode, currents: Tensor) -> Tensor:
     return fused_neurons.fire(currents, part.tau, part.v_threshold)
 
 
-def train_in_two_phases(name: str, network: OneTimestep, timesteps: int, **options: Any) -> None:
+def train_in_two_phases(
+    name: str, network: OneTimestep, timesteps: int, second: Schedule = SECOND, **options: Any
+) -> None:
     """Write ``name.pt``, the network trained with T = 1 and then with ``timesteps``; ``options`` of ``train``."""
     for part in neurons(network):
         part.tau = FIRST_TAU
     train(f"{name}-first", Unrolled(network, 1), FIRST, **options)
     for part in neurons(network):
         part.tau = TAU
-    train(name, Unrolled(network, timesteps), SECOND, **options)
+    train(name, Unrolled(network, timesteps), second, **options)

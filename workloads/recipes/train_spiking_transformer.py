@@ -13,8 +13,10 @@ follow, and a linear read-out of the tokens' mean. The structures are those of t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from spiking import OneTimestep, ReadOut, convolution, encoder, firing, lif, named, train_in_two_phases
+from spiking import SECOND, OneTimestep, ReadOut, convolution, encoder, firing, lif, named, train_in_two_phases
 from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 from training import arguments
@@ -213,6 +215,8 @@ NETWORKS: dict[str, type[OneTimestep]] = {
     "sdt": SpikeDrivenTransformer,
     "qkformer": QKFormer,
 }
+SECOND_SAMPLES = {"sdt": 96_000}
+"""Of the second phase, where the usual number leaves a network below 88 %."""
 
 
 def main() -> None:
@@ -221,7 +225,8 @@ def main() -> None:
     options = vars(parser.parse_args())
     name = options.pop("network")
     torch.manual_seed(options["seed"])
-    train_in_two_phases(name, NETWORKS[name](), TIMESTEPS, side=SIDE, **options)
+    second = replace(SECOND, samples=SECOND_SAMPLES.get(name, SECOND.samples))
+    train_in_two_phases(name, NETWORKS[name](), TIMESTEPS, second, side=SIDE, **options)
 
 
 if __name__ == "__main__":
