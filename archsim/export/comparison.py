@@ -23,6 +23,8 @@ WARNED = 0.05
 REFUSED = 0.20
 # A layer with less than this share of spikes hardly fires.
 RARE = 0.001
+# Integers without spikes that are further from the model's values than this share of them.
+FAR = 0.20
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class LayerError:
     run, which chance may turn, are not taken for a rule: ``difference`` in the trace, and ``alone`` where the layer
     reads the model's own spikes. A layer is warned of if one of them is above ``WARNED``, and refused if ``alone`` is
     above ``REFUSED``.
+
+    Of a layer of a network without spikes ``error`` is the root mean square of what all rounding up to its output did,
+    over that of the model's output; more than ``FAR`` is a warning.
     """
 
     layer: str
@@ -49,6 +54,7 @@ class LayerError:
     gained: float | None = None
     difference: float | None = None
     alone: float | None = None
+    error: float | None = None
 
     def __str__(self) -> str:
         shares = [_percent(share or 0) for share in (self.lost, self.gained, self.differing, self.alone)]
@@ -101,6 +107,8 @@ def warnings(layers: Sequence[LayerError]) -> list[str]:
     else:
         found = [f"{row.layer}: never fires on these inputs, {_as_in_the_model([row])}" for row in silent]
     found += [f"{row.layer}: hardly fires, {_percent(row.density or 0)} of its outputs are spikes" for row in rare]
+    far = [row for row in layers if (row.error or 0) > FAR]
+    found += [f"{row.layer}: its values differ from the model's by {_percent(row.error or 0)} of them" for row in far]
     return found + [str(row) for row in layers if max(row.difference or 0, row.alone or 0) > WARNED]
 
 
@@ -110,6 +118,12 @@ def _as_in_the_model(silent: Sequence[LayerError]) -> str:
 
 def table(layers: Sequence[LayerError]) -> list[str]:
     """The layers in lines of equal columns."""
+    if any(row.error is not None for row in layers):
+        plain = "{:24} {:8} {:>12} {:>8}".format
+        return [
+            plain("layer", "op", "weight error", "error"),
+            *(plain(row.layer, row.op, _percent(row.weight_error or 0), _percent(row.error or 0)) for row in layers),
+        ]
     form = "{:24} {:8} {:>12} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8}".format
     lines = [form("layer", "op", "weight error", "density", "in float", "differing", "lost", "gained", "alone")]
     for row in layers:

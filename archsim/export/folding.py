@@ -50,15 +50,22 @@ def _into_source(network: Network, node: Node) -> bool:
 
 
 def _into_readers(network: Network, node: Node) -> bool:
-    """Into all that read it, if those are layers, and none pads what it shifts with zeros."""
+    """Into all that read it, if those are layers, and none pads what it shifts with zeros; or sums and products, if it
+    is one number above zero."""
     assert node.weight is not None
     shift = np.zeros(len(node.weight)) if node.bias is None else node.bias
     readers = network.readers(node.name)
+    uniform = bool(node.weight.min() == node.weight.max() > 0) and not shift.any()
     if not readers or any(
-        reader.op not in (*LAYERS, "affine") or (shift.any() and any(reader.padding)) for reader in readers
+        reader.op not in (*LAYERS, "affine", *(SCALED if uniform else ())) or (shift.any() and _sees_zeros(reader))
+        for reader in readers
     ):
         return False
     for reader in readers:
+        if reader.op in SCALED:
+            gain = node.weight[0] ** reader.inputs.count(node.name)
+            network.nodes[reader.name] = replace(reader, weight=np.array(reader.factor * gain))
+            continue
         assert reader.weight is not None
         bias = np.zeros(len(reader.weight)) if reader.bias is None else reader.bias
         if reader.op == "affine":
@@ -74,6 +81,11 @@ def _into_readers(network: Network, node: Node) -> bool:
         network.nodes[reader.name] = new
     network.remove(node.name, instead=node.inputs[0])
     return True
+
+
+def _sees_zeros(reader: Node) -> bool:
+    """Does it see places that are no input?"""
+    return any(reader.padding) or "input_dilation" in reader.options
 
 
 def _by_input(reader: Node, values: Real, length: int) -> Real:

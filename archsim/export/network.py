@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archsim import arguments
 from archsim.errors import UsageError, printable
+from archsim.export.gates import CURVES, share
 from archsim.export.neuron_rules import SpikingNeuron
 from archsim.trace.cycles import components
 from archsim.trace.schema import MAX_TIMESTEPS
@@ -31,9 +32,13 @@ class Node:
     """One step of the network: ``op`` is ``input``, ``neuron``, ``affine`` (``weight x + bias``, a number a channel:
     batch-norm, scaling), ``max_pool``, ``sum_pool``, or an operation of a trace: ``conv2d``, ``linear``, ``add``,
     ``concat``, ``multiply``, ``matmul``, ``reduce``, ``rearrange``, ``upsample``, ``slice``, ``delay``. Only a delay
-    may read a later node.
+    may read a later node. ``constant`` reads nothing and holds ``weight``, in the node's shape, for all inputs.
 
-    ``options`` are the keys of that operation that are not named here. What ``SCALED`` operations give is multiplied by
+    Networks without spikes also have ``relu``, ``gate`` (x times a share that depends on x, ``archsim.export.gates``),
+    ``softmax`` of the channels of each position, and ``layer_norm`` of these (``weight`` and ``bias`` a channel).
+
+    ``options`` are the keys of that operation that are not named here, and ``divisors`` [1, H', W'] of a ``sum_pool``
+    that is an average with several. What ``SCALED`` operations give is multiplied by
     ``weight``, a number above zero: averages, scaled products.
     """
 
@@ -54,7 +59,8 @@ class Node:
     @property
     def window(self) -> Window:
         """What an output sees of a map."""
-        return Window(self.kernel, self.stride, sides(self.padding), self.dilation)
+        stretched = self.options.get("input_dilation", (1, 1))
+        return Window(self.kernel, self.stride, sides(self.padding), self.dilation, stretched)
 
     @property
     def factor(self) -> float:
@@ -153,7 +159,11 @@ def run(network: Network) -> None:
             continue
         (node,) = part
         given = [network.recorded[source] for source in node.inputs]
-        network.recorded[node.name] = timed if node.op == "input" else evaluate(node, given)
+        if node.op == "constant":
+            assert node.weight is not None
+            network.recorded[node.name] = np.broadcast_to(node.weight, (*timed.shape[:2], *node.shape))
+        else:
+            network.recorded[node.name] = timed if node.op == "input" else evaluate(node, given)
 
 
 def _run_cycle(network: Network, nodes: list[Node]) -> None:
@@ -201,9 +211,13 @@ def evaluate(node: Node, given: list[Real]) -> Real:
             return highest
         case "sum_pool":
             summed: Real = node.window.windows(first).sum((-2, -1)) * node.factor
+            if "divisors" in node.options:
+                summed /= node.options["divisors"]
             return summed
         case "slice":
-            return first[:, :, node.options["start"] : node.options["stop"]]
+            part = [slice(None)] * first.ndim
+            part[2 + node.options["axis"]] = slice(node.options["start"], node.options["stop"])
+            return first[tuple(part)]
         case "upsample":
             rows, columns = node.options["factor"]
             return first.repeat(rows, 3).repeat(columns, 4)
@@ -223,6 +237,16 @@ def evaluate(node: Node, given: list[Real]) -> Real:
             by_position = node.options["axis"] == "positions"
             sums: Real = first.sum((3, 4), keepdims=True) if by_position else groups.sum(3)
             return sums * node.factor
+        case "relu":
+            return np.maximum(first, 0.0)
+        case "gate":
+            return first * share(node.options["kind"], first)
+        case "softmax":
+            odds = CURVES[node.options["kind"]](first.max(2, keepdims=True) - first)
+            shares: Real = odds / odds.sum(2, keepdims=True)
+            return shares
+        case "layer_norm":
+            return _normalised(node, first)
     return _product(node, first, given[1]) * node.factor
 
 
@@ -231,6 +255,14 @@ def _delayed(values: Real, steps: int | NDArray[np.int64]) -> Real:
     for channel, by in enumerate(np.broadcast_to(steps, values.shape[2]).tolist()):
         late[by:, :, channel] = values[: max(len(values) - by, 0), :, channel]
     return late
+
+
+def _normalised(node: Node, values: Real) -> Real:
+    assert node.weight is not None and node.bias is not None
+    root = np.sqrt(values.var(2, keepdims=True) + node.options["eps"])
+    deviations = values - values.mean(2, keepdims=True)
+    normal: Real = deviations / root * per_channel(node.weight, node.shape) + per_channel(node.bias, node.shape)
+    return normal
 
 
 def _convolved(node: Node, values: Real) -> Real:

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import UsageError
+from archsim.export.activations import TAIL, Activations, Form
 from archsim.export.comparison import LayerError, compared, refusals, table, warnings
+from archsim.export.expansion import expand
 from archsim.export.folding import fold
 from archsim.export.integers import outputs_of, parts
-from archsim.export.network import Network, Node, Shape
+from archsim.export.network import Network, Node, Shape, run
 from archsim.export.scaling import LARGEST_STORED, REQUANTISED_BITS, Quantiser
 from archsim.trace.model import Trace
 from archsim.trace.operation import Operation
@@ -71,6 +73,9 @@ def export(
     if problems:
         raise UsageError(problems)
     fold(network)
+    expand(network)
+    if not any(node.op == "neuron" for node in network.nodes.values()):
+        return _without_spikes(network, name, provenance, weight_bits, input_bits, input_scale)
     inputs, scale, kind = _integer_inputs(network, input_bits, input_scale)
     quantiser = Quantiser(network, weight_bits, approximate_leak, scale)
     operations = quantiser.operations()
@@ -80,8 +85,9 @@ def export(
     kinds = {source: kind} if kind else {}
     kinds |= {op.output: "signed_spike" for op in operations if op.neuron is not None and op.neuron.fires == "signed"}
     shapes = {node.name: node.shape for node in network.nodes.values()}
-    tensors = _run(operations, {source: inputs}, network.timesteps, kinds, shapes)
-    alone = _run(operations, {source: inputs}, network.timesteps, kinds, shapes, network.recorded)
+    given = {source: inputs, **_constants(network, quantiser)}
+    tensors = _run(operations, given, network.timesteps, kinds, shapes)
+    alone = _run(operations, given, network.timesteps, kinds, shapes, network.recorded)
     layers = _errors(network, quantiser.weight_errors, operations, tensors, alone)
     if not accept_differences and (refused := refusals(layers)):
         raise UsageError(refused)
@@ -106,6 +112,65 @@ def export(
         kinds=kinds, scales=scales,
     )  # fmt: skip
     return Exported(trace, layers, agreement, notes, tuple(warned))
+
+
+def _without_spikes(
+    network: Network, name: str, provenance: Mapping[str, Any], weight_bits: int, input_bits: int,
+    input_scale: float | None,
+) -> Exported:  # fmt: skip
+    """A network of 8-bit activations, as ``activations`` has it."""
+    inputs, scale, _ = _integer_inputs(network, input_bits, input_scale)
+    inputs = (inputs[0] if network.inputs.ndim in (3, 5) else inputs).astype(
+        np.uint8 if inputs.dtype == np.bool_ else inputs.dtype
+    )
+    run(network)
+    form = Form(scale, input_bits, bool(inputs.min() < 0))
+    activations = Activations(network, weight_bits, form)
+    operations = list(activations.operations())
+    shapes = {node.name: node.shape for node in network.nodes.values()}
+    tensors: dict[str, NDArray[Any]] = {_input_of(network).name: inputs}
+    for constant, values in activations.constants().items():
+        tensors[constant] = np.repeat(values, len(inputs), 0)
+    rows = []
+    for operation in operations:
+        output = outputs_of([operation], tensors, 1, {}, shapes)[operation.output]
+        if np.abs(output).max() > LARGEST_STORED:
+            raise UsageError(f"{operation.name}: sums reach {np.abs(output).max():,}; allowed: 32 bits")
+        moved = tensors[operation.inputs[0]].dtype
+        tensors[operation.output] = output.astype(moved if operation.moves else activations.dtype(operation))
+        if operation.weight is not None:
+            real = network.recorded[operation.output][0]
+            off = float(np.sqrt(((output * activations.scale(operation) - real) ** 2).mean()))
+            power = float(np.sqrt((real**2).mean()))
+            weights = activations.weight_errors[operation.name]
+            rows.append(LayerError(operation.name, operation.op, weights, None, None, None, error=off / (power or 1.0)))
+    agreement = _class_agreement(network, operations, tensors)
+    warned = warnings(rows)
+    details: dict[str, Any] = {
+        "error": {row.layer: round(row.error or 0.0, 6) for row in rows},
+        "weight_error": {row.layer: round(row.weight_error or 0.0, 6) for row in rows},
+        "same_class_as_the_float_model": agreement,
+        "scales": f"weights one per output channel; activations cover all but {TAIL:g} of the values",
+        **({"notes": list(network.notes)} if network.notes else {}),
+        **({"warnings": warned} if warned else {}),
+    }
+    labels = {"kind": "trained", "weights": "trained", **provenance}
+    labels["details"] = {**labels.get("details", {}), **details}
+    scales = {tensor: float(activations.form(tensor).scale) for tensor in tensors}
+    scales |= {operation.output: float(activations.scale(operation)) for operation in operations}
+    trace = Trace(
+        network=name, timesteps=1, operations=operations, tensors=tensors, provenance=labels, scales=scales
+    )  # fmt: skip
+    return Exported(trace, tuple(rows), agreement, tuple(network.notes), tuple(warned))
+
+
+def _constants(network: Network, quantiser: Quantiser) -> dict[str, NDArray[Any]]:
+    """What is the same for all inputs, [I, ...]."""
+    images = network.inputs.shape[1 if network.inputs.ndim in (3, 5) else 0]
+    return {
+        name: np.broadcast_to(_narrowed(integers), (images, *integers.shape))
+        for name, integers in quantiser.constants().items()
+    }
 
 
 def _scales(quantiser: Quantiser, operations: list[Operation]) -> dict[str, float]:

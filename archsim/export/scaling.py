@@ -42,6 +42,8 @@ LARGEST_STORED = (1 << 31) - 1
 # which leaves them three bits less. Products of weights and spikes always share it.
 COARSE = 8
 REQUANTISED_BITS = 16
+# Constants that are multiplied by something.
+CONSTANT_BITS = 16
 # What 32-bit floats make of the quotient of two numbers.
 _ROUNDED = 1e-7
 # Potentials of neurons that read spikes are exact where 64 bits are enough.
@@ -90,6 +92,8 @@ class Quantiser:
         node = self.network.nodes[name]
         if node.op in ("conv2d", "linear"):
             return True
+        if node.op == "constant":
+            return not any(reader.op in ("multiply", "matmul") for reader in self.network.readers(name))
         passes = node.op in _PASS_ON or (node.op == "reduce" and node.options["axis"] == "positions")
         return passes and any(self._weighted(source) for source in node.inputs)
 
@@ -147,6 +151,8 @@ class Quantiser:
             node.name: self._largest_weight(node) / ratio
             for node, ratio in members.items() if node.op in ("conv2d", "linear")
         }  # fmt: skip
+        if not sizes:
+            return np.array(self._own_unit(nodes[leader]))
         most = max(float(size.max()) for size in sizes.values())
         apart = {
             name: size for name, size in sizes.items()
@@ -256,6 +262,8 @@ class Quantiser:
 
     def _follows(self, node: Node) -> Real:
         """The scale of what has no weights, from those of its inputs."""
+        if node.op == "constant":
+            return np.array(self._own_unit(node))
         if node.op == "neuron":
             assert node.neuron is not None
             if node.neuron.fires != "nothing":
@@ -270,9 +278,23 @@ class Quantiser:
             return np.array(math.prod(float(part.max()) for part in parts) * node.factor)
         if node.op == "reduce" and node.options["axis"] == "channels":
             return np.array(float(parts[0].max()) * node.factor)
-        if node.op == "slice" and parts[0].ndim:
+        if node.op == "slice" and parts[0].ndim and node.options["axis"] == 0:
             return parts[0][node.options["start"] : node.options["stop"]]
         return parts[0] * (node.factor if node.op in SCALED else 1.0)
+
+    def _own_unit(self, node: Node) -> float:
+        """The scale of a constant that shares none."""
+        assert node.weight is not None
+        largest = (1 << (CONSTANT_BITS - 1)) - 1
+        return float(node.options.get("unit", float(np.abs(node.weight).max()) / largest or 1.0))
+
+    def constants(self) -> dict[str, NDArray[np.int64]]:
+        """The integers of what is the same for all inputs, by name."""
+        return {
+            node.name: np.round(node.weight / per_channel(self.scale(node.name), node.shape)).astype(np.int64)
+            for node in self.network.nodes.values()
+            if node.op == "constant" and node.weight is not None
+        }
 
     # ---- Ranges.
 
@@ -300,6 +322,9 @@ class Quantiser:
             assert neuron is not None
             reaches = {"spike": (0, 1), "signed": (-1, 1), "integer": (0, neuron.most)}
             return reaches.get(neuron.fires, (-LARGEST_STORED, LARGEST_STORED))
+        if node.op == "constant":
+            integers = self.constants()[node.name]
+            return int(integers.min()), int(integers.max())
         parts = [self.reach(source) for source in node.inputs]
         low, high = parts[0]
         match node.op:
@@ -350,7 +375,7 @@ class Quantiser:
             and len(network.readers(node.inputs[0])) == 1
         }
         for node in network.nodes.values():
-            if node.op == "input" or node.name in fused:
+            if node.op in ("input", "constant") or node.name in fused:
                 continue
             if node.op != "neuron":
                 found.append(self._operation(node, node.name, None))
@@ -434,7 +459,7 @@ class Quantiser:
         return Operation(
             node.name, node.op, node.inputs, output, node.kernel, node.stride, node.padding, weight=weight,
             weight_bits=self.bits, weight_scale=float(np.max(scale)) if neuron is None else 1.0, bias=bias,
-            neuron=neuron, requantiser=requantiser, dilation=node.dilation, groups=node.groups,
+            neuron=neuron, requantiser=requantiser, dilation=node.dilation, groups=node.groups, **node.options,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ them). Of everything else the result is unknown, which is an error only where a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -26,25 +27,30 @@ from archsim.export.torch_functions import (
     is_off,
     plain_name,
 )
+from archsim.export.torch_layers import by_tokens
 from archsim.export.torch_modules import Inexpressible, pool_fields
 from archsim.export.torch_nodes import Nodes
-from archsim.export.torch_orders import is_identity
+from archsim.export.torch_orders import by_columns, is_identity
 from archsim.export.torch_sums import Sums, numbered
 from archsim.export.torch_tensors import ALL, Operand, Place, flat, load_torch, same_values
+from archsim.export.torch_values import VALUES, Values, channels_of, constant_rows, fixed, turned
 
 
 class Between:
     """Functions of torch as nodes of the network."""
 
-    def __init__(self, found: Nodes) -> None:
+    def __init__(self, found: Nodes, names: Mapping[int, str]) -> None:
         self.found = found
         self.sums = Sums(found)
+        self.values = Values(found, names)
+        self.names = names
 
     def places(
         self, function: Any, data: Any, arguments: tuple[Any, ...], options: Mapping[str, Any],
-        operands: list[Operand], results: list[Any],
+        operands: list[Operand], results: list[Any], module: str = "",
     ) -> list[Place | None]:  # fmt: skip
-        """What the results hold; None is nothing that a trace knows."""
+        """What the results hold; None is nothing that a trace knows. ``module`` is where the function ran, if that has
+        a name."""
         name = plain_name(function)
         nothing: list[Place | None] = [None] * len(results)
         first = operands[0]
@@ -65,10 +71,16 @@ class Between:
             return [Place(None, None, f"the output of torch's {name}() ({reason})")]
         if data is not first.tensor:
             return nothing
-        if name in KEEPS or (name in DROPOUTS and is_off(arguments, options)):
-            return [first.place] if same_values(first.values, results[0]) else nothing
+        kept = name in KEEPS or (name in DROPOUTS and is_off(arguments, options))
+        if kept and same_values(first.values, results[0]):
+            return [first.place]
         if name in POOLS:
             return self._pooled(name, arguments, options, first, results[0])
+        if name in VALUES and len(operands) == 1:
+            try:
+                return [*self.values.places(name, arguments, options, first, results[0], module)]
+            except Inexpressible as reason:
+                return [Place(None, None, f"the output of torch's {name}() ({reason})")]
         return nothing
 
     def _moved(
@@ -83,61 +95,81 @@ class Between:
         nothing: list[Place | None] = [None] * len(results)
         tensors = [item for item in flat(data) if isinstance(item, torch.Tensor)]
         moving = [operand for operand in operands if any(operand.tensor is item for item in tensors)]
-        timed = {operand.place.time is not None for operand in moving}
-        nodes = {operand.place.node for operand in moving}
+        sources = [operand if operand.place.scattered is None else operand.place.scattered[0] for operand in moving]
+        timed = {source.place.time is not None for source in sources}
+        nodes = {source.place.node for source in sources}
         if not len(operands) == len(moving) == len(tensors) or len(timed) != 1 or len(nodes) != 1:
             return nothing
         (node,) = nodes
         values = int(np.prod(self.found.nodes[node or ""].shape))
         numbers = {}
-        for operand in moving:
-            steps = self.found.timesteps if operand.place.time == ALL else 1
-            if operand.values.numel() != steps * self.found.images * values:
+        for operand, source in zip(moving, sources, strict=True):
+            steps = self.found.timesteps if source.place.time == ALL else 1
+            if source.values.numel() != steps * self.found.images * values:
                 return nothing
-            first = self.found.images * max(operand.place.time or 0, 0)
-            numbers[id(operand.tensor)] = torch.as_tensor(numbered(operand, first, values))
+            first = self.found.images * max(source.place.time or 0, 0)
+            scattered = operand.place.scattered
+            numbers[id(operand.tensor)] = torch.as_tensor(
+                numbered(operand, first, values) if scattered is None else scattered[1].reshape(operand.shape)
+            )
         # Copies, as the function may work in place.
         copies = [numbers[id(item)].clone() for item in tensors]
         instead = copies[0] if isinstance(data, torch.Tensor) else copies
         keywords = {key: instead if value is data else value for key, value in options.items()}
         moved = function(*((instead, *arguments[1:]) if arguments else ()), **keywords)
-        places: list[Place | None] = []
-        for result, item in zip(results, flat(moved), strict=True):
+        source = sources[0] if len(moving) == 1 else None
+        return [
+            self._moved_to(node, item.reshape(-1).numpy(), timed == {True}, source, result, plain_name(function))
             # A view of another type reads the bits as other values.
-            same_type = result.dtype == moving[0].values.dtype
-            place = self._place_of(node, item.reshape(-1).numpy(), values, timed == {True}) if same_type else None
-            if place is not None and place.order is not None:
-                place = place._replace(why=f"values in another order (torch's {plain_name(function)}())")
-            if place is not None and len(moving) == 1 and item.numel() == moving[0].values.numel():
-                place = place._replace(time=moving[0].place.time)
-            if place is None and same_type and len(moving) == 1:
-                place = self._part(moving[0], item.reshape(-1).numpy(), values, result)
-            places.append(place)
-        return places
+            if result.dtype == moving[0].values.dtype else None
+            for result, item in zip(results, flat(moved), strict=True)
+        ]  # fmt: skip
+
+    def _moved_to(
+        self, node: str | None, numbers: np.ndarray, timed: bool, source: Operand | None, result: Any, by: str
+    ) -> Place | None:
+        """What a result holds whose values have these ``numbers``; they come from ``source``, or from several."""
+        values = int(np.prod(self.found.nodes[node or ""].shape))
+        place = self._place_of(node, numbers, values, timed)
+        if place is not None and place.order is not None:
+            place = place._replace(why=f"values in another order (torch's {by}())")
+        if source is None:
+            return place
+        if place is not None and len(numbers) == source.values.numel():
+            return place._replace(time=source.place.time)
+        place = place or self._part(source, numbers, values, result)
+        if place is None and len(numbers) == source.values.numel():
+            why = f"values in another order or number (torch's {by}())"
+            return Place(None, None, why, scattered=(source, numbers))
+        return place
 
     def _part(self, operand: Operand, numbers: np.ndarray, values: int, result: Any) -> Place | None:
-        """Some channels of all images and timesteps that the operand has."""
+        """Some channels, rows or columns of all images and timesteps that the operand has."""
         rows = operand.values.numel() // values
         if not len(numbers) or len(numbers) % rows:
             return None
         row, taken = np.divmod(numbers.reshape(rows, -1), values)
         first = row[0, 0] if rows else 0
-        shape = self.found.shape(operand)
-        positions = int(np.prod(shape[1:]))
-        start, stop = int(taken[0].min()) // positions, int(taken[0].max()) // positions + 1
-        whole = np.arange(start * positions, stop * positions)
         if (row != first + np.arange(rows)[:, None]).any() or (taken != taken[:1]).any():
             return None
-        if not np.array_equal(np.sort(taken[0]), whole):
-            return None
-        order = taken[0] - start * positions
-        options = {"axis": 0, "start": start, "stop": stop}
-        name, use = f"{operand.place.node}.slice", ("slice", start, stop)
-        (place,) = self.found.made(
-            name, use, "slice", [operand], (stop - start, *shape[1:]), {"options": options}, result,
-            None if is_identity(order) else order,
-        )  # fmt: skip
-        return place
+        shape = self.found.shape(operand)
+        places = np.arange(values).reshape(shape)
+        kept = np.sort(taken[0])
+        for axis in range(len(shape)):
+            where = np.unravel_index(taken[0], shape)[axis]
+            start, stop = int(where.min()), int(where.max()) + 1
+            part = places.take(range(start, stop), axis).reshape(-1)
+            if stop - start < shape[axis] and np.array_equal(kept, part):
+                # Where in the part each value is.
+                order = np.searchsorted(part, taken[0])
+                options = {"axis": axis, "start": start, "stop": stop}
+                name, use = f"{operand.place.node}.slice", ("slice", axis, start, stop)
+                sides = (*shape[:axis], stop - start, *shape[axis + 1 :])
+                return self.found.made(
+                    name, use, "slice", [operand], sides, {"options": options}, result,
+                    None if is_identity(order) else order,
+                )[0]  # fmt: skip
+        return None
 
     def _place_of(self, node: str | None, numbers: np.ndarray, values: int, timed: bool) -> Place | None:
         """The timestep and the order of values with these numbers, or None if they are not all of the inputs'."""
@@ -159,16 +191,45 @@ class Between:
     def _joined(
         self, data: Any, arguments: tuple[Any, ...], options: Mapping[str, Any], operands: list[Operand], result: Any
     ) -> list[Place | None]:
-        """Tensors side by side in their channels."""
-        shapes = [self.found.shape(operand) for operand in operands]
-        axis = options.get("dim", options.get("axis", arguments[1] if len(arguments) > 1 else 0))
-        as_made = all(
-            operand.place.order is None and operand.shape[-len(shape) :] == shape and len(shape) == len(shapes[0])
-            for operand, shape in zip(operands, shapes, strict=True)
-        )
-        if len(operands) != len(list(flat(data))) or not as_made or axis % result.ndim != result.ndim - len(shapes[0]):
+        """Tensors side by side along an axis, which becomes that of the channels; some may be constants."""
+        axis = options.get("dim", options.get("axis", arguments[1] if len(arguments) > 1 else 0)) % result.ndim
+        first = operands[0]
+        leading = result.ndim - 1
+        while leading and math.prod(first.shape[leading:]) < math.prod(self.found.shape(first)):
+            leading -= 1
+        if axis < leading:
             return [None]
-        return self._combined("concat", operands, (sum(shape[0] for shape in shapes), *shapes[0][1:]), result)
+        parts = []
+        for item in flat(data):
+            operand = next((one for one in operands if one.tensor is item), None)
+            if operand is None:
+                like = replace(first, shape=tuple(item.shape))
+                operand = constant_rows(self.found, item, like, leading, self._constant_name(item))
+            if operand is None or math.prod(operand.shape[leading:]) != math.prod(self.found.shape(operand)):
+                return [None]
+            if axis != leading or operand.place.order is not None:
+                operand = turned(operand, axis, leading)
+                operand = self.found.arranged(operand, _as_map(operand.shape[leading:]))
+            parts.append(operand)
+        shapes = [self.found.shape(operand) for operand in parts]
+        if any(shape[1:] != shapes[0][1:] for shape in shapes):
+            return [None]
+        whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        others = [side for place, side in enumerate(result.shape) if place >= leading and place != axis]
+        sides = (result.shape[axis], *others)
+        order = np.moveaxis(np.arange(math.prod(whole)).reshape(sides), 0, axis - leading).reshape(-1)
+        (place,) = self.sums.combined("concat", parts, whole, {}, result, order)
+        if place is not None and result.ndim - leading == 2:
+            # Tokens side by side: their features are the channels of all that follows.
+            tokens, features = result.shape[leading:]
+            joined, _ = by_tokens(self.found, Operand(result, place, tuple(result.shape), result), features)
+            place = joined.place._replace(order=by_columns(1, tokens, features))
+        return [place]
+
+    def _constant_name(self, value: Any) -> str:
+        """What to call a value that does not come from the inputs."""
+        count = sum(node.op == "constant" for node in self.found.nodes.values())
+        return self.names.get(id(value)) or f"constant{count + 1}"
 
     def _combined(self, op: str, operands: list[Operand], shape: tuple[int, ...], result: Any) -> list[Place | None]:
         return self.sums.combined(op, operands, shape, {}, result)
@@ -205,7 +266,12 @@ class Between:
         shape = self.found.shape(operand)
         if result.shape != operand.shape:
             return [None]
-        other = constant(0.0 if operation == "neg" else terms[1 - own], operand.shape, shape)
+        given_other = 0.0 if operation == "neg" else terms[1 - own]
+        other = constant(given_other, operand.shape, shape)
+        if other is None:
+            other = channels_of(self.found, given_other, operand)
+        if other is None and operation in ("add", "sub", "mul"):
+            return self._with_constant(operation, operand, given_other, factors, own, result)
         if other is None or (operation == "div" and (own == 1 or not other.all())):
             return [None]
         match operation:
@@ -219,12 +285,29 @@ class Between:
                 weight, bias = np.array(factors[own]), factors[1 - own] * other
         return self._scaled(operand, operation, weight, bias, result)
 
+    def _with_constant(
+        self, operation: str, operand: Operand, value: Any, factors: list[float], own: int, result: Any
+    ) -> list[Place | None]:  # fmt: skip
+        """The sum or product of a tensor and a constant with a value for each position."""
+        if not hasattr(value, "detach") or value.is_complex():
+            return [None]
+        times = 1.0 if operation == "mul" else factors[1 - own]
+        beside = fixed(self.found, value * times, operand, self._constant_name(value))
+        if beside is None:
+            return [None]
+        shape, order = self.found.shape(operand), operand.place.order
+        if operation == "mul":
+            return self.sums.combined("multiply", [operand, beside], shape, {}, result, order)
+        if factors[own] != 1:
+            values = factors[own] * operand.values
+            (place,) = self._scaled(operand, operation, factors[own], 0.0, values)
+            operand = replace(operand, place=place or operand.place, values=values)
+        return self.sums.combined("add", [operand, beside], shape, {}, result, order)
+
     def _scaled(self, operand: Operand, operation: str, weight: Any, bias: Any, result: Any) -> list[Place | None]:
         """``weight x + bias``, numbers or one for each channel."""
         source = self.found.nodes[operand.place.node or ""]
         order = operand.place.order
-        if order is not None and (np.size(np.unique(weight)) > 1 or np.size(np.unique(bias)) > 1):
-            return [None]
         weight, bias = (np.array(np.broadcast_to(values, source.shape[:1]), np.float64) for values in (weight, bias))
         if (weight == 1).all() and not bias.any():
             return [operand.place] if same_values(operand.values, result) else [None]
@@ -248,3 +331,8 @@ class Between:
             return [Place(None, None, f"the output of torch's {name}() ({reason})")]
         use = (name, str(fields))
         return [*self.found.made(f"{source.name}.pool", use, op, [operand], tuple(result.shape[-3:]), fields, result)]
+
+
+def _as_map(sides: tuple[int, ...]) -> tuple[int, ...]:
+    """Sides of a tensor as those of a node: features, or a map."""
+    return sides if len(sides) in (1, 3) else (sides[0], math.prod(sides[1:]), 1)

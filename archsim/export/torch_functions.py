@@ -2,7 +2,7 @@
 
 A function is exact if it moves values (``MOVES``) or keeps them (``KEEPS``, ``DROPOUTS``), if it adds tensors or scales
 and shifts them by constants (``ARITHMETIC``), joins channels (``JOINS``), pools (``POOLS``), multiplies matrices
-(``PRODUCTS``) or sums over axes (``SUMS``). What any other one
+(``PRODUCTS``), sums over axes (``SUMS``), or is one of those in :mod:`archsim.export.torch_values`. What any other one
 gives is refused where a layer reads it. Names are plain: ``mul`` stands for ``mul_``, too.
 """
 
@@ -15,11 +15,12 @@ import numpy as np
 
 # Functions that only move, repeat or leave out values; where they went is found by moving numbers.
 MOVES = (
-    "T", "broadcast_to", "chunk", "clone", "contiguous", "data", "detach", "dsplit", "expand", "expand_as", "flatten",
-    "flip", "fliplr", "flipud", "getitem", "hsplit", "index_select", "mT", "moveaxis", "movedim", "narrow", "permute",
-    "ravel", "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "rot90", "select", "split", "squeeze",
-    "stack", "swapaxes", "swapdims", "t", "take", "tensor_split", "tile", "transpose", "unbind", "unflatten",
-    "unsqueeze", "view", "view_as", "vsplit",
+    "T", "broadcast_to", "channel_shuffle", "chunk", "clone", "contiguous", "data", "detach", "dsplit", "expand",
+    "expand_as", "flatten", "flip", "fliplr", "flipud", "getitem", "hsplit", "index_select", "mT", "moveaxis",
+    "movedim", "narrow", "native_channel_shuffle", "permute", "pixel_shuffle", "pixel_unshuffle", "ravel", "repeat",
+    "repeat_interleave", "reshape", "reshape_as", "roll", "rot90", "select", "split", "squeeze", "stack", "swapaxes",
+    "swapdims", "t", "take", "tensor_split", "tile", "transpose", "unbind", "unflatten", "unsqueeze", "view", "view_as",
+    "vsplit",
 )  # fmt: skip
 JOINS = ("cat", "concat", "concatenate")
 # Functions that only change the type or the place of values; where that rounds them, it is seen.

@@ -76,18 +76,25 @@ def _linear(found: Nodes, module: Any, operand: Operand, shape: Shape) -> Layer:
     if operand.shape[-1] != features or size % features:
         raise Inexpressible(f"works on the last axis of {list(operand.shape)}")
     tokens = size // features
-    order = np.arange(size) if operand.place.order is None else operand.place.order
-    sides: Shape = (tokens, 1)
-    if len(shape) == 3 and shape[0] == features and np.array_equal(order, by_columns(1, tokens, features)):
-        sides = shape[1:]
-    else:
-        turned = operand.values.reshape(-1, tokens, features).transpose(1, 2)
-        place = operand.place._replace(order=order.reshape(tokens, features).T.reshape(-1))
-        operand = found.arranged(replace(operand, values=turned, place=place), (features, tokens, 1))
+    operand, (_, *sides) = by_tokens(found, operand, features)
     fields = layer_fields(module, "linear", (features,))
     fields["weight"] = fields["weight"].reshape(-1, features, 1, 1)
     outputs = len(fields["weight"])
     return Layer("conv2d", operand, fields, lambda result: (outputs, *sides), by_columns(1, tokens, outputs))
+
+
+def by_tokens(found: Nodes, operand: Operand, features: int) -> tuple[Operand, Shape]:
+    """``operand`` with the ``features`` of its last axis as channels and a position a token, and its node's shape."""
+    shape = found.shape(operand)
+    size = math.prod(shape)
+    tokens = size // features
+    order = np.arange(size) if operand.place.order is None else operand.place.order
+    if len(shape) == 3 and shape[0] == features and np.array_equal(order, by_columns(1, tokens, features)):
+        return operand, shape
+    turned = operand.values.reshape(-1, tokens, features).transpose(1, 2)
+    place = operand.place._replace(order=order.reshape(tokens, features).T.reshape(-1))
+    arranged = found.arranged(replace(operand, values=turned, place=place), (features, tokens, 1))
+    return arranged, (features, tokens, 1)
 
 
 def _by_channel(found: Nodes, module: Any, operand: Operand, shape: Shape) -> Layer:

@@ -13,6 +13,8 @@ import numpy as np
 from archsim.errors import UsageError
 from archsim.export import neuron_rules
 from archsim.export.neuron_rules import SpikingNeuron
+from archsim.trace.window import Window
+from archsim.trace.window import sides as sides_of
 
 # Names of classes, of torch.nn and of spikingjelly.activation_based.layer alike.
 LAYERS = {
@@ -163,10 +165,11 @@ def pool_fields(
     if op == "max_pool":
         return fields
     if divisor_override is None and any(padding) and (padding != around or not count_include_pad):
-        raise Inexpressible(
-            "ceil_mode or count_include_pad=False, so that windows at the edges have other divisors than the rest;"
-            " allowed: divisor_override, or windows that all have the same size"
-        )
+        inside = np.pad(np.ones(sides), [(size if count_include_pad else 0,) * 2 for size in around], constant_values=1)
+        counted = np.repeat(around, 2) if count_include_pad else np.zeros(4, np.int64)
+        top, bottom, left, right = (np.array(sides_of(padding)) - counted).tolist()
+        divisors = Window(kernel, steps, (top, bottom, left, right)).windows(inside).sum((-2, -1))
+        return fields | {"options": {"divisors": divisors[None].astype(np.int64)}}
     return fields | {"weight": np.array(1 / (divisor_override or kernel[0] * kernel[1]))}
 
 

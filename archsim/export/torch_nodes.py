@@ -27,7 +27,14 @@ _TURNED = 1e-3
 # By how many units in the last place of all that it adds up a sum of the model may be off.
 _ROUNDING = 1 << 10
 # Operations that pass on what layers and neurons give.
-_PASSED_ON = ("add", "affine", "concat", "sum_pool", "reduce", "rearrange", "multiply", "slice")
+_PASSED_ON = (
+    "add", "affine", "concat", "sum_pool", "reduce", "rearrange", "multiply", "slice", "constant", "relu", "gate",
+    "softmax", "layer_norm",
+)  # fmt: skip
+# What the read-out of a network without neurons leaves out: it changes no class.
+_UNSCALED = ("softmax", "constant")
+# What networks of neurons do not have, by its name in torch.
+_WITHOUT_SPIKES = {"relu": "ReLU", "softmax": "softmax", "layer_norm": "layer norm"}
 # What may come behind a mean over timesteps: it is the mean of what these make of every timestep.
 _LINEAR = ("linear", "conv2d", "affine", "sum_pool", "reduce", "rearrange", "slice", "add")
 # Numbers that a node is computed of at once.
@@ -221,6 +228,12 @@ class Nodes:
         known.binary = known.binary and bool(np.isin(spike, (0, 1)).all())
         known.spikes.append(spike.astype(np.bool_) if neuron.fires == "spike" else spike.astype(np.float32))
 
+    def constant(self, name: str, values: np.ndarray, unit: float | None = None) -> str:
+        """The node that holds ``values`` for all inputs, which are multiples of ``unit`` if that is given."""
+        use = ("constant", name, values.tobytes())
+        options = {} if unit is None else {"unit": unit}
+        return self._node(name, use, "constant", (), values.shape, {"weight": values.copy(), "options": options}).name
+
     def arranged(self, operand: Operand, shape: tuple[int, ...]) -> Operand:
         """``operand`` as a node of ``shape`` in the tensor's own order: itself, or rearranged."""
         source = self.nodes[operand.place.node or ""]
@@ -248,8 +261,12 @@ class Nodes:
     def network(self) -> Network:
         """What was found; raises ``UsageError`` with all that a trace cannot express."""
         problems = list(self.problems)
-        if not self.recorded and not problems:
-            problems.append("the model has no spiking neurons that archsim knows; `neurons` describes a model's own")
+        plain = self.timesteps == 1 and not self.recorded and not self.notes
+        if not self.recorded and not plain and not problems:
+            problems.append(
+                "the model has no spiking neurons that archsim knows; `neurons` describes a model's own, and T = 1"
+                " exports a network without any"
+            )
             problems.extend(self.notes)
         recorded: dict[str, np.ndarray] = {}
         out_of_step = self.out_of_step()
@@ -268,12 +285,15 @@ class Nodes:
             for name, times in self.ran.items()
             if not times & {None, ALL, MEAN} and len(times) != self.timesteps
         }  # fmt: skip
-        used = _used(self.nodes, partly)
+        used = _used(self.nodes, partly, _UNSCALED if plain else _PASSED_ON)
+        problems += _without_spikes(used) if self.recorded else []
         problems += [
             f"{name}: runs at timestep {', '.join(map(str, times))} alone; allowed: at all {self.timesteps}"
             for name, times in partly.items()
             if name in used and name not in out_of_step
         ]
+        if plain and not problems and not any(node.op in ("conv2d", "linear") for node in used.values()):
+            problems.append("the model has no layers with weights; allowed: at least one convolution or linear layer")
         if problems:
             raise UsageError(problems)
         for name, parts in self.outputs.items():
@@ -311,14 +331,27 @@ def _neuron_problems(node: Node, record: Recorded) -> list[str]:
     ]
 
 
-def _used(nodes: Mapping[str, Node], partly: Container[str]) -> dict[str, Node]:
-    """The nodes up to the last layers and neurons: what only the model's own read-out uses stays out, but for scaling
-    at all timesteps (not ``partly``) that the last layer can take into its weights.
+def _without_spikes(nodes: Mapping[str, Node]) -> list[str]:
+    """What stands between neurons and works on activations of a network that has none."""
+    found = []
+    for node in nodes.values():
+        called = str(node.options["kind"]) if node.op == "gate" else _WITHOUT_SPIKES.get(node.op)
+        if called is not None:
+            found.append(
+                f"{node.name}: a {called} in a network of spiking neurons; allowed: sums, products and neurons, or, in"
+                " a network without neurons, T = 1"
+            )
+    return found
+
+
+def _used(nodes: Mapping[str, Node], partly: Container[str], passed_on: Container[str]) -> dict[str, Node]:
+    """The nodes up to the last layers and neurons: what only the model's own read-out uses (``passed_on``) stays out,
+    but for scaling at all timesteps (not ``partly``) that the last layer can take into its weights.
     """
     kept = dict(nodes)
     while True:
         readers = Counter(source for node in kept.values() for source in node.inputs)
-        idle = [node.name for node in kept.values() if not readers[node.name] and node.op in _PASSED_ON]
+        idle = [node.name for node in kept.values() if not readers[node.name] and node.op in passed_on]
         taken = [
             name
             for name in idle

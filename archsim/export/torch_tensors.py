@@ -25,12 +25,21 @@ class Place(NamedTuple):
 
     ``node`` is None where they are no node's; ``why`` then says what they are. ``order`` says where in the node each
     value of an image is, if not in the node's own order (:mod:`archsim.export.torch_orders`).
+
+    Values of one node that are not image after image (the images moved behind another axis) are no node's either, but
+    what moves them on may bring them back: ``scattered`` is the operand that they came from, and their numbers.
     """
 
     node: str | None
     time: int | None = None
     why: str = ""
     order: Any = None
+    scattered: Any = None
+
+    @property
+    def known(self) -> bool:
+        """Are the values a node's, in any way?"""
+        return self.node is not None or self.scattered is not None
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Followed:
 
     def follow(self, tensor: Any, place: Place) -> Any:
         """``tensor`` is at ``place`` from now on."""
-        self._places[tensor] = (place, None if place.node is None else _fingerprint(doubles(tensor)))
+        self._places[tensor] = (place, _fingerprint(doubles(tensor)) if place.known else None)
         return tensor
 
     def operands(self, items: Any, kept: bool = False) -> list[Operand]:
@@ -63,8 +72,9 @@ class Followed:
         for item in flat(items):
             if isinstance(item, load_torch().Tensor) and item in self._places:
                 place, fingerprint = self._places[item]
-                if place.node is not None and _fingerprint(doubles(item)) != fingerprint:
-                    place = Place(None, None, f"{place.node} after something changed its values in place")
+                if place.known and _fingerprint(doubles(item)) != fingerprint:
+                    node = place.node or place.scattered[0].place.node
+                    place = Place(None, None, f"{node} after something changed its values in place")
                     self.follow(item, place)
                 found.append(Operand(item, place, tuple(item.shape), item.detach().clone() if kept else item))
         return found

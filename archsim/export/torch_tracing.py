@@ -19,6 +19,7 @@ from archsim.errors import UsageError
 from archsim.export.network import array_of, check_options, check_timesteps
 from archsim.export.neuron_rules import SpikingNeuron
 from archsim.export.quantisation import Exported, export
+from archsim.export.torch_attention import in_parts, taken_apart
 from archsim.export.torch_between import Between
 from archsim.export.torch_functions import KEEPS, MOVES, changes, plain_name, told
 from archsim.export.torch_layers import layer
@@ -129,7 +130,12 @@ class _Tracer:
         self.timed = timed
         self.own = neurons
         self.found = Nodes(timesteps, values, timed)
-        self.between = Between(self.found)
+        parameters = {
+            id(value): path.removesuffix("weight").rstrip("._") or path for path, value in model.named_parameters()
+        }
+        self.between = Between(self.found, parameters)
+        # The modules that are not known and have no modules inside, whose functions are running.
+        self.inside: list[str] = []
         self.tensors = Followed()
         self.names = {module: path or type(module).__name__ for path, module in model.named_modules()}
         self.entered: list[tuple[list[Operand], SpikingNeuron | None]] = []
@@ -190,6 +196,8 @@ class _Tracer:
             except Inexpressible as reason:
                 self.found.problem(f"{self.names[module]} ({type(module).__name__}): {reason}")
         self.entered.append((operands, neuron))
+        if not self.is_known(module):
+            self.inside.append(self.names[module])
 
     def is_known(self, module: Any) -> bool:
         """Is it a layer, a neuron or a module without an effect?"""
@@ -199,12 +207,17 @@ class _Tracer:
         """A module that is known, or has no modules inside, has run."""
         name = self.names[module]
         operands, neuron = self.entered.pop()
+        if not self.is_known(module):
+            self.inside.pop()
         results = [item for item in flat(output) if isinstance(item, load_torch().Tensor)]
         if not self.is_known(module):
             if operands and all(operand.place.node is not None for operand in operands):
-                why = f"the output of {name} ({type(module).__name__}{remedy(module)})"
                 lost = [result for result in results if (self.tensors.place(result) or Place(None)).node is None]
                 for result in lost:
+                    # Why the function in it is not understood.
+                    _, _, reason = (self.tensors.place(result) or Place(None)).why.rstrip(")").partition(" (")
+                    told_by = f": {reason}" if reason and class_name(module) else remedy(module)
+                    why = f"the output of {name} ({type(module).__name__}{told_by})"
                     self.tensors.follow(result, Place(None, None, why))
                 note = f"{name} ({type(module).__name__}) is not understood and stays out{remedy(module)}"
                 if lost and remedy(module) and note not in self.found.notes:
@@ -273,11 +286,20 @@ class _Tracer:
         if name == "setitem":
             self.tensors.follow(arguments[0], Place(None, None, "a tensor that is written piece by piece"))
             return
-        broken = next((operand.place for operand in operands if operand.place.node is None), None)
+        # What is scattered can only be moved on.
+        broken = next(
+            (
+                operand.place._replace(scattered=None)
+                for operand in operands
+                if operand.place.node is None and not (name in MOVES and operand.place.scattered)
+            ),
+            None,
+        )
         places: list[Place | None] = [None] * len(results)
         if broken is None:
             options = {key: value for key, value in options.items() if key != "out"}
-            places = self.between.places(function, data, arguments, options, operands, results)
+            module = self.inside[-1] if self.inside else ""
+            places = self.between.places(function, data, arguments, options, operands, results, module)
         for result, place in zip(results, places, strict=True):
             whole = result.numel() >= operands[0].values.numel()
             if broken is not None:
@@ -321,6 +343,10 @@ def _watch(model: Any, tracer: _Tracer) -> Iterator[None]:
             options = kwargs or {}
             if tracer.depth:
                 return function(*args, **options)
+            parts = in_parts(function, args, options)
+            if parts is not None:
+                with self:
+                    return parts()
             items = (args, {key: value for key, value in options.items() if key != "out"})
             # Whoever asks for a tensor's shape changes no values.
             asks = getattr(function, "__name__", "?") == "__get__"
@@ -349,7 +375,7 @@ def _watch(model: Any, tracer: _Tracer) -> Iterator[None]:
             handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
             handles.append(module.register_forward_hook(leave))
     try:
-        with Functions():
+        with taken_apart(model), Functions():
             yield
     finally:
         for handle in handles:

@@ -195,7 +195,7 @@ class Bad(nn.Module):
         self.relu, self.after_relu = nn.ReLU(), conv(2, 2)
         self.norm, self.after_norm = nn.BatchNorm2d(2), conv(2, 2)
         self.divided = conv(2, 2)
-        self.turned, self.pool, self.last = conv(2, 2), nn.AvgPool2d(3, 2, ceil_mode=True), nn.Linear(32, 3)
+        self.turned, self.pool, self.last = conv(2, 2), nn.MaxPool2d(2, dilation=2), nn.Linear(18, 3)
 
     def forward(self, x):
         self.cell1(self.grown(x))
@@ -213,10 +213,10 @@ def test_everything_that_is_wrong_is_said_at_once():
     told = "\n".join(caught.value.problems)
     for line in (
         "grown (Conv2d): padding_mode 'circular'; allowed: 'zeros'",
-        "after_relu: reads the output of relu (ReLU), which a trace cannot hold",
+        "relu: a ReLU in a network of spiking neurons",
         "divided: reads a quotient of two tensors",
         "turned (Conv2d): reads values in another order (torch's flip()), which a trace cannot hold",
-        "pool (AvgPool2d): ceil_mode or count_include_pad=False, so that windows at the edges",
+        "pool (MaxPool2d): a pool with dilation 2; allowed: 1",
     ):
         assert line in told
     assert len(caught.value.problems) == 5
@@ -256,8 +256,10 @@ class Wrong(Cell):
     [
         (Twice(), "cell: has two inputs, a and b, in one state"),
         (Recurrent(), "cell: has two inputs, a and add1, in one state"),
-        (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), "2: reads the output of 1"),
-        (nn.Sequential(nn.Linear(4, 4)), "no spiking neurons that archsim knows"),
+        (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), "no spiking neurons that archsim knows.* T = 1"),
+        (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), Cell()), "1: a ReLU in a network of spiking"),
+        (nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4), Cell()), "1: a gelu in a network of spiking"),
+        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4), Cell()), "1: a layer norm in a network of"),
         (nn.Sequential(nn.Linear(4, 4), Wrong()), "1: .* of its spikes do not follow from its inputs"),
         (nn.Sequential(nn.Linear(5, 4), Cell()), r"the model failed on inputs of the shape \[2, 4\], RuntimeError"),
     ],

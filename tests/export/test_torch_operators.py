@@ -16,6 +16,7 @@ from archsim.export import SpikingNeuron, from_torch, torch_tracing
 from archsim.export.folding import fold
 from archsim.export.network import run
 from archsim.export.torch_functions import ARITHMETIC, DROPOUTS, JOINS, KEEPS, MOVES, POOLS, PRODUCTS, SUMS, plain_name
+from archsim.export.torch_values import VALUES
 from tests.export.frameworks import need
 
 torch = need("torch")
@@ -259,16 +260,23 @@ EEE y = torch.cat([y], 1)
 -E- y = torch.concatenate([y, z], dim=1)
 -E- y = torch.cat([y, y], 1)
 -E- y = torch.cat(tensors=[z, y], dim=-3)
--R- y = torch.cat([y, z], 2)
+-E- y = torch.cat([y, z], 2)
 -R- y = torch.cat([y, z * 0 + 1], 1)
 -R- y = torch.cat([y, torch.zeros_like(y)], 1)
--R- y = torch.cat([y.flatten(1), z.flatten(1)], 1)
+-E- y = torch.cat([y.flatten(1), z.flatten(1)], 1)
 -R- y = torch.hstack([y, z])
 -R- y = F.pad(y, (1, 1, 1, 1))
 RRR y = F.pad(y, (0, 0))
 -R- y = nn.ZeroPad2d(1)(y)
--R- y = F.pixel_shuffle(y, 2)
--R- y = F.interpolate(y, scale_factor=2)
+-E- y = F.pixel_shuffle(y, 2)
+-E- y = F.pixel_unshuffle(y, 2)
+-E- y = F.channel_shuffle(y, 2)
+-E- y = F.native_channel_shuffle(y, 2)
+-E- y = F.interpolate(y, scale_factor=2)
+-E- y = F.conv_transpose2d(y, torch.ones(4, 2, 2, 2), stride=2)
+--E y = F.conv1d(y[:, None], torch.ones(1, 1, 3))
+RRR y = F.silu(y)
+RRR y = F.hardswish(y)
 -R- y = F.unfold(y, 2)
 -R- y = y.repeat(1, 2, 1, 1)
 RRR y = y.as_strided(y.shape, y.stride())
@@ -285,7 +293,7 @@ EEE y = y.type(torch.float64)
 EEE y = y.type_as(z)
 EEE y = y * torch.tensor(0.5, dtype=torch.float32).to(y)
 EEE y = y + torch.ones(1).type_as(z)
-RRR y = y + torch.ones(z.numel()).view_as(y) * e
+RRE y = y + torch.ones(z.numel()).view_as(y) * e
 EEE y = +y
 RER y = y.float().double()
 RER y = y.half().double()
@@ -333,12 +341,12 @@ EE- y = F.max_pool2d(y, 3, 1, 1)
 -E- y = F.max_pool2d(input=y, kernel_size=2)
 -E- y = F.avg_pool2d(y, 2)
 -E- y = F.avg_pool2d(y, 2, 1)
--R- y = F.avg_pool2d(y, 3, 2, 0, True)
+-E- y = F.avg_pool2d(y, 3, 2, 0, True)
 -E- y = F.avg_pool2d(y, 2, 2, 0, True)
 -E- y = F.avg_pool2d(y, 2, divisor_override=3)
 -E- y = F.avg_pool2d(y, 2, 2, 0, False, True, 1)
 -E- y = F.avg_pool2d(y, 2, 2, 1)
--R- y = F.avg_pool2d(y, 2, 2, 1, False, False)
+-E- y = F.avg_pool2d(y, 2, 2, 1, False, False)
 -E- y = F.avg_pool2d(y, 2, count_include_pad=False)
 -E- y = F.adaptive_avg_pool2d(y, 1)
 -R- y = F.adaptive_avg_pool2d(y, (2, 4))
@@ -380,8 +388,8 @@ RRR y = y.nan_to_num(0.0)
 RRR y = y @ torch.eye(y.shape[-1])
 RRR y = y.matmul(torch.eye(y.shape[-1]))
 RRR y = torch.einsum('i...->i...', y)
-RRR y = F.linear(y, torch.eye(y.shape[-1]))
-RR- y = F.conv2d(y, torch.ones(4, 4, 1, 1))
+EEE y = F.linear(y, torch.eye(y.shape[-1]))
+EE- y = F.conv2d(y, torch.ones(4, 4, 1, 1))
 RRR y = F.batch_norm(y, c.flatten(), c.flatten().abs())
 RRR y = F.layer_norm(y, y.shape[1:])
 RR- y = F.instance_norm(y)
@@ -503,7 +511,7 @@ def traced(model, inputs, monkeypatch, **more):
 
 def in_order(found, expected, form, name):
     """Are they the same? A network keeps a layer's neurons in the order of the layer, which a model may transpose."""
-    turned = name == "cell" and any(word in form for word in ("permute", "transpose", "swap", "move", "mT"))
+    turned = name == "cell" and any(word in form for word in ("permute", "transpose", "swap", "move", "mT", "eye"))
     order = np.sort if turned else np.asarray
     return np.array_equal(*(order(values.reshape(T, IMAGES, -1)) for values in (found, expected)))
 
@@ -547,7 +555,11 @@ def test_statements_in_any_order(monkeypatch):
     inputs = torch.rand(T, IMAGES, 2, 6, 6, generator=torch.Generator().manual_seed(3))
     outcomes = {"exact": 0, "refused": 0}
     for count in (2, 3) * 60:
-        model = Statement("\n".join(generator.choice(kept, count)), "currents")
+        try:
+            model = Statement("\n".join(generator.choice(kept, count)), "currents")
+        except RuntimeError:
+            # One changes a shape that the next relies on: torch itself refuses.
+            continue
         expected = spikes_of(model, inputs)
         try:
             networks = traced(model, inputs, monkeypatch)
@@ -721,9 +733,12 @@ E nn.AvgPool2d(2)
 E nn.AvgPool2d(2, divisor_override=1)
 E nn.AvgPool2d((2, 3), divisor_override=7)
 E nn.AvgPool2d(2, 1)
-R nn.AvgPool2d(3, 2, 0, True)
+E nn.AvgPool2d(3, 2, 0, True)
 E nn.AvgPool2d(2, 2, 1)
-R nn.AvgPool2d(2, 2, 1, count_include_pad=False)
+E nn.AvgPool2d(2, 2, 1, count_include_pad=False)
+E nn.AvgPool2d(3, 2, 1, ceil_mode=True)
+E nn.AvgPool2d(3, (2, 3), 1, True, False)
+E nn.AvgPool2d(3, 2, 1, True, divisor_override=5)
 E nn.AvgPool2d(2, count_include_pad=False)
 E nn.AdaptiveAvgPool2d(1)
 E nn.AdaptiveAvgPool2d((None, 2))
@@ -743,14 +758,23 @@ E nn.ReLU(inplace=True)
 R nn.RReLU()
 R nn.Hardtanh(inplace=True)
 R nn.Softmax(1)
-R nn.Upsample(scale_factor=2)
-R nn.PixelShuffle(2)
-R nn.ChannelShuffle(2)
-R nn.ConvTranspose2d(4, 4, 2)
+E nn.Upsample(scale_factor=2)
+E nn.Upsample(size=(12, 18), mode='nearest-exact')
+R nn.Upsample(size=(9, 12))
+R nn.Upsample(scale_factor=2, mode='bilinear')
+E nn.PixelUnshuffle(2)
+E nn.PixelShuffle(2)
+E nn.ChannelShuffle(2)
+E nn.ConvTranspose2d(4, 4, 2)
+E nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1)
+E nn.ConvTranspose2d(4, 6, (3, 2), stride=(2, 3), groups=2, dilation=(2, 1))
+R nn.ConvTranspose2d(4, 4, 2, padding=2)
 E nn.Conv2d(4, 4, 3, dilation=2)
 E nn.Conv2d(4, 4, 3, padding="same")
+E nn.Conv2d(4, 4, (2, 3), padding="same", dilation=2)
+E nn.Conv2d(4, 4, 3, padding="valid")
 R nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")
-R nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))
+E nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))
 E nn.LazyConv2d(4, 3)
 E Doubling()
 R Shuffling()
@@ -814,7 +838,7 @@ def test_every_function_that_is_known_has_a_statement():
             Statement(form, place)
         for form in TAKEN_APART:
             Sequence(form, "s = torch.stack(outs)")(torch.ones(T, T, 8))
-    known = {*MOVES, *JOINS, *KEEPS, *DROPOUTS, *ARITHMETIC, *POOLS, *SUMS, *PRODUCTS}
+    known = {*MOVES, *JOINS, *KEEPS, *DROPOUTS, *ARITHMETIC, *POOLS, *SUMS, *PRODUCTS, *VALUES}
     # Only machines that have it can show it.
     assert known - seen <= {"cuda"}
 
