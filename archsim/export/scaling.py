@@ -49,6 +49,8 @@ _ROUNDED = 1e-7
 # Potentials of neurons that read spikes are exact where 64 bits are enough.
 _EXACT_BITS = 48
 _PASS_ON = ("add", "max_pool", "sum_pool", "rearrange", "upsample", "slice", "concat", "delay")
+# Weights that are scaled at once.
+_AT_ONCE = 1 << 20
 # Of a read-out, potentials are stored in 32 bits.
 _STORED_BITS = 31
 # Values of different channels meet in these.
@@ -226,21 +228,19 @@ class Quantiser:
             self.problems.append(problem)
 
     def _largest_weight(self, node: Node) -> Real:
-        weight = self._effective_weight(node)
-        largest: Real = np.abs(weight).reshape(len(weight), -1).max(1)
-        return largest
+        return np.concatenate([np.abs(weight).max(1) for _, weight in self._effective_weights(node)])
 
-    def _effective_weight(self, node: Node) -> Real:
-        """Weights for integer inputs: times the real value of the input's unit."""
+    def _effective_weights(self, node: Node) -> Iterator[tuple[slice, Real]]:
+        """Some output channels after the others, as those of a classifier take much memory, and their weights [n, K]
+        for integer inputs: times the real value of the input's unit."""
         assert node.weight is not None
-        (source,) = node.inputs
-        scale = self.scale(source)
-        if scale.ndim == 0:
-            return node.weight * scale
-        rows = node.weight.reshape(node.groups, len(node.weight) // node.groups, -1)
-        repeated = np.repeat(scale, node.groups * rows.shape[2] // len(scale)).reshape(node.groups, 1, -1)
-        weight: Real = (rows * repeated).reshape(node.weight.shape)
-        return weight
+        weight, scale = node.weight.reshape(len(node.weight), -1), self.scale(node.inputs[0])
+        units = np.repeat(scale, node.groups * weight.shape[1] // scale.size).reshape(node.groups, -1)
+        group = np.arange(len(weight)) // (len(weight) // node.groups)
+        step = max(1, _AT_ONCE // weight.shape[1])
+        for first in range(0, len(weight), step):
+            rows = slice(first, first + step)
+            yield rows, weight[rows] * units[group[rows]]
 
     def scale(self, name: str) -> Real:
         """The real value of one unit of the node ``name``: one number, or one per channel."""
@@ -332,7 +332,7 @@ class Quantiser:
                 if node.name in self.apart:
                     return -(1 << (REQUANTISED_BITS - 1)), (1 << (REQUANTISED_BITS - 1)) - 1
                 weight, bias = self._integer_weights(node)
-                sums = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(1) * max(-low, high)
+                sums = np.abs(weight.reshape(len(weight), -1)).sum(1, dtype=np.int64) * max(-low, high)
                 most = min(int((sums + (0 if bias is None else np.abs(bias))).max()), LARGEST_STORED)
                 return -most, most
             case "delay":
@@ -432,15 +432,18 @@ class Quantiser:
             assert node.weight is not None
             scale = np.broadcast_to(self.scale(node.name), len(node.weight))
             scale = self.apart.get(node.name, scale)
-            column = scale.reshape(-1, *(1,) * (node.weight.ndim - 1))
-            real = self._effective_weight(node)
-            weight = np.clip(np.round(real / column), -self.largest, self.largest)
-            power = float(np.sqrt((real**2).sum()))
-            error = float(np.sqrt(((weight * column - real) ** 2).sum()))
-            self.weight_errors[node.name] = error / power if power else 0.0
+            integers = np.empty(node.weight.shape, np.int8)
+            power = error = 0.0
+            for rows, real in self._effective_weights(node):
+                column = scale[rows].reshape(-1, 1)
+                weight = np.clip(np.round(real / column), -self.largest, self.largest)
+                power += float((real**2).sum())
+                error += float(((weight * column - real) ** 2).sum())
+                integers[rows] = weight.reshape(-1, *node.weight.shape[1:])
+            self.weight_errors[node.name] = math.sqrt(error / power) if power else 0.0
             has_bias = node.bias is not None and node.bias.any()
             bias = np.round(node.bias / scale).astype(np.int64) if has_bias and node.bias is not None else None
-            self._integers[node.name] = (weight.astype(np.int8), bias)
+            self._integers[node.name] = (integers, bias)
         return self._integers[node.name]
 
     def _operation(self, node: Node, output: str, neuron: Neuron | None) -> Operation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -470,3 +471,19 @@ def test_the_guard_on_the_command_line(tmp_path):
     assert accepted.exit_code == 0
     assert accepted.stderr.startswith("warning: linear: the trace lacks ")
     assert load_trace(tmp_path / "net.npz").provenance["details"]["warnings"][0].startswith("linear: the trace lacks ")
+
+
+def test_a_classifier_is_quantised_in_less_memory_than_its_weights_take():
+    """Of 4,096 x 2,048 weights in double precision, 64 MiB; one more copy of them would be too many."""
+    generator = np.random.default_rng(0)
+    weight = generator.normal(size=(2048, 4096))
+    network = chain(
+        np.ones((1, 1, 4096)), 1, Node("classifier", "linear", ("input",), (2048,), weight),
+        Node("neuron", "neuron", ("classifier",), (2048,), neuron=SpikingNeuron(1.0, 1.0)),
+    )  # fmt: skip
+    tracemalloc.start()
+    exported = export(network, name="large", provenance=LABELS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < weight.nbytes, peak
+    assert exported.trace.operations[0].weight.nbytes == weight.nbytes // 8
