@@ -294,8 +294,8 @@ def _products(trace: Trace, operation: Operation, operand: Operand, limits: Limi
 
 def slices_of(source: Source, weight_bits: int) -> range:
     """From which bits on the slices of a tensor are that fit weights of ``weight_bits``, with a sign each."""
-    most = max(abs(worth) for worth in digits(*source.range()))
-    return range(0, most.bit_length(), weight_bits - 1)
+    bits = sum(worth > 0 for worth in digits(*source.range()))
+    return range(0, max(1, bits), weight_bits - 1)
 
 
 def _columns(source: Source, part: Part, t: int) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from archsim.compress.packed_time import decode as decode_words
 from archsim.dataflow import computing
 from archsim.dataflow.coverage import coverage
 from archsim.dataflow.layer_machine import LayerMachine
-from archsim.dataflow.pieces import digits, pieces_of, side_by_side
+from archsim.dataflow.pieces import Source, digits, pieces_of, side_by_side, slices_of
 from archsim.simulate import load_accelerator
 from archsim.simulate import run as simulate
 from archsim.trace import Operation, Trace
@@ -156,6 +156,17 @@ def test_digits_span_the_range_and_no_more(low, high):
     assert least <= low and most >= high
     fewer = digits(low, high)[:-1] if low >= 0 else None
     assert fewer is None or not fewer or sum(fewer) < high
+
+
+@pytest.mark.parametrize(
+    "low, high, slices", [(0, 127, 1), (0, 128, 2), (-128, 127, 1), (-129, 0, 2), (-128, 128, 2), (-(1 << 14), 0, 2)]
+)
+def test_an_operand_takes_as_many_slices_as_signed_weights_of_8_bits_need(low, high, slices):
+    values = np.array([[[low, high]]], np.int32)
+    trace = trace_of(
+        "sums", 1, [Operation("fc", "linear", ("x",), "y", weight=np.ones((1, 2), np.int8))], {"x": values}
+    )
+    assert len(slices_of(Source(trace, "x"), 8)) == slices
 
 
 def test_groups_side_by_side_are_a_dense_layer():
