@@ -40,7 +40,7 @@ from archsim.dataflow.layer import (
     layer_of,
 )
 from archsim.hardware.compute.lif import is_ruled
-from archsim.trace import Neuron, Operation, Trace, neurons
+from archsim.trace import Neuron, Operation, Requantiser, Trace, neurons
 from archsim.trace.content import spans
 from archsim.trace.graph import integer_range
 from archsim.trace.work import groups_of
@@ -396,7 +396,7 @@ def _piece(
         pooled=is_pooled(trace, operation),
         fires_once=fires_once(trace, operation),
         feature_map=feature_map,
-        requantiser=operation.requantiser,
+        requantiser=requantiser_of(operation.requantiser, block.channels),
         planes=Planes(
             np.array([operand.factor[bit] * worth for _, bit in cut.planes], np.int64),
             np.array([cut.ends and bit + 1 == bits for _, bit in cut.planes]),
@@ -417,6 +417,11 @@ def of_channels(neuron: Neuron, channels: slice) -> Neuron:
     """The neurons of these channels."""
     given = {name: getattr(neuron, name) for name in neurons.ARRAYS}
     return replace(neuron, **{name: values[channels] for name, values in given.items() if values is not None})
+
+
+def requantiser_of(requantiser: Requantiser | None, channels: slice) -> Requantiser | None:
+    """What is done to the sums of these channels."""
+    return None if requantiser is None else replace(requantiser, multiplier=requantiser.multiplier[channels])
 
 
 def _expected(trace: Trace, operation: Operation, block: Block, cut: Cut) -> NDArray[Any] | None:
