@@ -294,8 +294,8 @@ def _products(trace: Trace, operation: Operation, operand: Operand, limits: Limi
 
 def slices_of(source: Source, weight_bits: int) -> range:
     """From which bits on the slices of a tensor are that fit weights of ``weight_bits``, with a sign each."""
-    most = max(abs(worth) for worth in digits(*source.range()))
-    return range(0, most.bit_length(), weight_bits - 1)
+    bits = sum(worth > 0 for worth in digits(*source.range()))
+    return range(0, max(1, bits), weight_bits - 1)
 
 
 def _columns(source: Source, part: Part, t: int) -> NDArray[np.int64]:
@@ -396,7 +396,7 @@ def _piece(
         pooled=is_pooled(trace, operation),
         fires_once=fires_once(trace, operation),
         feature_map=feature_map,
-        requantiser=_factors_of(operation.requantiser, block.channels),
+        requantiser=requantiser_of(operation.requantiser, block.channels),
         planes=Planes(
             np.array([operand.factor[bit] * worth for _, bit in cut.planes], np.int64),
             np.array([cut.ends and bit + 1 == bits for _, bit in cut.planes]),
@@ -419,8 +419,8 @@ def of_channels(neuron: Neuron, channels: slice) -> Neuron:
     return replace(neuron, **{name: values[channels] for name, values in given.items() if values is not None})
 
 
-def _factors_of(requantiser: Requantiser | None, channels: slice) -> Requantiser | None:
-    """The requantiser of these channels."""
+def requantiser_of(requantiser: Requantiser | None, channels: slice) -> Requantiser | None:
+    """What is done to the sums of these channels."""
     return None if requantiser is None else replace(requantiser, multiplier=requantiser.multiplier[channels])
 
 

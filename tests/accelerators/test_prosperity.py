@@ -71,11 +71,11 @@ def test_hand_traced_example():
     assert (result.cycles, result.compute_cycles, result.performed_operations, result.mismatches) == (17, 2, 2, 0)
 
 
-def pipeline(trace, every_row, rows=256, held=16, tables=2, output_tiles=2, pes=128):
-    """Cycles with ideal memory, by recurrences over tiles: loading (a cycle), detection, addition, neurons."""
-    timesteps, m, k = trace.tensor("in").shape
-    n = len(trace.operations[0].weight)
-    spikes = trace.tensor("in").transpose(1, 0, 2)
+def pipeline(spikes, n, every_row=False, rows=256, held=16, tables=2, output_tiles=2, pes=128, output_bits=1):
+    """Cycles of ``spikes`` [T, M, K] and ``n`` columns with ideal memory, by recurrences over tiles: loading (a cycle),
+    detection, addition, neurons that write ``output_bits`` each."""
+    timesteps, m, k = spikes.shape
+    spikes = spikes.transpose(1, 0, 2)
     positions = rows // timesteps
     loaded = detected = added = fired = 0
     done, free = [], []
@@ -94,7 +94,7 @@ def pipeline(trace, every_row, rows=256, held=16, tables=2, output_tiles=2, pes=
                 added = max(added, detected) + slow_work(tile, 1 if every_row else 2)[2]
                 done.append(added)
             neurons = len(block) // timesteps * min(pes, n - column)
-            written = -(-len(block) // timesteps * -(-n * timesteps // 8) * min(pes, n - column) // n)
+            written = -(-len(block) // timesteps * -(-n * timesteps * output_bits // 8) * min(pes, n - column) // n)
             fired = max(fired, added) + 4 + -(-neurons // 32) * timesteps * 2 + -(-written // (64 * 16))
             free.append(fired)
     return fired
@@ -106,7 +106,7 @@ def test_ideal_memory_is_the_pipeline_in_closed_form(density, search):
     """Detection hides behind addition where spikes are many, and is what takes the time where they are few."""
     trace = mlp(6, m=100, n=150, k=70, density=density)
     result = prosperity(trace, "memory.ideal=true", f"detector.search={search}")[0]
-    assert result.cycles == pipeline(trace, search == "every_row")
+    assert result.cycles == pipeline(trace.tensor("in"), 150, search == "every_row")
     searched = result.actions["detector", "search"]
     assert (searched > result.compute_cycles) == (density == 0.02 and search == "every_row")
 
@@ -115,7 +115,7 @@ def test_buffers_hold_the_pipeline_up_when_they_are_small():
     trace = mlp(6, m=70, n=300, k=40, density=0.4)
     small = ("buffers.tiles=1", "detector.tables=1", "buffers.output_tiles=1")
     result = prosperity(trace, "memory.ideal=true", *small)[0]
-    assert result.cycles == pipeline(trace, False, held=1, tables=1, output_tiles=1)
+    assert result.cycles == pipeline(trace.tensor("in"), 300, held=1, tables=1, output_tiles=1)
     assert result.cycles > prosperity(trace, "memory.ideal=true")[0].cycles
 
 

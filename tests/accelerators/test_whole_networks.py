@@ -10,10 +10,10 @@ from archsim.compress.packed_time import decode as decode_words
 from archsim.dataflow import computing
 from archsim.dataflow.coverage import coverage
 from archsim.dataflow.layer_machine import LayerMachine
-from archsim.dataflow.pieces import digits, pieces_of, side_by_side
+from archsim.dataflow.pieces import Source, digits, pieces_of, side_by_side, slices_of
 from archsim.simulate import load_accelerator
 from archsim.simulate import run as simulate
-from archsim.trace import Operation, Trace
+from archsim.trace import Operation, Requantiser, Trace
 from archsim.trace.recurrence import known_timesteps
 from tests.machines import MACHINES, ROOT, conv, mlp, same
 from tests.networks import attention, lif, pixels, recurrent, trace_of
@@ -158,6 +158,17 @@ def test_digits_span_the_range_and_no_more(low, high):
     assert fewer is None or not fewer or sum(fewer) < high
 
 
+@pytest.mark.parametrize(
+    "low, high, slices", [(0, 127, 1), (0, 128, 2), (-128, 127, 1), (-129, 0, 2), (-128, 128, 2), (-(1 << 14), 0, 2)]
+)
+def test_an_operand_takes_as_many_slices_as_signed_weights_of_8_bits_need(low, high, slices):
+    values = np.array([[[low, high]]], np.int32)
+    trace = trace_of(
+        "sums", 1, [Operation("fc", "linear", ("x",), "y", weight=np.ones((1, 2), np.int8))], {"x": values}
+    )
+    assert len(slices_of(Source(trace, "x"), 8)) == slices
+
+
 def test_groups_side_by_side_are_a_dense_layer():
     weight = np.arange(1, 2 * 3 * 4 + 1).reshape(6, 4, 1, 1)
     dense = side_by_side(weight, 3)
@@ -204,6 +215,18 @@ def test_groups_that_a_dense_layer_hides_are_found():
     one, other = (trace_of("dw", 4, [operation], {"x": spikes}) for operation in (grouped, hidden))
     path = next(path for path in SPIKING if path.stem == "prosperity")
     assert run(one, path)[0].cycles == run(other, path)[0].cycles
+
+
+def test_groups_and_heads_have_the_factors_of_their_channels():
+    draw = np.random.default_rng(0)
+    factors = Requantiser(np.arange(1, 7) * 3, 4, 8, True)
+    weight = draw.integers(-9, 10, (6, 2, 3, 3)).astype(np.int8)
+    operations = [
+        Operation("dw", "conv2d", ("x",), "y", weight=weight, groups=3, padding=(1, 1), requantiser=factors),
+        Operation("qk", "matmul", ("x", "x"), "z", transpose_first=True, heads=3, requantiser=factors),
+    ]
+    trace = trace_of("factors", 2, operations, {"x": draw.random((2, 2, 6, 2, 2)) < 0.5})
+    assert [result.mismatches for result in run(trace, SPIKING[0])] == [0, 0]
 
 
 @pytest.mark.parametrize("workload", ["cnn", "vit"])

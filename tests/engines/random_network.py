@@ -1,0 +1,114 @@
+"""Random networks of everything that machines run in pieces or on their neuron units, and random settings of machines.
+
+A network is one operation of random geometry, operands and neurons, or a small one of ``tests/networks.py`` that reads
+its own past or multiplies activations. The smallest of all sizes are drawn too: one head, one token, one timestep,
+groups of one channel, no spikes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import strategies as st
+
+from archsim.simulate import load_accelerator
+from archsim.trace import Trace
+from tests.networks import LABELS, attention, pixels, recurrent
+from tests.random_neurons import neurons, plain_neurons
+from tests.random_operations import cases, ended
+from tests.small_traces import build
+from tests.twins import trace as twin
+
+PRODUCTS = ("conv2d", "linear", "matmul")
+BETWEEN = ("pool", "add", "multiply", "reduce", "upsample")
+MEMORY = (
+    "memory.cache.mshrs=1", "memory.cache.size_kib=16", "memory.cache.line_bytes=16", "memory.cache.replacement=lru",
+    "memory.cache.bank_conflicts=false", "memory.dram.channels=1",
+)  # fmt: skip
+SETTINGS = {
+    "loas": ("pe.count=3", "scheduler.barrier=none", "pe.laggy=early_stop", "scheduler.prefetch_fibers=0", *MEMORY),
+    "sparten_snn": ("pe.count=3", "scheduler.order=row_group", "scheduler.prefetch_fibers=0", *MEMORY),
+    "gospa_snn": ("pe.count=3", "psum.size_kib=1", "scheduler.barrier=none", "psum.overflow=excess", *MEMORY),
+    "gamma_snn": ("pe.count=3", "pe.radix=2", "scheduler.operands=loaded_first", "neuron.rows=1", *MEMORY),
+    "gustav_snn": ("neuron.cycles=3", *MEMORY),
+    "prosperity": ("tile.rows=16", "tile.k=3", "pe.count=3", "detector.tables=1", "buffers.output_tiles=1", *MEMORY),
+    "spinalflow": ("pe.count=16", "merger.rows_ahead=1", "drain.positions=1", "memory.read_switch.inputs=3", *MEMORY),
+    "ptb": ("pe.rows=5", "pe.columns=3", "pe.window=1", "scheduler.prefetch_folds=0", *MEMORY),
+    "stellar": ("pe.rows=2", "pe.columns=3", "pe.buffer_steps=3", "scheduler.prefetch_folds=0", *MEMORY),
+    "systolic": ("pe.rows=3", "pe.columns=5", "dataflow=weight", *MEMORY),
+    "sata": ("pe.rows=5", "pe.columns=3", "pe.psum_bytes=4", "memory.buffers.banks=1", "neuron.cycles=9"),
+    "sparten": ("scheduler.prefetch_fibers=0", "scheduler.order=row_group", *MEMORY),
+    "gamma": ("pe.count=3", "pe.radix=2", "neuron.rows=1", *MEMORY),
+}
+"""What may be set of a machine, each or not."""
+
+
+@st.composite
+def settings_of(draw, machine, trace):
+    """Overrides of a machine's file. Values are counted one by one (``unary``) only where they are few."""
+    chosen = [setting for setting in SETTINGS[machine] if draw(st.integers(0, 3)) == 0]
+    chosen += ["memory.ideal=true"] * (draw(st.integers(0, 7)) == 0)
+    chosen.append(f"pe.weight_bits={draw(st.integers(8, 9))}")
+    if load_accelerator(machine).operand == "spike":
+        chosen.append(f"timesteps={draw(st.sampled_from([1, 2, 3, 4, 16]))}")
+        read = {name for operation in trace.operations for name in operation.inputs if trace.kind(name) == "int"}
+        few = max((trace.tensor(name).max(initial=0) for name in read), default=0) < 9
+        chosen.append(f"scheduler.encoder={draw(st.sampled_from(['bit_planes', 'unary'][: 1 + few]))}")
+    return tuple(chosen)
+
+
+@st.composite
+def operations(draw, operand):
+    """A trace of one operation, with random neurons behind most of those that make sums."""
+    timesteps = (1, 9) if operand == "spike" else (1, 1)
+    operation, tensors, kinds, steps = draw(cases(PRODUCTS * 2 + BETWEEN, timesteps))
+    if draw(st.integers(0, 9)) == 0:
+        tensors = {name: silent(values, kinds.get(name), steps) for name, values in tensors.items()}
+    sums = operation.op in PRODUCTS or operation.neuron is not None or operation.requantiser is not None
+    alone = replace(operation, neuron=None, requantiser=None)
+    one = Trace(
+        network="one", timesteps=steps, operations=[alone], tensors=tensors, kinds=kinds, provenance=LABELS
+    )  # fmt: skip
+    shape = one.operations[0].output_shape
+    if operand == "int":
+        operation = ended(replace(operation, neuron=None), shape[0])
+    elif sums and draw(st.booleans()):
+        neuron = draw(st.one_of(neurons(shape), plain_neurons(shape[0])))
+        operation = replace(operation, requantiser=None, neuron=neuron)
+    else:
+        operation = ended(operation, shape[0])
+    return build([operation], tensors, steps, kinds | draw(output_kinds(operation, kinds)))
+
+
+@st.composite
+def output_kinds(draw, operation, kinds):
+    """As what the output is stored, where it is no integer."""
+    if operation.neuron is not None:
+        fires = {"signed": ["signed_spike"], "spike": ["spike", "spike_time"]}.get(operation.neuron.fires)
+        return {"out": draw(st.sampled_from(fires))} if fires else {}
+    found = [kinds.get(name, "int") for name in operation.inputs]
+    if operation.op == "multiply" and operation.requantiser is None and "int" not in found:
+        return {"out": "signed_spike" if "signed_spike" in found else "spike"}
+    moves = operation.op == "upsample" or (operation.op == "pool" and operation.reduction == "max")
+    return {"out": found[0]} if moves and found[0] != "int" else {}
+
+
+def silent(values, kind, timesteps):
+    """The tensor without a spike, or of zeros."""
+    return np.full_like(values, twin.never(timesteps)) if kind == "spike_time" else np.zeros_like(values)
+
+
+@st.composite
+def networks(draw):
+    """A network with a cycle, with products of activations, or with a direct encoder."""
+    images, seed = draw(st.integers(1, 2)), draw(st.integers(0, 999))
+    kind = draw(st.sampled_from([recurrent, attention, pixels]))
+    if kind is recurrent:
+        sizes = {name: draw(st.integers(1, 9)) for name in ("timesteps", "features", "neurons")}
+        return recurrent(**sizes, images=images, seed=seed, threshold=draw(st.sampled_from([5, 20, 1 << 20])))
+    if kind is attention:
+        heads = draw(st.integers(1, 3))
+        channels = heads * draw(st.integers(1, 3))
+        return attention(draw(st.integers(1, 5)), heads, channels, draw(st.integers(1, 3)), images, seed)
+    return pixels(draw(st.integers(1, 5)), images, seed)
