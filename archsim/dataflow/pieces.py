@@ -375,6 +375,9 @@ def _piece(
     elif operation.op == "linear":
         matrix = words.reshape(-1, operation.k)
     weights, worth = block.weights.slice(cut.first, cut.part)
+    requantiser = operation.requantiser
+    if requantiser is not None:
+        requantiser = replace(requantiser, multiplier=requantiser.multiplier[block.channels])
     n, dense = len(weights), operation.op == "matmul"
     used = np.full(matrix.shape[1], n) if dense else np.count_nonzero(weights, axis=0)
     return Layer(
@@ -396,7 +399,7 @@ def _piece(
         pooled=is_pooled(trace, operation),
         fires_once=fires_once(trace, operation),
         feature_map=feature_map,
-        requantiser=operation.requantiser,
+        requantiser=requantiser,
         planes=Planes(
             np.array([operand.factor[bit] * worth for _, bit in cut.planes], np.int64),
             np.array([cut.ends and bit + 1 == bits for _, bit in cut.planes]),

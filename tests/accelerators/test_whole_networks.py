@@ -13,7 +13,7 @@ from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.pieces import digits, pieces_of, side_by_side
 from archsim.simulate import load_accelerator
 from archsim.simulate import run as simulate
-from archsim.trace import Operation, Trace
+from archsim.trace import Operation, Requantiser, Trace
 from archsim.trace.recurrence import known_timesteps
 from tests.machines import MACHINES, ROOT, conv, mlp, same
 from tests.networks import attention, lif, pixels, recurrent, trace_of
@@ -204,6 +204,18 @@ def test_groups_that_a_dense_layer_hides_are_found():
     one, other = (trace_of("dw", 4, [operation], {"x": spikes}) for operation in (grouped, hidden))
     path = next(path for path in SPIKING if path.stem == "prosperity")
     assert run(one, path)[0].cycles == run(other, path)[0].cycles
+
+
+@pytest.mark.parametrize("path", SPIKING, ids=lambda path: path.stem)
+def test_requantisers_of_groups_and_heads_have_multipliers_of_their_own(path):
+    draw = np.random.default_rng(0)
+    few = Requantiser(draw.integers(1, 200, 8), 6, bits=12)
+    weight = draw.integers(-9, 10, (8, 4, 3, 3)).astype(np.int8)
+    grouped = Operation("conv", "conv2d", ("x",), "y", weight=weight, groups=2, requantiser=few)
+    product = Operation("scores", "matmul", ("x", "x"), "y", transpose_first=True, heads=2, requantiser=few)
+    for operation in (grouped, product):
+        (result,) = run(trace_of("few", 4, [operation], {"x": draw.random((4, 1, 8, 5, 5)) < 0.5}), path)
+        assert result.mismatches == 0
 
 
 @pytest.mark.parametrize("workload", ["cnn", "vit"])
