@@ -217,16 +217,16 @@ def test_groups_that_a_dense_layer_hides_are_found():
     assert run(one, path)[0].cycles == run(other, path)[0].cycles
 
 
-def test_groups_and_heads_have_the_factors_of_their_channels():
+@pytest.mark.parametrize("path", SPIKING, ids=lambda path: path.stem)
+def test_requantisers_of_groups_and_heads_have_multipliers_of_their_own(path):
     draw = np.random.default_rng(0)
-    factors = Requantiser(np.arange(1, 7) * 3, 4, 8, True)
-    weight = draw.integers(-9, 10, (6, 2, 3, 3)).astype(np.int8)
-    operations = [
-        Operation("dw", "conv2d", ("x",), "y", weight=weight, groups=3, padding=(1, 1), requantiser=factors),
-        Operation("qk", "matmul", ("x", "x"), "z", transpose_first=True, heads=3, requantiser=factors),
-    ]
-    trace = trace_of("factors", 2, operations, {"x": draw.random((2, 2, 6, 2, 2)) < 0.5})
-    assert [result.mismatches for result in run(trace, SPIKING[0])] == [0, 0]
+    few = Requantiser(draw.integers(1, 200, 8), 6, bits=12)
+    weight = draw.integers(-9, 10, (8, 4, 3, 3)).astype(np.int8)
+    grouped = Operation("conv", "conv2d", ("x",), "y", weight=weight, groups=2, requantiser=few)
+    product = Operation("scores", "matmul", ("x", "x"), "y", transpose_first=True, heads=2, requantiser=few)
+    for operation in (grouped, product):
+        (result,) = run(trace_of("few", 4, [operation], {"x": draw.random((4, 1, 8, 5, 5)) < 0.5}), path)
+        assert result.mismatches == 0
 
 
 @pytest.mark.parametrize("workload", ["cnn", "vit"])
