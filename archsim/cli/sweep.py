@@ -28,7 +28,7 @@ def sweep(
             metavar="TRACE...", help="Trace files (.npz), or names of them.", autocompletion=files_and(examples.traces)
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV, one row a point.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV, one row per point.")],
     settings: Annotated[
         list[str] | None,
         typer.Option(
