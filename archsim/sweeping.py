@@ -168,7 +168,7 @@ def sweep(
     What ``archsim sweep`` does: ``settings`` are paths with two underscores for a dot and the values that each takes,
     ``pe__count=[8, 16]``; ``combine`` "zip" pairs them instead, ``sample`` draws that many points. ``pareto`` names
     columns to minimise and adds one that says which points no other of their trace beats. ``jobs`` processes (None:
-    one a core) or the workers of the Dask scheduler ``cluster``. A point that cannot run is a row with its ``error``.
+    one per core) or the workers of the Dask scheduler ``cluster``. A point that cannot run is a row with its ``error``.
     With a ``path`` the rows are in that CSV too, and a sweep that was stopped goes on there; it warns of rows that are
     damaged. Raises UsageError, ConfigError or TraceError for what no point could run, and when a file is changed while
     the sweep runs.

@@ -43,7 +43,7 @@ def sweep(
     pareto: Annotated[
         str | None, typer.Option(metavar="COLUMN,...", help="Mark the points that no other beats in all of these.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes; default: one a core.")] = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes; default: one per core.")] = None,
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead.")
     ] = None,
