@@ -1,7 +1,7 @@
 """Many runs, one row each: every combination of machine settings on every trace.
 
 A sweep's *points* are numbered in the order in which nested loops would visit them: traces outermost, then the axes as
-they are given, the last one innermost. The CSV has one row a point. While the sweep runs, rows are appended as points
+they are given, the last one innermost. The CSV has one row per point. While the sweep runs, rows are appended as points
 finish; when all have, the file is put in the order of the points, so that it does not depend on the number of
 processes. A row is complete when its line is: a sweep that was killed goes on where it stopped.
 
@@ -163,12 +163,12 @@ def sweep(
     verify: bool = True,
     **settings: Sequence[object],
 ) -> pd.DataFrame:
-    """Simulate every combination of ``settings`` on every trace, in parallel; one row a point, in the points' order.
+    """Simulate every combination of ``settings`` on every trace, in parallel; one row per point, in the points' order.
 
     What ``archsim sweep`` does: ``settings`` are paths with two underscores for a dot and the values that each takes,
     ``pe__count=[8, 16]``; ``combine`` "zip" pairs them instead, ``sample`` draws that many points. ``pareto`` names
     columns to minimise and adds one that says which points no other of their trace beats. ``jobs`` processes (None:
-    one a core) or the workers of the Dask scheduler ``cluster``. A point that cannot run is a row with its ``error``.
+    one per core) or the workers of the Dask scheduler ``cluster``. A point that cannot run is a row with its ``error``.
     With a ``path`` the rows are in that CSV too, and a sweep that was stopped goes on there; it warns of rows that are
     damaged. Raises UsageError, ConfigError or TraceError for what no point could run, and when a file is changed while
     the sweep runs.

@@ -87,7 +87,7 @@ def recorded(network, sparsity=None):
 
 
 def reference(network):
-    """Rows of ``reference/recorded_networks.csv``, one a convolution: what an independent program finds there."""
+    """Rows of ``reference/recorded_networks.csv``, one per convolution: what an independent program finds there."""
     with (ROOT / "tests" / "reference" / "recorded_networks.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["network"] == network]
     return [

@@ -33,7 +33,7 @@ class GammaSnnConfig(GustavsonConfig):
 
 
 class GammaSnn(Gustavson):
-    """Gamma-SNN (as in LoAS, MICRO 2024): Gustavson's dataflow, timestep after timestep, a coordinate a spike."""
+    """Gamma-SNN (as in LoAS, MICRO 2024): Gustavson's dataflow, timestep after timestep, one coordinate per spike."""
 
     name: ClassVar[str] = "gamma_snn"
     Config: ClassVar[type[MachineConfig]] = GammaSnnConfig

@@ -9,7 +9,7 @@ the non-zeros of row k of B to the partial sums (m, t), one per cycle:
             fetch the tile's partial sums    not in the first part
             for k in part:                   B[k, :] is broadcast, barrier at its end
                 for (m, t) that spike at k:  in every PE, its own spikes
-                    for n in B[k, :]:        one accumulation a cycle
+                    for n in B[k, :]:        one accumulation per cycle
             put partial sums away, or fire:  all t of a neuron, coordinates of its spikes to memory
 
 For a spike a PE walks through the bitmask of B[k, :], 128 columns at a time, as other machines walk through the chunks

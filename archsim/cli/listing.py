@@ -32,8 +32,8 @@ def list_() -> None:
     rows += [("hardware file", name, machine.config.description) for name, machine in shipped.items()]
     rows += [("trace", name, path.name) for name, path in examples.traces().items()]
     for name, preset in PRESETS.items():
-        able = [machine for machine, kinds in runs.items() if networks.INTEGERS in kinds]
-        whose = f"; only for {', '.join(able)}" if preset.operand == "int" else ""
+        unable = [machine for machine, kinds in runs.items() if networks.INTEGERS not in kinds]
+        whose = f"; not for {', '.join(unable)}" if preset.operand == "int" and unable else ""
         rows.append(("synthetic trace", name, f"{preset.source}{whose}"))
     rows += [("synthetic network", name, network.source) for name, network in NETWORKS.items()]
     rows += [("cost table", name, load_table(name).title) for name in table_names()]

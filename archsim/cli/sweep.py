@@ -28,7 +28,7 @@ def sweep(
             metavar="TRACE...", help="Trace files (.npz), or names of them.", autocompletion=files_and(examples.traces)
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV, one row a point.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The CSV, one row per point.")],
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,7 +43,7 @@ def sweep(
     pareto: Annotated[
         str | None, typer.Option(metavar="COLUMN,...", help="Mark the points that no other beats in all of these.")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes; default: one a core.")] = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes; default: one per core.")] = None,
     cluster: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead.")
     ] = None,

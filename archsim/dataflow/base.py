@@ -242,11 +242,11 @@ class Accelerator(ABC):
         return table
 
     def simulates(self, trace: Trace, operation: Operation) -> bool:
-        """Whether ``operation`` runs on the array: a convolution or linear layer with inputs of the machine's kind.
+        """Whether ``operation`` runs on the array: a layer with weights, or a product of two tensors.
 
-        Of a spiking network the direct encoder, whose input is pixels, runs elsewhere (the artifact of LoAS leaves it
-        out), and pooling happens on output spikes in the path to memory. Machines for networks without spikes take
-        activations of 8 bits without a sign, as behind a ReLU.
+        With ``scheduler.encoder: skipped`` only convolutions and linear layers run, with inputs of the machine's kind:
+        spikes, or on machines for networks without spikes activations of 8 bits without a sign, as behind a ReLU. The
+        direct encoder, whose input is pixels, then runs elsewhere (the artifact of LoAS leaves it out).
         """
         if self.takes_integers:
             return operation.op in (*WEIGHTED, "matmul")

@@ -2,7 +2,7 @@
 
 An affine node goes into the convolution or linear layer before it; or, if it is one number above zero, into the factor
 of the sum or product before it; or into the layers behind it. Where none of that is possible it becomes a layer of its
-own with one weight a channel. What inverts spikes (``1 - x``) becomes such a layer with neurons, so that it gives
+own with one weight per channel. What inverts spikes (``1 - x``) becomes such a layer with neurons, so that it gives
 spikes again.
 """
 
@@ -95,7 +95,7 @@ def _by_input(reader: Node, values: Real, length: int) -> Real:
 
 
 def _as_layer(network: Network, node: Node) -> None:
-    """A layer with one weight a channel, in place of the node."""
+    """A layer with one weight per channel, in place of the node."""
     assert node.weight is not None
     source = network.nodes[node.inputs[0]]
     layer = by_channel(node.name, source, node.weight, node.bias)

@@ -61,7 +61,7 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
         Column("images", "count", (*_TOTALS, ADAPTATION),
                "Images that the totals are of; in adaptation.csv, images that accuracies are of."),
         Column("timesteps", "count", (SUMMARY, COMPARISON),
-               "Timesteps of an image; the most that any layer has, 1 for layers of integers."),
+               "Timesteps of an image; the most that any layer has."),
         Column("layers", "count", _TOTALS, "Layers that were simulated."),
         Column("coverage", "share", _TOTALS,
                "Share of the network's synaptic operations that was simulated, at the timesteps that ran; a network "
@@ -77,12 +77,12 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
     ),
     "Layers": (
         Column("layer", "", (*_BY_LAYER, CORRECTIONS), "The layer's name in the trace."),
-        Column("op", "", (LAYERS,), "The kind of operation: conv2d, linear, matmul, add, softmax or layer_norm."),
+        Column("op", "", (LAYERS,), "The kind of operation, as the trace format names it."),
         Column("m", "count", (LAYERS,),
                "Rows of the layer as a matrix product: output positions times images."),
         Column("n", "count", (LAYERS,), "Columns of the layer as a matrix product: output channels."),
         Column("k", "count", (LAYERS,), "Reduction length: products that one output adds up."),
-        Column("timesteps", "count", (LAYERS,), "Timesteps of the layer; 1 for integers."),
+        Column("timesteps", "count", (LAYERS,), "Timesteps of the layer."),
     ),
     "Time": (
         Column("cycles", "cycles", (LAYERS,), "Cycles from the layer's first to its last event, from a cold start."),

@@ -8,7 +8,7 @@ channels, in cycles. Where nothing conflicts (``memory.ideal``, ``bank_conflicts
 viewer's microsecond stands for one cycle.
 
 The file is bounded: at most :data:`MAX_SLICES` operations, else it is refused, and ``INTERVALS`` values of each of the
-two counters a layer (:mod:`archsim.engine.recording`), each event in a line of less than :data:`LINE_BYTES` bytes and
+two counters per layer (:mod:`archsim.engine.recording`), each event in a line of less than :data:`LINE_BYTES` bytes and
 the length of its name. A window of cycles makes it small: what reaches out of it is cut off.
 """
 

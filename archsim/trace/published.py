@@ -214,9 +214,9 @@ def vgg16(width: int = 64, side: int = 224, hidden: int = 4096, classes: int = 1
 def dvs_gesture(
     channels: int = 128, side: int = 128, hidden: int = 512, classes: int = 11, counts: float = 0.1
 ) -> Plan:
-    """DVSGestureNet: five convolutions with pools, two fully connected layers, and ten votes a class."""
+    """DVSGestureNet: five convolutions with pools, two fully connected layers, and ten votes per class."""
     plan = Plan()
-    x = plan.input("events", Given((2, side, side), "counts", mean=0.1))
+    x = plan.input("events", Given((2, side, side), "counts", mean=counts))
     for index in range(1, 6):
         x = plan.maximum(f"pool{index}", plan.conv(f"conv{index}", x, channels, 3), 2, 2)
     x = plan.linear("fc1", x, hidden, fires="spikes")
@@ -234,7 +234,7 @@ def recurrent(inputs: int = 700, neurons: int = 256, classes: int = 20) -> Plan:
     return plan
 
 
-_PROSPERITY = "Prosperity (HPCA 2025), time_reference.xlsx of its artifact, bit density"
+_PROSPERITY = "Prosperity (HPCA 2025), density_analysis_reference.xlsx of its artifact, bit density"
 
 
 def _networks() -> dict[str, Published]:
@@ -249,7 +249,8 @@ def _networks() -> dict[str, Published]:
             f"Spikformer (Zhou et al., ICLR 2023), cifar10/model.py, 3 x 32 x 32; density: {_PROSPERITY}", images,
         ),
         "sdt-2-512": Published(
-            spike_driven, 4, 0.146, f"{sdt}, CIFAR-10, 3 x 32 x 32; density: {_PROSPERITY}", images
+            spike_driven, 4, 0.146, f"{sdt}, CIFAR-10, 3 x 32 x 32; density: {_PROSPERITY}",
+            f"the density is that of four blocks, as the artifact runs it; {images}",
         ),
         "sdt-8-512": Published(
             partial(spike_driven, depth=8, pools="1111", side=224, classes=1000), 4, 0.146,
@@ -261,16 +262,16 @@ def _networks() -> dict[str, Published]:
         ),
         "spikebert": Published(
             spikebert, 4, 0.132,
-            "SpikeBERT (Lv et al., 2023), model/new_spikformer.py, 12 layers, 768 wide; 128 tokens, 8 heads, T = 4 and "
-            f"density (SST-2): {_PROSPERITY}",
+            "SpikeBERT (Lv et al., 2023), model/new_spikformer.py and new_distill_spikformer.sh, 12 layers, 768 wide, "
+            f"8 heads, 128 tokens, T = 4, a leak of a half; density (SST-2): {_PROSPERITY}",
             "the embedding and the transforms for distillation are left out; the spikes of the embedding are random, "
             "have the density and are the same at every timestep; weights have 6 bits, so that the squares of a layer "
-            "norm fit 64; the leak is a half",
+            "norm fit 64",
         ),
         "spikingbert": Published(
             spikingbert, 16, 0.205,
             "SpikingBERT (Bal and Sengupta, AAAI 2024), config.json and snn_bert_modules.py, 4 layers, 768 wide; "
-            f"128 tokens, T = 16 and density (SST-2): {_PROSPERITY}",
+            f"128 tokens and T = 16: simulator/configs.py of Prosperity's artifact; density (SST-2): {_PROSPERITY}",
             "the embedding is left out and its spikes are random with the density; a spike of a shortcut counts as one "
             "unit of the sums; the class is read from the sum over tokens; the leak is a half",
         ),

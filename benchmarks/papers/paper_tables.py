@@ -134,7 +134,7 @@ def parser(name: str, documentation: str | None, tables: Iterable[str]) -> argpa
     made.add_argument(
         "--only", nargs="+", metavar="NAME", default=list(tables), help=f"these tables, of {', '.join(tables)}"
     )
-    made.add_argument("--jobs", type=int, default=cores(), help="processes (default: one a core, %(default)s)")
+    made.add_argument("--jobs", type=int, default=cores(), help="processes (default: one per core, %(default)s)")
     return made
 
 

@@ -177,7 +177,7 @@ def test_engines_agree_and_nothing_is_lost_with_every_option(options):
 def test_traffic_is_that_of_plain_numpy(size_kib):
     """DRAM: a stream of coordinates for each element and row tile, B once, partial sums out and in, outputs.
 
-    Two parts of K: a part reads the line again that it shares with the part before, at most one a stream.
+    Two parts of K: a part reads the line again that it shares with the part before, at most one per stream.
     """
     trace = mlp(7, m=37, n=21, k=300, density=0.15)
     layer = layers(trace, GOSPA)[0]

@@ -50,8 +50,8 @@ def statements(table):
     return {form: outcome for outcome, form in (line.split(maxsplit=1) for line in lines)}
 
 
-# Statements on y, with z of the same shape beside it, constants c (one a channel) and e (one a value): what becomes of
-# them where y are currents of a convolution, spikes of its neurons, and currents of a linear layer; - where torch
+# Statements on y, with z of the same shape beside it, constants c (one per channel) and e (one per value): what becomes
+# of them where y are currents of a convolution, spikes of its neurons, and currents of a linear layer; - where torch
 # itself refuses, or where it is as beside.
 FORMS = statements("""
 # Constants.

@@ -9,7 +9,7 @@ converter. What those columns are says ``signed``:
 
     differential    |w| of b - 1 bits, in a column for w > 0 and one for w < 0; G_off cancels; w = -2^(b-1) only where
                     the cells' bits hold that magnitude
-    offset_column   w + 2^(b-1) of b bits in one column; the other is shared by all weights of an array, one a slice,
+    offset_column   w + 2^(b-1) of b bits in one column; the other is shared by all weights of an array, one per slice,
                     and every cell of it holds the slice of 2^(b-1): it cancels G_off and the offset at once
 
 Columns fill an array from the first, rows from the one farthest from where columns are sensed; cells without a weight

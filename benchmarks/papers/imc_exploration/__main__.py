@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     made.add_argument("-o", "--output", type=Path, metavar="DIR", default=Path("results/imc_exploration"))
     made.add_argument("--images", type=count, metavar="N", default=100, help="test images (default: %(default)s)")
-    made.add_argument("--jobs", type=count, metavar="N", default=cores(), help="processes (default: one a core)")
+    made.add_argument("--jobs", type=count, metavar="N", default=cores(), help="processes (default: one per core)")
     given = made.parse_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
     settings = SETTINGS if given.images == 100 else SETTINGS | {"evaluation_images": [given.images]}

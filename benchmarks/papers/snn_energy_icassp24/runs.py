@@ -22,7 +22,7 @@ TRAINED = {"test": "vgg9_dual_sparse", "training": "vgg9_training_step_plain"}
 PAPERS = ROOT / "benchmarks" / "papers"
 SATA_SIM, SPIKESIM = PAPERS / "legacy_sata_sim" / "networks", PAPERS / "legacy_spikesim" / "networks"
 """Networks of the old tools."""
-MOST_TIMESTEPS = 16  # of a trace
+MOST_TIMESTEPS = 16  # of synthetic spikes
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def chunks(timesteps: int, most: int = MOST_TIMESTEPS) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class Chunked:
-    """A run of more timesteps than a trace has, added up of runs of its chunks: reports and how often each occurs.
+    """A run longer than synthetic spikes are, added up of runs of its chunks: reports and how often each occurs.
 
     Chunks of equal length are one run, so spikes repeat. A chunk begins with potentials of zero and ends without them,
     and each begins cold: cycles are an upper bound. Two schedules follow from the same runs:

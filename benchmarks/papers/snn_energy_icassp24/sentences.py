@@ -50,9 +50,9 @@ def _chunks(rows: Sequence[Row]) -> str:
     time = [row["cycles_percent"] for row in rows]
     energy = [row["energy_percent"] for row in rows]
     return (
-        "*Chunks.* A trace has at most 16 timesteps. Longer runs are chunks of 16 and a rest; their results are added,"
-        " and weights are fetched once. Where that can be checked (T = 16 in four chunks), cycles are off by"
-        f" {min(time):+.1f} to {max(time):+.1f} % and energy by {min(energy):+.1f} to {max(energy):+.1f} %."
+        "*Chunks.* Synthetic spikes have at most 16 timesteps. Longer runs are chunks of 16 and a rest; their"
+        " results are added, and weights are fetched once. Where that can be checked (T = 16 in four chunks), cycles"
+        f" are off by {min(time):+.1f} to {max(time):+.1f} % and energy by {min(energy):+.1f} to {max(energy):+.1f} %."
     )
 
 

@@ -172,12 +172,12 @@ def works() -> Table:
             " baselines are dense.",
             "The study's estimate: a formula is not known. T (1 - sparsity) is twice as large, within 6 %, for BNTT,"
             " Direct, TSSL and TDBN, as if half of a baseline's spikes were silent, and five times for S-BP and LTH.",
-            f"Chunked: a trace has at most {MOST_TIMESTEPS} timesteps, so more are run in chunks of as many and a rest,"
-            " and cycles and energy are added up; equal chunks are one run, whose spikes repeat. SATA takes a layer"
-            " through all its timesteps before the next layer: weights come from DRAM once, so what the chunks but one"
-            " paid for them, DRAM and filling the buffer, is taken off again, and potentials stay in the PEs, so"
-            " nothing is charged for them. 'Chunk by chunk' is the other schedule, all layers for a chunk and then the"
-            " next one: weights come with each chunk, and potentials go to DRAM and back between two. SpikeSim's"
+            f"Chunked: synthetic spikes have at most {MOST_TIMESTEPS} timesteps, so more are run in chunks of as many"
+            " and a rest, and cycles and energy are added up; equal chunks are one run, whose spikes repeat. SATA takes"
+            " a layer through all its timesteps before the next layer: weights come from DRAM once, so what the chunks"
+            " but one paid for them, DRAM and filling the buffer, is taken off again, and potentials stay in the PEs,"
+            " so nothing is charged for them. 'Chunk by chunk' is the other schedule, all layers for a chunk and then"
+            " the next one: weights come with each chunk, and potentials go to DRAM and back between two. SpikeSim's"
             " weights stay in the arrays; between two chunks its potentials are written to their memory and read once."
             " Each chunk begins cold and drains its pipeline: cycles are an upper bound. The table `chunks` says by how"
             " much that is wrong where it can be checked.",
@@ -194,7 +194,7 @@ WHOLE, CHUNK = 16, 4
 
 
 def in_chunks() -> Table:
-    """A run that a trace can hold, whole and in chunks."""
+    """A run of as many timesteps as synthetic spikes have, whole and in chunks."""
     sparsities = (0.0, ASSUMED_SPARSITY)
     jobs = {
         (key, sparsity, length): Run(machine, Synthetic(length, sparsity), options)
