@@ -7,6 +7,8 @@ how it is run. Verilator is a Debian package; CI has it, and fails without it (`
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,3 +113,23 @@ def sources(name: str) -> list[str]:
     text = (HERE / "circuits" / f"{name}_top.sv").read_text()
     lines = [line.removeprefix("// needs:") for line in text.splitlines() if line.startswith("// needs:")]
     return [str(HERE / "circuits" / file) for line in lines for file in line.split()]
+
+
+CASES = int(os.environ.get("ARCHSIM_RTL_CASES", "2000"))
+"""Random cases of each unit; many more than these take a night."""
+
+
+def batches(size: int = 500) -> Iterator[tuple[int, int]]:
+    """Seeds, and how many cases are drawn with each."""
+    for seed in range(-(-CASES // size)):
+        yield seed, min(size, CASES - seed * size)
+
+
+@contextmanager
+def drawn(seed: int, number: int, what: object) -> Iterator[None]:
+    """A comparison that fails in here says which case of which seed it was."""
+    try:
+        yield
+    except AssertionError as error:
+        error.add_note(f"seed {seed}, case {number}: {what}")
+        raise

@@ -12,15 +12,15 @@ module circuit (
 );
     logic [6:0] offset;
     logic [127:0][6:0] offsets;
-    logic busy, done, fast_done, take;
-    assign in_ready = !busy && !fast_done;
+    logic busy, goes_on, done, fast_done, take;
+    assign in_ready = !busy;
     assign take = in_valid && in_ready;
     always_ff @(posedge clk) fast_done <= take && !rst;
 
     fast_prefix_sum fast(.clk, .take, .mask(in_data[127:0]), .position(in_data[134:128]), .offset);
     laggy_prefix_sum laggy(
         .clk, .rst, .start(take), .mask(in_data[127:0]), .adders(settings[7:0]),
-        .last(settings[32] ? in_data[134:128] : 7'd127), .busy, .done, .offsets
+        .last(settings[32] ? in_data[134:128] : 7'd127), .busy, .goes_on, .done, .offsets
     );
     assign out_valid = {done, fast_done};
     always_comb begin
