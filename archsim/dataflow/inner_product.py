@@ -45,7 +45,7 @@ from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.compressor import CompressorConfig, compress_cycles
 from archsim.hardware.compute.inner_join import LAST_CORRECTION, RING, correct, join_cycles
 from archsim.hardware.compute.lif import LifConfig
-from archsim.hardware.compute.prefix_sum import laggy_cycles, pass_cycles
+from archsim.hardware.compute.prefix_sum import laggy_cycles
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.fields import Count, WeightBits
 from archsim.hardware.inventory import Component
@@ -195,7 +195,7 @@ def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
                 for passed in range(m.join.passes):
                     for chunk in range(m.chunks):
                         read_ahead(a, m, x, tile, column, group, passed, chunk)
-                        matches, cycles = join(a, m, x, tile, column, row, passed, chunk)
+                        matches, laggy, cycles = join(a, m, x, tile, column, row, passed, chunk)
                         # PE 0 tells the row fetcher that a group is begun.
                         begins = a.me == 0 and column == 0 and passed == 0 and chunk == 0
                         yield op(
@@ -205,7 +205,7 @@ def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
                         if matches > 0 and m.join.laggy != NO_LAGGY:
                             # The FIFO's share of the join that has just ended: it may have held up the last pushes.
                             first = a.start + m.config.pe.chunk_overhead_cycles
-                            pushed = correct(a, m.join.fifo_depth, first, matches, a.start + m.laggy_pass)
+                            pushed = correct(a, m.join.fifo_depth, first, matches, a.start + laggy)
                             if pushed > a.now:
                                 yield op(pause=pushed - a.now)
                     yield op(
@@ -366,10 +366,13 @@ def read_ahead(a: Agent, m: Any, x: Operands, tile: int, column: int, group: int
             read_bitmask(a, m, x, following * m.pes + a.me, 0, 0, following // m.tile)
 
 
-def join(a: Agent, m: Any, x: Operands, tile: int, column: int, row: int, passed: int, chunk: int) -> tuple[int, int]:
-    """Matches of a pair of chunks, and the cycles that they take; a PE without a row joins nothing."""
+def join(
+    a: Agent, m: Any, x: Operands, tile: int, column: int, row: int, passed: int, chunk: int
+) -> tuple[int, int, int]:
+    """Matches of a pair of chunks, the cycles of their laggy pass, and those that they take of the fast path; a PE
+    without a row joins nothing."""
     if row >= m.layer.m:
-        return 0, 0
+        return 0, 0, 0
     fiber, matches, laggy = fiber_of(a, m, x, row, chunk), 0, 0
     if fiber >= 0:
         stored = chunk_in_fiber(a, m, passed, chunk)
@@ -384,7 +387,7 @@ def join(a: Agent, m: Any, x: Operands, tile: int, column: int, row: int, passed
                 laggy = laggy_cycles(m.join.laggy, m.join.adders, low, high)
                 a.count[LAGGY_BUSY] += laggy
     a.count[JOINS] += 1
-    return matches, join_cycles(m.config.pe.chunk_overhead_cycles, matches, m.join.laggy, laggy)
+    return matches, laggy, join_cycles(m.config.pe.chunk_overhead_cycles, matches, m.join.laggy, laggy)
 
 
 def firing(a: Agent, m: Any, column: int, passed: int) -> int:
@@ -508,7 +511,6 @@ class InnerProduct(LayerMachine):
             "barrier_of_chunks": barrier if scheduler.barrier == "chunk" else NONE,
             "barrier_of_columns": barrier if scheduler.barrier == "column" else NONE,
             "join": join,
-            "laggy_pass": pass_cycles(join.adders),
             "compressing": config.compressor.chunk_cycles(layer.pooled),
             "pes": pes,
             "groups": groups,

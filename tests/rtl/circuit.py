@@ -1,0 +1,135 @@
+"""Circuits of archsim's units in SystemVerilog, run by Verilator: every transfer of every stream with its cycle.
+
+A circuit ``NAME`` is the module ``circuit`` in ``circuits/NAME_top.sv`` and what it is built of; ``harness.cpp`` says
+how it is run. Verilator is a Debian package; CI has it, and fails without it (``ARCHSIM_TEST_RTL=all``).
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+VERILATOR = shutil.which("verilator")
+needs_verilator = pytest.mark.skipif(
+    VERILATOR is None and os.environ.get("ARCHSIM_TEST_RTL") != "all",
+    reason="needs Verilator, a Debian package that .ci/run installs",
+)
+
+
+class Stream(NamedTuple):
+    """Transfers of a stream: ``cycles`` int64 [n], and the words of each, uint32 [n, words]."""
+
+    cycles: np.ndarray
+    words: np.ndarray
+
+
+class Ran(NamedTuple):
+    """What a circuit did in a case; ``cycles`` is None where it did not end."""
+
+    cycles: int | None
+    inputs: list[Stream]
+    outputs: list[Stream]
+
+
+class Case(NamedTuple):
+    """``inputs``: for each stream the release cycles int64 [n] and the words uint32 [n, words]; ``expected``: how many
+    items each output gives; ``limit``: the cycle in which the case is given up."""
+
+    settings: list[int]
+    inputs: list[tuple[np.ndarray, np.ndarray]]
+    expected: list[int]
+    limit: int
+
+
+class Circuit(NamedTuple):
+    """A circuit that was built; numbers of streams, and of words of 32 bits of their items."""
+
+    program: Path
+    settings: int
+    inputs: int
+    in_words: int
+    outputs: int
+    out_words: int
+
+    def run(self, cases: list[Case]) -> list[Ran]:
+        """All ``cases``, one after the other, each from reset."""
+        given = subprocess.run([self.program], input=self._said(cases), capture_output=True, check=True).stdout
+        words, place = np.frombuffer(given, np.int64), 0
+        found = []
+        for _ in cases:
+            cycles, place = int(words[place]), place + 1
+            streams = []
+            for width in [0] * self.inputs + [self.out_words] * self.outputs:
+                count, place = int(words[place]), place + 1
+                table = words[place : place + count * (1 + width)].reshape(count, 1 + width)
+                streams.append(Stream(table[:, 0], table[:, 1:].astype(np.uint32)))
+                place += table.size
+            found.append(Ran(None if cycles < 0 else cycles, streams[: self.inputs], streams[self.inputs :]))
+        assert place == len(words), "a case was not read to its end"
+        return found
+
+    def _said(self, cases: list[Case]) -> bytes:
+        parts = [np.array([len(cases)])]
+        for case in cases:
+            assert (len(case.settings), len(case.inputs), len(case.expected)) == (
+                self.settings, self.inputs, self.outputs,
+            ), "streams of the case and of the circuit"  # fmt: skip
+            parts.append(np.array([*case.settings, case.limit, *case.expected]))
+            for release, words in case.inputs:
+                items = np.column_stack([release, np.asarray(words, np.int64).reshape(len(release), self.in_words)])
+                parts += [np.array([len(release)]), items.ravel()]
+        return np.concatenate(parts).astype(np.int64).tobytes()
+
+
+def build(
+    name: str, folder: Path, *, settings: int, inputs: int, in_words: int, outputs: int, out_words: int
+) -> Circuit:
+    """The circuit ``name``, compiled in ``folder``."""
+    numbers = {
+        "SETTINGS": settings, "INPUTS": inputs, "IN_WORDS": in_words, "OUTPUTS": outputs, "OUT_WORDS": out_words,
+    }  # fmt: skip
+    defined = " ".join(f"-D{key}={value}" for key, value in numbers.items())
+    assert VERILATOR is not None, "Verilator is not installed"
+    command = [
+        VERILATOR, "--cc", "--exe", "--build", "-O3", "-Wall", "-Wno-DECLFILENAME", "-Wno-UNUSEDSIGNAL", "-j", "2",
+        "--top-module", "circuit", "--prefix", "Vcircuit", "--Mdir", str(folder), "-y", str(HERE / "circuits"),
+        "-CFLAGS", f"-O2 {defined}", "-o", "circuit", str(HERE / "circuits" / f"{name}_top.sv"),
+        *sources(name), str(HERE / "harness.cpp"),
+    ]  # fmt: skip
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    return Circuit(folder / "circuit", *numbers.values())
+
+
+def sources(name: str) -> list[str]:
+    """Files that ``circuits/NAME_top.sv`` names in a line ``// needs: a.sv b.sv``."""
+    text = (HERE / "circuits" / f"{name}_top.sv").read_text()
+    lines = [line.removeprefix("// needs:") for line in text.splitlines() if line.startswith("// needs:")]
+    return [str(HERE / "circuits" / file) for line in lines for file in line.split()]
+
+
+CASES = int(os.environ.get("ARCHSIM_RTL_CASES", "2000"))
+"""Random cases of each unit; many more than these take a night."""
+
+
+def batches(size: int = 500) -> Iterator[tuple[int, int]]:
+    """Seeds, and how many cases are drawn with each."""
+    for seed in range(-(-CASES // size)):
+        yield seed, min(size, CASES - seed * size)
+
+
+@contextmanager
+def drawn(seed: int, number: int, what: object) -> Iterator[None]:
+    """A comparison that fails in here says which case of which seed it was."""
+    try:
+        yield
+    except AssertionError as error:
+        error.add_note(f"seed {seed}, case {number}: {what}")
+        raise
