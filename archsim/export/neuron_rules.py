@@ -383,23 +383,27 @@ def snn_alpha(alpha: float, beta: float, threshold: float) -> SpikingNeuron:
 
 
 def norse_lif(
-    tau_mem_inv: ArrayLike, tau_syn_inv: ArrayLike | None, v_leak: ArrayLike, v_th: ArrayLike, v_reset: ArrayLike,
-    dt: float, *, rho: int = 0,
+    tau_mem_inv: ArrayLike, tau_syn_inv: ArrayLike | None, v_leak: ArrayLike, v_th: ArrayLike | None,
+    v_reset: ArrayLike, dt: float, *, rho: int = 0,
 ) -> SpikingNeuron:  # fmt: skip
-    """LIFCell, LIFRecurrentCell, and with rho LIFRefracCell: ``v += dt tau_mem_inv (v_leak - v + i)``, then
-    ``i -= dt tau_syn_inv i`` and ``i += x``. LIFBoxCell without tau_syn_inv: x arrives in place of i."""
+    """LIFCell, LIFRecurrentCell, and with rho LIFRefracCell: ``i += x``, ``v += dt tau_mem_inv (v_leak - v + i)``,
+    then ``i -= dt tau_syn_inv i``. LIFBoxCell without tau_syn_inv: x arrives in place of i. LICell without v_th, whose
+    output is ``(v - v_leak) / (dt tau_mem_inv)``."""
     gain = dt * np.asarray(tau_mem_inv, np.float64)
     own: dict[str, Any] = {}
     if tau_syn_inv is not None:
-        own = {"current_decay": 1 - dt * np.asarray(tau_syn_inv, np.float64), "current_is_late": True}
+        own = {"current_decay": 1 - dt * np.asarray(tau_syn_inv, np.float64)}
+    if v_th is None:
+        return SpikingNeuron(1 - gain, None, fires="nothing", **own)
     reset = np.subtract(v_reset, v_leak) / gain
     return SpikingNeuron(1 - gain, np.subtract(v_th, v_leak) / gain, reset_value=reset, refractory=rho, **own)
 
 
 def norse_lsnn(lif: SpikingNeuron, tau_mem_inv: float, tau_adapt_inv: float, beta: float, dt: float) -> SpikingNeuron:
-    """LSNNCell: ``lif`` with a threshold that a spike raises by beta and that decays before it is compared again."""
+    """LSNNCell: ``lif`` that sees the current of the timestep before, with a threshold that a spike raises by beta and
+    that decays before it is compared again."""
     kept = 1 - dt * tau_adapt_inv
-    return replace(lif, adaptation_decay=kept, adaptation=kept * beta / (dt * tau_mem_inv))
+    return replace(lif, current_is_late=True, adaptation_decay=kept, adaptation=kept * beta / (dt * tau_mem_inv))
 
 
 def nir_lif(

@@ -95,8 +95,15 @@ def constant(value: Any, tensor_shape: tuple[int, ...], shape: tuple[int, ...]) 
     return numbers.astype(np.float64).reshape(-1)
 
 
-def told(name: str, followed: int) -> str:
-    """What a function gave that a trace does not have, in the user's words."""
+def told(name: str, times: list[int | None]) -> str:
+    """What a function gave that a trace does not have, in the user's words; it read tensors of these ``times``."""
+    followed, steps = len(times), {time for time in times if time is not None and time >= 0}
+    if len(steps) > 1:
+        return (
+            f"the output of torch's {name}() of tensors of the timesteps {' and '.join(map(str, sorted(steps)))}, a"
+            " recurrence of the model's own (RLeaky of snnTorch and LIFRecurrent of norse are known; from_nir reads any"
+            " graph with delays)"
+        )
     if name in DROPOUTS:
         return (
             f"the output of torch's {name}() with training=True, which stays on in evaluation mode"

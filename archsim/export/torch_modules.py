@@ -36,7 +36,7 @@ SAME = (
 )  # fmt: skip
 LIBRARIES = ("torch", "spikingjelly", "snntorch")
 # Where the libraries keep their neurons.
-_NEURONS = ("spikingjelly.activation_based.neuron", "snntorch._neurons")
+_NEURONS = ("spikingjelly.activation_based.neuron", "snntorch._neurons", "norse.torch.module.snn")
 
 NeuronRule = Callable[[Any], SpikingNeuron]
 
@@ -56,7 +56,9 @@ def neuron_rule(module: Any, own: Mapping[type, NeuronRule]) -> NeuronRule | Non
     if type(module) in own:
         return own[type(module)]
     library = type(module).__module__.split(".")[0]
-    rule = {"spikingjelly": _SPIKINGJELLY, "snntorch": _SNNTORCH}.get(library, {}).get(type(module).__name__)
+    rule = {"spikingjelly": _SPIKINGJELLY, "snntorch": _SNNTORCH, "norse": _NORSE}.get(library, {}).get(
+        type(module).__name__
+    )
     if rule is not None:
         return rule
     return _refused if any(base.__module__.startswith(_NEURONS) for base in type(module).__mro__) else None
@@ -66,7 +68,7 @@ def remedy(module: Any) -> str:
     """What the user can do about a module that is none of those known, if it may be a neuron."""
     library = type(module).__module__.split(".")[0]
     if library == "norse":
-        return "; norse's neurons are described by `neurons=`, or go through NIR and from_nir"
+        return "; of norse LIF, LIFRecurrent, LI and their cells are known, and `neurons=` describes others"
     return "" if library in LIBRARIES else "; a spiking neuron of the model's own is described by `neurons=`"
 
 
@@ -270,7 +272,9 @@ def _snn_threshold(module: Any) -> np.ndarray:
 
 
 def recurrent_fields(module: Any) -> dict[str, Any] | None:
-    """Fields of the layer through which a recurrent neuron of snnTorch reads its own spikes; None if it has none."""
+    """Fields of the layer through which a recurrent neuron reads its own spikes; None if it has none."""
+    if input_weights(module) is not None:
+        return {"op": "linear", "weight": _real(module.recurrent_weights), "bias": None}
     back = getattr(module, "recurrent", None)
     if class_name(module) not in ("RLeaky", "RSynaptic") or back is None:
         return None
@@ -281,6 +285,35 @@ def recurrent_fields(module: Any) -> dict[str, Any] | None:
     if class_name(back) == "RecurrentOneToOne":
         return {"op": "affine", "weight": _real(back.V).reshape(-1)}
     raise Inexpressible(f"a recurrent connection by {type(back).__name__}; allowed: Linear, Conv2d, one to one")
+
+
+def _norse_cell(module: Any) -> SpikingNeuron:
+    def parameter(name: str) -> np.ndarray:
+        values = _real(getattr(module.p, name))
+        return values.reshape(()) if values.size == 1 else values
+
+    current = parameter("tau_syn_inv") if hasattr(module.p, "tau_syn_inv") else None
+    leak = parameter("v_leak")
+    threshold, reset = (parameter("v_th"), parameter("v_reset")) if hasattr(module.p, "v_th") else (None, leak)
+    return neuron_rules.norse_lif(parameter("tau_mem_inv"), current, leak, threshold, reset, float(module.dt))
+
+
+def potential(module: Any) -> tuple[float, float] | None:
+    """Of a read-out of norse what its output is of the neuron's, times a number and plus another; None of others."""
+    if not type(module).__module__.startswith("norse.") or type(module).__name__ not in ("LI", "LICell"):
+        return None
+    return float(module.dt * module.p.tau_mem_inv), float(module.p.v_leak)
+
+
+def input_weights(module: Any) -> Any:
+    """The weights through which a recurrent neuron of norse reads its input; None of others."""
+    return getattr(module, "input_weights", None) if type(module).__module__.startswith("norse.") else None
+
+
+def is_sequence(module: Any) -> bool:
+    """Does a module read all timesteps at once?"""
+    bases = {base.__name__ for base in type(module).__mro__ if base.__module__ == "norse.torch.module.snn"}
+    return getattr(module, "step_mode", "s") == "m" or bool(bases & {"SNN", "SNNRecurrent"})
 
 
 def _snn_recurrent(module: Any) -> SpikingNeuron:
@@ -301,3 +334,6 @@ _SNNTORCH: dict[str, NeuronRule] = {
     "RLeaky": _snn_recurrent,
     "RSynaptic": _snn_synaptic,
 }
+_NORSE: dict[str, NeuronRule] = dict.fromkeys(
+    ("LIF", "LIFCell", "LIFRecurrent", "LIFRecurrentCell", "LI", "LICell", "LIFBoxCell"), _norse_cell
+)

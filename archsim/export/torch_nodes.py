@@ -24,6 +24,8 @@ from archsim.export.torch_tensors import ALL, MEAN, Operand, Place, load_torch, 
 INPUT = "input"
 # Spikes that rounding in float32 may turn.
 _TURNED = 1e-3
+# By what share of the largest potential others may be off.
+_SAME_POTENTIAL = 1e-4
 # By how many units in the last place of all that it adds up a sum of the model may be off.
 _ROUNDING = 1 << 10
 # Operations that pass on what layers and neurons give.
@@ -155,11 +157,12 @@ class Nodes:
 
     def neuron(
         self, name: str, neuron: SpikingNeuron, operand: Operand, results: list[Any],
-        back: Mapping[str, Any] | None = None,
+        back: Mapping[str, Any] | None = None, shown: tuple[float, float] | None = None,
     ) -> list[Place]:  # fmt: skip
         """The places of what a neuron gave: its spikes, which are checked against its rule, and its state.
 
-        ``back`` is the layer through which it reads the spikes that it fired a timestep before.
+        ``back`` is the layer through which it reads the spikes that it fired a timestep before. Of one that fires
+        nothing ``shown`` says what the model gives of its potential: times a number, plus another.
         """
         place = operand.place
         source = self.nodes[place.node or ""]
@@ -189,14 +192,23 @@ class Nodes:
             self.misread.add(node.name)
             self.problem(f"{name}: {wrong}")
             return [Place(None)] * len(results)
+        given = results[0] if shown is None else (results[0] - shown[1]) / shown[0]
         if self._check_size(name, results[0], place):
             assert node.neuron is not None
             currents = self._by_time(samples(operand.values, place.order, node.shape), time, node.shape)
-            spikes = self._by_time(samples(results[0], place.order, node.shape), time, node.shape)
+            spikes = self._by_time(samples(given, place.order, node.shape), time, node.shape)
             for (_, current), (_, spike) in zip(currents, spikes, strict=True):
                 self._follow(node, known, current, spike)
         state = Place(None, None, f"the membrane potential of {name}")
-        return [Place(node.name, time, "", place.order), *[state] * (len(results) - 1)]
+        output = Place(node.name, time, "", place.order)
+        if shown is not None:
+            weight, bias = (np.full(node.shape[0], value) for value in shown)
+            inner = Operand(given, output, tuple(given.shape), given)
+            fields = {"weight": weight, "bias": bias}
+            (output,) = self.made(
+                f"{name}.potential", ("potential", name), "affine", [inner], node.shape, fields, results[0], place.order
+            )
+        return [output, *[state] * (len(results) - 1)]
 
     def _recurrent(self, name: str, source: Node, back: Mapping[str, Any]) -> str:
         """The sum of what a recurrent neuron reads: ``source``, and its own spikes a timestep late through ``back``."""
@@ -222,9 +234,9 @@ class Nodes:
             current = current + evaluate(back, [before[None]])[0]
         at_rest = neuron.start_state(current.shape)
         known.state = at_rest if known.state is None else known.state
-        known.turned_from_rest += int((neuron.step(current, at_rest, spike)[0] != spike).sum())
+        known.turned_from_rest += _differing(neuron, neuron.step(current, at_rest, spike)[0], spike)
         expected, known.state = neuron.step(current, known.state, spike)
-        known.turned += int((expected != spike).sum())
+        known.turned += _differing(neuron, expected, spike)
         known.binary = known.binary and bool(np.isin(spike, (0, 1)).all())
         known.spikes.append(spike.astype(np.bool_) if neuron.fires == "spike" else spike.astype(np.float32))
 
@@ -309,6 +321,14 @@ class Nodes:
             if found.intersection(node.inputs):
                 found.add(node.name)
         return found.union(*(self.nodes[name].inputs for name in self.misread))
+
+
+def _differing(neuron: SpikingNeuron, expected: np.ndarray, given: np.ndarray) -> int:
+    """How many outputs are others; potentials are, where they differ by more than 32-bit floats round."""
+    if neuron.fires != "nothing":
+        return int((expected != given).sum())
+    most = float(np.abs(given).max(initial=0.0))
+    return int((np.abs(expected - given) > _SAME_POTENTIAL * most).sum())
 
 
 def _neuron_problems(node: Node, record: Recorded) -> list[str]:

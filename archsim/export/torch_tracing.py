@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from archsim.errors import UsageError
@@ -30,7 +31,10 @@ from archsim.export.torch_modules import (
     NeuronRule,
     class_name,
     has_state,
+    input_weights,
+    is_sequence,
     neuron_rule,
+    potential,
     recurrent_fields,
     remedy,
     rest,
@@ -138,13 +142,14 @@ class _Tracer:
         self.inside: list[str] = []
         self.tensors = Followed()
         self.names = {module: path or type(module).__name__ for path, module in model.named_modules()}
-        self.entered: list[tuple[list[Operand], SpikingNeuron | None]] = []
+        # What the modules read that are running, how those that are neurons work, and whether all of it was zeros.
+        self.entered: list[tuple[list[Operand], SpikingNeuron | None, bool]] = []
         self.depth = 0
 
     def run(self, loop: bool | None) -> None:
         """Show the inputs to the model."""
         torch = load_torch()
-        multi_step = any(getattr(module, "step_mode", "s") == "m" for module in self.model.modules())
+        multi_step = any(is_sequence(module) for module in self.model.modules())
         # The precision and the place of the model's own numbers.
         values = self.found.values.to(next(self.model.parameters(), torch.empty(0)))
         if loop:
@@ -195,7 +200,8 @@ class _Tracer:
                     raise Inexpressible(f"`neurons` describes it by {type(neuron).__name__}; allowed: a SpikingNeuron")
             except Inexpressible as reason:
                 self.found.problem(f"{self.names[module]} ({type(module).__name__}): {reason}")
-        self.entered.append((operands, neuron))
+        starts = neuron is None and all(not bool(item.any()) for item in tensors)
+        self.entered.append((operands, neuron, starts))
         if not self.is_known(module):
             self.inside.append(self.names[module])
 
@@ -206,7 +212,7 @@ class _Tracer:
     def module_ran(self, module: Any, output: Any) -> None:
         """A module that is known, or has no modules inside, has run."""
         name = self.names[module]
-        operands, neuron = self.entered.pop()
+        operands, neuron, starts = self.entered.pop()
         if not self.is_known(module):
             self.inside.pop()
         results = [item for item in flat(output) if isinstance(item, load_torch().Tensor)]
@@ -226,7 +232,8 @@ class _Tracer:
         kind = class_name(module)
         places = [Place(None)] * len(results)
         if not operands:
-            if kind not in SAME:
+            # Of zeros that the model made, as of a state at rest, a layer makes a constant.
+            if kind not in SAME and not starts:
                 self.found.problem(
                     f"{name}: reads a tensor that was not computed from the inputs by modules and functions of torch"
                 )
@@ -235,20 +242,39 @@ class _Tracer:
             if kind in SAME:
                 places = [place] * len(results)
             elif place.why:
+                if neuron is not None:
+                    self.found.misread.add(name)
                 self.found.problem(f"{name}: reads {place.why}, which a trace cannot hold")
         elif not results:
             self.found.problem(f"{name} ({type(module).__name__}): gives no tensor")
         else:
             try:
                 if neuron is not None:
-                    places = self.found.neuron(name, neuron, operands[0], results, recurrent_fields(module))
+                    operand = self._reads(module, name, operands[0])
+                    back, shown = recurrent_fields(module), potential(module)
+                    places = self.found.neuron(name, neuron, operand, results, back, shown)
                 elif neuron_rule(module, self.own) is None:
                     places = self._layer(module, name, operands[0], results)
             except Inexpressible as reason:
                 self.found.problem(f"{name} ({type(module).__name__}): {reason}")
         if operands:
-            for result, place in zip(results, places, strict=True):
+            # The first is the output, even where the state has it, too.
+            for result, place in reversed(list(zip(results, places, strict=True))):
                 self.tensors.follow(result, place)
+
+    def _reads(self, module: Any, name: str, operand: Operand) -> Operand:
+        """What a neuron integrates of an operand: a recurrent one of norse has weights for its input."""
+        weight = input_weights(module)
+        if weight is None:
+            return operand
+        stand_in = SimpleNamespace(weight=weight, bias=None, in_features=weight.shape[1])
+        read = layer(self.found, stand_in, "linear", operand)
+        result = read.operand.values @ weight.T
+        (place,) = self.found.made(
+            f"{name}.input", (id(module), "input"), read.op, [read.operand], read.shape(result), read.fields, result,
+            read.order,
+        )  # fmt: skip
+        return Operand(result, place, tuple(result.shape), result)
 
     def _layer(self, module: Any, name: str, operand: Operand, results: list[Any]) -> list[Place]:
         """What a layer makes of an operand that is a node's."""
@@ -311,7 +337,7 @@ class _Tracer:
                 )  # fmt: skip
                 place = Place(None, None, why)
             elif place is None:
-                place = Place(None, None, told(name, len(operands)))
+                place = Place(None, None, told(name, [operand.place.time for operand in operands]))
             self.tensors.follow(result, place)
 
 

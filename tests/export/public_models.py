@@ -186,7 +186,7 @@ class Tutorial6(torch.nn.Module):
     def forward(self, x):
         mem1, mem2, mem3 = self.lif1.init_leaky(), self.lif2.init_leaky(), self.lif3.init_leaky()
         spikes = []
-        for _ in range(8):
+        for _ in range(25):
             cur1 = torch.nn.functional.max_pool2d(self.conv1(x), 2)
             spk1, mem1 = self.lif1(cur1, mem1)
             cur2 = torch.nn.functional.max_pool2d(self.conv2(spk1), 2)
@@ -202,7 +202,7 @@ def snntorch_tutorial6():
     model = Tutorial6()
     for layer in (model.conv1, model.conv2, model.fc1):
         layer.weight.data *= 3
-    return model, _pictures(4, 1, 28), {"T": 8, "input_scale": 1 / 255}
+    return model, _pictures(4, 1, 28), {"T": 25, "input_scale": 1 / 255}
 
 
 class Tutorial5(torch.nn.Module):

@@ -136,9 +136,9 @@ def test_norse(rho, current):
     v, i, waits = np.full(SHAPE[1:], v_leak), np.zeros(SHAPE[1:]), np.zeros(SHAPE[1:])
     expected = []
     for x in values:
-        seen = i if current else x
-        charged = v + dt * tau_mem_inv * (v_leak - v + seen)
-        i = i - dt * tau_syn_inv * i + x
+        i = i + x
+        charged = v + dt * tau_mem_inv * (v_leak - v + (i if current else x))
+        i = i - dt * tau_syn_inv * i
         fired = (charged > v_th) & (waits == 0)
         v = np.where(waits > 0, v, np.where(fired, v_reset, charged))
         waits = np.where(fired, rho, np.maximum(waits - 1, 0))

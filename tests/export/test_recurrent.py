@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from archsim.dataflow.coverage import coverage
+from archsim.errors import UsageError
 from archsim.export import from_torch
 from archsim.simulate import load_accelerator
 from tests.export.frameworks import need, verified
@@ -58,3 +59,32 @@ def test_the_network_of_the_recipe(tmp_path):
     trace = verified(exported, tmp_path)
     assert sum(operation.op == "delay" for operation in trace) == 2
     assert max(row.alone for row in exported.layers if row.alone is not None) < 0.1
+
+
+class OwnLoop(nn.Module):
+    """A recurrence that the model writes itself."""
+
+    def __init__(self, start, bias):
+        super().__init__()
+        self.fc, self.rec, self.lif, self.start = nn.Linear(5, 6), nn.Linear(6, 6, bias), snn.Leaky(0.9), start
+
+    def forward(self, x):
+        potential, spikes, given = self.lif.init_leaky(), self.start, []
+        for shown in x:
+            current = self.fc(shown) if spikes is None else self.fc(shown) + self.rec(spikes)
+            spikes, potential = self.lif(current, potential)
+            given.append(spikes)
+        return torch.stack(given)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("start", [None, torch.zeros(3, 6)])
+def test_a_recurrence_of_the_models_own(start, bias):
+    """It is refused once, by the neuron that it leads to, with what to do instead."""
+    with pytest.raises(UsageError) as caught:
+        from_torch(OwnLoop(start, bias), torch.rand(4, 3, 5), 4, loop=True)
+    (told,) = caught.value.problems
+    assert told.startswith(
+        "lif: reads the output of torch's add() of tensors of the timesteps 0 and 1, a recurrence of"
+    )
+    assert "RLeaky of snnTorch and LIFRecurrent of norse" in told

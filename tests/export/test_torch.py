@@ -448,9 +448,9 @@ def test_a_last_neuron_that_is_not_known():
         in notes[0]
     )
     with pytest.raises(UsageError) as caught:
-        from_torch(nn.Sequential(nn.Linear(4, 4), LIFCell()), inputs, 3)
+        from_torch(nn.Sequential(nn.Linear(4, 4), CobaLIFCell()), inputs, 3)
     assert "no spiking neurons that archsim knows" in caught.value.problems[0]
-    assert "1 (LIFCell) is not understood and stays out; norse's neurons" in caught.value.problems[1]
+    assert "1 (CobaLIFCell) is not understood and stays out; of norse LIF, LIFRecurrent" in caught.value.problems[1]
 
 
 class Reshaped(nn.Module):
@@ -511,20 +511,20 @@ class FromNumbers(nn.Module):
         return self.cell(self.b(torch.tensor(self.a(x).tolist())))
 
 
-class LIFCell(Cell):
+class CobaLIFCell(Cell):
     """Made to look like one of norse."""
 
     def forward(self, current, state=None):
         return super().forward(current), state
 
 
-LIFCell.__module__ = "norse.torch.module.lif"
+CobaLIFCell.__module__ = "norse.torch.module.lif"
 
 
 class Norse(nn.Module):
     def __init__(self):
         super().__init__()
-        self.a, self.lif, self.b, self.cell = nn.Linear(4, 4), LIFCell(), nn.Linear(4, 4), Cell()
+        self.a, self.lif, self.b, self.cell = nn.Linear(4, 4), CobaLIFCell(), nn.Linear(4, 4), Cell()
 
     def forward(self, x):
         return self.cell(self.b(self.lif(self.a(x))[0]))
@@ -553,7 +553,7 @@ class Leaving(Cell):
         (hooked(), r"0: does not follow from input; .* \(values differ by up to 1\)"),
         (Written(), r"b: reads the output of torch's gt\(\) \(of a neuron\?"),
         (FromNumbers(), "b: reads a tensor that was not computed from the inputs by modules and functions of torch"),
-        (Norse(), r"b: reads the output of lif \(LIFCell; norse's neurons are described by `neurons=`, or go"),
+        (Norse(), r"b: reads the output of lif \(CobaLIFCell; of norse LIF, LIFRec"),
     ],
 )  # fmt: skip
 def test_what_a_layer_gives_is_computed_again(model, reason):

@@ -117,7 +117,7 @@ def test_products_in_any_order(mix, tmp_path):
     [
         (
             lambda a, b: a.softmax(-1) @ b.mT,
-            r"last: reads the output of torch's softmax\(\), which a trace cannot hold",
+            r"softmax: a softmax in a network of spiking neurons; allowed: sums, products and neurons",
         ),
         (lambda a, b: a @ b.mT.flip(-1), r"last: reads the output of torch's matmul\(\) \(reads values in another"),
         (lambda a, b: a[..., :3].sum(-1), r"last: reads part of a tensor"),
