@@ -180,7 +180,17 @@ class Weights(StrEnum):
     synthetic = "synthetic"
 
 
+_OPTIONS = {
+    Format.spikes: ("weights", "weight_sparsity", "seed", "max_weights"),
+    Format.nir: (
+        "inputs", "timesteps", "dt", "late_current", "weight_bits", "approximate_leak", "accept_differences",
+    ),
+}  # fmt: skip
+"""What each kind of file alone has a use for."""
+
+
 def trace_import(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to convert.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The trace to write (.npz).")],
     format: Annotated[
@@ -214,17 +224,23 @@ def trace_import(
     """Convert recorded spikes, or a NIR graph with its inputs, into a trace."""
     from archsim.trace.recorded import MAX_WEIGHTS, import_spikes
 
+    for other in (other for other in Format if other is not format):
+        if unfit := [f"--{name.replace('_', '-')}" for name in _OPTIONS[other] if _is_given(context, name)]:
+            used = ", ".join(unfit)
+            raise UsageError(f"trace import: only --format {other} has a use for {used}; got --format {format}")
     if format is Format.nir:
         _import_nir(
             file, output, inputs, timesteps, dt, weight_bits, late_current=late_current,
             approximate_leak=approximate_leak, accept_differences=accept_differences,
         )  # fmt: skip
         return
-    if inputs is not None or timesteps is not None or late_current or approximate_leak or accept_differences:
-        options = "--inputs, --timesteps, --late-current, --approximate-leak and --accept-differences"
-        raise UsageError(f"trace import: {options} go with --format nir")
     most = MAX_WEIGHTS if max_weights is None else max_weights
     _save(lambda: import_spikes(file, weight_sparsity, seed, most), output, inputs=[file])
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _import_nir(

@@ -300,9 +300,11 @@ def _unreachable(layer: SyntheticLayer, operation: Operation, timesteps: int) ->
     within("silent ratio", layer.silent_ratio, 1 - inside, 1, " (padding is silent)" if inside < 1 else "")
     active = 1 - layer.silent_ratio
     once, least = layer.fire_once_ratio or 0.0, 1
-    if layer.fire_once_ratio is not None:
+    if layer.fire_once_ratio is not None and not problems:
         least = min(2, timesteps)
         within("fire-once ratio", once, active if timesteps == 1 else 0, active, " (the words that are not silent)")
+    if problems:
+        return problems  # nothing follows from a ratio that is impossible
     low, high = ((once + most * (active - once)) / timesteps for most in (least, timesteps))
     within("spike density", layer.spike_density, low, high, f" for this silent ratio in {timesteps} timesteps")
     return problems

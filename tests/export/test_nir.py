@@ -115,7 +115,9 @@ def test_command_lines_that_make_no_sense(tmp_path):
         (["nir"], "a NIR graph needs --inputs"),
         (["nir", "--inputs", str(tmp_path / "net.nir")], "not an array file"),
         (["nir", "--inputs", str(tmp_path / "none.npy")], "none.npy: no such file"),
-        (["spikes", "--timesteps", "3"], "go with --format nir"),
+        (["spikes", "--timesteps", "3"], "only --format nir has a use for --timesteps; got --format spikes"),
+        (["spikes", "--dt", "1", "--late-current"], "only --format nir has a use for --dt, --late-current; got"),
+        (["nir", "--weight-sparsity", "2", "--seed", "0"], "only --format spikes has a use for --weight-sparsity, --s"),
     ):
         result = CliRunner().invoke(app, [*command, *more])
         assert isinstance(result.exception, UsageError)

@@ -376,3 +376,10 @@ def test_the_recipe_makes_the_same_trace(command, tmp_path, capsys):
 
 def test_layers_that_no_command_describes_have_no_command():
     assert synthesize([LAYER]).provenance["recipe"] == "archsim.trace.synthesize"
+
+
+@pytest.mark.parametrize("changes", [{"silent_ratio": 1.2}, {"fire_once_ratio": 2.0}])
+def test_of_impossible_ratios_no_density_follows(changes):
+    with pytest.raises(UsageError) as caught:
+        synthesize([replace(LAYER, **changes)])
+    assert len(caught.value.problems) == 1 and "spike density" not in str(caught.value)
