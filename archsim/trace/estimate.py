@@ -14,8 +14,9 @@ zero (of spikes the firing rate), over all timesteps and images, and T timesteps
     everything else                           nothing               neurons, sums, pools, softmax, layer norm
 
 Signed spikes and spike times are spikes. Integers that neurons fire are so many spikes each, so r is their mean. The
-rule is that of the Spikformer (Zhou et al., ICLR 2023, appendix), for attention that of the energy calculation that is
-published with Spikingformer, and for integers that of SpikeYOLO.
+rule is that of the Spikformer (Zhou et al., ICLR 2023, appendix). For attention and sums of spikes it is that of the
+energy calculation that is published with Spikingformer, whose other variant prices sums of spikes as accumulations. For
+integers that neurons fire it is that of SpikeYOLO.
 """
 
 from __future__ import annotations
