@@ -369,8 +369,7 @@ def read_ahead(a: Agent, m: Any, x: Operands, tile: int, column: int, group: int
 def join(
     a: Agent, m: Any, x: Operands, tile: int, column: int, row: int, passed: int, chunk: int
 ) -> tuple[int, int, int]:
-    """Matches of a pair of chunks, the cycles of their laggy pass, and those that they take of the fast path; a PE
-    without a row joins nothing."""
+    """Matches of a pair of chunks, cycles of their laggy pass and of the fast path; a PE without a row joins nothing."""
     if row >= m.layer.m:
         return 0, 0, 0
     fiber, matches, laggy = fiber_of(a, m, x, row, chunk), 0, 0

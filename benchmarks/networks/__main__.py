@@ -42,7 +42,7 @@ PUBLIC = (
     "spiking_vgg16_bn", "spiking_resnet18", "sew_resnet18", "sew_resnet18_and", "sew_resnet18_iand", "ms_resnet18",
     "dvs_gesture_net", "snntorch_tutorial5", "snntorch_tutorial6", "snntorch_synaptic",
 )  # fmt: skip
-TRAINED = ("vgg9_dual_sparse", "cnn", "vit", "recurrent", "spikformer", "qkformer", "depthwise")
+TRAINED = ("vgg9_dual_sparse", "cnn", "vit", "recurrent", "spikformer", "sdt", "qkformer", "depthwise")
 
 
 def networks() -> dict[str, Callable[[], Trace]]:
