@@ -181,6 +181,9 @@ class Operands(NamedTuple):
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
 
+Joined = tuple[int, int, int]
+"""Matches of a pair of chunks, cycles of their laggy pass, cycles of the fast path."""
+
 JOINS, MATCHES, LAGGY_BUSY, SUMS_FINISHED, ENCODED_CHUNKS, STEPS, BROADCAST_BEATS = range(7)
 
 
@@ -366,10 +369,8 @@ def read_ahead(a: Agent, m: Any, x: Operands, tile: int, column: int, group: int
             read_bitmask(a, m, x, following * m.pes + a.me, 0, 0, following // m.tile)
 
 
-def join(
-    a: Agent, m: Any, x: Operands, tile: int, column: int, row: int, passed: int, chunk: int
-) -> tuple[int, int, int]:
-    """Matches of a pair of chunks, cycles of their laggy pass and of the fast path; a PE without a row joins nothing."""
+def join(a: Agent, m: Any, x: Operands, tile: int, column: int, row: int, passed: int, chunk: int) -> Joined:
+    """What a pair of chunks makes a PE do; a PE without a row joins nothing."""
     if row >= m.layer.m:
         return 0, 0, 0
     fiber, matches, laggy = fiber_of(a, m, x, row, chunk), 0, 0
