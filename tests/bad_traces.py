@@ -460,6 +460,17 @@ def _many_delays(raw):
 MORE_CHANGES = {
     # Of ``version_2``: operations and keys that came with version 2.
     "version 1 that is 2": (_of_version_1, "operations[0].groups: came with version 2, but the record is of version 1"),
+    "neurons that rest for ever": (
+        _set("operations/0/neuron/refractory", 1024), "operations[0].neuron.refractory: input should be less"),
+    "neurons that rest by text": (_set("operations/0/neuron/refractory", "2"), "refractory: input should be a va"),
+    "neurons that fire signs": (
+        _set("operations/0/neuron/fires", "signs"), "operations[0].neuron.fires: got 'signs'; allowed: 'spike'"),
+    "neurons that fire endless numbers": (
+        lambda raw: raw.meta["operations"][0]["neuron"].update(fires="integer", most=40_000),
+        "operations[0].neuron.most: input should be less than or equal to 32767, got 40000"),
+    "a current without a leak": (
+        _set("operations/0/neuron/current_shift", 3), "array 'current_multiplier.depthwise' is missing"),
+    "a neuron's key misspelt": (_set("operations/0/neuron/refactory", 2), "neuron.refactory: unknown key (did"),
     "groups of text": (_operation("depthwise", groups="4"), "operations[0].groups: input should be a valid integer"),
     "no groups": (_operation("depthwise", groups=0), "operations[0].groups: input should be greater than or equal to "),
     "groups that divide no channels": (

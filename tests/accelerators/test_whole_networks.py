@@ -186,10 +186,46 @@ def test_edges_of_attention(heads, size, timesteps):
     assert all(result.mismatches in (0, None) for result in run(trace, SPIKING[0]))
 
 
-def test_a_recurrent_layer_that_never_fires():
-    trace = recurrent(threshold=1 << 20)
-    assert not trace.tensor("s").any()
-    assert all(result.mismatches in (0, None) for result in run(trace, SPIKING[0]))
+def fired_at(*timesteps, of=12):
+    """A layer whose inputs spike at these timesteps alone."""
+    trace = mlp(0, timesteps=of, density=0.0)
+    spikes = trace.tensor("in").copy()
+    spikes[list(timesteps)] = mlp(1, timesteps=of).tensor("in")[list(timesteps)]
+    return trace_of("seldom", of, trace.operations, {"in": spikes})
+
+
+EDGES = {
+    "one head, one token, one channel, one timestep": lambda: attention(1, 1, 1, 1, 1, seed=8179),
+    "as many heads and groups as channels": lambda: attention(2, 4, 4, 2, 1),
+    "windows without a spike": lambda: fired_at(0, 11),
+    "no spike at all": lambda: fired_at(),
+    "a recurrent layer that never fires": lambda: recurrent(threshold=1 << 20),
+    "a recurrent layer of one neuron": lambda: recurrent(timesteps=3, features=1, neurons=1, images=1),
+}
+
+SILENT = {"no spike at all": "out", "a recurrent layer that never fires": "s"}
+"""Edges, and tensors without a spike."""
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("path", SPIKING, ids=lambda path: path.stem)
+def test_edges(path, edge):
+    trace = EDGES[edge]()
+    assert not trace.tensor(SILENT[edge]).any() if edge in SILENT else trace.tensor(trace.operations[0].output).any()
+    results = run(trace, path, "timesteps=4")
+    assert [result.mismatches for result in results] == [0] * len(results)
+
+
+@pytest.mark.parametrize("name", ["loas", "prosperity", "systolic", "spinalflow"])
+def test_time_is_as_long_as_the_network_wants(name):
+    draw = np.random.default_rng(0)
+    layer = Operation(
+        "fc", "linear", ("x",), "out", weight=draw.integers(-9, 15, (3, 5)).astype(np.int8), neuron=lif(3)
+    )
+    trace = trace_of("long", 1024, [layer], {"x": draw.random((1024, 1, 5)) < 0.4})
+    (result,) = run(trace, ROOT / "hwconfigs" / f"{name}.yaml", "timesteps=16")
+    assert result.mismatches == 0 and result.timesteps == 1024
+    assert trace.tensor("out")[-4:].any()
 
 
 def test_a_recurrent_operation_knows_its_least_delay():

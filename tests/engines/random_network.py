@@ -23,13 +23,13 @@ from tests.twins import trace as twin
 PRODUCTS = ("conv2d", "linear", "matmul")
 BETWEEN = ("pool", "add", "multiply", "reduce", "upsample")
 MEMORY = (
-    "memory.cache.mshrs=1", "memory.cache.size_kib=16", "memory.cache.line_bytes=16", "memory.cache.replacement=lru",
+    "memory.cache.size_kib=16", "memory.cache.mshrs=1", "memory.cache.line_bytes=16", "memory.cache.replacement=lru",
     "memory.cache.bank_conflicts=false", "memory.dram.channels=1",
 )  # fmt: skip
 SETTINGS = {
     "loas": ("pe.count=3", "scheduler.barrier=none", "pe.laggy=early_stop", "scheduler.prefetch_fibers=0", *MEMORY),
     "sparten_snn": ("pe.count=3", "scheduler.order=row_group", "scheduler.prefetch_fibers=0", *MEMORY),
-    "gospa_snn": ("pe.count=3", "psum.size_kib=1", "scheduler.barrier=none", "psum.overflow=excess", *MEMORY),
+    "gospa_snn": ("pe.count=3", "psum.size_kib=1", "scheduler.barrier=none", "psum.overflow=excess", *MEMORY[1:]),
     "gamma_snn": ("pe.count=3", "pe.radix=2", "scheduler.operands=loaded_first", "neuron.rows=1", *MEMORY),
     "gustav_snn": ("neuron.cycles=3", *MEMORY),
     "prosperity": ("tile.rows=16", "tile.k=3", "pe.count=3", "detector.tables=1", "buffers.output_tiles=1", *MEMORY),
@@ -61,7 +61,7 @@ def settings_of(draw, machine, trace):
 @st.composite
 def operations(draw, operand):
     """A trace of one operation, with random neurons behind most of those that make sums."""
-    timesteps = (1, 9) if operand == "spike" else (1, 1)
+    timesteps = (1, 6) if operand == "spike" else (1, 1)
     operation, tensors, kinds, steps = draw(cases(PRODUCTS * 2 + BETWEEN, timesteps))
     if draw(st.integers(0, 9)) == 0:
         tensors = {name: silent(values, kinds.get(name), steps) for name, values in tensors.items()}
@@ -84,9 +84,11 @@ def operations(draw, operand):
 @st.composite
 def output_kinds(draw, operation, kinds):
     """As what the output is stored, where it is no integer."""
-    if operation.neuron is not None:
-        fires = {"signed": ["signed_spike"], "spike": ["spike", "spike_time"]}.get(operation.neuron.fires)
-        return {"out": draw(st.sampled_from(fires))} if fires else {}
+    neuron = operation.neuron
+    if neuron is not None and neuron.fires == "spike":
+        return {"out": draw(st.sampled_from(["spike", "spike_time"][: 2 - neuron.mask_fire_once]))}
+    if neuron is not None:
+        return {"out": "signed_spike"} if neuron.fires == "signed" else {}
     found = [kinds.get(name, "int") for name in operation.inputs]
     if operation.op == "multiply" and operation.requantiser is None and "int" not in found:
         return {"out": "signed_spike" if "signed_spike" in found else "spike"}

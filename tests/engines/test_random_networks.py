@@ -1,7 +1,7 @@
 """Both engines agree on whole networks: planes, windows with state, groups, heads, recurrence, sums and neurons."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from archsim.simulate import load_accelerator
@@ -33,7 +33,7 @@ def agreed(name, trace, overrides):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@settings(max_examples=25, derandomize=True)
+@settings(max_examples=12, derandomize=True, phases=[Phase.generate])
 @given(data=st.data())
 def test_both_engines_agree(name, data):
     operand = load_accelerator(name).operand
