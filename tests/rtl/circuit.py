@@ -100,8 +100,8 @@ def build(
     command = [
         VERILATOR, "--cc", "--exe", "--build", "-O3", "-Wall", "-Wno-DECLFILENAME", "-Wno-UNUSEDSIGNAL", "-j", "2",
         "--top-module", "circuit", "--prefix", "Vcircuit", "--Mdir", str(folder), "-y", str(HERE / "circuits"),
-        "-CFLAGS", f"-O2 {defined}", "-o", "circuit", str(HERE / "circuits" / f"{name}_top.sv"),
-        *sources(name), str(HERE / "harness.cpp"),
+        "-CFLAGS", f"-O2 {defined}", "-o", "circuit", *sources(name),
+        str(HERE / "circuits" / f"{name}_top.sv"), str(HERE / "harness.cpp"),
     ]  # fmt: skip
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
