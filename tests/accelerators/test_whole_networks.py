@@ -71,6 +71,7 @@ def test_windows_of_timesteps_give_what_all_timesteps_give(path, make, timesteps
     if whole is not None and trace.operations[0].neuron is not None:
         once = sum(row.bytes for row in whole.traffic if row.level == "dram" and row.tensor.startswith("output"))
         assert state > once  # what neurons remember goes out and comes back
+        assert any(row.bytes for row in result.traffic if row.tensor.startswith("output") and row.direction == "read")
 
 
 @pytest.mark.parametrize("path", SPIKING, ids=lambda path: path.stem)
