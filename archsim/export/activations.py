@@ -32,6 +32,8 @@ SUM_BITS = 16
 # Biases, multipliers and sums are stored in 32 bits.
 LARGEST_STORED = (1 << 31) - 1
 SHARE = 1 / 255
+# What networks of neurons do not have, behind ``expand``.
+ACTIVATIONS = ("relu", "softmax", "layer_norm")
 # What passes on the values that it reads, in their scale.
 MOVES = ("max_pool", "rearrange", "slice", "upsample", "concat")
 # Whose scale nobody can choose.

@@ -237,16 +237,8 @@ def evaluate(node: Node, given: list[Real]) -> Real:
             by_position = node.options["axis"] == "positions"
             sums: Real = first.sum((3, 4), keepdims=True) if by_position else groups.sum(3)
             return sums * node.factor
-        case "relu":
-            return np.maximum(first, 0.0)
-        case "gate":
-            return first * share(node.options["kind"], first)
-        case "softmax":
-            odds = CURVES[node.options["kind"]](first.max(2, keepdims=True) - first)
-            shares: Real = odds / odds.sum(2, keepdims=True)
-            return shares
-        case "layer_norm":
-            return _normalised(node, first)
+        case "relu" | "gate" | "softmax" | "layer_norm":
+            return _activation(node, first)
     return _product(node, first, given[1]) * node.factor
 
 
@@ -257,7 +249,16 @@ def _delayed(values: Real, steps: int | NDArray[np.int64]) -> Real:
     return late
 
 
-def _normalised(node: Node, values: Real) -> Real:
+def _activation(node: Node, values: Real) -> Real:
+    match node.op:
+        case "relu":
+            return np.maximum(values, 0.0)
+        case "gate":
+            return values * share(node.options["kind"], values)
+        case "softmax":
+            odds = CURVES[node.options["kind"]](values.max(2, keepdims=True) - values)
+            shares: Real = odds / odds.sum(2, keepdims=True)
+            return shares
     assert node.weight is not None and node.bias is not None
     root = np.sqrt(values.var(2, keepdims=True) + node.options["eps"])
     deviations = values - values.mean(2, keepdims=True)

@@ -1,6 +1,7 @@
 """From a float network to integers, and how far apart the two are.
 
-``folding`` takes batch-norms into the layers, ``scaling`` chooses the unit of every tensor and writes the operations.
+``folding`` takes batch-norms into the layers, ``scaling`` chooses the unit of every tensor and writes the operations;
+of a network of activations instead of spikes ``activations`` does.
 The integer network then runs on the same inputs, by the rules that verify a trace.
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import UsageError
-from archsim.export.activations import TAIL, Activations, Form
+from archsim.export.activations import ACTIVATIONS, TAIL, Activations, Form
 from archsim.export.comparison import LayerError, compared, refusals, table, warnings
 from archsim.export.expansion import expand
 from archsim.export.folding import fold
@@ -65,16 +66,10 @@ def export(
     A layer whose spikes are others than the model's (``LayerError``) is refused too, but not with
     ``accept_differences``.
     """
-    problems = [
-        f"{node.name}: weights that are not finite"
-        for node in network.nodes.values()
-        if not all(np.isfinite(array).all() for array in (node.weight, node.bias) if array is not None)
-    ]
-    if problems:
-        raise UsageError(problems)
+    _check_weights(network)
     fold(network)
     expand(network)
-    if not any(node.op == "neuron" for node in network.nodes.values()):
+    if any(node.op in ACTIVATIONS for node in network.nodes.values()):
         return _without_spikes(network, name, provenance, weight_bits, input_bits, input_scale)
     inputs, scale, kind = _integer_inputs(network, input_bits, input_scale)
     quantiser = Quantiser(network, weight_bits, approximate_leak, scale)
@@ -162,6 +157,16 @@ def _without_spikes(
         network=name, timesteps=1, operations=operations, tensors=tensors, provenance=labels, scales=scales
     )  # fmt: skip
     return Exported(trace, tuple(rows), agreement, tuple(network.notes), tuple(warned))
+
+
+def _check_weights(network: Network) -> None:
+    problems = [
+        f"{node.name}: weights that are not finite"
+        for node in network.nodes.values()
+        if not all(np.isfinite(array).all() for array in (node.weight, node.bias) if array is not None)
+    ]
+    if problems:
+        raise UsageError(problems)
 
 
 def _constants(network: Network, quantiser: Quantiser) -> dict[str, NDArray[Any]]:

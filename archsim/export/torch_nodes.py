@@ -320,7 +320,7 @@ class Nodes:
         for node in self.nodes.values():
             if found.intersection(node.inputs):
                 found.add(node.name)
-        return found.union(*(self.nodes[name].inputs for name in self.misread))
+        return found.union(*(self.nodes[name].inputs for name in self.misread if name in self.nodes))
 
 
 def _differing(neuron: SpikingNeuron, expected: np.ndarray, given: np.ndarray) -> int:

@@ -84,7 +84,5 @@ def test_a_recurrence_of_the_models_own(start, bias):
     with pytest.raises(UsageError) as caught:
         from_torch(OwnLoop(start, bias), torch.rand(4, 3, 5), 4, loop=True)
     (told,) = caught.value.problems
-    assert told.startswith(
-        "lif: reads the output of torch's add() of tensors of the timesteps 0 and 1, a recurrence of"
-    )
+    assert told.startswith("lif: reads the output of torch's add() of tensors of the timesteps 0 and 1, a recurr")
     assert "RLeaky of snnTorch and LIFRecurrent of norse" in told
