@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -267,9 +267,18 @@ def _report(
             if component.kind in ("cache", "sram")
         ),
         exact=accelerator.exact,
+        moved=_moved(loaded, accelerator.fused(loaded, chosen)) if verify else {},
         findings={**accelerator.context, **(accelerator.metrics(loaded) if verify else {})},
         **_of_the_network(loaded, verify),
     )
+
+
+def _moved(trace: Trace, names: Collection[str]) -> dict[str, int]:
+    """Mismatches of the operations ``names``, which happen on the way of layers and which no layer computes."""
+    from archsim.trace.resimulation import check_operation
+
+    checks = (check_operation(trace, operation) for operation in trace.operations if operation.name in names)
+    return {check.layer: check.mismatches for check in checks if check.mismatches is not None}
 
 
 def _of_the_network(trace: Trace, verify: bool) -> dict[str, Any]:

@@ -52,7 +52,8 @@ class Report:
     ``compulsory_read_bytes`` says by layer name how many bytes must be read from DRAM at least once. ``warnings`` say
     what is doubtful about the run. ``hardware`` and ``trace`` are the files as they were given, ``overrides`` what was
     changed of the machine's, ``description`` and ``fitted`` what its file says of it; ``sram_size_kib`` is the capacity
-    of its memories, tags and registers apart. Where it is not ``exact``, outputs may differ from the trace's.
+    of its memories, tags and registers apart. Where it is not ``exact``, outputs may differ from the trace's. ``moved``
+    says by name how many values of the trace are wrong behind an operation on the way of layers, which none computes.
     ``findings`` are what else it told, and go into the summary. ``timeline`` is the window of the run that was
     recorded, if any. Of the network alone tell ``estimates`` (by layer, the energy [pJ] that papers would estimate) and
     ``operations`` (by layer, additions and multiplications, zeros included), both of all images; ``read_out``, its last
@@ -85,6 +86,7 @@ class Report:
     fitted: bool = False
     sram_size_kib: float = 0.0
     exact: bool = True
+    moved: Mapping[str, int] = field(default_factory=dict)
     findings: Mapping[str, Any] = field(default_factory=dict)
     estimates: Mapping[str, float] = field(default_factory=dict)
     operations: Mapping[str, int] = field(default_factory=dict)
@@ -180,8 +182,8 @@ class Report:
         """The totals of the run, as in ``summary.json``, and ``engine_wall_s``, which no two runs share.
 
         ``verified`` is true when every output that was compared equals the trace's, false when one differs, and None
-        when none was compared; ``layers_verified`` says how many layers were. ``labels`` are what the trace says about
-        its training. ``events`` counts noteworthy things, such as accumulator overflows.
+        when none of a layer was compared; ``layers_verified`` says how many layers were. ``labels`` are what the trace
+        says about its training. ``events`` counts noteworthy things, such as accumulator overflows.
         """
         cycles = sum(layer.share for layer in self.layers)
         computing = [layer.compute_cycles for layer in self.layers]
@@ -196,6 +198,7 @@ class Report:
         dense = sum(count for name, count in self.operations.items() if name in ran)
         response = self._first_response()
         compared = [layer.mismatches for layer in self.layers if layer.mismatches is not None]
+        wrong = sum(compared) + sum(self.moved.values())
         return {
             "accelerator": self.accelerator,
             "description": self.description,
@@ -245,9 +248,9 @@ class Report:
             "sram_size_kib": self.sram_size_kib,
             **{name: sum(_traffic_sums(layer)[name] for layer in self.layers) for name in TRAFFIC_SUMS},
             "events": self._events(),
-            "verified": not any(compared) if compared else None,
+            "verified": not wrong if compared or wrong else None,
             "layers_verified": len(compared),
-            "mismatches": sum(compared) if compared else None,
+            "mismatches": wrong if compared or wrong else None,
             "engine_wall_s": sum(layer.engine_wall_s for layer in self.layers),
             **self.findings,
             **self.network,

@@ -25,6 +25,8 @@ class Judged(Protocol):
     @property
     def exact(self) -> bool: ...  # noqa: D102
     @property
+    def moved(self) -> Mapping[str, int]: ...  # noqa: D102
+    @property
     def verify(self) -> bool: ...  # noqa: D102
     @property
     def findings(self) -> Mapping[str, Any]: ...  # noqa: D102
@@ -49,6 +51,13 @@ def verdict(report: Judged) -> Verdict:
             "bad",
             f"{len(differing)} of {len(results)} layers: {wrong:,} outputs differ from the trace's, in "
             f"{listed(differing)}; they do not follow from its inputs and weights",
+        )
+    if strays := [name for name, count in report.moved.items() if count]:
+        astray = sum(report.moved.values())
+        return Verdict(
+            "bad",
+            f"{astray:,} stored values differ from what {listed(strays)} must write, on the way of the layers; they do "
+            "not follow from what is read there",
         )
     if differing:
         found = f"; {wrong:,} outputs differ from the trace's, as this machine may lose precision"

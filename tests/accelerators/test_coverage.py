@@ -10,7 +10,7 @@ from archsim.dataflow.pipeline import holes
 from archsim.errors import UsageError
 from archsim.report.verdict import verdict
 from archsim.simulate import load_accelerator, run
-from archsim.trace import Neuron, Operation, save_trace
+from archsim.trace import Neuron, Operation, Trace, save_trace
 from tests.machines import LABELS
 from tests.small_traces import attention, build, lif, tiny
 
@@ -323,3 +323,29 @@ def test_a_run_says_which_layers_are_larger_than_in_the_model(tmp_path):
     plain = classifier(draw.integers(-100, 100, (40, 30, 7, 7)))
     save_trace(plain, tmp_path / "plain.npz")
     assert not any("overstated" in warning for warning in run("loas", tmp_path / "plain.npz").warnings)
+
+
+@pytest.mark.parametrize("machine", ["loas", "spikesim_lossless"])
+@pytest.mark.parametrize("wrong", ["cut", "late", "pooled"])
+def test_what_no_layer_computes_is_compared_too(tmp_path, machine, wrong):
+    """Nobody reads these tensors, so that every layer is as the trace says."""
+    draw = np.random.default_rng(0)
+    operations = [
+        convolution(draw, "a", "x", IF),
+        Operation("cut", "slice", ("a",), "cut", axis=0, start=1, stop=3),
+        Operation("late", "delay", ("a",), "late", steps=1),
+        Operation("pooled", "pool", ("a",), "pooled", kernel=(2, 2), stride=(2, 2)),
+    ]
+    trace = build(operations, {"x": draw.random((3, 2, 4, 6, 6)) < 0.3}, 3, {})
+    tensors = {name: trace.tensor(name).copy() for name in ("x", "a", "cut", "late", "pooled")}
+    for flips in (0, 1):
+        tensors[wrong].flat[7] ^= bool(flips)
+        changed = Trace(
+            network="moves", timesteps=3, operations=operations, tensors=tensors, provenance=trace.provenance
+        )
+        save_trace(changed, tmp_path / "moves.npz")
+        report = run(machine, tmp_path / "moves.npz")
+        summary = report.summary()
+        assert (summary["verified"], summary["mismatches"], report.moved[wrong]) == (not flips, flips, flips)
+        assert verdict(report).state == ("bad" if flips else "good")
+    assert run(machine, tmp_path / "moves.npz", verify=False).summary()["verified"] is None

@@ -38,6 +38,11 @@ WHOLE = Coverage(1.0, 10, 21, 21)
             "9 of 21 layers simulated, 45 % of the operations; 1,200 outputs differ from the trace's, as this machine "
             "may lose precision",
         ),
+        (
+            (0, 0), {"covered": WHOLE, "moved": {"pool": 0, "concat1": 2, "cut": 1}}, "bad",
+            "3 stored values differ from what concat1, cut must write, on the way of the layers; they do not follow"
+            " from what is read there",
+        ),
     ],
 )  # fmt: skip
 def test_verdicts(mismatches, changes, state, text):
