@@ -187,9 +187,9 @@ RRR torch.ops.aten.mul_.Scalar(y, 0.5)
 EEE y.squeeze_(-1)
 EEE y.unsqueeze_(0).squeeze_(0)
 RR- y.transpose_(0, 1)
-RRR y.transpose_(0, 1).transpose_(0, 1)
+EEE y.transpose_(0, 1).transpose_(0, 1)
 RRR y.exponential_()
---R y.t_().t_()
+--E y.t_().t_()
 # Values that move.
 EEE y = y.clone()
 EEE y = y.contiguous()
@@ -239,8 +239,8 @@ EE- y = torch.moveaxis(y, 1, 2).moveaxis(2, 1)
 EE- y = torch.movedim(y, 2, 3)
 EE- y = y.mT.mT
 EE- y = y.mT
---R y = y.t().t()
---R y = y.T.T
+--E y = y.t().t()
+--E y = y.T.T
 EEE y = y.rot90(4, (0, 1))
 RR- y = y.rot90(1, (2, 3))
 RRR y = y.flip(1)
@@ -610,7 +610,7 @@ R steps = y[[1, 0, 2]]
 R steps = [y[0]] * T
 R steps = y[:1].expand_as(y)
 R steps = y.transpose(0, 1)
-R steps = y.transpose(0, 1).unbind(1)
+E steps = y.transpose(0, 1).unbind(1)
 R steps = y.cumsum(0)
 R y[1] *= 0.5; steps = y
 R steps = y; y[0].zero_()
