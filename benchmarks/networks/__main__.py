@@ -1,6 +1,6 @@
 """Which public networks run whole on which machines, and what is left out or refused.
 
-    python benchmarks/networks [--networks NAME,...] [--machines NAME,...] [-o FOLDER]
+    python benchmarks/networks [--presets] [--networks NAME,...] [--machines NAME,...] [-o FOLDER]
 
 Networks are those of ``tests/export/public_models.py``, as their authors define them, exported from PyTorch, and the
 trained traces of ``workloads/``. Every network is run on every machine and compared with the trace, output by output.
@@ -12,6 +12,10 @@ machine:
     wrong   outputs differ
     -       the machine refuses the network (why stands in the file)
 
+With ``--presets`` the networks are those of ``archsim trace synth --preset``, at their published sizes with made-up
+weights and spikes. The table goes to ``FOLDER/presets.csv``, and says too what each run takes: its processor time and
+its largest memory.
+
 Needs PyTorch, SpikingJelly and snnTorch for the public networks (``pip install 'archsim[spikingjelly,snntorch]'``).
 """
 
@@ -22,6 +26,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -29,6 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT), str(ROOT / "benchmarks" / "papers")]
 
 from command_line import command  # noqa: E402
+from presets import LARGE_ON, PRESETS, SMALL, outcome  # noqa: E402
+from presets import rows as preset_rows  # noqa: E402
 
 from archsim import load_trace, run  # noqa: E402
 from archsim.errors import ArchsimError, UsageError  # noqa: E402
@@ -75,27 +82,18 @@ def rows(name: str, trace: Trace, machines: Iterable[str]) -> Iterable[dict[str,
             except ArchsimError as error:
                 yield row | {"verdict": "refused", "reason": " / ".join(error.problems).replace(f"{path}", name)}
                 continue
-            summary = report.summary()
-            left_out = [f"{item['layer']} {item['reason']}" for item in summary["left_out"]]
-            yield row | {
-                "verdict": "wrong" if summary["mismatches"] else "runs",
-                "coverage": summary["coverage"],
-                "mismatches": summary["mismatches"],
-                "layers": summary["layers"],
-                "cycles": summary["cycles"],
-                "energy_pj": summary["energy_pj"],
-                "reason": "; ".join(left_out),
-            }
+            yield row | outcome(report.summary())
+
+
+def _told(row: Any) -> str:
+    if row.verdict != "runs":
+        return {"refused": "-"}.get(row.verdict, row.verdict)
+    return f"{row.coverage:.3g}" if row.coverage < 1 else "1.0"
 
 
 def matrix(table: pd.DataFrame) -> pd.DataFrame:
     """Networks by machines, with the words of the module's text."""
-    shown = table.assign(
-        told=[
-            {"refused": "-", "wrong": "wrong"}.get(row.verdict, f"{row.coverage:.3g}" if row.coverage < 1 else "1.0")
-            for row in table.itertuples()
-        ]
-    )
+    shown = table.assign(told=[_told(row) for row in table.itertuples()])
     order = list(dict.fromkeys(table.machine))
     return shown.pivot(index="network", columns="machine", values="told").loc[list(dict.fromkeys(table.network)), order]
 
@@ -103,20 +101,28 @@ def matrix(table: pd.DataFrame) -> pd.DataFrame:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", default=",".join((*PUBLIC, *TRAINED)), metavar="NAME,...")
-    parser.add_argument("--machines", default=",".join(MACHINES), metavar="NAME,...")
+    parser.add_argument("--presets", action="store_true", help="networks of archsim trace synth --preset")
+    parser.add_argument("--networks", metavar="NAME,...", help="default: all")
+    parser.add_argument(
+        "--machines", metavar="NAME,...", help=f"default: all; of large presets {' and '.join(LARGE_ON)}"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results", metavar="FOLDER")
     given = parser.parse_args(arguments)
-    known, found = networks(), []
-    for name in given.networks.split(","):
+    known = PRESETS if given.presets else (*PUBLIC, *TRAINED)
+    names = given.networks.split(",") if given.networks else known
+    for name in names:
         if name not in known:
             raise UsageError(f"no network {name!r}; allowed: {', '.join(known)}")
-        for row in rows(name, known[name](), given.machines.split(",")):
+    found = []
+    for name in names:
+        default = LARGE_ON if given.presets and name not in SMALL else MACHINES
+        machines = given.machines.split(",") if given.machines else default
+        for row in preset_rows(name, machines) if given.presets else rows(name, networks()[name](), machines):
             print(f"{row['network']} on {row['machine']}: {row['verdict']}", file=sys.stderr)
             found.append(row)
     table = pd.DataFrame(found)
     given.output.mkdir(parents=True, exist_ok=True)
-    table.to_csv(given.output / "networks.csv", index=False)
+    table.to_csv(given.output / ("presets.csv" if given.presets else "networks.csv"), index=False)
     print(matrix(table).to_string())
 
 
