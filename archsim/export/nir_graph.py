@@ -69,7 +69,7 @@ def from_nir(
     ``inputs`` (an array, or the path of a .npy or .npz file) and the other arguments are those of ``from_torch``;
     inputs that change in time say how many timesteps there are, at most 1,024. Where the graph's Input is a map with
     one axis, [C, L], inputs are [I, C, L] or [T, I, C, L]. The stated error is against the same graph in float64.
-    ``late_current`` makes potentials see their synaptic current a timestep later, as Norse does.
+    ``late_current`` makes potentials see their synaptic current a timestep later, as Norse's LSNN does.
     Raises ``UsageError`` with every node that a trace cannot express, and why.
     """
     check_options(weight_bits, input_bits, input_scale, provenance=provenance)

@@ -1,7 +1,4 @@
-"""Norse's own neurons: with and without time, recurrent, and as a read-out.
-
-Norse is not among what CI installs: its package builds C++. Its Python part alone is enough for these tests.
-"""
+"""Norse's own neurons: with and without time, recurrent, and as a read-out."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from archsim.export import from_torch
 from tests.export.frameworks import need, verified
 
 torch = need("torch")
-norse = pytest.importorskip("norse.torch", reason="norse is not installed")
+norse = need("norse.torch")
 T, IMAGES = 12, 4
 
 
