@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from archsim.trace import check_trace, load_trace, save_trace
 def need(name: str):
     """The module ``name``; where it is not installed the tests are skipped, but not in CI, which installs all."""
     if os.environ.get("ARCHSIM_TEST_FRAMEWORKS") == "all":
-        module = importlib.import_module(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as importorskip does
+            module = importlib.import_module(name)
     else:
         module = pytest.importorskip(name, reason=f"{name} is not installed; see CONTRIBUTING.md")
     if name == "torch":
