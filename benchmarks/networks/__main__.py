@@ -2,9 +2,9 @@
 
     python benchmarks/networks [--presets] [--networks NAME,...] [--machines NAME,...] [-o FOLDER]
 
-Networks are those of ``tests/export/public_models.py``, as their authors define them, exported from PyTorch, and the
-trained traces of ``workloads/``. Every network is run on every machine and compared with the trace, output by output.
-The table goes to ``FOLDER/networks.csv``, a row for each network and machine; what is printed has a column for each
+Networks are those of ``tests/export/public_models.py`` and ``plain_models.py``, as their authors define them, exported
+from PyTorch, and the trained traces of ``workloads/``. Every network is run on every machine and compared with the trace,
+output by output. The table goes to ``FOLDER/networks.csv``, a row for each network and machine; what is printed has a column for each
 machine:
 
     1.0     all synaptic operations were simulated, and no output differs from the trace's
@@ -16,7 +16,8 @@ With ``--presets`` the networks are those of ``archsim trace synth --preset``, a
 weights and spikes. The table goes to ``FOLDER/presets.csv``, and says too what each run takes: its processor time and
 its largest memory.
 
-Needs PyTorch, SpikingJelly and snnTorch for the public networks (``pip install 'archsim[spikingjelly,snntorch]'``).
+Needs PyTorch, SpikingJelly and snnTorch for the public networks (``pip install 'archsim[spikingjelly,snntorch]'``, and
+``pip install --no-deps norse``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,27 +49,52 @@ MACHINES = (
 )  # fmt: skip
 PUBLIC = (
     "spiking_vgg16_bn", "spiking_resnet18", "sew_resnet18", "sew_resnet18_and", "sew_resnet18_iand", "ms_resnet18",
-    "dvs_gesture_net", "snntorch_tutorial5", "snntorch_tutorial6", "snntorch_synaptic",
+    "dvs_gesture_net", "snntorch_tutorial5", "snntorch_tutorial6", "snntorch_synaptic", "snntorch_rleaky", "norse_lif",
+    "norse_lif_recurrent",
 )  # fmt: skip
+TRANSFORMERS = {
+    "spikingjelly_spikformer": "spikformer", "spikingjelly_sdt": "spike_driven_transformer",
+    "spikingjelly_qkformer": "qkformer",
+}  # fmt: skip
+"""Public ones too, and what the functions that build them are called."""
+PLAIN = {"torch_cnn": "cnn", "torch_resnet18": "resnet18", "torch_vit": "vit", "torch_deit": "deit"}
+"""Networks without spikes, and what the functions that build them are called."""
 TRAINED = ("vgg9_dual_sparse", "cnn", "vit", "recurrent", "spikformer", "sdt", "qkformer", "depthwise")
 
 
 def networks() -> dict[str, Callable[[], Trace]]:
     """How to get the trace of each network, by name."""
-    found = {name: lambda name=name: _public(name) for name in PUBLIC}
-    return found | {name: lambda name=name: load_trace(ROOT / "workloads" / f"{name}.npz") for name in TRAINED}
+    public = {name: name for name in PUBLIC} | TRANSFORMERS
+    return {
+        **{name: partial(_public, function) for name, function in public.items()},
+        **{name: partial(_plain, function) for name, function in PLAIN.items()},
+        **{name: partial(load_trace, ROOT / "workloads" / f"{name}.npz") for name in TRAINED},
+    }
 
 
-def _public(name: str) -> Trace:
-    """One image of a public model, exported."""
+def _public(function: str) -> Trace:
+    """A public spiking model, exported."""
     import torch
 
     from archsim.export import from_torch
     from tests.export import public_models
 
     torch.manual_seed(0)
-    model, inputs, arguments = getattr(public_models, name)()
+    model, inputs, arguments = getattr(public_models, function)()
     return from_torch(model, inputs, **arguments, provenance=public_models.UNTRAINED).trace
+
+
+def _plain(function: str) -> Trace:
+    """A model without spikes, exported as 8-bit integers."""
+    import torch
+
+    from archsim.export import from_torch
+    from tests.export import plain_models, public_models
+
+    torch.manual_seed(0)
+    model = getattr(plain_models, function)()
+    inputs = plain_models.pictures(4, 32 if function == "resnet18" else 16, seed=1)
+    return from_torch(model, inputs, 1, input_scale=1 / 255, provenance=public_models.UNTRAINED).trace
 
 
 def rows(name: str, trace: Trace, machines: Iterable[str]) -> Iterable[dict[str, object]]:
@@ -108,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results", metavar="FOLDER")
     given = parser.parse_args(arguments)
-    known = PRESETS if given.presets else (*PUBLIC, *TRAINED)
+    known = PRESETS if given.presets else networks()
     names = given.networks.split(",") if given.networks else known
     for name in names:
         if name not in known:

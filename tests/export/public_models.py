@@ -240,3 +240,43 @@ def snntorch_tutorial5():
 def snntorch_synaptic():
     """The same with second-order neurons, as in snnTorch's tutorial 4."""
     return _tutorial5(lambda: snn.Synaptic(alpha=0.9, beta=0.8), 1)
+
+
+class Recurrent(torch.nn.Module):
+    """snnTorch's recurrent neurons, as its documentation writes them, with a leaky read-out: 784-64-10 at T = 25."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.lif1 = torch.nn.Linear(28 * 28, 64), snn.RLeaky(beta=0.9, linear_features=64)
+        self.fc2, self.lif2 = torch.nn.Linear(64, 10), snn.Leaky(beta=0.9, reset_mechanism="none")
+
+    def forward(self, x):
+        (spk1, mem1), mem2 = self.lif1.init_rleaky(), self.lif2.init_leaky()
+        potentials = []
+        for _ in range(25):
+            spk1, mem1 = self.lif1(self.fc1(x), spk1, mem1)
+            _, mem2 = self.lif2(self.fc2(spk1), mem2)
+            potentials.append(mem2)
+        return torch.stack(potentials)
+
+
+def snntorch_rleaky():
+    return Recurrent(), _pictures(4, 1, 28).flatten(1), {"T": 25, "input_scale": 1 / 255}
+
+
+def _norse(recurrent):
+    """Norse's neurons in a network that steps through events by itself, with a leaky read-out."""
+    norse = need("norse.torch")
+    hidden = norse.LIFRecurrent(32, 32) if recurrent else norse.LIF()
+    model = norse.SequentialState(torch.nn.Linear(64, 32), hidden, torch.nn.Linear(32, 10), norse.LI())
+    for module in (model[0], model[2]):
+        module.weight.data *= 4
+    return model, _events(16, 4, 8)[:, :, :1].flatten(2), {"T": 16, "loop": True}
+
+
+def norse_lif():
+    return _norse(recurrent=False)
+
+
+def norse_lif_recurrent():
+    return _norse(recurrent=True)
