@@ -47,7 +47,7 @@ from archsim.engine.compiled import run
 from archsim.engine.liveness import assigned, is_yield, live_and_kept, read
 from archsim.hardware import agent as handle
 from archsim.hardware import operation
-from archsim.jit import inlined, kernel
+from archsim.jit import by_reference, inlined, kernel
 
 AgentFunction = Callable[..., handle.Operations]
 
@@ -474,8 +474,8 @@ def loop_of(lowered: Lowered, home: str, *, in_turns: bool = False) -> Any:
             "        return",
         ]
         before = f"m.agents.{name}"
-    lines += ["def loop(m, x, machine):", "    return run(step, m, x, machine)"]
-    space: dict[str, Any] = {"__name__": home, "run": run}
+    lines += ["def loop(m, x, machine):", "    return run(step, m, x, by_reference(machine))"]
+    space: dict[str, Any] = {"__name__": home, "run": run, "by_reference": by_reference}
     for name, function in lowered.functions.items():
         function.__module__ = home
         space[name] = inlined(function)

@@ -3,9 +3,9 @@
 numba keys its cache by the file of the decorated function only. A cached function that calls a function of another
 file keeps running the *old* callee after that file is edited. archsim therefore keeps kernels itself, each in a file
 whose name is a hash of all that it is made of: its own bytecode, that of every kernel that it calls, the constants and
-named tuples that they use, the types of its arguments, the processor, Python and numba. An edit elsewhere compiles
-nothing. A file begins with a hash of its content, so that one that is cut or has flipped bits is compiled anew instead
-of loaded; one that cannot be written is compiled again the next time.
+named tuples that they use, this package, the types of its arguments, the processor, Python and numba. An edit
+elsewhere compiles nothing. A file begins with a hash of its content, so that one that is cut or has flipped bits is
+compiled anew instead of loaded; one that cannot be written is compiled again the next time.
 
 The folder is in the user's cache directory (``NUMBA_CACHE_DIR`` or ``XDG_CACHE_HOME`` move it), so a read-only
 installation works too.
@@ -31,11 +31,13 @@ import numba
 import numpy as np
 from numba import types
 from numba.core.caching import _Cache
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler, CompileResult
+from numba.core.compiler import CompileResult
 from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
 from numba.extending import is_jitted
+
+from archsim.jit.copied import Copied
+from archsim.jit.reference import by_reference as by_reference
 
 KEPT_VERSIONS = 12
 """How many files of one kernel stay: its versions times the types that it is called with; the oldest go first."""
@@ -151,7 +153,9 @@ class KernelCache(_Cache):  # type: ignore[misc]
         return sorted(times, key=times.__getitem__)
 
 
-_MADE_BY = repr((sys.version, numba.__version__, llvmlite.__version__, np.__version__, numba.config.BOUNDSCHECK))
+_HOW = tuple(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+"""How kernels are compiled."""
+_MADE_BY = repr((_HOW, sys.version, numba.__version__, llvmlite.__version__, np.__version__, numba.config.BOUNDSCHECK))
 _hashes: dict[FunctionType, bytes] = {}
 
 
@@ -226,63 +230,6 @@ def _description(kind: Any) -> str:
     return str(kind)
 
 
-class _Copied(CPUDispatcher):  # type: ignore[misc]
-    """A kernel as those see it that it is copied into: nothing but its body, one version for all constants.
-
-    Wrappers for calls from Python, machine code and optimisation of its own take most of a kernel's compilation. None
-    of them is of use to a kernel that is optimised in the place where it ends up.
-    """
-
-    def __init__(self, function: FunctionType) -> None:
-        options = {"nopython": True, "_nrt": False, "forceinline": True}
-        bare = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        super().__init__(function, targetoptions={**options, **bare}, pipeline_class=_CopiedCompiler)
-
-    def get_call_template(self, args: Any, kws: Any) -> Any:
-        """The version for the types of constants, not for their values."""
-        return super().get_call_template(
-            tuple(map(types.unliteral, args)), {name: types.unliteral(kind) for name, kind in kws.items()}
-        )
-
-    def add_overload(self, cres: Any) -> Any:
-        """Let callers find the body, which has no address."""
-        bare = cres._replace(entry_point=object())
-        self.targetctx.insert_user_function(bare.entry_point, bare.fndesc, [bare.library])
-        self.overloads[tuple(bare.signature.args)] = bare
-        return bare
-
-
-class _CopiedCompiler(Compiler):  # type: ignore[misc]
-    """Stops at the body."""
-
-    def __init__(
-        self, typingctx: Any, targetctx: Any, library: Any, args: Any, return_type: Any, flags: Any, locals: Any
-    ) -> None:
-        flags.no_compile = True
-        library = _Bodies(targetctx.codegen(), "copied")
-        super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
-
-
-class _Bodies(JITCodeLibrary):  # type: ignore[misc]
-    """Functions that are linked into others, and neither optimised together nor made into machine code before that."""
-
-    def _optimize_functions(self, ll_module: Any) -> None:
-        """Each for itself; declarations, which numba counts among the functions, have nothing to optimise."""
-        ll_module.data_layout = self._codegen._data_layout
-        passes, builder = self._codegen._function_pass_manager()
-        for function in ll_module.functions:
-            if not function.is_declaration:
-                passes.run(function, builder)
-
-    def finalize(self) -> None:
-        """Link what the functions call."""
-        self._raise_if_finalized()
-        for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
-        self._finalized = True
-
-
 class _Kept(CPUDispatcher):  # type: ignore[misc]
     """A kernel that is kept on disk."""
 
@@ -302,9 +249,9 @@ class _Inlined(_Kept):
     """A kernel for Python, and a copied one for kernels."""
 
     @functools.cached_property
-    def copied(self) -> _Copied:
+    def copied(self) -> Copied:
         """The latter."""
-        return _Copied(self.py_func)
+        return Copied(self.py_func)
 
     @property
     def _numba_type_(self) -> Any:
@@ -340,7 +287,7 @@ def kernel(function: F) -> F:
 
 def higher_order(function: F) -> F:
     """An :func:`inlined` that takes a compiled function as argument, and that only kernels call."""
-    return function if numba.config.DISABLE_JIT else cast(F, _Copied(cast(FunctionType, function)))
+    return function if numba.config.DISABLE_JIT else cast(F, Copied(cast(FunctionType, function)))
 
 
 def inlined(function: F) -> F:

@@ -1,0 +1,103 @@
+"""Kernels that are copied into others: compiled as far as a body, and no further.
+
+Wrappers for calls from Python, machine code and optimisation of its own take most of a kernel's compilation. None of
+them is of use to a kernel that is optimised in the place where it ends up.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+from numba import types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, Flags
+from numba.core.compiler_machinery import PassManager
+from numba.core.registry import CPUDispatcher
+from numba.core.typed_passes import (
+    AnnotateTypes,
+    IRLegalization,
+    NativeLowering,
+    NoPythonBackend,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+)
+from numba.core.untyped_passes import FixupArgs, GenericRewrites, IRProcessing, ReconstructSSA, TranslateByteCode
+
+_PASSES = (
+    TranslateByteCode, FixupArgs, IRProcessing, GenericRewrites, ReconstructSSA, NopythonTypeInference,
+    PreLowerStripPhis, IRLegalization, AnnotateTypes, NativeLowering, NoPythonBackend,
+)  # fmt: skip
+
+
+class _Options(Flags):  # type: ignore[misc]
+    """Options that are compared by what was set: numba looks at them tens of thousands of times, and at all of them."""
+
+    __slots__ = ()
+
+    def values(self) -> dict[str, Any]:
+        """What differs from the defaults."""
+        found: dict[str, Any] = self._values
+        return found
+
+
+class Copied(CPUDispatcher):  # type: ignore[misc]
+    """A kernel as those see it that it is copied into: nothing but its body, one version for all constants."""
+
+    def __init__(self, function: FunctionType) -> None:
+        options = {"nopython": True, "_nrt": False, "forceinline": True}
+        bare = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        super().__init__(function, targetoptions={**options, **bare}, pipeline_class=_Compiler)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """The version for the types of constants, not for their values."""
+        return super().get_call_template(
+            tuple(map(types.unliteral, args)), {name: types.unliteral(kind) for name, kind in kws.items()}
+        )
+
+    def add_overload(self, cres: Any) -> Any:
+        """Let callers find the body, which has no address."""
+        bare = cres._replace(entry_point=object())
+        self.targetctx.insert_user_function(bare.entry_point, bare.fndesc, [bare.library])
+        self.overloads[tuple(bare.signature.args)] = bare
+        return bare
+
+
+class _Compiler(Compiler):  # type: ignore[misc]
+    """Stops at the body, and leaves out what kernels have none of: closures, generators, array expressions, literals
+    that decide a branch."""
+
+    def __init__(
+        self, typingctx: Any, targetctx: Any, library: Any, args: Any, return_type: Any, flags: Any, locals: Any
+    ) -> None:
+        flags.no_compile = True
+        library = _Bodies(targetctx.codegen(), "copied")
+        super().__init__(typingctx, targetctx, library, args, return_type, _Options(flags), locals)
+
+    def define_pipelines(self) -> list[PassManager]:
+        """One list of passes."""
+        manager = PassManager("copied")
+        for kind in _PASSES:
+            manager.add_pass(kind, kind.__name__)
+        manager.finalize()
+        return [manager]
+
+
+class _Bodies(JITCodeLibrary):  # type: ignore[misc]
+    """Functions that are linked into others, and neither optimised together nor made into machine code before that."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        """Each for itself; declarations, which numba counts among the functions, have nothing to optimise."""
+        ll_module.data_layout = self._codegen._data_layout
+        passes, builder = self._codegen._function_pass_manager()
+        for function in ll_module.functions:
+            if not function.is_declaration:
+                passes.run(function, builder)
+
+    def finalize(self) -> None:
+        """Link what the functions call."""
+        self._raise_if_finalized()
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
