@@ -35,6 +35,22 @@ SAME = (
     "Unflatten",
 )  # fmt: skip
 LIBRARIES = ("torch", "spikingjelly", "snntorch")
+_INSTEAD = {
+    "a batch norm becomes part of the layer in front of it": (
+        "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LocalResponseNorm", "RMSNorm",
+    ),
+    "spiking neurons can take its place": (
+        "CELU", "ELU", "GELU", "Hardswish", "Hardtanh", "LeakyReLU", "Mish", "PReLU", "ReLU6", "SELU", "SiLU",
+        "Softplus",
+    ),
+    "layers of two dimensions see a volume or a film a timestep at a time": (
+        "AvgPool3d", "BatchNorm3d", "Conv3d", "MaxPool3d",
+    ),
+    "snnTorch's RLeaky and RSynaptic are recurrent layers that a trace has": ("GRU", "LSTM", "RNN"),
+    "attention written with torch.matmul can be read": ("MultiheadAttention", "TransformerEncoderLayer"),
+    "the vectors that it gives can be the inputs": ("Embedding", "EmbeddingBag"),
+}  # fmt: skip
+"""What to do about modules of PyTorch that a trace does not have."""
 # Where the libraries keep their neurons.
 _NEURONS = ("spikingjelly.activation_based.neuron", "snntorch._neurons", "norse.torch.module.snn")
 
@@ -65,8 +81,11 @@ def neuron_rule(module: Any, own: Mapping[type, NeuronRule]) -> NeuronRule | Non
 
 
 def remedy(module: Any) -> str:
-    """What the user can do about a module that is none of those known, if it may be a neuron."""
+    """What the user can do about a module that is none of those known, where anything is."""
     library = type(module).__module__.split(".")[0]
+    for told, names in _INSTEAD.items():
+        if class_name(module) in names:
+            return f"; {told}"
     if library == "norse":
         return "; of norse LIF, LIFRecurrent, LI and their cells are known, and `neurons=` describes others"
     return "" if library in LIBRARIES else "; a spiking neuron of the model's own is described by `neurons=`"

@@ -217,7 +217,8 @@ class _Tracer:
             self.inside.pop()
         results = [item for item in flat(output) if isinstance(item, load_torch().Tensor)]
         if not self.is_known(module):
-            if operands and all(operand.place.node is not None for operand in operands):
+            # Whoever reads what no trace has, for a reason that was not told yet, has the same reason.
+            if operands and not any(operand.place.why for operand in operands):
                 lost = [result for result in results if (self.tensors.place(result) or Place(None)).node is None]
                 for result in lost:
                     # Why the function in it is not understood.

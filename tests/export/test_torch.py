@@ -222,6 +222,18 @@ def test_everything_that_is_wrong_is_said_at_once():
     assert len(caught.value.problems) == 5
 
 
+def test_every_module_without_a_counterpart_is_told_with_what_can_be_done():
+    """One behind the other, the second reads what the first has spoilt; and two in a row are one reason."""
+    layers = [conv(1, 2), nn.GroupNorm(1, 2), Cell(), conv(2, 2), nn.PReLU(), nn.Softplus(), Cell(), nn.Flatten()]
+    with pytest.raises(UsageError) as caught:
+        from_torch(nn.Sequential(*layers, nn.Linear(128, 3)), bars(3)[0], 2, neurons=OWN)
+    assert caught.value.problems == (
+        "2: reads the output of 1 (GroupNorm; a batch norm becomes part of the layer in front of it), which a trace "
+        "cannot hold",
+        "6: reads the output of 4 (PReLU; spiking neurons can take its place), which a trace cannot hold",
+    )
+
+
 class Twice(nn.Module):
     def __init__(self):
         super().__init__()
