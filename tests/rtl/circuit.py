@@ -98,7 +98,8 @@ def build(
     defined = " ".join(f"-D{key}={value}" for key, value in numbers.items())
     assert VERILATOR is not None, "Verilator is not installed"
     command = [
-        VERILATOR, "--cc", "--exe", "--build", "-O3", "-Wall", "-Wno-DECLFILENAME", "-Wno-UNUSEDSIGNAL", "-j", "2",
+        VERILATOR, "--cc", "--exe", "--build", "-O3", "-Wall", "-Wno-DECLFILENAME", "-Wno-UNUSEDSIGNAL",
+        "-Wno-CMPCONST", "-Wno-UNSIGNED", "-j", "2",
         "--top-module", "circuit", "--prefix", "Vcircuit", "--Mdir", str(folder), "-y", str(HERE / "circuits"),
         "-CFLAGS", f"-O2 {defined}", "-o", "circuit", *sources(name),
         str(HERE / "circuits" / f"{name}_top.sv"), str(HERE / "harness.cpp"),
