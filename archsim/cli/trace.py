@@ -211,7 +211,8 @@ def trace_import(
     timesteps: Annotated[int | None, typer.Option(help="For nir: T, where the inputs have no time.")] = None,
     dt: Annotated[float, typer.Option(help="For nir: seconds of a timestep; 1 if it counts them.")] = 1e-4,
     late_current: Annotated[
-        bool, typer.Option("--late-current", help="For nir: currents reach potentials a timestep later, as in the LSNN of Norse.")
+        bool,
+        typer.Option("--late-current", help="For nir: currents reach potentials a timestep later, as in Norse's LSNN."),
     ] = False,
     weight_bits: Annotated[int, typer.Option(help="For nir: width of the integer weights.")] = 8,
     approximate_leak: Annotated[

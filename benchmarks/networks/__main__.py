@@ -3,9 +3,9 @@
     python benchmarks/networks [--presets] [--networks NAME,...] [--machines NAME,...] [-o FOLDER]
 
 Networks are those of ``tests/export/public_models.py`` and ``plain_models.py``, as their authors define them, exported
-from PyTorch, and the trained traces of ``workloads/``. Every network is run on every machine and compared with the trace,
-output by output. The table goes to ``FOLDER/networks.csv``, a row for each network and machine; what is printed has a column for each
-machine:
+from PyTorch, and the trained traces of ``workloads/``. Every network is run on every machine, and every output is
+compared with the trace. The table goes to ``FOLDER/networks.csv``, a row for each network and machine; what is printed
+has a column for each machine:
 
     1.0     all synaptic operations were simulated, and no output differs from the trace's
     0.87    so much of them was simulated (what was left out, and why, stands in the file)
