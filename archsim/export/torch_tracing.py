@@ -172,7 +172,7 @@ class _Tracer:
         """One call of the model."""
         shape = list(values.shape)
         try:
-            self.model(values)
+            output = self.model(values)
         except UsageError:
             raise
         except Exception as error:
@@ -186,6 +186,18 @@ class _Tracer:
                 f" itself{tuples if 'tuple' in text else ''}"
             )
             raise UsageError([*self.found.problems, failed]) from error
+        self._returned(output)
+
+    def _returned(self, output: Any) -> None:
+        """Note what the model does to the values of its last node: a trace ends with these."""
+        first = next((item for item in flat(output) if isinstance(item, load_torch().Tensor)), None)
+        place = None if first is None else self.tensors.place(first)
+        if place is None or (place.node is not None and place.order is None):
+            return
+        why = place.why or f"what {place.node} gives in another order"
+        note = f"the model returns {why}; the trace ends before that"
+        if note not in self.found.notes:
+            self.found.notes.append(note)
 
     def module_enters(self, module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
         """A module that is known, or has no modules inside, is about to run."""

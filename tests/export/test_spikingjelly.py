@@ -300,3 +300,26 @@ def test_potentials_that_equal_a_threshold_but_for_rounding(threshold, tau, tmp_
             potential -= least * bool(expected[t, image, feature])
     assert ties > 0 or threshold != "1/10" or tau != 2
     np.testing.assert_array_equal(trace.tensor(trace.operations[-1].output), expected)
+
+
+@pytest.mark.parametrize(
+    ("behind", "note"),
+    [
+        (lambda spikes: spikes, None),
+        (lambda spikes: (spikes.flatten(1), None), None),
+        (lambda spikes: spikes.sum(0), "the model returns the output of torch's sum(); the trace ends before that"),
+        (lambda spikes: spikes[..., [0, 3, 1, 2]], "the model returns values in another order (torch's getitem())"),
+    ],
+)
+def test_what_a_model_does_behind_its_last_neuron_is_said(behind, note):
+    class Behind(torch.nn.Sequential):
+        def forward(self, x):
+            return behind(super().forward(x))
+
+    torch.manual_seed(0)
+    model = Behind(layer.Linear(8, 4), neuron.LIFNode())
+    model[0].weight.data *= 3
+    functional.set_step_mode(model, "m")
+    found = [line for line in from_torch(model, torch.rand(4, 3, 8), 4).notes if "returns" in line]
+    assert len(found) == (note is not None)
+    assert note is None or found[0].startswith(note)
