@@ -34,7 +34,7 @@ module inner_join #(
     output logic [4:0]   running,   // laggy passes, and chunks whose table is needed
     output logic [4:0]   held
 );
-    localparam int DEPTH = 16, SUMS = 64;
+    localparam int DEPTH = 16, SUMS = 16;
     logic laggy, take;
     assign laggy = mode != 2'd3;
     assign take = in_valid && in_ready;
@@ -84,6 +84,7 @@ module inner_join #(
         logic [6:0] position;
         logic [7:0] weight;
         logic [4:0] unit;
+        logic [3:0] sum;
         logic       last;  // match of its chunk
     } entry_t;
     entry_t fifo[DEPTH], head;
@@ -95,22 +96,25 @@ module inner_join #(
     logic [15:0] word;
     assign word = words_held[head.unit][offsets[head.unit][head.position]];
 
-    // Sums whose corrections are not complete.
+    // Sums whose corrections are not complete: each has a place, with a pseudo-sum and corrections of its own. Those of
+    // later sums come while an earlier one waits for its turn to leave.
     typedef struct packed {
         logic [31:0] pseudo;
-        logic [15:0] number;
+        logic [15:0] number;  // of matches
     } sum_t;
     sum_t waiting_sums[SUMS], oldest;
-    logic [5:0] sum_write, sum_read;
-    logic [6:0] sum_level;
+    logic [3:0] sum_write, sum_read;
+    logic [4:0] sum_level;
     logic [31:0] pseudo, pseudo_after;
-    logic [15:0] matched, matched_after, corrections;
-    logic [15:0][31:0] correction;
+    logic [15:0] matched, matched_after;
+    logic [15:0] corrections[SUMS];
+    logic [15:0][31:0] correction[SUMS], corrected_sums;
     assign pseudo_after  = pseudo + (push ? 32'(signed'(weight)) : '0);
     assign matched_after = matched + 16'(push);
     assign oldest   = waiting_sums[sum_read];
-    assign finished = sum_level != '0 && corrections == (laggy ? oldest.number : '0);
-    for (genvar t = 0; t < 16; t++) assign sums[t] = oldest.pseudo - correction[t];
+    assign finished = sum_level != '0 && corrections[sum_read] == (laggy ? oldest.number : '0);
+    assign corrected_sums = correction[head.sum];
+    for (genvar t = 0; t < 16; t++) assign sums[t] = oldest.pseudo - correction[sum_read][t];
 
     assign pushed          = push;
     assign pushed_position = position;
@@ -124,7 +128,9 @@ module inner_join #(
         ended <= ends;
         if (rst) begin
             {occupied, unit, live, write_at, read_at, level, sum_write, sum_read, sum_level} <= '0;
-            {pseudo, matched, corrections, correction, ended} <= '0;
+            {pseudo, matched, ended} <= '0;
+            corrections <= '{default: '0};
+            correction  <= '{default: '0};
         end else begin
             if (take || occupied) begin
                 occupied     <= !ends;
@@ -139,7 +145,7 @@ module inner_join #(
             end
             for (int u = 0; u < UNITS; u++) if (start[u]) live[u] <= 1'b1;
             if (push && laggy) begin
-                fifo[write_at] <= '{position, weight, now_unit, left == '0};
+                fifo[write_at] <= '{position, weight, now_unit, sum_write, left == '0};
                 write_at <= write_at + 4'd1;
             end
             if (pop) begin
@@ -149,14 +155,20 @@ module inner_join #(
             level <= level + 5'(push && laggy) - 5'(pop);
             if (ends && now_last) begin
                 waiting_sums[sum_write] <= '{pseudo_after, matched_after};
-                sum_write <= sum_write + 6'd1;
+                sum_write <= sum_write + 4'd1;
             end
-            if (finished) sum_read <= sum_read + 6'd1;
-            sum_level   <= sum_level + 7'(ends && now_last) - 7'(finished);
-            corrections <= (finished ? '0 : corrections) + 16'(pop);
-            for (int t = 0; t < 16; t++)
-                correction[t] <= (finished ? '0 : correction[t])
-                    + (pop && !word[t] && t < 32'(timesteps) ? 32'(signed'(head.weight)) : '0);
+            sum_level <= sum_level + 5'(ends && now_last) - 5'(finished);
+            if (pop) begin
+                corrections[head.sum] <= corrections[head.sum] + 16'd1;
+                for (int t = 0; t < 16; t++)
+                    if (!word[t] && t < 32'(timesteps))
+                        correction[head.sum][t] <= corrected_sums[t] + 32'(signed'(head.weight));
+            end
+            if (finished) begin
+                sum_read <= sum_read + 4'd1;
+                corrections[sum_read] <= '0;
+                correction[sum_read]  <= '0;
+            end
         end
     end
 endmodule
