@@ -15,6 +15,8 @@ from tests.engines.test_crossbar_switch import NoSpec, Requests, loop, memory, o
 from tests.rtl.circuit import Case, batches, build, drawn, needs_verilator
 
 AGENTS, PLACES = 8, 12
+BUS = 1
+"""Cycles from the bank to the receivers of an agent with a path of its own."""
 
 Drawn = namedtuple("Drawn", "table lanes inputs outputs banks access traversal")
 """``table`` [agents, requests, 3] of bank, beats, 1 for a write; ``inputs``, ``outputs`` of the switches for reads and
@@ -53,13 +55,12 @@ def spec_of(case):
 
 def case_of(case, heads_only):
     agents, requests, _ = case.table.shape
-    spec = spec_of(case)
     ports = [port for pair in zip(case.inputs, case.outputs, strict=True) for port in pair]
     lanes = np.zeros(AGENTS, np.int64)
     lanes[:agents] = case.lanes + 1
     settings = [
-        agents * requests, int(heads_only), *ports, case.banks, spec.read_cycles, spec.own_read_cycles,
-        spec.write_cycles, *lanes.tolist(),
+        agents * requests, int(heads_only), *ports, case.banks, case.access + case.traversal,
+        case.access + BUS, max(1, case.access + case.traversal - 1), *lanes.tolist(),
     ]  # fmt: skip
     nothing = np.zeros(0, np.int64), np.zeros((0, 3), np.int64)
     inputs = [(np.arange(requests), rows) for rows in case.table] + [nothing] * (AGENTS - agents)
