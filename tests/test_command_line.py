@@ -214,7 +214,7 @@ def test_outputs_that_do_not_follow_from_the_inputs(tmp_path, capsys):
     assert archsim("run", LOAS, path, "--layers", "conv2", "-o", tmp_path / "out") == 2
     assert "1 of 1 layers: 1 outputs differ from the trace's, in conv2" in capsys.readouterr().err
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert (summary["verified"], summary["mismatches"]) == (False, 1)
+    assert (summary["verified"], summary["mismatches"]) == (False, 2), "the pool behind it does not follow either"
     assert archsim("run", LOAS, path, "--layers", "conv2", "--no-verify", "-o", tmp_path / "unverified") == 0
     assert json.loads((tmp_path / "unverified" / "summary.json").read_text())["verified"] is None
 

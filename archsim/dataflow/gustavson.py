@@ -439,8 +439,7 @@ def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
         for loaded in range(x.psum.line[0]):
             if a.requests() == m.memory.burst:
                 yield op()
-            row = x.table.row if loaded < x.weight.line[0] else x.weight.row
-            row = x.input.row if loaded < x.table.line[0] else row
+            row = x.input.row + (loaded >= x.table.line[0]) + (loaded >= x.weight.line[0])
             a.request(loaded, 1, m.memory.line_bytes, STREAM_READ, row, 0)
         yield op(push=m.fetched.fifo, pushes=m.tasks)
         task = m.tasks

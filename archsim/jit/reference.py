@@ -4,9 +4,10 @@ numba passes a tuple from kernel to kernel as all its numbers, an array as seven
 would be six hundred arguments of every call, and most of what there is to compile. :func:`by_reference` puts a tuple
 down in the memory of the kernel that calls it and gives its address, of which attributes can be asked as of the tuple;
 an attribute that is such a tuple itself is a reference again. Where all is copied into one kernel in the end, LLVM sees
-through the addresses, and nothing is read from memory that was not before. Tuples of numbers alone stay as they are,
-and operands, which mix numbers and arrays, are best left alone: of "this number or that one" LLVM makes one read from
-an address that it knows no more, and then the whole tuple stays in memory.
+through the addresses, and nothing is read from memory that was not before. Tuples of numbers alone stay as they are.
+
+Of "this tuple's number or that one's" LLVM makes one read from an address that it does not know, and the whole tuple
+stays in memory: a quarter of a loop's speed. A test looks for it in every machine.
 """
 
 from __future__ import annotations
