@@ -61,8 +61,9 @@ def from_torch(
     """A PyTorch, SpikingJelly or snnTorch model, run on ``inputs``, as an integer trace.
 
     ``inputs`` [I, C, H, W] or [I, F] are shown at every timestep (a direct encoder); [T, I, C, H, W] or [T, I, F]
-    change in time. They become integers of ``input_bits`` in units of ``input_scale`` (1/255 for pixels that were
-    divided by 255; by default the largest is the largest integer), or spikes where they are 0 and 1.
+    change in time, unless all timesteps are equal. They become integers of ``input_bits`` in units of ``input_scale``
+    (1/255 for pixels that were divided by 255; by default the largest is the largest integer), or spikes where they
+    are 0 and 1.
 
     ``model`` is called T times with one timestep each; a multi-step model of SpikingJelly once, with [T, I, ...]; a
     model that makes or takes apart the timesteps itself once, with ``inputs`` as they are. ``loop`` tells whether it
@@ -83,9 +84,15 @@ def from_torch(
         raise UsageError(f"model: got {type(model).__name__}; allowed: a torch.nn.Module")
     values = _values(inputs, T)
     timed = values.ndim in (3, 5)
+    # What is repeated T times, as SpikingJelly's models are called, is a direct encoder's input too.
+    constant = timed and not loop and bool((values == values[:1]).all())
+    if constant:
+        values, timed = values[0], False
     tracer = _Tracer(model, T, values, timed, dict(neurons or {}))
     with _evaluation(model, tracer.own), torch.no_grad(), _watch(model, tracer):
         tracer.run(loop)
+    if constant and T > 1:
+        tracer.found.notes.append("inputs: the same at every timestep, stored once")
     network = tracer.found.network()
     return export(
         network, name=name or type(model).__name__, weight_bits=weight_bits, input_bits=input_bits,

@@ -64,8 +64,8 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
                "Timesteps of an image; the most that any layer has."),
         Column("layers", "count", _TOTALS, "Layers that were simulated."),
         Column("coverage", "share", _TOTALS,
-               "Share of the network's synaptic operations that was simulated, at the timesteps that ran; a network "
-               "without any counts its layers instead."),
+               "Share of the network's synaptic operations that was simulated, at the timesteps that ran. Where a "
+               "network has none, the share of its layers."),
         Column("left_out", "", _TOTALS,
                "Operations of the network that were not simulated, in its order; CSV files have their names alone."),
         Column("layer", "", (LEFT_OUT,), "The operation that was not simulated."),

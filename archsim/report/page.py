@@ -16,7 +16,7 @@ from archsim.errors import printable
 from archsim.report import columns as table_of_columns
 from archsim.report.names import readable
 from archsim.report.terminal import column
-from archsim.report.verdict import verdict
+from archsim.report.verdict import counted, verdict
 
 if TYPE_CHECKING:
     from archsim.report.report import Report
@@ -105,10 +105,9 @@ def _described(report: Report, summary: Mapping[str, Any]) -> str:
     timesteps = max(layer.timesteps for layer in report.layers)
     images = summary["images"]
     told = "".join(f", {name} {value}" for name, value in report.findings.items() if name != "exact")
-    between = len(report.layers) - report.covered.layers
-    layers = f"{report.covered.layers} layers{f' and {between} operations between them' if between else ''}"
     return (
-        f"{layers}, T = {timesteps}, {images} image{'s' * (images != 1)} as one batch, "
+        f"{counted(report.covered, len(report.layers))}, "
+        f"T = {timesteps}, {images} image{'s' * (images != 1)} as one batch, "
         f"{summary['clock_mhz']:g} MHz, engine {summary['engine']}{told}"
     )
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from archsim.errors import UsageError, printable
@@ -318,6 +319,7 @@ def _draw_latency(axes: Axes, tables: Tables) -> None:
         lying(axes, cycles)
         legend_above(axes)
         axes.set(xlabel="cycles")
+        axes.xaxis.set_major_locator(MaxNLocator(max(2, int(inches(axes)) - 1)))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         return
     stacked(axes, cycles)

@@ -17,7 +17,7 @@ from archsim.engine.result import Coverage, LayerResult
 from archsim.errors import printable
 from archsim.report import files, invariants, terminal, timeline
 from archsim.report.pictures import Pictures
-from archsim.report.verdict import verdict
+from archsim.report.verdict import percent, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +134,9 @@ class Report:
         )
         own, whole = (terminal.quantity("_pj", pj / self.images) for pj in (summary["estimate_pj"], used["energy_pj"]))
         ratio = terminal.quantity("ratio", summary["energy_over_estimate"])
-        told = f"estimated as in papers ({prices}): {own}, simulated {ratio} times that"
+        macs = used["multiply_accumulates"] * used["pj_per_multiply_accumulate"] / used["energy_pj"]
+        share = f" ({percent(macs)} of it MACs)" * (macs > 0)
+        told = f"estimated as in papers ({prices}): {own}{share}, simulated {ratio} times that"
         return f"{told}; {whole} for the whole network" if self.coverage < 1 else told
 
     @property

@@ -74,7 +74,7 @@ def verdict(report: Judged) -> Verdict:
         found = "; those verified bit for bit"
     verified = report.verify and not differing and len(unknown) < len(results)
     lossy = "" if report.exact else _lossy(report.findings)
-    told = f"{_simulated(report.covered)}{found}{_others(report.covered)}{_right(report.findings)}{lossy}"
+    told = f"{_simulated(report.covered, len(results))}{found}{_others(report.covered)}{_right(report.findings)}{lossy}"
     return Verdict("good" if verified else "open", told)
 
 
@@ -124,11 +124,17 @@ def _whole(covered: Coverage) -> bool:
     return covered.layers == covered.network_layers
 
 
-def _simulated(covered: Coverage) -> str:
+def _simulated(covered: Coverage, results: int) -> str:
     if not _whole(covered):
         share = percent(covered.share)
         return f"{covered.layers} of {_layers(covered.network_layers)} simulated, {share} of the operations"
-    return f"all {covered.layers} layers simulated" if covered.layers > 1 else "the only layer simulated"
+    return f"all {counted(covered, results)} simulated" if covered.layers > 1 else "the only layer simulated"
+
+
+def counted(covered: Coverage, results: int) -> str:
+    """Layers that were simulated, and how many of the ``results`` are what lies between them."""
+    more = results - covered.layers
+    return _layers(covered.layers) + (f" and {more} operation{'s' * (more != 1)} between them" if more > 0 else "")
 
 
 def _others(covered: Coverage) -> str:

@@ -323,3 +323,18 @@ def test_what_a_model_does_behind_its_last_neuron_is_said(behind, note):
     found = [line for line in from_torch(model, torch.rand(4, 3, 8), 4).notes if "returns" in line]
     assert len(found) == (note is not None)
     assert note is None or found[0].startswith(note)
+
+
+def test_frames_that_repeat_are_stored_once():
+    """As SpikingJelly's users show an image: the direct encoder's input, whichever way it is given."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(layer.Linear(8, 4), neuron.LIFNode())
+    model[0].weight.data *= 3
+    functional.set_step_mode(model, "m")
+    image = torch.rand(3, 8)
+    once, repeated = from_torch(model, image, 4), from_torch(model, image.repeat(4, 1, 1), 4)
+    assert once.trace.tensor("input").shape == repeated.trace.tensor("input").shape == (3, 8)
+    assert "inputs: the same at every timestep, stored once" in repeated.notes
+    assert not once.trace.meta.tensors["input"].per_timestep
+    moving = torch.rand(4, 3, 8)
+    assert from_torch(model, moving, 4).trace.tensor("input").shape == (4, 3, 8)

@@ -126,7 +126,9 @@ def estimated(*layers, **changes):
     prices = {"technology_nm": 45, "pj_per_accumulation": 0.9, "pj_per_multiply_accumulate": 4.6}
     values = {
         "estimates": {"encoder": 0.5, "conv1": 0.2, "fc": 0.1}, "operations": {"encoder": 100, "conv1": 60, "fc": 12},
-        "read_out": "fc", "network": {"estimate": {"energy_pj": 0.8, **prices}, "neurobench": {"parameter_count": 7}},
+        "read_out": "fc",
+        "network": {"estimate": {"energy_pj": 0.8, "multiply_accumulates": 0.1, **prices},
+                    "neurobench": {"parameter_count": 7}},
     }  # fmt: skip
     return report(*layers, **values | changes)
 
@@ -138,7 +140,8 @@ def test_the_estimate_is_that_of_the_simulated_layers():
     assert summary["energy_over_estimate"] == pytest.approx(0.6 / 0.3)
     assert [row["estimate_pj"] for row in found.rows("layers")] == [0.2, 0.1]
     assert summary["neurobench"] == {"parameter_count": 7}
-    told = "estimated as in papers (45 nm, 0.9 pJ per AC, 4.6 pJ per MAC): 0.150 pJ, simulated 2.00 times that"
+    prices = "45 nm, 0.9 pJ per AC, 4.6 pJ per MAC"
+    told = f"estimated as in papers ({prices}): 0.150 pJ (57.5 % of it MACs), simulated 2.00 times that"
     assert found.as_estimated() == told
     part = Coverage(0.75, 10, 2, 3, (LeftOut("encoder", "reads pixels", 0.25, True, False),))
     assert estimated(covered=part).as_estimated() == f"{told}; 0.400 pJ for the whole network"
