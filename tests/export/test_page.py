@@ -1,20 +1,28 @@
-"""The example of the page about traces, word for word."""
+"""The examples of the page about traces, word for word."""
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
+from archsim.dataflow.coverage import coverage
+from archsim.simulate import load_accelerator
 from archsim.trace import check_trace, load_trace
 from tests.export.frameworks import need
+from tests.machines import ROOT
 
 PAGE = Path(__file__).parents[2] / "archsim" / "docs" / "guide" / "traces.md"
+
+
+def examples():
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def test_the_example(tmp_path, monkeypatch, capsys):
     need("torch").manual_seed(0)
     need("snntorch")
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    example, _ = examples()
     monkeypatch.chdir(tmp_path)
     exec(compile(example, PAGE.name, "exec"), {})
     assert "same class as the float model" in capsys.readouterr().out
@@ -22,3 +30,16 @@ def test_the_example(tmp_path, monkeypatch, capsys):
     assert (trace.images, trace.timesteps) == (4, 4)
     assert {check.mismatches for check in check_trace(trace)} == {0}
     assert trace.tensor("2").any()
+
+
+def test_a_public_model_is_covered_whole(tmp_path, monkeypatch):
+    need("torch").manual_seed(0)
+    public_models = importlib.import_module("tests.export.public_models")
+    assert public_models.sew_resnet18, "SpikingJelly's models are imported there, without torchvision"
+    _, example = examples()
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, PAGE.name, "exec"), {})
+    trace = load_trace(tmp_path / "sew_resnet18.npz")
+    machine = load_accelerator(ROOT / "hwconfigs" / "loas.yaml")
+    covered = coverage(machine, trace, machine.layers(trace), None)
+    assert (covered.share, covered.layers, covered.left_out) == (1, 21, ())
