@@ -439,6 +439,7 @@ def fetcher(a: Agent, m: Any, x: Operands) -> Operations:
         for loaded in range(x.psum.line[0]):
             if a.requests() == m.memory.burst:
                 yield op()
+            # Rows of the traffic table follow each other as the three tensors do in memory.
             row = x.input.row + (loaded >= x.table.line[0]) + (loaded >= x.weight.line[0])
             a.request(loaded, 1, m.memory.line_bytes, STREAM_READ, row, 0)
         yield op(push=m.fetched.fifo, pushes=m.tasks)

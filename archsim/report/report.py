@@ -136,8 +136,10 @@ class Report:
         ratio = terminal.quantity("ratio", summary["energy_over_estimate"])
         macs = used["multiply_accumulates"] * used["pj_per_multiply_accumulate"] / used["energy_pj"]
         share = f" ({percent(macs)} of it MACs)" * (macs > 0)
-        told = f"estimated as in papers ({prices}): {own}{share}, simulated {ratio} times that"
-        return f"{told}; {whole} for the whole network" if self.coverage < 1 else told
+        told = f"estimated as in papers ({prices}): {own}"
+        if self.coverage < 1:
+            return f"{told}, simulated {ratio} times that; {whole} for the whole network{share}"
+        return f"{told}{share}, simulated {ratio} times that"
 
     @property
     def synthetic(self) -> str:

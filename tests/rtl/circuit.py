@@ -7,10 +7,10 @@ how it is run. Verilator is a Debian package; CI has it, and fails without it (`
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -134,3 +134,16 @@ def drawn(seed: int, number: int, what: object) -> Iterator[None]:
     except AssertionError as error:
         error.add_note(f"seed {seed}, case {number}: {what}")
         raise
+
+
+def compare_all(
+    circuit: Circuit, draw_case: Callable[[Any, int], Any], case_of: Callable[[Any], Case],
+    compare: Callable[[Any, Ran], None], told: Callable[[Any], object] = lambda case: case, size: int = 500,
+) -> None:  # fmt: skip
+    """Draw all cases, run them in ``circuit`` and ``compare`` each; ``told`` is what a failure says of a case."""
+    for seed, number in batches(size):
+        draw = np.random.default_rng(seed)
+        cases = [draw_case(draw, i) for i in range(number)]
+        for i, (case, ran) in enumerate(zip(cases, circuit.run([case_of(case) for case in cases]), strict=True)):
+            with drawn(seed, i, told(case)):
+                compare(case, ran)

@@ -7,7 +7,7 @@ import pytest
 
 from archsim.hardware.memory.dram import DramSpec, channel_of, idle_dram, serve
 from archsim.jit import plain
-from tests.rtl.circuit import Case, batches, build, drawn, needs_verilator
+from tests.rtl.circuit import Case, build, compare_all, needs_verilator
 
 LINES = 64
 
@@ -77,12 +77,11 @@ def cycles_of(stream, count):
 def test_bursts_and_data(tmp_path):
     """One to four channels and banks, rates that are no whole number of cycles, rows that hit and miss, refresh."""
     circuit = build("dram", tmp_path, settings=11, inputs=1, in_words=1, outputs=3, out_words=2)
-    for seed, number in batches():
-        draw = np.random.default_rng(seed)
-        cases = [draw_case(draw, i) for i in range(number)]
-        for i, (case, ran) in enumerate(zip(cases, circuit.run([case_of(case) for case in cases]), strict=True)):
-            with drawn(seed, i, case):
-                after_burst, data = served(case)
-                assert ran.cycles is not None
-                np.testing.assert_array_equal(cycles_of(ran.outputs[0], len(case.lines)), after_burst)
-                np.testing.assert_array_equal(cycles_of(ran.outputs[1], len(case.lines)), data)
+    compare_all(circuit, draw_case, case_of, compare)
+
+
+def compare(case, ran):
+    after_burst, data = served(case)
+    assert ran.cycles is not None
+    np.testing.assert_array_equal(cycles_of(ran.outputs[0], len(case.lines)), after_burst)
+    np.testing.assert_array_equal(cycles_of(ran.outputs[1], len(case.lines)), data)

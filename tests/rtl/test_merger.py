@@ -8,7 +8,7 @@ import pytest
 
 from archsim.hardware.compute.merger import _merge_row, merge_cycles, passes_of
 from archsim.jit import plain
-from tests.rtl.circuit import Case, batches, build, drawn, needs_verilator
+from tests.rtl.circuit import Case, build, compare_all, needs_verilator
 
 FIBERS, COLUMNS = 20, 16
 
@@ -86,9 +86,4 @@ def compare(case, ran):
 def test_passes(tmp_path):
     """Two to eight ways, up to twenty fibers of up to sixteen entries, overheads 0 to 3."""
     circuit = build("merger", tmp_path, settings=3, inputs=1, in_words=91, outputs=1, out_words=17)
-    for seed, number in batches():
-        draw = np.random.default_rng(seed)
-        cases = [draw_case(draw, i) for i in range(number)]
-        for i, (case, ran) in enumerate(zip(cases, circuit.run([case_of(case) for case in cases]), strict=True)):
-            with drawn(seed, i, case[:2]):
-                compare(case, ran)
+    compare_all(circuit, draw_case, case_of, compare, told=lambda case: case[:2])

@@ -11,7 +11,7 @@ from archsim.hardware.agent import op
 from archsim.hardware.compute.compressor import CompressorConfig
 from archsim.hardware.compute.lif import Rule, fire, mask
 from archsim.hardware.diagram import Diagram
-from tests.rtl.circuit import Case, batches, build, drawn, needs_verilator
+from tests.rtl.circuit import Case, build, compare_all, needs_verilator
 from tests.rtl.machine import completions, deliver
 
 GROUP = 128
@@ -86,12 +86,7 @@ def fired_words(drawn_case):
 def test_words_groups_and_cycles(tmp_path):
     """Rows of neurons: all resets and leaks, T 1 to 16, all at once and timestep by timestep, groups cut by 128."""
     circuit = build("neurons", tmp_path, settings=10, inputs=1, in_words=19, outputs=2, out_words=69)
-    for seed, number in batches():
-        draw = np.random.default_rng(seed)
-        cases = [draw_case(draw, i) for i in range(number)]
-        for i, (case, ran) in enumerate(zip(cases, circuit.run([case_of(case) for case in cases]), strict=True)):
-            with drawn(seed, i, case):
-                compare(case, ran)
+    compare_all(circuit, draw_case, case_of, compare)
 
 
 def compare(case, ran):

@@ -15,7 +15,7 @@ from archsim.hardware.compute.prefix_forest import (
     tile_work,
 )
 from archsim.jit import plain
-from tests.rtl.circuit import Case, batches, build, drawn, needs_verilator
+from tests.rtl.circuit import Case, build, compare_all, needs_verilator
 
 ROWS, COLUMNS = 32, 16
 
@@ -89,9 +89,4 @@ def compare(case, ran):
 def test_prefixes_and_sums(tmp_path):
     """Tiles of up to 32 rows and 16 columns, both ways to search, pipelines of 0 to 64 stages."""
     circuit = build("prefix_forest", tmp_path, settings=3, inputs=1, in_words=21, outputs=3, out_words=2)
-    for seed, number in batches():
-        draw = np.random.default_rng(seed)
-        cases = [draw_case(draw, i) for i in range(number)]
-        for i, (case, ran) in enumerate(zip(cases, circuit.run([case_of(case) for case in cases]), strict=True)):
-            with drawn(seed, i, case[:3]):
-                compare(case, ran)
+    compare_all(circuit, draw_case, case_of, compare, told=lambda case: case[:3])

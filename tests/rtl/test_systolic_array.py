@@ -15,7 +15,7 @@ from archsim.dataflow import buffered_array, folded_array
 from archsim.dataflow.buffered_tables import Array, Loads, fill_loads
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.hardware.diagram import Diagram
-from tests.rtl.circuit import Case, batches, build, drawn, needs_verilator
+from tests.rtl.circuit import Case, build, compare_all, needs_verilator
 from tests.rtl.machine import completions, deliver
 
 R, C, STEPS, TICKS = 4, 5, 4, 4
@@ -193,9 +193,4 @@ def compare(case, ran):
 def test_folds(tmp_path):
     """Folds of 1 to 40 steps of one to four ticks, loads that come late, all three ways to use the array."""
     circuit = build("systolic_array", tmp_path, settings=4, inputs=1, in_words=37, outputs=3, out_words=80)
-    for seed, number in batches():
-        draw = np.random.default_rng(seed)
-        cases = [draw_case(draw, i) for i in range(number)]
-        for i, (case, ran) in enumerate(zip(cases, circuit.run([case_of(case) for case in cases]), strict=True)):
-            with drawn(seed, i, case[:3]):
-                compare(case, ran)
+    compare_all(circuit, draw_case, case_of, compare, told=lambda case: case[:3])

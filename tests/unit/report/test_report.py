@@ -141,10 +141,11 @@ def test_the_estimate_is_that_of_the_simulated_layers():
     assert [row["estimate_pj"] for row in found.rows("layers")] == [0.2, 0.1]
     assert summary["neurobench"] == {"parameter_count": 7}
     prices = "45 nm, 0.9 pJ per AC, 4.6 pJ per MAC"
-    told = f"estimated as in papers ({prices}): 0.150 pJ (57.5 % of it MACs), simulated 2.00 times that"
-    assert found.as_estimated() == told
+    told = f"estimated as in papers ({prices}): 0.150 pJ"
+    assert found.as_estimated() == f"{told} (57.5 % of it MACs), simulated 2.00 times that"
     part = Coverage(0.75, 10, 2, 3, (LeftOut("encoder", "reads pixels", 0.25, True, False),))
-    assert estimated(covered=part).as_estimated() == f"{told}; 0.400 pJ for the whole network"
+    whole = "0.400 pJ for the whole network (57.5 % of it MACs)"
+    assert estimated(covered=part).as_estimated() == f"{told}, simulated 2.00 times that; {whole}"
 
 
 def test_operations_per_second_and_per_watt():
