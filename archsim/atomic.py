@@ -168,10 +168,12 @@ def _put(new: Path, target: Path) -> None:
 def _put_back(old: Path, target: Path) -> None:
     """Rename the folder ``old`` to ``target``, unless something stands there by now; then it is no more than litter."""
     with contextlib.suppress(FileNotFoundError):
-        if target.exists():
-            old.rename(old.with_name(secrets.token_hex(4)))
-        else:
+        try:
             old.rename(target)
+        except OSError as error:
+            if error.errno not in (*_TAKEN, errno.ENOTDIR):
+                raise
+            old.rename(old.with_name(secrets.token_hex(4)))
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -317,6 +317,33 @@ def test_eight_at_once_leave_one_whole_result(tmp_path, monkeypatch, exchange):
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(report().texts())
 
 
+@pytest.mark.parametrize("there", list(itertools.product((False, True), repeat=6)))
+def test_other_results_come_and_go(there, tmp_path, monkeypatch):
+    """Before any of the renames another process may put its result there, and move it away behind it."""
+    place, rename, turns = tmp_path / "out", os.rename, itertools.chain(there, itertools.repeat(False))
+
+    def beside_another(source, destination):
+        another = next(turns) and not place.exists()
+        if another:
+            place.mkdir()
+            (place / "layers.csv").write_text("another's")
+        try:
+            rename(source, destination)
+        finally:
+            if another:
+                shutil.rmtree(place, ignore_errors=True)
+
+    monkeypatch.setattr(atomic, "_exchange", cannot)
+    place.mkdir()
+    (place / "layers.csv").write_text("earlier")
+    monkeypatch.setattr(os, "rename", beside_another)
+    with atomic.replacing(place) as new:
+        new.mkdir()
+        (new / "layers.csv").write_text("ours")
+    assert (place / "layers.csv").read_text() == "ours"
+    assert list(tmp_path.iterdir()) == [place]
+
+
 def test_what_a_living_process_writes_is_not_touched(tmp_path):
     run_folder(tmp_path, False)
     with files.results_folder(tmp_path / "out") as partial:
