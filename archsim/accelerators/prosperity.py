@@ -4,7 +4,7 @@ The spikes of all timesteps are one binary matrix: row (m, t), column k. Where t
 another's, the sum of the weights that they select is a part of the other's sum and is not added up again. This is done
 within tiles of 256 rows and 16 columns, against 128 columns of dense weights:
 
-    for tile of rows:                            whole positions with all their timesteps
+    for tile of rows:                            whole positions of an image with all their timesteps
         for tile of 128 output channels:         256 x 128 sums stay in the output buffer
             for tile of 16 k:
                 detector, pruner, dispatcher:    a prefix for every row, rows in order      (beside the tile before)
@@ -93,6 +93,10 @@ class NeuronArrayConfig(LifConfig):
 
 class ProsperityScheduler(ScheduledLayers):
     """What is run."""
+
+    tiles: Literal["one_image", "across_images"] = Field(
+        description="rows of a tile: of one image, or of the next one too, so that images share sums"
+    )
 
 
 class ProsperityConfig(StreamingConfig):
@@ -279,8 +283,16 @@ class Prosperity(LayerMachine):
         return -(-self._weight_width // 512), -(-self._sum_width // 512)
 
     def _positions(self, layer: Layer) -> int:
-        """Output positions of a tile of rows."""
+        """Most output positions of a tile of rows."""
         return self.config.tile.rows // layer.timesteps
+
+    def _bounds(self, layer: Layer) -> NDArray[np.int64]:
+        """Output positions between which tiles of rows lie, int64 [tiles + 1]."""
+        image = layer.m
+        if self.config.scheduler.tiles == "one_image" and layer.op != "matmul":
+            image = 1 if layer.feature_map is None else layer.m // len(layer.feature_map.words)
+        starts = np.arange(0, layer.m, image)[:, None] + np.arange(0, image, self._positions(layer))
+        return np.append(starts.ravel(), layer.m)
 
     def _patterns(self, layer: Layer, first: int, end: int) -> NDArray[np.uint64]:
         tile_k = self.config.tile.k
@@ -290,13 +302,13 @@ class Prosperity(LayerMachine):
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Partial sums reused as the forest says, in whole tiles; counts spikes, those left, and matches."""
-        positions = self._positions(layer)
-        begin = first // positions * positions
-        end = min(layer.m, -(-(first + len(sums)) // positions) * positions)
+        bounds = self._bounds(layer)
+        tiles = slice(np.searchsorted(bounds, first, "right") - 1, np.searchsorted(bounds, first + len(sums)) + 1)
+        begin, end = int(bounds[tiles][0]), int(bounds[tiles][-1])
         weights = np.ascontiguousarray(bitmask.decode(layer.weights, layer.k).T)
         events = np.zeros(len(EVENTS), np.int64)
         reuse(
-            self._patterns(layer, begin, end), weights, layer.timesteps, positions * layer.timesteps,
+            self._patterns(layer, begin, end), weights, layer.timesteps, (bounds[tiles] - begin) * layer.timesteps,
             self.config.tile.k, self.config.detector.least, self.sum_bits, first - begin, sums, events,
         )  # fmt: skip
         return dict(zip(EVENTS, events.tolist(), strict=True))
@@ -309,14 +321,13 @@ class Prosperity(LayerMachine):
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
     ) -> tuple[Mapping[str, Any], Operands]:
         """Find all prefixes, and place the tiles of spikes, weights and output in memory one after the other."""
-        config, positions, tile_k = self.config, self._positions(layer), self.config.tile.k
-        starts = np.arange(0, layer.m, positions)
-        rows = np.minimum(positions, layer.m - starts) * layer.timesteps
+        config, bounds, tile_k = self.config, self._bounds(layer), self.config.tile.k
+        rows = np.diff(bounds) * layer.timesteps
         channels = np.minimum(config.pe.count, layer.n - np.arange(0, layer.n, config.pe.count))
         depths = np.minimum(tile_k, layer.k - np.arange(0, layer.k, tile_k))
         work = np.zeros((len(rows), len(depths), WORK_COLUMNS), np.int64)
-        tile_work(self._patterns(layer, 0, layer.m), positions * layer.timesteps, config.detector.least, work)
-        stored = -(-np.add.reduceat(output_bytes, starts)[:, None] * channels // layer.n)
+        tile_work(self._patterns(layer, 0, layer.m), bounds * layer.timesteps, config.detector.least, work)
+        stored = -(-np.add.reduceat(output_bytes, bounds[:-1])[:, None] * channels // layer.n)
         taken = rows[:, None] // layer.timesteps * channels * layer.taken_bytes
         operands = Operands(
             work, rows, channels,

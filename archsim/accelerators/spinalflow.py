@@ -15,19 +15,19 @@ potential, which never leaves it. All ticks of a layer are done before the next 
 Spikes are events whatever they encode: one for each neuron with temporal coding, as SpinalFlow assumes, or any number
 with rate coding, as here; each costs a cycle. Weights are dense: a weight of zero is read and added.
 
-Agents: the array, all of whose PEs do the same at the same time; ``pe.weight_buffer`` readers for each input of the read
-switch, which take the spikes in turn and read their rows of weights (one weight for each PE) ahead of the array, each
-into a place of its own, which is free again when the array has used the row; ``merger.rows_ahead`` list loaders, which
-take the positions in turn and load their spike lists; the merger, which merges them (min-find) ahead of the readers; the
-drain.
+Agents: the array, all of whose PEs do the same at the same time; ``pe.weight_buffer`` readers for each input of the
+read switch, which take the spikes in turn and read their rows of weights (one weight for each PE) ahead of the array,
+each into a place of its own, which is free again when the array has used the row; ``merger.rows_ahead`` list loaders,
+which take the positions in turn and load their spike lists; the merger, which merges them (min-find) ahead of the
+readers; the drain.
 
     list loaders -- lists --> merger -- row (to all) --> readers -- row of weights --> array -- position --> drain
                                                          readers <-- place is free --- array
     list loaders <-- room in the spike buffer ---------------------------------------- array
 
 **Spike buffer.** Lists lie in it from when they are asked for until the array is through with their position, each in
-whole words of ``BUFFER_WORD`` bytes. A position that is larger than all of it has it for itself and streams through; the
-event ``positions_larger_than_buffer`` counts those.
+whole words of ``BUFFER_WORD`` bytes. A position that is larger than all of it has it for itself and streams through;
+the event ``positions_larger_than_buffer`` counts those.
 
 Of a piece of an operation (:mod:`archsim.dataflow.pieces`) a tick is a plane, and the PEs load the potentials of a
 position before its first spike.
@@ -85,7 +85,9 @@ class MergerConfig(Block):
     """Min-find over sorted spike lists."""
 
     cycles: int = Field(ge=0, le=64, description="cycles from loaded lists to the first spike; then one per cycle")
-    rows_ahead: int = Field(ge=1, le=64, description="positions whose lists wait loaded, and as many whose lists arrive")
+    rows_ahead: int = Field(
+        ge=1, le=64, description="positions whose lists wait loaded, and as many whose lists arrive"
+    )
     buffer_kib: int = Field(ge=1, le=1024, description="spike buffer: lists of the positions that wait or are merged")
 
     @property
@@ -337,8 +339,8 @@ class SpinalFlow(LayerMachine):
         """PEs with their neurons, rows of weights that wait, merger and its buffer, output queue, and LoAS's memories,
         switches and wires.
 
-        A row of weights lies in banks of up to 512 bits' width side by side, and there are twice as many, so that one row
-        is written while another is read.
+        A row of weights lies in banks of up to 512 bits' width side by side, and there are twice as many, so that one
+        row is written while another is read.
 
         What LoAS broadcasts to PEs goes from a bank to the merger here, so the bus has one receiver.
         """

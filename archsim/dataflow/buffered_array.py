@@ -28,8 +28,9 @@ stored once, not unrolled: rows and steps have coordinates whose sum is an addre
 neighbours there share an access of the buffer; steps do not. The columns' operand lies in the order in which it enters.
 Where that of C columns is larger than a buffer, it comes in pieces, anew for every fold.
 
-Agents: the array; the feeder, which fills the scratchpads from both buffers; lanes of a fetcher, a DMA, for each buffer; the neurons,
-which take the sums of a fold, read and write potentials where these are kept outside, and write the output. FIFOs:
+Agents: the array; the feeder, which fills the scratchpads from both buffers; the lanes of a fetcher, a DMA, for each
+buffer; the neurons, which take the sums of a fold, read and write potentials where these are kept outside, and write
+the output. FIFOs:
 
     fetchers -- ready --> feeder -- load --> array -- sums --> neurons
              <-- free --         <-- credit --

@@ -17,9 +17,10 @@ where another ended (:mod:`archsim.dataflow.pieces`) begins with its state: the 
 before their first sum.
 
 Operands lie in memory as they enter the array, packed step after step; software and the machine itself write them so.
-Agents: the array; a feeder an edge, which fills a double-buffered operand buffer line by line; the lanes of a fetcher an
-edge, a DMA that brings a fold's operand into the cache before its first use; the writer (accumulators and neuron units at the columns'
-ends), which writes a row when all its neurons are done; a reader of partial sums. They meet at these FIFOs:
+Agents: the array; a feeder an edge, which fills a double-buffered operand buffer line by line; the lanes of a fetcher
+an edge, a DMA that brings a fold's operand into the cache before its first use; the writer (accumulators and neuron
+units at the columns' ends), which writes a row when all its neurons are done; a reader of partial sums. They meet at
+these FIFOs:
 
     fetcher <-- credit -- feeder -- load --> array -- block of sums --> writer <-- partial sums -- reader
                           feeder <-- credit -- array                    writer -- written --> reader
@@ -378,6 +379,10 @@ class ArrayMachine(LayerMachine):
             {event: sum(one.events[event] for one in found) for event in found[0].events},
         )
 
+    def places(self, layer: Layer) -> NDArray[np.int64]:
+        """The place of every output position in the order in which groups take them, int64 [M]."""
+        return np.arange(layer.m)
+
     def slots(self, layer: Layer) -> Slots | None:
         """Which inputs enter; None: all, in order."""
         return None
@@ -446,8 +451,9 @@ class ArrayMachine(LayerMachine):
             begin, end = entered[:-1], entered[1:]
         weights = np.ascontiguousarray(bitmask.decode(layer.weights, layer.k).T, np.int64)
         overflows = add_in_order(
-            dense_words(layer, first, len(sums)), weights, order, begin, end, *placing, self.config.pe.accumulator_bits,
-            first, sums,
+            dense_words(layer, first, len(sums)), weights, order, begin, end,
+            self.places(layer)[first : first + len(sums)] // placing.positions, placing.span, placing.blocks,
+            self.config.pe.accumulator_bits, sums,
         )  # fmt: skip
         return {"accumulator_overflows": int(overflows)}
 

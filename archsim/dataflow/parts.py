@@ -72,9 +72,9 @@ def in_flight(
 ) -> Operations:  # fmt: skip
     """A DMA brings the lines of bytes ``first`` to ``end`` of a fiber, whole ones as :func:`fetch` does.
 
-    Its ``m.memory.lanes`` agents take shares of ``m.memory.share`` lines in turn, from lane ``turn`` on, and ask for the
-    next share when the one before is there. So lanes times share lines are in flight, and n lines, a multiple of that
-    product, take n / (lanes share) (share - 1 + L) cycles.
+    Its ``m.memory.lanes`` agents take shares of ``m.memory.share`` lines in turn, from lane ``turn`` on, and ask for
+    the next share when the one before is there. So lanes times share lines are in flight, and n lines, a multiple of
+    that product, take n / (lanes share) (share - 1 + L) cycles.
     """
     shift, share = m.memory.line_shift, m.memory.share << m.memory.line_shift
     begin = (first >> shift << shift) + (a.me - turn) % m.memory.lanes * share

@@ -127,7 +127,8 @@ def _cards(summary: Mapping[str, Any]) -> list[Card]:
         "area_mm2": (summary["area_mm2"], "without DRAM"),
         "utilization": (summary["utilization"], "of the PEs"),
         "coverage": (summary["coverage"], "of synaptic operations"),
-        **{name: (value, "read and written") for name, value in moved.items()},
+        "dram_bytes": (moved["dram_bytes"], _bandwidth(summary)),
+        "sram_bytes": (moved["sram_bytes"], "read and written"),
     }
     cards = []
     for name, (value, note) in shown.items():
@@ -135,6 +136,13 @@ def _cards(summary: Mapping[str, Any]) -> list[Card]:
         file = table_of_columns.COMPARISON if name in moved else table_of_columns.SUMMARY
         cards.append(Card(head.replace("util.", "utilization"), text, note, table_of_columns.meaning(name, file)))
     return cards
+
+
+def _bandwidth(summary: Mapping[str, Any]) -> str:
+    """How fast DRAM was, of how fast it can be."""
+    if summary["dram_gb_s"] is None:
+        return "read and written"
+    return f"{summary['dram_gb_s']:.3g} of {summary['dram_bandwidth_gb_s']:g} GB/s"
 
 
 def _per_image(name: str, summary: Mapping[str, Any]) -> str:

@@ -16,8 +16,8 @@ Every arrow into a bank, the MSHRs or a channel is an arbitration; "bank" includ
 which is granted together with it. A requester sends one request per cycle. Taking an MSHR costs one cycle; it is held
 until the fill is done.
 
-A machine that knows the order of all that it reads has a DMA in place of MSHRs, with a register for each line on its way.
-It needs as many as bandwidth times latency: 128 GB/s times 125 ns are 250 lines of 64 bytes.
+A machine that knows the order of all that it reads has a DMA in place of MSHRs, with a register for each line on its
+way. It needs as many as bandwidth times latency: 128 GB/s times 125 ns are 250 lines of 64 bytes.
 
 ``ideal``: every request is done one cycle after the operation's start, whatever else goes on; nothing misses. It exists
 for every machine so that its compute cycles can be compared with closed forms.
