@@ -198,7 +198,9 @@ def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
                 for passed in range(m.join.passes):
                     for chunk in range(m.chunks):
                         read_ahead(a, m, x, tile, column, group, passed, chunk)
+                        words = a.requests()
                         matches, laggy, cycles = join(a, m, x, tile, column, row, passed, chunk)
+                        end = a.requests()
                         # PE 0 tells the row fetcher that a group is begun.
                         begins = a.me == 0 and column == 0 and passed == 0 and chunk == 0
                         yield op(
@@ -208,7 +210,8 @@ def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
                         if matches > 0 and m.join.laggy != NO_LAGGY:
                             # The FIFO's share of the join that has just ended: it may have held up the last pushes.
                             first = a.start + m.config.pe.chunk_overhead_cycles
-                            pushed = correct(a, m.join.fifo_depth, first, matches, a.start + laggy)
+                            ready = max(a.start + laggy, a.done(words, end))
+                            pushed = correct(a, m.join.fifo_depth, first, matches, ready)
                             if pushed > a.now:
                                 yield op(pause=pushed - a.now)
                     yield op(
