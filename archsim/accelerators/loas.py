@@ -47,7 +47,6 @@ from archsim.compress.bitmask import CHUNK_BITS
 from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.inner_product import (
     MATCHES,
-    NO_LAGGY,
     WORDS_OF_CHUNK,
     WORDS_OF_MATCHES,
     WORDS_WITH_BITMASK,
@@ -61,8 +60,9 @@ from archsim.dataflow.inner_product import (
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, raw_rows, rows_of, timestep_rows
 from archsim.hardware.compute import accumulator
+from archsim.hardware.compute.inner_join import JoinUnit
 from archsim.hardware.compute.prefix_sum import LAGGY_MODES
-from archsim.hardware.fields import SumBits
+from archsim.hardware.fields import Count, SumBits
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import CrossFieldError
 
@@ -76,13 +76,24 @@ class TppeConfig(InnerProductPe):
         description="add a weight at once, as if the neuron had fired at all timesteps, and correct the sum later; "
         "false: hold it until its packed word is there"
     )
-    laggy: Literal["hidden", "literal", "early_stop", "second_fast"] = Field(
-        description="how long the laggy prefix-sum occupies the unit; second_fast: a second fast one in its place"
+    laggy: Literal["hidden", "queued", "literal", "early_stop", "second_fast"] = Field(
+        description="where the time of a laggy pass goes: hidden: nowhere, as if there were a unit for every chunk; "
+        "queued: chunks wait for one; literal, early_stop: the fast path waits for the pass, or for as much of it as "
+        "it needs; second_fast: a second fast prefix-sum in its place"
+    )
+    laggy_units: Count = Field(description="laggy prefix-sums; hidden has as many as it needs, and these are paid for")
+    offset_tables: Count = Field(
+        description="tables of offsets, with a buffer of packed words each, that a pass takes until its last match is "
+        "corrected; hidden has as many as it needs"
     )
     laggy_adders: int = Field(
         ge=1, le=128, description="adders of the laggy prefix-sum; a pass takes 128 / adders cycles"
     )
-    fifo_depth: int = Field(ge=1, le=1024, description="entries of FIFO-mp and FIFO-B")
+    fifo_depth: int = Field(ge=1, le=1024, description="entries of FIFO-mp and FIFO-B, and bitmasks that wait for a unit")
+    pending_sums: int = Field(
+        ge=1, le=64, description="places of sums that are joined or wait for their last corrections: a pseudo-sum and "
+        "its correction accumulators each"
+    )  # fmt: skip
     payload_fetch: Literal["chunk", "match", "with_bitmask"] = Field(
         description="packed words of A: those of a chunk if anything matches, one read a match, or always"
     )
@@ -204,18 +215,21 @@ class LoAS(InnerProduct):
         return -(-layer.n // 8) + pointer + -(-active * layer.output_bits // 8)
 
     @property
-    def fifo_depth(self) -> int:
-        """Entries of FIFO-mp and FIFO-B."""
-        return int(self.config.pe.fifo_depth)
+    def join_unit(self) -> JoinUnit:
+        """With a laggy prefix-sum where one looks words up."""
+        pe = self.config.pe
+        if not self.config.looks_up_late:
+            return JoinUnit()
+        return JoinUnit(
+            LAGGY_MODES[pe.laggy], pe.laggy_adders, pe.fifo_depth, pe.pending_sums, pe.laggy_units, pe.offset_tables
+        )
 
     def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """One pass over packed words; other ways to store spikes and to order timesteps differ in rows and passes."""
         pe, unrolled, raw = self.config.pe, self.config.format.unrolled, self.config.format.spikes == "raw"
         passes = layer.timesteps // self._timesteps_at_once(layer)
         join = Join(
-            passes=passes, word_bits=layer.timesteps,
-            laggy=LAGGY_MODES[pe.laggy] if self.config.looks_up_late else NO_LAGGY, adders=pe.laggy_adders,
-            fifo_depth=pe.fifo_depth, word_reads=WORD_READS[pe.payload_fetch],
+            passes=passes, word_bits=layer.timesteps, unit=self.join_unit, word_reads=WORD_READS[pe.payload_fetch],
             finish=pe.subtract_cycles if pe.speculation else 0,
         )  # fmt: skip
         if not raw:

@@ -49,7 +49,7 @@ def test_hand_traced_example():
     [
         (("pe.chunk_overhead_cycles=2",), lambda m: 2 + m),
         (("pe.chunk_overhead_cycles=0",), lambda m: np.maximum(1, m)),
-        (("pe.chunk_overhead_cycles=0", "pe.laggy=literal"), lambda m: np.where(m > 0, np.maximum(8, m), 1)),
+        (("pe.chunk_overhead_cycles=0", "pe.laggy=literal", "pe.offset_tables=2"), lambda m: np.where(m > 0, np.maximum(8, m), 1)),
     ],
 )
 def test_ideal_memory_is_the_closed_form_plus_fill_and_drain(seed, overrides, cost):
