@@ -36,7 +36,7 @@ Sources are in ``hwconfigs/loas.yaml``; deviations from the paper in DEVIATIONS.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -61,11 +61,12 @@ from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, raw_rows, rows_of, timestep_rows
 from archsim.hardware.compute import accumulator
 from archsim.hardware.compute.inner_join import JoinUnit
-from archsim.hardware.compute.prefix_sum import LAGGY_MODES
+from archsim.hardware.compute.prefix_sum import LAGGY_MODES, pass_cycles
 from archsim.hardware.fields import Count, SumBits
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import CrossFieldError
 
+OFFSET_BITS = (CHUNK_BITS - 1).bit_length()
 WORD_READS = {"chunk": WORDS_OF_CHUNK, "match": WORDS_OF_MATCHES, "with_bitmask": WORDS_WITH_BITMASK}
 
 
@@ -171,16 +172,34 @@ class LoAS(InnerProduct):
         tppe: dict[str, int | float | str] = {
             "block": "tppe",
             "timesteps": timesteps,
-            "fifo_entry_bits": config.pe.weight_bits + (CHUNK_BITS - 1).bit_length(),
+            "fifo_entry_bits": config.pe.weight_bits + OFFSET_BITS,
             "fast_prefix_sums": 2 if packed and not config.looks_up_late else 1,
-            "laggy_prefix_sums": int(config.looks_up_late),
+            "laggy_prefix_sums": config.pe.laggy_units if config.looks_up_late else 0,
             "accumulators": timesteps + config.pe.speculation,
         }
         return (
             Component("tppe", "logic", pes, tppe),
+            *self._registers(),
             Component("p_lif", "logic", pes, {"block": "p_lif", "timesteps": timesteps}),
             *(part for part in self.other_components() if packed or part.unit != "compressor"),
         )
+
+    def _registers(self) -> Iterator[Component]:
+        """What Table IV does not have: more than one place of a sum and one table, and chunks that wait for a unit."""
+        pe, timesteps = self.config.pe, self.config.spatial_timesteps
+        if not self.config.looks_up_late:
+            return
+        words = CHUNK_BITS * self.config.built_timesteps
+        accumulators = timesteps * pe.pseudo_accumulator_bits
+        if pe.speculation:
+            accumulators = pe.pseudo_accumulator_bits + timesteps * pe.correction_accumulator_bits
+        for unit, number, bits in (
+            ("pending_sum", pe.pending_sums - 1, accumulators),
+            ("offset_table", pe.offset_tables - 1, CHUNK_BITS * OFFSET_BITS + words),
+            ("laggy_queue", pe.fifo_depth if pe.laggy == "queued" else 0, CHUNK_BITS + words),
+        ):
+            if number:
+                yield Component(unit, "flip_flops", number * pe.count, {"bits": bits, "width_bits": bits})
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Pseudo-sum less corrections, or the sum itself; counts additions and overflows of the real accumulators."""
@@ -258,6 +277,7 @@ class LoAS(InnerProduct):
         results = done["sums"] * self._timesteps_at_once(layer)
         fires = layer.fires
         packed, waiting = config.format.spikes == "packed", matches if config.looks_up_late else 0
+        queued = done["laggy"] // pass_cycles(config.pe.laggy_adders) if config.pe.laggy == "queued" and waiting else 0
         speculated = {
             ("tppe", "pseudo_add"): matches,
             ("tppe", "correction_add"): events.get("correction_additions", 0),
@@ -272,4 +292,5 @@ class LoAS(InnerProduct):
             ("tppe", "fifo_pop"): waiting,
             ("p_lif", "update"): results if fires else 0,
             **({("compressor", "encode"): done["encoded"]} if packed else {}),
+            **({("laggy_queue", way): queued for way in ("write", "read")} if queued else {}),
         }

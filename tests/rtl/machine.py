@@ -21,11 +21,11 @@ def deliver(fifo, releases):
     return source
 
 
-def completions(diagram: Diagram, m=None, x=None, kept=0):
+def completions(diagram: Diagram, m=None, x=None, kept=0, memory=MEMORY):
     """For each agent, in the order in which they were drawn, the cycles in which its operations ended."""
     topology = diagram.topology
     agents = len(topology.lane)
     state, counts = np.zeros((agents, 1 + kept), np.int64), np.zeros((agents, MOST_COUNTERS), np.int64)
-    outcome = reference.simulate(diagram.coroutines(1), m, x, topology, MEMORY, state, counts, 1, True)
+    outcome = reference.simulate(diagram.coroutines(1), m, x, topology, memory, state, counts, 1, True)
     table = outcome.completions
     return [table[table[:, 0] == agent, 1] for agent in range(agents)]
