@@ -23,7 +23,7 @@ from archsim.errors import EngineError
 from archsim.hardware import operation as op
 from archsim.hardware.memory import cache, dram
 from archsim.hardware.memory.system import MemorySpec
-from archsim.hardware.operation import OWN_PATH, Topology
+from archsim.hardware.operation import BUS, Topology
 from archsim.jit import plain
 
 Wait = Generator[simpy.Event, Any, Any]
@@ -213,7 +213,7 @@ class Memory:
         elif request.mode not in (op.STREAM_READ, op.PREFETCH):
             self.count(request, op.SRAM_READS, request.beats)
             self.count(request, op.SRAM_READ_BYTES, request.useful_bytes)
-        if request.lane != OWN_PATH and request.mode not in (op.STREAM_READ, op.PREFETCH):
+        if request.lane >= 0 and request.mode not in (op.STREAM_READ, op.PREFETCH):
             self.count(request, op.SWITCH_BEATS, request.beats)
         if self.spec.ideal:
             if request.mode == op.STREAM_READ:
@@ -245,7 +245,7 @@ class Memory:
         """From the grant of the last beat to its data."""
         if request.writes:
             return self.spec.write_cycles
-        return self.spec.own_read_cycles if request.lane == OWN_PATH else self.spec.read_cycles
+        return self.spec.read_cycles if request.lane >= 0 else self.spec.own_read_cycles
 
     def _bank(self, request: Request, hold: Callable[[], int], fill: bool = False) -> Wait:
         """Wait for the line's bank and the path to it; they are then held for ``hold()`` cycles from the grant on."""
@@ -257,10 +257,12 @@ class Memory:
         needs: list[Hashable] = []
         if self.spec.cache.conflicts:
             needs.append(("bank", bank))
-            if request.lane != OWN_PATH and not fill:
+            if request.lane >= 0 and not fill:
                 switch = self.spec.write_switch if request.writes else self.spec.read_switch
                 needs.append(("input", request.writes, request.lane % switch.inputs))
                 needs.append(("output", request.writes, bank % switch.outputs))
+            elif request.lane == BUS and not fill and not request.writes:
+                needs.append("bus")
 
         def serve() -> int:
             granted = int(self.env.now)

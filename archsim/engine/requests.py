@@ -33,6 +33,7 @@ from archsim.hardware.memory.dram import channel_of, serve
 from archsim.hardware.operation import (
     BANK_WAIT_CYCLES,
     BEATS,
+    BUS,
     BYTES,
     CACHED_WRITE,
     CONSUME,
@@ -46,7 +47,6 @@ from archsim.hardware.operation import (
     MERGED_MISSES,
     MISSES,
     MODE,
-    OWN_PATH,
     PREFETCH,
     REQUEST_FIELDS,
     REQUESTS,
@@ -75,7 +75,7 @@ def issue(machine: Any, agent: int, now: int) -> None:
     memory, wheel, agents, requests, o, traffic = (
         machine.memory, machine.wheel, machine.agents, machine.requests, machine.operations, machine.traffic
     )  # fmt: skip
-    switched = machine.topology.lane[agent] != OWN_PATH
+    switched = machine.topology.lane[agent] >= 0
     for place in range(o[agent, REQUESTS]):
         field = HEADER + place * REQUEST_FIELDS
         mode = o[agent, field + MODE]
@@ -116,8 +116,9 @@ def at_bank(machine: Any, request: int, now: int) -> None:
     bank, _ = place_of(spec, line)
     filling = requests.stage[request] == AT_FILL
     lane = machine.topology.lane[agent]
-    switched = lane != OWN_PATH and not filling
     writes = _writes(mode)
+    switched = lane >= 0 and not filling
+    broadcast = lane == BUS and not filling and not writes
     granted = now
     if spec.conflicts:
         granted = max(now, resources.bank_free[bank])
@@ -125,9 +126,11 @@ def at_bank(machine: Any, request: int, now: int) -> None:
             granted = max(granted, path_free(memory.write_switch, machine.switches, WRITE, lane, bank))
         elif switched:
             granted = max(granted, path_free(memory.read_switch, machine.switches, READ, lane, bank))
+        elif broadcast:
+            granted = max(granted, resources.bus_free[0])
         machine.traffic[o[agent, field + TENSOR], BANK_WAIT_CYCLES] += granted - now
     hold = beats
-    arrives = beats - 1 + (memory.read_cycles if lane != OWN_PATH else memory.own_read_cycles)
+    arrives = beats - 1 + (memory.read_cycles if lane >= 0 else memory.own_read_cycles)
     if writes:
         arrives = beats - 1 + memory.write_cycles
     if filling:
@@ -147,6 +150,8 @@ def at_bank(machine: Any, request: int, now: int) -> None:
             hold_path(memory.write_switch, machine.switches, WRITE, lane, bank, granted + hold)
         elif switched:
             hold_path(memory.read_switch, machine.switches, READ, lane, bank, granted + hold)
+        elif broadcast:
+            resources.bus_free[0] = granted + hold
 
 
 @inlined

@@ -109,9 +109,11 @@ class Fifos(NamedTuple):
 
 
 class Resources(NamedTuple):
-    """First cycle in which a bank, a channel can grant; MSHRs: free ones and the queue of requests waiting for one."""
+    """First cycle in which a bank, the broadcast bus, a channel can grant; MSHRs: free ones and the queue of requests
+    waiting for one. ``bus_free`` int64 [1]."""
 
     bank_free: NDArray[np.int64]
+    bus_free: NDArray[np.int64]
     channel_free: NDArray[np.int64]
     mshr: NDArray[np.int64]
     mshr_queue: NDArray[np.int64]
@@ -191,6 +193,7 @@ def machine_at_rest(
     cache_spec = memory_spec.cache
     resources = Resources(
         _integers(cache_spec.banks),
+        _integers(1),
         _integers(memory_spec.dram.channels),
         np.array([cache_spec.mshrs, 0, 0], np.int64),
         _integers(max(1, requests_count)),
