@@ -12,7 +12,7 @@ import pytest
 from archsim.engine import compiled, reference
 from archsim.hardware.operation import BUS, OWN_PATH, RESIDENT_READ, RESIDENT_WRITE, topology
 from tests.engines.test_crossbar_switch import NoSpec, Requests, loop, memory, once
-from tests.rtl.circuit import Case, batches, build, drawn, needs_verilator
+from tests.rtl.circuit import COMPARED, Case, batches, build, drawn, needs_verilator
 
 AGENTS, PLACES = 8, 12
 BUS_CYCLES = 1
@@ -108,6 +108,7 @@ def test_every_request(tmp_path, record_property):
                     np.testing.assert_array_equal(done_in_archsim(case, "reference"), expected)
                 of_heads = done_in(ran[number + i], case)
                 assert of_heads.min() >= 0
+            COMPARED.append(expected.size)
             declared, heads = declared + int(expected.max()), heads + int(of_heads.max())
             differing, requests = differing + np.count_nonzero(of_heads != expected), requests + expected.size
     record_property("cycles of all cases: declared arbiter, heads only", (declared, heads))
