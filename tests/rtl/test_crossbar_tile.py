@@ -1,6 +1,6 @@
 """A tile of crossbar arrays with ideal cells against its circuit: every bit driven and converted, every packet of sums.
 
-One or two arrays of 8 x 8 cells, which see neighbouring columns of a map's row; converters that are shared, lossless or
+One or two arrays of 4 x 8 cells, which see neighbouring columns of a map's row; converters that are shared, lossless or
 not, each array's own or those of both; inputs of one to eight bits; rows, credits and other tiles' sums that come late.
 """
 
@@ -24,7 +24,7 @@ from archsim.trace.window import Window
 from tests.rtl.circuit import Case, build, compare_all, needs_verilator
 from tests.rtl.machine import completions, deliver
 
-R, C, MOST_STEPS = 8, 8, 5
+R, C, MOST_STEPS = 4, 8, 5
 
 Drawn = namedtuple(
     "Drawn", "array adc arrays weight_bits bits signed skip width slots add held weight maps release credit parts"
@@ -132,13 +132,13 @@ def case_of(case):
         *np.packbits(negative, bitorder="little").view(np.uint32), *worth.view(np.uint32),
     ]  # fmt: skip
     stored = case.maps.swapaxes(1, 2).reshape(rows, -1, 1) >> np.arange(case.bits) & 1
-    bytes_ = np.zeros((rows, 48), np.uint8)
+    bytes_ = np.zeros((rows, 32), np.uint8)
     packed = np.packbits(stored.reshape(rows, -1).astype(np.uint8), axis=1, bitorder="little")
     bytes_[:, : packed.shape[1]] = packed
-    nothing = np.zeros(0, np.int64), np.zeros((0, 12), np.int64)
-    inputs = [(case.release, bytes_.view(np.uint32)), (case.credit, np.zeros((len(case.credit), 12), np.int64))]
+    nothing = np.zeros(0, np.int64), np.zeros((0, 8), np.int64)
+    inputs = [(case.release, bytes_.view(np.uint32)), (case.credit, np.zeros((len(case.credit), 8), np.int64))]
     for release, sums in case.parts:
-        words = np.zeros((len(sums), 12), np.int64)
+        words = np.zeros((len(sums), 8), np.int64)
         words[:, : len(case.weight)] = sums[:, : len(case.weight)] & 0xFFFFFFFF
         inputs.append((release, words))
     inputs += [nothing] * (4 - len(inputs))
@@ -244,5 +244,5 @@ def compare(case, ran):
 @needs_verilator
 def test_positions(tmp_path):
     """Both ways to store a sign, cells of 1, 2 and 4 bits, one to eight columns a converter, one to four slots."""
-    circuit = build("crossbar_tile", tmp_path, settings=106, inputs=4, in_words=12, outputs=3, out_words=8)
+    circuit = build("crossbar_tile", tmp_path, settings=96, inputs=4, in_words=8, outputs=3, out_words=8)
     compare_all(circuit, draw_case, case_of, compare, told=lambda case: case[:11])

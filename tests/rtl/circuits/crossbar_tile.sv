@@ -21,7 +21,7 @@ endmodule
 
 // A column of cells: what flows in it while rows are driven.
 module array_column #(
-    parameter int R = 8
+    parameter int R = 4
 ) (
     input  logic [R-1:0] driven,
     input  logic [R-1:0][3:0] level,
@@ -29,7 +29,7 @@ module array_column #(
 );
     always_comb begin
         current = '0;
-        for (int r = 0; r < R; r++) if (driven[r]) current = current + 9'(level[r]);
+        for (int r = 0; r < R; r++) current = current + {5'd0, level[r] & {4{driven[r]}}};
     end
 endmodule
 
@@ -41,7 +41,7 @@ endmodule
 // A bit of an input that no row has is not read and not converted (`skip`); it only is added, as zero.
 module crossbar_tile #(
     parameter int A = 2,
-    parameter int R = 8,
+    parameter int R = 4,
     parameter int C = 8,
     parameter int DEPTH = 4
 ) (
@@ -52,7 +52,7 @@ module crossbar_tile #(
     input  logic        difference,    // pairs of columns, or an offset and a sign bit
     input  logic        signed_inputs,
     input  logic        skip,
-    input  logic [3:0]  channels,
+    input  logic [2:0]  channels,
     input  logic [3:0]  bits,
     input  logic [2:0]  steps,
     input  logic [6:0]  width,
@@ -74,7 +74,7 @@ module crossbar_tile #(
     input  logic [255:0][7:0] worth,   // of each code
     input  logic        row_valid,
     output logic        row_ready,
-    input  logic [383:0] row,
+    input  logic [191:0] row,
     input  logic        credit,        // room for a packet of sums
     input  logic [1:0]  part_valid,
     output logic [1:0]  part_ready,
@@ -88,7 +88,7 @@ module crossbar_tile #(
         logic fetching, driving, reading;
         logic [2:0] step;
         logic [3:0] plane;
-        logic [7:0] fill;   // bits in the drivers' registers
+        logic [6:0] fill;   // bits in the drivers' registers
         logic [4:0] left;
         logic [2:0] rows;   // in the buffer
         logic [2:0] place;  // next one to be filled; counted on, so that full is not empty
@@ -110,8 +110,8 @@ module crossbar_tile #(
     driver_t driver, next_driver;
     converter_t converter, next_converter;
     adder_t adder, ended_adder, next_adder;
-    logic [DEPTH-1:0][383:0] buffer;
-    logic [127:0] registers;
+    logic [DEPTH-1:0][191:0] buffer;
+    logic [63:0] registers;
     // Places.
     logic [DEPTH-1:0] active, next_active;
     logic [DEPTH-1:0][A-1:0][R-1:0] driven;
@@ -136,10 +136,10 @@ module crossbar_tile #(
             weight = weight + 3'(slice == '0);
         end
     end
-    logic [6:0] column_bits;
-    logic [7:0] window_bits;
-    assign column_bits = 7'(channels) * 7'(bits);
-    assign window_bits = 8'(column_bits) * 8'(arrays);
+    logic [5:0] column_bits;
+    logic [6:0] window_bits;
+    assign column_bits = 6'(channels) * 6'(bits);
+    assign window_bits = 7'(column_bits) * 7'(arrays);
 
     logic [7:0][A-1:0][R-1:0] drives;  // rows of each bit of the position
     always_comb
@@ -147,7 +147,7 @@ module crossbar_tile #(
             for (int a = 0; a < A; a++)
                 for (int r = 0; r < R; r++)
                     drives[p][a][r] = a < 32'(arrays) && r < 32'(channels) && p < 32'(bits)
-                        && registers[7'(a) * column_bits + 7'(r) * 7'(bits) + 7'(p)];
+                        && registers[6'(a) * column_bits + 6'(r) * 6'(bits) + 6'(p)];
     logic [A-1:0][C-1:0][8:0] current;
     for (genvar a = 0; a < A; a++)
         for (genvar c = 0; c < C; c++)
@@ -162,7 +162,7 @@ module crossbar_tile #(
     for (genvar a = 0; a < A; a++)
         for (genvar c = 0; c < C; c++)
             ladder_converter converter_of_column(
-                .column(joined ? held[0][c] + held[1][c] : held[a][c]), .span, .bits(converter_bits), .code(code[a][c])
+                .column(held[a][c] + (joined && a == 0 ? held[1][c] : '0)), .span, .bits(converter_bits), .code(code[a][c])
             );
     logic [C-1:0][31:0] of_columns;
     logic [31:0] one;
@@ -182,15 +182,15 @@ module crossbar_tile #(
 
     // What the bit in the adder is worth: its slices are added already; the offset of negative weights comes off.
     logic [C-1:0][31:0] with_bit;
+    logic [C-1:0][31:0] bit_sums;
+    logic [A-1:0][R-1:0] rows_of_bit;
     logic [31:0] value;
+    assign bit_sums = sum[adder.place[1:0]];
+    assign rows_of_bit = driven[adder.place[1:0]];
     always_comb
         for (int n = 0; n < C; n++) begin
-            value = sum[adder.place[1:0]][n];
-            for (int a = 0; a < A; a++)
-                for (int r = 0; r < R; r++)
-                    if (!difference && driven[adder.place[1:0]][a][r] && negative[a][n][r])
-                        value = value - (32'd1 << (weight_bits - 4'd1));
-            value = value << adder.plane;
+            value = difference ? '0 : 32'($countones(rows_of_bit & {negative[1][n], negative[0][n]}));
+            value = (bit_sums[n] - (value << (weight_bits - 4'd1))) << adder.plane;
             with_bit[n] = total[n] + (signed_inputs && adder.plane + 4'd1 == bits ? -value : value);
         end
 
@@ -265,7 +265,7 @@ module crossbar_tile #(
             next_driver.driving = 1'b0;
             next_driver.step = driver.step + 3'd1;
             next_driver.fetching = !row_ends;
-            next_driver.fill = window_bits - 8'(column_bits);
+            next_driver.fill = window_bits - 7'(column_bits);
             next_driver.rows = driver.rows - 3'(row_ends);
         end
         row_ready = next_driver.rows < rows_held;
@@ -276,26 +276,26 @@ module crossbar_tile #(
             next_driver.step = '0;
             next_driver.fill = '0;
         end
-        fetched = window_bits - next_driver.fill < 8'(width) ? 7'(window_bits - next_driver.fill) : width;
-        if (next_driver.fetching) next_driver.fill = next_driver.fill + 8'(fetched);
+        fetched = window_bits - next_driver.fill < width ? window_bits - next_driver.fill : width;
+        if (next_driver.fetching) next_driver.fill = next_driver.fill + fetched;
     end
     // The row in front moves through the bus into the registers; those of a column that is done move on.
-    logic [DEPTH-1:0][383:0] rows;
-    logic [127:0] kept, bus;
+    logic [DEPTH-1:0][191:0] rows;
+    logic [63:0] kept, bus;
     logic [2:0] behind;
     always_comb begin
-        rows = row_ends ? buffer >> 384 : buffer;
+        rows = row_ends ? buffer >> 192 : buffer;
         behind = driver.rows - 3'(row_ends);
         if (row_valid && row_ready) rows[behind[1:0]] = row;
         kept = row_begins ? '0 : step_ends ? registers >> column_bits : registers;
-        bus = rows[0][127:0] & ~({128{1'b1}} << fetched);
+        bus = rows[0][63:0] & ~({64{1'b1}} << fetched);
     end
     always_ff @(posedge clk) begin
         buffer <= rows;
         registers <= kept;
         if (next_driver.fetching) begin
             buffer[0] <= rows[0] >> fetched;
-            registers <= kept | bus << (next_driver.fill - 8'(fetched));
+            registers <= kept | bus << (next_driver.fill - fetched);
         end
         for (int i = 0; i < DEPTH; i++)
             if (skipped[i] || (samples && i == 32'(driver.place[1:0]))) begin
