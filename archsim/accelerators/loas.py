@@ -36,14 +36,13 @@ Sources are in ``hwconfigs/loas.yaml``; deviations from the paper in DEVIATIONS.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.compress.bitmask import CHUNK_BITS
 from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.inner_product import (
     MATCHES,
@@ -60,46 +59,20 @@ from archsim.dataflow.inner_product import (
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, raw_rows, rows_of, timestep_rows
 from archsim.hardware.compute import accumulator
-from archsim.hardware.compute.inner_join import JoinUnit
-from archsim.hardware.compute.prefix_sum import LAGGY_MODES, pass_cycles
-from archsim.hardware.fields import Count, SumBits
+from archsim.hardware.compute.inner_join import OFFSET_BITS, InnerJoinConfig, JoinUnit
+from archsim.hardware.compute.prefix_sum import pass_cycles
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import CrossFieldError
 
-OFFSET_BITS = (CHUNK_BITS - 1).bit_length()
 WORD_READS = {"chunk": WORDS_OF_CHUNK, "match": WORDS_OF_MATCHES, "with_bitmask": WORDS_WITH_BITMASK}
 
 
-class TppeConfig(InnerProductPe):
+class TppeConfig(InnerProductPe, InnerJoinConfig):
     """Temporal-parallel processing elements (TPPEs)."""
 
-    speculation: bool = Field(
-        description="add a weight at once, as if the neuron had fired at all timesteps, and correct the sum later; "
-        "false: hold it until its packed word is there"
-    )
-    laggy: Literal["hidden", "queued", "literal", "early_stop", "second_fast"] = Field(
-        description="where the time of a laggy pass goes: hidden: nowhere, as if there were a unit for every chunk; "
-        "queued: chunks wait for one; literal, early_stop: the fast path waits for the pass, or for as much of it as "
-        "it needs; second_fast: a second fast prefix-sum in its place"
-    )
-    laggy_units: Count = Field(description="laggy prefix-sums; hidden has as many as it needs, and these are paid for")
-    offset_tables: Count = Field(
-        description="tables of offsets, with a buffer of packed words each, that a pass takes until its last match is "
-        "corrected; hidden has as many as it needs"
-    )
-    laggy_adders: int = Field(
-        ge=1, le=128, description="adders of the laggy prefix-sum; a pass takes 128 / adders cycles"
-    )
-    fifo_depth: int = Field(ge=1, le=1024, description="entries of FIFO-mp and FIFO-B, and bitmasks that wait for a unit")
-    pending_sums: int = Field(
-        ge=1, le=64, description="places of sums that are joined or wait for their last corrections: a pseudo-sum and "
-        "its correction accumulators each"
-    )  # fmt: skip
     payload_fetch: Literal["chunk", "match", "with_bitmask"] = Field(
         description="packed words of A: those of a chunk if anything matches, one read a match, or always"
     )
-    pseudo_accumulator_bits: SumBits = Field(description="bits of the pseudo-accumulator, sign included")
-    correction_accumulator_bits: SumBits = Field(description="bits of a correction accumulator, sign included")
     subtract_cycles: int = Field(ge=1, le=64, description="cycles to subtract the corrections at the end of a neuron")
 
 
@@ -179,27 +152,10 @@ class LoAS(InnerProduct):
         }
         return (
             Component("tppe", "logic", pes, tppe),
-            *self._registers(),
+            *(config.pe.registers(pes, timesteps, config.built_timesteps) if config.looks_up_late else ()),
             Component("p_lif", "logic", pes, {"block": "p_lif", "timesteps": timesteps}),
             *(part for part in self.other_components() if packed or part.unit != "compressor"),
         )
-
-    def _registers(self) -> Iterator[Component]:
-        """What Table IV does not have: more than one place of a sum and one table, and chunks that wait for a unit."""
-        pe, timesteps = self.config.pe, self.config.spatial_timesteps
-        if not self.config.looks_up_late:
-            return
-        words = CHUNK_BITS * self.config.built_timesteps
-        accumulators = timesteps * pe.pseudo_accumulator_bits
-        if pe.speculation:
-            accumulators = pe.pseudo_accumulator_bits + timesteps * pe.correction_accumulator_bits
-        for unit, number, bits in (
-            ("pending_sum", pe.pending_sums - 1, accumulators),
-            ("offset_table", pe.offset_tables - 1, CHUNK_BITS * OFFSET_BITS + words),
-            ("laggy_queue", pe.fifo_depth if pe.laggy == "queued" else 0, CHUNK_BITS + words),
-        ):
-            if number:
-                yield Component(unit, "flip_flops", number * pe.count, {"bits": bits, "width_bits": bits})
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Pseudo-sum less corrections, or the sum itself; counts additions and overflows of the real accumulators."""
@@ -235,13 +191,8 @@ class LoAS(InnerProduct):
 
     @property
     def join_unit(self) -> JoinUnit:
-        """With a laggy prefix-sum where one looks words up."""
-        pe = self.config.pe
-        if not self.config.looks_up_late:
-            return JoinUnit()
-        return JoinUnit(
-            LAGGY_MODES[pe.laggy], pe.laggy_adders, pe.fifo_depth, pe.pending_sums, pe.laggy_units, pe.offset_tables
-        )
+        """With laggy prefix-sums where they look words up."""
+        return self.config.pe.unit() if self.config.looks_up_late else JoinUnit()
 
     def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """One pass over packed words; other ways to store spikes and to order timesteps differ in rows and passes."""
@@ -249,6 +200,7 @@ class LoAS(InnerProduct):
         passes = layer.timesteps // self._timesteps_at_once(layer)
         join = Join(
             passes=passes, word_bits=layer.timesteps, unit=self.join_unit, word_reads=WORD_READS[pe.payload_fetch],
+            interval=1 if self.config.scheduler.timesteps == "parallel" else self.config.neuron.cycles,
             finish=pe.subtract_cycles if pe.speculation else 0,
         )  # fmt: skip
         if not raw:

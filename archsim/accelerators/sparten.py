@@ -85,7 +85,9 @@ class Sparten(InnerProduct):
 
     def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """One pass over activations."""
-        join = Join(passes=1, word_bits=layer.word_bits, unit=self.join_unit, word_reads=WORDS_OF_CHUNK, finish=0)
+        join = Join(
+            passes=1, word_bits=layer.word_bits, unit=self.join_unit, word_reads=WORDS_OF_CHUNK, interval=1, finish=0
+        )
         rows, _ = rows_of(layer, self.config.format.unrolled)
         return rows, join
 

@@ -92,7 +92,10 @@ class SpartenSnn(InnerProduct):
 
     def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """T passes over raw spikes."""
-        join = Join(passes=layer.timesteps, word_bits=0, unit=self.join_unit, word_reads=WORDS_OF_CHUNK, finish=0)
+        join = Join(
+            passes=layer.timesteps, word_bits=0, unit=self.join_unit, word_reads=WORDS_OF_CHUNK,
+            interval=self.config.neuron.cycles, finish=0,
+        )  # fmt: skip
         return timestep_rows(layer, self.config.format.unrolled), join
 
     def more_actions(

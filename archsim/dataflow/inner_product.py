@@ -121,13 +121,15 @@ class InnerProductConfig(MachineConfig):
 class Join(NamedTuple):
     """How a machine joins: ``passes`` over a row, ``word_bits`` behind a bit of A's bitmask (0: none), with ``unit``.
 
-    ``word_reads`` says when words are read (WORDS_...). ``finish``: cycles at the end of a neuron before it fires.
+    ``word_reads`` says when words are read (WORDS_...). A neuron unit takes a sum every ``interval`` cycles; it fires
+    ``finish`` cycles and those of a neuron later.
     """
 
     passes: int
     word_bits: int
     unit: JoinUnit
     word_reads: int
+    interval: int
     finish: int
 
 
@@ -232,7 +234,7 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
                         yield op(pop=m.sum.port + a.me)
                         waits = max(0, a.value - a.now)
                         held = firing(a, m, column, passed, a.now + waits)
-                        yield op(pause=waits + held, compute=m.firing_interval)
+                        yield op(pause=waits + held, compute=m.join.interval)
                     if column + 1 == m.layer.n:
                         yield from move(a, m, x.output, row, STREAM_WRITE, 0)
                         yield op()
@@ -394,10 +396,10 @@ def join(a: Agent, m: Any, x: Operands, tile: int, column: int, row: int, passed
 
 
 def firing(a: Agent, m: Any, column: int, passed: int, taken: int) -> int:
-    """Cycles that a neuron unit, which takes a sum at ``taken``, is held up before it can take the next.
+    """Cycles by which a neuron unit, which takes a sum at ``taken``, takes the next later than it could.
 
-    A word that completes 128 neurons, or a row, leaves the pipeline when the compressor has done with those before; what
-    follows waits as long. A row is written when it is compressed.
+    The words of 128 neurons, or the last of a row, wait until the compressor has done with those before; until then
+    there is no room for the next. A row is written when it is compressed.
     """
     a.count[SUMS_FINISHED] += 1
     if passed + 1 < m.join.passes or (column + 1 < m.layer.n and (column + 1) % CHUNK_BITS > 0):
@@ -408,7 +410,7 @@ def firing(a: Agent, m: Any, column: int, passed: int, taken: int) -> int:
     a.kept[COMPRESSED] = begun + compress_cycles(m.compressing, column % CHUNK_BITS + 1)
     if column + 1 < m.layer.n:
         return int(begun - fired)
-    return int(a.kept[COMPRESSED] - taken - m.firing_interval)
+    return int(a.kept[COMPRESSED] - taken - m.join.interval)
 
 
 def fetch_chunk(a: Agent, m: Any, x: Operands, column: int, chunk: int, fetched: int) -> int:
@@ -523,7 +525,6 @@ class InnerProduct(LayerMachine):
             "barrier_of_chunks": barrier if scheduler.barrier == "chunk" else NONE,
             "barrier_of_columns": barrier if scheduler.barrier == "column" else NONE,
             "join": join,
-            "firing_interval": 1 if join.passes == 1 else config.neuron.cycles,
             "compressing": config.compressor.chunk_cycles(layer.pooled),
             "pes": pes,
             "groups": groups,

@@ -195,8 +195,10 @@ class Agent:
         return int(plain(requests)(self._o, self.number))
 
     def done(self, first: int, end: int) -> int:
-        """The cycle in which the last of requests ``first`` to ``end`` of the last operation was done; 0 for none. To be
-        asked before the next operation has requests."""
+        """The cycle in which the last of requests ``first`` to ``end`` of the last operation was done; 0 for none.
+
+        To be asked before the next operation has requests.
+        """
         return int(plain(done)(self._o, self.number, first, end))
 
 

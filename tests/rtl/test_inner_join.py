@@ -143,12 +143,12 @@ def fibers(rows, word_bits):
 
 
 def simulate(case, monkeypatch):
-    """What archsim's element does: starts and ends of joins, pushes, corrections, when words come and sums are taken."""
+    """What archsim's element does: when joins start and end, matches are pushed and corrected, words come, sums go."""
     passes, (rows, chunks, _), columns = passes_of(case), case.a.shape, len(case.b)
     # Bits of a row pass by pass, as SparTen-SNN stores them.
     a = passes.swapaxes(0, 1).reshape(rows, -1, BITS)
     word_bits = case.timesteps if case.unit.laggy != NO_LAGGY else 0
-    join = Join(len(passes), word_bits, case.unit, WORDS_OF_CHUNK, 0)
+    join = Join(len(passes), word_bits, case.unit, WORDS_OF_CHUNK, 1, 0)
     diagram, number = Diagram(), len(case.release)
     chunk, sums = diagram.fifo(number), diagram.fifo(case.unit.pending_sums - 1 + case.output_buffer)
     starts, ends, pushes, corrections, arrivals = [], [], [], [], []

@@ -17,16 +17,18 @@ on (a full FIFO takes an entry in the cycle in which one leaves), and corrected 
 + 1)`` with ``ready`` the later of the laggy pass and the arrival of the packed words; entries of earlier chunks are
 in the same FIFO.
 
-The pass of the c-th chunk that matches begins at ``b_c = max(start_c, b_(c-units) + its pass, t_(c-tables))`` and gives
-offsets until its last match is corrected, in the cycle before ``t_c``: it needs a laggy unit, and a table of offsets with
-a buffer of words. Until it begins, bitmask and words wait in a queue. The queue is as deep as the FIFOs: all that wait in
-it, but for the chunk in the fast path, have an entry there. With ``hidden``, an idealisation, ``b_c = start_c``: there
-are as many units and tables as chunks ask for. With ``literal`` and ``early_stop`` the fast path waits for the pass, so
-that one unit is enough.
+The pass of the c-th chunk that matches needs a laggy unit, and a table of offsets with a buffer of words. It begins at
 
-A sum has a *place* from its first chunk on: a pseudo-sum and the correction accumulators of its timesteps. It is finished
-when its last chunk is joined and its last match corrected, and leaves the place then, one sum a cycle. A PE is through
-with a sum when it has a place for the next: sum s + ``pending_sums`` waits until sum s has left.
+    ``b_c = max(start_c, end of pass c - units, t_(c - tables))``    (hidden: ``start_c``)
+
+where ``t_c`` is the cycle behind the last correction of chunk c, in which its table is free. Until its pass begins,
+bitmask and words of a chunk wait in a queue. It is as deep as the FIFOs: all that wait, but for the chunk in the fast
+path, have an entry there. ``hidden`` is an idealisation, with as many units and tables as chunks ask for. With
+``literal`` and ``early_stop`` the fast path waits for the pass, so one unit is enough.
+
+A sum has a *place* from its first chunk on: a pseudo-sum and the correction accumulators of its timesteps. It is
+finished when its last chunk is joined and its last match corrected, and then leaves, one sum a cycle. A PE is through
+with a sum when it has a place for the next: sum s + ``pending_sums`` begins when sum s has left, or later.
 
 Source: LoAS (MICRO 2024) sections IV-B, IV-C, V, Figs. 7, 9, 10. The paper does not publish c0, nor how the laggy
 unit's 8 cycles are hidden when a chunk has fewer than 8 matches; see DEVIATIONS.md.
@@ -34,11 +36,72 @@ unit's 8 cycles are hidden when a chunk has fewer than 8 matches; see DEVIATIONS
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
 
+from pydantic import Field
+
+from archsim.compress.bitmask import CHUNK_BITS
 from archsim.hardware.agent import Agent
-from archsim.hardware.compute.prefix_sum import EARLY_STOP, HIDDEN, LITERAL
+from archsim.hardware.compute.prefix_sum import EARLY_STOP, HIDDEN, LAGGY_MODES, LITERAL
+from archsim.hardware.fields import Count, SumBits
+from archsim.hardware.inventory import Component
+from archsim.hardware.loading import Block
 from archsim.jit import inlined
+
+OFFSET_BITS = (CHUNK_BITS - 1).bit_length()
+
+
+class InnerJoinConfig(Block):
+    """Inner-join units."""
+
+    speculation: bool = Field(
+        description="add a weight at once, as if the neuron had fired at all timesteps, and correct the sum later; "
+        "false: hold it until its packed word is there"
+    )
+    laggy: Literal["hidden", "queued", "literal", "early_stop", "second_fast"] = Field(
+        description="hidden: a laggy pass takes no unit's time, as if every chunk had one; queued: chunks wait for a "
+        "unit; literal: the fast path waits for the pass; early_stop: until it has come to the last match; "
+        "second_fast: a second fast prefix-sum in its place"
+    )
+    laggy_adders: int = Field(
+        ge=1, le=128, description="adders of a laggy prefix-sum; a pass takes 128 / adders cycles"
+    )
+    laggy_units: Count = Field(description="laggy prefix-sums; hidden uses as many as it needs")
+    offset_tables: Count = Field(
+        description="tables of offsets, each with a buffer of packed words; a chunk has one from its laggy pass until "
+        "its last match is corrected; hidden uses as many as it needs"
+    )
+    fifo_depth: int = Field(ge=1, le=1024, description="entries of FIFO-mp and FIFO-B; queued: also of the queue")
+    pending_sums: Count = Field(
+        description="places of a pseudo-sum and its correction accumulators, for sums that are joined or wait for "
+        "their last corrections"
+    )
+    pseudo_accumulator_bits: SumBits = Field(description="bits of the pseudo-accumulator, sign included")
+    correction_accumulator_bits: SumBits = Field(description="bits of a correction accumulator, sign included")
+
+    def unit(self) -> JoinUnit:
+        """A unit with laggy prefix-sums."""
+        return JoinUnit(
+            LAGGY_MODES[self.laggy], self.laggy_adders, self.fifo_depth, self.pending_sums, self.laggy_units,
+            self.offset_tables,
+        )  # fmt: skip
+
+    def registers(self, instances: int, timesteps: int, word_bits: int) -> Iterator[Component]:
+        """What a TPPE of the paper has once, or not at all: more places of sums of ``timesteps``, more tables, and the
+        queue, with words of ``word_bits``."""
+        words = CHUNK_BITS * word_bits
+        place = timesteps * self.pseudo_accumulator_bits
+        if self.speculation:
+            place = self.pseudo_accumulator_bits + timesteps * self.correction_accumulator_bits
+        for name, number, bits in (
+            ("pending_sum", self.pending_sums - 1, place),
+            ("offset_table", self.offset_tables - 1, CHUNK_BITS * OFFSET_BITS + words),
+            ("laggy_queue", self.fifo_depth if self.laggy == "queued" else 0, CHUNK_BITS + words),
+        ):
+            if number:
+                yield Component(name, "flip_flops", instances * number, {"bits": bits, "width_bits": bits})
+
 
 NO_LAGGY = -1
 """In place of a mode of the laggy prefix-sum: two fast ones, so that nothing is corrected."""
@@ -71,7 +134,7 @@ were free."""
 def join_cycles(overhead: int, matches: int, mode: int, laggy: int) -> int:
     """Cycles that one chunk pair occupies the fast path, what it waits for apart."""
     cycles = max(1, overhead + matches)
-    if matches > 0 and (mode == LITERAL or mode == EARLY_STOP):
+    if matches > 0 and mode in (LITERAL, EARLY_STOP):
         cycles = max(cycles, laggy)
     return cycles
 
@@ -92,7 +155,7 @@ def correct(a: Agent, unit: Any, overhead: int, matches: int, laggy: int, words:
     free = push_matches(a, unit.fifo_depth, a.start + overhead, matches, max(ready, words))
     if unit.laggy != HIDDEN:
         a.kept[table] = a.kept[LAST_CORRECTION] + 1
-        if unit.laggy == LITERAL or unit.laggy == EARLY_STOP:
+        if unit.laggy in (LITERAL, EARLY_STOP):
             free = max(free, ready)
     return free
 
