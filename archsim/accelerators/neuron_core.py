@@ -3,7 +3,7 @@
 This is how small digital neuromorphic chips are built. A core has a memory of ``pe.axons`` x ``pe.neurons`` synapses
 and one of potentials. Within a timestep, a *tick*, ``scheduler.order`` says which loop is outside:
 
-    for group of neurons: for position:              one core each; a group's synapses are loaded once
+    for group of channels: for position:             one core each; a group's synapses are loaded once
         for t in timesteps:
             events: for spike:                       accepted from the FIFO of events
                         for neuron: add a weight
@@ -14,28 +14,34 @@ and one of potentials. Within a timestep, a *tick*, ``scheduler.order`` says whi
 
     feeder -- spikes, time reference --> core -- finished --> drain            one of each for every core
 
-With G groups on ideal memory, a core takes for a tick
+``scheduler.convolution``: ``unrolled``, a core has the neurons of one position at a time, and an axon for each input
+below the kernel; ``map``, it has those of all positions of an image, and a spike of the input goes to the R x S under
+its kernel in each channel. On ideal memory, a core with N neurons in C channels takes for a tick
 
-    events:   spikes (handshake_cycles + event_cycles + neurons synapse_cycles) + tick_cycles + neurons neuron.cycles,
-              and drained_cycles where there is a spike; neurons are those of the group
-    neurons:  tick_cycles + pe.neurons (pe.axons synapse_cycles + neuron.cycles), whatever spikes.
+    events:   spikes (handshake_cycles + event_cycles + C (R (S synapse_cycles + kernel_row_cycles) + channel_cycles)
+              + N scan_cycles) + tick_cycles + N neuron.cycles, and drained_cycles where there is a spike
+    neurons:  tick_cycles + pe.neurons (pe.axons synapse_cycles + neuron.cycles), whatever spikes,
 
-RANC's core goes through its neurons, tinyODIN through events: ``hwconfigs/validation/``. Sources of the machine are in
-``hwconfigs/neuron_core.yaml``; what is assumed in DEVIATIONS.md.
+with R = S = 1 but for maps.
+
+RANC's core goes through its neurons, tinyODIN through events, metr0jw's convolution through the events of a map: see
+``hwconfigs/validation/``. Sources of the machine are in ``hwconfigs/neuron_core.yaml``; what is assumed in
+DEVIATIONS.md.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.compress.coordinate import bits_of, spike_rows
 from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
-from archsim.dataflow.layer import WEIGHTED, Layer
+from archsim.dataflow.layer import WEIGHTED, FeatureMap, Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import store, stream, take
@@ -45,9 +51,10 @@ from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.fields import Count, SumBits, WeightBits
 from archsim.hardware.inventory import Component, ram
-from archsim.hardware.loading import Block
+from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.placement import Placer, Tensor
 from archsim.hardware.operation import STREAM_READ
+from archsim.jit import inlined
 from archsim.trace import Trace
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
@@ -57,7 +64,7 @@ class Cores(Block):
     """Cores."""
 
     count: Count = Field(description="cores; each adds one weight at a time")
-    neurons: int = Field(ge=1, le=65536, description="neurons of a core")
+    neurons: int = Field(ge=1, le=1 << 20, description="neurons of a core")
     axons: int = Field(ge=1, le=65536, description="inputs of a core; each has a synapse on every neuron")
     synapses_per_word: int = Field(ge=1, le=64, description="synapses of an axon, or of a neuron, that are read at once")
     weight_bits: WeightBits = Field(description="bits of a weight")
@@ -70,10 +77,16 @@ class CoreScheduler(ScheduledLayers):
     order: Literal["events", "neurons"] = Field(
         description="the outer loop: over the spikes of a tick, or over the neurons of the core"
     )
+    convolution: Literal["unrolled", "map"] = Field(
+        description="what a core has of a convolution at a time: one position, or all of an image"
+    )
     event_fifo: int = Field(ge=1, le=65536, description="events that wait for a core")
     handshake_cycles: int = Field(ge=0, le=64, description="cycles of a core to accept a spike")
     event_cycles: int = Field(ge=0, le=64, description="cycles of a spike beside those of its synapses")
     synapse_cycles: int = Field(ge=1, le=64, description="cycles of a synapse, silent or not where neurons are outside")
+    kernel_row_cycles: int = Field(ge=0, le=64, description="cycles of a spike from one row of the kernel to the next")
+    channel_cycles: int = Field(ge=0, le=64, description="cycles of a spike from one channel to the next")
+    scan_cycles: int = Field(ge=0, le=64, description="cycles of a neuron behind each spike, to see whether it fires")
     tick_cycles: int = Field(ge=0, le=64, description="cycles of a tick beside those of spikes and neurons")
     drained_cycles: int = Field(ge=0, le=64, description="cycles from a tick's last spike until its FIFO is seen empty")
 
@@ -86,19 +99,26 @@ class NeuronCoreConfig(MachineConfig):
     neuron: LifConfig = Field(description="neuron unit of a core")
     scheduler: CoreScheduler = Field(description="order of the work")
 
+    @model_validator(mode="after")
+    def _maps_take_events(self) -> Self:
+        if self.scheduler.order == "neurons" and self.scheduler.convolution == "map":
+            raise CrossFieldError({"scheduler.convolution": "must be unrolled where scheduler.order is neurons"})
+        return self
+
 
 # --- Operands ---------------------------------------------------------------------------------------------------------
 
 
 class Operands(NamedTuple):
-    """``spikes`` [M, T], and how many of the layer's ``neurons`` [groups] a core has.
+    """``spikes`` [items, T] that a core accepts, the additions ``added`` [items, T] of a channel, ``channels`` [groups].
 
-    A group is a fiber of ``weights``, a tick of a position one of ``rows``; of ``output`` and ``taken``, group after
-    group, what the neurons of a position write, and the state that they go on with.
+    An item is a position, or an image. A group is a fiber of ``weights``, a tick of an item one of ``rows``; of
+    ``output`` and ``taken``, group after group, what the neurons of an item write, and the state that they go on with.
     """
 
     spikes: NDArray[np.int64]
-    neurons: NDArray[np.int64]
+    added: NDArray[np.int64]
+    channels: NDArray[np.int64]
     rows: Tensor
     weights: Tensor
     output: Tensor
@@ -112,75 +132,81 @@ BY_EVENTS, BY_NEURONS = range(2)
 
 
 def core(a: Agent, m: Any, x: Operands) -> Operations:
-    """Load the synapses of a group; go through the ticks of every position that is this core's."""
+    """Load the synapses of a group; go through the ticks of every item that is this core's."""
     group = a.me // m.shares
     while group < m.groups:
         yield from stream(a, m, x.weights, group, 0, x.weights.size[group], STREAM_READ, 0, m.memory.burst)
-        a.count[LOADED] += x.neurons[group] * m.layer.k
+        a.count[LOADED] += x.channels[group] * m.layer.k
         yield op()
-        position = a.me % m.shares
-        while position < m.layer.m:
-            yield from take(a, m, x.taken, group * m.layer.m + position)
+        item = a.me % m.shares
+        while item < m.items:
+            yield from take(a, m, x.taken, group * m.items + item)
             for t in range(m.layer.timesteps):
                 updates = 1 + m.layer.updates - m.layer.timesteps if t + 1 == m.layer.timesteps else 1
-                a.count[UPDATES] += x.neurons[group] * updates
-                a.count[ADDED] += x.neurons[group] * x.spikes[position, t]
+                a.count[UPDATES] += x.channels[group] * m.places * updates
+                a.count[ADDED] += x.channels[group] * x.added[item, t]
                 if m.config.scheduler.order == BY_EVENTS:
-                    yield from by_events(a, m, x.neurons[group], x.spikes[position, t], updates)
+                    yield from by_events(a, m, x.channels[group], x.spikes[item, t], updates)
                 else:
                     yield from by_neurons(a, m, updates)
             yield op(push=m.finished.fifo + a.me)
-            position += m.shares
+            item += m.shares
         group += m.stride
 
 
-def by_events(a: Agent, m: Any, neurons: int, spikes: int, updates: int) -> Operations:
-    """Every spike goes through all neurons; then the time reference does, and they fire."""
-    a.count[WORDS] += (neurons + m.config.pe.synapses_per_word - 1) // m.config.pe.synapses_per_word * spikes
+def by_events(a: Agent, m: Any, channels: int, spikes: int, updates: int) -> Operations:
+    """Every spike goes through its synapses; then the time reference goes through all neurons, and they fire."""
+    a.count[WORDS] += words(m, channels) * m.taps * spikes
     for _spike in range(spikes):
         yield op(pop=m.events.port + a.me, compute=m.config.scheduler.handshake_cycles)
-        yield op(compute=m.config.scheduler.event_cycles + neurons * m.config.scheduler.synapse_cycles)
+        yield op(compute=channels * m.channel_cycles + m.config.scheduler.event_cycles)
     seen = m.config.scheduler.tick_cycles + m.config.scheduler.drained_cycles * (spikes > 0)
     yield op(pop=m.events.port + a.me, compute=seen)
-    yield op(compute=updates * neurons * m.config.neuron.cycles)
+    yield op(compute=updates * channels * m.places * m.config.neuron.cycles)
 
 
 def by_neurons(a: Agent, m: Any, updates: int) -> Operations:
     """Every neuron goes through all axons, then fires."""
     yield op(pop=m.events.port + a.me, compute=m.config.scheduler.tick_cycles)
-    words = (m.config.pe.axons + m.config.pe.synapses_per_word - 1) // m.config.pe.synapses_per_word
-    a.count[WORDS] += m.config.pe.neurons * words
+    a.count[WORDS] += m.config.pe.neurons * words(m, m.config.pe.axons)
     for _neuron in range(m.config.pe.neurons):
         yield op(compute=m.config.pe.axons * m.config.scheduler.synapse_cycles + updates * m.config.neuron.cycles)
 
 
+@inlined
+def words(m: Any, synapses: int) -> int:
+    """Words of the synapse memory that hold so many synapses."""
+    found: int = (synapses + m.config.pe.synapses_per_word - 1) // m.config.pe.synapses_per_word
+    return found
+
+
 def feeder(a: Agent, m: Any, x: Operands) -> Operations:
-    """Read the spikes of every tick of the core's positions; send them and the time reference to its FIFO."""
+    """Read the spikes of every tick of the core's items; send them and the time reference to its FIFO."""
     group = a.me // m.shares
     while group < m.groups:
-        position = a.me % m.shares
-        while position < m.layer.m:
+        item = a.me % m.shares
+        while item < m.items:
             for t in range(m.layer.timesteps):
-                tick = position * m.layer.timesteps + t
+                tick = item * m.layer.timesteps + t
                 a.read(m.memory, x.rows, tick, 0, x.rows.size[tick], 0)
                 yield op()
-                sent = 1 + x.spikes[position, t] * (m.config.scheduler.order == BY_EVENTS)
+                sent = 1 + x.spikes[item, t] * (m.config.scheduler.order == BY_EVENTS)
                 a.count[EVENTS] += sent
                 for _event in range(sent):
                     yield op(push=m.events.fifo + a.me)
-            position += m.shares
+            item += m.shares
         group += m.stride
 
 
 def drain(a: Agent, m: Any, x: Operands) -> Operations:
-    """Write the outputs of every position of the core."""
+    """Write the outputs of every item of the core."""
     group = a.me // m.shares
     while group < m.groups:
-        position = a.me % m.shares
-        while position < m.layer.m:
+        item = a.me % m.shares
+        while item < m.items:
             yield op(pop=m.finished.port + a.me)
-            yield from store(a, m, x.output, group * m.layer.m + position)
-            position += m.shares
+            yield from store(a, m, x.output, group * m.items + item)
+            item += m.shares
         group += m.stride
 
 
@@ -211,14 +237,22 @@ class NeuronCore(LayerMachine):
         return self.config.pe.count
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
-        """A layer's inputs must fit the axons of a core."""
-        most = max((layer.k for layer in self.layers(trace) if layer.op in WEIGHTED), default=0)
-        if most <= self.config.pe.axons:
-            return ()
-        return (
-            f"pe.axons: the trace has a layer of {most} inputs, a core {self.config.pe.axons} axons; "
-            f"--set pe.axons={most} builds a machine that can",
-        )
+        """The inputs of a neuron must fit the axons of a core; so must the positions of an image its neurons."""
+        pe, found = self.config.pe, []
+        layers = [layer for layer in self.layers(trace) if layer.op in WEIGHTED]
+        most = max((layer.k for layer in layers), default=0)
+        if most > pe.axons:
+            found.append(
+                f"pe.axons: the trace has a layer of {most} inputs, a core {pe.axons} axons; "
+                f"--set pe.axons={most} builds a machine that can"
+            )
+        places = max((math.prod(layer.output_shape[1:]) for layer in layers if layer.op == "conv2d"), default=0)
+        if self.config.scheduler.convolution == "map" and places > pe.neurons:
+            found.append(
+                f"pe.neurons: the trace has a layer of {places} positions, a core {pe.neurons} neurons; "
+                f"--set pe.neurons={places} builds a machine that can"
+            )
+        return found
 
     def inventory(self) -> Sequence[Component]:
         """Cores with an adder, a neuron unit, synapses and potentials, and LoAS's memory system."""
@@ -248,31 +282,44 @@ class NeuronCore(LayerMachine):
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
     ) -> tuple[Mapping[str, Any], Operands]:
-        """Give every core a group of neurons, and positions where there are more cores than groups."""
-        pe = self.config.pe
-        ends = np.append(np.arange(0, layer.n, pe.neurons), layer.n)
-        neurons = np.diff(ends)
-        shares = min(layer.m, max(1, pe.count // len(neurons)))
-        used = min(pe.count, shares * len(neurons))
-        spikes = np.diff(spike_rows(layer.inputs, layer.timesteps).start).reshape(layer.m, layer.timesteps)
-        by_events = self.config.scheduler.order == "events"
-        bits = spikes * bits_of(layer.k) if by_events else np.full_like(spikes, layer.k)
+        """Give every core a group of channels, and items where there are more cores than groups."""
+        pe, scheduler, mapped = self.config.pe, self.config.scheduler, self._mapped(layer)
+        items, (rows, columns) = (layer.m, (1, 1)) if mapped is None else (len(mapped.words), mapped.window.kernel)
+        places = layer.m // items
+        ends = np.append(np.arange(0, layer.n, pe.neurons // places), layer.n)
+        channels = np.diff(ends)
+        shares = min(items, max(1, pe.count // len(channels)))
+        used = min(pe.count, shares * len(channels))
+        added = np.diff(spike_rows(layer.inputs, layer.timesteps).start).reshape(items, places, layer.timesteps).sum(1)
+        spikes, inputs = added, layer.k
+        if mapped is not None:
+            inputs = mapped.words[0].size
+            fires = mapped.words.reshape(items, inputs, 1) >> np.arange(layer.timesteps) & 1
+            spikes = fires.sum(1, dtype=np.int64)
+        bits = spikes * bits_of(inputs) if scheduler.order == "events" else np.full_like(spikes, inputs)
+        stored = output_bytes.reshape(items, places).sum(1)
         x = Operands(
-            spikes, neurons, rows=memory.place(-(-bits // 8)),
-            weights=memory.place(-(-layer.k * neurons * pe.weight_bits // 8)),
-            output=memory.place(np.diff(output_bytes * ends[:, np.newaxis] // layer.n, axis=0)),
-            taken=memory.place_again(np.repeat(neurons * layer.taken_bytes, layer.m)),
+            spikes, added, channels, rows=memory.place(-(-bits // 8)),
+            weights=memory.place(-(-layer.k * channels * pe.weight_bits // 8)),
+            output=memory.place(np.diff(stored * ends[:, np.newaxis] // layer.n, axis=0)),
+            taken=memory.place_again(np.repeat(channels * places * layer.taken_bytes, items)),
         )  # fmt: skip
         burst = min(self.config.memory.cache.mshrs, BURST_LINES)
         longest = int(x.rows.size.max()) // memory.line_bytes + 2
         diagram.agent(core, used, built=pe.count, requests=burst)
         diagram.agent(feeder, used, built=pe.count, requests=longest)
         diagram.agent(drain, used, built=pe.count, requests=burst)
+        of_row = columns * scheduler.synapse_cycles + scheduler.kernel_row_cycles
         return {
-            "events": diagram.fifo(self.config.scheduler.event_fifo, count=used),
-            "finished": diagram.fifo(2, count=used),
-            "groups": len(neurons), "shares": shares, "stride": used // shares,
+            "events": diagram.fifo(scheduler.event_fifo, count=used), "finished": diagram.fifo(2, count=used),
+            "groups": len(channels), "shares": shares, "stride": used // shares, "items": items, "places": places,
+            "taps": rows * columns,
+            "channel_cycles": rows * of_row + scheduler.channel_cycles + places * scheduler.scan_cycles,
         }, x  # fmt: skip
+
+    def _mapped(self, layer: Layer) -> FeatureMap | None:
+        """The feature map that a spike of it is spread from, if a core has all positions of an image."""
+        return layer.feature_map if self.config.scheduler.convolution == "map" else None
 
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]

@@ -13,15 +13,13 @@ module bench;
         .local_buffers_full(1'b0), .scheduler_clr(clear));
 
     always @(posedge clk) cycle <= cycle + 1;
-    always @(negedge clk) begin
-        fires <= $random(seed);
-        for (bit_of = 0; bit_of < AXONS; bit_of = bit_of + 1) begin
-            spikes[bit_of] <= $random(seed);
-            synapses[bit_of] <= $random(seed);
-        end
-    end
+    always @(negedge clk) fires <= $random(seed);
 
     initial begin
+        for (bit_of = 0; bit_of < AXONS; bit_of = bit_of + 1) begin
+            spikes[bit_of] = $random(seed);
+            synapses[bit_of] = $random(seed);
+        end
         repeat (4) @(negedge clk);
         rst = 0;
         repeat (4) @(negedge clk);
