@@ -1,8 +1,8 @@
 """SANA-FE (PyPI sanafe): every spike and synaptic event of networks drawn from a seed, on its Loihi.
 
 A constant current drives the first neurons; then convolutions and a fully connected layer, all of neurons that
-integrate and fire, each a timestep later than the one before, as on Loihi. archsim runs the same as a trace with delays,
-on Prosperity, and compares every output; its synaptic events are the matches of spikes and weights.
+integrate and fire, each a timestep later than the one before, as on Loihi. archsim runs the same as a trace with
+delays, on Prosperity, and compares every output; its synaptic events are the matches of spikes and weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TITLE = "SANA-FE"
 INSTALL = "pip install sanafe"
 FIRST_THRESHOLD = 60
 LATE = (
-    "both: theirs counts an event when it is sent, ours when it arrives, a timestep later; those of the last never do"
+    "both: theirs counts an event when it is sent, ours when it arrives, a timestep later; those of the last do not"
 )
 
 

@@ -1,7 +1,7 @@
 """SCALE-Sim (PyPI scalesim 3): cycles of dense products and convolutions on a systolic array without memory.
 
-Its array is ours transposed: its rows hold outputs, ours output channels (``systolic_array.py``). Its count begins at 0,
-so it is one less a layer. In its output-stationary dataflow no sum is shifted out, which its paper's 2 R + C + T - 2
+Its array is ours transposed: its rows hold outputs, ours output channels (``systolic_array.py``). Its count begins at
+0, so it is one less a layer. In its output-stationary dataflow no sum is shifted out, which its paper's 2 R + C + T - 2
 cycles a fold has: R cycles less a fold. Outputs of strided convolutions are rounded up there, and down here as in all
 frameworks, so cases whose sizes differ have more positions there.
 """

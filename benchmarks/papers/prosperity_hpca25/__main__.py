@@ -115,7 +115,7 @@ def times() -> Table:
         "times", "Milliseconds of one image or sentence at 500 MHz",
         ACCURACY | {"deviation_percent": "deviation [%]", "compute_ms": "ours, computing alone", "cause": "cause"},
         _jobs(), rows,
-        ("Times are whole: memory, and here neurons. Published ones of PTB and Stellar have no products of activations.",),
+        ("Times are whole: memory, and here neurons. Those of PTB and Stellar are without products of activations.",),
     )  # fmt: skip
 
 
@@ -162,8 +162,8 @@ def speedups() -> Table:
 
 def _speedup(machine: str, point: str, ours: float, theirs: float) -> Row:
     return {
-        "what": f"Prosperity over {MACHINES[machine]}", "point": point, "quantity": "speedup", "unit": "1", "ours": ours,
-        "theirs": theirs, "source": f"{SOURCE}time_reference.xlsx", "kind": "paper",
+        "what": f"Prosperity over {MACHINES[machine]}", "point": point, "quantity": "speedup", "unit": "1",
+        "ours": ours, "theirs": theirs, "source": f"{SOURCE}time_reference.xlsx", "kind": "paper",
         "deviation_percent": deviation(ours, theirs),
     }  # fmt: skip
 

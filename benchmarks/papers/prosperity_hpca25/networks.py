@@ -55,7 +55,7 @@ class Network(NamedTuple):
     def trace(self, name: str, density: float) -> Trace:
         """One image, with spikes of ``density``."""
         provenance = {
-            "kind": "synthetic", "weights": "synthetic", "source": "shapes: simulator/configs.py of dubcyfor3/Prosperity",
+            "kind": "synthetic", "weights": "synthetic", "source": "simulator/configs.py of dubcyfor3/Prosperity",
         }  # fmt: skip
         return calibrated(
             self.build(), density, provenance, network=name, timesteps=self.timesteps, images=1, seed=0
