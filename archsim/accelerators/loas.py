@@ -36,7 +36,7 @@ Sources are in ``hwconfigs/loas.yaml``; deviations from the paper in DEVIATIONS.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -47,7 +47,6 @@ from archsim.compress.bitmask import CHUNK_BITS
 from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.inner_product import (
     MATCHES,
-    NO_LAGGY,
     WORDS_OF_CHUNK,
     WORDS_OF_MATCHES,
     WORDS_WITH_BITMASK,
@@ -61,11 +60,13 @@ from archsim.dataflow.inner_product import (
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, raw_rows, rows_of, timestep_rows
 from archsim.hardware.compute import accumulator
-from archsim.hardware.compute.prefix_sum import LAGGY_MODES
-from archsim.hardware.fields import SumBits
+from archsim.hardware.compute.inner_join import JoinUnit
+from archsim.hardware.compute.prefix_sum import LAGGY_MODES, pass_cycles
+from archsim.hardware.fields import Count, SumBits
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import CrossFieldError
 
+OFFSET_BITS = (CHUNK_BITS - 1).bit_length()
 WORD_READS = {"chunk": WORDS_OF_CHUNK, "match": WORDS_OF_MATCHES, "with_bitmask": WORDS_WITH_BITMASK}
 
 
@@ -76,13 +77,24 @@ class TppeConfig(InnerProductPe):
         description="add a weight at once, as if the neuron had fired at all timesteps, and correct the sum later; "
         "false: hold it until its packed word is there"
     )
-    laggy: Literal["hidden", "literal", "early_stop", "second_fast"] = Field(
-        description="how long the laggy prefix-sum occupies the unit; second_fast: a second fast one in its place"
+    laggy: Literal["hidden", "queued", "literal", "early_stop", "second_fast"] = Field(
+        description="where the time of a laggy pass goes: hidden: nowhere, as if there were a unit for every chunk; "
+        "queued: chunks wait for one; literal, early_stop: the fast path waits for the pass, or for as much of it as "
+        "it needs; second_fast: a second fast prefix-sum in its place"
+    )
+    laggy_units: Count = Field(description="laggy prefix-sums; hidden has as many as it needs, and these are paid for")
+    offset_tables: Count = Field(
+        description="tables of offsets, with a buffer of packed words each, that a pass takes until its last match is "
+        "corrected; hidden has as many as it needs"
     )
     laggy_adders: int = Field(
         ge=1, le=128, description="adders of the laggy prefix-sum; a pass takes 128 / adders cycles"
     )
-    fifo_depth: int = Field(ge=1, le=1024, description="entries of FIFO-mp and FIFO-B")
+    fifo_depth: int = Field(ge=1, le=1024, description="entries of FIFO-mp and FIFO-B, and bitmasks that wait for a unit")
+    pending_sums: int = Field(
+        ge=1, le=64, description="places of sums that are joined or wait for their last corrections: a pseudo-sum and "
+        "its correction accumulators each"
+    )  # fmt: skip
     payload_fetch: Literal["chunk", "match", "with_bitmask"] = Field(
         description="packed words of A: those of a chunk if anything matches, one read a match, or always"
     )
@@ -160,16 +172,34 @@ class LoAS(InnerProduct):
         tppe: dict[str, int | float | str] = {
             "block": "tppe",
             "timesteps": timesteps,
-            "fifo_entry_bits": config.pe.weight_bits + (CHUNK_BITS - 1).bit_length(),
+            "fifo_entry_bits": config.pe.weight_bits + OFFSET_BITS,
             "fast_prefix_sums": 2 if packed and not config.looks_up_late else 1,
-            "laggy_prefix_sums": int(config.looks_up_late),
+            "laggy_prefix_sums": config.pe.laggy_units if config.looks_up_late else 0,
             "accumulators": timesteps + config.pe.speculation,
         }
         return (
             Component("tppe", "logic", pes, tppe),
+            *self._registers(),
             Component("p_lif", "logic", pes, {"block": "p_lif", "timesteps": timesteps}),
             *(part for part in self.other_components() if packed or part.unit != "compressor"),
         )
+
+    def _registers(self) -> Iterator[Component]:
+        """What Table IV does not have: more than one place of a sum and one table, and chunks that wait for a unit."""
+        pe, timesteps = self.config.pe, self.config.spatial_timesteps
+        if not self.config.looks_up_late:
+            return
+        words = CHUNK_BITS * self.config.built_timesteps
+        accumulators = timesteps * pe.pseudo_accumulator_bits
+        if pe.speculation:
+            accumulators = pe.pseudo_accumulator_bits + timesteps * pe.correction_accumulator_bits
+        for unit, number, bits in (
+            ("pending_sum", pe.pending_sums - 1, accumulators),
+            ("offset_table", pe.offset_tables - 1, CHUNK_BITS * OFFSET_BITS + words),
+            ("laggy_queue", pe.fifo_depth if pe.laggy == "queued" else 0, CHUNK_BITS + words),
+        ):
+            if number:
+                yield Component(unit, "flip_flops", number * pe.count, {"bits": bits, "width_bits": bits})
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Pseudo-sum less corrections, or the sum itself; counts additions and overflows of the real accumulators."""
@@ -204,18 +234,21 @@ class LoAS(InnerProduct):
         return -(-layer.n // 8) + pointer + -(-active * layer.output_bits // 8)
 
     @property
-    def fifo_depth(self) -> int:
-        """Entries of FIFO-mp and FIFO-B."""
-        return int(self.config.pe.fifo_depth)
+    def join_unit(self) -> JoinUnit:
+        """With a laggy prefix-sum where one looks words up."""
+        pe = self.config.pe
+        if not self.config.looks_up_late:
+            return JoinUnit()
+        return JoinUnit(
+            LAGGY_MODES[pe.laggy], pe.laggy_adders, pe.fifo_depth, pe.pending_sums, pe.laggy_units, pe.offset_tables
+        )
 
     def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """One pass over packed words; other ways to store spikes and to order timesteps differ in rows and passes."""
         pe, unrolled, raw = self.config.pe, self.config.format.unrolled, self.config.format.spikes == "raw"
         passes = layer.timesteps // self._timesteps_at_once(layer)
         join = Join(
-            passes=passes, word_bits=layer.timesteps,
-            laggy=LAGGY_MODES[pe.laggy] if self.config.looks_up_late else NO_LAGGY, adders=pe.laggy_adders,
-            fifo_depth=pe.fifo_depth, word_reads=WORD_READS[pe.payload_fetch],
+            passes=passes, word_bits=layer.timesteps, unit=self.join_unit, word_reads=WORD_READS[pe.payload_fetch],
             finish=pe.subtract_cycles if pe.speculation else 0,
         )  # fmt: skip
         if not raw:
@@ -244,6 +277,7 @@ class LoAS(InnerProduct):
         results = done["sums"] * self._timesteps_at_once(layer)
         fires = layer.fires
         packed, waiting = config.format.spikes == "packed", matches if config.looks_up_late else 0
+        queued = done["laggy"] // pass_cycles(config.pe.laggy_adders) if config.pe.laggy == "queued" and waiting else 0
         speculated = {
             ("tppe", "pseudo_add"): matches,
             ("tppe", "correction_add"): events.get("correction_additions", 0),
@@ -258,4 +292,5 @@ class LoAS(InnerProduct):
             ("tppe", "fifo_pop"): waiting,
             ("p_lif", "update"): results if fires else 0,
             **({("compressor", "encode"): done["encoded"]} if packed else {}),
+            **({("laggy_queue", way): queued for way in ("write", "read")} if queued else {}),
         }

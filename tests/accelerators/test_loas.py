@@ -49,7 +49,7 @@ def test_hand_traced_example():
     [
         (("pe.chunk_overhead_cycles=2",), lambda m: 2 + m),
         (("pe.chunk_overhead_cycles=0",), lambda m: np.maximum(1, m)),
-        (("pe.chunk_overhead_cycles=0", "pe.laggy=literal"), lambda m: np.where(m > 0, np.maximum(8, m), 1)),
+        (("pe.chunk_overhead_cycles=0", "pe.laggy=literal", "pe.offset_tables=2"), lambda m: np.where(m > 0, np.maximum(8, m), 1)),
     ],
 )
 def test_ideal_memory_is_the_closed_form_plus_fill_and_drain(seed, overrides, cost):
@@ -181,6 +181,29 @@ def test_pooling_can_cost_cycles():
             cycles[name, cost] = machine.run_layer(layer, "compiled", verify=False, record=False).cycles
     assert cycles["conv7", 1000] == cycles["conv7", 0]
     assert cycles["conv8", 1000] >= cycles["conv8", 0] + 1000
+
+
+@pytest.mark.parametrize("depth", [1, 8])
+def test_words_that_come_late_delay_their_corrections(depth):
+    """A row whose words lie in a line of their own, on demand: m matches are corrected one a cycle once it is there."""
+    weight = np.zeros((1, 128), np.int8)
+    weight[0, 88:] = 1
+
+    def cycles(matches):
+        spikes = np.zeros((4, 1, 128), bool)
+        spikes[:, 0, : 88 + matches] = True
+        sums = np.einsum("tmk,nk->tmn", spikes.astype(np.int64), weight.astype(np.int64))
+        trace = Trace(
+            network="late", timesteps=4, operations=[Operation("fc", "linear", ("in",), "out", weight=weight)],
+            tensors={"in": spikes, "out": sums}, provenance=LABELS,
+        )  # fmt: skip
+        how = ("scheduler.prefetch_groups=0", f"pe.fifo_depth={depth}")
+        fast, slow = (simulate(trace, *how, engine=engine)[0] for engine in ("compiled", "reference"))
+        same(fast, slow)
+        return fast.cycles
+
+    alone = cycles(1)
+    assert [cycles(matches) - alone for matches in (2, 7, 9, 30)] == [1, 6, 8, 29]
 
 
 def test_sorted_rows_lie_in_the_bank_of_their_element():

@@ -38,6 +38,11 @@ class Ran(NamedTuple):
     inputs: list[Stream]
     outputs: list[Stream]
 
+    @property
+    def completions(self) -> int:
+        """Items that it gave."""
+        return sum(len(stream.cycles) for stream in self.outputs)
+
 
 class Case(NamedTuple):
     """``inputs``: for each stream the release cycles int64 [n] and the words uint32 [n, words]; ``expected``: how many
@@ -184,6 +189,10 @@ def drawn(seed: int, number: int, what: object) -> Iterator[None]:
         raise
 
 
+COMPARED: list[int] = []
+"""Completions of each case that the test under way has compared; ``conftest.py`` writes down how many they are."""
+
+
 def compare_all(
     circuit: Circuit, draw_case: Callable[[Any, int], Any], case_of: Callable[[Any], Case],
     compare: Callable[[Any, Ran], None], told: Callable[[Any], object] = lambda case: case, size: int = 500,
@@ -195,3 +204,4 @@ def compare_all(
         for i, (case, ran) in enumerate(zip(cases, circuit.run([case_of(case) for case in cases]), strict=True)):
             with drawn(seed, i, told(case)):
                 compare(case, ran)
+            COMPARED.append(ran.completions)
