@@ -158,7 +158,9 @@ def simulate(case):
         conversion_cycles=case.adc.conversion_cycles, driver_bits=1, joined=case.adc.per == "pe",
     )  # fmt: skip
     share = SimpleNamespace(first=0, clusters=1, part=0)
-    mapping = SimpleNamespace(outputs=len(case.weight), clusters=1, channels=channels, arrays=case.arrays, shares=[share])
+    mapping = SimpleNamespace(
+        outputs=len(case.weight), clusters=1, channels=channels, arrays=case.arrays, shares=[share]
+    )
     stage = SimpleNamespace(
         bits=planes, images=1, driven_timesteps=1, out_height=rows, out_width=steps, window=Window((1, case.arrays))
     )
