@@ -60,6 +60,7 @@ from archsim.hardware.fields import SumBits, WeightBits
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block
 from archsim.hardware.memory.placement import Placer, Tensor
+from archsim.hardware.operation import BUS
 from archsim.jit import njit
 
 BUFFER_WORD = 16
@@ -423,7 +424,7 @@ class SpinalFlow(LayerMachine):
         row_lines = -(-pes * config.pe.weight_bits // 8) // memory.line_bytes + 2
         diagram.agent(array, requests=burst)
         diagram.agent(reader, lanes, requests=row_lines, lanes=range(lanes))
-        diagram.agent(merger, requests=burst)
+        diagram.agent(merger, requests=burst, lanes=[BUS])
         diagram.agent(drain, requests=burst, lanes=[0])
         return {
             "finished": diagram.fifo(config.drain.positions),

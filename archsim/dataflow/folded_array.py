@@ -24,7 +24,7 @@ ends), which writes a row when all its neurons are done; a reader of partial sum
     fetcher <-- credit -- feeder -- load --> array -- block of sums --> writer <-- partial sums -- reader
                           feeder <-- credit -- array                    writer -- written --> reader
 
-All have paths of their own to the banks, as LoAS's broadcaster has; banks, MSHRs and channels are contended.
+All have paths of their own to the banks, an edge one as wide as the array; banks, MSHRs and channels are contended.
 """
 
 from __future__ import annotations
