@@ -71,7 +71,7 @@ class VectorPe(Block):
     weight_buffers: int = Field(ge=1, le=64, description="weight buffers of a PE: tiles that are loaded or at work")
     weight_banks: int = Field(ge=1, le=256, description="banks of the weight memory, each giving a weight per cycle")
     weight_memory_kib: int = Field(ge=1, le=65536, description="weight memory; more columns come in several passes")
-    pipeline_cycles: int = Field(ge=0, le=64, description="register stages of a tile beside those of its rows and columns")
+    pipeline_cycles: int = Field(ge=0, le=64, description="register stages of a tile beside rows and columns")
     weight_bits: WeightBits = Field(description="bits of a weight")
     accumulator_bits: SumBits = Field(description="bits of a sum, sign included")
 
@@ -263,7 +263,7 @@ class Flywire(LayerMachine):
             Component("pe", "logic", self.processing_elements, block),
             Component("lif", "logic", 1, {"block": "lif"}),
             ram("weight_memory", banks, pe.weight_memory_kib * 1024 // banks, pe.weight_bits),
-            *shared_components(config.memory, self.processing_elements, 4),
+            *shared_components(config.memory, 1, 3),
         )
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
@@ -297,11 +297,11 @@ class Flywire(LayerMachine):
         burst = min(most, BURST_LINES)
         diagram.agent(wave, pe.weight_buffers, name="array")
         diagram.agent(loader)
-        diagram.agent(sequencer, requests=max(burst, -(-layer.k // 8) // memory.line_bytes + 2))
+        diagram.agent(sequencer, requests=max(burst, -(-layer.k // 8) // memory.line_bytes + 2), lanes=[0])
         diagram.agent(collector)
         diagram.agent(neuron_unit)
-        diagram.agent(writer, requests=burst)
-        diagram.agent(boot, requests=burst)
+        diagram.agent(writer, requests=burst, lanes=[0])
+        diagram.agent(boot, requests=burst, lanes=[0])
         load_cycles = pe.rows * -(-pe.columns // pe.weight_banks)
         return {
             "filled": diagram.fifo(1, count=pe.weight_buffers),
@@ -319,7 +319,8 @@ class Flywire(LayerMachine):
         receiver = self.config.receiver
         if receiver.stall_percent == 0:
             return np.zeros(1, np.int64)
-        return drawn_stalls(results, receiver.stall_percent, receiver.seed)
+        found: NDArray[np.int64] = drawn_stalls(results, receiver.stall_percent, receiver.seed)
+        return found
 
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
@@ -345,7 +346,7 @@ class Flywire(LayerMachine):
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """Every tile is loaded, one after the other."""
-        return int(counts[TILES]) * program.spec.load_cycles
+        return int(counts[TILES]) * int(program.spec.load_cycles)
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """All weights, and all spikes."""
