@@ -43,7 +43,7 @@ from archsim.dataflow.parts import stream, take
 from archsim.dataflow.stored_rows import Rows
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.compressor import CompressorConfig, compress_cycles
-from archsim.hardware.compute.inner_join import LAST_CORRECTION, RING, correct, join_cycles
+from archsim.hardware.compute.inner_join import NO_LAGGY, JoinUnit, correct, finish, join_cycles, place_is_free
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.prefix_sum import laggy_cycles
 from archsim.hardware.diagram import Diagram
@@ -51,7 +51,7 @@ from archsim.hardware.fields import Count, WeightBits
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block
 from archsim.hardware.memory.placement import Placer, Tensor
-from archsim.hardware.operation import CACHED_READ, PREFETCH, RESIDENT_READ, STREAM_READ, STREAM_WRITE
+from archsim.hardware.operation import BUS, CACHED_READ, PREFETCH, RESIDENT_READ, STREAM_READ, STREAM_WRITE
 
 CHUNK_BYTES = CHUNK_BITS // 8
 FETCH_LINES = 16
@@ -119,23 +119,20 @@ class InnerProductConfig(MachineConfig):
 
 
 class Join(NamedTuple):
-    """How a machine joins: ``passes`` over a row, ``word_bits`` behind a bit of A's bitmask (0: none).
+    """How a machine joins: ``passes`` over a row, ``word_bits`` behind a bit of A's bitmask (0: none), with ``unit``.
 
-    ``laggy`` is a mode of :mod:`~archsim.hardware.compute.prefix_sum`, or NO_LAGGY for two fast prefix-sums: then there
-    is no FIFO and nothing to correct. ``word_reads`` says when words are read (WORDS_...). ``finish``: cycles at the
-    end of a neuron before it fires.
+    ``word_reads`` says when words are read (WORDS_...). A neuron unit takes a sum every ``interval`` cycles; it fires
+    ``finish`` cycles and those of a neuron later.
     """
 
     passes: int
     word_bits: int
-    laggy: int
-    adders: int
-    fifo_depth: int
+    unit: JoinUnit
     word_reads: int
+    interval: int
     finish: int
 
 
-NO_LAGGY = -1
 # When words of A are read: those of a chunk if anything matches, one for each match, or always, with the bitmask.
 WORDS_OF_CHUNK, WORDS_OF_MATCHES, WORDS_WITH_BITMASK = range(3)
 
@@ -186,6 +183,9 @@ Joined = tuple[int, int, int]
 
 JOINS, MATCHES, LAGGY_BUSY, SUMS_FINISHED, ENCODED_CHUNKS, STEPS, BROADCAST_BEATS = range(7)
 
+COMPRESSED = 0
+"""What a neuron unit keeps: the cycle in which its compressor has done with all it was given."""
+
 
 def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
     """One row of A against the broadcast fibers of B, chunk by chunk; the bitmask of the next join is read ahead."""
@@ -198,28 +198,31 @@ def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
                 for passed in range(m.join.passes):
                     for chunk in range(m.chunks):
                         read_ahead(a, m, x, tile, column, group, passed, chunk)
+                        words = a.requests()
                         matches, laggy, cycles = join(a, m, x, tile, column, row, passed, chunk)
+                        end = a.requests()
                         # PE 0 tells the row fetcher that a group is begun.
                         begins = a.me == 0 and column == 0 and passed == 0 and chunk == 0
                         yield op(
                             pop=m.chunk.port + a.me, compute=cycles, push=m.group_credit if begins else NONE,
                             barrier=m.barrier_of_chunks,
                         )  # fmt: skip
-                        if matches > 0 and m.join.laggy != NO_LAGGY:
-                            # The FIFO's share of the join that has just ended: it may have held up the last pushes.
-                            first = a.start + m.config.pe.chunk_overhead_cycles
-                            pushed = correct(a, m.join.fifo_depth, first, matches, a.start + laggy)
-                            if pushed > a.now:
-                                yield op(pause=pushed - a.now)
+                        if matches > 0 and m.join.unit.laggy != NO_LAGGY:
+                            # What holds up the join that has just ended: a full FIFO, or a pass that began late.
+                            overhead = m.config.pe.chunk_overhead_cycles
+                            free = correct(a, m.join.unit, overhead, matches, laggy, a.done(words, end))
+                            if free > a.now:
+                                yield op(pause=free - a.now)
+                    finished = finish(a, m.join.unit) if row < m.layer.m else 0
                     yield op(
-                        push=m.sum.fifo + a.me if row < m.layer.m else NONE,
-                        value=max(a.now, a.kept[LAST_CORRECTION] + 1),
+                        pause=max(0, place_is_free(a, m.join.unit) - a.now),
+                        push=m.sum.fifo + a.me if row < m.layer.m else NONE, value=finished,
                         barrier=m.barrier_of_columns if passed + 1 == m.join.passes else NONE,
                     )  # fmt: skip
 
 
 def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
-    """Fire the neurons of one PE, compress 128 of them at a time, write a row when it is complete."""
+    """Take the sums of one PE, one after the other; compress beside; write a row when it is complete."""
     for tile in range(m.tiles):
         for column in range(m.layer.n):
             for group in range(tile * m.tile, tile_end(a, m, tile)):
@@ -229,7 +232,9 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
                         yield from take(a, m, x.taken, row)
                     for passed in range(m.join.passes):
                         yield op(pop=m.sum.port + a.me)
-                        yield op(pause=max(0, a.value - a.now), compute=firing(a, m, column, passed))
+                        waits = max(0, a.value - a.now)
+                        held = firing(a, m, column, passed, a.now + waits)
+                        yield op(pause=waits + held, compute=m.join.interval)
                     if column + 1 == m.layer.n:
                         yield from move(a, m, x.output, row, STREAM_WRITE, 0)
                         yield op()
@@ -383,21 +388,29 @@ def join(a: Agent, m: Any, x: Operands, tile: int, column: int, row: int, passed
             a.count[MATCHES] += matches
             if x.a.word_bits > 0 and m.join.word_reads != WORDS_WITH_BITMASK:
                 read_words(a, m, x, fiber, stored, matches, tile)
-            if m.join.laggy != NO_LAGGY:
-                laggy = laggy_cycles(m.join.laggy, m.join.adders, low, high)
+            if m.join.unit.laggy != NO_LAGGY:
+                laggy = laggy_cycles(m.join.unit.laggy, m.join.unit.adders, low, high)
                 a.count[LAGGY_BUSY] += laggy
     a.count[JOINS] += 1
-    return matches, laggy, join_cycles(m.config.pe.chunk_overhead_cycles, matches, m.join.laggy, laggy)
+    return matches, laggy, join_cycles(m.config.pe.chunk_overhead_cycles, matches, m.join.unit.laggy, laggy)
 
 
-def firing(a: Agent, m: Any, column: int, passed: int) -> int:
-    """Cycles of one sum in its neuron unit; those of the compressor too when 128 neurons, or all, are complete."""
+def firing(a: Agent, m: Any, column: int, passed: int, taken: int) -> int:
+    """Cycles by which a neuron unit, which takes a sum at ``taken``, takes the next later than it could.
+
+    The words of 128 neurons, or the last of a row, wait until the compressor has done with those before; until then
+    there is no room for the next. A row is written when it is compressed.
+    """
     a.count[SUMS_FINISHED] += 1
-    cycles = m.join.finish + m.config.neuron.cycles
-    if passed + 1 == m.join.passes and (column + 1 == m.layer.n or (column + 1) % CHUNK_BITS == 0):
-        a.count[ENCODED_CHUNKS] += 1
-        cycles += compress_cycles(m.compressing, column % CHUNK_BITS + 1)
-    return int(cycles)
+    if passed + 1 < m.join.passes or (column + 1 < m.layer.n and (column + 1) % CHUNK_BITS > 0):
+        return 0
+    a.count[ENCODED_CHUNKS] += 1
+    fired = taken + m.join.finish + m.config.neuron.cycles
+    begun = max(fired, a.kept[COMPRESSED])
+    a.kept[COMPRESSED] = begun + compress_cycles(m.compressing, column % CHUNK_BITS + 1)
+    if column + 1 < m.layer.n:
+        return int(begun - fired)
+    return int(a.kept[COMPRESSED] - taken - m.join.interval)
 
 
 def fetch_chunk(a: Agent, m: Any, x: Operands, column: int, chunk: int, fetched: int) -> int:
@@ -456,13 +469,13 @@ class InnerProduct(LayerMachine):
 
     @property
     def kept(self) -> int:
-        """The FIFO of a PE's inner join."""
-        return RING + self.fifo_depth
+        """What PEs keep is more than what neuron units do."""
+        return self.join_unit.kept
 
     @property
-    def fifo_depth(self) -> int:
-        """Entries of that FIFO; a machine that looks up nothing late has none."""
-        return 0
+    def join_unit(self) -> JoinUnit:
+        """The inner-join unit of a PE; one that looks up nothing late."""
+        return JoinUnit()
 
     @abstractmethod
     def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
@@ -496,14 +509,15 @@ class InnerProduct(LayerMachine):
             neuron_unit, pes, name=self.compute_units[1], built=config.pe.count, requests=FETCH_LINES, lanes=range(pes)
         )
         diagram.agent(fetcher, slots, requests=FETCH_LINES)
-        diagram.agent(broadcaster, requests=sent_lines)
+        diagram.agent(broadcaster, requests=sent_lines, lanes=[BUS])
         diagram.agent(row_fetcher, requests=FETCH_LINES)
         on_demand, barrier = scheduler.prefetch_fibers == 0, diagram.barrier(pes)
         derived = {
             "chunk": diagram.fifo(1 if on_demand else config.pe.fiber_b_buffers * chunks, readers=pes),
             "fiber": diagram.fifo(1, count=slots),
             "credit": diagram.fifo(1, count=slots),
-            "sum": diagram.fifo(config.pe.output_buffer, count=pes),
+            # Tokens are there when sums are joined: one in the last place waits in its PE, with the token of none.
+            "sum": diagram.fifo(join.unit.pending_sums - 1 + config.pe.output_buffer, count=pes),
             "begun": diagram.fifo(groups),
         }
         return derived | {

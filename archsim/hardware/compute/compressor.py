@@ -4,7 +4,10 @@ An inverted laggy prefix-sum builds the bitmask of 128 neighbouring output neuro
 fire (with fire-once masking: that fire at least twice). Pooling (maximum of spikes, an OR of words) happens on the way
 where a pooling layer follows. A group of n <= 128 neurons takes
 
-    ceil(n (cycles_per_chunk + pool_cycles_per_chunk if pooled) / 128)    cycles.
+    ceil(n (cycles_per_chunk + pool_cycles_per_chunk if pooled) / 128)    cycles
+
+beside the neuron unit, from the cycle of its last word on or from the end of the group before. The words come into a
+second buffer meanwhile; when that is full, the neuron unit waits.
 
 Source: LoAS (MICRO 2024) section IV-D, V. Its throughput, and the place and cost of pooling, are not published.
 """

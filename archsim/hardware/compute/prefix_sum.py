@@ -15,10 +15,9 @@ from __future__ import annotations
 from archsim.compress.bitmask import CHUNK_BITS, highest_one
 from archsim.jit import inlined
 
-HIDDEN = 0
-LITERAL = 1
-EARLY_STOP = 2
-LAGGY_MODES = {"hidden": HIDDEN, "literal": LITERAL, "early_stop": EARLY_STOP}
+HIDDEN, LITERAL, EARLY_STOP, QUEUED = range(4)
+LAGGY_MODES = {"hidden": HIDDEN, "literal": LITERAL, "early_stop": EARLY_STOP, "queued": QUEUED}
+"""How passes and the fast path go together: :mod:`~archsim.hardware.compute.inner_join` says it."""
 
 
 @inlined
