@@ -63,7 +63,7 @@ from archsim.hardware.fields import SumBits, WeightBits
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block
 from archsim.hardware.memory.placement import Placer, Tensor
-from archsim.hardware.operation import CACHED_READ, SHARED
+from archsim.hardware.operation import BUS, CACHED_READ, SHARED
 from archsim.jit import njit
 
 BUFFER_WORD = 16
@@ -441,7 +441,7 @@ class SpinalFlow(LayerMachine):
         row_lines = -(-pes * config.pe.weight_bits // 8) // memory.line_bytes + 2
         diagram.agent(array, requests=burst)
         diagram.agent(reader, readers, requests=row_lines, lanes=list(range(lanes)) * config.pe.weight_buffer)
-        diagram.agent(list_loader, rows_ahead, requests=burst)
+        diagram.agent(list_loader, rows_ahead, requests=burst, lanes=[BUS] * rows_ahead)
         diagram.agent(merger)
         diagram.agent(drain, requests=burst, lanes=[0])
         return {

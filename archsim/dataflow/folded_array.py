@@ -25,7 +25,7 @@ these FIFOs:
     fetcher <-- credit -- feeder -- load --> array -- block of sums --> writer <-- partial sums -- reader
                           feeder <-- credit -- array                    writer -- written --> reader
 
-All have paths of their own to the banks, as LoAS's broadcaster has; banks, MSHRs and channels are contended.
+All have paths of their own to the banks, an edge one as wide as the array; banks, MSHRs and channels are contended.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from archsim.cost import AreaRow, EnergyRow
+    from archsim.report.evidence import Evidence
 
 TRAFFIC_SUMS = tuple(f"{level}_{direction}_bytes" for level in ("dram", "sram") for direction in ("read", "write"))
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -58,8 +59,8 @@ class Report:
     ``findings`` are what else it told, and go into the summary. ``timeline`` is the window of the run that was
     recorded, if any. Of the network alone tell ``estimates`` (by layer, the energy [pJ] that papers would estimate) and
     ``operations`` (by layer, additions and multiplications, zeros included), both of all images; ``read_out``, its last
-    layer; and ``network``, what the summary says of it. ``dram`` is what was declared of DRAM, None where memory is
-    ideal. A Report that contradicts itself cannot be made: see
+    layer; and ``network``, what the summary says of it. ``evidence`` says what the results rest on; ``dram`` what was
+    declared of DRAM, None where memory is ideal. A Report that contradicts itself cannot be made: see
     :mod:`archsim.report.invariants`.
     """
 
@@ -94,6 +95,7 @@ class Report:
     operations: Mapping[str, int] = field(default_factory=dict)
     read_out: str = ""
     network: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Sequence[Evidence] = ()
     dram: DeclaredDram | None = None
 
     def __post_init__(self) -> None:
@@ -225,6 +227,7 @@ class Report:
             "workload": self.workload,
             "trace": self.trace,
             "labels": dict(self.labels),
+            "evidence": [one._asdict() for one in self.evidence],
             "engine": self.engine,
             "archsim_version": __version__,
             "trace_sha256": self.trace_sha256,
@@ -415,6 +418,7 @@ class Report:
             f"# archsim {__version__}, engine {self.engine}\n"
             f"# Python {platform.python_version()}, {', '.join(versions)}\n"
             f"# workload {printable(self.workload)}, trace sha256 {self.trace_sha256}\n"
+            + "".join(f"# evidence of {one.result}: {one.grade} ({one.rests_on})\n" for one in self.evidence)
         )
 
 

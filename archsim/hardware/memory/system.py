@@ -2,9 +2,9 @@
 
 One request's way (modes of :mod:`archsim.hardware.operation`):
 
-    CACHED_READ    bank -> done (hit) | bank -> MSHR -> channel -> data -> bank (fill) -> done (miss)
+    CACHED_READ    bank -> done (hit) | bank -> MSHR -> channel -> data -> bank (fill) -> bank -> done (miss)
     CONSUME        the same; the line is dead afterwards
-    PREFETCH       as CACHED_READ, for the line's sake
+    PREFETCH       the same for the line's sake: nothing is delivered, it is done with the fill
     RESIDENT_READ  bank -> done
     STREAM_READ    MSHR -> channel -> data -> bank (fill) -> done
     STREAM_WRITE   bank -> channel -> done at the end of the burst
@@ -14,7 +14,7 @@ One request's way (modes of :mod:`archsim.hardware.operation`):
 A look-up that displaces a dirty line goes from the bank to that line's channel first, and on when the burst has ended.
 Every arrow into a bank, the MSHRs or a channel is an arbitration; "bank" includes the path through a crossbar switch,
 which is granted together with it. A requester sends one request per cycle. Taking an MSHR costs one cycle; it is held
-until the fill is done.
+until all that waited for its line have it (:mod:`archsim.hardware.memory.cache`).
 
 A machine that knows the order of all that it reads has a DMA in place of MSHRs, with a register for each line on its
 way. It needs as many as bandwidth times latency: 128 GB/s times 125 ns are 250 lines of 64 bytes.
