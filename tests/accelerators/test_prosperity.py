@@ -119,7 +119,7 @@ def test_ideal_memory_is_the_pipeline_in_closed_form(density, search):
 
 @pytest.mark.parametrize("rows", [64, 100, 256])
 def test_tiles_hold_one_image_unless_they_are_told_otherwise(rows):
-    """Two images of 36 positions, which a tile of 64 positions would hold together; each image for itself, by the twin."""
+    """Two images of 36 positions, which a tile of 64 positions would hold together; each for itself, by the twin."""
     trace = conv(7, channels=8, out_channels=5)
     layer = layers(trace, PROSPERITY)[0]
     words, _ = dense(layer)
