@@ -80,8 +80,8 @@ def test_a_position_that_fills_the_spike_buffer_is_merged_alone():
     """800 spikes: 7 pointers and 800 x 11 bits are 1128 bytes, 71 words of 16 bytes and 18 lines.
 
     Room is taken in a cycle, the lists take two operations of 16 lines, 1 + 4 cycles (merging is beside the second),
-    then a row of weights 1, 800 spikes and 4 ticks; a buffer of 64 or 128 words begins the next position after that. The
-    last one drains 4 sums and writes them.
+    then a row of weights 1, 800 spikes and 4 ticks; a buffer of 64 or 128 words begins the next position after that.
+    The last one drains 4 sums and writes them.
     """
     for positions, kib in ((2, 1), (3, 1), (3, 2)):
         result = spinalflow(at_once(positions, 800), "memory.ideal=true", f"merger.buffer_kib={kib}")[0]
