@@ -51,7 +51,7 @@ from archsim.hardware.fields import Count, WeightBits
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block
 from archsim.hardware.memory.placement import Placer, Tensor
-from archsim.hardware.operation import CACHED_READ, PREFETCH, RESIDENT_READ, STREAM_READ, STREAM_WRITE
+from archsim.hardware.operation import BUS, CACHED_READ, PREFETCH, RESIDENT_READ, STREAM_READ, STREAM_WRITE
 
 CHUNK_BYTES = CHUNK_BITS // 8
 FETCH_LINES = 16
@@ -497,7 +497,7 @@ class InnerProduct(LayerMachine):
             neuron_unit, pes, name=self.compute_units[1], built=config.pe.count, requests=FETCH_LINES, lanes=range(pes)
         )
         diagram.agent(fetcher, slots, requests=FETCH_LINES)
-        diagram.agent(broadcaster, requests=sent_lines)
+        diagram.agent(broadcaster, requests=sent_lines, lanes=[BUS])
         diagram.agent(row_fetcher, requests=FETCH_LINES)
         on_demand, barrier = scheduler.prefetch_fibers == 0, diagram.barrier(pes)
         derived = {

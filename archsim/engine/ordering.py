@@ -2,12 +2,12 @@
 
 Time is int64 cycles of the machine's base clock. Within one cycle t:
 
-1. **Completions and control.** Everything that ends at t ends: computations, deliveries, fills (which free their MSHR
-   for the request that has waited longest, smallest number first among equals). Agents whose operation has ended push,
-   pass barriers, and are asked for their next operation, which may pop and begin at t as well. This goes on until
-   nothing more happens at t. Because FIFOs have one writer and a private reading end for every reader (or are
-   arbitrated, or count), and an agent changes nothing but its own state, the result does not depend on the order of
-   visits.
+1. **Completions and control.** Everything that ends at t ends: computations, accesses, the last delivery of a fill
+   (which frees its MSHR for the request that has waited longest, smallest number first among equals). Agents whose
+   operation has ended push, pass barriers, and are asked for their next operation, which may pop and begin at t as
+   well. This goes on until nothing more happens at t. Because FIFOs have one writer and a private reading end for every
+   reader (or are arbitrated, or count), and an agent changes nothing but its own state, the result does not depend on
+   the order of visits.
 2. **Arbitration.** Every bank, the MSHRs and every channel grant to the request with the smallest
    ``(ready cycle, request number)``, among those ready at or before t, if they are free at t. Requests are numbered by
    agent, then by their place in the operation. A grant holds the resource for at least one cycle, so nothing granted

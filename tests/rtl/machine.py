@@ -8,15 +8,17 @@ from archsim.hardware.diagram import Diagram
 from tests.engines.test_crossbar_switch import memory
 
 MEMORY = memory()
+IDEAL = MEMORY._replace(ideal=1)
 MOST_COUNTERS = 16
 
 
 def deliver(fifo, releases):
-    """An agent that gives ``fifo`` a token in each of the cycles ``releases``."""
+    """An agent that gives ``fifo`` tokens as the harness gives a circuit items: from the cycles ``releases`` on, one a
+    cycle."""
 
     def source(a, m, x):
-        for release in releases:
-            yield op(pause=max(0, int(release) - a.now), push=fifo)
+        for number, release in enumerate(releases):
+            yield op(pause=max(int(number > 0), int(release) - a.now), push=fifo)
 
     return source
 
