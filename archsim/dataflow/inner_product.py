@@ -18,6 +18,7 @@ cache (:func:`broadcaster`), and one fetcher that brings rows of A into the cach
     fetchers -- fiber --> broadcaster -- chunks (broadcast) --> PEs -- sum --> neuron units
     fetchers <-- credit -- broadcaster                                 row fetcher <-- credit -- PE 0
 
+There are ``prefetch_fibers`` + 1 slots, or more where fibers are so short that ``prefetch_lines`` hold more of them.
 With ``prefetch_fibers`` 0 there is no fetcher: the broadcaster itself fetches the lines of a chunk when the PEs
 have taken the chunk before (:func:`fetch_chunk`), and waits for them.
 
@@ -87,6 +88,9 @@ class SchedulerConfig(ScheduledLayers):
     )
     prefetch_fibers: int = Field(
         ge=0, le=64, description="fibers of B fetched ahead of the one in use; 0: lines on demand, chunk by chunk"
+    )
+    prefetch_lines: int = Field(
+        ge=0, le=1024, description="room for fetched fibers of B in lines: so many that the longest fit, or more"
     )
     prefetch_start: Literal["first_step", "last_step"] = Field(
         description="first_step: fetch a fiber when there is room; last_step: one step ahead of its first use"
@@ -480,7 +484,7 @@ class InnerProduct(LayerMachine):
             rows, output_bytes = rows._replace(fiber=rows.fiber[order]), output_bytes[order]
         operands = self._place(layer, rows, join, output_bytes, memory)
         taps, chunks = rows.fiber.shape[1], rows.weights.mask.shape[1] // 2
-        pes, slots = min(config.pe.count, layer.m), scheduler.prefetch_fibers + 1
+        pes, slots = min(config.pe.count, layer.m), self._slots(operands.b.words.size, layer.n)
         groups, tile = -(-layer.m // pes), 1
         if scheduler.order == "super_tile":
             row_bytes = float(operands.a.words.size.sum()) / layer.m + cache.line_bytes
@@ -528,6 +532,15 @@ class InnerProduct(LayerMachine):
             "refetch": int(refetch),
             "late_fetch": int(late),
         }, operands
+
+    def _slots(self, sizes: NDArray[np.int64], fibers: int) -> int:
+        """Slots of the cache for fibers of B: one for the fiber in use and one for each that is fetched ahead, or as
+        many of the longest fiber as ``prefetch_lines`` hold if these are more."""
+        scheduler = self.config.scheduler
+        if scheduler.prefetch_fibers == 0:
+            return 1
+        longest = max(1, -(-int(sizes.max()) // self.config.memory.cache.line_bytes))
+        return max(scheduler.prefetch_fibers + 1, min(scheduler.prefetch_lines // longest, fibers))
 
     def _place(self, layer: Layer, rows: Rows, join: Join, output_bytes: NDArray[np.int64], memory: Placer) -> Operands:
         """A row is given to PEs in turn, and by ``row_per_bank`` lies in the bank of its PE; fibers that rows

@@ -96,6 +96,7 @@ OPTIONS = [
     "scheduler.prefetch_groups=0",
     "scheduler.prefetch_groups=3",
     "scheduler.prefetch_fibers=0", "scheduler.prefetch_fibers=3", "scheduler.prefetch_start=last_step",
+    "scheduler.prefetch_lines=0",
     "scheduler.order=row_group", "memory.cache.bank_conflicts=false", "format.placement=interleaved",
     "format.pointer_bits=0", "memory.cache.replacement=lru", "memory.cache.double_buffer=true",
     "memory.cache.line_bytes=16", "memory.cache.line_bytes=256", "memory.cache.width_bits=512",
@@ -183,6 +184,17 @@ def test_two_laggy_units_and_three_tables_hide_the_passes_and_one_does_not():
     one = simulate(trace, "memory.ideal=true", hardware=ONE_UNIT)[0].cycles
     assert hidden <= two < 1.01 * hidden < 1.2 * hidden < one
     assert cycles("pe.laggy=queued", "pe.laggy_units=9", "pe.offset_tables=9") == hidden
+
+
+def test_short_fibers_are_fetched_as_lines_and_not_as_fibers():
+    """A fiber is one line. Two in flight are bound by the latency of DRAM: with 16, a step takes less than half."""
+    trace = mlp(5, m=16, n=120, k=64)
+    lines, fibers = (simulate(trace, f"scheduler.prefetch_lines={lines}")[0].cycles for lines in (16, 0))
+    assert 2 * lines < fibers
+    # A fiber that fills more than half of the room is fetched as before.
+    trace = mlp(5, m=16, n=12, k=128 * 50)
+    lines, fibers = (simulate(trace, f"scheduler.prefetch_lines={lines}")[0].cycles for lines in (16, 0))
+    assert lines == fibers
 
 
 def test_overflow_is_counted_and_results_stay_exact():
