@@ -24,7 +24,7 @@ from archsim.dataflow.base import Progress
 from archsim.errors import ArchsimError, UsageError, nearest
 from archsim.hardware.analog.product import AdaptationName
 from archsim.hardware.document import override_path
-from archsim.hardware.loading import resolved_yaml
+from archsim.hardware.loading import explained_values, resolved_yaml
 from archsim.report import files
 from archsim.simulate import all_overrides, load_accelerator, specialised_for
 from archsim.trace import ImageSet, Trace, load_trace
@@ -201,7 +201,7 @@ def adapt(
         images=len(evaluation),
         calibration_images=len(calibration),
         findings=findings,
-        resolved=resolved_yaml(machine.config),
+        resolved=resolved_yaml(machine.config, explained_values(hardware, machine.config, overrides)),
         exact_accuracy=float((predict(loaded, evaluation.images) == evaluation.labels).mean()),
         adapted=tuple(found),
     )

@@ -19,6 +19,7 @@ from archsim import arguments, examples, processes
 from archsim.engine.recording import WHOLE, Window
 from archsim.errors import ConfigError, TraceError, UsageError, nearest
 from archsim.hardware.document import override_path
+from archsim.report.dram import DeclaredDram
 from archsim.report.progress import shown
 from archsim.report.report import Report
 from archsim.report.timeline import check_size
@@ -214,13 +215,15 @@ def _report(
     window: Window | None,
     progress: Progress | None,
 ) -> Report:
-    from archsim.cost import area_rows, energy_rows, slow_memories, table_file
+    from archsim.cost import area_rows, energy_rows, price_rows, slow_memories, table_file
     from archsim.dataflow.coverage import coverage
-    from archsim.hardware.loading import resolved_yaml
+    from archsim.hardware.loading import explained_values, resolved_yaml
+    from archsim.report import evidence
     from archsim.trace import load_trace
 
     loaded = load_trace(trace)
-    accelerator = accelerator_for(hardware, trace, loaded, overrides, whole=layers is None)
+    machine = load_accelerator(hardware, overrides)
+    accelerator = specialised_for(machine, hardware, trace, loaded, whole=layers is None)
     loaded = accelerator.visible_trace(loaded)
     table = load_prices(accelerator)
     inventory = accelerator.inventory()
@@ -235,18 +238,20 @@ def _report(
         *_fit(accelerator, overrides),
         *_doubts(accelerator, results),
     ]
+    energy = tuple(
+        energy_rows(result.actions, inventory, table, result.share, accelerator.clock_mhz) for result in results
+    )
+    explained = explained_values(hardware, machine.config, overrides)
     return Report(
         accelerator=accelerator.name,
         workload=loaded.network,
         engine=engine,
         trace_sha256=loaded.sha256,
-        resolved=resolved_yaml(accelerator.config),
+        resolved=resolved_yaml(accelerator.config, explained),
         clock_mhz=accelerator.clock_mhz,
         images=loaded.images,
         layers=results,
-        energy=tuple(
-            energy_rows(result.actions, inventory, table, result.share, accelerator.clock_mhz) for result in results
-        ),
+        energy=energy,
         area=area,
         covered=covered,
         verify=verify,
@@ -268,9 +273,24 @@ def _report(
         ),
         exact=accelerator.exact,
         moved=_moved(loaded, accelerator.fused(loaded, chosen)) if verify else {},
+        dram=_declared_dram(accelerator),
         findings={**accelerator.context, **(accelerator.metrics(loaded) if verify else {})},
         **_of_the_network(loaded, verify),
+        evidence=evidence.of_run(
+            evidence.of_machine(accelerator.name, inventory, explained, area),
+            itertools.chain.from_iterable(energy),
+            price_rows(inventory, table),
+        ),
     )
+
+
+def _declared_dram(accelerator: Accelerator) -> DeclaredDram | None:
+    """What the machine's file says of DRAM; None where memory is ideal."""
+    memory = accelerator.config.memory
+    if memory.ideal:
+        return None
+    dram = memory.dram.resolve(accelerator.clock_mhz, memory.line_bytes)
+    return DeclaredDram(memory.dram.bandwidth_gb_s, dram.row_hit_cycles)
 
 
 def _moved(trace: Trace, names: Collection[str]) -> dict[str, int]:

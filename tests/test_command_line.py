@@ -301,7 +301,7 @@ def test_pipes_are_not_read(tmp_path, capsys):
 
 def test_explain_says_what_is_overridden(capsys):
     assert archsim("explain", LOAS, "--set", "neuron={cycles: 3}", "--set", " pe.count = 8") == 0
-    given = dict(line.split("\t")[:3:2] for line in capsys.readouterr().out.splitlines() if line.count("\t") == 4)
+    given = dict(line.split("\t")[:3:2] for line in capsys.readouterr().out.splitlines() if line.count("\t") == 5)
     assert (given["neuron.cycles"], given["pe.count"], given["clock_mhz"]) == ("override", "override", "file")
 
 

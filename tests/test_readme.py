@@ -61,7 +61,7 @@ def test_the_numbers_of_machines_and_of_sources():
     values = [
         (path, source)
         for file in examples.machines().values()
-        for path, _, _, _, source in explained_values(file, archsim.load_accelerator(file).config)
+        for path, _, _, _, _, source in explained_values(file, archsim.load_accelerator(file).config)
         if path not in named
     ]
     sourced = [path for path, source in values if source]

@@ -69,6 +69,7 @@ def written(texts):
             found |= {(name, file) for name in content}
             found |= {(name, table.EVENTS) for name in content.get("events", ())}
             found |= {(name, table.LEFT_OUT) for one in content.get("left_out", ()) for name in one}
+            found |= {(name, table.EVIDENCE) for one in content.get("evidence", ()) for name in one}
             found |= {(name, table.ESTIMATE) for name in content.get("estimate", ())}
             found |= {(name, table.NEUROBENCH) for name in content.get("neurobench", ())}
     return found

@@ -76,7 +76,7 @@ from archsim.hardware.fields import Count, WeightBits
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.hardware.memory.placement import Placer, Tensor
-from archsim.hardware.operation import PREFETCH, RESIDENT_READ, RESIDENT_WRITE, STREAM_READ, STREAM_WRITE
+from archsim.hardware.operation import BUS, PREFETCH, RESIDENT_READ, RESIDENT_WRITE, STREAM_READ, STREAM_WRITE
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
 
@@ -472,7 +472,7 @@ class GospaSnn(LayerMachine):
         moved = max(2 * MOVE_LINES, BURST_LINES)
         diagram.agent(lif, pes, built=config.pe.count, requests=moved, lanes=range(pes))
         diagram.agent(fetcher, requests=FETCH_LINES)
-        diagram.agent(broadcaster, requests=row_bytes // cache.line_bytes + 4)
+        diagram.agent(broadcaster, requests=row_bytes // cache.line_bytes + 4, lanes=[BUS])
         blocks = diagram.fifo(ahead, readers=pes + 1)
         return {
             "pes": pes, "visits": len(x.visits.load), "line_words": line_words,

@@ -43,11 +43,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.compress.bitmask import CHUNK_BITS
 from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.inner_product import (
     MATCHES,
-    NO_LAGGY,
     WORDS_OF_CHUNK,
     WORDS_OF_MATCHES,
     WORDS_WITH_BITMASK,
@@ -61,33 +59,20 @@ from archsim.dataflow.inner_product import (
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.stored_rows import Rows, raw_rows, rows_of, timestep_rows
 from archsim.hardware.compute import accumulator
-from archsim.hardware.compute.prefix_sum import LAGGY_MODES
-from archsim.hardware.fields import SumBits
+from archsim.hardware.compute.inner_join import OFFSET_BITS, InnerJoinConfig, JoinUnit
+from archsim.hardware.compute.prefix_sum import pass_cycles
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import CrossFieldError
 
 WORD_READS = {"chunk": WORDS_OF_CHUNK, "match": WORDS_OF_MATCHES, "with_bitmask": WORDS_WITH_BITMASK}
 
 
-class TppeConfig(InnerProductPe):
+class TppeConfig(InnerProductPe, InnerJoinConfig):
     """Temporal-parallel processing elements (TPPEs)."""
 
-    speculation: bool = Field(
-        description="add a weight at once, as if the neuron had fired at all timesteps, and correct the sum later; "
-        "false: hold it until its packed word is there"
-    )
-    laggy: Literal["hidden", "literal", "early_stop", "second_fast"] = Field(
-        description="how long the laggy prefix-sum occupies the unit; second_fast: a second fast one in its place"
-    )
-    laggy_adders: int = Field(
-        ge=1, le=128, description="adders of the laggy prefix-sum; a pass takes 128 / adders cycles"
-    )
-    fifo_depth: int = Field(ge=1, le=1024, description="entries of FIFO-mp and FIFO-B")
     payload_fetch: Literal["chunk", "match", "with_bitmask"] = Field(
         description="packed words of A: those of a chunk if anything matches, one read a match, or always"
     )
-    pseudo_accumulator_bits: SumBits = Field(description="bits of the pseudo-accumulator, sign included")
-    correction_accumulator_bits: SumBits = Field(description="bits of a correction accumulator, sign included")
     subtract_cycles: int = Field(ge=1, le=64, description="cycles to subtract the corrections at the end of a neuron")
 
 
@@ -160,13 +145,14 @@ class LoAS(InnerProduct):
         tppe: dict[str, int | float | str] = {
             "block": "tppe",
             "timesteps": timesteps,
-            "fifo_entry_bits": config.pe.weight_bits + (CHUNK_BITS - 1).bit_length(),
+            "fifo_entry_bits": config.pe.weight_bits + OFFSET_BITS,
             "fast_prefix_sums": 2 if packed and not config.looks_up_late else 1,
-            "laggy_prefix_sums": int(config.looks_up_late),
+            "laggy_prefix_sums": config.pe.laggy_units if config.looks_up_late else 0,
             "accumulators": timesteps + config.pe.speculation,
         }
         return (
             Component("tppe", "logic", pes, tppe),
+            *(config.pe.registers(pes, timesteps, config.built_timesteps) if config.looks_up_late else ()),
             Component("p_lif", "logic", pes, {"block": "p_lif", "timesteps": timesteps}),
             *(part for part in self.other_components() if packed or part.unit != "compressor"),
         )
@@ -204,18 +190,17 @@ class LoAS(InnerProduct):
         return -(-layer.n // 8) + pointer + -(-active * layer.output_bits // 8)
 
     @property
-    def fifo_depth(self) -> int:
-        """Entries of FIFO-mp and FIFO-B."""
-        return int(self.config.pe.fifo_depth)
+    def join_unit(self) -> JoinUnit:
+        """With laggy prefix-sums where they look words up."""
+        return self.config.pe.unit() if self.config.looks_up_late else JoinUnit()
 
     def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """One pass over packed words; other ways to store spikes and to order timesteps differ in rows and passes."""
         pe, unrolled, raw = self.config.pe, self.config.format.unrolled, self.config.format.spikes == "raw"
         passes = layer.timesteps // self._timesteps_at_once(layer)
         join = Join(
-            passes=passes, word_bits=layer.timesteps,
-            laggy=LAGGY_MODES[pe.laggy] if self.config.looks_up_late else NO_LAGGY, adders=pe.laggy_adders,
-            fifo_depth=pe.fifo_depth, word_reads=WORD_READS[pe.payload_fetch],
+            passes=passes, word_bits=layer.timesteps, unit=self.join_unit, word_reads=WORD_READS[pe.payload_fetch],
+            interval=1 if self.config.scheduler.timesteps == "parallel" else self.config.neuron.cycles,
             finish=pe.subtract_cycles if pe.speculation else 0,
         )  # fmt: skip
         if not raw:
@@ -244,6 +229,7 @@ class LoAS(InnerProduct):
         results = done["sums"] * self._timesteps_at_once(layer)
         fires = layer.fires
         packed, waiting = config.format.spikes == "packed", matches if config.looks_up_late else 0
+        queued = done["laggy"] // pass_cycles(config.pe.laggy_adders) if config.pe.laggy == "queued" and waiting else 0
         speculated = {
             ("tppe", "pseudo_add"): matches,
             ("tppe", "correction_add"): events.get("correction_additions", 0),
@@ -258,4 +244,5 @@ class LoAS(InnerProduct):
             ("tppe", "fifo_pop"): waiting,
             ("p_lif", "update"): results if fires else 0,
             **({("compressor", "encode"): done["encoded"]} if packed else {}),
+            **({("laggy_queue", way): queued for way in ("write", "read")} if queued else {}),
         }

@@ -21,7 +21,6 @@ from pydantic import Field
 
 from archsim.dataflow.base import MachineConfig, Timesteps
 from archsim.dataflow.inner_product import (
-    NO_LAGGY,
     WORDS_OF_CHUNK,
     InnerProduct,
     InnerProductConfig,
@@ -87,9 +86,8 @@ class Sparten(InnerProduct):
     def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """One pass over activations."""
         join = Join(
-            passes=1, word_bits=layer.word_bits, laggy=NO_LAGGY, adders=1, fifo_depth=1,
-            word_reads=WORDS_OF_CHUNK, finish=0,
-        )  # fmt: skip
+            passes=1, word_bits=layer.word_bits, unit=self.join_unit, word_reads=WORDS_OF_CHUNK, interval=1, finish=0
+        )
         rows, _ = rows_of(layer, self.config.format.unrolled)
         return rows, join
 

@@ -29,7 +29,6 @@ from pydantic import Field
 
 from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.inner_product import (
-    NO_LAGGY,
     WORDS_OF_CHUNK,
     InnerProduct,
     InnerProductConfig,
@@ -94,8 +93,8 @@ class SpartenSnn(InnerProduct):
     def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """T passes over raw spikes."""
         join = Join(
-            passes=layer.timesteps, word_bits=0, laggy=NO_LAGGY, adders=1, fifo_depth=1,
-            word_reads=WORDS_OF_CHUNK, finish=0,
+            passes=layer.timesteps, word_bits=0, unit=self.join_unit, word_reads=WORDS_OF_CHUNK,
+            interval=self.config.neuron.cycles, finish=0,
         )  # fmt: skip
         return timestep_rows(layer, self.config.format.unrolled), join
 

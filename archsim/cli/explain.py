@@ -16,10 +16,11 @@ def explain(
     overrides: Overrides = None,
     long: Annotated[bool, typer.Option("--long", help="On a terminal: also meanings, and sources of prices.")] = False,
 ) -> None:
-    """Print a machine: what it is built of, every value with its source, its area, and what each action costs."""
+    """Print a machine: what it is built of, every value with its evidence and source, its area, what each action costs,
+    and what its results rest on."""
     from archsim.cost import area_rows, price_rows
-    from archsim.hardware.loading import explained_values, header_of
-    from archsim.report import diagram
+    from archsim.hardware.loading import Explained, explained_values, header_of
+    from archsim.report import diagram, evidence
     from archsim.simulate import example_of, load_accelerator, load_prices, wiring
 
     machine = load_accelerator(hardware, overrides or ())
@@ -31,13 +32,15 @@ def explain(
             typer.echo("\n".join(one_line(line) for line in text.splitlines()) + "\n")
     values: list[tuple[object, ...]] = []
     brief = sys.stdout.isatty() and not long
-    for path, value, given, description, source in explained_values(hardware, machine.config, overrides or ()):
-        if brief and path != "description":
-            values.append((path, _as_written(value), source or ("" if given == "file" else given)))
+    explained = explained_values(hardware, machine.config, overrides or ())
+    for row in explained:
+        if brief and row.path != "description":
+            source = row.source or ("" if row.given == "file" else row.given)
+            values.append((row.path, _as_written(row.value), row.evidence, source))
         elif not brief:
-            meaning = "" if sys.stdout.isatty() and description in source else description
-            values.append((path, _as_written(value), given, meaning, source))
-    print_table(("path", "value", "source") if brief else ("path", "value", "given", "meaning", "source"), values)
+            meaning = "" if sys.stdout.isatty() and row.meaning in row.source else row.meaning
+            values.append(row._replace(value=_as_written(row.value), meaning=meaning))
+    print_table(("path", "value", "evidence", "source") if brief else Explained._fields, values)
     areas, prices = area_rows(inventory, table), price_rows(inventory, table)
     total = sum(row.area_mm2 for row in areas)
     tables: list[tuple[tuple[str, ...], list[tuple[object, ...]]]] = [
@@ -54,6 +57,8 @@ def explain(
         typer.echo()
         cut = -1 if brief else None
         print_table(columns[:cut], [row[:cut] for row in rows])
+    typer.echo()
+    print_table(evidence.Evidence._fields, evidence.of_machine(machine.name, inventory, explained, areas))
     if built is not machine:
         note(f"parts and areas are those for {built.config.timesteps} timesteps; the trace says how many there are")
     if brief:

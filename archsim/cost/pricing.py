@@ -46,12 +46,13 @@ class EnergyRow:
 
 @dataclass(frozen=True, slots=True)
 class AreaRow:
-    """Area of all instances of a unit; 0 where the source says that another row contains it."""
+    """Area of all instances of a unit, and how far to trust it; 0 where, by its source, another row contains it."""
 
     unit: str
     instances: int
     area_mm2: float
     source: str
+    confidence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,13 @@ def area_rows(inventory: Sequence[Component], table: CostTable) -> list[AreaRow]
     """Area of each unit, one row per component of the inventory; ConfigError lists all that has no price."""
     pricer = _Pricer(inventory, table)
     rows = [
-        AreaRow(component.unit, component.instances, pricer.area_mm2(component, family), _source(family.area_mm2))
+        AreaRow(
+            component.unit,
+            component.instances,
+            pricer.area_mm2(component, family),
+            _source(family.area_mm2),
+            _confidence(family.area_mm2),
+        )
         for component, family in pricer.priced()
     ]
     pricer.finish()

@@ -18,6 +18,7 @@ cache (:func:`broadcaster`), and one fetcher that brings rows of A into the cach
     fetchers -- fiber --> broadcaster -- chunks (broadcast) --> PEs -- sum --> neuron units
     fetchers <-- credit -- broadcaster                                 row fetcher <-- credit -- PE 0
 
+There are ``prefetch_fibers`` + 1 slots, or more where fibers are so short that ``prefetch_lines`` hold more of them.
 With ``prefetch_fibers`` 0 there is no fetcher: the broadcaster itself fetches the lines of a chunk when the PEs
 have taken the chunk before (:func:`fetch_chunk`), and waits for them.
 
@@ -42,8 +43,8 @@ from archsim.dataflow.machine import Program
 from archsim.dataflow.parts import stream, take
 from archsim.dataflow.stored_rows import Rows
 from archsim.hardware.agent import NONE, Agent, Operations, op
-from archsim.hardware.compute.compressor import CompressorConfig, compress_cycles
-from archsim.hardware.compute.inner_join import LAST_CORRECTION, RING, correct, join_cycles
+from archsim.hardware.compute.compressor import COMPRESSED, CompressorConfig, compress
+from archsim.hardware.compute.inner_join import JoinUnit, correct, finish, join_cycles, place_is_free
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.prefix_sum import laggy_cycles
 from archsim.hardware.diagram import Diagram
@@ -51,7 +52,7 @@ from archsim.hardware.fields import Count, WeightBits
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block
 from archsim.hardware.memory.placement import Placer, Tensor
-from archsim.hardware.operation import CACHED_READ, PREFETCH, RESIDENT_READ, STREAM_READ, STREAM_WRITE
+from archsim.hardware.operation import BUS, CACHED_READ, PREFETCH, RESIDENT_READ, STREAM_READ, STREAM_WRITE
 
 CHUNK_BYTES = CHUNK_BITS // 8
 FETCH_LINES = 16
@@ -88,6 +89,9 @@ class SchedulerConfig(ScheduledLayers):
     prefetch_fibers: int = Field(
         ge=0, le=64, description="fibers of B fetched ahead of the one in use; 0: lines on demand, chunk by chunk"
     )
+    prefetch_lines: int = Field(
+        ge=0, le=1024, description="room for fetched fibers of B in lines: so many that the longest fit, or more"
+    )
     prefetch_start: Literal["first_step", "last_step"] = Field(
         description="first_step: fetch a fiber when there is room; last_step: one step ahead of its first use"
     )
@@ -119,23 +123,20 @@ class InnerProductConfig(MachineConfig):
 
 
 class Join(NamedTuple):
-    """How a machine joins: ``passes`` over a row, ``word_bits`` behind a bit of A's bitmask (0: none).
+    """How a machine joins: ``passes`` over a row, ``word_bits`` behind a bit of A's bitmask (0: none), with ``unit``.
 
-    ``laggy`` is a mode of :mod:`~archsim.hardware.compute.prefix_sum`, or NO_LAGGY for two fast prefix-sums: then there
-    is no FIFO and nothing to correct. ``word_reads`` says when words are read (WORDS_...). ``finish``: cycles at the
-    end of a neuron before it fires.
+    ``word_reads`` says when words are read (WORDS_...). A neuron unit takes a sum every ``interval`` cycles; it fires
+    ``finish`` cycles and those of a neuron later.
     """
 
     passes: int
     word_bits: int
-    laggy: int
-    adders: int
-    fifo_depth: int
+    unit: JoinUnit
     word_reads: int
+    interval: int
     finish: int
 
 
-NO_LAGGY = -1
 # When words of A are read: those of a chunk if anything matches, one for each match, or always, with the bitmask.
 WORDS_OF_CHUNK, WORDS_OF_MATCHES, WORDS_WITH_BITMASK = range(3)
 
@@ -198,28 +199,27 @@ def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
                 for passed in range(m.join.passes):
                     for chunk in range(m.chunks):
                         read_ahead(a, m, x, tile, column, group, passed, chunk)
+                        words = a.requests()
                         matches, laggy, cycles = join(a, m, x, tile, column, row, passed, chunk)
+                        end = a.requests()
                         # PE 0 tells the row fetcher that a group is begun.
-                        begins = a.me == 0 and column == 0 and passed == 0 and chunk == 0
-                        yield op(
-                            pop=m.chunk.port + a.me, compute=cycles, push=m.group_credit if begins else NONE,
-                            barrier=m.barrier_of_chunks,
-                        )  # fmt: skip
-                        if matches > 0 and m.join.laggy != NO_LAGGY:
-                            # The FIFO's share of the join that has just ended: it may have held up the last pushes.
-                            first = a.start + m.config.pe.chunk_overhead_cycles
-                            pushed = correct(a, m.join.fifo_depth, first, matches, a.start + laggy)
-                            if pushed > a.now:
-                                yield op(pause=pushed - a.now)
-                    yield op(
-                        push=m.sum.fifo + a.me if row < m.layer.m else NONE,
-                        value=max(a.now, a.kept[LAST_CORRECTION] + 1),
-                        barrier=m.barrier_of_columns if passed + 1 == m.join.passes else NONE,
-                    )  # fmt: skip
+                        credit = m.group_credit if a.me == 0 and column == 0 and passed == 0 and chunk == 0 else NONE
+                        yield op(pop=m.chunk.port + a.me, compute=cycles, push=credit, barrier=m.barrier_of_chunks)
+                        if laggy > 0:
+                            # What holds up the join that has just ended: a full FIFO, or a pass that began late.
+                            overhead = m.config.pe.chunk_overhead_cycles
+                            free = correct(a, m.join.unit, overhead, matches, laggy, a.done(words, end))
+                            if free > a.now:
+                                yield op(pause=free - a.now)
+                    fifo = m.sum.fifo + a.me if row < m.layer.m else NONE
+                    finished = finish(a, m.join.unit) if row < m.layer.m else 0
+                    waits = max(0, place_is_free(a, m.join.unit) - a.now)
+                    barrier = m.barrier_of_columns if passed + 1 == m.join.passes else NONE
+                    yield op(pause=waits, push=fifo, value=finished, barrier=barrier)
 
 
 def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
-    """Fire the neurons of one PE, compress 128 of them at a time, write a row when it is complete."""
+    """Take the sums of one PE, one after the other; compress beside; write a row when it is complete."""
     for tile in range(m.tiles):
         for column in range(m.layer.n):
             for group in range(tile * m.tile, tile_end(a, m, tile)):
@@ -229,7 +229,8 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
                         yield from take(a, m, x.taken, row)
                     for passed in range(m.join.passes):
                         yield op(pop=m.sum.port + a.me)
-                        yield op(pause=max(0, a.value - a.now), compute=firing(a, m, column, passed))
+                        taken = max(a.now, a.value)
+                        yield op(pause=taken - a.now + firing(a, m, column, passed, taken), compute=m.join.interval)
                     if column + 1 == m.layer.n:
                         yield from move(a, m, x.output, row, STREAM_WRITE, 0)
                         yield op()
@@ -383,21 +384,25 @@ def join(a: Agent, m: Any, x: Operands, tile: int, column: int, row: int, passed
             a.count[MATCHES] += matches
             if x.a.word_bits > 0 and m.join.word_reads != WORDS_WITH_BITMASK:
                 read_words(a, m, x, fiber, stored, matches, tile)
-            if m.join.laggy != NO_LAGGY:
-                laggy = laggy_cycles(m.join.laggy, m.join.adders, low, high)
-                a.count[LAGGY_BUSY] += laggy
+            laggy = laggy_cycles(m.join.unit.laggy, m.join.unit.adders, low, high)
+            a.count[LAGGY_BUSY] += laggy
     a.count[JOINS] += 1
-    return matches, laggy, join_cycles(m.config.pe.chunk_overhead_cycles, matches, m.join.laggy, laggy)
+    return matches, laggy, join_cycles(m.config.pe.chunk_overhead_cycles, matches, m.join.unit.laggy, laggy)
 
 
-def firing(a: Agent, m: Any, column: int, passed: int) -> int:
-    """Cycles of one sum in its neuron unit; those of the compressor too when 128 neurons, or all, are complete."""
+def firing(a: Agent, m: Any, column: int, passed: int, taken: int) -> int:
+    """Cycles by which a neuron unit, which takes a sum at ``taken``, takes the next later than it could.
+
+    The words of 128 neurons, or the last of a row, wait until the compressor has done with those before; until then
+    there is no room for the next. A row is written when it is compressed.
+    """
     a.count[SUMS_FINISHED] += 1
-    cycles = m.join.finish + m.config.neuron.cycles
-    if passed + 1 == m.join.passes and (column + 1 == m.layer.n or (column + 1) % CHUNK_BITS == 0):
-        a.count[ENCODED_CHUNKS] += 1
-        cycles += compress_cycles(m.compressing, column % CHUNK_BITS + 1)
-    return int(cycles)
+    if passed + 1 < m.join.passes or (column + 1 < m.layer.n and (column + 1) % CHUNK_BITS > 0):
+        return 0
+    a.count[ENCODED_CHUNKS] += 1
+    fired = taken + m.join.finish + m.config.neuron.cycles
+    begun = compress(a, m.compressing, column % CHUNK_BITS + 1, fired)
+    return int(begun - fired if column + 1 < m.layer.n else a.kept[COMPRESSED] - taken - m.join.interval)
 
 
 def fetch_chunk(a: Agent, m: Any, x: Operands, column: int, chunk: int, fetched: int) -> int:
@@ -456,13 +461,13 @@ class InnerProduct(LayerMachine):
 
     @property
     def kept(self) -> int:
-        """The FIFO of a PE's inner join."""
-        return RING + self.fifo_depth
+        """What PEs keep is more than what neuron units do."""
+        return self.join_unit.kept
 
     @property
-    def fifo_depth(self) -> int:
-        """Entries of that FIFO; a machine that looks up nothing late has none."""
-        return 0
+    def join_unit(self) -> JoinUnit:
+        """The inner-join unit of a PE; one that looks up nothing late."""
+        return JoinUnit()
 
     @abstractmethod
     def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
@@ -479,7 +484,7 @@ class InnerProduct(LayerMachine):
             rows, output_bytes = rows._replace(fiber=rows.fiber[order]), output_bytes[order]
         operands = self._place(layer, rows, join, output_bytes, memory)
         taps, chunks = rows.fiber.shape[1], rows.weights.mask.shape[1] // 2
-        pes, slots = min(config.pe.count, layer.m), scheduler.prefetch_fibers + 1
+        pes, slots = min(config.pe.count, layer.m), self._slots(operands.b.words.size, layer.n)
         groups, tile = -(-layer.m // pes), 1
         if scheduler.order == "super_tile":
             row_bytes = float(operands.a.words.size.sum()) / layer.m + cache.line_bytes
@@ -496,14 +501,15 @@ class InnerProduct(LayerMachine):
             neuron_unit, pes, name=self.compute_units[1], built=config.pe.count, requests=FETCH_LINES, lanes=range(pes)
         )
         diagram.agent(fetcher, slots, requests=FETCH_LINES)
-        diagram.agent(broadcaster, requests=sent_lines)
+        diagram.agent(broadcaster, requests=sent_lines, lanes=[BUS])
         diagram.agent(row_fetcher, requests=FETCH_LINES)
         on_demand, barrier = scheduler.prefetch_fibers == 0, diagram.barrier(pes)
         derived = {
             "chunk": diagram.fifo(1 if on_demand else config.pe.fiber_b_buffers * chunks, readers=pes),
             "fiber": diagram.fifo(1, count=slots),
             "credit": diagram.fifo(1, count=slots),
-            "sum": diagram.fifo(config.pe.output_buffer, count=pes),
+            # Tokens are there when sums are joined: one in the last place waits in its PE, with the token of none.
+            "sum": diagram.fifo(join.unit.pending_sums - 1 + config.pe.output_buffer, count=pes),
             "begun": diagram.fifo(groups),
         }
         return derived | {
@@ -526,6 +532,15 @@ class InnerProduct(LayerMachine):
             "refetch": int(refetch),
             "late_fetch": int(late),
         }, operands
+
+    def _slots(self, sizes: NDArray[np.int64], fibers: int) -> int:
+        """Slots of the cache for fibers of B: one for the fiber in use and one for each that is fetched ahead, or as
+        many of the longest fiber as ``prefetch_lines`` hold if these are more."""
+        scheduler = self.config.scheduler
+        if scheduler.prefetch_fibers == 0:
+            return 1
+        longest = max(1, -(-int(sizes.max()) // self.config.memory.cache.line_bytes))
+        return max(scheduler.prefetch_fibers + 1, min(scheduler.prefetch_lines // longest, fibers))
 
     def _place(self, layer: Layer, rows: Rows, join: Join, output_bytes: NDArray[np.int64], memory: Placer) -> Operands:
         """A row is given to PEs in turn, and by ``row_per_bank`` lies in the bank of its PE; fibers that rows

@@ -28,7 +28,7 @@ PACKAGE = SOURCES.parent
 RESULTS = PACKAGE.parent / "benchmarks" / "papers"
 ORDER = (
     *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "ptb", "stellar", "gustav_snn"),
-    *("spinalflow", "prosperity", "systolic", "sata", "spikesim", "imc"),
+    *("spinalflow", "prosperity", "systolic", "flywire", "neuron_core", "sata", "spikesim", "imc"),
 )
 """Machines in the order of the gallery; those that are not named here come last."""
 DEVIATIONS = {
@@ -43,6 +43,8 @@ DEVIATIONS = {
     "spinalflow": ("spinalflow", "loas"),
     "prosperity": ("prosperity", "loas"),
     "gustav_snn": ("gustav_snn", "loas"),
+    "flywire": ("flywire", "loas"),
+    "neuron_core": ("neuron_core", "loas"),
     "spikesim": ("spikesim", "analog"),
     "imc": ("imc", "analog", "spikesim"),
 }
@@ -218,11 +220,13 @@ def _deviations(name: str) -> Iterator[str]:
 def _sources(file: File) -> Iterator[str]:
     yield f"## Values and their sources\n\n{_header(file.path)}\n"
     rows = []
-    for path, value, given, description, source in explained_values(file.path, file.machine.config):
-        if path not in ("accelerator", "description", "fitted"):
-            origin = source if given != "default" else "default"
-            rows.append((code(path), code(_written(value)), _linked(plain(origin)), plain(description)))
-    yield table(("path", "value", "source", "meaning"), rows)
+    for row in explained_values(file.path, file.machine.config):
+        if row.evidence:
+            origin = row.source if row.given != "default" else "default"
+            value = code(_written(row.value))
+            rows.append((code(row.path), value, row.evidence, _linked(plain(origin)), plain(row.meaning)))
+    yield "How far to trust a value: [evidence](../guide/evidence.md).\n"
+    yield table(("path", "value", "evidence", "source", "meaning"), rows)
     yield f"What else each may be: [schema of its files](../reference/hardware/{file.machine.name}.md).\n"
 
 

@@ -22,12 +22,13 @@ from archsim.engine.fifos import meet, pop, push, share
 from archsim.engine.ordering import SAME_CYCLE_LIMIT
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import BANKS, CHANNELS, Load, Window, window_of
-from archsim.engine.requests import at_bank, at_channel, at_displaced, at_mshr, complete, issue
+from archsim.engine.requests import at_bank, at_channel, at_displaced, at_mshr, issue, release_mshr
 from archsim.engine.wheel import (
     ALIVE,
     ASK,
     AT_BANK,
     AT_CHANNEL,
+    AT_DELIVERY,
     AT_FILL,
     AT_MSHR,
     ENDED,
@@ -110,7 +111,7 @@ def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int
 
 @inlined
 def _completions(machine: Any, now: int) -> bool:
-    """Requests that complete in this cycle; whether there are any."""
+    """MSHRs whose last request completes in this cycle; whether there are any."""
     wheel, requests = machine.wheel, machine.requests
     slot, found = now & (WHEEL_SLOTS - 1), False
     for word in range(wheel.complete.shape[1]):
@@ -121,7 +122,7 @@ def _completions(machine: Any, now: int) -> bool:
             if requests.due[request] == now:
                 found = True
                 take_bit(wheel.complete, slot, request)
-                complete(machine.resources, wheel, machine.agents, requests, machine.operations, request, now)
+                release_mshr(machine.resources, wheel, requests, now)
     return found
 
 
@@ -226,7 +227,7 @@ def _arbitration(machine: Any, now: int) -> bool:
                 found = True
                 take_bit(wheel.arrive, slot, request)
                 stage = requests.stage[request]
-                if stage in (AT_BANK, AT_FILL):
+                if stage in (AT_BANK, AT_FILL, AT_DELIVERY):
                     at_bank(machine, request, now)
                 elif stage == AT_MSHR:
                     at_mshr(resources, wheel, requests, request, now)

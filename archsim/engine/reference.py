@@ -23,10 +23,13 @@ from archsim.errors import EngineError
 from archsim.hardware import operation as op
 from archsim.hardware.memory import cache, dram
 from archsim.hardware.memory.system import MemorySpec
-from archsim.hardware.operation import OWN_PATH, Topology
+from archsim.hardware.operation import BUS, Topology
 from archsim.jit import plain
 
 Wait = Generator[simpy.Event, Any, Any]
+
+WANT_LINE = (op.CACHED_READ, op.CONSUME)
+"""Modes of requests to which a line that comes from DRAM must be delivered."""
 
 
 class Waiting(NamedTuple):
@@ -195,7 +198,8 @@ class Memory:
         self.banks = Arbiter(env)
         self.channels = Arbiter(env)
         self.mshrs = Arbiter(env, {"mshr": spec.cache.mshrs})
-        self.fills: dict[int, simpy.Event] = {}
+        self.waiting: dict[int, list[tuple[Request, simpy.Event]]] = {}
+        """By the number of the request that fetches a line: those that wait for it, oldest first."""
         self.traffic = np.zeros((tensors, op.TRAFFIC_COLUMNS), np.int64)
         self.last_done = 0
         self.bank_times: list[tuple[int, int]] = []
@@ -213,7 +217,7 @@ class Memory:
         elif request.mode not in (op.STREAM_READ, op.PREFETCH):
             self.count(request, op.SRAM_READS, request.beats)
             self.count(request, op.SRAM_READ_BYTES, request.useful_bytes)
-        if request.lane != OWN_PATH and request.mode not in (op.STREAM_READ, op.PREFETCH):
+        if request.lane >= 0 and request.mode not in (op.STREAM_READ, op.PREFETCH):
             self.count(request, op.SWITCH_BEATS, request.beats)
         if self.spec.ideal:
             if request.mode == op.STREAM_READ:
@@ -245,7 +249,7 @@ class Memory:
         """From the grant of the last beat to its data."""
         if request.writes:
             return self.spec.write_cycles
-        return self.spec.own_read_cycles if request.lane == OWN_PATH else self.spec.read_cycles
+        return self.spec.read_cycles if request.lane >= 0 else self.spec.own_read_cycles
 
     def _bank(self, request: Request, hold: Callable[[], int], fill: bool = False) -> Wait:
         """Wait for the line's bank and the path to it; they are then held for ``hold()`` cycles from the grant on."""
@@ -257,10 +261,12 @@ class Memory:
         needs: list[Hashable] = []
         if self.spec.cache.conflicts:
             needs.append(("bank", bank))
-            if request.lane != OWN_PATH and not fill:
+            if request.lane >= 0 and not fill:
                 switch = self.spec.write_switch if request.writes else self.spec.read_switch
                 needs.append(("input", request.writes, request.lane % switch.inputs))
                 needs.append(("output", request.writes, bank % switch.outputs))
+            elif request.lane == BUS and not fill and not request.writes:
+                needs.append("bus")
 
         def serve() -> int:
             granted = int(self.env.now)
@@ -277,6 +283,7 @@ class Memory:
         access = {op.CACHED_WRITE: cache.WRITE, op.CONSUME: cache.CONSUME}.get(request.mode, cache.READ)
         spec = self.spec.cache
         found: dict[str, Any] = {}
+        served = self.env.event()
 
         def hold() -> int:
             outcome, way, displaced, owner = plain(cache.look_up)(
@@ -285,16 +292,16 @@ class Memory:
             found.update(outcome=outcome, way=way, displaced=int(displaced), owner=int(owner))
             if outcome == cache.MERGED:
                 bank, index = plain(cache.place_of)(spec, request.line)
-                found["fill"] = self.fills[int(self.cache.filling[bank, index, way])]
-            elif outcome == cache.MISS and access != cache.WRITE:
-                self.fills[request.number] = self.env.event()
+                self.waiting[int(self.cache.filling[bank, index, way])].append((request, served))
+            elif outcome != cache.HIT and access != cache.WRITE:
+                self.waiting[request.number] = [(request, served)]
             cycles = self._beats(request.beats) if outcome == cache.HIT or access == cache.WRITE else 1
             return cycles + (self._beats(spec.fill_beats) if displaced != cache.NONE else 0)
 
         yield from self._bank(request, hold)
         if found["outcome"] == cache.MERGED:
             self.count(request, op.MERGED_MISSES)
-            yield found["fill"]
+            yield from self._served(request, served)
             return
         misses = found["outcome"] != cache.HIT and access != cache.WRITE
         self.count(request, op.MISSES if misses else op.HITS)
@@ -303,6 +310,25 @@ class Memory:
             yield from self._displace(request.number, found["displaced"], found["owner"])
         if misses:
             yield from self._fetch(request, found["way"])
+            yield from self._served(request, served)
+
+    def _served(self, request: Request, served: simpy.Event) -> Wait:
+        """Wait for the line that was missed: for its fill, or for the data if they are wanted."""
+        yield served
+        if request.mode in WANT_LINE:
+            yield self.env.timeout(self._beats(request.beats) - 1 + self._path_cycles(request))
+
+    def _deliver(self, waiting: list[tuple[Request, simpy.Event]]) -> Wait:
+        """The MSHR hands its line to one request after the other, through the bank like a hit; then it is free."""
+        for request, served in waiting:
+            if request.mode not in WANT_LINE:
+                served.succeed()
+        for request, served in waiting:
+            if request.mode in WANT_LINE:
+                yield from self._bank(request, lambda beats=request.beats: self._beats(beats))  # type: ignore[misc]
+                served.succeed()
+                yield self.env.timeout(self._beats(request.beats))
+        self.mshrs.release(("mshr",))
 
     def _displace(self, number: int, line: int, owner: int) -> Wait:
         """Read a dirty line from its bank, which the request holds, and write it to DRAM."""
@@ -314,7 +340,7 @@ class Memory:
         yield self.env.timeout(after_burst - self.env.now)
 
     def _fetch(self, request: Request, way: int) -> Wait:
-        """MSHR, channel, data, fill; ends with the fill."""
+        """MSHR, channel, data, fill; ends with the fill, while the MSHR serves those that wait for the line."""
         yield self.mshrs.request(request.number, ("mshr",))
         yield self.env.timeout(MISS_CYCLES)
         _, data = yield from self._channel(request.number, request.line)
@@ -330,9 +356,7 @@ class Memory:
         self.count(request, op.SRAM_WRITES, self.spec.cache.fill_beats)
         self.count(request, op.SRAM_WRITE_BYTES, self._filled_bytes(request))
         yield self.env.timeout(self._beats(self.spec.cache.fill_beats))
-        self.mshrs.release(("mshr",))
-        if way >= 0:
-            self.fills.pop(request.number).succeed()
+        self.env.process(self._deliver(self.waiting.pop(request.number, [])))
 
     def _filled_bytes(self, request: Request) -> int:
         """Useful bytes that a fill writes: what was asked for of a streamed line, else the whole line."""

@@ -1,4 +1,4 @@
-"""The way of a memory request through the compiled engine: bank, cache, MSHR, channel, fill, completion.
+"""The way of a memory request through the compiled engine: bank, cache, MSHR, channel, fill, delivery.
 
 Banks and channels are not queues here but reservations. Requests reach a resource in the order (ready cycle, number),
 because that is the order in which the loop processes them; so the first free cycle of the resource is all that must be
@@ -15,10 +15,10 @@ from archsim.engine.recording import add_busy
 from archsim.engine.wheel import (
     AT_BANK,
     AT_CHANNEL,
+    AT_DELIVERY,
     AT_DISPLACED,
     AT_FILL,
     AT_MSHR,
-    COMPLETES,
     FREE,
     QUEUE_HEAD,
     QUEUE_TAIL,
@@ -33,7 +33,9 @@ from archsim.hardware.memory.dram import channel_of, serve
 from archsim.hardware.operation import (
     BANK_WAIT_CYCLES,
     BEATS,
+    BUS,
     BYTES,
+    CACHED_READ,
     CACHED_WRITE,
     CONSUME,
     DONE,
@@ -46,7 +48,6 @@ from archsim.hardware.operation import (
     MERGED_MISSES,
     MISSES,
     MODE,
-    OWN_PATH,
     PREFETCH,
     REQUEST_FIELDS,
     REQUESTS,
@@ -70,12 +71,18 @@ def _writes(mode: int) -> bool:
 
 
 @inlined
+def _wants_line(mode: int) -> bool:
+    """Whether a line that comes from DRAM must be delivered."""
+    return mode in (CACHED_READ, CONSUME)
+
+
+@inlined
 def issue(machine: Any, agent: int, now: int) -> None:
     """Send the operation's requests out, one per cycle; all at once where nothing conflicts."""
     memory, wheel, agents, requests, o, traffic = (
         machine.memory, machine.wheel, machine.agents, machine.requests, machine.operations, machine.traffic
     )  # fmt: skip
-    switched = machine.topology.lane[agent] != OWN_PATH
+    switched = machine.topology.lane[agent] >= 0
     for place in range(o[agent, REQUESTS]):
         field = HEADER + place * REQUEST_FIELDS
         mode = o[agent, field + MODE]
@@ -99,7 +106,8 @@ def issue(machine: Any, agent: int, now: int) -> None:
             request = agents.first_request[agent] + place
             requests.field[request] = field
             requests.way[request] = NONE
-            requests.merged[request] = NONE
+            requests.following[request] = NONE
+            requests.last[request] = request
             agents.open_requests[agent] += 1
             ready = now + place if memory.cache.conflicts else now
             arrive(wheel, requests, request, AT_MSHR if mode == STREAM_READ else AT_BANK, ready)
@@ -116,8 +124,9 @@ def at_bank(machine: Any, request: int, now: int) -> None:
     bank, _ = place_of(spec, line)
     filling = requests.stage[request] == AT_FILL
     lane = machine.topology.lane[agent]
-    switched = lane != OWN_PATH and not filling
     writes = _writes(mode)
+    switched = lane >= 0 and not filling
+    broadcast = lane == BUS and not filling and not writes
     granted = now
     if spec.conflicts:
         granted = max(now, resources.bank_free[bank])
@@ -125,9 +134,11 @@ def at_bank(machine: Any, request: int, now: int) -> None:
             granted = max(granted, path_free(memory.write_switch, machine.switches, WRITE, lane, bank))
         elif switched:
             granted = max(granted, path_free(memory.read_switch, machine.switches, READ, lane, bank))
+        elif broadcast:
+            granted = max(granted, resources.bus_free[0])
         machine.traffic[o[agent, field + TENSOR], BANK_WAIT_CYCLES] += granted - now
     hold = beats
-    arrives = beats - 1 + (memory.read_cycles if lane != OWN_PATH else memory.own_read_cycles)
+    arrives = beats - 1 + (memory.read_cycles if lane >= 0 else memory.own_read_cycles)
     if writes:
         arrives = beats - 1 + memory.write_cycles
     if filling:
@@ -136,6 +147,9 @@ def at_bank(machine: Any, request: int, now: int) -> None:
         arrive(wheel, requests, request, AT_CHANNEL, granted + arrives)
     elif mode in (RESIDENT_READ, RESIDENT_WRITE):
         request_done(wheel, machine.agents, requests, o, request, granted + arrives)
+    elif requests.stage[request] == AT_DELIVERY:
+        request_done(wheel, machine.agents, requests, o, request, granted + arrives)
+        _next_delivery(wheel, requests, request, requests.following[request], granted + hold)
     else:
         hold = _in_cache(machine, request, granted, beats, arrives)
     if spec.conflicts:
@@ -147,6 +161,8 @@ def at_bank(machine: Any, request: int, now: int) -> None:
             hold_path(memory.write_switch, machine.switches, WRITE, lane, bank, granted + hold)
         elif switched:
             hold_path(memory.read_switch, machine.switches, READ, lane, bank, granted + hold)
+        elif broadcast:
+            resources.bus_free[0] = granted + hold
 
 
 @inlined
@@ -160,10 +176,32 @@ def _fill_in(machine: Any, request: int, granted: int) -> int:
     if requests.way[request] != NONE:
         fill(spec, machine.cache, o[agent, field + LINE], requests.way[request])
     hold: int = spec.fill_beats if spec.conflicts else 1
-    requests.stage[request] = COMPLETES
-    requests.due[request] = granted + hold
-    set_bit(machine.wheel.complete, machine.wheel.marked, granted + hold, request)
+    # Those that want no data are done with the fill; the others get it one after the other.
+    waiting, first, last = request, NONE, NONE
+    while waiting != NONE:
+        following = requests.following[waiting]
+        if not _wants_line(o[requests.owner[waiting], requests.field[waiting] + MODE]):
+            request_done(machine.wheel, machine.agents, requests, o, waiting, granted + hold)
+        elif first == NONE:
+            first = last = waiting
+        else:
+            requests.following[last] = waiting
+            last = waiting
+        waiting = following
+    if last != NONE:
+        requests.following[last] = NONE
+    _next_delivery(machine.wheel, requests, request, first, granted + hold)
     return hold
+
+
+@inlined
+def _next_delivery(wheel: Any, requests: Any, served: int, following: int, cycle: int) -> None:
+    """The MSHR that ``served`` was the last to use hands its line to ``following``; without one it is free."""
+    if following != NONE:
+        arrive(wheel, requests, following, AT_DELIVERY, cycle)
+    else:
+        requests.due[served] = cycle
+        set_bit(wheel.complete, wheel.marked, cycle, served)
 
 
 @inlined
@@ -196,8 +234,8 @@ def _in_cache(machine: Any, request: int, granted: int, hold: int, arrives: int)
         traffic[tensor, MERGED_MISSES] += 1
         bank, index = place_of(spec, line)
         first = cache.filling[bank, index, way]
-        requests.next_merged[request] = requests.merged[first]
-        requests.merged[first] = request
+        requests.following[requests.last[first]] = request
+        requests.last[first] = request
     elif outcome == HIT or mode == CACHED_WRITE:
         traffic[tensor, HITS] += 1
         if displaced == NONE:
@@ -266,17 +304,11 @@ def at_channel(machine: Any, request: int, now: int) -> None:
 
 
 @inlined
-def complete(resources: Any, wheel: Any, agents: Any, requests: Any, o: Any, request: int, now: int) -> None:
-    """A fill is done: hand its MSHR to the request that waits longest, deliver to it and to those merged with it."""
+def release_mshr(resources: Any, wheel: Any, requests: Any, now: int) -> None:
+    """An MSHR is free: the request that waits longest takes it."""
     if resources.mshr[QUEUE_HEAD] < resources.mshr[QUEUE_TAIL]:
         waiting = resources.mshr_queue[resources.mshr[QUEUE_HEAD] % len(resources.mshr_queue)]
         resources.mshr[QUEUE_HEAD] += 1
         arrive(wheel, requests, waiting, AT_CHANNEL, now + MISS_CYCLES)
     else:
         resources.mshr[FREE] += 1
-    merged = requests.merged[request]
-    request_done(wheel, agents, requests, o, request, now)
-    while merged != NONE:
-        following = requests.next_merged[merged]
-        request_done(wheel, agents, requests, o, merged, now)
-        merged = following

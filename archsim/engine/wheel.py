@@ -34,7 +34,7 @@ _WORDS = WHEEL_SLOTS >> 6
 ASK, TAKE, GIVE, MEET, ENDED = range(5)
 
 # What a request waits for next.
-AT_BANK, AT_DISPLACED, AT_MSHR, AT_CHANNEL, AT_FILL, COMPLETES = range(6)
+AT_BANK, AT_DISPLACED, AT_MSHR, AT_CHANNEL, AT_FILL, AT_DELIVERY = range(6)
 
 NOW, ALIVE, RECORDED, UNTIL = range(4)  # fields of Machine.clock
 
@@ -44,6 +44,8 @@ COMPLETIONS_LIMIT = 4_000_000
 
 class Wheel(NamedTuple):
     """``control`` uint64 [slots, words of agents]; ``arrive``, ``complete`` uint64 [slots, words of requests].
+
+    A request completes when it is the last that its MSHR was held for.
 
     ``marked`` uint64 [words of slots]: slots with a bit in one of the three.
     """
@@ -69,9 +71,11 @@ class Agents(NamedTuple):
 
 
 class Requests(NamedTuple):
-    """Per request number: owner, place in the operation, due cycle, stage, reserved way, next of a merged chain.
+    """Per request number: owner, place in the operation, due cycle, stage, reserved way.
 
-    ``displaced`` is the dirty line that the request must write to DRAM before it goes on, ``displaced_tensor`` its own.
+    ``following`` is the request that waits for the same line behind this one, ``last`` the last of those that wait for
+    the line that this one fetches, itself at first. ``displaced`` is the dirty line that the request must write to DRAM
+    before it goes on, ``displaced_tensor`` its own.
     """
 
     owner: NDArray[np.int64]
@@ -79,8 +83,8 @@ class Requests(NamedTuple):
     due: NDArray[np.int64]
     stage: NDArray[np.int64]
     way: NDArray[np.int64]
-    merged: NDArray[np.int64]
-    next_merged: NDArray[np.int64]
+    following: NDArray[np.int64]
+    last: NDArray[np.int64]
     displaced: NDArray[np.int64]
     displaced_tensor: NDArray[np.int64]
 
@@ -109,9 +113,11 @@ class Fifos(NamedTuple):
 
 
 class Resources(NamedTuple):
-    """First cycle in which a bank, a channel can grant; MSHRs: free ones and the queue of requests waiting for one."""
+    """First cycle in which a bank, the broadcast bus, a channel can grant; MSHRs: free ones and the queue of requests
+    waiting for one. ``bus_free`` int64 [1]."""
 
     bank_free: NDArray[np.int64]
+    bus_free: NDArray[np.int64]
     channel_free: NDArray[np.int64]
     mshr: NDArray[np.int64]
     mshr_queue: NDArray[np.int64]
@@ -191,6 +197,7 @@ def machine_at_rest(
     cache_spec = memory_spec.cache
     resources = Resources(
         _integers(cache_spec.banks),
+        _integers(1),
         _integers(memory_spec.dram.channels),
         np.array([cache_spec.mshrs, 0, 0], np.int64),
         _integers(max(1, requests_count)),

@@ -25,6 +25,7 @@ from archsim.hardware.memory.placement import LineSpec, Tensor
 from archsim.hardware.operation import (
     BEATS,
     CACHED_READ,
+    DONE,
     HEADER,
     REQUEST_FIELDS,
     REQUESTS,
@@ -121,9 +122,18 @@ def write(o: Any, agent: int, memory: Any, tensor: Any, fiber: int, first: int, 
     )  # fmt: skip
 
 
+@inlined
+def done(o: Any, agent: int, first: int, end: int) -> int:
+    """The cycle in which the last of requests ``first`` to ``end`` of the operation was done; 0 for none."""
+    latest = 0
+    for place in range(first, end):
+        latest = max(latest, o[agent, HEADER + place * REQUEST_FIELDS + DONE])
+    return latest
+
+
 CALLS: Mapping[str, Callable[..., Any]] = {
     "request": add_request, "lines": add_range, "read": read, "access": access, "write": write,
-    "beats": beats, "requests": requests,
+    "beats": beats, "requests": requests, "done": done,
 }  # fmt: skip
 """What a handle can be asked to do; a kernel gets the operations and the agent's number first."""
 
@@ -183,6 +193,13 @@ class Agent:
     def requests(self) -> int:
         """How many requests the next operation has so far."""
         return int(plain(requests)(self._o, self.number))
+
+    def done(self, first: int, end: int) -> int:
+        """The cycle in which the last of requests ``first`` to ``end`` of the last operation was done; 0 for none.
+
+        To be asked before the next operation has requests.
+        """
+        return int(plain(done)(self._o, self.number, first, end))
 
 
 class Coroutines:

@@ -65,7 +65,7 @@ class Diagram:
         requests: int = 0, lanes: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         """``count`` agents, units called ``name`` or as their function; without ``lanes`` they reach the banks by paths
-        of their own."""
+        of their own, with lanes of ``operation.BUS`` they send over the broadcast bus."""
         chosen = (OWN_PATH,) * count if lanes is None else tuple(lanes)
         if len(chosen) != count:
             raise ValueError(f"{function.__name__}: {len(chosen)} lanes for {count} agents")

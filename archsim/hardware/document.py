@@ -47,6 +47,7 @@ class Document:
     files: list[Path] = field(default_factory=list)  # those that the values stand in
     ends: dict[KeyPath, tuple[Path, int, int]] = field(default_factory=dict)  # file, line and column behind a scalar
     inherited: dict[KeyPath, str] = field(default_factory=dict)  # the name of the file that a value was taken from
+    borrowed: dict[KeyPath, str] = field(default_factory=dict)  # the same, where it describes another kind of machine
     problems: list[tuple[str, str]] = field(default_factory=list)  # (where, the whole line)
     lacking: bool = False  # whether a file that is extended could not be laid under
 
@@ -139,10 +140,13 @@ class Document:
                 self.inherited[below] = base.name
                 for mine, theirs in zip(self._places(), base._places(), strict=True):
                     mine |= {known: place for known, place in theirs.items() if known[: len(below)] == below}
+                around = {below[:end] for end in range(1, len(below))}
+                if self.data.get("accelerator") != base.data.get("accelerator") or around & base.borrowed.keys():
+                    self.borrowed[below] = base.name
 
     def _places(self) -> tuple[dict[KeyPath, Any], ...]:
         """All that is known by path."""
-        return self.origins, self.key_origins, self.ends, self.inherited
+        return self.origins, self.key_origins, self.ends, self.inherited, self.borrowed
 
     def problem(self, where: str, path: KeyPath, message: str) -> None:
         """Note what is wrong at ``path``; the dotted path is left out where ``where`` says it already."""

@@ -48,8 +48,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from archsim import examples
-from archsim.errors import MOST_PROBLEMS, ConfigError, is_follow_up, nearest
+from archsim.errors import MOST_PROBLEMS, ConfigError, is_follow_up, nearest, printable
 from archsim.hardware.document import REFUSED, Document, KeyPath, Refused, dotted, override_path, read_text, show
+from archsim.hardware.evidence import GIVEN, grade
 from archsim.hardware.extending import read_machine
 from archsim.hardware.plain_yaml import PlainDumper
 
@@ -62,6 +63,12 @@ class Block(BaseModel):
 
 BlockT = TypeVar("BlockT", bound=Block)
 
+NO_CONSTANTS = ("accelerator", "description", "fitted")
+"""What a file says of the machine as a whole."""
+MOST_REMARKED = 200
+"""Letters of a comment in ``resolved.yaml``."""
+_KEY = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value> [^ ].*)?")
+
 
 class CrossFieldError(ValueError):
     """Raised in a Block's validator when fields contradict each other: what is wrong, by path below that Block."""
@@ -69,6 +76,18 @@ class CrossFieldError(ValueError):
     def __init__(self, problems: Mapping[str, str]) -> None:
         self.problems = dict(problems)
         super().__init__("; ".join(f"{path}: {message}" for path, message in self.problems.items()))
+
+
+class Explained(NamedTuple):
+    """One value of a machine: who gave it (``file``, the name of a file that it extends, ``override`` or ``default``),
+    its grade of ``evidence`` ("" where it is no constant), what it means, and its source."""
+
+    path: str
+    value: object
+    given: str
+    evidence: str
+    meaning: str
+    source: str
 
 
 class FieldRow(NamedTuple):
@@ -129,31 +148,38 @@ def _validated(document: Document, block_class: type[BlockT] | None) -> BlockT:
     return block
 
 
-def explained_values(
-    path: str | Path, config: Block, overrides: Iterable[str] = ()
-) -> list[tuple[str, object, str, str, str]]:
-    """Every value of a machine: path, value, who gave it (file, the name of a file that it extends, override or
-    default), meaning, source.
+def explained_values(path: str | Path, config: Block, overrides: Iterable[str] = ()) -> list[Explained]:
+    """Every value of a machine, with its source and its evidence.
 
-    A value's source is the comment behind it in its file; an overridden value has none.
+    A value's source is the comment behind it in its file; an overridden value has none. Evidence is the grade that the
+    comment says (:mod:`archsim.hardware.evidence`). A block that was taken over from another kind of machine is assumed
+    to suit this one, whatever it rests on there.
     """
     document = read_machine(path, examples.find(path))
     comments = _comments(document)
+    shipped = set(examples.machines().values())
     overridden = tuple(f"{override_path(override)}." for override in overrides)
     found = []
     for row in field_rows(config):
-        own = _giver(document, row.path)
+        own = _giver(document.inherited, row.path) or "file"
         given = "override" if f"{row.path}.".startswith(overridden) else "default" if row.is_default else own
         source = comments.get(row.path, row.source) if given == own else row.source
-        found.append((row.path, row.value, given, row.description, source))
+        if row.path in NO_CONSTANTS:
+            evidence = ""
+        elif given == "override" or (given == own and _giver(document.borrowed, row.path)):
+            evidence = "assumed"
+        else:
+            file = document.ends.get(tuple(row.path.split(".")), (None,))[0]
+            evidence = grade(source, shipped=given == "default" or file in shipped)
+        found.append(Explained(row.path, row.value, given, evidence, row.description, source))
     return found
 
 
-def _giver(document: Document, path: str) -> str:
-    """Who gave the value at the dotted ``path``, if it is no default: the file, or one that it extends by its name."""
+def _giver(names: Mapping[KeyPath, str], path: str) -> str | None:
+    """The name that ``names`` have for the value at the dotted ``path``, or for the closest block around it."""
     parts = path.split(".")
-    names = (document.inherited.get(tuple(parts[:end])) for end in range(len(parts), 0, -1))
-    return next((name for name in names if name is not None), "file")
+    found = (names.get(tuple(parts[:end])) for end in range(len(parts), 0, -1))
+    return next((name for name in found if name is not None), None)
 
 
 def _comments(document: Document) -> dict[str, str]:
@@ -174,9 +200,35 @@ def header_of(path: str | Path) -> str:
     return "\n".join(line.removeprefix("#").removeprefix(" ") for line in header)
 
 
-def resolved_yaml(config: Block) -> str:
-    """The whole machine after defaults and overrides, as YAML that :func:`load_machine` reads back."""
-    return yaml.dump(config.model_dump(), Dumper=PlainDumper, sort_keys=False, allow_unicode=True, width=100)
+def resolved_yaml(config: Block, explained: Iterable[Explained] = ()) -> str:
+    """The whole machine after defaults and overrides, as YAML that :func:`load_machine` reads back.
+
+    Behind a value stands what is ``explained`` of it: its evidence and its source, as in the files that come with
+    archsim.
+    """
+    text = yaml.dump(config.model_dump(), Dumper=PlainDumper, sort_keys=False, allow_unicode=True, width=100)
+    comments = {row.path: _remark(row) for row in explained if row.evidence and _is_word(row.value)}
+    lines, parents = text.split("\n"), list[tuple[int, str]]()
+    for number, line in enumerate(lines):
+        if not (found := _KEY.fullmatch(line)):
+            continue
+        indent = len(found["indent"])
+        parents = [(column, key) for column, key in parents if column < indent]
+        parents.append((indent, found["key"]))
+        comment = comments.get(".".join(key for _, key in parents))
+        if comment and found["value"]:
+            lines[number] = f"{line}  # {comment}"
+    return "\n".join(lines)
+
+
+def _is_word(value: object) -> bool:
+    """Whether a value is one word of YAML, behind which a comment has room."""
+    return not isinstance(value, tuple) and len(str(value).split()) == 1
+
+
+def _remark(row: Explained) -> str:
+    source = GIVEN if row.given == "override" else row.source.removeprefix(row.evidence).lstrip(":, ")
+    return printable(f"{row.evidence}, {source}" if source else row.evidence, MOST_REMARKED)
 
 
 def json_schema(config_class: type[Block]) -> dict[str, Any]:

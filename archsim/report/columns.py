@@ -7,6 +7,7 @@ the glossary of the documentation.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ LAYERS, TRAFFIC, ENERGY, TIMESTEPS = "layers.csv", "traffic.csv", "energy.csv", 
 AREA, UNITS = "area.csv", "units.csv"
 SUMMARY, TIMING = "summary.json", "timing.json"
 EVENTS, LEFT_OUT = "summary.json: events", "summary.json: left_out"
+EVIDENCE = "summary.json: evidence"
 ESTIMATE, NEUROBENCH = "summary.json: estimate", "summary.json: neurobench"
 COMPARISON, ADAPTATION, CORRECTIONS = "comparison.csv", "adaptation.csv", "corrections.csv"
 SWEEP = "CSV of a sweep"
@@ -56,6 +58,7 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
         Column("cost_table_sha256", "", (SUMMARY, COMPARISON, SWEEP),
                "The hash of the file of the cost table that the run uses."),
         Column("labels", "", (SUMMARY,), "What the trace says of its origin: data set, training, accuracy."),
+        Column("evidence", "", (SUMMARY,), "What each kind of result rests on."),
         Column("engine", "", (SUMMARY,), "The engine that simulated: compiled or reference."),
         Column("archsim_version", "", (SUMMARY, COMPARISON, SWEEP), "The version of archsim that made the result."),
         Column("images", "count", (*_TOTALS, ADAPTATION),
@@ -202,6 +205,17 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
     "Memory traffic": (
         Column("dram_read_bytes", "bytes", (LAYERS, *_TOTALS), "Bytes read from DRAM, in whole lines."),
         Column("dram_write_bytes", "bytes", (LAYERS, *_TOTALS), "Bytes written to DRAM, in whole lines."),
+        Column("dram_bandwidth_gb_s", "GB/s", (SUMMARY,),
+               "Bandwidth of DRAM that the machine's file declares, in 10^9 bytes a second; empty with ideal memory."),
+        Column("dram_gb_s", "GB/s", (LAYERS, SUMMARY),
+               "Bandwidth of DRAM that was reached: bytes read and written, divided by latency; empty with ideal "
+               "memory."),
+        Column("dram_utilization", "share", (LAYERS, SUMMARY),
+               "Share of the declared bandwidth of DRAM that was reached; empty with ideal memory."),
+        Column("bound_by", "", (LAYERS,),
+               "What of DRAM bound the layer: bandwidth where nine tenths of it were reached; latency where they were "
+               "not, computing stalled in more than half of the cycles, and the lines that were read, one after the "
+               "other, take as long as it stalled; else empty."),
         Column("sram_read_bytes", "bytes", (LAYERS, *_TOTALS),
                "Useful bytes read at the banks of on-chip memory."),
         Column("sram_write_bytes", "bytes", (LAYERS, *_TOTALS),
@@ -336,6 +350,8 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
         Column("path", "", (EXPLAIN,), "The setting, as --set takes it."),
         Column("value", "", (EXPLAIN,), "The setting's value."),
         Column("given", "", (EXPLAIN,), "Where the value is given: in a file, by an override, or by default."),
+        Column("evidence", "", (EXPLAIN,),
+               "How far to trust the value: rtl, silicon, paper, inferred or assumed; the guide has a page on them."),
         Column("meaning", "", (EXPLAIN,), "What the setting means."),
         Column("source", "", (EXPLAIN,), "Where the value, the area or the price comes from."),
         Column("unit", "", (EXPLAIN,), "The part of the machine."),
@@ -346,6 +362,9 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
         Column("price", "", (EXPLAIN,), "What one such action costs, in the unit of price."),
         Column("unit of price", "", (EXPLAIN,), "The unit that the price is given in."),
         Column("confidence", "", (EXPLAIN,), "How far the price can be trusted."),
+        Column("result", "", (EXPLAIN, EVIDENCE), "A kind of result: cycles, traffic, energy or area."),
+        Column("grade", "", (EXPLAIN, EVIDENCE), "The weakest evidence that the result rests on."),
+        Column("rests_on", "", (EXPLAIN, EVIDENCE), "How much of what the result rests on has which evidence."),
     ),
 }  # fmt: skip
 """All columns by what they tell of."""
@@ -362,6 +381,19 @@ def meaning(name: str, file: str) -> str:
         if column.name == name and file in column.files:
             return f"{column.meaning} Unit: {column.unit}." if column.unit else column.meaning
     return ""
+
+
+_RESULTS = {
+    "area": r"area_mm2|edap_.*",
+    "energy": r"(?!estimate)(.*_)?pj(_per_.*)?|power_mw|tops_per_w|edap_.*",
+    "traffic": r"(dram|sram)_((read|write)_)?bytes|bytes|accesses",
+    "cycles": r"(.*_)?cycles|latency_s|first_response_s|images_per_s|utilization|tops",
+}
+
+
+def results_in(name: str) -> list[str]:
+    """The kinds of results (:mod:`archsim.report.evidence`) that the numbers of the column ``name`` are."""
+    return [result for result, names in _RESULTS.items() if re.fullmatch(names, name)]
 
 
 def markdown() -> str:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archsim.errors import printable
+from archsim.hardware.evidence import weakest
 from archsim.report import columns as table_of_columns
 from archsim.report.names import readable
 from archsim.report.terminal import column
 from archsim.report.verdict import counted, verdict
 
 if TYPE_CHECKING:
+    from archsim.report.evidence import Evidence
     from archsim.report.report import Report
 
 
@@ -28,8 +30,8 @@ FIGURE_WIDTH = 4.6
 
 
 class Sources(NamedTuple):
-    """Where a machine's numbers come from: rows (path, value, given, meaning, source) of its file, rows (unit, action,
-    price, unit of price, confidence, source) of its prices."""
+    """Where a machine's numbers come from: rows (path, value, given, evidence, meaning, source) of its file, rows
+    (unit, action, price, unit of price, confidence, source) of its prices."""
 
     values: Sequence[tuple[Any, ...]]
     prices: Sequence[tuple[Any, ...]]
@@ -62,12 +64,13 @@ class Table(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A key number."""
+    """A key number; ``evidence`` is the weakest that it rests on."""
 
     name: str
     value: str
     note: str
     meaning: str
+    evidence: str
 
 
 def page(report: Report, sources: Sources, figures: Iterable[tuple[str, str]]) -> str:
@@ -88,7 +91,7 @@ def page(report: Report, sources: Sources, figures: Iterable[tuple[str, str]]) -
         description=_described(report, summary),
         state=state,
         verdict=text,
-        cards=_cards(summary),
+        cards=_cards(summary, report.evidence),
         warnings=report.warnings,
         figures=[(title, _inline(svg)) for title, svg in figures],
         tables=_tables(report, sources),
@@ -112,7 +115,7 @@ def _described(report: Report, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _cards(summary: Mapping[str, Any]) -> list[Card]:
+def _cards(summary: Mapping[str, Any], evidence: Sequence[Evidence]) -> list[Card]:
     moved = {f"{level}_bytes": summary[f"{level}_read_bytes"] + summary[f"{level}_write_bytes"] for level in MEMORIES}
     shown = {
         "latency_s": (summary["latency_s"], _per_image("latency_s", summary)),
@@ -127,14 +130,36 @@ def _cards(summary: Mapping[str, Any]) -> list[Card]:
         "area_mm2": (summary["area_mm2"], "without DRAM"),
         "utilization": (summary["utilization"], "of the PEs"),
         "coverage": (summary["coverage"], "of synaptic operations"),
-        **{name: (value, "read and written") for name, value in moved.items()},
+        "dram_bytes": (moved["dram_bytes"], _bandwidth(summary)),
+        "sram_bytes": (moved["sram_bytes"], "read and written"),
     }
     cards = []
     for name, (value, note) in shown.items():
         head, (text,) = _shown(name, [value])
         file = table_of_columns.COMPARISON if name in moved else table_of_columns.SUMMARY
-        cards.append(Card(head.replace("util.", "utilization"), text, note, table_of_columns.meaning(name, file)))
+        meaning = f"{table_of_columns.meaning(name, file)} {_trusted(name, evidence)}".rstrip()
+        grades = [one.grade for one in _resting(name, evidence)]
+        trust = weakest(grades) if grades else ""
+        cards.append(Card(head.replace("util.", "utilization"), text, note, meaning, trust))
     return cards
+
+
+def _resting(name: str, evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Evidence of the numbers of a column."""
+    results = table_of_columns.results_in(name)
+    return [one for one in evidence if one.result in results]
+
+
+def _trusted(name: str, evidence: Sequence[Evidence]) -> str:
+    """What the numbers of a column rest on, in words."""
+    return " ".join(f"Evidence of {one.result}: {one.grade} ({one.rests_on})." for one in _resting(name, evidence))
+
+
+def _bandwidth(summary: Mapping[str, Any]) -> str:
+    """How fast DRAM was, of how fast it can be."""
+    if summary["dram_gb_s"] is None:
+        return "read and written"
+    return f"{summary['dram_gb_s']:.3g} of {summary['dram_bandwidth_gb_s']:g} GB/s"
 
 
 def _per_image(name: str, summary: Mapping[str, Any]) -> str:
@@ -162,11 +187,13 @@ def _tables(report: Report, sources: Sources) -> list[Table]:
                table_of_columns.LEFT_OUT, ("layer", "reason", "share"), left_out, shown=True),
         *(
             _table(name.capitalize(), note, f"{name}.csv", report.columns(name), _cells(report, name),
-                   shown=name == "layers")
+                   report.evidence, shown=name == "layers")
             for name, note in told.items()
         ),
+        _table("Evidence", "What the results rest on: the weakest link, and how much is of which grade.",
+               table_of_columns.EVIDENCE, ("result", "grade", "rests_on"), report.evidence),
         _table("Machine", "Every value of the hardware file.", table_of_columns.EXPLAIN,
-               ("path", "value", "given", "meaning", "source"), sources.values),
+               ("path", "value", "given", "evidence", "meaning", "source"), sources.values),
         _table("Prices", "What an action costs, and how far to trust the price.", table_of_columns.EXPLAIN,
                ("unit", "action", "price", "unit of price", "confidence", "source"), sources.prices),
     ]  # fmt: skip
@@ -179,16 +206,24 @@ def _cells(report: Report, name: str) -> list[tuple[Any, ...]]:
 
 
 def _table(
-    title: str, note: str, file: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, shown: bool = False
+    title: str,
+    note: str,
+    file: str,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    evidence: Sequence[Evidence] = (),
+    *,
+    shown: bool = False,
 ) -> Table:
-    """A table of the page with the columns of ``file``."""
+    """A table of the page with the columns of ``file``; what results rest on stands with what they mean."""
     heads, lines = [], []
     for place, name in enumerate(columns):
         values = [row[place] for row in rows]
         head, texts = _shown(name, values)
         number = all(isinstance(value, int | float | None) and not isinstance(value, bool) for value in values)
-        kind = "number" if number else "source" if name == "source" else ""
-        heads.append(Column(head, number, table_of_columns.meaning(name, file)))
+        kind = "number" if number else "source" if name in ("source", "rests_on") else ""
+        meaning = f"{table_of_columns.meaning(name, file)} {_trusted(name, evidence)}".strip()
+        heads.append(Column(head, number, meaning))
         lines.append([
             Cell(text, repr(value) if number and value is not None else None, kind)
             for text, value in zip(texts, values, strict=True)

@@ -171,6 +171,6 @@ def random_machine(seed: int):
                 fields[operation.MODE] = draw.choice(MODES)
                 fields[operation.TENSOR] = integer(0, 1)
                 fields[operation.EPOCH] = step // 4
-    lanes = [integer(-1, 5) for _ in range(agents)]
+    lanes = [integer(-2, 5) for _ in range(agents)]
     topology = operation.topology([slots] * agents, lanes, fifos, barriers)
     return Machine(Agents(agents)), Program(table, np.full(agents, steps, np.int64)), topology, memory, agents

@@ -123,6 +123,13 @@ def test_a_path_of_its_own_uses_no_switch(done):
     assert done([[[0, 3, R], [1, 1, R]]], [op.OWN_PATH], spec) == [[4, 3]]
 
 
+def test_the_broadcast_bus_carries_a_beat_a_cycle(done):
+    """Three reads of four beats, each from its bank: the bus takes twelve cycles, where paths of their own take six."""
+    reads = [[[0, 4, R], [1, 4, R], [2, 4, R]]]
+    assert done(reads, [op.BUS], memory()) == [[5, 9, 13]]
+    assert done(reads, [op.OWN_PATH], memory()) == [[5, 6, 7]]
+
+
 def test_without_conflicts_nobody_waits(done):
     """All requests are sent at once, and three beats take no longer than one."""
     spec = memory(bank_conflicts=False)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,11 @@ class Ran(NamedTuple):
     cycles: int | None
     inputs: list[Stream]
     outputs: list[Stream]
+
+    @property
+    def completions(self) -> int:
+        """Items that it gave."""
+        return sum(len(stream.cycles) for stream in self.outputs)
 
 
 class Case(NamedTuple):
@@ -95,18 +101,65 @@ def build(
     numbers = {
         "SETTINGS": settings, "INPUTS": inputs, "IN_WORDS": in_words, "OUTPUTS": outputs, "OUT_WORDS": out_words,
     }  # fmt: skip
-    defined = " ".join(f"-D{key}={value}" for key, value in numbers.items())
     assert VERILATOR is not None, "Verilator is not installed"
-    command = [
-        VERILATOR, "--cc", "--exe", "--build", "-O3", "-Wall", "-Wno-DECLFILENAME", "-Wno-UNUSEDSIGNAL",
-        "-Wno-CMPCONST", "-Wno-UNSIGNED", "-j", "2",
-        "--top-module", "circuit", "--prefix", "Vcircuit", "--Mdir", str(folder), "-y", str(HERE / "circuits"),
-        "-CFLAGS", f"-O2 {defined}", "-o", "circuit", *sources(name),
-        str(HERE / "circuits" / f"{name}_top.sv"), str(HERE / "harness.cpp"),
-    ]  # fmt: skip
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    return Circuit(folder / "circuit", *numbers.values())
+    done([
+        VERILATOR, "--cc", "-O3", "-Wall", "-Wno-DECLFILENAME", "-Wno-UNUSEDSIGNAL", "-Wno-CMPCONST", "-Wno-UNSIGNED",
+        "--top-module", "circuit", "--prefix", "Vcircuit", "--Mdir", str(folder), *sources(name),
+        str(HERE / "circuits" / f"{name}_top.sv"),
+    ])  # fmt: skip
+    # In two pieces: what runs once, at reset, need not be fast. Many small ones would each read the same headers.
+    written = sorted(folder.glob("*.cpp"))
+    slow = [path for path in written if path.stem.endswith("Slow") or path.stem.endswith("Syms")]
+    fast = [path for path in written if path not in slow]
+    compiled = [
+        compiling([HERE / "harness.cpp", *fast], folder / "fast.o", "-O2", folder, numbers),
+        compiling(slow, folder / "slow.o", "-O0", folder, numbers),
+    ]
+    for process in compiled:
+        process.wait()
+    program = folder / "circuit"
+    done(["g++", *(str(folder / piece) for piece in ("fast.o", "slow.o")), *library(folder.parent), "-pthread",
+          "-o", str(program)])  # fmt: skip
+    return Circuit(program, *numbers.values())
+
+
+@cache
+def library(folder: Path) -> list[str]:
+    """What Verilator links to every circuit, compiled once for all of them."""
+    names = "verilated", "verilated_threads"
+    found = [folder / f"{name}.o" for name in names]
+    compiled = [
+        compiling([includes() / f"{name}.cpp"], path, "-O1", folder, {})
+        for name, path in zip(names, found, strict=True)
+    ]
+    for process in compiled:
+        process.wait()
+    return [str(path) for path in found]
+
+
+def includes() -> Path:
+    """Where Verilator's headers are."""
+    return Path(done([str(VERILATOR), "--getenv", "VERILATOR_ROOT"]).strip()) / "include"
+
+
+def compiling(
+    paths: list[Path], target: Path, level: str, folder: Path, numbers: dict[str, int]
+) -> subprocess.Popen[bytes]:
+    """A compiler at work on ``paths`` as one piece."""
+    first, *others = map(str, paths)
+    return subprocess.Popen([
+        "g++", level, "-std=gnu++17", "-w", "-faligned-new", f"-I{folder}", f"-I{includes()}",
+        f"-I{includes() / 'vltstd'}", *(f"-D{key}={value}" for key, value in numbers.items()),
+        *(f"-D{name}=0" for name in ("VM_COVERAGE", "VM_SC", "VM_TRACE")),
+        *(part for path in others for part in ("-include", path)), "-c", first, "-o", str(target),
+    ])  # fmt: skip
+
+
+def done(command: list[str]) -> str:
+    """What ``command`` writes; a failure shows what it complains about."""
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
 
 
 def sources(name: str) -> list[str]:
@@ -136,6 +189,10 @@ def drawn(seed: int, number: int, what: object) -> Iterator[None]:
         raise
 
 
+COMPARED: list[int] = []
+"""Completions of each case that the test under way has compared; ``conftest.py`` writes down how many they are."""
+
+
 def compare_all(
     circuit: Circuit, draw_case: Callable[[Any, int], Any], case_of: Callable[[Any], Case],
     compare: Callable[[Any, Ran], None], told: Callable[[Any], object] = lambda case: case, size: int = 500,
@@ -147,3 +204,4 @@ def compare_all(
         for i, (case, ran) in enumerate(zip(cases, circuit.run([case_of(case) for case in cases]), strict=True)):
             with drawn(seed, i, told(case)):
                 compare(case, ran)
+            COMPARED.append(ran.completions)

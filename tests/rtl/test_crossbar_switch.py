@@ -1,4 +1,4 @@
-"""Crossbar switches with banks against their circuit: the cycle in which each request is done.
+"""Crossbar switches, broadcast bus and banks against their circuit: the cycle in which each request is done.
 
 The declared arbiter sees all that wait. One that sees the heads of the inputs' queues only is a second circuit, with
 which archsim need not agree: what it saves is measured.
@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from archsim.engine import compiled, reference
-from archsim.hardware.operation import OWN_PATH, RESIDENT_READ, RESIDENT_WRITE, topology
+from archsim.hardware.operation import BUS, OWN_PATH, RESIDENT_READ, RESIDENT_WRITE, topology
 from tests.engines.test_crossbar_switch import NoSpec, Requests, loop, memory, once
-from tests.rtl.circuit import Case, batches, build, drawn, needs_verilator
+from tests.rtl.circuit import COMPARED, Case, batches, build, drawn, needs_verilator
 
 AGENTS, PLACES = 8, 12
-BUS = 1
-"""Cycles from the bank to the receivers of an agent with a path of its own."""
+BUS_CYCLES = 1
+"""Cycles from the bank to the receivers of the bus, or of an agent with a path of its own."""
 
 Drawn = namedtuple("Drawn", "table lanes inputs outputs banks access traversal")
 """``table`` [agents, requests, 3] of bank, beats, 1 for a write; ``inputs``, ``outputs`` of the switches for reads and
@@ -35,10 +35,11 @@ def draw_case(draw, number):
             table[..., 0] = 0
         case 2:  # every agent walks through the banks, all in step
             table[..., 0] = np.arange(requests) % banks
-        case 3:  # a diagonal, on which nobody waits
+        case 3:  # a diagonal, on which only the bus makes anybody wait
             table[..., 0] = (np.arange(agents)[:, None] + np.arange(requests)) % banks
     lanes = draw.permutation(AGENTS)[:agents]
     lanes[draw.random(agents) < draw.choice([0, 0.2])] = OWN_PATH
+    lanes[draw.random(agents) < draw.choice([0, 0.3, 1])] = BUS
     inputs, outputs = draw.choice([1, 2, 3, 5, 8, 8], (2, 2))
     return Drawn(
         table, lanes, inputs.tolist(), outputs.tolist(), banks, int(draw.integers(1, 4)), int(draw.integers(0, 4))
@@ -57,10 +58,10 @@ def case_of(case, heads_only):
     agents, requests, _ = case.table.shape
     ports = [port for pair in zip(case.inputs, case.outputs, strict=True) for port in pair]
     lanes = np.zeros(AGENTS, np.int64)
-    lanes[:agents] = case.lanes + 1
+    lanes[:agents] = case.lanes + 2
     settings = [
         agents * requests, int(heads_only), *ports, case.banks, case.access + case.traversal,
-        case.access + BUS, max(1, case.access + case.traversal - 1), *lanes.tolist(),
+        case.access + BUS_CYCLES, max(1, case.access + case.traversal - 1), *lanes.tolist(),
     ]  # fmt: skip
     nothing = np.zeros(0, np.int64), np.zeros((0, 3), np.int64)
     inputs = [(np.arange(requests), rows) for rows in case.table] + [nothing] * (AGENTS - agents)
@@ -91,7 +92,8 @@ def done_in(ran, case):
 @pytest.mark.rtl
 @needs_verilator
 def test_every_request(tmp_path, record_property):
-    """One to eight agents, inputs, outputs and banks, reads and writes of up to eight beats, paths of their own."""
+    """One to eight agents, inputs, outputs and banks, reads and writes of up to eight beats; some agents have paths of
+    their own, some share the bus."""
     circuit = build("crossbar_switch", tmp_path, settings=18, inputs=8, in_words=3, outputs=9, out_words=1)
     declared = heads = differing = requests = 0
     for seed, number in batches():
@@ -106,6 +108,7 @@ def test_every_request(tmp_path, record_property):
                     np.testing.assert_array_equal(done_in_archsim(case, "reference"), expected)
                 of_heads = done_in(ran[number + i], case)
                 assert of_heads.min() >= 0
+            COMPARED.append(expected.size)
             declared, heads = declared + int(expected.max()), heads + int(of_heads.max())
             differing, requests = differing + np.count_nonzero(of_heads != expected), requests + expected.size
     record_property("cycles of all cases: declared arbiter, heads only", (declared, heads))

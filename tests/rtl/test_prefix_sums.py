@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from archsim.hardware.compute.prefix_sum import EARLY_STOP, LITERAL, laggy_cycles, pass_cycles
-from tests.rtl.circuit import Case, build, needs_verilator
+from tests.rtl.circuit import COMPARED, Case, build, needs_verilator
 
 ADDERS = (1, 4, 5, 16, 127, 128)
 BITS = 128
@@ -51,3 +51,4 @@ def test_offsets_and_cycles(tmp_path):
         expected = [laggy_cycles(mode, adders, one, two) for one, two in zip(low, high, strict=True)]
         np.testing.assert_array_equal(laggy.cycles - taken, expected)
         assert early or set(expected) == {pass_cycles(adders)}
+        COMPARED.append(ran.completions)

@@ -4,7 +4,10 @@ An inverted laggy prefix-sum builds the bitmask of 128 neighbouring output neuro
 fire (with fire-once masking: that fire at least twice). Pooling (maximum of spikes, an OR of words) happens on the way
 where a pooling layer follows. A group of n <= 128 neurons takes
 
-    ceil(n (cycles_per_chunk + pool_cycles_per_chunk if pooled) / 128)    cycles.
+    ceil(n (cycles_per_chunk + pool_cycles_per_chunk if pooled) / 128)    cycles
+
+beside the neuron unit, from the cycle of its last word on or from the end of the group before. The words come into a
+second buffer meanwhile; when that is full, the neuron unit waits.
 
 Source: LoAS (MICRO 2024) section IV-D, V. Its throughput, and the place and cost of pooling, are not published.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from archsim.compress.bitmask import CHUNK_BITS
+from archsim.hardware.agent import Agent
 from archsim.hardware.loading import Block
 from archsim.jit import inlined
 
@@ -27,6 +31,18 @@ class CompressorConfig(Block):
     def chunk_cycles(self, pooled: bool) -> int:
         """Cycles of 128 output neurons."""
         return self.cycles_per_chunk + (self.pool_cycles_per_chunk if pooled else 0)
+
+
+COMPRESSED = 0
+"""What an agent with a compressor keeps: the cycle in which it has done with all groups so far."""
+
+
+def compress(a: Agent, chunk_cycles: int, neurons: int, ready: int) -> int:
+    """Give the compressor of agent ``a`` a group whose last word is there at ``ready``; returns the cycle in which it
+    begins."""
+    begun = max(ready, a.kept[COMPRESSED])
+    a.kept[COMPRESSED] = begun + compress_cycles(chunk_cycles, neurons)
+    return int(begun)
 
 
 @inlined

@@ -1,5 +1,5 @@
-"""Leaky integrate-and-fire neurons. LoAS's P-LIF unrolls all timesteps and takes ``cycles`` for a neuron; a neuron unit
-that works timestep by timestep takes ``cycles`` for each.
+"""Leaky integrate-and-fire neurons. LoAS's P-LIF unrolls all timesteps into a pipeline that takes a neuron a cycle and
+has its word ``cycles`` later; a neuron unit that works timestep by timestep takes ``cycles`` for each.
 
 What neurons do is said in :mod:`archsim.trace.neurons`, with x[t] = O[t] + bias. Most have a :class:`Rule` alone: a
 threshold, a leak by a shift and a reset. For every output of such a neuron, with membrane potential u = 0 at first,
@@ -40,7 +40,9 @@ FIRES = {"spike": SPIKE, "signed": SIGNED, "integer": INTEGER, "nothing": NOTHIN
 class LifConfig(Block):
     """Neuron units."""
 
-    cycles: int = Field(ge=1, le=64, description="cycles for one full sum: a timestep, or all that are parallel")
+    cycles: int = Field(
+        ge=1, le=64, description="cycles from a full sum to its spikes: a timestep's, or all that are parallel"
+    )
 
 
 class Rule(NamedTuple):

@@ -9,10 +9,18 @@ sends all its requests at once (for comparison with models that ignore conflicts
 * **hit**: the line is present.
 * **miss**: a miss register (MSHR) is taken, the line fetched from DRAM and written into the bank (it occupies the bank
   for ``line_bytes * 8 / width_bits`` beats), then delivered.
-* **merged miss**: the line is already on its way; the request is done when that fill is.
+* **merged miss**: the line is already on its way; the request waits in the MSHR behind those that came before it.
+* **delivery**: the MSHR has a buffer for its line. When the fill is done, in cycle t, it hands the line to those that
+  wait, one after the other, the oldest first. The first is ready at its bank in t, and granted like a hit: with the
+  bank and the path to its requester, for all its beats. The next is ready when these are over. The MSHR is free when
+  the last are. So it does not matter whether the line is still in the cache, or was ever kept. A prefetch that waits,
+  and a write of the line, are done with the fill.
 * **write** (of a whole line, as partial fibers in Gamma's FiberCache): the line is made or found and becomes *dirty*;
   nothing is fetched. A dirty victim is written to DRAM by the request that displaces it, before that goes on.
 * **consume**: a read after which the line is dead, dirty or not, and its way free.
+
+Requests that wait for a line, or for an MSHR, stand in lists of pointers with one place for every request that
+requesters can have under way, so that no list is ever full (in no time: *waiting list*).
 
 Replacement. ``lru``: the least recently used way that is not being filled. ``priority`` (after Gamma's FiberCache,
 which LoAS adopts): a line that the current epoch still needs is never evicted, the least recently used line of an

@@ -7,7 +7,7 @@ module circuit
     input  logic          rst,
     input  logic [575:0]  settings,  // requests in all, 1: heads only, inputs and outputs of the read and of the write
                                      // switch, banks, cycles from the last beat: read, read by a path of its own,
-                                     // write; for each agent its lane + 1, 0: a path of its own
+                                     // write; for each agent its lane + 2, 1: a path of its own, 0: the bus
     input  logic [7:0]    in_valid,
     output logic [7:0]    in_ready,
     input  logic [767:0]  in_data,   // bank, beats, 1: write
@@ -40,15 +40,16 @@ module circuit
             arriving[a].agent  = 3'(a);
             arriving[a].place  = place[a];
             arriving[a].write  = write;
-            arriving[a].own    = lane == '0;
-            arriving[a].enters = 3'((lane - 32'd1) % 32'(inputs[write]));
+            arriving[a].own    = lane == 32'd1 || lane == '0 && write;
+            arriving[a].bus    = lane == '0 && !write;
+            arriving[a].enters = 3'((lane - 32'd2) % 32'(inputs[write]));
             arriving[a].leaves = 3'(bank % 32'(outputs[write]));
             arriving[a].bank   = 3'(bank);
             arriving[a].beats  = in_data[96 * a + 32 +: 4];
         end
         logic [4:0] asked;  // cycles from the grant to the data
         assign asked = 5'(arriving[a].beats) - 5'd1
-            + (write ? settings[292:288] : lane == '0 ? settings[260:256] : settings[228:224]);
+            + (write ? settings[292:288] : lane < 32'd2 ? settings[260:256] : settings[228:224]);
         for (genvar p = 0; p < PLACES; p++) begin : places
             logic [4:0] cycles;
             assign done[a][p] = behind_last[a][p] == 5'd1;

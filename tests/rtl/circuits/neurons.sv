@@ -30,8 +30,9 @@ module neuron_step (
     end
 endmodule
 
-// A neuron is taken, and its word is valid `cycles` later: sixteen steps one behind the other, as P-LIF has them. With
-// `serial` there is one step, and a timestep takes `cycles`.
+// A neuron is taken, and its word is valid `latency` later: sixteen steps one behind the other, as P-LIF has them, in a
+// pipeline that takes a neuron a cycle. With `serial` there is one step; a timestep takes `cycles`, and a neuron is taken
+// when the one before has left.
 module neuron_unit (
     input  logic        clk,
     input  logic        rst,
@@ -46,59 +47,67 @@ module neuron_unit (
     input  logic [2:0]  reset,
     input  logic        at_threshold,
     input  logic [6:0]  cycles,
+    input  logic [7:0]  latency,
     input  logic        serial,
-    output logic        busy,
     output logic        done,
     output logic [15:0] word
 );
+    // All at once.
+    logic signed [63:0] given_bias, given_limit;
+    logic [15:0] fired;
+    logic signed [16:0][63:0] potential;
+    assign given_bias   = 64'(signed'(bias));
+    assign given_limit  = 64'(signed'(threshold)) <<< fraction_bits;
+    assign potential[0] = '0;
+    for (genvar t = 0; t < 16; t++) begin : unrolled
+        neuron_step stage(
+            .potential(potential[t]), .arriving((64'(signed'(sums[t])) + given_bias) <<< fraction_bits),
+            .limit(given_limit), .leak_shift, .leak_subtracts, .reset, .at_threshold, .fired(fired[t]),
+            .behind(potential[t + 1])
+        );
+    end
+    logic [127:0] valid_at;
+    logic [127:0][15:0] word_at;
+    always_ff @(posedge clk) begin
+        valid_at <= rst ? '0 : {valid_at[126:0], take && !serial};
+        word_at  <= {word_at[126:0], fired & 16'((17'd1 << timesteps) - 17'd1)};
+    end
+
+    // One after the other; the cycle in which the neuron is taken is the first of its first step.
     logic [15:0][31:0] held;
     logic signed [63:0] held_bias, limit;
     logic [6:0] left;
     logic [4:0] step;
-
-    // All at once.
-    logic [15:0] fired;
-    logic signed [16:0][63:0] potential;
-    assign potential[0] = '0;
-    for (genvar t = 0; t < 16; t++) begin : unrolled
-        neuron_step stage(
-            .potential(potential[t]), .arriving((64'(signed'(held[t])) + held_bias) <<< fraction_bits), .limit,
-            .leak_shift, .leak_subtracts, .reset, .at_threshold, .fired(fired[t]), .behind(potential[t + 1])
-        );
-    end
-
-    // One after the other; the cycle in which the neuron is taken is the first of its first step.
-    logic now_fired, works, ends_step;
+    logic busy, ended, now_fired, works, ends_step;
     logic [6:0] now_left;
     logic [4:0] now_step;
     logic [31:0] now_sum;
     logic signed [63:0] kept, behind;
     logic [15:0] collected, now_collected;
-    assign works     = take || busy;
+    assign works     = (take && serial) || busy;
     assign now_left  = take ? cycles : left;
     assign now_step  = take ? '0 : step;
     assign now_sum   = take ? sums[0] : held[step[3:0]];
     assign ends_step = now_left == 7'd1;
     neuron_step single(
-        .potential(take ? '0 : kept),
-        .arriving((64'(signed'(now_sum)) + (take ? 64'(signed'(bias)) : held_bias)) <<< fraction_bits),
-        .limit(take ? 64'(signed'(threshold)) <<< fraction_bits : limit),
-        .leak_shift, .leak_subtracts, .reset, .at_threshold, .fired(now_fired), .behind
+        .potential(take ? '0 : kept), .arriving((64'(signed'(now_sum)) + (take ? given_bias : held_bias)) <<< fraction_bits),
+        .limit(take ? given_limit : limit), .leak_shift, .leak_subtracts, .reset, .at_threshold, .fired(now_fired), .behind
     );
     always_comb begin
         now_collected = take ? '0 : collected;
         now_collected[now_step[3:0]] = now_fired;
     end
 
-    assign word = serial ? collected : fired & 16'((17'd1 << timesteps) - 17'd1);
+    assign done = serial ? ended : valid_at[7'(latency - 8'd1)];
+    assign word = serial ? collected : word_at[7'(latency - 8'd1)];
     always_ff @(posedge clk) begin
-        done <= 1'b0;
+        ended <= 1'b0;
         if (rst) busy <= 1'b0;
         else if (works) begin
             if (take) begin
                 held      <= sums;
-                held_bias <= 64'(signed'(bias));
-                limit     <= 64'(signed'(threshold)) <<< fraction_bits;
+                held_bias <= given_bias;
+                limit     <= given_limit;
                 kept      <= '0;
                 collected <= '0;
             end
@@ -109,17 +118,18 @@ module neuron_unit (
                 kept      <= behind;
                 collected <= now_collected;
                 step      <= now_step + 5'd1;
-                if (!serial || now_step + 5'd1 == timesteps) begin
-                    busy <= 1'b0;
-                    done <= 1'b1;
+                if (now_step + 5'd1 == timesteps) begin
+                    busy  <= 1'b0;
+                    ended <= 1'b1;
                 end
             end
         end
     end
 endmodule
 
-// Words of up to 128 neurons come one by one; behind the last, the inverted laggy prefix-sum goes through them at a pace
-// of 128 neurons in `chunk_cycles`: every cycle brings a credit of 128, every neuron takes one of `chunk_cycles`.
+// Words of up to 128 neurons come one by one into a buffer. When it has the last, and the group before is done, they move
+// on, and the inverted laggy prefix-sum goes through them at a pace of 128 neurons in `chunk_cycles`: every cycle brings
+// a credit of 128, every neuron takes one of `chunk_cycles`. Meanwhile the next group comes.
 module output_compressor (
     input  logic         clk,
     input  logic         rst,
@@ -128,26 +138,30 @@ module output_compressor (
     input  logic         last,
     input  logic [11:0]  chunk_cycles,
     input  logic         mask_fire_once,
-    output logic         busy,   // from the cycle of the last word on
     output logic         done,
+    output logic         lost,   // a word, for which there was no room
     output logic [127:0] bitmask,
     output logic [7:0]   number,
     output logic [127:0][15:0] packed_words
 );
-    logic [127:0][15:0] held, seen;
-    logic [7:0] count, total, place, at;
+    logic [127:0][15:0] held, seen, worked_on, now_worked_on;
+    logic [7:0] count, now_count, total, now_total, place, at;
     logic [12:0] credit, left;
-    logic working, begins;
+    logic full, fills, working, begins, busy;
     logic [127:0] bits;
     logic [7:0] packed_number;
     logic [127:0][15:0] words;
     logic [15:0] next;
-    assign begins = valid && (last || count == 8'd127);
+    assign now_count = count + 8'(valid);
+    assign fills  = full || (valid && (last || count == 8'd127));
+    assign begins = fills && !working;
     assign busy   = begins || working;
+    assign lost   = full && valid;
     always_comb begin
         seen = held;
         if (valid) seen[count[6:0]] = word;
-        total = begins ? count + 8'd1 : count;
+        now_worked_on = begins ? seen : worked_on;
+        now_total = begins ? now_count : total;
         bits = begins ? '0 : bitmask;
         packed_number = begins ? '0 : number;
         words = begins ? '0 : packed_words;
@@ -156,9 +170,9 @@ module output_compressor (
         next = '0;
         if (busy)
             for (int i = 0; i < 128; i++)
-                if (at < total && left >= {1'b0, chunk_cycles}) begin
+                if (at < now_total && left >= {1'b0, chunk_cycles}) begin
                     left = left - {1'b0, chunk_cycles};
-                    next = seen[at[6:0]];
+                    next = now_worked_on[at[6:0]];
                     if (next != '0 && !(mask_fire_once && $onehot(next))) begin
                         bits[at[6:0]] = 1'b1;
                         words[packed_number[6:0]] = next;
@@ -171,21 +185,22 @@ module output_compressor (
         done <= 1'b0;
         if (rst) begin
             working <= 1'b0;
+            full    <= 1'b0;
             count   <= '0;
         end else begin
-            if (valid) begin
-                held  <= seen;
-                count <= count + 8'd1;
-            end
+            held  <= seen;
+            full  <= fills && !begins;
+            count <= begins ? '0 : now_count;
             if (busy) begin
+                worked_on    <= now_worked_on;
+                total        <= now_total;
                 bitmask      <= bits;
                 number       <= packed_number;
                 packed_words <= words;
                 place        <= at;
                 credit       <= left;
-                working      <= at != total;
-                done         <= at == total;
-                if (at == total) count <= '0;
+                working      <= at != now_total;
+                done         <= at == now_total;
             end
         end
     end

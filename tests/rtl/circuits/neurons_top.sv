@@ -1,35 +1,65 @@
-// Neurons in, one after the other; out: the word of each, and every group of up to 128 words compressed. The next neuron
-// is taken when the one before has fired and, behind a group, when the compressor is done.
+// Neurons in, one after the other; out: the word of each, every group of up to 128 words compressed, and words that were
+// lost. Behind the last neuron of a group the next is taken so that its word comes when the group has moved on: cycles of
+// neurons and groups are known, and the compressor is booked when the neuron is taken.
 // needs: neurons.sv
 module circuit (
     input  logic          clk,
     input  logic          rst,
-    input  logic [319:0]  settings,  // timesteps, fraction bits, leak: shift, subtracts; reset, at threshold, cycles,
-                                     // cycles of 128 neurons in the compressor, mask those that fire once, serial
+    input  logic [351:0]  settings,  // timesteps, fraction bits, leak: shift, subtracts; reset, at threshold, cycles,
+                                     // cycles of 128 neurons in the compressor, mask those that fire once, serial,
+                                     // cycles from a neuron to its word
     input  logic          in_valid,
     output logic          in_ready,
     input  logic [607:0]  in_data,   // 16 sums, bias, threshold, 1: last of a row
-    output logic [1:0]    out_valid,
-    output logic [4415:0] out_data   // word; bitmask, number and 128 packed words
+    output logic [2:0]    out_valid,
+    output logic [6623:0] out_data   // word; bitmask, number and 128 packed words; nothing
 );
-    logic neuron_busy, fired, compressing, compressed, take, last;
+    logic fired, compressed, lost, take, last_neuron, ends_group, last_word;
     logic [15:0] word;
     logic [127:0] bitmask;
     logic [7:0] number;
     logic [127:0][15:0] packed_words;
-    assign in_ready = !neuron_busy && !compressing;
-    assign take = in_valid && in_ready;
-    always_ff @(posedge clk) if (take) last <= in_data[576];
+    logic [11:0] chunk_cycles, latency, interval, booked, hold, behind;  // booked: cycles until the compressor is free
+    logic [6:0]  place;
+    logic [18:0] group_cycles;
+    assign chunk_cycles = settings[235:224];
+    assign latency      = settings[331:320];
+    assign interval     = settings[288] ? latency : 12'd1;
+    assign in_ready     = hold == '0;
+    assign take         = in_valid && in_ready;
+    assign last_neuron  = in_data[576];
+    assign ends_group   = last_neuron || place == 7'd127;
+    assign group_cycles = ({12'd0, place} + 19'd1) * {7'd0, chunk_cycles} + 19'd127;
+    assign behind       = booked > latency ? booked : latency;
+    always_ff @(posedge clk) begin
+        if (rst) {booked, hold, place} <= '0;
+        else begin
+            booked <= booked - 12'(booked != '0);
+            hold   <= hold - 12'(hold != '0);
+            if (take) begin
+                place <= ends_group ? '0 : place + 7'd1;
+                hold  <= interval - 12'd1 + (ends_group ? behind - latency : 12'd0);
+                if (ends_group) booked <= behind + group_cycles[18:7] - 12'd1;
+            end
+        end
+        if (take && last_neuron) last_word <= 1'b1;
+        else if (rst) last_word <= 1'b0;
+    end
+
+    // The last neuron of a row is behind all others in the pipeline.
+    logic [8:0] in_pipeline;
+    always_ff @(posedge clk) in_pipeline <= rst ? '0 : in_pipeline + 9'(take) - 9'(fired);
+
     neuron_unit unit(
         .clk, .rst, .take, .sums(in_data[511:0]), .bias(in_data[543:512]), .threshold(in_data[575:544]),
         .timesteps(settings[4:0]), .fraction_bits(settings[37:32]), .leak_shift(settings[69:64]),
         .leak_subtracts(settings[96]), .reset(settings[130:128]), .at_threshold(settings[160]),
-        .cycles(settings[198:192]), .serial(settings[288]), .busy(neuron_busy), .done(fired), .word
+        .cycles(settings[198:192]), .latency(settings[327:320]), .serial(settings[288]), .done(fired), .word
     );
     output_compressor compressor(
-        .clk, .rst, .valid(fired), .word, .last, .chunk_cycles(settings[235:224]), .mask_fire_once(settings[256]),
-        .busy(compressing), .done(compressed), .bitmask, .number, .packed_words
+        .clk, .rst, .valid(fired), .word, .last(last_word && in_pipeline == 9'd1), .chunk_cycles,
+        .mask_fire_once(settings[256]), .done(compressed), .lost, .bitmask, .number, .packed_words
     );
-    assign out_valid = {compressed, fired};
-    assign out_data  = {packed_words, 24'd0, number, bitmask, 2192'd0, word};
+    assign out_valid = {lost, compressed, fired};
+    assign out_data  = {2208'd0, packed_words, 24'd0, number, bitmask, 2192'd0, word};
 endmodule

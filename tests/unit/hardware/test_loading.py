@@ -445,7 +445,7 @@ class TestExtends:
     def test_what_came_from_where(self, tmp_path):
         load = chips(tmp_path, base=CHIP, mine="extends: base.yaml\ncore.width: 8   # measured\n")
         rows = explained_values(tmp_path / "mine.yaml", load("mine", "other.width=2"), ["other.width=2"])
-        found = {path: (value, given, source) for path, value, given, _, source in rows}
+        found = {path: (value, given, source) for path, value, given, _, _, source in rows}
         assert found["clock_mhz"] == (5, "base.yaml", "a paper")
         assert found["core.width"] == (8, "file", "measured")
         assert found["core.lanes.count"] == (2, "base.yaml", "")

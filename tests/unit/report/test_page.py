@@ -1,13 +1,15 @@
 """The page of a run: complete, harmless whatever names say, and readable without a network."""
 
+import re
 from html.parser import HTMLParser
 
 from archsim.engine.result import Coverage, LeftOut
+from archsim.report.evidence import Evidence
 from archsim.report.page import Sources, page
 from tests.unit.report.test_report import layer, report
 
 SOURCES = Sources(
-    [("pe.count", 16, "file", "processing elements", "Table III")],
+    [("pe.count", 16, "file", "paper", "processing elements", "Table III")],
     [("pe", "add", 0.04, "pJ", "derived", "LoAS Table IV")],
 )
 
@@ -57,8 +59,36 @@ def test_every_row_is_there_with_its_full_precision():
                     assert float(key) == value
                 else:
                     assert text == ("" if value is None else str(value))
-    assert [text for _, text in found.tables[5][0]] == ["pe.count", "16", "file", "processing elements", "Table III"]
+    assert [text for _, text in found.tables[5][0]] == [
+        "pe.count", "16", "file", "paper", "processing elements", "Table III",
+    ]  # fmt: skip
     assert [text for _, text in found.tables[6][0]][-1] == "LoAS Table IV"
+
+
+EVIDENCE = [
+    Evidence("cycles", "paper", "values: 3 paper"),
+    Evidence("traffic", "rtl", "values: 3 rtl"),
+    Evidence("area", "assumed", "100 % assumed"),
+    Evidence("energy", "inferred", "prices: 100 % inferred"),
+]
+
+
+def test_every_number_says_what_it_rests_on():
+    """Key numbers show the grade; they, and heads of tables, have a tooltip that says why."""
+    text = page(report(evidence=EVIDENCE), SOURCES, [])
+    cards = dict(re.findall(r'class="card" title="([^"]*)"><span class="soft">([\w ]+)', text))
+    shown = {name: meaning for meaning, name in cards.items()}
+    assert "Evidence of cycles: paper (values: 3 paper)." in shown["cycles"]
+    assert "Evidence of area: assumed (100 % assumed)." in shown["area "]
+    assert "Evidence of traffic: rtl" in shown["DRAM "]
+    assert re.search(r"<span class=\"soft\">\d+% stalled · paper</span>", text)
+    heads = dict(re.findall(r'title="([^"]*)">([^<]*)</th>', text))
+    for name, result in (("cycles", "cycles"), ("energy", "energy"), ("DRAM read", "traffic"), ("bytes", "traffic")):
+        meanings = [meaning for meaning, head in heads.items() if head.startswith(name)]
+        assert any(f"Evidence of {result}: " in meaning for meaning in meanings), name
+    assert not any("Evidence" in meaning for meaning, head in heads.items() if head in ("layer", "matches", "source"))
+    rows = [[text for _, text in row] for table in Reader(text).tables for row in table]
+    assert [row for row in rows if row[0] == "cycles"] == [["cycles", "paper", "values: 3 paper"]]
 
 
 def test_names_are_text():

@@ -1,0 +1,105 @@
+"""What the results of a machine rest on, by the grades of :mod:`archsim.hardware.evidence`.
+
+    cycles    the values of the hardware file, and the units: rtl where a circuit of the unit agrees in every cycle,
+              paper where there is none and the unit follows its description
+    traffic   the same values and units
+    energy    the prices of what was charged, weighted by their energy, and what cycles rest on, as these count actions
+    area      the prices of what is built, weighted by their area
+
+The grade is that of the weakest of these. How much rests on what is told beside it, because one assumed value among
+fifty makes all cycles assumed. A price has the grade of its confidence: paper for what is published, inferred for
+CACTI's figures and for arithmetic, else assumed. A circuit is that of the unit with its usual settings: an
+idealisation, such as ``memory.ideal``, is in none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from archsim.hardware.evidence import GRADES, weakest
+from archsim.report.verdict import percent
+
+if TYPE_CHECKING:
+    from archsim.cost import AreaRow, EnergyRow, PriceRow
+    from archsim.hardware.inventory import Component
+    from archsim.hardware.loading import Explained
+
+GRADE_OF_PRICE = {"published": "paper", "cacti": "inferred", "derived": "inferred", "assumed": "assumed"}
+PRICED_ONLY = ("technology_nm", "cost.table")
+"""Values that change no cycle."""
+CIRCUITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "crossbar_switch": {
+        "crossbar_switch": (
+            *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "spinalflow", "prosperity"),
+            "gustav_snn",
+        )
+    },
+    "dram": {
+        "dram": (
+            *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "spinalflow", "prosperity"),
+            *("gustav_snn", "systolic", "ptb", "stellar"),
+        )
+    },
+    "neurons": {
+        "p_lif": ("loas",),
+        "lif": ("sparten_snn",),
+        "compressor": ("loas", "sparten_snn", "sparten"),
+    },
+    "inner_join": {"tppe": ("loas",), "pe": ("sparten_snn",)},
+    "merger": {"merger": ("gamma", "gamma_snn")},
+    "prefix_forest": {"pe": ("prosperity",), "detector": ("prosperity",)},
+    "systolic_array": {"pe": ("systolic", "ptb", "sata")},
+}
+"""Circuits of ``tests/rtl`` that agree with archsim in every cycle: the units that they are, on which machines."""
+
+
+class Evidence(NamedTuple):
+    """What a kind of ``result`` rests on: the weakest grade, and what is of which grade in words."""
+
+    result: str
+    grade: str
+    rests_on: str
+
+
+def of_machine(
+    accelerator: str, inventory: Sequence[Component], values: Iterable[Explained], area: Sequence[AreaRow]
+) -> list[Evidence]:
+    """Evidence of cycles, traffic and area, which need no run."""
+    grades = [row.evidence for row in values if row.evidence and row.path not in PRICED_ONLY]
+    units = [component.unit for component in inventory]
+    proven = [unit for unit in units if circuit_of(accelerator, unit)]
+    told = f"values: {_counted(grades)}; a circuit agrees with {len(proven)} of {len(units)} units"
+    told += f" ({', '.join(proven)})" if proven else ""
+    grade = weakest([*grades, "rtl" if len(proven) == len(units) else "paper"])
+    built = [(GRADE_OF_PRICE[row.confidence], row.area_mm2) for row in area]
+    return [Evidence("cycles", grade, told), Evidence("traffic", grade, told), _weighted("area", built)]
+
+
+def of_run(machine: Sequence[Evidence], energy: Iterable[EnergyRow], prices: Iterable[PriceRow]) -> list[Evidence]:
+    """Evidence of all results of a run: that of the ``machine``, and that of its energy."""
+    known = {(price.unit, price.action): GRADE_OF_PRICE[price.confidence] for price in prices}
+    charged = [(known.get((row.unit, row.action)) or known[row.unit, "*"], row.energy_pj) for row in energy]
+    priced, cycles = _weighted("energy", charged), machine[0]
+    told = f"prices: {priced.rests_on}; counts: as cycles ({cycles.grade})"
+    return [*machine, Evidence("energy", weakest([priced.grade, cycles.grade]), told)]
+
+
+def circuit_of(accelerator: str, unit: str) -> str | None:
+    """The circuit that agrees with a unit of a machine, if there is one."""
+    return next((name for name, units in CIRCUITS.items() if accelerator in units.get(unit, ())), None)
+
+
+def _counted(grades: Sequence[str]) -> str:
+    return ", ".join(f"{grades.count(grade)} {grade}" for grade in GRADES if grade in grades)
+
+
+def _weighted(result: str, parts: Iterable[tuple[str, float]]) -> Evidence:
+    """Evidence of a sum whose ``parts`` are of these grades; what is 0 proves and weakens nothing."""
+    sums: dict[str, float] = {}
+    for grade, amount in parts:
+        if amount:
+            sums[grade] = sums.get(grade, 0.0) + amount
+    total = sum(sums.values())
+    told = ", ".join(f"{percent(sums[grade] / total)} {grade}" for grade in GRADES if grade in sums)
+    return Evidence(result, weakest(sums or ["assumed"]), told or "nothing is charged")

@@ -1,0 +1,177 @@
+"""Pairs of numbers, ours and theirs, from wherever they are stored, and how far apart they are.
+
+A table of pairs is a CSV with the columns
+
+    what       the machine, unit or foreign design that the pair is of
+    point      what was run
+    quantity   what was counted or measured, in ``unit``
+    ours       archsim's number
+    theirs     the other one
+    source     where theirs is from
+    kind       what theirs is: rtl, board, silicon, simulator or paper
+
+and, where constants were chosen by some of the pairs, ``set`` (such as fitted and tested). Pairs of one ``what``,
+``set`` and ``unit`` are judged together, and graded by :data:`GRADES`.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from archsim.docs.gallery import COMPARED, NAMES, Compared
+from archsim.report.names import readable
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+RESULTS = Path(__file__).with_name("results")
+KINDS = {
+    "rtl": "Circuits of others",
+    "board": "Boards",
+    "silicon": "Chips",
+    "simulator": "Simulators of others",
+    "paper": "Tables of papers",
+}
+"""What numbers of others are, strongest evidence first, and how the page calls them."""
+GRADES = (("A+", 0.0, 0.0), ("A", 1.0, 5.0), ("B", 5.0, 20.0), ("C", 20.0, 60.0), ("D", 50.0, 150.0))
+"""The worst mean and the worst single error [%] that each grade allows; what no grade allows is an F."""
+ROUNDING = 1e-7
+"""Percent: what floating-point numbers differ by that were added up in another order."""
+MISSES = Compared("miss_rates.csv", "machine", "misses of {machine} [%]", ours="tag_miss_percent")
+
+
+class Pair(NamedTuple):
+    """Two numbers that should be equal; ``set`` tells constants apart, and ``command`` repeats ours."""
+
+    what: str
+    set: str
+    point: str
+    quantity: str
+    unit: str
+    ours: float
+    theirs: float
+    source: str
+    kind: str
+    command: str
+
+    @property
+    def error(self) -> float:
+        """How far ours is from theirs [% of theirs]; infinite where theirs is 0 and ours is not."""
+        if self.ours == self.theirs:
+            return 0.0
+        return 100 * abs(self.ours - self.theirs) / abs(self.theirs) if self.theirs else math.inf
+
+
+class Judged(NamedTuple):
+    """``pairs`` of one machine, set and unit, and how far they are apart [%]; ``correlation`` is None of less than
+    three pairs, or where all numbers of a side are equal."""
+
+    pairs: tuple[Pair, ...]
+    mean: float
+    worst: Pair
+    correlation: float | None
+    grade: str
+
+    @property
+    def name(self) -> str:
+        """What the pairs are of."""
+        first = self.pairs[0]
+        return f"{first.what}, {first.set}" if first.set else first.what
+
+
+class Circuit(NamedTuple):
+    """What one comparison with a circuit of our own has compared; ``differing`` are cases."""
+
+    unit: str
+    test: str
+    cases: int
+    completions: int
+    differing: int
+
+
+def judged(pairs: Iterable[Pair]) -> list[Judged]:
+    """All pairs, in the order of kinds and then as they are stored."""
+    groups: dict[tuple[str, ...], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault((pair.kind, pair.what, pair.set, pair.unit), []).append(pair)
+    order = list(KINDS)
+    return [judge(group) for key, group in sorted(groups.items(), key=lambda item: order.index(item[0][0]))]
+
+
+def judge(pairs: list[Pair]) -> Judged:
+    """How far ``pairs`` are apart."""
+    mean = math.fsum(pair.error for pair in pairs) / len(pairs)
+    worst = max(pairs, key=lambda pair: pair.error)
+    return Judged(tuple(pairs), mean, worst, _correlation(pairs), grade(mean, worst.error))
+
+
+def grade(mean: float, worst: float) -> str:
+    """The best of :data:`GRADES` that allows both errors [%]."""
+    allowed = (name for name, most, single in GRADES if mean <= most + ROUNDING and worst <= single + ROUNDING)
+    return next(allowed, "F")
+
+
+def _correlation(pairs: list[Pair]) -> float | None:
+    """Pearson's coefficient of ours and theirs."""
+    ours, theirs = [pair.ours for pair in pairs], [pair.theirs for pair in pairs]
+    mean_of_ours, mean_of_theirs = math.fsum(ours) / len(ours), math.fsum(theirs) / len(theirs)
+    a, b = [one - mean_of_ours for one in ours], [one - mean_of_theirs for one in theirs]
+    spread = math.sqrt(math.fsum(x * x for x in a) * math.fsum(y * y for y in b))
+    return math.fsum(x * y for x, y in zip(a, b, strict=True)) / spread if len(pairs) > 2 and spread else None
+
+
+def stored() -> list[Pair]:
+    """All pairs of the tree."""
+    return [*_tables(), *_studies()]
+
+
+def circuits() -> list[Circuit]:
+    """What the stored comparisons with circuits of our own have compared."""
+    return [
+        Circuit(row["unit"], row["test"], int(row["cases"]), int(row["completions"]), int(row["differing"]))
+        for row in _rows(RESULTS / "circuits.csv")
+    ]
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        yield from csv.DictReader(lines)
+
+
+def _tables() -> Iterator[Pair]:
+    """Pairs of the tables that are stored as such: those of every simulator in ``benchmarks/oracles``, and ours."""
+    for path in sorted([*(BENCHMARKS / "oracles" / "results").glob("*.csv"), *(RESULTS / "pairs").glob("*.csv")]):
+        command = f"python benchmarks/{path.relative_to(BENCHMARKS).parts[0]} {path.stem}"
+        for row in _rows(path):
+            if {"ours", "theirs"} <= row.keys() and row["theirs"]:
+                yield Pair(
+                    row["what"], row.get("set", ""), row["point"], row["quantity"], row["unit"], float(row["ours"]),
+                    float(row["theirs"]), row["source"], row["kind"], command,
+                )  # fmt: skip
+
+
+def _studies() -> Iterator[Pair]:
+    """Numbers that are printed in papers, from the stored tables of their studies.
+
+    What is only inferred from print (mark I) is left out.
+    """
+    tables = {**COMPARED, "loas_micro24": (*COMPARED["loas_micro24"], MISSES)}
+    for study, found in tables.items():
+        for table in found:
+            for row in _rows(BENCHMARKS / "papers" / study / "results" / table.file):
+                what = table.about or NAMES.get(row[table.machine], "")
+                if not row[table.paper] or not row[table.ours] or not what or row.get("mark") == "I":
+                    continue
+                quantity = table.quantity.format(**row)
+                point = (
+                    ", ".join(row[column] for column in ("network", "workload", "work") if row.get(column))
+                    or table.network
+                )
+                yield Pair(
+                    readable(what), row.get("set", "default"), point, quantity, "%" if "[%]" in quantity else "ratio",
+                    float(row[table.ours]), float(row[table.paper]), f"{study}: {Path(table.file).stem}", "paper",
+                    f"python benchmarks/papers/{study}",
+                )  # fmt: skip
