@@ -41,7 +41,7 @@ from pydantic import Field, model_validator
 
 from archsim.compress.coordinate import bits_of, spike_rows
 from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
-from archsim.dataflow.layer import WEIGHTED, FeatureMap, Layer
+from archsim.dataflow.layer import WEIGHTED, Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import store, stream, take
@@ -258,11 +258,10 @@ class NeuronCore(LayerMachine):
         """Cores with an adder, a neuron unit, synapses and potentials, and LoAS's memory system."""
         config, pe = self.config, self.config.pe
         synapses, potentials = pe.axons * pe.neurons * pe.weight_bits, pe.neurons * pe.accumulator_bits
-        word_bits = pe.synapses_per_word * pe.weight_bits
         return (
             Component("pe", "logic", pe.count, {"block": "accumulator", "accumulator_bits": pe.accumulator_bits}),
             Component("lif", "logic", pe.count, {"block": "lif"}),
-            ram("synapse_memory", pe.count, -(-synapses // 8), word_bits),
+            ram("synapse_memory", pe.count, -(-synapses // 8), pe.synapses_per_word * pe.weight_bits),
             ram("potential_memory", pe.count, -(-potentials // 8), pe.accumulator_bits),
             *shared_components(config.memory, pe.count, pe.count),
         )
@@ -283,7 +282,8 @@ class NeuronCore(LayerMachine):
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
     ) -> tuple[Mapping[str, Any], Operands]:
         """Give every core a group of channels, and items where there are more cores than groups."""
-        pe, scheduler, mapped = self.config.pe, self.config.scheduler, self._mapped(layer)
+        pe, scheduler = self.config.pe, self.config.scheduler
+        mapped = layer.feature_map if scheduler.convolution == "map" else None
         items, (rows, columns) = (layer.m, (1, 1)) if mapped is None else (len(mapped.words), mapped.window.kernel)
         places = layer.m // items
         ends = np.append(np.arange(0, layer.n, pe.neurons // places), layer.n)
@@ -297,11 +297,10 @@ class NeuronCore(LayerMachine):
             fires = mapped.words.reshape(items, inputs, 1) >> np.arange(layer.timesteps) & 1
             spikes = fires.sum(1, dtype=np.int64)
         bits = spikes * bits_of(inputs) if scheduler.outer_loop == "events" else np.full_like(spikes, inputs)
-        stored = output_bytes.reshape(items, places).sum(1)
         x = Operands(
             spikes, added, channels, rows=memory.place(-(-bits // 8)),
             weights=memory.place(-(-layer.k * channels * pe.weight_bits // 8)),
-            output=memory.place(np.diff(stored * ends[:, np.newaxis] // layer.n, axis=0)),
+            output=memory.place(np.diff(output_bytes.reshape(items, -1).sum(1) * ends[:, None] // layer.n, axis=0)),
             taken=memory.place_again(np.repeat(channels * places * layer.taken_bytes, items)),
         )  # fmt: skip
         burst = min(self.config.memory.cache.mshrs, BURST_LINES)
@@ -319,18 +318,13 @@ class NeuronCore(LayerMachine):
             "channel_cycles": rows * of_row + scheduler.channel_cycles + places * scheduler.scan_cycles,
         }, x  # fmt: skip
 
-    def _mapped(self, layer: Layer) -> FeatureMap | None:
-        """The feature map that a spike of it is spread from, if a core has all positions of an image."""
-        return layer.feature_map if self.config.scheduler.convolution == "map" else None
-
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """A potential is read and written for every synapse by events, once a tick by neurons; a read-out's neurons do
         not fire."""
-        touched = done["lif", "update"]
-        if self.config.scheduler.outer_loop == "events":
-            touched += int(done["pe", "add"])
+        by_events = self.config.scheduler.outer_loop == "events"
+        touched = done["lif", "update"] + by_events * done["pe", "add"]
         found = {
             ("potential_memory", "read"): touched, ("potential_memory", "write"): touched,
             ("synapse_memory", "write"): -(-done["loaded"] // self.config.pe.synapses_per_word),
