@@ -19,6 +19,7 @@ from archsim import arguments, examples, processes
 from archsim.engine.recording import WHOLE, Window
 from archsim.errors import ConfigError, TraceError, UsageError, nearest
 from archsim.hardware.document import override_path
+from archsim.report.dram import DeclaredDram
 from archsim.report.progress import shown
 from archsim.report.report import Report
 from archsim.report.timeline import check_size
@@ -272,6 +273,7 @@ def _report(
         ),
         exact=accelerator.exact,
         moved=_moved(loaded, accelerator.fused(loaded, chosen)) if verify else {},
+        dram=_declared_dram(accelerator),
         findings={**accelerator.context, **(accelerator.metrics(loaded) if verify else {})},
         **_of_the_network(loaded, verify),
         evidence=evidence.of_run(
@@ -280,6 +282,15 @@ def _report(
             price_rows(inventory, table),
         ),
     )
+
+
+def _declared_dram(accelerator: Accelerator) -> DeclaredDram | None:
+    """What the machine's file says of DRAM; None where memory is ideal."""
+    memory = accelerator.config.memory
+    if memory.ideal:
+        return None
+    dram = memory.dram.resolve(accelerator.clock_mhz, memory.line_bytes)
+    return DeclaredDram(memory.dram.bandwidth_gb_s, dram.row_hit_cycles)
 
 
 def _moved(trace: Trace, names: Collection[str]) -> dict[str, int]:

@@ -90,3 +90,13 @@ def test_links_of_documents_lead_somewhere(name):
     path = ROOT / name
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
     assert not [link for link in links if "://" not in link and not (path.parent / link).exists()]
+
+
+def test_what_happens_in_no_time():
+    """Everything that a docstring says to happen "in no time" has a row, with its effect, and every row a docstring."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "archsim").rglob("*.py")))
+    marked = {" ".join(name.split()) for name in re.findall(r"in\s+no\s+time:\s+\*([^*]+)\*", text)}
+    table = (ROOT / "tests" / "rtl" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \*([^*]+)\* \| [^|]+ \| [^|]+ \|$", table, re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert marked == set(rows)

@@ -81,10 +81,12 @@ def test_the_shell_completes_names_and_files(tmp_path):
         return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True).stdout.split()
 
     assert complete("archsim expl") == ["explain"]
-    assert complete("archsim run lo") == ["loas", "loas_f40", "loas_literal_laggy", "local.yaml"]
+    assert complete("archsim run lo") == [
+        "loas", "loas_f40", "loas_literal_laggy", "loas_one_laggy_unit", "local.yaml",
+    ]  # fmt: skip
     assert complete("archsim run loas vg") == ["vgg9"]
     assert complete("archsim compare loas --trace vg") == ["vgg9"]
-    assert complete("archsim run loas vgg9 --set pe.la") == ["pe.laggy=", "pe.laggy_adders="]
+    assert complete("archsim run loas vgg9 --set pe.la") == ["pe.laggy=", "pe.laggy_adders=", "pe.laggy_units="]
     assert complete("archsim run loas vgg9 --set pe.laggy=e") == ["pe.laggy=early_stop"]
     assert complete("archsim sweep loas vgg9 --set memory.ideal=true,") == [
         "memory.ideal=true,true",

@@ -436,14 +436,46 @@ def test_what_the_tool_has_an_answer_for_is_not_beyond_it(tmp_path):
     report = ela().report()
     assert (report["beyond_the_tool"], report["beyond_the_tool_because"]) == (False, [])
     assert report["notes"] == []
-    flat = conv("a", 4, 4, kernel=[1, 3], padding=[0, 1], input=[4, 8])
+    flat = conv("a", 64, 64, kernel=[1, 3], padding=[0, 1], input=[4, 8])
     assert ela(path=write(tmp_path, [flat])).report()["beyond_the_tool_because"] == [
         "kernels 1 x 3: the tool has one square kernel for all layers",
         "maps 4 x 8: the tool's are square",
     ]
-    (reason,) = ela(path=write(tmp_path, [conv(f"c{i}", 4, 4) for i in range(14)])).network.beyond_the_tool
-    assert reason == "14 layers: the tool's list of shares ends with 13"
-    assert not ela(path=write(tmp_path, [conv(f"c{i}", 4, 4) for i in range(13)])).network.beyond_the_tool
+    (reason,) = ela(path=write(tmp_path, [conv(f"c{i}", 64, 64) for i in range(13)])).network.beyond_the_tool
+    assert reason == "13 layers: the tool's list of shares ends with 12"
+    assert not ela(path=write(tmp_path, [conv(f"c{i}", 64, 64) for i in range(12)])).network.beyond_the_tool
+
+
+@pytest.mark.parametrize(
+    ("channels", "reason"),
+    [
+        ([(64, 64)], ""),
+        ([(63, 64)], "no layer fills a PE: the tool does not end"),
+        ([(3, 64), (64, 10)], "no layer fills a PE: the tool does not end"),
+        ([(3, 64), (64, 64)], ""),
+        ([(64, 64), (32, 64)], "b has fewer input times output channels than a: the tool gives no latency"),
+        ([(65, 64), (100, 128)], ""),
+        ([(100, 100), (65, 128)], "b has fewer input times output channels than a: the tool gives no latency"),
+    ],
+)
+def test_channels_that_are_no_multiple_of_the_array(tmp_path, channels, reason):
+    """The tool takes parts of PEs for the latency, so that it may end nowhere where it rounds up to whole ones."""
+    layers = [conv(name, *sides) for name, sides in zip("ab", channels, strict=False)]
+    assert ela(path=write(tmp_path, layers)).network.beyond_the_tool == [reason] * bool(reason)
+
+
+@pytest.mark.parametrize(("n", "folds"), [(1, 1), (7, 1), (8, 1), (9, 2), (100, 13)])
+@pytest.mark.parametrize("in_channels", [1, 5, 16, 17])
+def test_inference_takes_channels_that_are_no_multiple_of_the_array(tmp_path, in_channels, n, folds):
+    """16 rows of pixels or of inputs, 8 columns; 5 x 5 pixels without padding are 2 folds of rows."""
+    network = load_network(write(tmp_path, [conv("a", in_channels, n, 7)]), sata.SataInferenceNetwork)
+    (row,) = sata.inference(network).accesses
+    depth, pixels = 9 * in_channels, 25
+    assert row.cycles_os == 2 * folds * (depth + 22) - 1
+    assert row.cycles_ws == (-(-depth // 16) * folds - 1) * (32 + pixels + 6) + 15
+    assert row.sram_ifmap_reads == pixels * depth * folds
+    assert row.sram_ofmap_writes == pixels * n + 24 * 2 * folds
+    assert (row.macs, row.neurons) == (n * 49 * depth, n * 49)
 
 
 def test_a_crossbar_array_has_a_multiple_of_eight_columns():

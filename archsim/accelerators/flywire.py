@@ -27,9 +27,7 @@ buffers and G tiles, a vector takes
 A serial multiplier is an array of one PE, with a buffer for each cycle that its pipeline takes. Without neurons, sums
 leave through the port of results; ``neuron.pipeline_cycles`` is nothing then.
 
-``receiver.stall_percent``: whoever takes results is not ready in so many percent of the cycles in which one is offered,
-drawn by the linear congruential generator of ANSI C (factor 1103515245, increment 12345, modulus 2^32, bits 8 and up
-modulo 100).
+A receiver may let results wait (:mod:`archsim.hardware.interconnect.receiver`).
 
 Sources are in ``hwconfigs/flywire.yaml``; what differs from the circuit is in DEVIATIONS.md.
 """
@@ -53,11 +51,11 @@ from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.fields import SumBits, WeightBits
+from archsim.hardware.interconnect.receiver import ReceiverConfig
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block
 from archsim.hardware.memory.placement import Placer, Tensor
 from archsim.hardware.operation import STREAM_READ
-from archsim.jit import njit
 from archsim.trace import Trace
 
 # --- Configuration ----------------------------------------------------------------------------------------------------
@@ -71,7 +69,7 @@ class VectorPe(Block):
     weight_buffers: int = Field(ge=1, le=64, description="weight buffers of a PE: tiles that are loaded or at work")
     weight_banks: int = Field(ge=1, le=256, description="banks of the weight memory, each giving a weight per cycle")
     weight_memory_kib: int = Field(ge=1, le=65536, description="weight memory; more columns come in several passes")
-    pipeline_cycles: int = Field(ge=0, le=64, description="register stages of a tile beside those of its rows and columns")
+    pipeline_cycles: int = Field(ge=0, le=64, description="register stages of a tile beside rows and columns")
     weight_bits: WeightBits = Field(description="bits of a weight")
     accumulator_bits: SumBits = Field(description="bits of a sum, sign included")
 
@@ -89,20 +87,13 @@ class VectorScheduler(ScheduledLayers):
     commit_cycles: int = Field(ge=0, le=64, description="cycles behind the last result until the next vector may come")
 
 
-class Receiver(Block):
-    """Whoever takes results."""
-
-    stall_percent: int = Field(ge=0, le=99, description="of the cycles in which a result is offered, those not ready")
-    seed: int = Field(ge=0, lt=1 << 32, description="state of the generator before the first offered result")
-
-
 class FlywireConfig(MachineConfig):
     """A matrix-vector machine."""
 
     accelerator: Literal["flywire"] = Field(description="which machine this file describes")
     pe: VectorPe = Field(description="array and weight memory")
     neuron: PipelinedNeuron = Field(description="neuron unit")
-    receiver: Receiver = Field(description="whoever takes results")
+    receiver: ReceiverConfig = Field(description="whoever takes results")
     scheduler: VectorScheduler = Field(description="order of the work")
 
 
@@ -191,7 +182,7 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
     """Write the outputs of a position when all of its timesteps are committed."""
     for fiber in range(m.passes * m.layer.m):
-        yield op(pop=m.committed.port + 1, pops=m.layer.timesteps)
+        yield op(pop=m.stored.port, pops=m.layer.timesteps)
         yield from store(a, m, x.output, fiber)
 
 
@@ -263,7 +254,7 @@ class Flywire(LayerMachine):
             Component("pe", "logic", self.processing_elements, block),
             Component("lif", "logic", 1, {"block": "lif"}),
             ram("weight_memory", banks, pe.weight_memory_kib * 1024 // banks, pe.weight_bits),
-            *shared_components(config.memory, self.processing_elements, 4),
+            *shared_components(config.memory, 1, 3),
         )
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
@@ -288,7 +279,7 @@ class Flywire(LayerMachine):
         vectors = layer.m * layer.timesteps
         stored = np.diff(output_bytes * ends[:, np.newaxis] // layer.n, axis=0)
         x = Operands(
-            columns, tiles, self.stalls(vectors * layer.n),
+            columns, tiles, self.config.receiver.stalls(vectors * layer.n),
             spikes=memory.place(np.full(vectors, -(-layer.k // 8))),
             weights=memory.place(-(-layer.k * columns * pe.weight_bits // 8)),
             output=memory.place(stored),
@@ -297,29 +288,23 @@ class Flywire(LayerMachine):
         burst = min(most, BURST_LINES)
         diagram.agent(wave, pe.weight_buffers, name="array")
         diagram.agent(loader)
-        diagram.agent(sequencer, requests=max(burst, -(-layer.k // 8) // memory.line_bytes + 2))
+        diagram.agent(sequencer, requests=max(burst, -(-layer.k // 8) // memory.line_bytes + 2), lanes=[0])
         diagram.agent(collector)
         diagram.agent(neuron_unit)
-        diagram.agent(writer, requests=burst)
-        diagram.agent(boot, requests=burst)
+        diagram.agent(writer, requests=burst, lanes=[0])
+        diagram.agent(boot, requests=burst, lanes=[0])
+        committed = diagram.fifo(layer.timesteps + 1, readers=2)
         load_cycles = pe.rows * -(-pe.columns // pe.weight_banks)
         return {
             "filled": diagram.fifo(1, count=pe.weight_buffers),
             "free": diagram.fifo(1, full=True, count=pe.weight_buffers),
             "command": diagram.fifo(1), "finished": diagram.fifo(2), "result": diagram.fifo(1),
-            "committed": diagram.fifo(layer.timesteps + 1, readers=2),
+            "committed": committed, "stored": committed.reader(1),
             "booted": diagram.fifo(1), "empty": diagram.fifo(1, full=True),
             "passes": len(columns), "vectors": vectors, "load_cycles": load_cycles,
             "wave_cycles": pe.rows + pe.columns + pe.pipeline_cycles,
             "flush_cycles": 0 if layer.rests else self.config.neuron.pipeline_cycles,
         }, x  # fmt: skip
-
-    def stalls(self, results: int) -> NDArray[np.int64]:
-        """Cycles that each of so many results waits for the receiver; a single zero if it is always ready."""
-        receiver = self.config.receiver
-        if receiver.stall_percent == 0:
-            return np.zeros(1, np.int64)
-        return drawn_stalls(results, receiver.stall_percent, receiver.seed)
 
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
@@ -345,22 +330,8 @@ class Flywire(LayerMachine):
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """Every tile is loaded, one after the other."""
-        return int(counts[TILES]) * program.spec.load_cycles
+        return int(counts[TILES]) * int(program.spec.load_cycles)
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """All weights, and all spikes."""
         return int(program.operands.weights.size.sum() + program.operands.spikes.size.sum())
-
-
-@njit
-def drawn_stalls(results: int, percent: int, seed: int) -> Any:
-    """For each result, how many draws below ``percent`` come before the one that takes it, int64 [results]."""
-    found = np.zeros(results, np.int64)
-    state = seed
-    for result in range(results):
-        while True:
-            state = (state * 1103515245 + 12345) & 0xFFFFFFFF
-            if (state >> 8) % 100 >= percent:
-                break
-            found[result] += 1
-    return found

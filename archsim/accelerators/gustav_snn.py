@@ -41,11 +41,11 @@ from pydantic import Field, model_validator
 
 from archsim.compress.coordinate import bits_of
 from archsim.compress.row_vectors import row_vectors
-from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, StreamingConfig, shared_components
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
-from archsim.dataflow.parts import broadcast, in_flight, neuron_rows, ping_pong, port_of, take
+from archsim.dataflow.parts import broadcast, in_flight, neuron_rows, ping_pong, port_of, take, turns
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.compute.lif import LifConfig
@@ -71,7 +71,6 @@ class GustavScheduler(ScheduledLayers):
     """Order of the work."""
 
     prefetch_groups: int = Field(ge=1, le=64, description="groups of channels that the DMA may be ahead")
-    dma_lanes: int = Field(ge=1, le=64, description="lines that the DMA has in flight")
 
 
 class GustavFormat(Block):
@@ -81,7 +80,7 @@ class GustavFormat(Block):
     pointer_bits: int = Field(ge=0, le=64, description="bits before the row vectors of a submatrix and timestep")
 
 
-class GustavSnnConfig(MachineConfig):
+class GustavSnnConfig(StreamingConfig):
     """A GustavSNN machine."""
 
     accelerator: Literal["gustav_snn"] = Field(description="which machine this file describes")
@@ -185,14 +184,17 @@ def weight_reader(a: Agent, m: Any, x: Operands) -> Operations:
 
 def dma(a: Agent, m: Any, x: Operands) -> Operations:
     """Bring the spikes of a block and the weights of its groups into the global buffer, ahead of the readers."""
+    turn = 0
     for block in range(m.blocks):
         for group in range(m.groups):
             yield op(pop=m.ahead.port + a.me)
             spikes = m.pes * m.layer.timesteps if group == 0 else 0
             for fiber in range(block * m.pes * m.layer.timesteps, block * m.pes * m.layer.timesteps + spikes):
-                yield from in_flight(a, m, x.rows, fiber, PREFETCH, block, m.config.scheduler.dma_lanes)
+                yield from in_flight(a, m, x.rows, fiber, 0, x.rows.size[fiber], PREFETCH, block, turn)
+                turn += turns(a, m, 0, x.rows.size[fiber])
             for channel in range(group * m.config.pe.tiles, (group + 1) * m.config.pe.tiles):
-                yield from in_flight(a, m, x.weights, channel, PREFETCH, block, m.config.scheduler.dma_lanes)
+                yield from in_flight(a, m, x.weights, channel, 0, x.weights.size[channel], PREFETCH, block, turn)
+                turn += turns(a, m, 0, x.weights.size[channel])
 
 
 def drain(a: Agent, m: Any, x: Operands) -> Operations:
@@ -302,15 +304,16 @@ class GustavSnn(LayerMachine):
         diagram.agent(spike_reader, pes, requests=most_rows, lanes=range(pes))
         most_weights = piece_bytes // memory.line_bytes + 2
         diagram.agent(weight_reader, tiles, requests=most_weights, lanes=range(pes, pes + tiles))
-        diagram.agent(dma, config.scheduler.dma_lanes, requests=1)
-        diagram.agent(drain, pes, requests=min(config.memory.cache.mshrs, BURST_LINES), lanes=range(pes))
+        lines = config.memory.lines(BURST_LINES)
+        diagram.agent(dma, lines.lanes, requests=lines.share)
+        diagram.agent(drain, pes, requests=lines.burst, lanes=range(pes))
         ahead = blocks * groups + config.scheduler.prefetch_groups
         return {
             "spikes": ping_pong(diagram, tiles, pes), "weights": ping_pong(diagram, pes, tiles),
             "room": diagram.fifo(2, full=not layer.taken_bytes, readers=tiles, count=pes),
             "first_taken": 2 * bool(layer.taken_bytes),
             "finished": diagram.fifo(2 * tiles, count=pes),
-            "ahead": diagram.fifo(ahead, readers=config.scheduler.dma_lanes),
+            "ahead": diagram.fifo(ahead, readers=lines.lanes),
             "pes": pes, "blocks": blocks, "groups": groups, "pieces": vectors.shape[2], "piece_bytes": piece_bytes,
         }, x  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Cores of time-multiplexed neurons: one adder and one neuron unit serve all neurons of a core, one after the other.
 
 This is how small digital neuromorphic chips are built. A core has a memory of ``pe.axons`` x ``pe.neurons`` synapses
-and one of potentials. Within a timestep, a *tick*, ``scheduler.order`` says which loop is outside:
+and one of potentials. Within a timestep, a *tick*, ``scheduler.outer_loop`` says which loop is outside:
 
     for group of channels: for position:             one core each; a group's synapses are loaded once
         for t in timesteps:
@@ -41,7 +41,7 @@ from pydantic import Field, model_validator
 
 from archsim.compress.coordinate import bits_of, spike_rows
 from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
-from archsim.dataflow.layer import WEIGHTED, FeatureMap, Layer
+from archsim.dataflow.layer import WEIGHTED, Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import store, stream, take
@@ -66,7 +66,7 @@ class Cores(Block):
     count: Count = Field(description="cores; each adds one weight at a time")
     neurons: int = Field(ge=1, le=1 << 20, description="neurons of a core")
     axons: int = Field(ge=1, le=65536, description="inputs of a core; each has a synapse on every neuron")
-    synapses_per_word: int = Field(ge=1, le=64, description="synapses of an axon, or of a neuron, that are read at once")
+    synapses_per_word: int = Field(ge=1, le=64, description="synapses of an axon or a neuron that are read at once")
     weight_bits: WeightBits = Field(description="bits of a weight")
     accumulator_bits: SumBits = Field(description="bits of a sum, sign included")
 
@@ -74,7 +74,7 @@ class Cores(Block):
 class CoreScheduler(ScheduledLayers):
     """Order of the work in a core."""
 
-    order: Literal["events", "neurons"] = Field(
+    outer_loop: Literal["events", "neurons"] = Field(
         description="the outer loop: over the spikes of a tick, or over the neurons of the core"
     )
     convolution: Literal["unrolled", "map"] = Field(
@@ -101,8 +101,8 @@ class NeuronCoreConfig(MachineConfig):
 
     @model_validator(mode="after")
     def _maps_take_events(self) -> Self:
-        if self.scheduler.order == "neurons" and self.scheduler.convolution == "map":
-            raise CrossFieldError({"scheduler.convolution": "must be unrolled where scheduler.order is neurons"})
+        if self.scheduler.outer_loop == "neurons" and self.scheduler.convolution == "map":
+            raise CrossFieldError({"scheduler.convolution": "must be unrolled where scheduler.outer_loop is neurons"})
         return self
 
 
@@ -110,7 +110,7 @@ class NeuronCoreConfig(MachineConfig):
 
 
 class Operands(NamedTuple):
-    """``spikes`` [items, T] that a core accepts, the additions ``added`` [items, T] of a channel, ``channels`` [groups].
+    """``spikes`` [items, T] that a core accepts, ``added`` [items, T] weights of a channel, ``channels`` [groups].
 
     An item is a position, or an image. A group is a fiber of ``weights``, a tick of an item one of ``rows``; of
     ``output`` and ``taken``, group after group, what the neurons of an item write, and the state that they go on with.
@@ -145,7 +145,7 @@ def core(a: Agent, m: Any, x: Operands) -> Operations:
                 updates = 1 + m.layer.updates - m.layer.timesteps if t + 1 == m.layer.timesteps else 1
                 a.count[UPDATES] += x.channels[group] * m.places * updates
                 a.count[ADDED] += x.channels[group] * x.added[item, t]
-                if m.config.scheduler.order == BY_EVENTS:
+                if m.config.scheduler.outer_loop == BY_EVENTS:
                     yield from by_events(a, m, x.channels[group], x.spikes[item, t], updates)
                 else:
                     yield from by_neurons(a, m, updates)
@@ -190,7 +190,7 @@ def feeder(a: Agent, m: Any, x: Operands) -> Operations:
                 tick = item * m.layer.timesteps + t
                 a.read(m.memory, x.rows, tick, 0, x.rows.size[tick], 0)
                 yield op()
-                sent = 1 + x.spikes[item, t] * (m.config.scheduler.order == BY_EVENTS)
+                sent = 1 + x.spikes[item, t] * (m.config.scheduler.outer_loop == BY_EVENTS)
                 a.count[EVENTS] += sent
                 for _event in range(sent):
                     yield op(push=m.events.fifo + a.me)
@@ -258,11 +258,10 @@ class NeuronCore(LayerMachine):
         """Cores with an adder, a neuron unit, synapses and potentials, and LoAS's memory system."""
         config, pe = self.config, self.config.pe
         synapses, potentials = pe.axons * pe.neurons * pe.weight_bits, pe.neurons * pe.accumulator_bits
-        word_bits = pe.synapses_per_word * pe.weight_bits
         return (
             Component("pe", "logic", pe.count, {"block": "accumulator", "accumulator_bits": pe.accumulator_bits}),
             Component("lif", "logic", pe.count, {"block": "lif"}),
-            ram("synapse_memory", pe.count, -(-synapses // 8), word_bits),
+            ram("synapse_memory", pe.count, -(-synapses // 8), pe.synapses_per_word * pe.weight_bits),
             ram("potential_memory", pe.count, -(-potentials // 8), pe.accumulator_bits),
             *shared_components(config.memory, pe.count, pe.count),
         )
@@ -275,7 +274,7 @@ class NeuronCore(LayerMachine):
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Addresses of spikes where events are outside, else one bit for each neuron and timestep."""
-        if self.config.scheduler.order == "neurons":
+        if self.config.scheduler.outer_loop == "neurons":
             return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
         return -(-spikes * (bits_of(layer.n) + layer.beside_coordinate_bits) // 8)
 
@@ -283,7 +282,8 @@ class NeuronCore(LayerMachine):
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
     ) -> tuple[Mapping[str, Any], Operands]:
         """Give every core a group of channels, and items where there are more cores than groups."""
-        pe, scheduler, mapped = self.config.pe, self.config.scheduler, self._mapped(layer)
+        pe, scheduler = self.config.pe, self.config.scheduler
+        mapped = layer.feature_map if scheduler.convolution == "map" else None
         items, (rows, columns) = (layer.m, (1, 1)) if mapped is None else (len(mapped.words), mapped.window.kernel)
         places = layer.m // items
         ends = np.append(np.arange(0, layer.n, pe.neurons // places), layer.n)
@@ -296,19 +296,20 @@ class NeuronCore(LayerMachine):
             inputs = mapped.words[0].size
             fires = mapped.words.reshape(items, inputs, 1) >> np.arange(layer.timesteps) & 1
             spikes = fires.sum(1, dtype=np.int64)
-        bits = spikes * bits_of(inputs) if scheduler.order == "events" else np.full_like(spikes, inputs)
-        stored = output_bytes.reshape(items, places).sum(1)
+        bits = spikes * bits_of(inputs) if scheduler.outer_loop == "events" else np.full_like(spikes, inputs)
         x = Operands(
             spikes, added, channels, rows=memory.place(-(-bits // 8)),
             weights=memory.place(-(-layer.k * channels * pe.weight_bits // 8)),
-            output=memory.place(np.diff(stored * ends[:, np.newaxis] // layer.n, axis=0)),
+            output=memory.place(np.diff(output_bytes.reshape(items, -1).sum(1) * ends[:, None] // layer.n, axis=0)),
             taken=memory.place_again(np.repeat(channels * places * layer.taken_bytes, items)),
         )  # fmt: skip
         burst = min(self.config.memory.cache.mshrs, BURST_LINES)
         longest = int(x.rows.size.max()) // memory.line_bytes + 2
-        diagram.agent(core, used, built=pe.count, requests=burst)
-        diagram.agent(feeder, used, built=pe.count, requests=longest)
-        diagram.agent(drain, used, built=pe.count, requests=burst)
+        reads, writes = self.config.memory.read_switch.inputs, self.config.memory.write_switch.inputs
+        read_lanes, write_lanes = (np.arange(used) % inputs for inputs in (reads, writes))
+        diagram.agent(core, used, built=pe.count, requests=burst, lanes=read_lanes.tolist())
+        diagram.agent(feeder, used, built=pe.count, requests=longest, lanes=read_lanes.tolist())
+        diagram.agent(drain, used, built=pe.count, requests=burst, lanes=write_lanes.tolist())
         of_row = columns * scheduler.synapse_cycles + scheduler.kernel_row_cycles
         return {
             "events": diagram.fifo(scheduler.event_fifo, count=used), "finished": diagram.fifo(2, count=used),
@@ -317,18 +318,13 @@ class NeuronCore(LayerMachine):
             "channel_cycles": rows * of_row + scheduler.channel_cycles + places * scheduler.scan_cycles,
         }, x  # fmt: skip
 
-    def _mapped(self, layer: Layer) -> FeatureMap | None:
-        """The feature map that a spike of it is spread from, if a core has all positions of an image."""
-        return layer.feature_map if self.config.scheduler.convolution == "map" else None
-
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
         """A potential is read and written for every synapse by events, once a tick by neurons; a read-out's neurons do
         not fire."""
-        touched = done["lif", "update"]
-        if self.config.scheduler.order == "events":
-            touched += int(done["pe", "add"])
+        by_events = self.config.scheduler.outer_loop == "events"
+        touched = done["lif", "update"] + by_events * done["pe", "add"]
         found = {
             ("potential_memory", "read"): touched, ("potential_memory", "write"): touched,
             ("synapse_memory", "write"): -(-done["loaded"] // self.config.pe.synapses_per_word),

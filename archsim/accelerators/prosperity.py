@@ -4,7 +4,7 @@ The spikes of all timesteps are one binary matrix: row (m, t), column k. Where t
 another's, the sum of the weights that they select is a part of the other's sum and is not added up again. This is done
 within tiles of 256 rows and 16 columns, against 128 columns of dense weights:
 
-    for tile of rows:                            whole positions with all their timesteps
+    for tile of rows:                            whole positions of an image with all their timesteps
         for tile of 128 output channels:         256 x 128 sums stay in the output buffer
             for tile of 16 k:
                 detector, pruner, dispatcher:    a prefix for every row, rows in order      (beside the tile before)
@@ -14,11 +14,14 @@ within tiles of 256 rows and 16 columns, against 128 columns of dense weights:
 
 Prefixes, what they save and how long the search takes are :mod:`archsim.hardware.compute.prefix_forest`'s.
 
-Agents: the processor, the detector (with pruner and dispatcher), one loader for each input of the read switch, which
-share the lines of a tile and fill the spike and weight buffers up to ``buffers.tiles`` ahead, and the neuron array.
+Agents: the processor, the detector (with pruner and dispatcher), the loaders of the DMA, and the neuron array. Each of
+the ``buffers.tiles`` places for a tile has a loader for each input of the read switch, which share the lines of a tile;
+they ask for those of their next tile as soon as the place is free, whatever other places wait for.
 
     loaders -- lines of a tile --> detector -- tile --> processor -- output tile --> neuron array
     loaders, detector <-- credit: a tile is done -- processor <-- credit: an output tile is free -- neuron array
+
+So the lines of as many tiles are on their way as there are places, or registers of the DMA, whichever is fewer.
 
 In memory spikes are unrolled (im2col) and lie tile by tile, one bit each; so do the weights. Sources are in
 ``hwconfigs/prosperity.yaml``; what is assumed in DEVIATIONS.md.
@@ -34,11 +37,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim.compress import bitmask
-from archsim.dataflow.base import MachineConfig, ScheduledLayers, shared_components
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, StreamingConfig, shared_components
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
-from archsim.dataflow.parts import neuron_rows, take
+from archsim.dataflow.parts import neuron_rows, port_of, take
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.prefix_forest import (
@@ -91,8 +94,12 @@ class NeuronArrayConfig(LifConfig):
 class ProsperityScheduler(ScheduledLayers):
     """What is run."""
 
+    tiles: Literal["one_image", "across_images"] = Field(
+        description="rows of a tile: of one image, or of the next one too, so that images share sums"
+    )
 
-class ProsperityConfig(MachineConfig):
+
+class ProsperityConfig(StreamingConfig):
     """A Prosperity machine."""
 
     accelerator: Literal["prosperity"] = Field(description="which machine this file describes")
@@ -138,6 +145,7 @@ ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, ISSUED, SUM_READS, WEIGHT_BYTES, UPDATE
 
 def processor(a: Agent, m: Any, x: Operands) -> Operations:
     """Add up one tile after the other; a finished output tile goes to the neurons."""
+    place = 0
     for row_tile in range(m.row_tiles):
         for column_tile in range(m.column_tiles):
             yield op(pop=m.free.port)
@@ -148,18 +156,25 @@ def processor(a: Agent, m: Any, x: Operands) -> Operations:
                 a.count[ISSUED] += occupied
                 a.count[SUM_READS] += occupied + x.work[row_tile, k_tile, PREFIXED]
                 yield op(pop=m.detected.port, compute=x.work[row_tile, k_tile, CYCLES], push=m.done.fifo)
+                yield op(push=m.room.fifo + place)
+                place = following(a, m, place)
             yield op(push=m.outputs.fifo)
+
+
+def following(a: Agent, m: Any, place: int) -> int:
+    """The place of the next tile."""
+    return int(place + 1 if place + 1 < m.config.buffers.tiles else 0)
 
 
 def detector(a: Agent, m: Any, x: Operands) -> Operations:
     """Find the prefixes of a tile as soon as it is loaded and a table is free."""
     # There are fewer tables than tiles in the buffers: the first search takes the credits that it never gives back.
-    credits = 1 + m.config.buffers.tiles - m.config.detector.tables
+    credits, place = 1 + m.config.buffers.tiles - m.config.detector.tables, 0
     for row_tile in range(m.row_tiles):
         for _column_tile in range(m.column_tiles):
             for k_tile in range(m.k_tiles):
-                for lane in range(m.lanes):
-                    yield op(pop=m.loaded.port + lane)
+                yield op(pop=m.loaded.port + place, pops=m.lanes)
+                place = following(a, m, place)
                 rows, searched = x.rows[row_tile], x.work[row_tile, k_tile, SEARCHED]
                 a.count[SEARCHES] += searched
                 a.count[TILE_ROWS] += rows
@@ -171,15 +186,18 @@ def detector(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def loader(a: Agent, m: Any, x: Operands) -> Operations:
-    """Read every ``lanes``-th line of the tiles of spikes and weights into the buffers."""
-    for row_tile in range(m.row_tiles):
-        for column_tile in range(m.column_tiles):
-            for k_tile in range(m.k_tiles):
-                weights = column_tile * m.k_tiles + k_tile
-                behind = load(a, m, x.spikes, row_tile * m.k_tiles + k_tile, a.me, row_tile)
-                load(a, m, x.weights, weights, behind, row_tile)
-                a.count[WEIGHT_BYTES] += x.weights.size[weights] if a.me == 0 else 0
-                yield op(pop=m.done_for_loaders.port + a.me, push=m.loaded.fifo + a.me)
+    """Read every ``lanes``-th line of the tiles of spikes and weights that come to a place of the buffers."""
+    place, lane = a.me // m.lanes, a.me % m.lanes
+    tile = place
+    # At first all places are free; their lines are asked for in the order of the tiles.
+    yield op(pause=place * m.tile_cycles)
+    while tile < m.row_tiles * m.column_tiles * m.k_tiles:
+        row_tile, weights = tile // (m.column_tiles * m.k_tiles), tile % (m.column_tiles * m.k_tiles)
+        behind = load(a, m, x.spikes, row_tile * m.k_tiles + tile % m.k_tiles, lane, row_tile)
+        load(a, m, x.weights, weights, behind, row_tile)
+        a.count[WEIGHT_BYTES] += x.weights.size[weights] if lane == 0 else 0
+        yield op(pop=port_of(a, m.room, m.lanes, place, lane), push=m.loaded.fifo + place)
+        tile += m.config.buffers.tiles
 
 
 def load(a: Agent, m: Any, tensor: Tensor, tile: int, lane: int, epoch: int) -> int:
@@ -265,8 +283,16 @@ class Prosperity(LayerMachine):
         return -(-self._weight_width // 512), -(-self._sum_width // 512)
 
     def _positions(self, layer: Layer) -> int:
-        """Output positions of a tile of rows."""
+        """Most output positions of a tile of rows."""
         return self.config.tile.rows // layer.timesteps
+
+    def _bounds(self, layer: Layer) -> NDArray[np.int64]:
+        """Output positions between which tiles of rows lie, int64 [tiles + 1]."""
+        image = layer.m
+        if self.config.scheduler.tiles == "one_image" and layer.op != "matmul":
+            image = 1 if layer.feature_map is None else layer.m // len(layer.feature_map.words)
+        starts = np.arange(0, layer.m, image)[:, None] + np.arange(0, image, self._positions(layer))
+        return np.append(starts.ravel(), layer.m)
 
     def _patterns(self, layer: Layer, first: int, end: int) -> NDArray[np.uint64]:
         tile_k = self.config.tile.k
@@ -276,13 +302,13 @@ class Prosperity(LayerMachine):
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Partial sums reused as the forest says, in whole tiles; counts spikes, those left, and matches."""
-        positions = self._positions(layer)
-        begin = first // positions * positions
-        end = min(layer.m, -(-(first + len(sums)) // positions) * positions)
+        bounds = self._bounds(layer)
+        tiles = slice(np.searchsorted(bounds, first, "right") - 1, np.searchsorted(bounds, first + len(sums)) + 1)
+        begin, end = int(bounds[tiles][0]), int(bounds[tiles][-1])
         weights = np.ascontiguousarray(bitmask.decode(layer.weights, layer.k).T)
         events = np.zeros(len(EVENTS), np.int64)
         reuse(
-            self._patterns(layer, begin, end), weights, layer.timesteps, positions * layer.timesteps,
+            self._patterns(layer, begin, end), weights, layer.timesteps, (bounds[tiles] - begin) * layer.timesteps,
             self.config.tile.k, self.config.detector.least, self.sum_bits, first - begin, sums, events,
         )  # fmt: skip
         return dict(zip(EVENTS, events.tolist(), strict=True))
@@ -295,14 +321,13 @@ class Prosperity(LayerMachine):
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
     ) -> tuple[Mapping[str, Any], Operands]:
         """Find all prefixes, and place the tiles of spikes, weights and output in memory one after the other."""
-        config, positions, tile_k = self.config, self._positions(layer), self.config.tile.k
-        starts = np.arange(0, layer.m, positions)
-        rows = np.minimum(positions, layer.m - starts) * layer.timesteps
+        config, bounds, tile_k = self.config, self._bounds(layer), self.config.tile.k
+        rows = np.diff(bounds) * layer.timesteps
         channels = np.minimum(config.pe.count, layer.n - np.arange(0, layer.n, config.pe.count))
         depths = np.minimum(tile_k, layer.k - np.arange(0, layer.k, tile_k))
         work = np.zeros((len(rows), len(depths), WORK_COLUMNS), np.int64)
-        tile_work(self._patterns(layer, 0, layer.m), positions * layer.timesteps, config.detector.least, work)
-        stored = -(-np.add.reduceat(output_bytes, starts)[:, None] * channels // layer.n)
+        tile_work(self._patterns(layer, 0, layer.m), bounds * layer.timesteps, config.detector.least, work)
+        stored = -(-np.add.reduceat(output_bytes, bounds[:-1])[:, None] * channels // layer.n)
         taken = rows[:, None] // layer.timesteps * channels * layer.taken_bytes
         operands = Operands(
             work, rows, channels,
@@ -312,20 +337,21 @@ class Prosperity(LayerMachine):
         )  # fmt: skip
         lanes, held, outputs = config.memory.read_switch.inputs, config.buffers.tiles, config.buffers.output_tiles
         line_bytes, loaded = memory.line_bytes, (operands.spikes, operands.weights)
-        most_lines = sum(-(-int(tensor.size.max()) // line_bytes) for tensor in loaded)
-        done = diagram.fifo(held, full=True, readers=1 + lanes)
+        share = -(-sum(-(-int(tensor.size.max()) // line_bytes) for tensor in loaded) // lanes)
         diagram.agent(processor)
         diagram.agent(detector)
-        diagram.agent(loader, lanes, requests=-(-most_lines // lanes), lanes=range(lanes))
-        diagram.agent(neuron_array, requests=min(config.memory.cache.mshrs, BURST_LINES), lanes=[0])
+        diagram.agent(loader, held * lanes, requests=share, lanes=list(range(lanes)) * held)
+        diagram.agent(neuron_array, requests=config.memory.lines(BURST_LINES).burst, lanes=[0])
         return {
             "detected": diagram.fifo(config.detector.tables),
             "outputs": diagram.fifo(outputs),
             "free": diagram.fifo(outputs, full=True),
-            "done": done,
-            "done_for_loaders": done.reader(1),
-            "loaded": diagram.fifo(held, count=lanes),
+            "done": diagram.fifo(held, full=True),
+            "room": diagram.fifo(1, full=True, readers=lanes, count=held),
+            "loaded": diagram.fifo(lanes, count=held),
             "lanes": lanes,
+            # Cycles in which the lanes ask for a tile's lines.
+            "tile_cycles": share,
             "row_tiles": len(rows),
             "column_tiles": len(channels),
             "k_tiles": len(depths),

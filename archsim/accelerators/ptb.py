@@ -1,8 +1,8 @@
 """PTB: parallel time batching (Lee, Zhang, Li, HPCA 2022): an output-stationary array whose columns are time windows.
 
-Rows are output neurons, columns are *time windows* of W timesteps, of one output position or of several. A PE of the
-array holds W sums; in a step it takes one weight, which all columns share, through the W timesteps, a cycle each. Which
-inputs enter (``scheduler.entering``):
+Rows are output neurons, columns are *time windows* of W timesteps, of one output position or of several, neighbours or
+far apart (``scheduler.positions``). A PE of the array holds W sums; in a step it takes one weight, which all columns
+share, through the W timesteps, a cycle each. Which inputs enter (``scheduler.entering``):
 
     all      every k: a dense product
     active   k with a spike in the window of any column; it is left out only if it is silent in all of them
@@ -26,6 +26,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.compress.bitmask import popcount
@@ -59,6 +60,9 @@ class PtbScheduler(ArrayScheduler):
 
     entering: Literal["all", "active", "packed"] = Field(
         description="inputs that enter: all, those that spike in any column, or those two to a slot where they can"
+    )
+    positions: Literal["adjacent", "strided"] = Field(
+        description="positions of a group: neighbours, or as far apart as there are whole groups"
     )
 
 
@@ -161,6 +165,15 @@ class PTB(ArrayMachine):
         ticks = min(self.window, layer.timesteps)
         return in_columns(self.config, layer, self.placing(layer), ticks, self.slots(layer))
 
+    def places(self, layer: Layer) -> NDArray[np.int64]:
+        """Neighbours stand together, or positions as far apart as there are whole groups; what is left is the last
+        group."""
+        positions, places = self.placing(layer).positions, np.arange(layer.m)
+        if self.config.scheduler.positions == "strided":
+            whole = layer.m // positions * positions
+            places[:whole] = places[:whole].reshape(-1, positions).T.ravel()
+        return places
+
     def slots(self, layer: Layer) -> Slots | None:
         """Which inputs enter, and which of them together."""
         entering, placing = self.config.scheduler.entering, self.placing(layer)
@@ -169,8 +182,9 @@ class PTB(ArrayMachine):
         folds = -(-layer.m // placing.positions) * placing.blocks
         first, spikes = np.zeros(folds + 1, np.int64), np.zeros(folds, np.int64)
         slot, inputs = np.empty(folds * layer.k + 1, np.int64), np.empty(folds * layer.k, np.int64)
+        words = dense_words(layer, 0, layer.m)[np.argsort(self.places(layer))]
         count = fill_slots(
-            dense_words(layer, 0, layer.m), layer.timesteps, *placing, min(self.window, layer.timesteps),
+            words, layer.timesteps, *placing, min(self.window, layer.timesteps),
             self.config.pe.packing_reach, entering == "packed", first, slot, inputs, spikes,
         )  # fmt: skip
         return Slots(first, slot[: count + 1].copy(), inputs[: slot[count]].copy(), spikes)

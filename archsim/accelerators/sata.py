@@ -379,7 +379,8 @@ class Sata(BufferedArray):
         weights = np.ascontiguousarray(bitmask.decode(layer.weights, layer.k).T, np.int64)
         overflows = add_in_order(
             dense_words(layer, first, len(sums)), weights, np.arange(layer.k), np.zeros(1, np.int64),
-            np.array([layer.k]), layer.m, layer.timesteps, 1, self.config.pe.accumulator_bits, first, sums,
+            np.array([layer.k]), np.zeros(len(sums), np.int64), layer.timesteps, 1, self.config.pe.accumulator_bits,
+            sums,
         )  # fmt: skip
         events = {"accumulator_overflows": int(overflows), "membrane_overflows": 0}
         if layer.neuron is not None:

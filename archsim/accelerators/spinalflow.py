@@ -15,16 +15,19 @@ potential, which never leaves it. All ticks of a layer are done before the next 
 Spikes are events whatever they encode: one for each neuron with temporal coding, as SpinalFlow assumes, or any number
 with rate coding, as here; each costs a cycle. Weights are dense: a weight of zero is read and added.
 
-Agents: the array, all of whose PEs do the same at the same time; one reader for each input of the read switch,
-which take the spikes in turn and read their rows of weights (one weight for each PE) ahead of the array; the
-merger, which loads the spike lists of a position and merges them (min-find) ahead of the readers; the drain.
+Agents: the array, all of whose PEs do the same at the same time; ``pe.weight_buffer`` readers for each input of the
+read switch, which take the spikes in turn and read their rows of weights (one weight for each PE) ahead of the array,
+each into a place of its own, which is free again when the array has used the row; ``merger.rows_ahead`` list loaders,
+which take the positions in turn and load their spike lists; the merger, which merges them (min-find) ahead of the
+readers; the drain.
 
-    merger -- row (to all) --> readers -- row of weights --> array -- position --> drain
-    merger <-- room in the spike buffer ------------------- array
+    list loaders -- lists --> merger -- row (to all) --> readers -- row of weights --> array -- position --> drain
+                                                         readers <-- place is free --- array
+    list loaders <-- room in the spike buffer ---------------------------------------- array
 
 **Spike buffer.** Lists lie in it from when they are asked for until the array is through with their position, each in
-whole words of ``BUFFER_WORD`` bytes. Positions that are read together take half of it at most. A position that is
-larger than all of it has it for itself and streams through; the event ``positions_larger_than_buffer`` counts those.
+whole words of ``BUFFER_WORD`` bytes. A position that is larger than all of it has it for itself and streams through;
+the event ``positions_larger_than_buffer`` counts those.
 
 Of a piece of an operation (:mod:`archsim.dataflow.pieces`) a tick is a plane, and the PEs load the potentials of a
 position before its first spike.
@@ -48,11 +51,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.compress import bitmask, packed_time
-from archsim.dataflow.base import MachineConfig, ScheduledLayers, Timesteps, shared_components
+from archsim.dataflow.base import MachineConfig, ScheduledLayers, StreamingConfig, Timesteps, shared_components
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
-from archsim.dataflow.parts import neuron_rows, take
+from archsim.dataflow.parts import neuron_rows, stream, take
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
@@ -60,7 +63,7 @@ from archsim.hardware.fields import SumBits, WeightBits
 from archsim.hardware.inventory import Component, ram
 from archsim.hardware.loading import Block
 from archsim.hardware.memory.placement import Placer, Tensor
-from archsim.hardware.operation import BUS
+from archsim.hardware.operation import BUS, CACHED_READ, SHARED
 from archsim.jit import njit
 
 BUFFER_WORD = 16
@@ -73,7 +76,7 @@ class SpinalFlowPe(Block):
     """Processing elements, each with its membrane potential."""
 
     count: int = Field(ge=16, le=1024, description="PEs: output neurons of one position at a time")
-    weight_buffer: int = Field(ge=1, le=64, description="rows of weights that wait for the array at each reader")
+    weight_buffer: int = Field(ge=1, le=64, description="rows of weights that come or wait at each switch input")
     weight_bits: WeightBits = Field(description="bits of a weight")
     accumulator_bits: SumBits = Field(description="bits of the accumulator, sign included")
 
@@ -82,7 +85,9 @@ class MergerConfig(Block):
     """Min-find over sorted spike lists."""
 
     cycles: int = Field(ge=0, le=64, description="cycles from loaded lists to the first spike; then one per cycle")
-    rows_ahead: int = Field(ge=1, le=64, description="positions whose lists wait loaded while those of the next arrive")
+    rows_ahead: int = Field(
+        ge=1, le=64, description="positions whose lists wait loaded, and as many whose lists arrive"
+    )
     buffer_kib: int = Field(ge=1, le=1024, description="spike buffer: lists of the positions that wait or are merged")
 
     @property
@@ -109,7 +114,7 @@ class SpikeListConfig(Block):
     time_bits: int = Field(ge=4, le=8, description="bits of a spike's tick")
 
 
-class SpinalFlowConfig(MachineConfig):
+class SpinalFlowConfig(StreamingConfig):
     """A SpinalFlow machine."""
 
     accelerator: Literal["spinalflow"] = Field(description="which machine this file describes")
@@ -157,7 +162,7 @@ SPIKES, ADDITIONS, UPDATES, DRAINED, POSITIONS, LIST_BEATS = range(6)
 def array(a: Agent, m: Any, x: Operands) -> Operations:
     """Add one spike's row of weights per cycle; leak and fire at each boundary of ticks. What potentials a piece before
     has left comes first."""
-    lane = 0
+    place = 0
     for tile in range(m.tiles):
         width = min(m.config.pe.count, m.layer.n - tile * m.config.pe.count)
         for row in range(m.layer.m):
@@ -168,57 +173,55 @@ def array(a: Agent, m: Any, x: Operands) -> Operations:
             for spike in range(x.first[row], x.first[row + 1]):
                 a.count[SPIKES] += 1
                 a.count[ADDITIONS] += width
-                yield op(pop=m.weight_rows.port + lane, compute=1 + x.after[spike] * m.config.neuron.cycles)
-                lane = lane + 1 if lane + 1 < m.lanes else 0
+                cycles = 1 + x.after[spike] * m.config.neuron.cycles
+                yield op(pop=m.weight_rows.port + place, compute=cycles, push=m.places.fifo + place)
+                place = place + 1 if place + 1 < m.readers else 0
             yield op(push=m.finished.fifo)
             yield op(push=m.room.fifo if x.buffered[row] > 0 else NONE, pushes=x.buffered[row])
 
 
 def reader(a: Agent, m: Any, x: Operands) -> Operations:
-    """Read the rows of weights of every ``lanes``-th spike, each when the lists of its position are merged."""
+    """Read the rows of weights of every ``m.readers``-th spike, each when the lists of its position are merged."""
     for tile in range(m.tiles):
         width = min(m.config.pe.count, m.layer.n - tile * m.config.pe.count)
         row_bytes = (width * m.config.pe.weight_bits + 7) >> 3
         for row in range(m.layer.m):
             yield op(pop=m.merged.port + a.me)
             before = tile * x.first[m.layer.m] + x.first[row]
-            spike = x.first[row] + (a.me - before) % m.lanes
+            spike = x.first[row] + (a.me - before) % m.readers
             while spike < x.first[row + 1]:
                 begin = x.weight_row[spike] * row_bytes
                 a.read(m.memory, x.weights, tile, begin, begin + row_bytes, tile)
-                yield op(push=m.weight_rows.fifo + a.me)
-                spike += m.lanes
+                yield op(pop=m.places.port + a.me, push=m.weight_rows.fifo + a.me)
+                spike += m.readers
+
+
+def list_loader(a: Agent, m: Any, x: Operands) -> Operations:
+    """Load the spike lists of every ``rows_ahead``-th position, whole lines each, and find their first spike.
+
+    Positions take their room in order, so that none waits for room that only those behind it can give back.
+    """
+    position, following = a.me, a.me + 1 if a.me + 1 < m.config.merger.rows_ahead else 0
+    while position < m.tiles * m.layer.m:
+        tile, row = position // m.layer.m, position % m.layer.m
+        yield op(pop=m.turn.port + a.me)
+        room = m.room.port if x.buffered[row] > 0 else NONE
+        yield op(pop=room, pops=x.buffered[row], push=m.turn.fifo + following)
+        for tap in range(m.taps):
+            fiber = x.taps[row, tap]
+            if fiber >= 0:
+                a.count[LIST_BEATS] += (x.lists.size[fiber] + (1 << m.memory.beat_shift) - 1) >> m.memory.beat_shift
+                yield from stream(a, m, x.lists, fiber, 0, x.lists.size[fiber], CACHED_READ, tile, m.memory.burst)
+        yield op(compute=m.config.merger.cycles, push=m.loaded.fifo + a.me)
+        position += m.config.merger.rows_ahead
 
 
 def merger(a: Agent, m: Any, x: Operands) -> Operations:
-    """Load the spike lists of one or more positions, whole lines each, and merge them."""
-    for tile in range(m.tiles):
-        row, tap, first = 0, 0, 0
-        while row < m.layer.m:
-            room, rows, words = m.memory.burst, 0, 0
-            while room > 0 and rows < m.config.merger.rows_ahead and row < m.layer.m:
-                if tap == 0 and first == 0:
-                    # A position begins, if its lists fit beside those of the positions that are read with it; not
-                    # behind the rest of one that was begun before, which would have to wait for the room that it gives
-                    # back.
-                    if rows > 0 and (words == 0 or 2 * (words + x.buffered[row]) > m.buffer_words):
-                        break
-                    words += x.buffered[row]
-                fiber = x.taps[row, tap]
-                tap += 1
-                if fiber >= 0:
-                    end = min(x.lists.size[fiber], first + room * m.memory.line_bytes)
-                    room -= a.read(m.memory, x.lists, fiber, first, end, tile)
-                    first = 0
-                    if end < x.lists.size[fiber]:
-                        tap, first = tap - 1, end
-                if tap == m.taps:
-                    rows, row, tap = rows + 1, row + 1, 0
-            a.count[LIST_BEATS] += a.beats()
-            yield op(
-                pop=m.room.port if words > 0 else NONE, pops=words, compute=m.config.merger.cycles if rows > 0 else 0,
-                push=m.merged.fifo if rows > 0 else NONE, pushes=rows,
-            )  # fmt: skip
+    """Merge the lists of one position after the other, as soon as they are loaded."""
+    place = 0
+    for _position in range(m.tiles * m.layer.m):
+        yield op(pop=m.loaded.port + place, push=m.merged.fifo)
+        place = place + 1 if place + 1 < m.config.merger.rows_ahead else 0
 
 
 def drain(a: Agent, m: Any, x: Operands) -> Operations:
@@ -314,7 +317,7 @@ class SpinalFlow(LayerMachine):
     name: ClassVar[str] = "spinalflow"
     Config: ClassVar[type[MachineConfig]] = SpinalFlowConfig
     tensors: ClassVar[tuple[str, ...]] = ("input", "weight", "output")
-    agents = array, reader, merger, drain
+    agents = array, reader, list_loader, merger, drain
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
         ("merger", "spike"): SPIKES, ("pe", "add"): ADDITIONS, ("pe", "update"): UPDATES, ("drain", "write"): DRAINED,
         ("scheduler", "step"): POSITIONS, ("broadcast", "transfer"): LIST_BEATS,
@@ -333,11 +336,17 @@ class SpinalFlow(LayerMachine):
         return self.config.format.time_bits + (self.config.pe.count - 1).bit_length()
 
     def inventory(self) -> Sequence[Component]:
-        """PEs with their neurons, merger and its buffer, output queue, and LoAS's memories, switches and wires.
+        """PEs with their neurons, rows of weights that wait, merger and its buffer, output queue, and LoAS's memories,
+        switches and wires.
+
+        A row of weights lies in banks of up to 512 bits' width side by side, and there are twice as many, so that one
+        row is written while another is read.
 
         What LoAS broadcasts to PEs goes from a bank to the merger here, so the bus has one receiver.
         """
-        config, pes = self.config, self.config.pe.count
+        config, pes, lanes = self.config, self.config.pe.count, self.config.memory.read_switch.inputs
+        width = -(-pes * config.pe.weight_bits // self._row_banks)
+        rows = lanes * config.pe.weight_buffer
         block: dict[str, int | float | str] = {
             "block": "spinalflow_pe",
             "accumulator_bits": config.pe.accumulator_bits,
@@ -345,10 +354,16 @@ class SpinalFlow(LayerMachine):
         return (
             Component("pe", "logic", pes, block),
             Component("merger", "logic", 1, {"block": "spike_merger", "spike_bits": self.spike_bits}),
+            ram("weight_buffer", 2 * self._row_banks, -(-width // 8) * rows // 2, width),
             ram("spike_buffer", 1, config.merger.buffer_kib * 1024, BUFFER_WORD * 8),
             Component("drain", "flip_flops", 1, {"bits": pes, "width_bits": self.spike_bits}),
-            *shared_components(config.memory, 1, config.memory.read_switch.inputs),
+            *shared_components(config.memory, 1, lanes),
         )
+
+    @property
+    def _row_banks(self) -> int:
+        """Banks that a row of weights lies in."""
+        return -(-self.config.pe.count * self.config.pe.weight_bits // 512)
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Spikes one after the other; counts overflows of the real accumulator within a tick."""
@@ -420,29 +435,38 @@ class SpinalFlow(LayerMachine):
             output=memory.place(stored),
             taken=memory.place_again(np.repeat(widths * layer.taken_bytes, layer.m)),
         )  # fmt: skip
-        burst = min(config.memory.cache.mshrs, BURST_LINES)
+        burst, readers = config.memory.lines(BURST_LINES).burst, lanes * config.pe.weight_buffer
+        rows_ahead, turn = config.merger.rows_ahead, diagram.fifo(1, full=True)
+        diagram.fifo(1, count=rows_ahead - 1)
         row_lines = -(-pes * config.pe.weight_bits // 8) // memory.line_bytes + 2
         diagram.agent(array, requests=burst)
-        diagram.agent(reader, lanes, requests=row_lines, lanes=range(lanes))
-        diagram.agent(merger, requests=burst, lanes=[BUS])
+        diagram.agent(reader, readers, requests=row_lines, lanes=list(range(lanes)) * config.pe.weight_buffer)
+        diagram.agent(list_loader, rows_ahead, requests=burst, lanes=[BUS] * rows_ahead)
+        diagram.agent(merger)
         diagram.agent(drain, requests=burst, lanes=[0])
         return {
             "finished": diagram.fifo(config.drain.positions),
-            "room": diagram.fifo(config.merger.buffer_words, full=True),
-            "merged": diagram.fifo(config.merger.rows_ahead, readers=lanes),
-            "weight_rows": diagram.fifo(config.pe.weight_buffer, count=lanes),
+            "turn": turn,
+            "room": diagram.fifo(config.merger.buffer_words, full=True, readers=SHARED),
+            "loaded": diagram.fifo(1, count=rows_ahead),
+            "merged": diagram.fifo(rows_ahead, readers=readers),
+            "weight_rows": diagram.fifo(1, count=readers),
+            "places": diagram.fifo(1, full=True, count=readers),
             "tiles": tiles,
-            "lanes": lanes,
+            "readers": readers,
             "taps": spikes.taps.shape[1],
-            "buffer_words": config.merger.buffer_words,
         }, operands
 
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """Every spike passes the buffer once a tile; the neurons of a read-out do not fire."""
+        """Every spike, and its row of weights, passes a buffer once a tile; the neurons of a read-out do not fire."""
         words = -(-done["merger", "spike"] * self.spike_bits // (8 * BUFFER_WORD))
-        found = {("spike_buffer", "write"): words, ("spike_buffer", "read"): words}
+        rows = done["merger", "spike"] * self._row_banks
+        found = {
+            ("spike_buffer", "write"): words, ("spike_buffer", "read"): words,
+            ("weight_buffer", "write"): rows, ("weight_buffer", "read"): rows,
+        }  # fmt: skip
         return {**found, ("pe", "update"): 0} if layer.rests else found
 
     @property

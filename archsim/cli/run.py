@@ -60,6 +60,8 @@ def run(
             files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
     _print_layers(report)
     note(report.per_image())
+    if moved := report.as_moved():
+        note(moved)
     if estimated := report.as_estimated():
         note(estimated)
     wrong = print_verdicts({"": report})

@@ -17,7 +17,7 @@ from archsim.engine.result import LayerResult
 from archsim.errors import ConfigError
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError, changed
-from archsim.hardware.memory.system import MemoryConfig, MemorySystemConfig
+from archsim.hardware.memory.system import MemoryConfig, MemorySystemConfig, StreamedMemoryConfig
 from archsim.trace import Neuron, Operation, Trace
 from archsim.trace.neurons import features
 from archsim.trace.origin import origin
@@ -98,6 +98,12 @@ class MachineConfig(HardwareConfig):
     """Of a machine with a cache."""
 
     memory: MemoryConfig = Field(description="cache, switches and DRAM")
+
+
+class StreamingConfig(MachineConfig):
+    """Of a machine with a cache that knows the order of what it reads."""
+
+    memory: StreamedMemoryConfig = Field(description="cache, switches, DMA and DRAM")
 
 
 class Accelerator(ABC):
@@ -406,5 +412,14 @@ def memory_components(memory: MemoryConfig, requesters: int) -> tuple[Component,
         Component("cache_tag", "cache_tag", cache.banks, {**bank, "ways": cache.ways}),
         Component("crossbar_switch", "switch", 2, switch),
         Component("broadcast", "broadcast", 1, {"receivers": requesters, "width_bits": cache.width_bits}),
+        *dma_components(memory),
         Component("dram", "dram", 1, {"channels": memory.dram.channels}),
     )
+
+
+def dma_components(memory: MemoryConfig) -> tuple[Component, ...]:
+    """The registers of the lines that a DMA, where there is one, has on their way."""
+    if not isinstance(memory, StreamedMemoryConfig):
+        return ()
+    entry = memory.dma.entry_bits
+    return (Component("dma", "flip_flops", 1, {"bits": memory.dma.lines_in_flight * entry, "width_bits": entry}),)

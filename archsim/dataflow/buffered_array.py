@@ -28,8 +28,9 @@ stored once, not unrolled: rows and steps have coordinates whose sum is an addre
 neighbours there share an access of the buffer; steps do not. The columns' operand lies in the order in which it enters.
 Where that of C columns is larger than a buffer, it comes in pieces, anew for every fold.
 
-Agents: the array; the feeder, which fills the scratchpads from both buffers; a fetcher for each buffer; the neurons,
-which take the sums of a fold, read and write potentials where these are kept outside, and write the output. FIFOs:
+Agents: the array; the feeder, which fills the scratchpads from both buffers; the lanes of a fetcher, a DMA, for each
+buffer; the neurons, which take the sums of a fold, read and write potentials where these are kept outside, and write
+the output. FIFOs:
 
     fetchers -- ready --> feeder -- load --> array -- sums --> neurons
              <-- free --         <-- credit --
@@ -66,6 +67,7 @@ from archsim.dataflow.buffered_tables import (
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import LayerMachine, unit_times
 from archsim.dataflow.machine import BURST_LINES, Program
+from archsim.dataflow.parts import turns
 from archsim.engine.result import UnitTime
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.diagram import Diagram, Fifo
@@ -122,10 +124,14 @@ def feeder(a: Agent, m: Any, x: Operands) -> Operations:
     for fold in range(m.folds):
         for load in range(m.loads):
             if load == 0 and x.fold.new_rows[fold]:
-                yield op(pop=m.row_ready.port, push=m.row_free.fifo if row_tiles > 0 else NONE)
+                for lane in range(m.memory.lanes):
+                    yield op(pop=m.row_ready.port + lane)
+                yield op(push=m.row_free.fifo if row_tiles > 0 else NONE)
                 row_tiles += 1
             if x.fold.new_columns[fold] and load % m.piece == 0:
-                yield op(pop=m.column_ready.port, push=m.column_free.fifo if column_tiles > 0 else NONE)
+                for lane in range(m.memory.lanes):
+                    yield op(pop=m.column_ready.port + lane)
+                yield op(push=m.column_free.fifo if column_tiles > 0 else NONE)
                 column_tiles += 1
             read_load(a, m, x, fold, load)
             yield op(pop=m.credit.port, push=m.load.fifo)
@@ -188,20 +194,24 @@ def read_state(a: Agent, m: Any, first: int, end: int) -> Operations:
 def fetch(
     a: Agent, m: Any, tiles: NDArray[np.int64], tensor: BufferTensor, ready: Fifo, free: Fifo, mask: int
 ) -> Operations:  # fmt: skip
-    """Fetch tile after tile into the buffer that is free, a burst of lines at a time.
+    """A lane of a DMA: fetch tile after tile into the buffer that is free, lanes taking shares of lines in turn.
 
-    A burst ends with its last line, and the next one begins. A tile brings its mask, if the tensor has ``mask``.
+    A share ends with its last line, and the lane's next one begins. A tile brings its mask, if the tensor has ``mask``.
     """
+    share, turn = m.memory.share << m.memory.line_shift, 0
     for tile in range(len(tiles)):
-        first = tiles[tile, 0]
-        while first < tiles[tile, 1]:
-            begins = first == tiles[tile, 0]
-            end = min(tiles[tile, 1], (first >> m.memory.line_shift) + m.memory.burst << m.memory.line_shift)
+        yield op(pop=free.port + a.me)
+        begin = tiles[tile, 0] >> m.memory.line_shift << m.memory.line_shift
+        begin += (a.me - turn) % m.memory.lanes * share
+        while begin < tiles[tile, 1]:
+            first, end = max(begin, tiles[tile, 0]), min(begin + share, tiles[tile, 1])
             if m.masked == mask:
-                move_masks(a, m, begins, first, end, STREAM_READ)
+                move_masks(a, m, first == tiles[tile, 0], first, end, STREAM_READ)
             move(a, m, tensor, ALL_TIMESTEPS, first, end, STREAM_READ)
-            yield op(pop=free.port if begins else NONE, push=ready.fifo if end == tiles[tile, 1] else NONE)
-            first = end
+            yield op()
+            begin += m.memory.lanes * share
+        turn += turns(a, m, tiles[tile, 0], tiles[tile, 1])
+        yield op(push=ready.fifo + a.me)
 
 
 def update(a: Agent, m: Any, x: Operands, fold: int, t: int) -> Operations:
@@ -336,20 +346,21 @@ class BufferedArray(LayerMachine):
         buffers, pe = self.config.memory.buffers, self.config.pe
         potential_bytes = -(-pe.rows * pe.columns * work.potential_bits // 8)
         potential_lines = -(-potential_bytes // memory.line_bytes)
-        lines = self.config.memory.lines(BURST_LINES).burst * (2 if work.masked else 1) + 1
+        memory_lines, masks = self.config.memory.lines(BURST_LINES), 2 if work.masked else 1
+        lanes, lines = memory_lines.lanes, memory_lines.burst * masks + 1
         diagram.agent(array)
         diagram.agent(feeder, requests=3 * buffers.banks)
-        diagram.agent(row_fetcher, requests=lines)
-        diagram.agent(column_fetcher, requests=lines)
+        diagram.agent(row_fetcher, lanes, requests=memory_lines.share * masks + 1)
+        diagram.agent(column_fetcher, lanes, requests=memory_lines.share * masks + 1)
         diagram.agent(neurons, requests=max(lines, potential_lines))
         return {
             "load": diagram.fifo(2),
             "sums": diagram.fifo(pe.output_buffer),
             "credit": diagram.fifo(2, full=True),
-            "row_ready": diagram.fifo(2),
-            "row_free": diagram.fifo(2, full=True),
-            "column_ready": diagram.fifo(2),
-            "column_free": diagram.fifo(2, full=True),
+            "row_ready": diagram.fifo(2, count=lanes),
+            "row_free": diagram.fifo(2, full=True, readers=lanes),
+            "column_ready": diagram.fifo(2, count=lanes),
+            "column_free": diagram.fifo(2, full=True, readers=lanes),
             "folds": len(operands.fold.rows),
             "loads": sizes_of(work, self.array_for(work)).loads,
             "piece": piece,

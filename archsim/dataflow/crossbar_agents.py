@@ -299,7 +299,10 @@ def driver(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def converter(a: Agent, m: Any, x: Operands) -> Operations:
-    """The converters of a tile: their columns one after the other, for all arrays at once."""
+    """The converters of a tile: their columns one after the other, for all arrays at once.
+
+    What no row drives passes converters and drivers (in no time: *skipped bit*); it takes its slot, and is added.
+    """
     own = x.converters[a.me]
     for position in range(own.plan, own.end):
         sets = x.active[position] >> SET_SHIFT & MASK

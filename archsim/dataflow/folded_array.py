@@ -17,9 +17,10 @@ where another ended (:mod:`archsim.dataflow.pieces`) begins with its state: the 
 before their first sum.
 
 Operands lie in memory as they enter the array, packed step after step; software and the machine itself write them so.
-Agents: the array; a feeder an edge, which fills a double-buffered operand buffer line by line; a fetcher an edge, which
-brings a fold's operand into the cache before its first use; the writer (accumulators and neuron units at the columns'
-ends), which writes a row when all its neurons are done; a reader of partial sums. They meet at these FIFOs:
+Agents: the array; a feeder an edge, which fills a double-buffered operand buffer line by line; the lanes of a fetcher
+an edge, a DMA that brings a fold's operand into the cache before its first use; the writer (accumulators and neuron
+units at the columns' ends), which writes a row when all its neurons are done; a reader of partial sums. They meet at
+these FIFOs:
 
     fetcher <-- credit -- feeder -- load --> array -- block of sums --> writer <-- partial sums -- reader
                           feeder <-- credit -- array                    writer -- written --> reader
@@ -53,7 +54,7 @@ from archsim.dataflow.folded_schedule import (
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import Computed, LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
-from archsim.dataflow.parts import fetch, stream
+from archsim.dataflow.parts import in_flight, stream, turns
 from archsim.dataflow.pieces import products_of
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.compute.systolic_array import add_in_order
@@ -222,13 +223,14 @@ def north_fetcher(a: Agent, m: Any, x: Operands) -> Operations:
 
 def fetch_ahead(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
     """Bring an edge's operands into the cache before their first use, as many folds ahead as the feeder lets it."""
+    turn = 0
     for fold in range(m.folds if m.config.scheduler.prefetch_folds > 0 else 0):
         if edge.fold[fold].new:
-            yield op(pop=fifos.fetch.port)
+            yield op(pop=fifos.fetch.port + a.me)
             end = edge.fold[fold].first + edge.fold[fold].steps * edge.fold[fold].bits + 7 >> 3
             first, epoch = edge.fold[fold].first >> 3, edge.fold[fold].epoch
-            yield from fetch(a, m, edge.tensor, 0, first, end, PREFETCH, epoch, m.memory.burst)
-            yield op()
+            yield from in_flight(a, m, edge.tensor, 0, first, end, PREFETCH, epoch, turn)
+            turn += turns(a, m, first, end)
 
 
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
@@ -377,6 +379,10 @@ class ArrayMachine(LayerMachine):
             {event: sum(one.events[event] for one in found) for event in found[0].events},
         )
 
+    def places(self, layer: Layer) -> NDArray[np.int64]:
+        """The place of every output position in the order in which groups take them, int64 [M]."""
+        return np.arange(layer.m)
+
     def slots(self, layer: Layer) -> Slots | None:
         """Which inputs enter; None: all, in order."""
         return None
@@ -445,8 +451,9 @@ class ArrayMachine(LayerMachine):
             begin, end = entered[:-1], entered[1:]
         weights = np.ascontiguousarray(bitmask.decode(layer.weights, layer.k).T, np.int64)
         overflows = add_in_order(
-            dense_words(layer, first, len(sums)), weights, order, begin, end, *placing, self.config.pe.accumulator_bits,
-            first, sums,
+            dense_words(layer, first, len(sums)), weights, order, begin, end,
+            self.places(layer)[first : first + len(sums)] // placing.positions, placing.span, placing.blocks,
+            self.config.pe.accumulator_bits, sums,
         )  # fmt: skip
         return {"accumulator_overflows": int(overflows)}
 
@@ -513,28 +520,29 @@ class ArrayMachine(LayerMachine):
                 int((-(-np.minimum(edge.fold.share, edge.fold.steps) * edge.fold.bits // (8 * line_bytes))).max()) + 2
             )
 
-        burst, west = min(self.config.memory.cache.mshrs, BURST_LINES), most_lines(x.west)
+        lines, west = self.config.memory.lines(BURST_LINES), most_lines(x.west)
         if slots is not None:
             together = int(np.diff(slots.slot).max(initial=1)) * self.config.pe.buffer_steps
             west = together * (-(-int(x.west.fold.bits.max()) // (8 * line_bytes)) + 2)
         diagram.agent(array)
         diagram.agent(west_feeder, requests=west)
         diagram.agent(north_feeder, requests=most_lines(x.north))
-        diagram.agent(west_fetcher, requests=burst)
-        diagram.agent(north_fetcher, requests=burst)
-        diagram.agent(writer, requests=max(burst, psum_lines))
+        diagram.agent(west_fetcher, lines.lanes, requests=lines.share)
+        diagram.agent(north_fetcher, lines.lanes, requests=lines.share)
+        diagram.agent(writer, requests=max(lines.burst, psum_lines))
         diagram.agent(psum_reader, requests=psum_lines)
 
     def _draw_fifos(self, diagram: Diagram, blocks: int, folds: int, stationary: bool) -> dict[str, Any]:
         """Where both operands stream, the array frees a buffer of both edges at once."""
         pe, fetches = self.config.pe, folds + self.config.scheduler.prefetch_folds
+        lanes = self.config.memory.lines(BURST_LINES).lanes
         west_load, north_load = diagram.fifo(pe.buffers), diagram.fifo(pe.buffers)
         found = {
             "sums": diagram.fifo(pe.output_buffer),
             "psums": diagram.fifo(pe.output_buffer),
             "written": diagram.fifo(blocks + 1),
         }
-        west_fetch, north_fetch = diagram.fifo(fetches), diagram.fifo(fetches)
+        west_fetch, north_fetch = diagram.fifo(fetches, readers=lanes), diagram.fifo(fetches, readers=lanes)
         west_free = diagram.fifo(pe.buffers, full=True, readers=1 if stationary else 2)
         north_free = diagram.fifo(pe.buffers, full=True) if stationary else west_free.reader(1)
         return {

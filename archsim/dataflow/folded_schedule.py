@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from archsim.dataflow.base import MachineConfig, ScheduledLayers
+from archsim.dataflow.base import ScheduledLayers, StreamingConfig
 from archsim.dataflow.layer import Layer
 from archsim.hardware.compute.systolic_array import SystolicArrayConfig
 from archsim.hardware.memory.placement import Tensor
@@ -31,7 +31,7 @@ class ArrayScheduler(ScheduledLayers):
     prefetch_folds: int = Field(ge=0, le=64, description="operands of folds fetched ahead of the one in use; 0: demand")
 
 
-class ArrayConfig(MachineConfig):
+class ArrayConfig(StreamingConfig):
     """A machine around a systolic array."""
 
     pe: SystolicArrayConfig = Field(description="array and operand buffers")

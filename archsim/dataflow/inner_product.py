@@ -18,6 +18,7 @@ cache (:func:`broadcaster`), and one fetcher that brings rows of A into the cach
     fetchers -- fiber --> broadcaster -- chunks (broadcast) --> PEs -- sum --> neuron units
     fetchers <-- credit -- broadcaster                                 row fetcher <-- credit -- PE 0
 
+There are ``prefetch_fibers`` + 1 slots, or more where fibers are so short that ``prefetch_lines`` hold more of them.
 With ``prefetch_fibers`` 0 there is no fetcher: the broadcaster itself fetches the lines of a chunk when the PEs
 have taken the chunk before (:func:`fetch_chunk`), and waits for them.
 
@@ -42,8 +43,8 @@ from archsim.dataflow.machine import Program
 from archsim.dataflow.parts import stream, take
 from archsim.dataflow.stored_rows import Rows
 from archsim.hardware.agent import NONE, Agent, Operations, op
-from archsim.hardware.compute.compressor import CompressorConfig, compress_cycles
-from archsim.hardware.compute.inner_join import NO_LAGGY, JoinUnit, correct, finish, join_cycles, place_is_free
+from archsim.hardware.compute.compressor import COMPRESSED, CompressorConfig, compress
+from archsim.hardware.compute.inner_join import JoinUnit, correct, finish, join_cycles, place_is_free
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.prefix_sum import laggy_cycles
 from archsim.hardware.diagram import Diagram
@@ -87,6 +88,9 @@ class SchedulerConfig(ScheduledLayers):
     )
     prefetch_fibers: int = Field(
         ge=0, le=64, description="fibers of B fetched ahead of the one in use; 0: lines on demand, chunk by chunk"
+    )
+    prefetch_lines: int = Field(
+        ge=0, le=1024, description="room for fetched fibers of B in lines: so many that the longest fit, or more"
     )
     prefetch_start: Literal["first_step", "last_step"] = Field(
         description="first_step: fetch a fiber when there is room; last_step: one step ahead of its first use"
@@ -183,9 +187,6 @@ Joined = tuple[int, int, int]
 
 JOINS, MATCHES, LAGGY_BUSY, SUMS_FINISHED, ENCODED_CHUNKS, STEPS, BROADCAST_BEATS = range(7)
 
-COMPRESSED = 0
-"""What a neuron unit keeps: the cycle in which its compressor has done with all it was given."""
-
 
 def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
     """One row of A against the broadcast fibers of B, chunk by chunk; the bitmask of the next join is read ahead."""
@@ -202,23 +203,19 @@ def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
                         matches, laggy, cycles = join(a, m, x, tile, column, row, passed, chunk)
                         end = a.requests()
                         # PE 0 tells the row fetcher that a group is begun.
-                        begins = a.me == 0 and column == 0 and passed == 0 and chunk == 0
-                        yield op(
-                            pop=m.chunk.port + a.me, compute=cycles, push=m.group_credit if begins else NONE,
-                            barrier=m.barrier_of_chunks,
-                        )  # fmt: skip
-                        if matches > 0 and m.join.unit.laggy != NO_LAGGY:
+                        credit = m.group_credit if a.me == 0 and column == 0 and passed == 0 and chunk == 0 else NONE
+                        yield op(pop=m.chunk.port + a.me, compute=cycles, push=credit, barrier=m.barrier_of_chunks)
+                        if laggy > 0:
                             # What holds up the join that has just ended: a full FIFO, or a pass that began late.
                             overhead = m.config.pe.chunk_overhead_cycles
                             free = correct(a, m.join.unit, overhead, matches, laggy, a.done(words, end))
                             if free > a.now:
                                 yield op(pause=free - a.now)
+                    fifo = m.sum.fifo + a.me if row < m.layer.m else NONE
                     finished = finish(a, m.join.unit) if row < m.layer.m else 0
-                    yield op(
-                        pause=max(0, place_is_free(a, m.join.unit) - a.now),
-                        push=m.sum.fifo + a.me if row < m.layer.m else NONE, value=finished,
-                        barrier=m.barrier_of_columns if passed + 1 == m.join.passes else NONE,
-                    )  # fmt: skip
+                    waits = max(0, place_is_free(a, m.join.unit) - a.now)
+                    barrier = m.barrier_of_columns if passed + 1 == m.join.passes else NONE
+                    yield op(pause=waits, push=fifo, value=finished, barrier=barrier)
 
 
 def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
@@ -232,9 +229,8 @@ def neuron_unit(a: Agent, m: Any, x: Operands) -> Operations:
                         yield from take(a, m, x.taken, row)
                     for passed in range(m.join.passes):
                         yield op(pop=m.sum.port + a.me)
-                        waits = max(0, a.value - a.now)
-                        held = firing(a, m, column, passed, a.now + waits)
-                        yield op(pause=waits + held, compute=m.join.interval)
+                        taken = max(a.now, a.value)
+                        yield op(pause=taken - a.now + firing(a, m, column, passed, taken), compute=m.join.interval)
                     if column + 1 == m.layer.n:
                         yield from move(a, m, x.output, row, STREAM_WRITE, 0)
                         yield op()
@@ -388,9 +384,8 @@ def join(a: Agent, m: Any, x: Operands, tile: int, column: int, row: int, passed
             a.count[MATCHES] += matches
             if x.a.word_bits > 0 and m.join.word_reads != WORDS_WITH_BITMASK:
                 read_words(a, m, x, fiber, stored, matches, tile)
-            if m.join.unit.laggy != NO_LAGGY:
-                laggy = laggy_cycles(m.join.unit.laggy, m.join.unit.adders, low, high)
-                a.count[LAGGY_BUSY] += laggy
+            laggy = laggy_cycles(m.join.unit.laggy, m.join.unit.adders, low, high)
+            a.count[LAGGY_BUSY] += laggy
     a.count[JOINS] += 1
     return matches, laggy, join_cycles(m.config.pe.chunk_overhead_cycles, matches, m.join.unit.laggy, laggy)
 
@@ -406,11 +401,8 @@ def firing(a: Agent, m: Any, column: int, passed: int, taken: int) -> int:
         return 0
     a.count[ENCODED_CHUNKS] += 1
     fired = taken + m.join.finish + m.config.neuron.cycles
-    begun = max(fired, a.kept[COMPRESSED])
-    a.kept[COMPRESSED] = begun + compress_cycles(m.compressing, column % CHUNK_BITS + 1)
-    if column + 1 < m.layer.n:
-        return int(begun - fired)
-    return int(a.kept[COMPRESSED] - taken - m.join.interval)
+    begun = compress(a, m.compressing, column % CHUNK_BITS + 1, fired)
+    return int(begun - fired if column + 1 < m.layer.n else a.kept[COMPRESSED] - taken - m.join.interval)
 
 
 def fetch_chunk(a: Agent, m: Any, x: Operands, column: int, chunk: int, fetched: int) -> int:
@@ -492,7 +484,7 @@ class InnerProduct(LayerMachine):
             rows, output_bytes = rows._replace(fiber=rows.fiber[order]), output_bytes[order]
         operands = self._place(layer, rows, join, output_bytes, memory)
         taps, chunks = rows.fiber.shape[1], rows.weights.mask.shape[1] // 2
-        pes, slots = min(config.pe.count, layer.m), scheduler.prefetch_fibers + 1
+        pes, slots = min(config.pe.count, layer.m), self._slots(operands.b.words.size, layer.n)
         groups, tile = -(-layer.m // pes), 1
         if scheduler.order == "super_tile":
             row_bytes = float(operands.a.words.size.sum()) / layer.m + cache.line_bytes
@@ -540,6 +532,15 @@ class InnerProduct(LayerMachine):
             "refetch": int(refetch),
             "late_fetch": int(late),
         }, operands
+
+    def _slots(self, sizes: NDArray[np.int64], fibers: int) -> int:
+        """Slots of the cache for fibers of B: one for the fiber in use and one for each that is fetched ahead, or as
+        many of the longest fiber as ``prefetch_lines`` hold if these are more."""
+        scheduler = self.config.scheduler
+        if scheduler.prefetch_fibers == 0:
+            return 1
+        longest = max(1, -(-int(sizes.max()) // self.config.memory.cache.line_bytes))
+        return max(scheduler.prefetch_fibers + 1, min(scheduler.prefetch_lines // longest, fibers))
 
     def _place(self, layer: Layer, rows: Rows, join: Join, output_bytes: NDArray[np.int64], memory: Placer) -> Operands:
         """A row is given to PEs in turn, and by ``row_per_bank`` lies in the bank of its PE; fibers that rows

@@ -343,4 +343,7 @@ def memory_actions(traffic: NDArray[np.int64], line_bytes: int, built: Collectio
         ("dram", "read_bits"): int(traffic[:, op.DRAM_READ_LINES].sum()) * line_bytes * 8,
         ("dram", "write_bits"): int(traffic[:, op.DRAM_WRITE_LINES].sum()) * line_bytes * 8,
     }
+    if "dma" in built:
+        read = int(traffic[:, op.DRAM_READ_LINES].sum())
+        actions |= {("dma", "write"): read, ("dma", "read"): read}
     return {(unit, action): count for (unit, action), count in actions.items() if count > 0 or unit in built}

@@ -67,14 +67,27 @@ def take(a: Agent, m: Any, taken: Tensor, fiber: int) -> Operations:
         yield op()
 
 
-def in_flight(a: Agent, m: Any, tensor: Tensor, fiber: int, mode: int, epoch: int, lanes: int) -> Operations:
-    """A DMA of ``lanes`` agents moves a fiber: each has every ``lanes``-th line, and asks for one when the one before
-    is there. So ``lanes`` lines are in flight, and n lines take ceil(n / lanes) L cycles."""
-    first = a.me * m.memory.line_bytes
-    while first < tensor.size[fiber]:
-        yield from fetch(a, m, tensor, fiber, first, first + 1, mode, epoch, 1)
+def in_flight(
+    a: Agent, m: Any, tensor: Tensor, fiber: int, first: int, end: int, mode: int, epoch: int, turn: int
+) -> Operations:  # fmt: skip
+    """A DMA brings the lines of bytes ``first`` to ``end`` of a fiber, whole ones as :func:`fetch` does.
+
+    Its ``m.memory.lanes`` agents take shares of ``m.memory.share`` lines in turn, from lane ``turn`` on, and ask for
+    the next share when the one before is there. So lanes times share lines are in flight, and n lines, a multiple of
+    that product, take n / (lanes share) (share - 1 + L) cycles.
+    """
+    shift, share = m.memory.line_shift, m.memory.share << m.memory.line_shift
+    begin = (first >> shift << shift) + (a.me - turn) % m.memory.lanes * share
+    while begin < end:
+        yield from fetch(a, m, tensor, fiber, begin, min(end, begin + share), mode, epoch, m.memory.share)
         yield op()
-        first += lanes * m.memory.line_bytes
+        begin += m.memory.lanes * share
+
+
+def turns(a: Agent, m: Any, first: int, end: int) -> int:
+    """Shares of a DMA that bytes ``first`` to ``end`` of a fiber are."""
+    lines = ((end + m.memory.line_bytes - 1) >> m.memory.line_shift) - (first >> m.memory.line_shift)
+    return int((max(0, lines) + m.memory.share - 1) // m.memory.share)
 
 
 def neuron_rows(

@@ -28,7 +28,7 @@ PACKAGE = SOURCES.parent
 RESULTS = PACKAGE.parent / "benchmarks" / "papers"
 ORDER = (
     *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "ptb", "stellar", "gustav_snn"),
-    *("spinalflow", "prosperity", "systolic", "sata", "spikesim", "imc"),
+    *("spinalflow", "prosperity", "systolic", "flywire", "neuron_core", "sata", "spikesim", "imc"),
 )
 """Machines in the order of the gallery; those that are not named here come last."""
 DEVIATIONS = {
@@ -43,6 +43,8 @@ DEVIATIONS = {
     "spinalflow": ("spinalflow", "loas"),
     "prosperity": ("prosperity", "loas"),
     "gustav_snn": ("gustav_snn", "loas"),
+    "flywire": ("flywire", "loas"),
+    "neuron_core": ("neuron_core", "loas"),
     "spikesim": ("spikesim", "analog"),
     "imc": ("imc", "analog", "spikesim"),
 }

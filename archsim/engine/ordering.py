@@ -3,11 +3,12 @@
 Time is int64 cycles of the machine's base clock. Within one cycle t:
 
 1. **Completions and control.** Everything that ends at t ends: computations, accesses, the last delivery of a fill
-   (which frees its MSHR for the request that has waited longest, smallest number first among equals). Agents whose
-   operation has ended push, pass barriers, and are asked for their next operation, which may pop and begin at t as
-   well. This goes on until nothing more happens at t. Because FIFOs have one writer and a private reading end for every
-   reader (or are arbitrated, or count), and an agent changes nothing but its own state, the result does not depend on
-   the order of visits.
+   (which frees its MSHR for the request that has waited longest, smallest number first among equals; in no time: *freed
+   MSHR*). Agents whose operation has ended push, pass barriers (in no time: *barrier*), and are asked for their next
+   operation (in no time: *decision*), which may pop and begin at t as well, and end if it has nothing to do (in no
+   time: *empty operation*). This goes on until nothing more happens at t. Because FIFOs have one writer and a private
+   reading end for every reader (or are arbitrated, or count), and an agent changes nothing but its own state, the
+   result does not depend on the order of visits.
 2. **Arbitration.** Every bank, the MSHRs and every channel grant to the request with the smallest
    ``(ready cycle, request number)``, among those ready at or before t, if they are free at t. Requests are numbered by
    agent, then by their place in the operation. A grant holds the resource for at least one cycle, so nothing granted
@@ -15,8 +16,9 @@ Time is int64 cycles of the machine's base clock. Within one cycle t:
    which it asked, agent)`` while there are as many as it wants, else nobody passes it; it begins at t + 1, and the
    writer sees the space at t + 1.
 
-Elsewhere a FIFO slot that is freed at t can be filled at t, and a token pushed at t popped at t. Numbers that decide
-the order: agents in the order of the accelerator's list, requests in the order of agents.
+Elsewhere a FIFO slot that is freed at t can be filled at t, and a token pushed at t popped at t (in no time:
+*handshake*). Numbers that decide the order: agents in the order of the accelerator's list, requests in the order of
+agents. What docstrings say to happen in no time is in a table of ``tests/rtl/README.md``, with its effect.
 
 Two engines that implement this rule agree on the completion time of every operation of every agent and on every
 counter; the tests demand exactly that, because totals alone hide errors of order.

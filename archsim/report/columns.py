@@ -205,6 +205,17 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
     "Memory traffic": (
         Column("dram_read_bytes", "bytes", (LAYERS, *_TOTALS), "Bytes read from DRAM, in whole lines."),
         Column("dram_write_bytes", "bytes", (LAYERS, *_TOTALS), "Bytes written to DRAM, in whole lines."),
+        Column("dram_bandwidth_gb_s", "GB/s", (SUMMARY,),
+               "Bandwidth of DRAM that the machine's file declares, in 10^9 bytes a second; empty with ideal memory."),
+        Column("dram_gb_s", "GB/s", (LAYERS, SUMMARY),
+               "Bandwidth of DRAM that was reached: bytes read and written, divided by latency; empty with ideal "
+               "memory."),
+        Column("dram_utilization", "share", (LAYERS, SUMMARY),
+               "Share of the declared bandwidth of DRAM that was reached; empty with ideal memory."),
+        Column("bound_by", "", (LAYERS,),
+               "What of DRAM bound the layer: bandwidth where nine tenths of it were reached; latency where they were "
+               "not, computing stalled in more than half of the cycles, and the lines that were read, one after the "
+               "other, take as long as it stalled; else empty."),
         Column("sram_read_bytes", "bytes", (LAYERS, *_TOTALS),
                "Useful bytes read at the banks of on-chip memory."),
         Column("sram_write_bytes", "bytes", (LAYERS, *_TOTALS),

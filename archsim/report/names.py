@@ -14,6 +14,7 @@ SPELT = {
     **{
         "spikesim": "SpikeSim",
         "systolic": "Dense systolic array",
+        "flywire": "FlyWire",
         "snn": "SNN",
         "cnn": "CNN",
         "vit": "ViT",

@@ -130,7 +130,8 @@ def _cards(summary: Mapping[str, Any], evidence: Sequence[Evidence]) -> list[Car
         "area_mm2": (summary["area_mm2"], "without DRAM"),
         "utilization": (summary["utilization"], "of the PEs"),
         "coverage": (summary["coverage"], "of synaptic operations"),
-        **{name: (value, "read and written") for name, value in moved.items()},
+        "dram_bytes": (moved["dram_bytes"], _bandwidth(summary)),
+        "sram_bytes": (moved["sram_bytes"], "read and written"),
     }
     cards = []
     for name, (value, note) in shown.items():
@@ -152,6 +153,13 @@ def _resting(name: str, evidence: Sequence[Evidence]) -> list[Evidence]:
 def _trusted(name: str, evidence: Sequence[Evidence]) -> str:
     """What the numbers of a column rest on, in words."""
     return " ".join(f"Evidence of {one.result}: {one.grade} ({one.rests_on})." for one in _resting(name, evidence))
+
+
+def _bandwidth(summary: Mapping[str, Any]) -> str:
+    """How fast DRAM was, of how fast it can be."""
+    if summary["dram_gb_s"] is None:
+        return "read and written"
+    return f"{summary['dram_gb_s']:.3g} of {summary['dram_bandwidth_gb_s']:g} GB/s"
 
 
 def _per_image(name: str, summary: Mapping[str, Any]) -> str:

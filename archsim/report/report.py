@@ -16,8 +16,9 @@ from archsim.engine.recording import Window
 from archsim.engine.result import Coverage, LayerResult
 from archsim.errors import printable
 from archsim.report import files, invariants, terminal, timeline
+from archsim.report.dram import DeclaredDram, achieved_gb_s, bound_by
 from archsim.report.pictures import Pictures
-from archsim.report.verdict import percent, verdict
+from archsim.report.verdict import listed, percent, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "layers": (
         *("layer", "op", "m", "n", "k", "timesteps", "cycles", "compute_cycles", "stall_cycles"),
         *("lower_bound_cycles", "latency_s", "utilization", "matches", "synaptic_operations", "performed_operations"),
-        *("mismatches", "energy_pj", "estimate_pj", *TRAFFIC_SUMS),
+        *("mismatches", "energy_pj", "estimate_pj", *TRAFFIC_SUMS, "dram_gb_s", "dram_utilization", "bound_by"),
     ),
     "traffic": ("layer", "level", "tensor", "direction", "bytes", "accesses"),
     "energy": ("layer", "unit", "action", "count", "energy_pj"),
@@ -58,8 +59,9 @@ class Report:
     ``findings`` are what else it told, and go into the summary. ``timeline`` is the window of the run that was
     recorded, if any. Of the network alone tell ``estimates`` (by layer, the energy [pJ] that papers would estimate) and
     ``operations`` (by layer, additions and multiplications, zeros included), both of all images; ``read_out``, its last
-    layer; and ``network``, what the summary says of it. ``evidence`` says what the results rest on. A Report that
-    contradicts itself cannot be made: see :mod:`archsim.report.invariants`.
+    layer; and ``network``, what the summary says of it. ``evidence`` says what the results rest on; ``dram`` what was
+    declared of DRAM, None where memory is ideal. A Report that contradicts itself cannot be made: see
+    :mod:`archsim.report.invariants`.
     """
 
     accelerator: str
@@ -94,6 +96,7 @@ class Report:
     read_out: str = ""
     network: Mapping[str, Any] = field(default_factory=dict)
     evidence: Sequence[Evidence] = ()
+    dram: DeclaredDram | None = None
 
     def __post_init__(self) -> None:
         invariants.check(self)
@@ -143,6 +146,15 @@ class Report:
             return f"{told}, simulated {ratio} times that; {whole} for the whole network{share}"
         return f"{told}{share}, simulated {ratio} times that"
 
+    def as_moved(self) -> str:
+        """The bandwidth that DRAM reached against the declared one, and which layers its latency bound."""
+        if self.dram is None:
+            return ""
+        reached, declared = self.summary()["dram_gb_s"], self.dram.bandwidth_gb_s
+        told = f"DRAM: {reached:.3g} of {declared:g} GB/s ({percent(reached / declared)})"
+        bound = list(dict.fromkeys(row["layer"] for row in self._layer_rows() if row["bound_by"] == "latency"))
+        return f"{told}; bound by latency: {listed(bound)}" if bound else told
+
     @property
     def synthetic(self) -> str:
         """What of the network is random: ``the spikes and weights are``, or nothing of a trained one."""
@@ -155,6 +167,7 @@ class Report:
         wrong = ("mismatches",) * any(layer.mismatches for layer in self.layers)
         return (
             *("layer", "cycles", "stall_cycles", "utilization", "energy_pj", "dram_read_bytes", "dram_write_bytes"),
+            *("dram_gb_s", "bound_by") * (self.dram is not None),
             *wrong,
         )
 
@@ -254,6 +267,8 @@ class Report:
             "edap_j_s_mm2": energy_pj * 1e-12 * latency_s * area_mm2,
             "sram_size_kib": self.sram_size_kib,
             **{name: sum(_traffic_sums(layer)[name] for layer in self.layers) for name in TRAFFIC_SUMS},
+            "dram_bandwidth_gb_s": self.dram.bandwidth_gb_s if self.dram else None,
+            **self._reached(sum(map(_dram_bytes, self.layers)), latency_s),
             "events": self._events(),
             "verified": not wrong if compared or wrong else None,
             "layers_verified": len(compared),
@@ -358,7 +373,7 @@ class Report:
         return {"energy_by_timestep_pj": {part: math.fsum(parts[part]) for part in ordered}} if parts else {}
 
     def _layer_rows(self) -> Iterator[dict[str, Any]]:
-        derived = {"latency_s", "energy_pj", "estimate_pj", *TRAFFIC_SUMS}
+        derived = {"latency_s", "energy_pj", "estimate_pj", *TRAFFIC_SUMS, "dram_gb_s", "dram_utilization", "bound_by"}
         estimates = dict(self.estimates)
         for layer, energy in zip(self.layers, self.energy, strict=True):
             yield {
@@ -367,9 +382,18 @@ class Report:
                 "energy_pj": math.fsum(row.energy_pj for row in energy),
                 "estimate_pj": estimates.pop(layer.layer, None),  # once, of a layer with several rows
                 **_traffic_sums(layer),
+                **self._reached(_dram_bytes(layer), self._seconds(layer.cycles)),
+                "bound_by": bound_by(layer, self.dram, self._seconds(layer.cycles)) if self.dram else "",
                 **layer.variant,
                 **{name: layer.events.get(name, 0) for name in self._events()},
             }
+
+    def _reached(self, moved_bytes: int, latency_s: float) -> dict[str, float | None]:
+        """The bandwidth that DRAM reached, and its share of the declared one."""
+        if self.dram is None:
+            return {"dram_gb_s": None, "dram_utilization": None}
+        reached = achieved_gb_s(moved_bytes, latency_s)
+        return {"dram_gb_s": reached, "dram_utilization": reached / self.dram.bandwidth_gb_s}
 
     def _energy_rows(self) -> Iterator[dict[str, Any]]:
         for layer, energy in zip(self.layers, self.energy, strict=True):
@@ -400,6 +424,10 @@ class Report:
 
 def _row(name: str, layer: LayerResult, row: object) -> dict[str, Any]:
     return {"layer": layer.layer, **{column: getattr(row, column) for column in COLUMNS[name][1:]}, **layer.variant}
+
+
+def _dram_bytes(layer: LayerResult) -> int:
+    return sum(row.bytes for row in layer.traffic if row.level == "dram")
 
 
 def _traffic_sums(layer: LayerResult) -> dict[str, int]:

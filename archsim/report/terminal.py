@@ -19,6 +19,7 @@ _UNITS = {
     "_per_s": ((1.0, "1/s"),),
     "_pj_s": tuple((size, f"{name} s") for size, name in _ENERGY),
     "_pj": _ENERGY,
+    "_gb_s": ((1.0, "GB/s"),),
     "_s": ((1e-9, "ns"), (1e-6, "us"), (1e-3, "ms"), (1.0, "s")),
     "_bytes": ((1.0, "B"), (1024.0, "KiB"), (1024.0**2, "MiB"), (1024.0**3, "GiB")),
     "_density": ((0.01, "%"),),

@@ -30,9 +30,7 @@ from import_dvs_gesture import Layer, currents, fire
 TITLE = "SANA-FE"
 INSTALL = "pip install sanafe"
 FIRST_THRESHOLD = 60
-LATE = (
-    "both: theirs counts an event when it is sent, ours when it arrives, a timestep later; those of the last do not"
-)
+LATE = "both: theirs counts an event when it is sent, ours when it arrives, a timestep later; those of the last do not"
 
 
 class Case(NamedTuple):

@@ -124,6 +124,8 @@ UNUSED = {
     "imc_vit": OF_TRANSFORMERS,
     "imc_ideal": OF_TRANSFORMERS,
     "prosperity": {"broadcast": "loaders read through the switch, and nothing else comes from a bank"},
+    "flywire": {"broadcast": "one array, and nobody else reads"},
+    "neuron_core": {"broadcast": "every core reads for itself"},
     "gamma": {"broadcast": "every element reads for itself"},
     "gamma_snn": {"broadcast": "every element reads for itself"},
     "gamma_snn_f40": {"broadcast": "every element reads for itself"},

@@ -96,6 +96,7 @@ OPTIONS = [
     "scheduler.prefetch_groups=0",
     "scheduler.prefetch_groups=3",
     "scheduler.prefetch_fibers=0", "scheduler.prefetch_fibers=3", "scheduler.prefetch_start=last_step",
+    "scheduler.prefetch_lines=0",
     "scheduler.order=row_group", "memory.cache.bank_conflicts=false", "format.placement=interleaved",
     "format.pointer_bits=0", "memory.cache.replacement=lru", "memory.cache.double_buffer=true",
     "memory.cache.line_bytes=16", "memory.cache.line_bytes=256", "memory.cache.width_bits=512",
@@ -185,6 +186,17 @@ def test_two_laggy_units_and_three_tables_hide_the_passes_and_one_does_not():
     assert cycles("pe.laggy=queued", "pe.laggy_units=9", "pe.offset_tables=9") == hidden
 
 
+def test_short_fibers_are_fetched_as_lines_and_not_as_fibers():
+    """A fiber is one line. Two in flight are bound by the latency of DRAM: with 16, a step takes less than half."""
+    trace = mlp(5, m=16, n=120, k=64)
+    lines, fibers = (simulate(trace, f"scheduler.prefetch_lines={lines}")[0].cycles for lines in (16, 0))
+    assert 2 * lines < fibers
+    # A fiber that fills more than half of the room is fetched as before.
+    trace = mlp(5, m=16, n=12, k=128 * 50)
+    lines, fibers = (simulate(trace, f"scheduler.prefetch_lines={lines}")[0].cycles for lines in (16, 0))
+    assert lines == fibers
+
+
 def test_overflow_is_counted_and_results_stay_exact():
     trace = mlp(3, m=4, n=4, k=600, density=0.9, weight_density=0.9)
     narrow = simulate(trace, "pe.pseudo_accumulator_bits=8", "pe.correction_accumulator_bits=8")[0]
@@ -200,7 +212,8 @@ def test_the_trained_network_runs_and_verifies(tmp_path):
     summary = report.summary()
     assert summary["verified"] is True
     assert summary["layers_verified"] == summary["layers"] == 9
-    assert summary["area_mm2"] == pytest.approx(2.08)
+    three_more_places = 3 * (12 + 4 * 10) * 16 * 5.98e-6
+    assert summary["area_mm2"] == pytest.approx(2.08 + three_more_places)
     report.write(tmp_path / "result")
     assert (tmp_path / "result" / "summary.json").exists()
 
@@ -385,6 +398,22 @@ def test_area_follows_what_is_built():
     assert tppe_mm2(*ABLATIONS[4]) == pytest.approx(0.96 + 16 * (0.04 - 0.005 - 0.0004))
     assert tppe_mm2(*RAW) == pytest.approx(0.96 - 16 * (0.005 + 0.0004))
     assert tppe_mm2("scheduler.timesteps=sequential") == pytest.approx(16 * (0.0525 + 0.001875))
+    assert tppe_mm2("pe.laggy=queued", "pe.laggy_units=3") == pytest.approx(0.96 + 16 * 2 * 0.005)
+
+
+def test_area_of_places_tables_and_queue():
+    """Bits of flip-flops in a TPPE: pseudo-sum and corrections; 128 offsets of 7 bits and words; bitmask and words."""
+
+    def bits(*overrides):
+        machine = load_accelerator(LOAS, overrides)
+        rows = {row.unit: row.area_mm2 for row in area_rows(machine.inventory(), load_prices(machine))}
+        return [round(rows.get(unit, 0) / 5.98e-6 / 16) for unit in ("pending_sum", "offset_table", "laggy_queue")]
+
+    assert bits() == [3 * (12 + 4 * 10), 0, 0]
+    assert bits("pe.pending_sums=1") == [0, 0, 0]
+    assert bits("pe.speculation=false", "pe.offset_tables=3") == [3 * 4 * 12, 2 * 128 * (7 + 4), 0]
+    assert bits("pe.laggy=queued", "pe.fifo_depth=5", "timesteps=8") == [3 * (12 + 8 * 10), 0, 5 * 128 * (1 + 8)]
+    assert bits(*RAW) == bits(*ABLATIONS[4]) == [0, 0, 0]
 
 
 @pytest.mark.parametrize("overrides", [("format.spikes=raw",), ("pe.laggy=second_fast",)], ids=" ".join)

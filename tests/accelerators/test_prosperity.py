@@ -149,7 +149,7 @@ OPTIONS = [
     "pe.count=3", "pe.count=1024", "pe.pipeline_cycles=0", "tile.rows=16", "tile.k=1", "tile.k=64",
     "detector.search=every_row", "detector.popcounts=1", "detector.tables=5", "buffers.tiles=2", "buffers.tiles=256",
     "buffers.output_tiles=1", "neuron.count=1", "neuron.cycles=9", "memory.read_switch.inputs=3",
-    "memory.cache.line_bytes=16", "memory.cache.line_bytes=1024", "memory.cache.mshrs=1",
+    "memory.cache.line_bytes=16", "memory.cache.line_bytes=1024", "memory.dma.lines_in_flight=1",
     "memory.cache.replacement=lru", "memory.dram.channels=1", "clock_mhz=800",
 ]  # fmt: skip
 

@@ -32,6 +32,8 @@ SETTINGS = {
     "gospa_snn": ("pe.count=3", "psum.size_kib=1", "scheduler.barrier=none", "psum.overflow=excess", *MEMORY[1:]),
     "gamma_snn": ("pe.count=3", "pe.radix=2", "scheduler.operands=loaded_first", "neuron.rows=1", *MEMORY),
     "gustav_snn": ("neuron.cycles=3", *MEMORY),
+    "neuron_core": ("pe.count=3", "pe.neurons=40", "scheduler.event_fifo=1", "scheduler.outer_loop=neurons", *MEMORY),
+    "flywire": ("pe.rows=3", "pe.columns=5", "pe.weight_buffers=1", "receiver.stall_percent=50", *MEMORY),
     "prosperity": ("tile.rows=16", "tile.k=3", "pe.count=3", "detector.tables=1", "buffers.output_tiles=1", *MEMORY),
     "spinalflow": ("pe.count=16", "merger.rows_ahead=1", "drain.positions=1", "memory.read_switch.inputs=3", *MEMORY),
     "ptb": ("pe.rows=5", "pe.columns=3", "pe.window=1", "scheduler.prefetch_folds=0", *MEMORY),

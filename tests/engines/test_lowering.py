@@ -253,7 +253,7 @@ import numpy as np
 from archsim.hardware.agent import op
 from archsim.hardware.memory.placement import LineSpec, Tensor
 from archsim.hardware.operation import RESIDENT_READ
-MEMORY = LineSpec(32, 5, 3, 4)
+MEMORY = LineSpec(32, 5, 3, 4, 4, 1)
 TENSOR = Tensor(np.array([5, 9]), np.array([70, 40]), 2, 3)
 def counted(a, m, amount):
     if amount > 4:

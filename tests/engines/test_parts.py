@@ -5,7 +5,18 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from archsim.dataflow.parts import PingPong, broadcast, fetch, in_flight, neuron_rows, ping_pong, port_of, store, stream
+from archsim.dataflow.parts import (
+    PingPong,
+    broadcast,
+    fetch,
+    in_flight,
+    neuron_rows,
+    ping_pong,
+    port_of,
+    store,
+    stream,
+    turns,
+)
 from archsim.engine import compiled, reference
 from archsim.engine.lowering import loop_of, lower
 from archsim.hardware.agent import NONE, op
@@ -39,7 +50,6 @@ class Machine(NamedTuple):
     buffers: PingPong
     finished: Fifo
     room: Fifo
-    lanes: int
     rounds: int
     whole: int
 
@@ -68,8 +78,11 @@ def writer(a, m, x):
 
 
 def lane(a, m, x):
-    """A lane of a DMA."""
-    yield from in_flight(a, m, x.data, 0, STREAM_READ, 0, m.lanes)
+    """A lane of a DMA, all fibers."""
+    turn = 0
+    for fiber in range(len(x.data.size)):
+        yield from in_flight(a, m, x.data, fiber, 0, x.data.size[fiber], STREAM_READ, 0, turn)
+        turn += turns(a, m, 0, x.data.size[fiber])
 
 
 def sender(a, m, x):
@@ -90,7 +103,7 @@ LOWERED = lower(AGENTS)
 LOOP = loop_of(LOWERED, __name__)
 
 
-def outcome(*, ideal=False, sizes=(640,), uses=(1,), rounds=0, whole=0, **drawn):
+def outcome(*, ideal=False, sizes=(640,), uses=(1,), rounds=0, whole=0, share=1, **drawn):
     """What both engines say of agents that are ``drawn``, by name; DRAM takes as long for every line."""
     choices = "memory.dram.row_miss_ns=97", "memory.dram.bandwidth_gb_s=10000", f"memory.ideal={str(ideal).lower()}"
     machine = load_accelerator(LOAS, choices)
@@ -98,9 +111,10 @@ def outcome(*, ideal=False, sizes=(640,), uses=(1,), rounds=0, whole=0, **drawn)
     operands = Operands(placer.place(np.array(sizes)), np.array(uses))
     for agent in AGENTS:
         diagram.agent(agent, drawn.get(agent.__name__, 0), requests=16)
+    memory_lines = machine.config.memory.lines(BURST)._replace(lanes=drawn.get("lane", 1), share=share)
     m = Machine(
-        Agents(**diagram.ends), machine.config.memory.lines(BURST), ping_pong(diagram, len(uses)),
-        diagram.fifo(4, full=True), diagram.fifo(1), drawn.get("lane", 0), rounds, whole,
+        Agents(**diagram.ends), memory_lines, ping_pong(diagram, len(uses)),
+        diagram.fifo(4, full=True), diagram.fifo(1), rounds, whole,
     )  # fmt: skip
     found = []
     for engine, step in ((compiled, LOOP), (reference, diagram.coroutines(LOWERED.kept))):
@@ -146,6 +160,18 @@ def test_fibers_share_operations(whole):
 @pytest.mark.parametrize("lines", [1, 5, 16, 37])
 def test_a_dma_has_a_line_of_each_lane_in_flight(lanes, lines):
     assert outcome(sizes=(lines * LINE_BYTES - 5,), lane=lanes).cycles == -(-lines // lanes) * line_cycles(lane=1)
+
+
+@pytest.mark.parametrize(("lanes", "share"), [(1, 4), (2, 3), (4, 4), (5, 1)])
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_lanes_of_a_dma_take_shares_in_turn(lanes, share, rounds):
+    """Two fibers, of which the second begins with the lane behind the last one of the first: together they are whole
+    rounds of all lanes."""
+    lines = rounds * lanes * share
+    sizes = (lines - share) * LINE_BYTES, share * LINE_BYTES - 3
+    found = outcome(sizes=sizes, share=share, lane=lanes)
+    assert found.cycles == rounds * (share - 1 + line_cycles(lane=1))
+    assert np.bincount(found.completions[:, 0]).tolist() == [rounds] * lanes
 
 
 @pytest.mark.parametrize("uses", [(1,), (5,), (2, 7, 1), (7, 7)])

@@ -1,4 +1,4 @@
-"""GoSPA-SNN's elements with banks of their own against their circuit: every row, every partial sum that leaves, overflows.
+"""GoSPA-SNN's elements with banks of their own against their circuit: rows, partial sums that leave, overflows.
 
 Up to three elements, tiles that take turns in the banks, parts of K between which partial sums go to memory and come
 back, and sums that leave the bits of a word. Memory itself is ideal; rows and lines come as late as they were drawn.

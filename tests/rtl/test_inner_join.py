@@ -10,8 +10,8 @@ from archsim.compress.bitmask import pack_mask
 from archsim.dataflow.inner_product import WORDS_OF_CHUNK, Join, processing_element
 from archsim.hardware.agent import NONE, op
 from archsim.hardware.compute import inner_join
-from archsim.hardware.compute.inner_join import LAST_CORRECTION, NO_LAGGY, JoinUnit, push_matches
-from archsim.hardware.compute.prefix_sum import LAGGY_MODES
+from archsim.hardware.compute.inner_join import LAST_CORRECTION, JoinUnit, push_matches
+from archsim.hardware.compute.prefix_sum import LAGGY_MODES, NO_LAGGY
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.memory.placement import Tensor, line_spec
 from tests.rtl.circuit import Case, build, compare_all, needs_verilator

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from archsim.compress.packed_time import encode
-from archsim.dataflow.inner_product import COMPRESSED, firing
+from archsim.dataflow.inner_product import firing
 from archsim.hardware.agent import op
-from archsim.hardware.compute.compressor import CompressorConfig
+from archsim.hardware.compute.compressor import COMPRESSED, CompressorConfig
 from archsim.hardware.compute.lif import Rule, fire, mask
 from archsim.hardware.diagram import Diagram
 from tests.rtl.circuit import Case, build, compare_all, needs_verilator

@@ -17,6 +17,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from archsim.compress.bitmask import CHUNK_BITS
+from archsim.hardware.agent import Agent
 from archsim.hardware.loading import Block
 from archsim.jit import inlined
 
@@ -30,6 +31,18 @@ class CompressorConfig(Block):
     def chunk_cycles(self, pooled: bool) -> int:
         """Cycles of 128 output neurons."""
         return self.cycles_per_chunk + (self.pool_cycles_per_chunk if pooled else 0)
+
+
+COMPRESSED = 0
+"""What an agent with a compressor keeps: the cycle in which it has done with all groups so far."""
+
+
+def compress(a: Agent, chunk_cycles: int, neurons: int, ready: int) -> int:
+    """Give the compressor of agent ``a`` a group whose last word is there at ``ready``; returns the cycle in which it
+    begins."""
+    begun = max(ready, a.kept[COMPRESSED])
+    a.kept[COMPRESSED] = begun + compress_cycles(chunk_cycles, neurons)
+    return int(begun)
 
 
 @inlined

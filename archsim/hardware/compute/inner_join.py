@@ -43,7 +43,7 @@ from pydantic import Field
 
 from archsim.compress.bitmask import CHUNK_BITS
 from archsim.hardware.agent import Agent
-from archsim.hardware.compute.prefix_sum import EARLY_STOP, HIDDEN, LAGGY_MODES, LITERAL
+from archsim.hardware.compute.prefix_sum import EARLY_STOP, HIDDEN, LAGGY_MODES, LITERAL, NO_LAGGY
 from archsim.hardware.fields import Count, SumBits
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block
@@ -101,10 +101,6 @@ class InnerJoinConfig(Block):
         ):
             if number:
                 yield Component(name, "flip_flops", instances * number, {"bits": bits, "width_bits": bits})
-
-
-NO_LAGGY = -1
-"""In place of a mode of the laggy prefix-sum: two fast ones, so that nothing is corrected."""
 
 
 class JoinUnit(NamedTuple):

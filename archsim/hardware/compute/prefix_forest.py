@@ -105,17 +105,19 @@ WORK_COLUMNS = 6
 
 
 @njit
-def tile_work(patterns: Any, tile_rows: int, least: int, work: Any) -> None:
-    """What every tile takes: ``work`` int64 [tiles of rows, tiles of K, WORK_COLUMNS], zeros at first.
+def tile_work(patterns: Any, bounds: Any, least: int, work: Any) -> None:
+    """What every tile takes: ``work`` int64 [tiles of rows, tiles of K, WORK_COLUMNS], zeros at first. A tile of rows
+    goes from one of ``bounds`` int64 [tiles + 1] to the next.
 
     Its spikes, the spikes left to add, the cycles for that, and its rows that are not empty, have a prefix, or are
     searched.
     """
-    prefix = np.zeros(tile_rows, np.int64)
-    ones = np.zeros(tile_rows, np.int64)
+    most = np.diff(bounds).max()
+    prefix = np.zeros(most, np.int64)
+    ones = np.zeros(most, np.int64)
     for tile in range(work.shape[0]):
         for column in range(work.shape[1]):
-            rows = patterns[column, tile * tile_rows : (tile + 1) * tile_rows]
+            rows = patterns[column, bounds[tile] : bounds[tile + 1]]
             for i in range(len(rows)):
                 ones[i] = popcount(rows[i])
             find_prefixes(rows, ones, least, prefix)
@@ -135,9 +137,10 @@ EVENTS = ("spikes", "spikes_left", "exact_match_rows", "partial_match_rows", "ac
 
 
 @njit
-def reuse(patterns: Any, weights: Any, timesteps: int, tile_rows: int, tile_k: int, least: int, bits: int, skip: int,
+def reuse(patterns: Any, weights: Any, timesteps: int, bounds: Any, tile_k: int, least: int, bits: int, skip: int,
           sums: Any, events: Any) -> None:  # fmt: skip
-    """Sums of all rows of ``patterns``, tile by tile; the first ``skip`` positions are computed but not kept.
+    """Sums of all rows of ``patterns``, tile by tile, between ``bounds`` as of :func:`tile_work`; the first ``skip``
+    positions are computed but not kept.
 
     ``weights`` int16 [K, N]; ``sums`` int64 [positions kept, N, T], zeros at first; ``events`` int64. In every tile the
     rows are taken by number of spikes; the partial sum of a row begins as that of its prefix, the weights of what is
@@ -145,12 +148,14 @@ def reuse(patterns: Any, weights: Any, timesteps: int, tile_rows: int, tile_k: i
     """
     kept, columns, _ = sums.shape
     limit = 1 << (bits - 1)
-    partial = np.zeros((tile_rows, columns), np.int64)
-    prefix = np.zeros(tile_rows, np.int64)
-    ones = np.zeros(tile_rows, np.int64)
-    for base in range(0, patterns.shape[1], tile_rows):
+    most = np.diff(bounds).max()
+    partial = np.zeros((most, columns), np.int64)
+    prefix = np.zeros(most, np.int64)
+    ones = np.zeros(most, np.int64)
+    for tile in range(len(bounds) - 1):
+        base = bounds[tile]
         for column in range(patterns.shape[0]):
-            rows = patterns[column, base : base + tile_rows]
+            rows = patterns[column, base : bounds[tile + 1]]
             for i in range(len(rows)):
                 ones[i] = popcount(rows[i])
             find_prefixes(rows, ones, least, prefix)

@@ -18,6 +18,8 @@ from archsim.jit import inlined
 HIDDEN, LITERAL, EARLY_STOP, QUEUED = range(4)
 LAGGY_MODES = {"hidden": HIDDEN, "literal": LITERAL, "early_stop": EARLY_STOP, "queued": QUEUED}
 """How passes and the fast path go together: :mod:`~archsim.hardware.compute.inner_join` says it."""
+NO_LAGGY = -1
+"""In place of a mode: two fast prefix-sums, so that nothing is corrected."""
 
 
 @inlined
@@ -28,7 +30,9 @@ def pass_cycles(adders: int) -> int:
 
 @inlined
 def laggy_cycles(mode: int, adders: int, low: int, high: int) -> int:
-    """Cycles that the laggy prefix-sum works on a chunk whose AND is (``low``, ``high``), not both zero."""
+    """Cycles that the laggy prefix-sum, if there is one, works on a chunk whose AND is (``low``, ``high``)."""
+    if mode == NO_LAGGY:
+        return 0
     if mode != EARLY_STOP:
         return pass_cycles(adders)
     last = 64 + highest_one(high) if high else highest_one(low)

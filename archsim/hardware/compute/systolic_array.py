@@ -14,8 +14,10 @@ so 2R + C + D - 2 cycles in all three, and folds do not overlap:
     input       K       M'          N       ceil(K / R) ceil(M' / C)
 
 with M' the columns of the input matrix: positions times timesteps. These are the run-time equation and the mappings of
-SCALE-Sim (Samajdar et al., ISPASS 2020, section III; the same 2 R + C + T - 2 per tile in SCALE-Sim v3, 2504.15377),
-with which LoAS (MICRO 2024, section VI-B) estimates dense machines. SCALE-Sim's rows are outputs and its columns
+SCALE-Sim's papers (Samajdar et al., ISPASS 2020, section III; 2 R + C + T - 2 per tile in v3 too, 2504.15377), with
+which LoAS (MICRO 2024, section VI-B) estimates dense machines. The program SCALE-Sim 3.0.0 counts otherwise: a cycle
+less a layer, as it tells the number of the last cycle; output stationary also R cycles less a fold, as it leaves out
+the shifting out; and it rounds the output size of strided convolutions up. SCALE-Sim's rows are outputs and its columns
 filters; here rows are the operand that LoAS's comparison puts there, so transpose when comparing.
 
 A place of the array may hold a *window* of W timesteps (PTB): a step then takes W cycles and W sums a place are shifted
@@ -51,21 +53,21 @@ class SystolicArrayConfig(Block):
 
 
 @njit
-def add_in_order(words: Any, weights: Any, order: Any, begin: Any, end: Any, positions: int, span: int, blocks: int,
-                 bits: int, first: int, sums: Any) -> int:  # fmt: skip
-    """Full sums of rows ``first`` on into ``sums`` int64 [rows, N, T], adding inputs in the order of the array.
+def add_in_order(words: Any, weights: Any, order: Any, begin: Any, end: Any, group: Any, span: int, blocks: int,
+                 bits: int, sums: Any) -> int:  # fmt: skip
+    """Full sums of rows into ``sums`` int64 [rows, N, T], adding inputs in the order of the array.
 
-    ``words`` uint16 [rows, K] are packed timesteps, ``weights`` int64 [K, N]. Row m is in group m // positions, whose
-    timesteps are in ``blocks`` of ``span``; the inputs of a block i of all groups are ``order[begin[i] : end[i]]``. An
-    input that is silent adds zero, so it is passed over. Returns how many additions left the range of an accumulator of
-    ``bits`` bits.
+    ``words`` uint16 [rows, K] are packed timesteps, ``weights`` int64 [K, N]. A row is in its ``group`` int64 [rows],
+    whose timesteps are in ``blocks`` of ``span``; the inputs of a block i of all groups are ``order[begin[i] :
+    end[i]]``. An input that is silent adds zero, so it is passed over. Returns how many additions left the range of an
+    accumulator of ``bits`` bits.
     """
     rows, columns, timesteps = sums.shape
     limit = 1 << (bits - 1)
     overflows = 0
     for row in range(rows):
         for block in range(blocks):
-            number = (first + row) // positions * blocks + block
+            number = group[row] * blocks + block
             for i in range(begin[number], end[number]):
                 k = order[i]
                 word = words[row, k] >> (block * span)

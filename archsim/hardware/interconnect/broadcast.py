@@ -7,7 +7,8 @@ waits behind every earlier read of the sender. A look-up that misses holds them 
 ready is waited for by the FIFO behind the bus (one reading end for each receiver), not by the bus.
 
 A machine has one bus. Agents with the lane :data:`~archsim.hardware.operation.BUS` are its sender; those that do not
-broadcast and go through no switch have paths of their own, as wide as the banks that they read.
+broadcast and go through no switch have paths of their own, as wide as the banks that they read (in no time: *own
+path*).
 
 Source: LoAS (MICRO 2024) section IV-B: a fiber of B is read once and broadcast to all TPPEs. Cycles not published.
 """

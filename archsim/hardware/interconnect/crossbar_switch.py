@@ -9,8 +9,9 @@ bank. With r the ready cycle, and the free cycles those after all earlier reques
 
     g = max(r, input free, output free, bank free),   data of a read complete at g + beats - 1 + access + traversal.
 
-Requests and grants travel on wires of their own. Fills from DRAM enter a bank from the other side and use no switch;
-data of a line that was waited for go through it like those of a hit.
+Requests and grants travel on wires of their own (in no time: *request*). Fills from DRAM enter a bank from the other
+side and use no switch (in no time: *path of a fill*); data of a line that was waited for go through it like those of a
+hit.
 
 Source: LoAS (MICRO 2024) Table III: two 16x16 crossbars, swizzle-switch; what they connect is Gamma's definition
 (between banks and processing elements). Cycles of a traversal are not published; see ``hwconfigs/loas.yaml``.

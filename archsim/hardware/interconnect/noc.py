@@ -16,8 +16,8 @@ so with H links and nothing in the way, from injection to the last flit (virtual
 
 A packet is injected only when its flow has a credit, that is room for it at the destination. A buffer on the way
 therefore always has room for it, no packet waits while it holds a link, and the network cannot deadlock. Credits
-travel on wires of their own, at once. A flow to several nodes (*multicast*) visits them along one path; a router on it
-hands the packet out and on.
+travel on wires of their own (in no time: *credit of the network*). A flow to several nodes (*multicast*) visits them
+along one path; a router on it hands the packet out and on.
 
 Sources: router pipeline of MNSIM's BookSim configuration (k x k mesh, dimension-order routing; route, allocate virtual
 channel, allocate switch, traverse: a cycle each); that SpikeSim has a network between its tiles is published, its

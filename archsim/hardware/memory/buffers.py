@@ -110,9 +110,14 @@ class BufferedMemoryConfig(MemorySystemConfig):
         """Bytes of a line."""
         return self.buffers.line_bytes
 
+    @property
+    def lines_in_flight(self) -> int:
+        """As many as ``buffers.fetches``."""
+        return self.buffers.fetches
+
     def lines(self, burst: int) -> LineSpec:
-        """Lines of the buffers, as many on their way as ``buffers.fetches``."""
-        return line_spec(self.buffers.line_bytes, self.buffers.width_bits, min(burst, self.buffers.fetches))
+        """Lines of the buffers."""
+        return line_spec(self.buffers.line_bytes, self.buffers.width_bits, burst, self.lines_in_flight)
 
     def resolve(self, clock_mhz: float) -> MemorySpec:
         """Buffers as caches without tags, each with paths of its own."""

@@ -20,7 +20,7 @@ sends all its requests at once (for comparison with models that ignore conflicts
 * **consume**: a read after which the line is dead, dirty or not, and its way free.
 
 Requests that wait for a line, or for an MSHR, stand in lists of pointers with one place for every request that
-requesters can have under way, so that no list is ever full.
+requesters can have under way, so that no list is ever full (in no time: *waiting list*).
 
 Replacement. ``lru``: the least recently used way that is not being filled. ``priority`` (after Gamma's FiberCache,
 which LoAS adopts): a line that the current epoch still needs is never evicted, the least recently used line of an

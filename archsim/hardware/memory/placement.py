@@ -53,18 +53,27 @@ class Tensor(NamedTuple):
 class LineSpec(NamedTuple):
     """Lines as agents ask for them: ``line_bytes = 1 << line_shift``, beats of ``1 << beat_shift`` bytes.
 
-    ``burst`` is the most lines that an agent asks for at once.
+    ``burst`` is the most lines that an agent asks for at once. A DMA has ``lanes``, each with ``share`` lines on their
+    way (:func:`archsim.dataflow.parts.in_flight`).
     """
 
     line_bytes: int
     line_shift: int
     beat_shift: int
     burst: int
+    lanes: int
+    share: int
 
 
-def line_spec(line_bytes: int, width_bits: int, burst: int) -> LineSpec:
-    """Of lines whose bytes, and bytes of ``width_bits``, are powers of two."""
-    return LineSpec(line_bytes, line_bytes.bit_length() - 1, (width_bits // 8).bit_length() - 1, burst)
+DMA_LANES = 16
+"""Most lanes of a DMA; each asks for its next lines when the last of those before is there."""
+
+
+def line_spec(line_bytes: int, width_bits: int, burst: int, in_flight: int) -> LineSpec:
+    """Of lines whose bytes, and bytes of ``width_bits``, are powers of two; ``in_flight`` can be on their way."""
+    lanes = min(DMA_LANES, in_flight)
+    line_shift, beat_shift = line_bytes.bit_length() - 1, (width_bits // 8).bit_length() - 1
+    return LineSpec(line_bytes, line_shift, beat_shift, min(burst, in_flight), lanes, in_flight // lanes)
 
 
 class Placer:

@@ -16,6 +16,9 @@ Every arrow into a bank, the MSHRs or a channel is an arbitration; "bank" includ
 which is granted together with it. A requester sends one request per cycle. Taking an MSHR costs one cycle; it is held
 until all that waited for its line have it (:mod:`archsim.hardware.memory.cache`).
 
+A machine that knows the order of all that it reads has a DMA in place of MSHRs, with a register for each line on its
+way. It needs as many as bandwidth times latency: 128 GB/s times 125 ns are 250 lines of 64 bytes.
+
 ``ideal``: every request is done one cycle after the operation's start, whatever else goes on; nothing misses. It exists
 for every machine so that its compute cycles can be compared with closed forms.
 """
@@ -46,6 +49,11 @@ class MemorySystemConfig(Block):
     def line_bytes(self) -> int:
         """Bytes of a line."""
 
+    @property
+    @abstractmethod
+    def lines_in_flight(self) -> int:
+        """Lines on their way from DRAM at a time."""
+
     @abstractmethod
     def lines(self, burst: int) -> LineSpec:
         """Lines as agents ask for them: ``burst`` at once, or as many as can be on their way."""
@@ -68,9 +76,14 @@ class MemoryConfig(MemorySystemConfig):
         """Bytes of a line."""
         return self.cache.line_bytes
 
+    @property
+    def lines_in_flight(self) -> int:
+        """A line for each miss register."""
+        return self.cache.mshrs
+
     def lines(self, burst: int) -> LineSpec:
-        """Lines of the cache, as many on their way as it has miss registers."""
-        return line_spec(self.cache.line_bytes, self.cache.width_bits, min(burst, self.cache.mshrs))
+        """Lines of the cache."""
+        return line_spec(self.cache.line_bytes, self.cache.width_bits, burst, self.lines_in_flight)
 
     def resolve(self, clock_mhz: float) -> MemorySpec:
         """A cache behind crossbar switches."""
@@ -81,9 +94,27 @@ class MemoryConfig(MemorySystemConfig):
             self.cache.access_cycles + self.read_switch.traversal_cycles,
             self.cache.access_cycles + self.broadcast.cycles,
             max(1, self.cache.access_cycles + self.write_switch.traversal_cycles - 1),
-            self.cache.resolve(),
+            self.cache.resolve()._replace(mshrs=self.lines_in_flight),
             self.dram.resolve(clock_mhz, self.cache.line_bytes),
         )
+
+
+class DmaConfig(Block):
+    """What brings lines from DRAM whose order is known."""
+
+    lines_in_flight: int = Field(ge=1, le=1024, description="lines on their way from DRAM at a time")
+    entry_bits: int = Field(ge=1, le=256, description="bits of the register of a line on its way")
+
+
+class StreamedMemoryConfig(MemoryConfig):
+    """As MemoryConfig, of a machine that knows what it reads beforehand: a DMA stands in place of the MSHRs."""
+
+    dma: DmaConfig = Field(description="what brings lines from DRAM, in place of MSHRs")
+
+    @property
+    def lines_in_flight(self) -> int:
+        """A line for each register of the DMA."""
+        return self.dma.lines_in_flight
 
 
 class MemorySpec(NamedTuple):

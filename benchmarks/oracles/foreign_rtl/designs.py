@@ -50,16 +50,17 @@ class Design(NamedTuple):
 
 def flywire(row: Row, engine: Engine) -> int:
     """A product: from the command to the last result taken. An update: from one vector of spikes to the next."""
+    array = ("rows", "columns", "weight_banks", "weight_buffers", "pipeline_cycles")
     settings = [
-        *(f"pe.{name}={row[name]}" for name in ("rows", "columns", "weight_banks", "weight_buffers", "pipeline_cycles")),
+        *(f"pe.{name}={row[name]}" for name in array),
         f"neuron.pipeline_cycles={row['neuron_pipeline_cycles']}",
         *(f"receiver.{name}={row[name]}" for name in ("stall_percent", "seed")),
     ]
-    fires = row["measured"] == "update"
-    result = simulated("flywire", settings, linear(row["inputs"], row["inputs"], 1 + fires, row["inputs"], fires), engine)
+    size, fires = row["inputs"], row["measured"] == "update"
+    result = simulated("flywire", settings, linear(size, size, 1 + fires, size, fires), engine)
     committed = completions(result, "neuron_unit")
     if fires:
-        return committed[-1] - committed[row["inputs"]]
+        return committed[-1] - committed[size]
     _booted, _taken, command, *_ = completions(result, "sequencer")
     return committed[-1] - command
 
@@ -119,8 +120,8 @@ def convolution(side: int, channels: int, outputs: int, kernel: int, spikes: int
     inputs = (np.arange(channels * side**2) < spikes).reshape(1, 1, channels, side, side)
     output = np.zeros((1, 1, outputs, side, side), np.bool_)
     operation = Operation(
-        "conv", "conv2d", ("in",), "out", padding=(kernel // 2, kernel // 2), neuron=Neuron("lif", np.full(outputs, 1), 1, 1),
-        weight=np.zeros((outputs, channels, kernel, kernel), np.int8),
+        "conv", "conv2d", ("in",), "out", padding=(kernel // 2, kernel // 2),
+        weight=np.zeros((outputs, channels, kernel, kernel), np.int8), neuron=Neuron("lif", np.full(outputs, 1), 1, 1),
     )  # fmt: skip
     return _trace(operation, 1, inputs, output)
 
@@ -139,7 +140,8 @@ _NEURONS = (1, 2, 3, 4, 7, 8, 16, 25, 33, 64, 100, 128, 200, 256)
 
 DESIGNS = {
     "flywire": Design(
-        "duydat291007/flywire-fpga-accelerator", "d0dd0b5e687d5b6f111b4c00d06307e5b505676c", "none seen", (), (), flywire,
+        "duydat291007/flywire-fpga-accelerator", "d0dd0b5e687d5b6f111b4c00d06307e5b505676c", "none seen",
+        (), (), flywire,
     ),
     "ranc": Design(
         "UA-RCL/RANC", "08ae4bdddc60c6c480708f0b9298cff798fe354f", "MIT",

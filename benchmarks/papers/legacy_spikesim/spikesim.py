@@ -25,7 +25,10 @@ true and says why:
   positions, in energy and area; spare PEs of the last tile are like those of the last layer, and the area of a PE is
   the mean of all.
 - Maps that are not square: the tool has one side. Here rows times columns.
-- More than thirteen layers: the tool's list of twelve shares of 0.75 ends. Here the rule goes on.
+- More than twelve layers: the tool's list of twelve shares of 0.75 ends, and it fails. Here the rule goes on.
+- Channels that are no multiple of n: for the latency the tool divides without rounding. It gives none where these
+  parts of PEs decrease from one layer to the next, and does not end where no layer has a whole PE. Here the latency,
+  which does not depend on PEs, is what the formula says.
 
 What is wrong in the tool and kept here, and what archsim does instead:
 
@@ -109,11 +112,23 @@ class SpikesimNetwork(Network):
             reasons.append(f"maps {', '.join(map(_sides, dict.fromkeys(maps)))}: the tool's are square")
         if len(layers) > MOST_LAYERS:
             reasons.append(f"{len(layers)} layers: the tool's list of shares ends with {MOST_LAYERS}")
+        reasons += [
+            f"{layer.name} has fewer input times output channels than {before.name}: the tool gives no latency"
+            for before, layer in pairwise(layers)
+            if self.filled(layer) < self.filled(before)
+        ]
+        if all(self.filled(layer) < self.crossbar.size**2 for layer in layers):
+            reasons.append("no layer fills a PE: the tool does not end")
         return reasons
 
+    @staticmethod
+    def filled(layer: Layer) -> int:
+        """Weights of a layer's PEs at one kernel position."""
+        return layer.in_channels * layer.out_channels
 
-MOST_LAYERS = 13
-"""One more than the tool has shares of 0.75."""
+
+MOST_LAYERS = 12
+"""As many as the tool has shares of 0.75: it looks one up for the last layer too."""
 
 
 def _sides(sides: Pair) -> str:

@@ -102,8 +102,11 @@ VARIANTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("without either: SparTen-SNN", "sparten_snn", ()),
     ("without speculation", "loas", ("pe.speculation=false",)),
     ("two fast prefix-sums, no laggy unit", "loas", ("pe.laggy=second_fast", "pe.speculation=false")),
-    ("laggy unit literal: 8 cycles a matching chunk", "loas", ("pe.laggy=literal",)),
-    ("laggy pass ends with the last match", "loas", ("pe.laggy=early_stop",)),
+    ("one laggy unit, for which chunks wait", "loas_one_laggy_unit", ()),
+    ("two laggy units, for which chunks wait", "loas_one_laggy_unit", ("pe.laggy_units=2", "pe.offset_tables=3")),
+    ("laggy unit literal: 8 cycles a matching chunk", "loas", ("pe.laggy=literal", "pe.offset_tables=2")),
+    ("laggy pass ends with the last match", "loas", ("pe.laggy=early_stop", "pe.offset_tables=2")),
+    ("one place for a sum, as the paper has", "loas", ("pe.pending_sums=1",)),
     ("FIFOs of depth 1", "loas", ("pe.fifo_depth=1",)),
     ("max(1, matches) a chunk pair", "loas", ("pe.chunk_overhead_cycles=0",)),
     ("words of A read one a match", "loas", ("pe.payload_fetch=match",)),
@@ -165,6 +168,9 @@ def loas_ablation() -> Table:
             "correction accumulator a TPPE. Without packed words: T bits for every input, all read, non-silent ones "
             "found by an OR; all timesteps still in one pass. Without either, timesteps in sequence and raw spikes: "
             "SparTen-SNN, whose energy has its own smaller element.",
+            "LoAS as it ships hides every laggy pass, as if each chunk had a unit of its own; its area is that of the "
+            "one that the paper describes. Chunks that wait for a unit need a queue, and tables of offsets with "
+            "buffers of words; these are counted in flip-flops, and Table IV has none.",
             "Without speculation: a weight waits in the FIFO for its word, then T accumulators of 12 bits add it where "
             "the neuron fired. With either, a sum is complete when its last word has come, so speculation changes "
             "additions and the subtraction at the end, hardly time.",

@@ -9,10 +9,15 @@ channels than there are tokens; SDT's masks and SpikingBERT's softmax are left o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
-from archsim.trace import Trace
+import yaml
+
+from archsim import load_trace, run
+from archsim.trace import Trace, save_trace
 from archsim.trace.calibrated import calibrated
 from archsim.trace.plan import Given, Plan
 
@@ -99,3 +104,44 @@ NETWORKS = {
     "spikingbert_qqp": _SPIKINGBERT,
     "spikingbert_mnli": _SPIKINGBERT,
 }
+CLOCK_MHZ = 500
+PUBLISHED = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text())
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network of the table, one image or sentence."""
+
+    network: str
+
+    def path(self, folder: Path) -> Path:
+        return folder / f"{self.network}.npz"
+
+    def write(self, folder: Path) -> None:
+        save_trace(NETWORKS[self.network].trace(self.network, PUBLISHED[self.network]["density"]), self.path(folder))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a machine makes of a workload, as counts; the published baselines run no products of activations."""
+
+    machine: str
+    workload: Workload
+
+    def perform(self, folder: Path) -> dict[str, float]:
+        path = self.workload.path(folder)
+        layers = None
+        if self.machine != "prosperity":
+            layers = [operation.name for operation in load_trace(path).operations if operation.op != "matmul"]
+        report = run(self.machine, path, layers=layers, verify=False, clock_mhz=CLOCK_MHZ)
+        frame = report.frame("layers")
+        found = {
+            "ms": report.summary()["latency_s"] * 1e3,
+            "compute_ms": float(frame.compute_cycles.sum()) / CLOCK_MHZ / 1e3,
+        }
+        if self.machine == "prosperity":
+            weighted = frame[frame.op != "matmul"]
+            inputs = float((weighted.m * weighted.k * weighted.timesteps).sum())
+            found["density"] = float(weighted.spikes.sum()) / inputs
+            found["product_density"] = float(weighted.spikes_left.sum()) / inputs
+        return found

@@ -1,5 +1,7 @@
 """Prefix forests against a slow twin by sets, hand-traced; their search in closed form; sums with reuse by numpy."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,7 @@ def prefixes(tile, least=1):
 
 def work_of(tile, least=1):
     work = np.zeros((1, 1, WORK_COLUMNS), np.int64)
-    tile_work(words(tile)[None], len(tile), least, work)
+    tile_work(words(tile)[None], np.array([0, len(tile)]), least, work)
     return tuple(work[0, 0, [SPIKES, LEFT, CYCLES]].tolist())
 
 
@@ -93,7 +95,7 @@ def test_search_is_the_closed_form(density, rows):
         ):  # fmt: skip
             config = detector(search, popcounts, pipeline)
             work = np.zeros((1, 1, WORK_COLUMNS), np.int64)
-            tile_work(words(tile)[None], rows, config.least, work)
+            tile_work(words(tile)[None], np.array([0, len(tile)]), config.least, work)
             assert search_cycles(integers(config), rows, work[0, 0, SEARCHED]) == expected
 
 
@@ -115,7 +117,8 @@ def test_sums_with_reuse_are_the_products(density, least):
     cuts = range(0, 40, 16)
     patterns = np.stack([words(rows[:, first : first + 16]) for first in cuts])
     sums, events = np.zeros((30, 6, 3), np.int64), np.zeros(len(EVENTS), np.int64)
-    reuse(patterns, weights, 3, 24, 16, least, 7, 0, sums, events)
+    bounds = np.array([0, 24, 30, 54, 78, 90])
+    reuse(patterns, weights, 3, bounds, 16, least, 7, 0, sums, events)
     np.testing.assert_array_equal(sums, (rows.astype(int) @ weights).reshape(30, 3, 6).transpose(0, 2, 1))
     expected = np.zeros(4, int)
     overflows = 0
@@ -124,8 +127,8 @@ def test_sums_with_reuse_are_the_products(density, least):
         so_far += rows[:, first : first + 16].astype(int) @ weights[first : first + 16]
         occupied = rows[:, first : first + 16].any(1)
         overflows += int(((so_far < -64) | (so_far > 63))[occupied].sum())
-        for base in range(0, 90, 24):
-            tile = rows[base : base + 24, first : first + 16]
+        for base, end in itertools.pairwise(bounds):
+            tile = rows[base:end, first : first + 16]
             prefix = slow_prefixes(tile, least)
             exact = [p >= 0 and (tile[p] == row).all() for p, row in zip(prefix, tile, strict=True)]
             expected += [*slow_work(tile, least)[:2], sum(exact), sum(p >= 0 for p in prefix) - sum(exact)]
