@@ -194,14 +194,16 @@ def _circuits(own: Sequence[Circuit], found: Sequence[Judged]) -> Iterator[str]:
         ("unit", "cases", "outputs and their cycles", "cases that differ", "grade", "command"),
         [
             (
-                readable(one.unit), f"{one.cases:,}", f"{one.completions:,}", str(one.differing),
+                one.unit.replace("_", " "), f"{one.cases:,}", f"{one.completions:,}", str(one.differing),
                 "F" if one.differing else "A+", code(f"pytest -m rtl {one.test}"),
             )
             for one in own
         ],
     )  # fmt: skip
     yield "![outputs compared with circuits, by unit](accuracy/circuits.svg)\n"
-    others = [one.name for one in found if one.pairs[0].kind == "rtl" and one.grade == "A+"]
+    foreign = [one for one in found if one.pairs[0].kind == "rtl"]
+    others = [name for name in dict.fromkeys(one.pairs[0].what for one in foreign)
+              if all(one.grade == "A+" for one in foreign if one.pairs[0].what == name)]  # fmt: skip
     yield WORD.format(others=f" and in the cycles of {', '.join(others)}" * bool(others))
 
 
@@ -253,7 +255,7 @@ def scatter(one: Judged, axes: Any) -> None:
 
 def bars(own: Sequence[Circuit], axes: Any) -> None:
     """Outputs that were compared with circuits, by unit."""
-    axes.barh([readable(one.unit) for one in own], [one.completions for one in own], color=drawing.FILLS[0][0])
+    axes.barh([one.unit.replace("_", " ") for one in own], [one.completions for one in own], color=drawing.FILLS[0][0])
     axes.set_xscale("log")
     axes.invert_yaxis()
     axes.set_xlabel("outputs compared, all equal in value and cycle" if not any(one.differing for one in own)
