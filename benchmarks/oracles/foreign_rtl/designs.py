@@ -66,11 +66,13 @@ def flywire(row: Row, engine: Engine) -> int:
 
 
 def ranc(row: Row, engine: Engine) -> int:
-    """A tick, the second of two."""
+    """A tick: what a second one adds."""
     settings = [f"pe.neurons={row['neurons']}", f"pe.axons={row['axons']}"]
-    result = simulated("ranc", settings, linear(row["neurons"], row["axons"], 2, row["axons"] // 2), engine)
-    ended = completions(result, "core")
-    return ended[-1] - ended[-2 - row["neurons"] - 1]
+    one, two = (
+        simulated("ranc", settings, linear(row["neurons"], row["axons"], ticks, row["axons"] // 2), engine)
+        for ticks in (1, 2)
+    )
+    return completions(two, "core")[-1] - completions(one, "core")[-1]
 
 
 def tinyodin(row: Row, engine: Engine) -> int:
