@@ -126,7 +126,7 @@ def test_what_counts_as_a_circuit_was_compared_and_agreed(accuracy):
 
 def test_a_circuit_that_differs_gets_an_f(accuracy):
     own = [sys.modules["measured"].Circuit("dram", "t", 7, 70, 1)]
-    assert "| DRAM | 7 | 70 | 1 | F |" in accuracy.page([], own)
+    assert "| dram | 7 | 70 | 1 | F |" in accuracy.page([], own)
 
 
 def test_what_comparisons_count_is_written_down(accuracy, tmp_path, monkeypatch):

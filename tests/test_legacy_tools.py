@@ -429,6 +429,7 @@ def test_spikesim_takes_kernels_that_differ_and_fewer_pes(tmp_path):
     assert report["beyond_the_tool_because"] == [
         "b takes 1 PEs where a takes 2: the tool fails if a layer takes fewer than the one before",
         "kernels 1 x 1, 3 x 3, 5 x 5: the tool has one square kernel for all layers",
+        "b has fewer input times output channels than a: the tool gives no latency",
     ]
 
 

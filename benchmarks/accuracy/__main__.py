@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy               # the page again, from what is stored; takes seconds
     python benchmarks/accuracy --circuits    # before that, the comparisons with circuits of our own; needs Verilator
+    python benchmarks/accuracy --foreign     # before that, archsim's counts of what circuits of others were counted at
 
 The page is ``archsim/docs/accuracy.md``, its figures are in ``archsim/docs/accuracy/``, and its rows are in
 ``benchmarks/accuracy/results/accuracy.csv``. It is made of the tables that other commands store, and names the command
@@ -42,8 +43,16 @@ FEWEST_DRAWN = 3
 """Pairs that a figure is worth."""
 COLUMNS = (
     *("what", "set", "unit", "kind", "pairs", "mean_error_percent", "worst_error_percent", "worst_quantity"),
-    *("worst_point", "correlation", "grade", "source", "command"),
+    *("worst_point", "explained", "correlation", "grade", "source", "command"),
 )
+PAIRS = ("what", "set", "point", "quantity", "unit", "ours", "theirs", "source", "kind")
+FOREIGN = {
+    "flywire": "FlyWire's matrix-vector array", "ranc": "RANC's core", "tinyodin": "tinyODIN",
+    "metr0jw": "metr0jw's convolution", "prosperity": "ProsperityHDL's pruner and processor",
+}  # fmt: skip
+"""Circuits of others in ``benchmarks/oracles/foreign_rtl``."""
+OF_THE_COUNT = ("measured", "cycles", "source", "idle")
+"""Columns of its tables that are no settings of the circuit."""
 INTRODUCTION = """# How accurate is it?
 
 <!-- Made by python benchmarks/accuracy. -->
@@ -54,7 +63,8 @@ stay in, and machines that nothing was compared with are named. What single numb
 [evidence](guide/evidence.md).
 
 An error is |ours - theirs| / |theirs|. n is the number of pairs, r their correlation (Pearson; of three pairs or more).
-A grade is the best one whose two limits both hold:
+Where others count something else, "as explained" is how many of ours are what must follow from theirs. A grade is the
+best one whose two limits both hold:
 """
 CIRCUITS = """## Units: circuits of our own
 
@@ -86,8 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--circuits", action="store_true", help="compare with circuits of our own first")
-    if parser.parse_args(arguments).circuits:
+    parser.add_argument("--foreign", action="store_true", help="count what circuits of others were counted at first")
+    given = parser.parse_args(arguments)
+    if given.circuits:
         count_circuits()
+    if given.foreign:
+        count_foreign()
     found = judged(stored())
     for old in FIGURES.glob("*.svg"):
         old.unlink()
@@ -110,6 +124,27 @@ def count_circuits() -> None:
         store_counts(counts)
 
 
+def count_foreign() -> None:
+    """Tables of pairs from the stored counts of circuits of others, and archsim's of the same work."""
+    sys.path.append(str(ROOT / "benchmarks" / "oracles" / "foreign_rtl"))
+    from designs import DESIGNS, stored  # type: ignore[import-not-found]
+
+    (RESULTS / "pairs").mkdir(exist_ok=True)
+    for name, design in DESIGNS.items():
+        pairs = []
+        for row in stored(name):
+            settings = [f"{key} {value}" for key, value in row.items() if key not in OF_THE_COUNT]
+            ran = row["source"] == "run"
+            told = "run from a checkout" if ran else "published"
+            pairs.append({
+                "what": FOREIGN[name], "set": told, "point": ", ".join(settings),
+                "quantity": f"cycles, {row['measured']}", "unit": "cycles", "ours": design.ours(row, "compiled"),
+                "theirs": row["cycles"], "kind": "rtl",
+                "source": f"{design.repository} {design.commit[:7]}" + f", {row['source']}" * (not ran),
+            })  # fmt: skip
+        files.write_texts(RESULTS / "pairs", {f"{name}.csv": files.csv_text(pairs, PAIRS)})
+
+
 def store_counts(counts: Path) -> None:
     """The table of circuits from the lines that the tests wrote (``tests/rtl/conftest.py``)."""
     with counts.open(newline="") as lines:
@@ -126,7 +161,7 @@ def rows(found: Sequence[Judged]) -> Iterator[dict[str, Any]]:
         yield {
             "what": first.what, "set": first.set, "unit": first.unit, "kind": first.kind, "pairs": len(one.pairs),
             "mean_error_percent": _percent(one.mean), "worst_error_percent": _percent(worst.error),
-            "worst_quantity": worst.quantity, "worst_point": worst.point,
+            "worst_quantity": worst.quantity, "worst_point": worst.point, "explained": one.explained,
             "correlation": None if one.correlation is None else round(one.correlation, 4), "grade": one.grade,
             "source": "; ".join(dict.fromkeys(pair.source for pair in one.pairs)),
             "command": "; ".join(dict.fromkeys(pair.command for pair in one.pairs)),
@@ -159,24 +194,27 @@ def _circuits(own: Sequence[Circuit], found: Sequence[Judged]) -> Iterator[str]:
         ("unit", "cases", "outputs and their cycles", "cases that differ", "grade", "command"),
         [
             (
-                readable(one.unit), f"{one.cases:,}", f"{one.completions:,}", str(one.differing),
+                one.unit.replace("_", " "), f"{one.cases:,}", f"{one.completions:,}", str(one.differing),
                 "F" if one.differing else "A+", code(f"pytest -m rtl {one.test}"),
             )
             for one in own
         ],
     )  # fmt: skip
     yield "![outputs compared with circuits, by unit](accuracy/circuits.svg)\n"
-    others = [one.name for one in found if one.pairs[0].kind == "rtl" and one.grade == "A+"]
+    foreign = [one for one in found if one.pairs[0].kind == "rtl"]
+    others = [name for name in dict.fromkeys(one.pairs[0].what for one in foreign)
+              if all(one.grade == "A+" for one in foreign if one.pairs[0].what == name)]  # fmt: skip
     yield WORD.format(others=f" and in the cycles of {', '.join(others)}" * bool(others))
 
 
 def _table(found: Sequence[Judged]) -> str:
     return table(
-        ("what", "unit", "n", "mean error", "worst error", "worst case", "r", "grade", "command"),
+        ("what", "unit", "n", "mean error", "worst error", "worst case", "as explained", "r", "grade", "command"),
         [
             (
                 plain(one.name), one.pairs[0].unit, f"{len(one.pairs):,}", _told(one.mean), _told(one.worst.error),
-                plain(f"{one.worst.quantity}, {one.worst.point}"),
+                plain(f"{one.worst.quantity}, {one.worst.point}") if one.worst.error else "",
+                "" if one.explained is None else f"{one.explained:,}",
                 "" if one.correlation is None else f"{one.correlation:.2f}", one.grade,
                 ", ".join(code(line) for line in dict.fromkeys(pair.command for pair in one.pairs)),
             )
@@ -217,7 +255,7 @@ def scatter(one: Judged, axes: Any) -> None:
 
 def bars(own: Sequence[Circuit], axes: Any) -> None:
     """Outputs that were compared with circuits, by unit."""
-    axes.barh([readable(one.unit) for one in own], [one.completions for one in own], color=drawing.FILLS[0][0])
+    axes.barh([one.unit.replace("_", " ") for one in own], [one.completions for one in own], color=drawing.FILLS[0][0])
     axes.set_xscale("log")
     axes.invert_yaxis()
     axes.set_xlabel("outputs compared, all equal in value and cycle" if not any(one.differing for one in own)

@@ -10,8 +10,9 @@ A table of pairs is a CSV with the columns
     source     where theirs is from
     kind       what theirs is: rtl, board, silicon, simulator or paper
 
-and, where constants were chosen by some of the pairs, ``set`` (such as fitted and tested). Pairs of one ``what``,
-``set`` and ``unit`` are judged together, and graded by :data:`GRADES`.
+It may have ``set``, where pairs are to be told apart (such as published and run, or fitted and tested), and, where the
+two count different things, ``expected``, what ours must be by theirs, and ``within``, how far off it may be. Pairs of
+one ``what``, ``set`` and ``unit`` are judged together, and graded by :data:`GRADES`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ MISSES = Compared("miss_rates.csv", "machine", "misses of {machine} [%]", ours="
 
 
 class Pair(NamedTuple):
-    """Two numbers that should be equal; ``set`` tells constants apart, and ``command`` repeats ours."""
+    """Two numbers that should be equal; ``command`` repeats ours. ``explained`` says whether ours is what follows from
+    theirs, where the table says what does."""
 
     what: str
     set: str
@@ -56,6 +58,7 @@ class Pair(NamedTuple):
     source: str
     kind: str
     command: str
+    explained: bool | None = None
 
     @property
     def error(self) -> float:
@@ -74,6 +77,12 @@ class Judged(NamedTuple):
     worst: Pair
     correlation: float | None
     grade: str
+
+    @property
+    def explained(self) -> int | None:
+        """How many of the pairs are as explained, if their table explains them."""
+        known = [pair.explained for pair in self.pairs if pair.explained is not None]
+        return sum(known) if known else None
 
     @property
     def name(self) -> str:
@@ -142,15 +151,21 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _tables() -> Iterator[Pair]:
-    """Pairs of the tables that are stored as such: those of every simulator in ``benchmarks/oracles``, and ours."""
-    for path in sorted([*(BENCHMARKS / "oracles" / "results").glob("*.csv"), *(RESULTS / "pairs").glob("*.csv")]):
-        command = f"python benchmarks/{path.relative_to(BENCHMARKS).parts[0]} {path.stem}"
-        for row in _rows(path):
-            if {"ours", "theirs"} <= row.keys() and row["theirs"]:
-                yield Pair(
-                    row["what"], row.get("set", ""), row["point"], row["quantity"], row["unit"], float(row["ours"]),
-                    float(row["theirs"]), row["source"], row["kind"], command,
-                )  # fmt: skip
+    """Pairs of the tables that are stored as such: of other people's simulators, and of their circuits."""
+    commands = {
+        BENCHMARKS / "oracles" / "results": "python benchmarks/oracles {}",
+        RESULTS / "pairs": "python benchmarks/oracles/foreign_rtl {} CHECKOUT",
+    }
+    for folder, command in commands.items():
+        for path in sorted(folder.glob("*.csv")):
+            for row in _rows(path):
+                ours, theirs, expected = (float(row.get(name) or "nan") for name in ("ours", "theirs", "expected"))
+                if not math.isnan(theirs):
+                    yield Pair(
+                        row["what"], row.get("set", ""), row["point"], row["quantity"], row["unit"], ours, theirs,
+                        row["source"], row["kind"], command.format(path.stem),
+                        None if math.isnan(expected) else abs(ours - expected) <= float(row["within"] or 0),
+                    )  # fmt: skip
 
 
 def _studies() -> Iterator[Pair]:

@@ -86,7 +86,9 @@ CASES = dict(_cases())
 def _layer(case: Case) -> tuple[LayerMachine, Layer]:
     """The machine and the layer that it is given."""
     trace = _trace(case.network) if case.network else mlp(case.k, case.m, case.n, case.k, case.timesteps, case.density)
-    machine = load_accelerator("prosperity", ("memory.ideal=true",)).specialised_for(trace)
+    machine = load_accelerator("prosperity", ("memory.ideal=true", "scheduler.tiles=across_images")).specialised_for(
+        trace
+    )
     (operation,) = (one for one in machine.layers(trace) if one.name == (case.layer or "fc"))
     (piece,) = (one for one in machine.pieces(trace, operation, True) if isinstance(one, Layer))
     return machine, piece

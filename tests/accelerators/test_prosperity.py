@@ -1,5 +1,7 @@
 """Prosperity: tiles against a slow twin, a hand-traced case, the pipeline in closed form, traffic, both engines."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from archsim.dataflow.layer import layer_of
 from archsim.hardware.compute.prefix_forest import CYCLES, SPIKES
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
-from tests.machines import ROOT, conv, layers, mlp, needs_recorded, recorded, same, simulate
+from tests.machines import ROOT, conv, dense, layers, mlp, needs_recorded, recorded, same, simulate
 from tests.twins.prefix_forest import slow_work
 
 PROSPERITY = ROOT / "hwconfigs" / "prosperity.yaml"
@@ -15,6 +17,10 @@ PROSPERITY = ROOT / "hwconfigs" / "prosperity.yaml"
 
 def prosperity(trace, *overrides, **options):
     return simulate(trace, *overrides, hardware=PROSPERITY, **options)
+
+
+ACROSS = "scheduler.tiles=across_images"
+"""Rows of these linear layers are an image each, which tiles then hold many of."""
 
 
 def traffic(result, level, tensor, direction="read"):
@@ -30,7 +36,7 @@ def test_a_layer_counts_what_its_tiles_do():
     trace = mlp(3, m=90, n=20, k=50, timesteps=3, density=0.2)
     rows = trace.tensor("in").transpose(1, 0, 2).reshape(-1, 50)
     for search, least in (("every_row", 1), ("several_spikes", 2)):
-        result = prosperity(trace, "tile.rows=64", f"detector.search={search}")[0]
+        result = prosperity(trace, ACROSS, "tile.rows=64", f"detector.search={search}")[0]
         tiles = [rows[i : i + 63, k : k + 16] for i in range(0, 270, 63) for k in range(0, 50, 16)]
         spikes, left, cycles = np.sum([slow_work(tile, least) for tile in tiles], axis=0)
         assert (result.events["spikes"], result.events["spikes_left"], result.compute_cycles) == (spikes, left, cycles)
@@ -118,24 +124,47 @@ def pipeline(spikes, n, every_row=False, rows=256, held=16, tables=2, output_til
 def test_ideal_memory_is_the_pipeline_in_closed_form(density, search):
     """Detection hides behind addition where spikes are many, and is what takes the time where they are few."""
     trace = mlp(6, m=100, n=150, k=70, density=density)
-    result = prosperity(trace, "memory.ideal=true", f"detector.search={search}")[0]
+    result = prosperity(trace, ACROSS, "memory.ideal=true", f"detector.search={search}")[0]
     assert result.cycles == pipeline(trace.tensor("in"), 150, search == "every_row")
     searched = result.actions["detector", "search"]
     assert (searched > result.compute_cycles) == (density == 0.02 and search == "every_row")
 
 
+@pytest.mark.parametrize("rows", [64, 100, 256])
+def test_tiles_hold_one_image_unless_they_are_told_otherwise(rows):
+    """Two images of 36 positions, which a tile of 64 positions would hold together; each for itself, by the twin."""
+    trace = conv(7, channels=8, out_channels=5)
+    layer = layers(trace, PROSPERITY)[0]
+    words, _ = dense(layer)
+    spikes = (words[:, None] >> np.arange(4)[:, None] & 1).reshape(-1, layer.k).astype(bool)
+    positions = rows // 4
+
+    def adding(bounds):
+        cuts = [slice(4 * first, 4 * end) for first, end in itertools.pairwise(bounds)]
+        return sum(slow_work(spikes[cut, k : k + 16], 2)[2] for cut in cuts for k in range(0, layer.k, 16))
+
+    images = [first for image in (0, 36) for first in range(image, image + 36, positions)]
+    found = [
+        prosperity(trace, f"tile.rows={rows}", f"scheduler.tiles={tiles}")[0]
+        for tiles in ("one_image", "across_images")
+    ]
+    assert [one.compute_cycles for one in found] == [adding([*images, 72]), adding([*range(0, 72, positions), 72])]
+    assert [one.mismatches for one in found] == [0, 0]
+    assert prosperity(trace, f"tile.rows={rows}")[0].cycles == found[0].cycles
+
+
 def test_buffers_hold_the_pipeline_up_when_they_are_small():
     trace = mlp(6, m=70, n=300, k=40, density=0.4)
     small = ("buffers.tiles=1", "detector.tables=1", "buffers.output_tiles=1")
-    result = prosperity(trace, "memory.ideal=true", *small)[0]
+    result = prosperity(trace, ACROSS, "memory.ideal=true", *small)[0]
     assert result.cycles == pipeline(trace.tensor("in"), 300, held=1, tables=1, output_tiles=1)
-    assert result.cycles > prosperity(trace, "memory.ideal=true")[0].cycles
+    assert result.cycles > prosperity(trace, ACROSS, "memory.ideal=true")[0].cycles
 
 
 def test_traffic_of_a_small_layer():
     """Spikes are read again for every 128 output channels, weights for every tile of rows; DRAM is read once here."""
     trace = mlp(8, m=150, n=200, k=40, density=0.2)
-    result = prosperity(trace)[0]
+    result = prosperity(trace, ACROSS)[0]
     rows, columns, depths = (256, 256, 88), (128, 72), (16, 16, 8)
     spikes = [-(-r * d // 8) for r in rows for d in depths]
     weights = [c * d for c in columns for d in depths]
@@ -161,6 +190,7 @@ def test_traffic_of_a_small_layer():
 OPTIONS = [
     "pe.count=3", "pe.count=1024", "pe.pipeline_cycles=0", "tile.rows=16", "tile.k=1", "tile.k=64",
     "dispatcher.rows=all", "dispatcher.cycles_per_row=4", "dispatcher.cycles_per_spike=3",
+    "scheduler.tiles=across_images",
     "detector.search=every_row", "detector.popcounts=1", "detector.tables=5", "buffers.tiles=2", "buffers.tiles=256",
     "buffers.output_tiles=1", "neuron.count=1", "neuron.cycles=9", "memory.read_switch.inputs=3",
     "memory.cache.line_bytes=16", "memory.cache.line_bytes=1024", "memory.dma.lines_in_flight=1",

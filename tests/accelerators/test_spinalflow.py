@@ -25,11 +25,11 @@ def traffic(result, level, tensor, direction="read"):
 
 
 def test_hand_traced_example():
-    """One neuron, two inputs, two ticks; input 0 spikes at tick 0, input 1 at tick 1; memory.ideal: 12 cycles.
+    """One neuron, two inputs, two ticks; input 0 spikes at tick 0, input 1 at tick 1; memory.ideal: 13 cycles.
 
-    From 0 the merger loads the list (1) and merges it (4 beside that): 4. Readers 0 and 1 read a row of weights each:
-    5. The array adds the first and fires (2), to 7, the second and fires, to 9. The output spikes at both ticks: the
-    drain takes 2, to 11, and writes a line: 12.
+    The list loader takes room: 1. It loads the list (1) and finds the first spike (4 beside that): 5. Readers 0 and 1
+    read a row of weights each: 6. The array adds the first and fires (2), to 8, the second and fires, to 10. The output
+    spikes at both ticks: the drain takes 2, to 12, and writes a line: 13.
     """
     spikes = np.zeros((2, 1, 2), bool)
     spikes[0, 0, 0] = spikes[1, 0, 1] = True
@@ -41,7 +41,7 @@ def test_hand_traced_example():
         tensors={"in": spikes, "out": np.ones((2, 1, 1), bool)},
     )  # fmt: skip
     result = spinalflow(trace, "memory.ideal=true")[0]
-    assert (result.cycles, result.compute_cycles, result.performed_operations, result.mismatches) == (12, 4, 2, 0)
+    assert (result.cycles, result.compute_cycles, result.performed_operations, result.mismatches) == (13, 4, 2, 0)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -79,16 +79,16 @@ def at_once(m, k):
 def test_a_position_that_fills_the_spike_buffer_is_merged_alone():
     """800 spikes: 7 pointers and 800 x 11 bits are 1128 bytes, 71 words of 16 bytes and 18 lines.
 
-    The lists take two operations of 16 lines, 1 + 4 cycles (merging is beside the second), then a row of weights 1,
-    800 spikes and 4 ticks; a buffer of 64 or 128 words begins the next position after that. The last one drains 4 sums
-    and writes them.
+    Room is taken in a cycle, the lists take two operations of 16 lines, 1 + 4 cycles (merging is beside the second),
+    then a row of weights 1, 800 spikes and 4 ticks; a buffer of 64 or 128 words begins the next position after that.
+    The last one drains 4 sums and writes them.
     """
     for positions, kib in ((2, 1), (3, 1), (3, 2)):
         result = spinalflow(at_once(positions, 800), "memory.ideal=true", f"merger.buffer_kib={kib}")[0]
-        assert result.cycles == positions * (1 + 4 + 1 + 800 + 4) + 4 + 1
+        assert result.cycles == positions * (1 + 1 + 4 + 1 + 800 + 4) + 4 + 1
         assert result.events["positions_larger_than_buffer"] == (positions if kib == 1 else 0)
     wide = spinalflow(at_once(3, 800), "memory.ideal=true", "merger.buffer_kib=4")[0]
-    assert wide.cycles == 1 + 4 + 1 + 3 * (800 + 4) + 4 + 1
+    assert wide.cycles == 1 + 1 + 4 + 1 + 3 * (800 + 4) + 4 + 1
     assert wide.actions["broadcast", "transfer"] == 3 * -(-1128 // 16)
     assert wide.actions["spike_buffer", "write"] == wide.actions["spike_buffer", "read"] == -(-3 * 800 * 11 // 128)
     assert wide.actions["pe", "add"] == wide.actions["merger", "spike"] == 3 * 800

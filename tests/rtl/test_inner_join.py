@@ -185,7 +185,8 @@ def simulate(case, monkeypatch):
     m = SimpleNamespace(
         config=SimpleNamespace(pe=SimpleNamespace(chunk_overhead_cycles=case.overhead)),
         layer=SimpleNamespace(m=rows, n=columns), pes=1, groups=rows, tile=rows, tiles=1, taps=1, chunks=chunks,
-        pass_chunks=chunks, fiber_chunks=chunks, join=join, chunk=chunk, memory=line_spec(LINE, 128, MOST_LINES),
+        pass_chunks=chunks, fiber_chunks=chunks, join=join, chunk=chunk,
+        memory=line_spec(LINE, 128, MOST_LINES, MOST_LINES),
         sum=sums, group_credit=NONE, barrier_of_chunks=NONE, barrier_of_columns=NONE,
     )  # fmt: skip
     x = SimpleNamespace(fiber=np.arange(rows)[:, None], a=fibers(a, word_bits), b=fibers(case.b, 8))
