@@ -16,8 +16,8 @@ then added up in
 
     sum over rows of max(1, cycles_per_row + cycles_per_spike x spikes left)
 
-with 0 and 1 where a row is written in the cycle of its last addition: an exact match then still takes the cycle in which
-it is written. An empty row takes none, unless ``rows: all`` issues it like others.
+with 0 and 1 where a row is written in the cycle of its last addition: an exact match then still takes the cycle in
+which it is written. An empty row takes none, unless ``rows: all`` issues it like others.
 
 Hand-traced example (six rows of four columns): 1010, 1001, 1011, 0010, 1101, 1101 have 14
 spikes. Row 3 (0010) has no prefix: 1 is left. Row 0 begins with row 3: 1 left. Row 1: none, 2 left. Row 2 could begin
