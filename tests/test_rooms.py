@@ -172,7 +172,7 @@ LONG_MACHINES = {
     "systolic": (160, "three dataflows on one array"),
     "stellar": (250, "lays out filter rows, which no other array has"),
     "gospa_snn": (528, "a dataflow of its own, older than the limit"),
-    "prosperity": (380, "a dataflow of its own, older than the limit"),
+    "prosperity": (410, "a dataflow of its own, older than the limit"),
     "sata": (646, "inference and four stages of training"),
     "spinalflow": (485, "a dataflow of its own, older than the limit"),
     "spikesim": (280, "a chip of crossbar arrays"),
@@ -183,8 +183,8 @@ LONG_AGENTS = {
     "InnerProduct": (184, "passes and chunks, words read in four ways, fibers of B fetched ahead or on demand"),
     "GospaSnn": (148, "partial sums in banks of their own or in the cache, put away and brought back"),
     "CrossbarMachine": (156, "nine kinds: four of a tile, two of a module, hops, and what brings and stores rows"),
-    "ArrayMachine": (138, "three dataflows: partial sums, inputs one by one or all, sums that leave by blocks"),
-    "Sata": (124, "potentials in PEs, buffers or DRAM, masks, and stages of training"),
+    "ArrayMachine": (139, "three dataflows: partial sums, inputs one by one or all, sums that leave by blocks"),
+    "Sata": (132, "potentials in PEs, buffers or DRAM, masks, and stages of training"),
 }
 
 

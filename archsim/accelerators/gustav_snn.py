@@ -285,10 +285,9 @@ class GustavSnn(LayerMachine):
         padding = ((0, blocks * pes - len(found.vectors)), (0, 0), (0, 0))
         vectors, spikes = (np.pad(counts, padding) for counts in found)
         positions = np.clip(layer.m - np.arange(blocks * pes) * window, 0, window)
-        pointer = -(-config.format.pointer_bits // 8)
         begin = np.zeros((*vectors.shape[:2], vectors.shape[2] + 1), np.int64)
         begin[:, :, 1:] = -(-vectors.cumsum(2) * self.vector_bits(layer.k) // 8)
-        begin[: len(found.vectors), :, 1:] += pointer
+        begin[: len(found.vectors), :, 1:] += -(-config.format.pointer_bits // 8)
         weight_bytes = np.where(np.arange(groups * tiles) < layer.n, -(-layer.k * config.pe.weight_bits // 8), 0)
         stored = np.pad(output_bytes, (0, blocks * pes * window - layer.m)).reshape(blocks, pes, window).sum(2)
         ends = np.minimum(np.arange(groups + 1) * tiles, layer.n)
@@ -299,21 +298,19 @@ class GustavSnn(LayerMachine):
             output=memory.place(stored), taken=memory.place_again(taken),
         )  # fmt: skip
         piece_bytes = -(-self.piece * config.pe.weight_bits // 8)
-        most_rows = int(np.diff(begin, axis=2).max()) // memory.line_bytes + 2
+        most_rows, most_weights = (int(most) // memory.line_bytes + 2 for most in (np.diff(begin).max(), piece_bytes))
         diagram.agent(pe, config.pe.count)
         diagram.agent(spike_reader, pes, requests=most_rows, lanes=range(pes))
-        most_weights = piece_bytes // memory.line_bytes + 2
         diagram.agent(weight_reader, tiles, requests=most_weights, lanes=range(pes, pes + tiles))
         lines = config.memory.lines(BURST_LINES)
         diagram.agent(dma, lines.lanes, requests=lines.share)
         diagram.agent(drain, pes, requests=lines.burst, lanes=range(pes))
-        ahead = blocks * groups + config.scheduler.prefetch_groups
         return {
             "spikes": ping_pong(diagram, tiles, pes), "weights": ping_pong(diagram, pes, tiles),
             "room": diagram.fifo(2, full=not layer.taken_bytes, readers=tiles, count=pes),
             "first_taken": 2 * bool(layer.taken_bytes),
             "finished": diagram.fifo(2 * tiles, count=pes),
-            "ahead": diagram.fifo(ahead, readers=lines.lanes),
+            "ahead": diagram.fifo(blocks * groups + config.scheduler.prefetch_groups, readers=lines.lanes),
             "pes": pes, "blocks": blocks, "groups": groups, "pieces": vectors.shape[2], "piece_bytes": piece_bytes,
         }, x  # fmt: skip
 

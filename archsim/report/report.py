@@ -167,7 +167,6 @@ class Report:
         wrong = ("mismatches",) * any(layer.mismatches for layer in self.layers)
         return (
             *("layer", "cycles", "stall_cycles", "utilization", "energy_pj", "dram_read_bytes", "dram_write_bytes"),
-            *("dram_gb_s", "bound_by") * (self.dram is not None),
             *wrong,
         )
 
