@@ -48,7 +48,7 @@ COLUMNS = (
 PAIRS = ("what", "set", "point", "quantity", "unit", "ours", "theirs", "source", "kind")
 FOREIGN = {
     "flywire": "FlyWire's matrix-vector array", "ranc": "RANC's core", "tinyodin": "tinyODIN",
-    "metr0jw": "metr0jw's convolution",
+    "metr0jw": "metr0jw's convolution", "prosperity": "ProsperityHDL's pruner and processor",
 }  # fmt: skip
 """Circuits of others in ``benchmarks/oracles/foreign_rtl``."""
 RUN_AS = {
