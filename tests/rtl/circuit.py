@@ -171,12 +171,14 @@ def sources(name: str) -> list[str]:
 
 CASES = int(os.environ.get("ARCHSIM_RTL_CASES", "2000"))
 """Random cases of each unit; many more than these take a night."""
+LAYERS = -(-CASES * 3 // 20)
+"""Random layers of each whole machine."""
 
 
-def batches(size: int = 500) -> Iterator[tuple[int, int]]:
-    """Seeds, and how many cases are drawn with each."""
-    for seed in range(-(-CASES // size)):
-        yield seed, min(size, CASES - seed * size)
+def batches(size: int = 500, cases: int = CASES) -> Iterator[tuple[int, int]]:
+    """Seeds, and how many of the ``cases`` are drawn with each."""
+    for seed in range(-(-cases // size)):
+        yield seed, min(size, cases - seed * size)
 
 
 @contextmanager
@@ -196,12 +198,13 @@ COMPARED: list[int] = []
 def compare_all(
     circuit: Circuit, draw_case: Callable[[Any, int], Any], case_of: Callable[[Any], Case],
     compare: Callable[[Any, Ran], None], told: Callable[[Any], object] = lambda case: case, size: int = 500,
+    cases: int = CASES,
 ) -> None:  # fmt: skip
-    """Draw all cases, run them in ``circuit`` and ``compare`` each; ``told`` is what a failure says of a case."""
-    for seed, number in batches(size):
+    """Draw all ``cases``, run them in ``circuit`` and ``compare`` each; ``told`` is what a failure says of a case."""
+    for seed, number in batches(size, cases):
         draw = np.random.default_rng(seed)
-        cases = [draw_case(draw, i) for i in range(number)]
-        for i, (case, ran) in enumerate(zip(cases, circuit.run([case_of(case) for case in cases]), strict=True)):
+        batch = [draw_case(draw, i) for i in range(number)]
+        for i, (case, ran) in enumerate(zip(batch, circuit.run([case_of(case) for case in batch]), strict=True)):
             with drawn(seed, i, told(case)):
                 compare(case, ran)
             COMPARED.append(ran.completions)

@@ -86,6 +86,7 @@ module systolic_array #(
     input  logic       last,      // of the fold
     input  logic [3:0][3:0][R-1:0][7:0] west,    // step, tick, row
     input  logic [3:0][3:0][C-1:0][7:0] north,
+    output logic       ends,      // the last pair of a load enters
     output logic       out_valid,
     output logic [C-1:0] out_columns,
     output logic [C-1:0][31:0] out_sums,
@@ -98,7 +99,7 @@ module systolic_array #(
     logic [4:0] left;  // cycles of the phase
 
     // The load that streams: as it comes, then from registers.
-    logic streaming, take, now_last, now_weights, ends;
+    logic streaming, take, now_last, now_weights;
     logic held_last, held_weights;
     logic [15:0] pairs, now_pairs, after;
     logic [3:0][3:0][R-1:0][7:0] held_west, now_west;
