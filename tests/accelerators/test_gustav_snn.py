@@ -94,8 +94,8 @@ def test_lines_in_flight_pay():
 
 @pytest.mark.parametrize(
     "overrides",
-    ["pe.count=1 pe.tiles=1 pe.window=2", "pe.count=12 pe.tiles=3", "pe.count=40 pe.tiles=20 memory.dma.lines_in_flight=3",
-     "scheduler.prefetch_groups=4 pe.weight_buffer_kib=1"],
+    ["pe.count=1 pe.tiles=1 pe.window=2", "pe.count=12 pe.tiles=3",
+     "pe.count=40 pe.tiles=20 memory.dma.lines_in_flight=3", "scheduler.prefetch_groups=4 pe.weight_buffer_kib=1"],
 )  # fmt: skip
 def test_other_sizes(overrides):
     trace = mlp(6, m=35, n=21, k=700, density=0.1)
