@@ -190,10 +190,11 @@ def detector(a: Agent, m: Any, x: Operands) -> Operations:
 def loader(a: Agent, m: Any, x: Operands) -> Operations:
     """Read every ``lanes``-th line of the tiles of spikes and weights that come to a place of the buffers."""
     place, lane = a.me // m.lanes, a.me % m.lanes
-    tile = place
-    # At first all places are free; their lines are asked for in the order of the tiles.
-    yield op(pause=place * m.tile_cycles)
-    while tile < m.row_tiles * m.column_tiles * m.k_tiles:
+    tile, tiles = place, m.row_tiles * m.column_tiles * m.k_tiles
+    if tile < tiles:
+        # At first all places are free; their lines are asked for in the order of the tiles.
+        yield op(pause=place * m.tile_cycles)
+    while tile < tiles:
         row_tile, weights = tile // (m.column_tiles * m.k_tiles), tile % (m.column_tiles * m.k_tiles)
         behind = load(a, m, x.spikes, row_tile * m.k_tiles + tile % m.k_tiles, lane, row_tile)
         load(a, m, x.weights, weights, behind, row_tile)

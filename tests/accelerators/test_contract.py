@@ -120,7 +120,15 @@ OF_TRANSFORMERS = {
     "write_driver": "of transformers",
 }
 NO_BROADCAST = {"broadcast": "loaders read through the switch, and nothing else comes from a bank"}
+PLACES = {
+    "pending_sum": "a sum is added up in a place, whichever it is: priced with the additions",
+    "offset_table": "offsets go to a table, whichever it is: priced with the laggy passes",
+}
 UNUSED = {
+    "loas": PLACES,
+    "loas_f40": PLACES,
+    "loas_literal_laggy": PLACES,
+    "loas_one_laggy_unit": PLACES,
     "imc_cnn": OF_TRANSFORMERS,
     "imc_vit": OF_TRANSFORMERS,
     "imc_ideal": OF_TRANSFORMERS,

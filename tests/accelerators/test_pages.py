@@ -27,7 +27,6 @@ def test_overrides_are_marked(extra, tmp_path, capsys):
     trace = tmp_path / "tiny.npz"
     save_trace(mlp(1), trace)
     assert main(["run", str(LOAS), str(trace), "-o", str(tmp_path / "out"), "--report", *extra]) == 0
-    rows = {
-        row[0][1]: [text for _, text in row] for row in Reader((tmp_path / "out" / "report.html").read_text()).tables[5]
-    }
+    tables = Reader((tmp_path / "out" / "report.html").read_text()).tables
+    rows = {row[0][1]: [text for _, text in row] for table in tables for row in table}
     assert rows["pe.count"][1:3] == (["8", "override"] if extra else ["16", "file"])

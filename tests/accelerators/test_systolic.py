@@ -168,7 +168,8 @@ def test_a_block_of_sums_leaves_when_its_last_one_has_crossed_the_array():
     out 64 + 14 cycles later, so after the second half, in cycle 9 + 128; the neuron takes one more."""
     trace = mlp(4, m=200, n=8, k=8, timesteps=1)
     result = simulate(trace, "dataflow=weight", "memory.ideal=true", hardware=SYSTOLIC, record=True)[0]
-    writer = result.completions[result.completions[:, 0] == 5, 1]
+    (writer,) = [agent for agent, name in result.agents.items() if name == "writer"]
+    writer = result.completions[result.completions[:, 0] == writer, 1]
     assert writer[0] == 9 + 128 + 1
     assert result.compute_cycles == 8 + 200 + 14
 
