@@ -278,6 +278,7 @@ def bars(own: Sequence[Circuit], axes: Any) -> None:
     """Outputs that were compared with circuits, by unit."""
     axes.barh([one.unit.replace("_", " ") for one in own], [one.completions for one in own], color=drawing.FILLS[0][0])
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.invert_yaxis()
     axes.set_xlabel("outputs compared, all equal in value and cycle" if not any(one.differing for one in own)
                     else "outputs compared")  # fmt: skip
