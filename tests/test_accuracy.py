@@ -9,7 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from archsim.accelerators import registry
 from archsim.report.evidence import CIRCUITS
+from archsim.report.names import readable
 from tests.machines import ROOT
 from tests.rtl import conftest
 from tests.rtl.circuit import COMPARED
@@ -48,7 +50,7 @@ def rows(path):
 def test_the_page_is_up_to_date(accuracy):
     """If not: python benchmarks/accuracy."""
     found, own = accuracy.judged(accuracy.stored()), accuracy.circuits()
-    assert accuracy.PAGE.read_text(encoding="utf-8") == accuracy.page(found, own)
+    assert accuracy.PAGE.read_text(encoding="utf-8") == accuracy.page(found, own, accuracy.not_run())
     table = accuracy.files.csv_text(accuracy.rows(found), accuracy.COLUMNS)
     assert (accuracy.RESULTS / "accuracy.csv").read_text(encoding="utf-8") == table
     drawn = accuracy.figures(found, own)
@@ -75,9 +77,44 @@ def test_every_row_of_a_table_of_pairs_is_taken(accuracy):
     tables = [
         *(ROOT / "benchmarks" / "oracles" / "results").glob("*.csv"),
         *(FOLDER / "results" / "pairs").glob("*.csv"),
+        ROOT / "benchmarks" / "chips" / "results" / "chips.csv",
+        *(PAPERS / "prosperity_hpca25" / "results").glob("*.csv"),
     ]
-    wanted = sum(bool(row["theirs"]) for path in tables for row in rows(path) if {"ours", "theirs"} <= row.keys())
-    assert sum(one.kind != "paper" for one in accuracy.stored()) == wanted
+    given = "density"  # of Prosperity's workloads
+    wanted = sum(
+        bool(row["theirs"] and row["ours"])
+        for path in tables
+        for row in rows(path)
+        if {"ours", "theirs"} <= row.keys() and row["quantity"] != given
+    )
+    studies = ("loas_micro24: ", "snn_energy_icassp24: ")
+    assert sum(not one.source.startswith(studies) for one in accuracy.stored()) == wanted
+
+
+def test_chips_are_told_apart_by_half_and_all_points_are_there(accuracy):
+    """Rows of fitted points are called so; a point that is not run stands with its reason, and has no row."""
+    judged = [one for one in accuracy.judged(accuracy.stored()) if one.pairs[0].kind == "silicon"]
+    assert {one.pairs[0].set for one in judged} == {"fitted", "tested"}
+    halves = [(one.name.removesuffix(f", {half}"), one.pairs[0].unit)
+              for half in ("fitted", "tested") for one in judged if one.pairs[0].set == half]  # fmt: skip
+    assert len(halves) == 2 * len(set(halves)) == 12
+    table = rows(ROOT / "benchmarks" / "chips" / "results" / "chips.csv")
+    left = [row for row in table if not row["ours"]]
+    assert len(left) == len(accuracy.not_run()) == len(table) - sum(len(one.pairs) for one in judged) == 20
+    text = accuracy.PAGE.read_text(encoding="utf-8")
+    of_kind = {kind: text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+               for kind, title in sys.modules["measured"].KINDS.items()}  # fmt: skip
+    for row in left:
+        assert f"| {row['what']} | {row['quantity']}, {row['point']} | {row['why_not']} |" in of_kind[row["kind"]]
+
+
+def test_machines_that_nothing_was_compared_with(accuracy):
+    """Those that a design of others was run on are none of them."""
+    last = accuracy.PAGE.read_text(encoding="utf-8").rpartition("\n## ")[2]
+    assert accuracy.RUN_AS.keys() <= {one.what for one in accuracy.stored()}
+    assert set(accuracy.RUN_AS.values()) <= registry().keys()
+    assert not [name for name in (*accuracy.RUN_AS.values(), "prosperity", "loas") if f" {readable(name)}" in last]
+    assert f" {readable('gustav_snn')}" in last
 
 
 def test_errors_by_hand(accuracy):
@@ -126,7 +163,7 @@ def test_what_counts_as_a_circuit_was_compared_and_agreed(accuracy):
 
 def test_a_circuit_that_differs_gets_an_f(accuracy):
     own = [sys.modules["measured"].Circuit("dram", "t", 7, 70, 1)]
-    assert "| dram | 7 | 70 | 1 | F |" in accuracy.page([], own)
+    assert "| dram | 7 | 70 | 1 | F |" in accuracy.page([], own, [])
 
 
 def test_what_comparisons_count_is_written_down(accuracy, tmp_path, monkeypatch):

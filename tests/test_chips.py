@@ -11,7 +11,7 @@ from tests.machines import ROOT
 
 FOLDER = ROOT / "benchmarks" / "chips"
 STORED = pd.read_csv(FOLDER / "results" / "chips.csv")
-RUN = STORED[STORED.half != "not run"]
+RUN = STORED[STORED["set"] != "not run"]
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,10 @@ def test_a_changed_tested_point_moves_no_constant(macros):
 
 
 def test_halves_are_equal_and_nothing_is_left_unsaid():
-    counts = RUN.half.value_counts()
+    counts = RUN["set"].value_counts()
     assert (counts["fitted"], counts["tested"]) == (49, 48)
     assert RUN.notna().drop(columns="why_not").all(axis=None) and RUN.mark.isin(["S", "S2"]).all()
-    rest = STORED[STORED.half == "not run"]
+    rest = STORED[STORED["set"] == "not run"]
     assert (
         len(rest) == 20
         and rest.ours.isna().all()
@@ -77,6 +77,6 @@ def test_halves_are_equal_and_nothing_is_left_unsaid():
 
 
 def test_errors_are_those_of_the_readme():
-    tested, fitted = (RUN[RUN.half == half].error_percent.abs() for half in ("tested", "fitted"))
+    tested, fitted = (RUN[RUN["set"] == half].error_percent.abs() for half in ("tested", "fitted"))
     assert f"48, {tested.mean():.1f} %, {tested.max():.0f} %" in (FOLDER / "README.md").read_text()
     assert f"49, {fitted.mean():.1f} %, {fitted.max():.0f} %" in (FOLDER / "README.md").read_text()

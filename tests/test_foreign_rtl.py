@@ -10,8 +10,8 @@ import pytest
 from tests.machines import ROOT
 
 FOLDER = ROOT / "benchmarks" / "oracles" / "foreign_rtl"
-COUNTS = {"flywire": 197, "ranc": 187, "tinyodin": 196, "metr0jw": 74}
-FEW = {"flywire": 1_500, "ranc": 2_000, "tinyodin": 10_000, "metr0jw": 3_000}
+COUNTS = {"flywire": 197, "ranc": 187, "tinyodin": 196, "metr0jw": 74, "prosperity": 80}
+FEW = {"flywire": 1_500, "ranc": 2_000, "tinyodin": 10_000, "metr0jw": 3_000, "prosperity": 3_000}
 """Cycles up to which the reference engine runs a case, too."""
 
 
@@ -49,7 +49,7 @@ def test_more_than_a_hundred_are_published_and_a_design_has_several_sizes(design
     rows = {name: designs.stored(name) for name in COUNTS}
     published = [row for found in rows.values() for row in found if row["source"] != "run"]
     assert len(published) == 144 + 48 + 5 + 2
-    for name in ("ranc", "tinyodin", "metr0jw"):
+    for name in ("ranc", "tinyodin", "metr0jw", "prosperity"):
         assert len({tuple(case.items()) for case in designs.DESIGNS[name].cases}) == len(designs.DESIGNS[name].cases)
         assert {row["source"] for row in rows[name]} >= {"run"}
 
@@ -97,7 +97,7 @@ def test_a_report_of_the_circuit_is_compared(designs, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["tinyodn", "."], "no design 'tinyodn'; allowed: flywire, ranc, tinyodin, metr0jw"),
+    [(["tinyodn", "."], "no design 'tinyodn'; allowed: flywire, ranc, tinyodin, metr0jw, prosperity"),
      (["flywire", "nowhere"], "scripts/perf_sweep.py of the checkout writes it"),
      (["ranc", "nowhere"], "needed is a checkout of github.com/UA-RCL/RANC")],
 )  # fmt: skip

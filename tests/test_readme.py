@@ -71,6 +71,20 @@ def test_the_numbers_of_machines_and_of_sources():
     assert all(path.startswith("analog.cells.device.") for path in lacking)
 
 
+def test_the_numbers_of_chips():
+    with (ROOT / "benchmarks" / "chips" / "results" / "chips.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["ours"]]
+    text = " ".join(TEXT.split())
+    fitted = sum(row["set"] == "fitted" for row in rows)
+    assert f"{len({row['what'] for row in rows})} macros" in text.replace("four", "4")
+    assert f"fitted to {fitted} of {len(rows)} published numbers" in text
+    tested = [row for row in rows if row["set"] == "tested"]
+    for name, is_time in (("throughputs", True), ("energies", False)):
+        errors = [abs(float(row["error_percent"])) for row in tested if (row["unit"] == "TOPS") == is_time]
+        said = f"{len(errors)} {name} is {sum(errors) / len(errors):.1f} % in the mean and {max(errors):.0f} % at most"
+        assert said in text
+
+
 def test_the_citation_is_of_this_version():
     version = archsim.__version__
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())

@@ -9,7 +9,7 @@ within tiles of 256 rows and 16 columns, against 128 columns of dense weights:
             for tile of 16 k:
                 detector, pruner, dispatcher:    a prefix for every row, rows in order      (beside the tile before)
                 for row in order:                start from the prefix's partial sum,
-                    for spike that is left:      add one row of weights, 128 lanes, one per cycle
+                    for spike that is left:      add one row of weights, 128 lanes
             neurons: all timesteps of the tile   (beside the next tile)
 
 Prefixes, what they save and how long the search takes are :mod:`archsim.hardware.compute.prefix_forest`'s.
@@ -47,12 +47,13 @@ from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.compute.prefix_forest import (
     CYCLES,
     EVENTS,
+    ISSUED,
     LEFT,
-    OCCUPIED,
     PREFIXED,
     SEARCHED,
     WORK_COLUMNS,
     DetectorConfig,
+    DispatcherConfig,
     reuse,
     search_cycles,
     spike_patterns,
@@ -105,7 +106,8 @@ class ProsperityConfig(StreamingConfig):
     accelerator: Literal["prosperity"] = Field(description="which machine this file describes")
     pe: ProsperityPe = Field(description="processing elements")
     tile: TileConfig = Field(description="tiles of spikes")
-    detector: DetectorConfig = Field(description="detector, pruner and dispatcher")
+    detector: DetectorConfig = Field(description="detector and pruner")
+    dispatcher: DispatcherConfig = Field(description="dispatcher and processor")
     buffers: BuffersConfig = Field(description="on-chip buffers")
     neuron: NeuronArrayConfig = Field(description="neuron array")
     scheduler: ProsperityScheduler = Field(description="what is run")
@@ -140,7 +142,7 @@ class Operands(NamedTuple):
 
 # --- Agents -----------------------------------------------------------------------------------------------------------
 
-ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, ISSUED, SUM_READS, WEIGHT_BYTES, UPDATES = range(8)
+ADDED, WEIGHT_ROWS, SEARCHES, TILE_ROWS, STEPS, SUM_READS, WEIGHT_BYTES, UPDATES = range(8)
 
 
 def processor(a: Agent, m: Any, x: Operands) -> Operations:
@@ -150,11 +152,11 @@ def processor(a: Agent, m: Any, x: Operands) -> Operations:
         for column_tile in range(m.column_tiles):
             yield op(pop=m.free.port)
             for k_tile in range(m.k_tiles):
-                left, occupied = x.work[row_tile, k_tile, LEFT], x.work[row_tile, k_tile, OCCUPIED]
+                left, issued = x.work[row_tile, k_tile, LEFT], x.work[row_tile, k_tile, ISSUED]
                 a.count[ADDED] += left * x.channels[column_tile]
                 a.count[WEIGHT_ROWS] += left
-                a.count[ISSUED] += occupied
-                a.count[SUM_READS] += occupied + x.work[row_tile, k_tile, PREFIXED]
+                a.count[STEPS] += issued
+                a.count[SUM_READS] += issued + x.work[row_tile, k_tile, PREFIXED]
                 yield op(pop=m.detected.port, compute=x.work[row_tile, k_tile, CYCLES], push=m.done.fifo)
                 yield op(push=m.room.fifo + place)
                 place = following(a, m, place)
@@ -234,7 +236,7 @@ class Prosperity(LayerMachine):
     agents = processor, detector, loader, neuron_array
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
         ("pe", "add"): ADDED, "weight_rows": WEIGHT_ROWS, ("detector", "search"): SEARCHES,
-        ("spike_buffer", "write"): TILE_ROWS, ("scheduler", "step"): ISSUED, "sum_reads": SUM_READS,
+        ("spike_buffer", "write"): TILE_ROWS, ("scheduler", "step"): STEPS, "sum_reads": SUM_READS,
         "weight_bytes": WEIGHT_BYTES, ("lif", "update"): UPDATES,
     }  # fmt: skip
     config: ProsperityConfig
@@ -326,7 +328,11 @@ class Prosperity(LayerMachine):
         channels = np.minimum(config.pe.count, layer.n - np.arange(0, layer.n, config.pe.count))
         depths = np.minimum(tile_k, layer.k - np.arange(0, layer.k, tile_k))
         work = np.zeros((len(rows), len(depths), WORK_COLUMNS), np.int64)
-        tile_work(self._patterns(layer, 0, layer.m), bounds * layer.timesteps, config.detector.least, work)
+        dispatcher = config.dispatcher
+        tile_work(
+            self._patterns(layer, 0, layer.m), bounds * layer.timesteps, config.detector.least,
+            dispatcher.rows == "all", dispatcher.cycles_per_row, dispatcher.cycles_per_spike, work,
+        )  # fmt: skip
         stored = -(-np.add.reduceat(output_bytes, bounds[:-1])[:, None] * channels // layer.n)
         taken = rows[:, None] // layer.timesteps * channels * layer.taken_bytes
         operands = Operands(

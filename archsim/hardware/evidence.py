@@ -32,7 +32,7 @@ GRADES = ("rtl", "silicon", "paper", "inferred", "assumed")
 GIVEN = "given by the user"
 """The source of what is in no file of archsim."""
 DECISIONS = (
-    *("open", "whole", "array", "G", "gospa", "gustav", "imc", "ptb", "sata", "spikesim", "stellar"),
+    *("open", "whole", "array", "dma", "G", "gospa", "gustav", "imc", "ptb", "sata", "spikesim", "stellar"),
     *("flywire", "core"),
 )
 """How numbered decisions are called on the pages of deviations; F40 is a set of fitted constants."""

@@ -28,30 +28,37 @@ if TYPE_CHECKING:
 GRADE_OF_PRICE = {"published": "paper", "cacti": "inferred", "derived": "inferred", "assumed": "assumed"}
 PRICED_ONLY = ("technology_nm", "cost.table")
 """Values that change no cycle."""
+SWITCHED = (
+    *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "spinalflow", "prosperity"),
+    *("gustav_snn", "flywire", "neuron_core"),
+)
+"""Machines with a banked cache behind crossbar switches."""
+CACHED = (*SWITCHED, "systolic", "ptb", "stellar")
 CIRCUITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "crossbar_switch": {
-        "crossbar_switch": (
-            *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "spinalflow", "prosperity"),
-            "gustav_snn",
-        )
-    },
-    "dram": {
-        "dram": (
-            *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "spinalflow", "prosperity"),
-            *("gustav_snn", "systolic", "ptb", "stellar"),
-        )
-    },
+    "crossbar_switch": {"crossbar_switch": SWITCHED},
+    "cache": {"cache_data": CACHED, "cache_tag": CACHED},
+    "dram": {"dram": CACHED},
     "neurons": {
         "p_lif": ("loas",),
         "lif": ("sparten_snn",),
         "compressor": ("loas", "sparten_snn", "sparten"),
     },
     "inner_join": {"tppe": ("loas",), "pe": ("sparten_snn",)},
+    "gospa": {"pe": ("gospa_snn",), "row_buffer": ("gospa_snn",), "psum_bank": ("gospa_snn",)},
     "merger": {"merger": ("gamma", "gamma_snn")},
     "prefix_forest": {"pe": ("prosperity",), "detector": ("prosperity",)},
     "systolic_array": {"pe": ("systolic", "ptb", "sata")},
+    "crossbar_tile": {
+        "array": ("imc", "spikesim"),
+        "row_driver": ("imc",),
+        "adc": ("imc", "spikesim"),
+        "shift_add": ("imc", "spikesim"),
+    },
 }
-"""Circuits of ``tests/rtl`` that agree with archsim in every cycle: the units that they are, on which machines."""
+"""Circuits of ``tests/rtl`` that agree with archsim in every cycle: the units that they are, on which machines.
+
+``prefix_sums`` is part of the elements in ``inner_join``, and no unit of its own.
+"""
 
 
 class Evidence(NamedTuple):

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT), str(ROOT / "benchmarks" / "papers")]
 
 from command_line import command  # noqa: E402
-from measured import GRADES, KINDS, RESULTS, Circuit, Judged, circuits, judged, stored  # noqa: E402
+from measured import GRADES, KINDS, RESULTS, Circuit, Judged, NotRun, circuits, judged, not_run, stored  # noqa: E402
 
 from archsim.accelerators import registry  # noqa: E402
 from archsim.docs.markdown import code, plain, table  # noqa: E402
@@ -48,9 +48,14 @@ COLUMNS = (
 PAIRS = ("what", "set", "point", "quantity", "unit", "ours", "theirs", "source", "kind")
 FOREIGN = {
     "flywire": "FlyWire's matrix-vector array", "ranc": "RANC's core", "tinyodin": "tinyODIN",
-    "metr0jw": "metr0jw's convolution",
+    "metr0jw": "metr0jw's convolution", "prosperity": "ProsperityHDL's pruner and processor",
 }  # fmt: skip
 """Circuits of others in ``benchmarks/oracles/foreign_rtl``."""
+RUN_AS = {
+    "FlyWire's matrix-vector array": "flywire", "RANC's core": "neuron_core", "tinyODIN": "neuron_core",
+    "metr0jw's convolution": "neuron_core", "NeuRRAM": "imc", "SCALE-Sim": "systolic",
+}  # fmt: skip
+"""The machines that others' designs and programs were compared with, where these are not called like them."""
 OF_THE_COUNT = ("measured", "cycles", "source", "idle")
 """Columns of its tables that are no settings of the circuit."""
 INTRODUCTION = """# How accurate is it?
@@ -77,16 +82,22 @@ WORD = """archsim is called cycle-accurate in what has an A+ in this table{other
 ABOUT = {
     "rtl": "Designs that others built and whose cycles they published, or that a script counts in their own circuit.",
     "board": "Numbers that others measured on boards.",
-    "silicon": "Numbers that others measured on chips.",
+    "silicon": (
+        "Numbers that others measured on chips, as others read them in the papers, for four macros of in-memory\n"
+        "computing on `imc`: an array with its drivers and converters, and nothing around it. How long a step of a\n"
+        "read takes and what an action costs is fitted to every other point. Rows called fitted are of these\n"
+        "points, so their small errors prove nothing; rows called tested are of the others. `benchmarks/chips` says\n"
+        "which constants, and where they fit badly."
+    ),
     "simulator": (
         "Programs that others wrote, on the same inputs. Where they differ, `benchmarks/oracles` says who is\n"
         "right, and why."
     ),
     "paper": (
-        "Ratios between machines that papers print, from the tables of [their studies](papers/index.md), which say\n"
-        "what carries each difference. With `ideal`, memory has no limits. Constants that are called fitted were\n"
-        "chosen to meet such ratios, so their small errors prove nothing. Table IV of LoAS, our price table, is\n"
-        "left out."
+        "Numbers that papers print or their authors publish, from the tables of [their studies](papers/index.md),\n"
+        "which say what carries each difference. With `ideal`, memory has no limits. Constants that are called\n"
+        "fitted were chosen to meet such ratios, so their small errors prove nothing. Left out are Table IV of LoAS,\n"
+        "our price table, and the shares of ones in Prosperity's workloads, which a run is given."
     ),
 }
 """What stands under the heading of each kind of numbers."""
@@ -108,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     FIGURES.mkdir(exist_ok=True)
     for name, draw in figures(found, circuits()).items():
         drawing.save(FIGURES / name, draw, (2.4, 2.4) if name != "circuits" else (6.0, 2.6), formats=("svg",))
-    files.write_texts(PAGE.parent, {PAGE.name: page(found, circuits())})
+    files.write_texts(PAGE.parent, {PAGE.name: page(found, circuits(), not_run())})
     files.write_texts(RESULTS, {"accuracy.csv": files.csv_text(rows(found), COLUMNS)})
     print(f"{PAGE.relative_to(ROOT)}: {sum(len(one.pairs) for one in found):,} pairs in {len(found)} rows")
 
@@ -117,7 +128,7 @@ def count_circuits() -> None:
     """Run the comparisons with circuits and store what they compared; UsageError where they did not run."""
     with tempfile.TemporaryDirectory() as folder:
         counts = Path(folder) / "counts.csv"
-        told = {**os.environ, "ARCHSIM_RTL_COUNTS": str(counts), "ARCHSIM_TEST_RTL": "all"}
+        told = {**os.environ, "ARCHSIM_RTL_COUNTS": str(counts)}
         subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "rtl", "tests/rtl"], cwd=ROOT, env=told)
         if not counts.exists():
             raise UsageError("no comparison with a circuit was run; they need Verilator, make and g++")
@@ -168,14 +179,16 @@ def rows(found: Sequence[Judged]) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def page(found: Sequence[Judged], own: Sequence[Circuit]) -> str:
+def page(found: Sequence[Judged], own: Sequence[Circuit], left: Sequence[NotRun]) -> str:
     """The page as Markdown."""
     parts = [INTRODUCTION, _grades(), "", *_circuits(own, found)]
     for kind, title in KINDS.items():
         of_kind = [one for one in found if one.pairs[0].kind == kind]
         parts += [f"## {title}\n", f"{ABOUT[kind]}\n"]
         parts += [_table(of_kind), *_shown(of_kind)] if of_kind else ["Nothing was compared yet.\n"]
-    compared = {pair.what for one in found for pair in one.pairs}
+        parts += _not_run([one for one in left if one.kind == kind])
+    whats = {pair.what for one in found for pair in one.pairs}
+    compared = whats | {readable(machine) for what, machine in RUN_AS.items() if what in whats}
     alone = [readable(name) for name in registry() if readable(name) not in compared]
     parts.append("## What nothing was compared with\n")
     names = f"No number of others stands beside these machines: {', '.join(alone)}." if alone else "No machine."
@@ -223,6 +236,13 @@ def _table(found: Sequence[Judged]) -> str:
     )  # fmt: skip
 
 
+def _not_run(left: Sequence[NotRun]) -> Iterator[str]:
+    if left:
+        yield "These are not run:\n"
+        lines = [(plain(one.what), plain(f"{one.quantity}, {one.point}"), plain(one.why)) for one in left]
+        yield table((left[0].kind.replace("silicon", "chip"), "point", "why"), lines)
+
+
 def _shown(found: Sequence[Judged]) -> Iterator[str]:
     """Figures side by side."""
     images = [
@@ -248,6 +268,7 @@ def scatter(one: Judged, axes: Any) -> None:
     axes.plot(theirs, ours, "o", color=drawing.FILLS[0][0], markersize=3, alpha=0.6)
     if low > 0:
         drawing.plain_logarithmic(axes)
+        axes.tick_params(axis="x", labelsize=drawing.letters(2))
     axes.set_xlabel(f"theirs [{one.pairs[0].unit}]")
     axes.set_ylabel(f"ours [{one.pairs[0].unit}]")
     axes.set_title(drawing.label(f"{one.name}: {one.grade}"), fontsize=drawing.letters())

@@ -29,6 +29,7 @@ from archsim.report.names import readable
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 RESULTS = Path(__file__).with_name("results")
+CHIPS = BENCHMARKS / "chips" / "results"
 KINDS = {
     "rtl": "Circuits of others",
     "board": "Boards",
@@ -41,6 +42,8 @@ GRADES = (("A+", 0.0, 0.0), ("A", 1.0, 5.0), ("B", 5.0, 20.0), ("C", 20.0, 60.0)
 """The worst mean and the worst single error [%] that each grade allows; what no grade allows is an F."""
 ROUNDING = 1e-7
 """Percent: what floating-point numbers differ by that were added up in another order."""
+GIVEN = ("density",)
+"""Quantities that a run is given, so that ours prove nothing."""
 MISSES = Compared("miss_rates.csv", "machine", "misses of {machine} [%]", ours="tag_miss_percent")
 
 
@@ -89,6 +92,16 @@ class Judged(NamedTuple):
         """What the pairs are of."""
         first = self.pairs[0]
         return f"{first.what}, {first.set}" if first.set else first.what
+
+
+class NotRun(NamedTuple):
+    """A number of others that nothing was run for, and ``why``."""
+
+    what: str
+    point: str
+    quantity: str
+    kind: str
+    why: str
 
 
 class Circuit(NamedTuple):
@@ -145,22 +158,33 @@ def circuits() -> list[Circuit]:
     ]
 
 
+def not_run() -> list[NotRun]:
+    """Published points of chips and boards that have no number of ours."""
+    return [
+        NotRun(row["what"], row["point"], row["quantity"], row["kind"], row["why_not"])
+        for row in _rows(CHIPS / "chips.csv")
+        if row["why_not"]
+    ]
+
+
 def _rows(path: Path) -> Iterator[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as lines:
         yield from csv.DictReader(lines)
 
 
 def _tables() -> Iterator[Pair]:
-    """Pairs of the tables that are stored as such: of other people's simulators, and of their circuits."""
+    """Pairs of the tables that are stored as such."""
     commands = {
         BENCHMARKS / "oracles" / "results": "python benchmarks/oracles {}",
         RESULTS / "pairs": "python benchmarks/oracles/foreign_rtl {} CHECKOUT",
+        CHIPS: "python benchmarks/chips",
+        BENCHMARKS / "papers" / "prosperity_hpca25" / "results": "python benchmarks/papers/prosperity_hpca25",
     }
     for folder, command in commands.items():
         for path in sorted(folder.glob("*.csv")):
             for row in _rows(path):
                 ours, theirs, expected = (float(row.get(name) or "nan") for name in ("ours", "theirs", "expected"))
-                if not math.isnan(theirs):
+                if not math.isnan(theirs) and row["ours"] and row["quantity"] not in GIVEN:
                     yield Pair(
                         row["what"], row.get("set", ""), row["point"], row["quantity"], row["unit"], ours, theirs,
                         row["source"], row["kind"], command.format(path.stem),

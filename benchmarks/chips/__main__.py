@@ -24,7 +24,7 @@ import macros  # noqa: E402
 from command_line import command  # noqa: E402
 
 COLUMNS = (
-    "what", "point", "quantity", "unit", "ours", "theirs", "source", "kind", "mark", "technology_nm", "half",
+    "what", "point", "quantity", "unit", "ours", "theirs", "source", "kind", "mark", "technology_nm", "set",
     "error_percent", "takes", "why_not",
 )  # fmt: skip
 
@@ -42,7 +42,7 @@ def table() -> pd.DataFrame:
                             "what": macro["title"], "point": f"{name}, {point['point']}", "quantity": quantity,
                             "unit": unit, "ours": ours, "theirs": point[key], "source": macro["source"],
                             "kind": "silicon", "mark": macro["mark"], "technology_nm": macro["technology_nm"],
-                            "half": "fitted" if macros.is_fitted(index) else "tested",
+                            "set": "fitted" if macros.is_fitted(index) else "tested",
                             "error_percent": round(100 * (ours - point[key]) / point[key], 6), "takes": macro["takes"],
                         }
                     )  # fmt: skip
@@ -51,7 +51,7 @@ def table() -> pd.DataFrame:
             {
                 "what": other["chip"], "point": other["point"], "quantity": other["quantity"], "unit": other["unit"],
                 "theirs": other["value"], "source": other["source"], "kind": other["kind"], "mark": other["mark"],
-                "technology_nm": other.get("technology_nm"), "half": "not run", "why_not": other["why"],
+                "technology_nm": other.get("technology_nm"), "set": "not run", "why_not": other["why"],
             }
         )  # fmt: skip
     return pd.DataFrame(found, columns=list(COLUMNS)).sort_values(["what", "quantity"], kind="stable")
@@ -59,9 +59,9 @@ def table() -> pd.DataFrame:
 
 def errors(points: pd.DataFrame) -> pd.DataFrame:
     """Mean and largest absolute error [%] by chip, quantity and half."""
-    run = points[points.half != "not run"].assign(error=lambda one: one.error_percent.abs())
+    run = points[points["set"] != "not run"].assign(error=lambda one: one.error_percent.abs())
     whole = run.assign(what="all", quantity="all")
-    parts = pd.concat([run, whole]).groupby(["what", "quantity", "half"], sort=False).error
+    parts = pd.concat([run, whole]).groupby(["what", "quantity", "set"], sort=False).error
     return parts.agg(points="size", mean_percent="mean", largest_percent="max").round(2).reset_index()
 
 
@@ -90,11 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     points = table()
     given.output.mkdir(parents=True, exist_ok=True)
     points.to_csv(given.output / "chips.csv", index=False)
-    for half, part in points[points.half != "not run"].groupby("half"):
+    for half, part in points[points["set"] != "not run"].groupby("set"):
         named = part[["what", "point"]].drop_duplicates()
         print(f"{half}: {'; '.join(f'{row.what}, {row.point}' for row in named.itertuples())}")
     print(errors(points).to_string(index=False))
-    for row in points[points.half == "not run"].itertuples():
+    for row in points[points["set"] == "not run"].itertuples():
         print(f"not run: {row.what}, {row.point}: {row.why_not}")
 
 

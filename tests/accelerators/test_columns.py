@@ -88,9 +88,12 @@ def reused(pairs, trace, machine):
     """Spikes that no prefix of their tile has, times all columns."""
     layer = layer_of(trace, trace.operations[0])
     rows = np.array([operand for operand, _ in pairs]).reshape(2, layer.n, -1, layer.k, layer.timesteps)
-    rows = rows[:, 0].transpose(0, 1, 3, 2).reshape(-1, layer.k)
+    images = rows[:, 0].transpose(0, 1, 3, 2).reshape(2, -1, layer.k)
     height, width = machine.config.tile.rows // layer.timesteps * layer.timesteps, machine.config.tile.k
-    tiles = [rows[i : i + height, k : k + width] for i in range(0, len(rows), height) for k in range(0, layer.k, width)]
+    tiles = [
+        rows[i : i + height, k : k + width]
+        for rows in images for i in range(0, len(rows), height) for k in range(0, layer.k, width)
+    ]  # fmt: skip
     least = 1 if machine.config.detector.search == "every_row" else 2
     return layer.n * sum(slow_work(tile, least)[1] for tile in tiles)
 

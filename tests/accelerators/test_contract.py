@@ -119,11 +119,13 @@ OF_TRANSFORMERS = {
     "digital": "of transformers",
     "write_driver": "of transformers",
 }
+NO_BROADCAST = {"broadcast": "loaders read through the switch, and nothing else comes from a bank"}
 UNUSED = {
     "imc_cnn": OF_TRANSFORMERS,
     "imc_vit": OF_TRANSFORMERS,
     "imc_ideal": OF_TRANSFORMERS,
-    "prosperity": {"broadcast": "loaders read through the switch, and nothing else comes from a bank"},
+    "prosperity": NO_BROADCAST,
+    "prosperity_rtl": NO_BROADCAST,
     "flywire": {"broadcast": "one array, and nobody else reads"},
     "neuron_core": {"broadcast": "every core reads for itself"},
     "gamma": {"broadcast": "every element reads for itself"},

@@ -76,9 +76,10 @@ def test_only_vectors_that_are_not_zero_are_read():
 
 
 def test_weights_come_again_for_each_timestep_where_they_do_not_fit():
-    trace = mlp(3, m=8, n=8, k=3000, density=0.02)
+    """It costs time where there are several groups of channels; with one, PEs begin with the first piece."""
+    trace = mlp(3, m=8, n=64, k=3000, density=0.02)
     whole, pieces = (gustav(trace, f"pe.weight_buffer_kib={size}") for size in (6, 4))
-    assert traffic(pieces, "sram", "weight") == 4 * traffic(whole, "sram", "weight") == 4 * 8 * 3000
+    assert traffic(pieces, "sram", "weight") == 4 * traffic(whole, "sram", "weight") == 4 * 64 * 3000
     assert traffic(pieces, "dram", "weight") == traffic(whole, "dram", "weight")
     assert pieces.cycles > whole.cycles
 
@@ -86,15 +87,15 @@ def test_weights_come_again_for_each_timestep_where_they_do_not_fit():
 def test_lines_in_flight_pay():
     """One line at a time leaves the channels idle."""
     trace = mlp(5, m=8, n=64, k=2000, density=0.02)
-    one, many = (gustav(trace, f"scheduler.dma_lanes={lanes}") for lanes in (1, 16))
+    one, many = (gustav(trace, f"memory.dma.lines_in_flight={lanes}") for lanes in (1, 16))
     assert many.cycles < one.cycles
     assert traffic(many, "dram", "weight") == traffic(one, "dram", "weight") == 64 * 2048
 
 
 @pytest.mark.parametrize(
     "overrides",
-    ["pe.count=1 pe.tiles=1 pe.window=2", "pe.count=12 pe.tiles=3", "pe.count=40 pe.tiles=20 scheduler.dma_lanes=3",
-     "scheduler.prefetch_groups=4 pe.weight_buffer_kib=1"],
+    ["pe.count=1 pe.tiles=1 pe.window=2", "pe.count=12 pe.tiles=3",
+     "pe.count=40 pe.tiles=20 memory.dma.lines_in_flight=3", "scheduler.prefetch_groups=4 pe.weight_buffer_kib=1"],
 )  # fmt: skip
 def test_other_sizes(overrides):
     trace = mlp(6, m=35, n=21, k=700, density=0.1)

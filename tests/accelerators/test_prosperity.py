@@ -44,6 +44,19 @@ def test_a_layer_counts_what_its_tiles_do():
         assert result.mismatches == 0
 
 
+def test_the_circuits_processor_takes_all_rows_and_more_cycles_for_each_spike():
+    """hwconfigs/prosperity_rtl.yaml: 4 cycles a row, empty or not, and 3 for each spike that is left."""
+    trace = mlp(3, m=90, n=20, k=50, timesteps=3, density=0.05)
+    rows = trace.tensor("in").transpose(1, 0, 2).reshape(-1, 50)
+    hardware = PROSPERITY.with_name("prosperity_rtl.yaml")
+    result = simulate(trace, "scheduler.tiles=across_images", hardware=hardware)[0]
+    tiles = [rows[i : i + 255, k : k + 16] for i in (0, 255) for k in range(0, 50, 16)]
+    left = sum(slow_work(tile)[1] for tile in tiles)
+    assert result.compute_cycles == 4 * 270 * 4 + 3 * left
+    assert result.actions["scheduler", "step"] == 270 * 4
+    assert result.mismatches == 0 and result.performed_operations == 20 * left
+
+
 def test_sums_do_not_depend_on_where_the_rows_are_cut():
     trace = mlp(4, m=70, n=9, k=40, timesteps=4, density=0.3)
     layer, machine = layers(trace, PROSPERITY)[0], load_accelerator(PROSPERITY)
@@ -176,6 +189,7 @@ def test_traffic_of_a_small_layer():
 
 OPTIONS = [
     "pe.count=3", "pe.count=1024", "pe.pipeline_cycles=0", "tile.rows=16", "tile.k=1", "tile.k=64",
+    "dispatcher.rows=all", "dispatcher.cycles_per_row=4", "dispatcher.cycles_per_spike=3",
     "scheduler.tiles=across_images",
     "detector.search=every_row", "detector.popcounts=1", "detector.tables=5", "buffers.tiles=2", "buffers.tiles=256",
     "buffers.output_tiles=1", "neuron.count=1", "neuron.cycles=9", "memory.read_switch.inputs=3",

@@ -12,9 +12,8 @@ DENSE = ROOT / "hwconfigs" / "ptb_16x4.yaml"
 ENTERING = ["all", "active", "packed"]
 
 
-def windows(trace, columns, window):
+def windows(spikes, columns, window):
     """Activity, bool [fold, K, column], of every group of positions and block of windows, by plain numpy."""
-    spikes = trace.tensor("in")
     timesteps, m, k = spikes.shape
     window = min(window, timesteps)
     count = -(-timesteps // window)
@@ -87,7 +86,8 @@ def test_ideal_memory_is_the_closed_form_of_the_slots(shape, rows, columns, wind
         "packed": lambda active: len(packed(active, 5)),
     }[entering]
     per_row = sum(
-        slots(active) * ticks + rows + columns - 2 + ticks * rows for active in windows(trace, columns, window)
+        slots(active) * ticks + rows + columns - 2 + ticks * rows
+        for active in windows(trace.tensor("in"), columns, window)
     )
     assert result.compute_cycles == per_row * -(-shape["n"] // rows)
     assert result.cycles == result.compute_cycles + 3
@@ -101,7 +101,7 @@ def test_slots_are_those_of_the_twin_and_lose_nothing(reach):
     machine = load_accelerator(PTB, (f"pe.packing_reach={reach}",))
     slots = machine.slots(layers(trace, PTB)[0])
     shared = 0
-    for fold, active in enumerate(windows(trace, 8, 4)):
+    for fold, active in enumerate(windows(trace.tensor("in"), 8, 4)):
         found = [slots.inputs[slots.slot[s] : slots.slot[s + 1]].tolist() for s in range(*slots.first[fold : fold + 2])]
         assert found == [list(map(int, slot)) for slot in packed(active, reach)]
         assert sorted(k for slot in found for k in slot) == np.flatnonzero(active.any(1)).tolist()
@@ -110,6 +110,20 @@ def test_slots_are_those_of_the_twin_and_lose_nothing(reach):
             shared += len(slot) == 2
     assert shared > 0
     assert slots.spikes.sum() == trace.tensor("in").sum()
+
+
+@pytest.mark.parametrize("m", [7, 16, 21, 64])
+def test_strided_positions_fill_the_slots_of_rows_in_that_order(m):
+    """Column b of group g of G = M / 8 has position b G + g; what is left stands in the last group."""
+    trace = mlp(9, m=m, n=5, k=200, density=0.06)
+    machine = load_accelerator(PTB, ("scheduler.positions=strided",))
+    slots, groups = machine.slots(layers(trace, PTB)[0]), m // 8
+    order = [b * groups + g for g in range(groups) for b in range(8)] + list(range(groups * 8, m))
+    expected = [packed(active, 64) for active in windows(trace.tensor("in")[:, order], 8, 4)]
+    assert np.diff(slots.first).tolist() == [len(fold) for fold in expected]
+    for fold, found in enumerate(expected):
+        for slot, inputs in zip(range(*slots.first[fold : fold + 2]), found, strict=True):
+            assert slots.inputs[slots.slot[slot] : slots.slot[slot + 1]].tolist() == list(map(int, inputs))
 
 
 def test_weights_of_silent_inputs_are_not_read():
@@ -138,7 +152,7 @@ def test_weights_of_silent_inputs_are_not_read():
 OPTIONS = [
     "scheduler.entering=all", "scheduler.entering=active", "pe.window=1", "pe.window=16", "pe.columns=3", "pe.rows=5",
     "pe.buffer_steps=7", "pe.packing_reach=2", "scheduler.prefetch_folds=0", "scheduler.tile_fill=0.001",
-    "pe.weight_bits=9", "memory.cache.line_bytes=16",
+    "pe.weight_bits=9", "memory.cache.line_bytes=16", "scheduler.positions=strided",
 ]  # fmt: skip
 
 

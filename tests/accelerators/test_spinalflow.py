@@ -179,8 +179,8 @@ OPTIONS = [
     "pe.count=16", "pe.count=1024", "pe.weight_buffer=1", "pe.weight_bits=5", "neuron.cycles=4", "merger.cycles=0",
     "merger.rows_ahead=1", "merger.rows_ahead=64", "merger.buffer_kib=1", "drain.positions=1",
     "drain.cycles_per_spike=9", "format.pointer_bits=0", "memory.read_switch.inputs=3", "memory.cache.line_bytes=16",
-    "memory.cache.line_bytes=256", "memory.cache.size_kib=16", "memory.cache.mshrs=1", "memory.cache.replacement=lru",
-    "memory.dram.channels=1",
+    "memory.cache.line_bytes=256", "memory.cache.size_kib=16", "memory.dma.lines_in_flight=1",
+    "memory.cache.replacement=lru", "memory.dram.channels=1",
 ]  # fmt: skip
 
 

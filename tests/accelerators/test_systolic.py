@@ -70,8 +70,9 @@ def test_timesteps_one_after_the_other_are_more_folds(dataflow):
 OPTIONS = [
     "pe.rows=3", "pe.columns=7", "pe.buffer_steps=5", "pe.buffers=1", "pe.buffers=4", "pe.output_buffer=1",
     "pe.accumulator_bits=9", "neuron.cycles=3", "scheduler.timesteps=sequential", "scheduler.tile_fill=0.001",
-    "scheduler.prefetch_folds=0", "scheduler.prefetch_folds=3", "memory.cache.replacement=lru", "memory.cache.mshrs=2",
-    "memory.cache.line_bytes=16", "memory.cache.width_bits=512", "memory.dram.channels=1",
+    "scheduler.prefetch_folds=0", "scheduler.prefetch_folds=3", "memory.cache.replacement=lru",
+    "memory.dma.lines_in_flight=2", "memory.cache.line_bytes=16", "memory.cache.width_bits=512",
+    "memory.dram.channels=1",
 ]  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def compare(case, ran):
         least, ones, prefix = 2 if case.several else 0, spikes.sum(1), np.zeros(rows, np.int64)
         plain(find_prefixes)(patterns, ones, least, prefix)
         work = np.zeros((1, 1, WORK_COLUMNS), np.int64)
-        tile_work(patterns[None], np.array([0, rows]), least, work)
+        tile_work(patterns[None], np.array([0, rows]), least, False, 0, 1, work)
         searched = np.flatnonzero(ones >= least)
         ready = begins + plain(search_cycles)(detector, rows, int(work[0, 0, SEARCHED]))
         assert known.cycles[tile] == ready

@@ -13,9 +13,10 @@ def slow_prefixes(tile, least=1):
     return found
 
 
-def slow_work(tile, least=1):
+def slow_work(tile, least=1, all_rows=False, per_row=0, per_spike=1):
     """(spikes, spikes left, cycles) of a tile, by sets."""
     prefix = slow_prefixes(tile, least)
     left = [int((row > tile[p] if p >= 0 else row).sum()) for row, p in zip(tile, prefix, strict=True)]
-    cycles = sum(max(1, n) for n, row in zip(left, tile, strict=True) if row.any())
+    issued = [n for n, row in zip(left, tile, strict=True) if all_rows or row.any()]
+    cycles = sum(max(1, per_row + per_spike * n) for n in issued)
     return int(tile.sum()), sum(left), cycles

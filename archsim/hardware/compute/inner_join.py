@@ -119,11 +119,11 @@ class JoinUnit(NamedTuple):
         return RINGS + self.fifo_depth + self.pending_sums + self.laggy_units + self.offset_tables
 
 
-ENTRIES, LAST_CORRECTION, SUMS, LAST_SUM, PASSES, RINGS = range(6)
-"""What an agent with an inner-join unit keeps: how many entries of the FIFO, sums and laggy passes there were, and the
-cycles in which the last entry was corrected and the last sum was finished. Then rings, of the last ``fifo_depth``
-corrections, ``pending_sums`` ends of sums, ``laggy_units`` ends of passes, and ``offset_tables`` cycles in which they
-were free."""
+ENTRY, LAST_CORRECTION, PLACE, LAST_SUM, PASSES, RINGS = range(6)
+"""What an agent with an inner-join unit keeps: where in their rings the next entry of the FIFO and the next sum are,
+how many laggy passes there were, and the cycles in which the last entry was corrected and the last sum was finished.
+Then rings, of the last ``fifo_depth`` corrections, ``pending_sums`` ends of sums, ``laggy_units`` ends of passes, and
+``offset_tables`` cycles in which they were free."""
 
 
 @inlined
@@ -161,13 +161,13 @@ def push_matches(a: Agent, depth: int, start: int, matches: int, ready: int) -> 
 
     ``start``: cycle of the first push if nothing holds it up.
     """
-    push, last = start - 1, a.kept[LAST_CORRECTION]
+    push, last, entry = start - 1, a.kept[LAST_CORRECTION], a.kept[ENTRY]
     for _ in range(matches):
-        slot = RINGS + a.kept[ENTRIES] % depth
-        push = max(push + 1, a.kept[slot])
+        push = max(push + 1, a.kept[RINGS + entry])
         last = max(push + 1, ready, last + 1)
-        a.kept[slot] = last
-        a.kept[ENTRIES] += 1
+        a.kept[RINGS + entry] = last
+        entry = entry + 1 if entry + 1 < depth else 0
+    a.kept[ENTRY] = entry
     a.kept[LAST_CORRECTION] = last
     return push + 1
 
@@ -176,11 +176,12 @@ def finish(a: Agent, unit: Any) -> int:
     """The cycle in which the sum that has just been joined is finished."""
     finished = max(a.now, a.kept[LAST_CORRECTION] + 1, a.kept[LAST_SUM] + 1)
     a.kept[LAST_SUM] = finished
-    a.kept[RINGS + unit.fifo_depth + a.kept[SUMS] % unit.pending_sums] = finished
-    a.kept[SUMS] += 1
+    place = a.kept[PLACE]
+    a.kept[RINGS + unit.fifo_depth + place] = finished
+    a.kept[PLACE] = place + 1 if place + 1 < unit.pending_sums else 0
     return finished
 
 
 def place_is_free(a: Agent, unit: Any) -> int:
     """The cycle in which there is a place for the next sum."""
-    return int(a.kept[RINGS + unit.fifo_depth + a.kept[SUMS] % unit.pending_sums])
+    return int(a.kept[RINGS + unit.fifo_depth + a.kept[PLACE]])

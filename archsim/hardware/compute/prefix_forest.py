@@ -14,9 +14,10 @@ through a pipeline of five stages. A tile of r rows is known after
 (where rows of one spike have no prefix: all they could save is an addition in the cycle that they take anyway), and is
 then added up in
 
-    sum over rows with spikes of max(1, spikes left):
+    sum over rows of max(1, cycles_per_row + cycles_per_spike x spikes left)
 
-an exact match still takes the cycle in which its row is written. An empty row takes none.
+with 0 and 1 where a row is written in the cycle of its last addition: an exact match then still takes the cycle in
+which it is written. An empty row takes none, unless ``rows: all`` issues it like others.
 
 Hand-traced example (six rows of four columns): 1010, 1001, 1011, 0010, 1101, 1101 have 14
 spikes. Row 3 (0010) has no prefix: 1 is left. Row 0 begins with row 3: 1 left. Row 1: none, 2 left. Row 2 could begin
@@ -42,7 +43,7 @@ EVERY_ROW = 0
 
 
 class DetectorConfig(Block):
-    """Detector, pruner and dispatcher: one row per cycle."""
+    """Detector and pruner: one row per cycle."""
 
     search: Literal["every_row", "several_spikes"] = Field(
         description="rows that are searched: all, or those with two spikes or more"
@@ -55,6 +56,14 @@ class DetectorConfig(Block):
     def least(self) -> int:
         """Fewest spikes of a row that is searched."""
         return 0 if self.search == "every_row" else 2
+
+
+class DispatcherConfig(Block):
+    """Dispatcher, and the processor that takes its rows one after the other."""
+
+    rows: Literal["with_spikes", "all"] = Field(description="rows that are issued")
+    cycles_per_row: int = Field(ge=0, le=64, description="cycles of a row beside its spikes; a row takes at least one")
+    cycles_per_spike: int = Field(ge=1, le=64, description="cycles of each spike that is left of a row")
 
 
 @inlined
@@ -100,16 +109,18 @@ def find_prefixes(rows: Any, ones: Any, least: int, prefix: Any) -> None:
 
 
 # Columns of a tile's work.
-SPIKES, LEFT, CYCLES, OCCUPIED, PREFIXED, SEARCHED = range(6)
+SPIKES, LEFT, CYCLES, ISSUED, PREFIXED, SEARCHED = range(6)
 WORK_COLUMNS = 6
 
 
 @njit
-def tile_work(patterns: Any, bounds: Any, least: int, work: Any) -> None:
+def tile_work(
+    patterns: Any, bounds: Any, least: int, all_rows: bool, cycles_per_row: int, cycles_per_spike: int, work: Any
+) -> None:
     """What every tile takes: ``work`` int64 [tiles of rows, tiles of K, WORK_COLUMNS], zeros at first. A tile of rows
     goes from one of ``bounds`` int64 [tiles + 1] to the next.
 
-    Its spikes, the spikes left to add, the cycles for that, and its rows that are not empty, have a prefix, or are
+    Its spikes, the spikes left to add, the cycles for that, and its rows that are issued, have a prefix, or are
     searched.
     """
     most = np.diff(bounds).max()
@@ -125,8 +136,9 @@ def tile_work(patterns: Any, bounds: Any, least: int, work: Any) -> None:
                 left = ones[i] - (ones[prefix[i]] if prefix[i] >= 0 else 0)
                 work[tile, column, SPIKES] += ones[i]
                 work[tile, column, LEFT] += left
-                work[tile, column, CYCLES] += max(1, left) if ones[i] > 0 else 0
-                work[tile, column, OCCUPIED] += int(ones[i] > 0)
+                if all_rows or ones[i] > 0:
+                    work[tile, column, CYCLES] += max(1, cycles_per_row + cycles_per_spike * left)
+                    work[tile, column, ISSUED] += 1
                 work[tile, column, PREFIXED] += int(prefix[i] >= 0)
                 work[tile, column, SEARCHED] += int(ones[i] >= least)
 

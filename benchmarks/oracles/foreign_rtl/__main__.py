@@ -2,8 +2,9 @@
 
     python benchmarks/oracles/foreign_rtl DESIGN CHECKOUT [-o FILE]
 
-DESIGN is flywire, ranc, tinyodin or metr0jw; CHECKOUT a clone of its repository at the commit that README.md names.
-Icarus Verilog runs the circuit under a bench of ours. ``-o`` writes the counts as a file like those in ``counts/``.
+DESIGN is flywire, ranc, tinyodin, metr0jw or prosperity; CHECKOUT a clone of its repository at the commit that
+README.md names. Icarus Verilog runs the circuit under a bench of ours. ``-o`` writes the counts as a file like those in
+``counts/``.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archsim.dataflow.layer import layer_of
 from archsim.engine.result import LayerResult
@@ -66,11 +67,13 @@ def flywire(row: Row, engine: Engine) -> int:
 
 
 def ranc(row: Row, engine: Engine) -> int:
-    """A tick, the second of two."""
+    """A tick: what a second one adds."""
     settings = [f"pe.neurons={row['neurons']}", f"pe.axons={row['axons']}"]
-    result = simulated("ranc", settings, linear(row["neurons"], row["axons"], 2, row["axons"] // 2), engine)
-    ended = completions(result, "core")
-    return ended[-1] - ended[-2 - row["neurons"] - 1]
+    one, two = (
+        simulated("ranc", settings, linear(row["neurons"], row["axons"], ticks, row["axons"] // 2), engine)
+        for ticks in (1, 2)
+    )
+    return completions(two, "core")[-1] - completions(one, "core")[-1]
 
 
 def tinyodin(row: Row, engine: Engine) -> int:
@@ -89,6 +92,29 @@ def metr0jw(row: Row, engine: Engine) -> int:
     trace = convolution(row["side"], row["inputs"], row["outputs"], row["kernel"], row["spikes"])
     ended = completions(simulated("metr0jw", settings, trace, engine), "core")
     return ended[-4] - ended[-4 - 2 * row["spikes"]] + row["idle"]
+
+
+def prosperity(row: Row, engine: Engine) -> int:
+    """A tile: from when its prefixes are known until its last row is written."""
+    fires = (tile(row)[:, None] >> np.arange(16) & 1).astype(np.bool_)[None]
+    operation = Operation("fc", "linear", ("in",), "out", weight=np.zeros((8, 16), np.int8))
+    trace = _trace(operation, 1, fires, np.zeros((1, row["rows"], 8), np.int64))
+    settings = ["scheduler.tiles=across_images"]  # A row is an image here, and a tile has all rows.
+    settings += ["dispatcher.cycles_per_row=5"] if row["lif"] else []  # Each row goes through the neurons, too.
+    result = simulated("../prosperity_rtl", settings, trace, engine)
+    _free, added, *_ = completions(result, "processor")
+    return added - completions(result, "detector")[-1]
+
+
+def tile(row: Row) -> NDArray[np.int64]:
+    """Patterns of 16 columns: each the ``draws`` next numbers of a generator that begins with ``seed``, one AND the
+    other."""
+    found, state = np.full(row["rows"], 0xFFFF), row["seed"]
+    for i in range(len(found)):
+        for _ in range(row["draws"]):
+            state = (state * 1103515245 + 12345) % 2**32
+            found[i] &= state >> 16
+    return found
 
 
 def simulated(hardware: str, settings: Sequence[str], trace: Trace, engine: Engine) -> LayerResult:
@@ -169,6 +195,13 @@ DESIGNS = {
          for side, inputs in ((4, 1), (6, 3), (8, 2), (12, 1)) for outputs in (1, 4, 7) for kernel in (1, 3, 5)
          for spikes in (1, 6)],
         metr0jw,
+    ),
+    "prosperity": Design(
+        "5iri/ProsperityHDL", "d5382cbdf85015e94eb5e24b0deb4ec740b636ef", "MIT",
+        ("ppu/pruner.v", "ppu/processor.v", "ppu/lif.v"),
+        [{"rows": rows, "draws": draws, "seed": seed, "lif": lif}
+         for rows in (16, 32, 64, 128, 256) for draws in (1, 2, 3, 4) for seed in (1, 2) for lif in (0, 1)],
+        prosperity,
     ),
 }  # fmt: skip
 

@@ -37,9 +37,9 @@ def prefixes(tile, least=1):
     return found.tolist()
 
 
-def work_of(tile, least=1):
+def work_of(tile, least=1, all_rows=False, per_row=0, per_spike=1):
     work = np.zeros((1, 1, WORK_COLUMNS), np.int64)
-    tile_work(words(tile)[None], np.array([0, len(tile)]), least, work)
+    tile_work(words(tile)[None], np.array([0, len(tile)]), least, all_rows, per_row, per_spike, work)
     return tuple(work[0, 0, [SPIKES, LEFT, CYCLES]].tolist())
 
 
@@ -56,6 +56,18 @@ def test_prefixes_are_those_of_the_slow_twin(density, least):
         tile = draw.random((rows, k)) < density
         assert prefixes(tile, least) == slow_prefixes(tile, least)
         assert work_of(tile, least) == slow_work(tile, least)
+
+
+@pytest.mark.parametrize("all_rows", [False, True])
+@pytest.mark.parametrize(("per_row", "per_spike"), [(0, 1), (4, 3), (5, 3), (1, 1), (0, 2)])
+def test_rows_and_spikes_take_the_cycles_that_they_are_given(all_rows, per_row, per_spike):
+    draw = np.random.default_rng(7)
+    for rows in (1, 7, 40):
+        tile = draw.random((rows, 9)) < 0.2
+        settings = (0, all_rows, per_row, per_spike)
+        assert work_of(tile, *settings) == slow_work(tile, *settings)
+    empty = np.zeros((3, 9), bool)
+    assert work_of(empty, 0, all_rows, per_row, per_spike)[2] == 3 * all_rows * max(1, per_row)
 
 
 def test_reuse_never_adds_and_saves_nothing_where_no_row_contains_another():
@@ -95,7 +107,7 @@ def test_search_is_the_closed_form(density, rows):
         ):  # fmt: skip
             config = detector(search, popcounts, pipeline)
             work = np.zeros((1, 1, WORK_COLUMNS), np.int64)
-            tile_work(words(tile)[None], np.array([0, len(tile)]), config.least, work)
+            tile_work(words(tile)[None], np.array([0, len(tile)]), config.least, False, 0, 1, work)
             assert search_cycles(integers(config), rows, work[0, 0, SEARCHED]) == expected
 
 

@@ -99,7 +99,7 @@ def test_the_diagram_of_loas_is_that_of_its_dataflow():
     """Agents, FIFOs and memory paths as the docstring of the inner-product dataflow has them."""
     wiring = simulate.wiring(load_accelerator("loas"))
     assert {box.name: box.built for box in wiring.agents} == {
-        "tppe": 16, "p_lif": 16, "fetcher": 2, "broadcaster": 1, "row_fetcher": 1
+        "tppe": 16, "p_lif": 16, "fetcher": 4, "broadcaster": 1, "row_fetcher": 1
     }  # fmt: skip
     ends = {(wire.name, *wire.writers, "to", *wire.readers) for wire in wiring.fifos}
     assert ends == {
