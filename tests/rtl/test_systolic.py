@@ -18,7 +18,8 @@ R, C, LINE_BYTES, ROW_WORDS = 2, 2, 16, 5
 SYSTOLIC = ROOT / "hwconfigs" / "systolic.yaml"
 
 Drawn = namedtuple("Drawn", "machine layer tile number sizes")
-"""``tile`` groups have their inputs in the cache together; ``sizes`` is what a failure tells."""
+"""``tile``: positions of a group, timesteps of a block, positions whose inputs are in the cache together; ``sizes`` is
+what a failure tells."""
 
 
 def draw_case(draw, number):
@@ -43,16 +44,15 @@ def draw_case(draw, number):
         case 7:
             k = steps * integer(1, 4)
     how = str(draw.choice(["columns", "sequential"]))
-    columns = how == "columns"
-    # Inputs of so many groups fit beside the weights of two folds.
-    tile, span = integer(1, 8), min(timesteps, C) if columns else 1
-    positions = max(1, C // timesteps) if columns else C
-    group_bits = k * min(m, positions) * timesteps
-    fill = (2 * k * min(R, n) + tile * -(-group_bits // 8) + 0.5) / (256 << 10)
+    span, positions = (min(timesteps, C), max(1, C // timesteps)) if how == "columns" else (1, C)
+    # Inputs of so many groups fit into the cache beside the weights of two folds.
+    tile = integer(1, 8)
+    fill = (2 * k * min(R, n) + tile * -(-k * min(m, positions) * timesteps // 8) + 0.5) / (256 << 10)
     options = {
-        "pe.rows": R, "pe.columns": C, "pe.buffer_steps": steps, "pe.buffers": buffers, "pe.output_buffer": integer(1, 4),
-        "scheduler.timesteps": how, "scheduler.tile_fill": fill, "scheduler.prefetch_folds": integer(0, 3),
-        "timesteps": timesteps, "memory.ideal": "true", "memory.cache.line_bytes": LINE_BYTES, "memory.dma.lines_in_flight": integer(1, 4),
+        "pe.rows": R, "pe.columns": C, "pe.buffer_steps": steps, "pe.buffers": buffers, "timesteps": timesteps,
+        "pe.output_buffer": integer(1, 4), "scheduler.timesteps": how, "scheduler.tile_fill": fill,
+        "scheduler.prefetch_folds": integer(0, 3), "memory.ideal": "true", "memory.cache.line_bytes": LINE_BYTES,
+        "memory.dma.lines_in_flight": integer(1, 4),
     }  # fmt: skip
     machine = load_accelerator(SYSTOLIC, tuple(f"{name}={value}" for name, value in options.items()))
     density = float(draw.choice([0.0, 0.2, 0.6, 1.0]))
@@ -78,7 +78,7 @@ def image(case):
 
 
 def row_lines(layer):
-    return -(-(-(-layer.n * layer.timesteps // 8)) // LINE_BYTES)
+    return -(-layer.n * layer.timesteps // (8 * LINE_BYTES))
 
 
 def written_lines(case):
@@ -93,8 +93,8 @@ def case_of(case):
     lines, burst = np.concatenate([weights, inputs]), min(16, config.memory.lines_in_flight)
     settings = [
         layer.k, layer.n, layer.m, layer.timesteps, *case.tile, config.pe.buffer_steps, config.pe.buffers,
-        config.pe.output_buffer, config.scheduler.prefetch_folds + 1, len(weights), len(lines), row_lines(layer), burst,
-        int(layer.neuron.threshold[0]), layer.neuron.fraction_bits, layer.neuron.leak_shift,
+        config.pe.output_buffer, len(weights), row_lines(layer), burst, int(layer.neuron.threshold[0]),
+        layer.neuron.fraction_bits, layer.neuron.leak_shift,
     ]  # fmt: skip
     loads, folds = int(schedule.west.fold.loads.sum()), len(schedule.folds)
     writes = int((-(-written_lines(case) // burst)).sum())
@@ -147,6 +147,6 @@ def compare(case, ran):
 @pytest.mark.rtl
 @needs_verilator
 def test_layers(tmp_path):
-    """Whole layers with an ideal memory, timesteps side by side and one after the other, tiles of one group and more."""
-    circuit = build("systolic", tmp_path, settings=18, inputs=2, in_words=4, outputs=7, out_words=12)
+    """Layers of up to 6 x 14 x 40, timesteps side by side and one after the other, tiles of one to eight groups."""
+    circuit = build("systolic", tmp_path, settings=16, inputs=2, in_words=4, outputs=7, out_words=12)
     compare_all(circuit, draw_case, case_of, compare, told=lambda case: case.sizes, size=100, cases=LAYERS)

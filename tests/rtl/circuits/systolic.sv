@@ -1,25 +1,25 @@
-// A machine around a systolic array, output stationary: loaders of its edges, neuron units at its columns, a writer of rows.
+// A machine around a systolic array, output stationary: loaders of its edges, neuron units at its columns, a writer.
 
 package systolic_types;
     localparam int R = 2, C = 2;
-    localparam int STEPS = 4;             // most of a load
-    localparam int LOADS = 4, BLOCKS = 4; // most of an edge's operand buffers, and of the blocks that wait for the writer
+    localparam int STEPS = 4;   // most of a load
+    localparam int LOADS = 4;   // most operand buffers of an edge
+    localparam int BLOCKS = 4;  // most that wait for the writer
     localparam int POSITIONS = 16, ROW_BITS = 160;
     localparam int LINE_BITS = 128;
     typedef logic [31:0] count_t;
     typedef struct packed {
         count_t inputs, neurons, positions, timesteps;
-        count_t group, span;              // positions of a group, and timesteps of a block, that stand in the columns together
-        count_t tile;                     // positions whose inputs stay in the cache
+        count_t group, span;  // positions, and timesteps of each, that stand in the columns together
+        count_t tile;         // positions whose inputs stay in the cache
         count_t load_steps, loads, blocks;
-        count_t announced;                // folds that may be fetched ahead
-        count_t input_line, output_line;  // weights are from line 0 on
+        count_t input_line;   // weights are from line 0 on
         count_t row_lines, burst;
         count_t threshold, fraction_bits, leak_shift;
     } layer_t;
 
-    // A fold: neurons from `neuron` on in the rows, positions from `position` on, each with timesteps from `timestep` on, in
-    // the columns; `tile` is the first position of its tile.
+    // A fold: neurons from `neuron` on in the rows, positions from `position` on, each with timesteps from `timestep` on,
+    // in the columns; `tile` is the first position of its tile.
     typedef struct packed {
         logic   done;  // there are no more
         count_t tile, neuron, position, timestep;
@@ -65,9 +65,9 @@ package systolic_types;
     } load_t;
 endpackage
 
-// Asks for the loads of an edge, one behind the other, as soon as there is an operand buffer for them, and keeps them until
-// the array takes them. Weights lie in memory fold by fold and step by step, a byte for each row; inputs too, a bit for each
-// column, and begin at whole bytes.
+// Asks for the loads of an edge, one behind the other, as soon as there is an operand buffer for them, and keeps them
+// until the array takes them. Weights lie in memory fold by fold and step by step, a byte for each row; inputs too, a bit
+// for each column, and begin at whole bytes.
 module edge_feeder
     import systolic_types::*;
 #(
@@ -79,8 +79,6 @@ module edge_feeder
     input  logic   go,
     input  logic   freed,      // an operand buffer
     output logic   asks,
-    output count_t first_byte,
-    output count_t end_byte,
     input  logic   answered,
     output count_t line,       // of the load that is on its way
     input  logic [2*LINE_BITS-1:0] lines,
@@ -100,8 +98,6 @@ module edge_feeder
     assign last   = step + steps == layer.inputs;
     assign behind = at + steps * bits;
     assign whole  = (behind + 32'd7) & ~32'd7;
-    assign first_byte = at >> 3;
-    assign end_byte   = whole >> 3;
 
     logic started, busy;
     count_t free;
@@ -172,9 +168,9 @@ module edge_feeder
         end
 endmodule
 
-// Neuron units at the columns' ends: a row of sums a cycle, the bottom row first. Columns of a position are its timesteps, so
-// a potential goes from column to column, and from a block of timesteps to the next through a register. What fires in a
-// fold is a block.
+// Neuron units at the columns' ends: a row of sums a cycle, the bottom row first. Columns of a position are its timesteps,
+// so a potential goes from column to column, and to timesteps of a later fold through a register. What fires in a fold is
+// a block.
 module column_neurons
     import systolic_types::*;
 (
@@ -229,8 +225,8 @@ module column_neurons
         end
 endmodule
 
-// Takes blocks, a cycle each, puts their spikes into rows of the output, and writes rows that are complete, so many lines at
-// once.
+// Takes blocks, a cycle each, puts their spikes into rows of the output, and writes rows that are complete, `burst` lines
+// at once.
 module row_writer
     import systolic_types::*;
 (
@@ -242,8 +238,6 @@ module row_writer
     output logic   takes,
     output logic   fired,
     output logic   asks,
-    output count_t line,
-    output count_t lines,
     input  logic   answered,
     output count_t first,      // position of the rows that are written
     output count_t number,
@@ -255,7 +249,7 @@ module row_writer
     fold_t fold, following;
     logic [R-1:0][C-1:0] held;
     logic complete, free;
-    count_t next_line, left, timesteps;
+    count_t lines, left, timesteps;
     logic [POSITIONS-1:0][ROW_BITS-1:0] stored;
     assign following = next_fold(fold, layer);
     assign timesteps = timesteps_of(fold, layer);
@@ -265,8 +259,7 @@ module row_writer
     assign free      = phase == WAIT || fired && !complete || phase == WRITE && answered && left == '0;
     assign takes     = free && waits;
     assign asks      = fired && complete || phase == WRITE && answered && left != '0;
-    assign line      = fired ? layer.output_line + fold.position * layer.row_lines : next_line;
-    assign lines     = least(layer.burst, fired ? positions_of(fold, layer) * layer.row_lines : left);
+    assign lines     = fired ? positions_of(fold, layer) * layer.row_lines : left;
     assign idle      = fold.done && free;
     for (genvar i = 0; i < C; i++) begin : written
         assign rows[i] = stored[4'(first + i)];
@@ -277,10 +270,7 @@ module row_writer
             if (takes) held <= block;
             if (free) phase <= takes ? FIRE : WAIT;
             else if (fired) phase <= WRITE;
-            if (asks) begin
-                next_line <= line + lines;
-                left      <= (fired ? positions_of(fold, layer) * layer.row_lines : left) - lines;
-            end
+            if (asks) left <= lines - least(layer.burst, lines);
             if (fired) begin
                 fold <= following;
                 {first, number} <= {fold.position, positions_of(fold, layer)};
@@ -288,8 +278,8 @@ module row_writer
                     for (int t = 0; t < C; t++)
                         for (int i = 0; i < R; i++)
                             if (p < positions_of(fold, layer) && t < timesteps && i < rows_of(fold, layer))
-                                stored[4'(fold.position + p)][8'((fold.neuron + i) * layer.timesteps + fold.timestep + t)]
-                                    <= held[i][$clog2(C)'(p * timesteps + t)];
+                                stored[4'(fold.position + p)][8'((fold.neuron + i) * layer.timesteps + fold.timestep
+                                    + t)] <= held[i][$clog2(C)'(p * timesteps + t)];
             end
         end
 endmodule
@@ -303,7 +293,6 @@ module systolic
     input  layer_t layer,
     input  logic   go,
     output logic   west_asks, north_asks, rows_ask,
-    output count_t west_first, west_end, north_first, north_end, row_line, row_lines,
     input  logic   west_answered, north_answered, rows_answered,
     output count_t west_line, north_line,
     input  logic [2*LINE_BITS-1:0] west_lines, north_lines,
@@ -317,14 +306,12 @@ module systolic
     load_t west, north;
     logic west_valid, north_valid, ready, taken, ends, west_idle, north_idle, writer_idle;
     edge_feeder #(.WEST(1'b1)) west_feeder(
-        .clk, .rst, .layer, .go, .freed(load_ended), .asks(west_asks), .first_byte(west_first), .end_byte(west_end),
-        .answered(west_answered), .line(west_line), .lines(west_lines), .valid(west_valid), .load(west), .taken,
-        .idle(west_idle)
+        .clk, .rst, .layer, .go, .freed(load_ended), .asks(west_asks), .answered(west_answered), .line(west_line),
+        .lines(west_lines), .valid(west_valid), .load(west), .taken, .idle(west_idle)
     );
     edge_feeder #(.WEST(1'b0)) north_feeder(
-        .clk, .rst, .layer, .go, .freed(load_ended), .asks(north_asks), .first_byte(north_first), .end_byte(north_end),
-        .answered(north_answered), .line(north_line), .lines(north_lines), .valid(north_valid), .load(north), .taken,
-        .idle(north_idle)
+        .clk, .rst, .layer, .go, .freed(load_ended), .asks(north_asks), .answered(north_answered),
+        .line(north_line), .lines(north_lines), .valid(north_valid), .load(north), .taken, .idle(north_idle)
     );
     always_ff @(posedge clk) load_ended <= ends && !rst;
 
@@ -371,8 +358,7 @@ module systolic
         end
     row_writer writer(
         .clk, .rst, .layer, .waits(level != '0 || pending), .block(first_block), .takes, .fired(block_fired),
-        .asks(rows_ask), .line(row_line), .lines(row_lines), .answered(rows_answered), .first(first_row),
-        .number(rows_written), .rows, .idle(writer_idle)
+        .asks(rows_ask), .answered(rows_answered), .first(first_row), .number(rows_written), .rows, .idle(writer_idle)
     );
     assign finished = west_idle && north_idle && writer_idle;
 endmodule

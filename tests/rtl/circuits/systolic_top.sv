@@ -6,7 +6,7 @@ module circuit
 (
     input  logic          clk,
     input  logic          rst,
-    input  logic [575:0]  settings,  // fields of layer_t
+    input  logic [511:0]  settings,  // fields of layer_t
     input  logic [1:0]    in_valid,
     output logic [1:0]    in_ready,
     input  logic [255:0]  in_data,
@@ -14,8 +14,8 @@ module circuit
     output logic [2687:0] out_data   // of rows: the first, how many, their bits
 );
     layer_t layer;
-    for (genvar i = 0; i < 18; i++) begin : fields
-        assign layer[32 * (17 - i) +: 32] = settings[32 * i +: 32];
+    for (genvar i = 0; i < 16; i++) begin : fields
+        assign layer[32 * (15 - i) +: 32] = settings[32 * i +: 32];
     end
     logic [LINE_BITS-1:0] image[512];
     logic [8:0] loaded;
@@ -28,14 +28,12 @@ module circuit
         end
 
     logic [2:0] asks, answered;  // west, north, rows
-    count_t west_first, west_end, north_first, north_end, row_line, row_lines, west_line, north_line;
-    count_t first_row, rows_written;
+    count_t west_line, north_line, first_row, rows_written;
     logic [C-1:0][ROW_BITS-1:0] rows;
     logic load_ended, fold_ended, block_fired, finished;
     systolic machine(
-        .clk, .rst, .layer, .go(in_valid[1]), .west_asks(asks[0]), .north_asks(asks[1]), .rows_ask(asks[2]), .west_first,
-        .west_end, .north_first, .north_end, .row_line, .row_lines, .west_answered(answered[0]),
-        .north_answered(answered[1]), .rows_answered(answered[2]), .west_line, .north_line,
+        .clk, .rst, .layer, .go(in_valid[1]), .west_asks(asks[0]), .north_asks(asks[1]), .rows_ask(asks[2]),
+        .west_answered(answered[0]), .north_answered(answered[1]), .rows_answered(answered[2]), .west_line, .north_line,
         .west_lines({image[9'(west_line + 32'd1)], image[9'(west_line)]}),
         .north_lines({image[9'(north_line + 32'd1)], image[9'(north_line)]}), .load_ended, .fold_ended, .block_fired,
         .first_row, .rows_written, .rows, .finished
