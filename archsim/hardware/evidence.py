@@ -32,8 +32,8 @@ GRADES = ("rtl", "silicon", "paper", "inferred", "assumed")
 GIVEN = "given by the user"
 """The source of what is in no file of archsim."""
 DECISIONS = (
-    *("open", "whole", "array", "dma", "G", "gospa", "gustav", "imc", "ptb", "sata", "spikesim", "stellar"),
-    *("flywire", "core"),
+    *("open", "whole", "array", "dma", "G", "gospa", "gustav", "imc", "prosperity", "ptb", "sata", "spikesim"),
+    *("stellar", "flywire", "core"),
 )
 """How numbered decisions are called on the pages of deviations; F40 is a set of fitted constants."""
 

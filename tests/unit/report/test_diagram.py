@@ -110,7 +110,7 @@ def test_the_diagram_of_loas_is_that_of_its_dataflow():
         ("begun", "tppe", "to", "row_fetcher"),
     }
     drawn = connections(wiring)
-    assert "tppe        --[ sum: 16 x 2 ]---> p_lif" in drawn
+    assert "tppe        --[ sum: 16 x 5 ]---> p_lif" in drawn
     assert "16 x p_lif         writes output_format (through the switch)" in drawn
     assert max(map(len, drawn.splitlines())) <= 80
 
