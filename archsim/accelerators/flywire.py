@@ -263,15 +263,11 @@ class Flywire(LayerMachine):
         _, overflows = accumulate_by_timestep(layer.inputs, layer.weights, layer.timesteps, bits, first, sums)
         return {"accumulator_overflows": overflows}
 
-    def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One bit for each neuron and timestep."""
-        return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
-
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
     ) -> tuple[Mapping[str, Any], Operands]:
         """Cut the columns into passes that fit the weight memory, place operands, and draw the machine."""
-        pe, most = self.config.pe, self.config.memory.cache.mshrs
+        pe, burst = self.config.pe, self.config.memory.lines(BURST_LINES).burst
         held = max(1, self.weights_held // (layer.k * pe.columns)) * pe.columns
         ends = np.append(np.arange(0, layer.n, held), layer.n)
         columns = np.diff(ends)
@@ -285,7 +281,6 @@ class Flywire(LayerMachine):
             output=memory.place(stored),
             taken=memory.place_again(np.repeat(columns * layer.taken_bytes, layer.m)),
         )  # fmt: skip
-        burst = min(most, BURST_LINES)
         diagram.agent(wave, pe.weight_buffers, name="array")
         diagram.agent(loader)
         diagram.agent(sequencer, requests=max(burst, -(-layer.k // 8) // memory.line_bytes + 2), lanes=[0])

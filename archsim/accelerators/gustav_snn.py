@@ -271,10 +271,6 @@ class GustavSnn(LayerMachine):
         _, overflows = accumulate_by_timestep(layer.inputs, layer.weights, layer.timesteps, bits, first, sums)
         return {"accumulator_overflows": overflows}
 
-    def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One bit for each neuron and timestep."""
-        return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
-
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
     ) -> tuple[Mapping[str, Any], Operands]:

@@ -185,7 +185,7 @@ class LoAS(InnerProduct):
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bitmask, pointer and a packed word for every neuron that fires; raw, a bit for each neuron and timestep."""
         if self.config.format.spikes == "raw":
-            return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
+            return super().output_bytes(layer, active, spikes)
         pointer = -(-self.config.format.pointer_bits // 8)
         return -(-layer.n // 8) + pointer + -(-active * layer.output_bits // 8)
 

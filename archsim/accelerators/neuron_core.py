@@ -275,7 +275,7 @@ class NeuronCore(LayerMachine):
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Addresses of spikes where events are outside, else one bit for each neuron and timestep."""
         if self.config.scheduler.outer_loop == "neurons":
-            return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
+            return super().output_bytes(layer, active, spikes)
         return -(-spikes * (bits_of(layer.n) + layer.beside_coordinate_bits) // 8)
 
     def lay_out(
@@ -303,7 +303,7 @@ class NeuronCore(LayerMachine):
             output=memory.place(np.diff(output_bytes.reshape(items, -1).sum(1) * ends[:, None] // layer.n, axis=0)),
             taken=memory.place_again(np.repeat(channels * places * layer.taken_bytes, items)),
         )  # fmt: skip
-        burst = min(self.config.memory.cache.mshrs, BURST_LINES)
+        burst = self.config.memory.lines(BURST_LINES).burst
         longest = int(x.rows.size.max()) // memory.line_bytes + 2
         reads, writes = self.config.memory.read_switch.inputs, self.config.memory.write_switch.inputs
         read_lanes, write_lanes = (np.arange(used) % inputs for inputs in (reads, writes))

@@ -393,10 +393,6 @@ class Sata(BufferedArray):
             )  # fmt: skip
         return events
 
-    def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One bit for each neuron and timestep, as the next layer reads it."""
-        return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
-
     def stages(self, trace: Trace, operation: Operation, verify: bool = True) -> Iterable[Iterable[Layer | VectorWork]]:
         """A layer in its pieces, or all stages of its training."""
         if not self.trains:

@@ -86,10 +86,6 @@ class SpartenSnn(InnerProduct):
         )
         return {"accumulator_overflows": overflows}
 
-    def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One bit for each neuron and timestep, as the next layer reads it."""
-        return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
-
     def rows_and_join(self, layer: Layer) -> tuple[Rows, Join]:
         """T passes over raw spikes."""
         join = Join(

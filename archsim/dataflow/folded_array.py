@@ -457,10 +457,6 @@ class ArrayMachine(LayerMachine):
         )  # fmt: skip
         return {"accumulator_overflows": int(overflows)}
 
-    def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One bit for each neuron and timestep, as the next layer reads it; more where neurons fire numbers."""
-        return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
-
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
     ) -> tuple[Mapping[str, Any], Operands]:

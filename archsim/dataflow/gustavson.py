@@ -562,7 +562,7 @@ class Gustavson(LayerMachine):
             np.where(entries > 0, stored, 0), first_pass, end, out, out_bytes,
             **places,
         )  # fmt: skip
-        burst = min(config.memory.cache.mshrs, BURST_LINES)
+        burst = config.memory.lines(BURST_LINES).burst
         diagram.agent(merger, pes, name="pe", built=pe.count, requests=pe.burst_lines, lanes=range(pes))
         diagram.agent(fetch_stage, pes, built=pe.count, requests=pe.burst_lines, lanes=range(pes))
         diagram.agent(neuron_unit, units, name=self.neuron_name, built=pe.count, requests=burst, lanes=range(units))

@@ -64,9 +64,13 @@ class LayerMachine(DrawnMachine):
         """Full sums of rows ``first`` to ``first + len(sums)`` into ``sums`` [rows, N, T], by the machine's own
         arithmetic and in its own order; returns named events to report."""
 
-    @abstractmethod
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Bytes of every output row as it is stored, of ``active`` neurons that fire ``spikes`` times in all."""
+        """Bytes of every output row as it is stored, of ``active`` neurons that fire ``spikes`` times in all.
+
+        One bit for each neuron and timestep, as the next layer reads it, and more where neurons fire numbers; machines
+        that compress their outputs say otherwise.
+        """
+        return np.full(layer.m, -(-layer.n * layer.output_bits // 8))
 
     @abstractmethod
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
