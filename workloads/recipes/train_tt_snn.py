@@ -50,10 +50,10 @@ class Decomposed(nn.Module):
         super().__init__()
         rank = round(RHO * min(inputs, outputs))
         self.mode = mode
-        self.c1 = nn.Conv2d(inputs, rank, 1, bias=False)
-        self.c2 = nn.Conv2d(rank, rank, (3, 1), padding=(1, 0), bias=False)
-        self.c3 = nn.Conv2d(rank, rank, (1, 3), padding=(0, 1), bias=False)
-        self.c4 = nn.Conv2d(rank, outputs, 1, bias=False)
+        self.c1 = layer.Conv2d(inputs, rank, 1, bias=False)
+        self.c2 = layer.Conv2d(rank, rank, (3, 1), padding=(1, 0), bias=False)
+        self.c3 = layer.Conv2d(rank, rank, (1, 3), padding=(0, 1), bias=False)
+        self.c4 = layer.Conv2d(rank, outputs, 1, bias=False)
         for part in (self.c1, self.c2, self.c3, self.c4):
             nn.init.normal_(part.weight, std=1 / math.sqrt(part.weight[0].numel()))
 
@@ -62,15 +62,12 @@ class Decomposed(nn.Module):
         return self.c3(self.c2(x)) if self.mode == "stt" else (self.c2(x) + self.c3(x)) / 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` [T, B, C, H, W]."""
-        timesteps = x.shape[0]
-        hidden = self.c1(x.flatten(0, 1))
-        if self.mode == "htt":
-            full = len(hidden) // 2
-            hidden = torch.cat((self.between(hidden[:full]), hidden[full:]))
-        else:
-            hidden = self.between(hidden)
-        return self.c4(hidden).unflatten(0, (timesteps, -1))
+        """``x`` [T, B, C, H, W]; where timesteps are all alike also [B, C, H, W]."""
+        hidden = self.c1(x)
+        if self.mode != "htt":
+            return self.c4(self.between(hidden))
+        full = len(hidden) // 2
+        return self.c4(torch.cat((self.between(hidden[:full]), hidden[full:])))
 
 
 class Convolution(nn.Module):
