@@ -8,8 +8,8 @@ Each decomposed convolution of the trace, whose integer weights are those of the
     name.c4                  1x1, reads integers; a requantiser ends its sums in the unit of the convolution it replaces
     name.neurons             those of the convolution, where it has some
 
-In ``htt`` the sums of c1 are multiplied by two *gates*, spikes that are stored with the trace: ``name.first`` passes the
-first T // 2 timesteps to c2 and c3, ``name.rest`` brings the others to the unit of the join, which adds them.
+In ``htt`` the sums of c1 are multiplied by two *gates*, spikes that are stored with the trace: ``name.first`` passes
+the first T // 2 timesteps to c2 and c3, ``name.rest`` brings the others to the unit of the join, which adds them.
 
 Weights are int8 with a scale per output channel, in which the unit of the inputs is contained. Units between are chosen
 so that the largest value of the traced images has a bit to spare. All operations behind are computed again, since
@@ -232,8 +232,8 @@ def _unit(operation: Operation, cores: Cores, mode: Mode) -> Reals:
     real = doubled(cores) if mode == "htt" else merge(cores, "stt" if mode == "stt" else "ptt")
     if operation.requantiser is not None or operation.stride != (1, 1) or weight.shape != real.shape:
         raise UsageError(
-            f"{operation.name}: got weights {list(weight.shape)} of stride {list(operation.stride)}; allowed: the merged "
-            f"kernel {list(real.shape)} of stride [1, 1], without a requantiser"
+            f"{operation.name}: got weights {list(weight.shape)} of stride {list(operation.stride)}; allowed: the"
+            f" merged kernel {list(real.shape)} of stride [1, 1], without a requantiser"
         )
     whole, real = weight.reshape(len(weight), -1).astype(np.float64), real.reshape(len(real), -1)
     unit = np.einsum("nk,nk->n", real, whole) / np.maximum(1.0, np.einsum("nk,nk->n", whole, whole))

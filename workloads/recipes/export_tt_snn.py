@@ -102,7 +102,9 @@ def difference(mode: str, checkpoints: Path, images: Tensor) -> float:
     return float((found[0] - found[1]).abs().max())
 
 
-def export(mode: str, network: MsResNet, images: Tensor, provenance: Mapping[str, Any]) -> tuple[Trace, dict[str, Cores]]:
+def export(
+    mode: str, network: MsResNet, images: Tensor, provenance: Mapping[str, Any]
+) -> tuple[Trace, dict[str, Cores]]:
     """The integer network with merged kernels (of ``htt`` without its gates) on ``images`` uint8, and the cores."""
     cores = merge_all(network)
     pixels = images.float() / 255
@@ -159,7 +161,9 @@ def _apply(operation: Operation, inputs: list[Tensor]) -> Tensor:
             output = functional.conv2d(first, weight, bias, operation.stride, operation.padding)
         output = output.unflatten(0, (steps, -1))
     elif operation.op == "pool" and operation.reduction == "max":
-        output = functional.max_pool2d(first, operation.kernel, operation.stride, ceil_mode=True).unflatten(0, (steps, -1))
+        output = functional.max_pool2d(first, operation.kernel, operation.stride, ceil_mode=True).unflatten(
+            0, (steps, -1)
+        )
     elif operation.op == "pool":
         output = functional.avg_pool2d(first, operation.kernel, operation.stride, divisor_override=1)
         output = output.unflatten(0, (steps, -1))
@@ -235,7 +239,9 @@ def main() -> None:
             "merged_differs_by": far,
         }
         trace = rebuilt(trace, {}, provenance=trace.provenance | {"accuracy": accuracy, "details": details})
-        print(f"accuracy {accuracy:.4f}, of the float network {state['accuracy']:.4f}; merged logits differ by {far:.1e}")
+        print(
+            f"accuracy {accuracy:.4f}, of the float network {state['accuracy']:.4f}; merged logits differ by {far:.1e}"
+        )
     wrong = [check.layer for check in check_trace(trace) if check.mismatches != 0]
     if wrong:
         raise SystemExit(f"the trace differs from the integer network in {', '.join(wrong)}")
