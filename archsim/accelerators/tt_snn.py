@@ -41,7 +41,9 @@ class ClustersConfig(Block):
 class TtSnnConfig(SataConfig):
     """A machine of four clusters."""
 
-    accelerator: Literal["tt_snn"] = Field(description="which machine this file describes")
+    accelerator: Literal["tt_snn"] = Field(  # type: ignore[assignment]
+        description="which machine this file describes"
+    )
     clusters: ClustersConfig = Field(description="four clusters, each with a quarter of the rows")
 
     @model_validator(mode="after")
@@ -106,7 +108,7 @@ class TtSnn(Sata):
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """Also convolutions whose strips do not fit a link."""
         rooms = (room_of(self.clusters, one, trace.timesteps) for one in self.decomposed(trace).values())
-        return [*super().unsupported(trace), *dict.fromkeys(problem for _, problems in rooms for problem in problems)]
+        return [*super().unsupported(trace), *(problem for _, problem in rooms if problem)]
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
         """Also all that is part of a decomposed convolution."""

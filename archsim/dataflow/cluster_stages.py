@@ -93,11 +93,11 @@ def stage_works(machine: Clusters, trace: Trace, one: Decomposed, verify: bool) 
     yield _update(machine, trace, one, named)
 
 
-def room_of(machine: Clusters, one: Decomposed, timesteps: int) -> tuple[NDArray[np.int64], list[str]]:
-    """Strips of room in each link, the least over both passes, and what is wrong with it."""
+def room_of(machine: Clusters, one: Decomposed, timesteps: int) -> tuple[NDArray[np.int64], str]:
+    """Strips of room in each link, the least over both passes, and what is wrong with it, or nothing."""
     strips = strips_of(one.subs[0], machine.array.rows)
     positions = max(end - first for first, end in strips)
-    room, problems = np.full(LINKS, DOUBLE), []
+    room, needed = np.full(LINKS, DOUBLE), 0
     many = len(strips) > one.subs[0].images
     for link in range(WRITERS):
         sub = one.subs[link] if link < CLUSTERS else one.subs[1]
@@ -105,12 +105,12 @@ def room_of(machine: Clusters, one: Decomposed, timesteps: int) -> tuple[NDArray
         size = -(-channels * positions * timesteps * machine.value_bits // 8)
         least = 3 if link == 1 and many else 1
         room[link] = machine.link_bytes // size
-        if room[link] < least:
-            problems.append(
-                f"clusters.link_kib: {machine.link_bytes} bytes, {least} strips of {one.name} need {least * size};"
-                f" --set clusters.link_kib={-(-least * size // 1024)} builds a machine that can"
-            )
-    return np.maximum(room, 1), list(dict.fromkeys(problems))
+        needed = max(needed, least * size)
+    problem = (
+        f"clusters.link_kib: a link has {machine.link_bytes} bytes, the strips of {one.name} need {needed};"
+        f" --set clusters.link_kib={-(-needed // 1024)} builds a machine that can"
+    )
+    return np.maximum(room, 1), problem if needed > machine.link_bytes else ""
 
 
 def _forward(machine: Clusters, trace: Trace, one: Decomposed, named, verify: bool) -> StageWork:  # type: ignore[no-untyped-def]
@@ -224,7 +224,7 @@ def _work(
     for place, behind in enumerate(sinks):
         links[place, : len(behind)] = behind
         links[place, -1] = WRITERS + place
-    fed = read.any(1)
+    fed: NDArray[np.bool_] = np.asarray(read.any(1), np.bool_)
     room, _ = room_of(machine, one, steps)
     room[:CLUSTERS][fed] = DOUBLE
     whole = [np.arange(1, count + 1) for count in items]

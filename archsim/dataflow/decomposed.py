@@ -59,11 +59,11 @@ def _behind(trace: Trace, first: Operation, readers: dict[str, list[Operation]])
     if not _is(first, (1, 1)) or first.neuron is not None or trace.kind(first.inputs[0]) != "spike":
         return None
     source, gates = first.output, [one for one in readers.get(first.output, []) if one.op == "multiply"]
-    opened = np.ones(trace.timesteps, np.bool_)
+    opened: NDArray[np.bool_] = np.ones(trace.timesteps, np.bool_)
     for gate in gates:
         if any(_is(one, (3, 1)) for one in readers.get(gate.output, [])):
             source = gate.output
-            opened = trace.operand(gate.inputs[1]).reshape(trace.timesteps, -1).any(1)
+            opened = np.asarray(trace.operand(gate.inputs[1]).reshape(trace.timesteps, -1).any(1), np.bool_)
     second = next((one for one in readers.get(source, []) if _is(one, (3, 1))), None)
     if second is None:
         return None

@@ -66,7 +66,8 @@ class Run:
             values.ndim == 2 + len(shape) for values, shape in zip(operands, known.input_shapes, strict=True)
         )
         found = compute(known, operands, self.timesteps if timed else 1)
-        output = narrowed(found if timed else found[0])
+        bits = 0 if operation.requantiser is None else operation.requantiser.bits
+        output = narrowed(found if timed else found[0], bits)
         self.operations.append(operation)
         self.tensors[operation.output] = output
         return output
@@ -158,11 +159,11 @@ def requantiser(factor: Reals, bits: int) -> Requantiser:
     return Requantiser(np.maximum(1, np.rint(factor * 2.0**shift)).astype(np.int64), shift, bits, signed=True)
 
 
-def narrowed(values: NDArray[Any]) -> NDArray[Any]:
-    """Integers in the smallest signed type that holds them; spikes as they are."""
+def narrowed(values: NDArray[Any], bits: int = 0) -> NDArray[Any]:
+    """Integers in the smallest signed type that holds them, and any others of so many ``bits``; spikes as they are."""
     if values.dtype == np.bool_:
         return values
-    most = max(int(values.max()), -1 - int(values.min()), 0)
+    most = max(int(values.max()), -1 - int(values.min()), (1 << bits) // 2 - 1)
     fitting = next(dtype for dtype in (np.int8, np.int16, np.int32, np.int64) if most <= np.iinfo(dtype).max)
     return values.astype(fitting)
 
@@ -240,7 +241,7 @@ def _unit(operation: Operation, cores: Cores, mode: Mode) -> Reals:
     far = np.abs(whole * unit[:, None] - real).max(1) > np.maximum(unit, 0) * 1.0 + 1e-12
     if (unit <= 0).any() or far.any():
         raise UsageError(f"{operation.name}: its weights are not those of the merged kernel")
-    return unit
+    return np.asarray(unit, np.float64)
 
 
 def _doubled(trace: Trace, cores: Mapping[str, Cores]) -> dict[str, str]:
@@ -260,10 +261,8 @@ def stored(trace: Trace, name: str) -> NDArray[Any]:
 
 
 def _trace(trace: Trace, run: Run, provenance: Mapping[str, Any] | None) -> Trace:
-    scales = {
-        name: trace.meta.tensors[name].scale
-        for name in run.tensors if name in trace.meta.tensors and trace.kind(name) == "int"
-    }  # fmt: skip
+    known = {name: record for name, record in trace.meta.tensors.items() if record.kind == "int"}
+    scales = {name: record.scale for name, record in known.items() if name in run.tensors}
     return Trace(
         network=trace.network, timesteps=trace.timesteps, operations=run.operations, tensors=run.tensors,
         provenance=trace.provenance if provenance is None else provenance, scales=scales,

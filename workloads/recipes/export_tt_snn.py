@@ -1,9 +1,10 @@
 """Turn a checkpoint of ``train_tt_snn.py`` into traces: of the merged network, and of one step of its training.
 
-**Inference.** The sub-convolutions of each layer are merged into one ordinary convolution, which gives the same outputs;
-that is checked in double precision, on 200 test images. In ``htt`` the kernels of the two halves of the timesteps stand
-side by side and read the spikes through gates (:mod:`archsim.export.sub_convolutions`). Batch-norm is folded, weights
-are int8 with one scale per channel, accuracy is that of the integer network on all test images.
+**Inference.** The sub-convolutions of each layer are merged into one ordinary convolution, which gives the same
+outputs; that is checked in double precision, on the currents in front of the read-out for 200 test images. In ``htt``
+the kernels of the two halves of the timesteps stand side by side and read the spikes through gates
+(:mod:`archsim.export.sub_convolutions`). Batch-norm is folded, weights are int8 with one scale per channel, accuracy is
+that of the integer network on all test images.
 
 **Training** (``--step``). The network as it is trained, sub-convolutions and all, on the first images of the training
 set, with the gradient masks of one step of back-propagation through time: forward and backward, no update. The forward
@@ -27,8 +28,8 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 from export_training_step import potentials_and_spikes
-from spiking import Unrolled
 from spikingjelly.activation_based import layer
+from spikingjelly.activation_based.functional import set_step_mode
 from torch import Tensor, nn
 from train_tt_snn import MODES, RHO, SIDE, TIMESTEPS, Convolution, Decomposed, MsResNet
 from training import fashion_mnist
@@ -58,27 +59,29 @@ class Halves(nn.Module):
         return self.merged(torch.cat((x * first, x * (1 - first)), -3))
 
 
-def cores_of(part: Convolution) -> Cores:
-    """The sub-convolutions of a layer, with what batch-norm multiplies by in the last one."""
-    norm, conv = part.norm, part.conv
-    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    weights = [conv.c1.weight, conv.c2.weight, conv.c3.weight, conv.c4.weight * factor[:, None, None, None]]
-    return Cores(*(weight.detach().double().numpy() for weight in weights))
+def cores_of(conv: Decomposed) -> Cores:
+    """The sub-convolutions of a layer."""
+    parts = (conv.c1, conv.c2, conv.c3, conv.c4)
+    return Cores(*(part.weight.detach().double().numpy() for part in parts))
 
 
 def merge_all(network: MsResNet) -> dict[str, Cores]:
-    """Put an ordinary convolution in the place of all sub-convolutions; returns their cores by its name."""
+    """Put an ordinary convolution in the place of all sub-convolutions.
+
+    Returns their cores by its name, with what batch-norm multiplies by in the last one.
+    """
     found = {}
     for name, part in network.named_modules():
         if not isinstance(part, Convolution) or not isinstance(part.conv, Decomposed):
             continue
-        mode, cores = part.conv.mode, cores_of(part)
-        alone = Cores(*(one.weight.detach().double().numpy() for one in (part.conv.c1, part.conv.c2, part.conv.c3, part.conv.c4)))  # fmt: skip
-        weight = doubled(alone) if mode == "htt" else merge(alone, mode)
+        mode, cores, norm = part.conv.mode, cores_of(part.conv), part.norm
+        weight = doubled(cores) if mode == "htt" else merge(cores, mode)
         merged = layer.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, bias=False)
-        merged.weight.data = torch.tensor(weight, dtype=torch.float)
+        merged.weight.data = torch.tensor(weight).to(part.norm.weight)
         part.conv = Halves(merged) if mode == "htt" else merged
-        found[f"{name}.conv.merged" if mode == "htt" else f"{name}.conv"] = cores
+        factor = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach().double().numpy()
+        scaled = cores._replace(c4=cores.c4 * factor[:, None, None, None])
+        found[f"{name}.conv.merged" if mode == "htt" else f"{name}.conv"] = scaled
     return found
 
 
@@ -91,15 +94,19 @@ def load(mode: str, checkpoints: Path) -> tuple[MsResNet, dict[str, Any]]:
 
 
 def difference(mode: str, checkpoints: Path, images: Tensor) -> float:
-    """Largest difference of a logit between the network and the merged one, in double precision."""
+    """Largest difference of a current in front of the read-out between the network and the merged one, in double
+    precision, over the largest current."""
     found = []
     for merged in (False, True):
         network = load(mode, checkpoints)[0].double()
         if merged:
             merge_all(network)
+        network.body[-1] = nn.Identity()
         with torch.no_grad():
-            found.append(Unrolled(network.double(), TIMESTEPS)(images.double() / 255))
-    return float((found[0] - found[1]).abs().max())
+            currents = network.double().encoder(images.double() / 255)
+            set_step_mode(network, "m")
+            found.append(network.body(currents.expand(TIMESTEPS, *currents.shape)))
+    return float((found[0] - found[1]).abs().max() / found[0].abs().max())
 
 
 def export(
@@ -115,7 +122,7 @@ def export(
 
 
 def gradient_masks(trace: Trace, labels: Tensor) -> dict[str, np.ndarray]:
-    """Where dL/dX[t] is not zero, bool [T, I, ...] by operation with weights, in one step on the images of ``trace``."""
+    """Where dL/dX[t] is not zero in one step on the images of ``trace``, bool [T, I, ...] by operation with weights."""
     pixels = trace.operations[0].inputs[0]
     hidden: dict[str, Tensor] = {}
     for name in trace.tensors:
@@ -229,7 +236,7 @@ def main() -> None:
         trace = gated(base, cores) if mode == "htt" else base
         far = 0.0 if mode == "dense" else difference(mode, arguments.checkpoints, images[:CHECKED_IMAGES])
         if far > CLOSE:
-            raise SystemExit(f"merged logits differ by {far}")
+            raise SystemExit(f"merged currents differ by {far}")
         chosen = images[: arguments.test_images]
         predicted = predict(trace, chosen.numpy())
         accuracy = float(np.mean(predicted == labels[: len(chosen)].numpy()))
