@@ -100,7 +100,9 @@ def reused(pairs, trace, machine):
 
 PERFORMED = {
     "systolic": everything, "flywire": everything, "loas": speculated, "prosperity": reused, "ptb_16x4": everything,
-    **dict.fromkeys(("ptb", "stellar", "sata", "tt_snn", "spinalflow", "gustav_snn", "neuron_core", "spikesim", "imc"), spikes),
+    **dict.fromkeys(
+        ("ptb", "stellar", "sata", "tt_snn", "spinalflow", "gustav_snn", "neuron_core", "spikesim", "imc"), spikes
+    ),
     **dict.fromkeys(("sparten", "sparten_snn", "gospa_snn", "gamma", "gamma_snn"), effectual),
 }  # fmt: skip
 
