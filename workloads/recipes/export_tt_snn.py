@@ -212,7 +212,7 @@ def main() -> None:
         "seed": state["seed"],
     }
     base, cores = export(mode, network, shown, provenance)
-    details = base.provenance["details"] | {
+    details: dict[str, Any] = {  # not those of ``from_torch``, which knows neither gates nor sub-convolutions
         "float_accuracy": state["accuracy"],
         "training_samples": state["samples"],
         "labels": labels[: arguments.images].tolist(),
@@ -221,6 +221,7 @@ def main() -> None:
         details |= {"mode": mode, "rho": RHO}
     if arguments.step:
         details |= {
+            "accuracy_of": "the network before it became integers, on 10000 test images",
             "step": "one step of back-propagation through time: forward and backward, no update",
             "loss": "cross-entropy of the mean logits over their standard deviation",
             "surrogate_gradient": "not zero where 0 < X < 2 threshold; no gradient through the reset",
@@ -229,7 +230,7 @@ def main() -> None:
         }
         trace = base if mode == "dense" else decomposed(base, cores, mode)
         masks = gradient_masks(trace, labels[: arguments.images])
-        trace = rebuilt(trace, masks, provenance=trace.provenance | {"details": details})
+        trace = rebuilt(trace, masks, provenance=trace.provenance | {"accuracy": state["accuracy"], "details": details})
         for name, mask in masks.items():
             print(f"{name}: {mask.mean():.4f} of the gradients are not zero")
     else:
