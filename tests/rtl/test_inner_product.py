@@ -233,8 +233,10 @@ def element_ends(case, streams, me, cycles, late):
             if has_row[place]:
                 arrivals.append(next(summed))
                 ends.append(next(passes))
+            elif ends_step and (reads or m.barrier_of_columns >= 0):
+                ends.append(next(passes))
             else:
-                ends.append(ends[-1] if m.barrier_of_columns < 0 else next(passes) if passed + 1 == m.join.passes else ends[-1])
+                ends.append(ends[-1])
     return ends, arrivals
 
 

@@ -152,14 +152,16 @@ module element
     logic ready, ready_stored;
     count_t available;
     assign available      = stored + coming;
-    assign summed         = owes && join_ready && !unfinished && mask_there;
-    assign passes         = summed && (!owes_barrier || opens) || arrives_idle && opens;
+    logic at_end, waits_at_end, of_row;
+    assign at_end         = owes && join_ready && !unfinished && mask_there;
+    assign summed         = at_end && !waits_at_end && of_row;
+    assign passes         = at_end && (!owes_barrier || opens) || arrives_idle && opens;
     assign can            = started && exists && !place.done && mask_there && join_ready;
-    assign ready          = can && (!owes || summed && (!owes_barrier || opens));
-    assign ready_stored   = can && (!owes || summed && (!owes_barrier || opens_stored));
+    assign ready          = can && (!owes || at_end && (!owes_barrier || opens));
+    assign ready_stored   = can && (!owes || at_end && (!owes_barrier || opens_stored));
     assign arrives_idle   = can && !owes && !has_row && !idle_reads && available >= left;
-    assign arrived        = !exists || summed && owes_barrier || arrives_idle;
-    assign arrived_stored = !exists || summed && owes_barrier || can && !owes && !has_row && !idle_reads && stored >= left;
+    assign arrived        = !exists || at_end && owes_barrier || arrives_idle;
+    assign arrived_stored = !exists || at_end && owes_barrier || can && !owes && !has_row && !idle_reads && stored >= left;
 
     assign takes_stored = !ready_stored ? '0 : has_row ? 16'(stored != '0) : least(stored, left);
     assign takes        = !ready ? '0 : has_row ? 16'(available != '0) : least(available, left);
@@ -188,7 +190,8 @@ module element
             started    <= started || go;
             waits_mask <= asks_mask || waits_mask && !mask_answered;
             join_ended <= (join_ended || ended) && !begins;
-            if (moves) place <= following;
+            waits_at_end <= at_end && !passes;
+            if (moves) {place, of_row} <= {following, has_row};
             dropped <= ends_sum || has_row ? '0 : dropped + takes;
             if (begins) tells <= place.column == '0 && place.passed == '0 && place.chunk == '0;
             else if (begun_group) tells <= 1'b0;
