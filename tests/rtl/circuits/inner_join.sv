@@ -22,7 +22,7 @@ module inner_join #(
     input  logic [4:0]   tables,
     input  logic [4:0]   places,    // of sums
     input  logic [4:0]   output_buffer,
-    input  logic [6:0]   interval,  // in which the neuron unit takes sums
+    input  logic         neuron_ready,
     input  logic         in_valid,
     output logic         in_ready,
     input  logic [127:0] mask_a,
@@ -38,6 +38,7 @@ module inner_join #(
     output logic         corrected,
     output logic [15:0]  corrected_word,
     output logic         ended,     // in the cycle behind the chunk's last
+    output logic         unfinished,  // a sum, of which chunks follow
     output logic         taken,     // a sum, by the neuron unit
     output logic [15:0][31:0] sums,
     output logic [4:0]   running,   // laggy passes, tables that chunks have, bitmasks that wait
@@ -112,6 +113,7 @@ module inner_join #(
     assign arriving    = awaiting && words_valid;
     assign ended       = joined && (!awaiting || arriving);
     assign in_ready    = !occupied && (!awaiting || arriving) && (open || room);
+    assign unfinished  = open;
 
     // FIFOs.
     typedef struct packed {
@@ -158,13 +160,12 @@ module inner_join #(
     logic [15:0][31:0] correction[SUMS], corrected_sums, finished_sums, buffer[SUMS];
     logic [3:0] buffer_write, buffer_read;
     logic [4:0] buffer_level;
-    logic [6:0] until_next;
     logic finished, leaves;
     assign pseudo_after  = pseudo + (push ? 32'(signed'(weight)) : '0);
     assign matched_after = matched + 16'(push);
     assign oldest   = waiting_sums[sum_read];
     assign finished = sum_level != '0 && corrections[sum_read] == (laggy ? oldest.number : '0);
-    assign taken    = until_next == '0 && (buffer_level != '0 || finished);
+    assign taken    = neuron_ready && (buffer_level != '0 || finished);
     assign leaves   = finished && (buffer_level < output_buffer || taken);
     assign room     = sum_level - 5'(leaves) < places;
     assign corrected_sums = correction[head.sum];
@@ -182,7 +183,7 @@ module inner_join #(
 
     always_ff @(posedge clk) begin
         if (rst) begin
-            {occupied, joined, open, awaiting, passing, words_there, live, filled, until_next} <= '0;
+            {occupied, joined, open, awaiting, passing, words_there, live, filled} <= '0;
             {write_at, read_at, level, queue_write, queue_read, queue_level, unit, chunk} <= '0;
             {sum_write, sum_read, sum_level, pseudo, matched, buffer_write, buffer_read, buffer_level} <= '0;
             slot <= tables - 5'd1;
@@ -257,7 +258,6 @@ module inner_join #(
             end
             buffer_read  <= buffer_read + 4'(taken && buffer_level != '0);
             buffer_level <= buffer_level + 5'(leaves) - 5'(taken);
-            until_next   <= taken ? interval - 7'd1 : until_next - 7'(until_next != '0);
         end
     end
 endmodule
