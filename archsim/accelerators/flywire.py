@@ -292,7 +292,7 @@ class Flywire(LayerMachine):
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """Every PE reads and keeps a weight a tile, hands on a spike and a sum; a read-out's neurons do not fire."""
+        """Every PE reads and keeps one weight per tile, hands on spike and sum; a read-out's neurons do not fire."""
         places = done["tiles"] * self.processing_elements
         found = {
             ("weight_memory", "read"): places,

@@ -399,7 +399,7 @@ class ArrayMachine(LayerMachine):
 
     @property
     def adds_outside(self) -> bool:
-        """Whether sums are added up behind the array too, by an accumulator a column."""
+        """Whether sums are added up behind the array too, by one accumulator per column."""
         return False
 
     def inventory(self) -> Sequence[Component]:

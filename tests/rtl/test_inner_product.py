@@ -16,8 +16,9 @@ from archsim.hardware.compute.prefix_sum import LAGGY_MODES
 from archsim.simulate import load_accelerator
 from tests.machines import ROOT, dense, mlp
 from tests.rtl.circuit import LAYERS, Case, build, compare_all, needs_verilator
+from tests.rtl.memory import MEMORY_WORDS, memory_words
 
-PES, SLOTS, TILE, UNITS, MOST_CHUNKS, WORD_BYTES = 4, 4, 4, 18, 5, 16
+PES, SLOTS, TILE, UNITS, MOST_CHUNKS, WORD_BYTES = 4, 4, 4, 12, 5, 16
 BITS = 128
 NO_LAGGY = 4
 GROUP = 128
@@ -54,33 +55,55 @@ def draw_case(draw, number, name):
     layer = layer_of(trace, trace.operations[0])
     line_bytes, chunks = choice(16, 32, 64), -(-k // BITS)
     options = {
-        "pe.count": PES, "pe.chunk_overhead_cycles": choice(0, 1, 2, 2, 5), "pe.fiber_b_buffers": integer(1, 3),
+        "timesteps": 8, "pe.count": PES, "pe.chunk_overhead_cycles": choice(0, 1, 2, 2, 5), "pe.fiber_b_buffers": integer(1, 3),
         "pe.output_buffer": integer(1, 4), "neuron.cycles": choice(1, 1, 3), "compressor.cycles_per_chunk": choice(1, 8, 8, 100),
         "scheduler.barrier": choice("column", "column", "none"), "scheduler.prefetch_fibers": integer(1, SLOTS - 1),
         "scheduler.prefetch_start": choice("first_step", "last_step"), "scheduler.prefetch_groups": integer(0, 2),
-        "memory.ideal": "true", "memory.cache.line_bytes": line_bytes, "memory.cache.banks": 4, "memory.cache.ways": 4,
-        "memory.cache.width_bits": 64, "memory.cache.size_kib": choice(1, 2, 4, 16), "memory.cache.stream_ways": integer(0, 2),
         "format.placement": choice("row_per_bank", "interleaved"), "format.pointer_bits": choice(0, 16, 32),
+        **draw_memory(draw, line_bytes, ideal=number % 4 == 0),
     }  # fmt: skip
     if name == "loas":
         laggy = choice(*LAGGY_MODES)
         options |= {
-            "timesteps": 8, "pe.laggy": laggy, "pe.laggy_units": integer(1, 3), "pe.offset_tables": integer(1, 4),
+            "pe.laggy": laggy, "pe.laggy_units": integer(1, 3), "pe.offset_tables": integer(1, 4),
             "pe.laggy_adders": choice(16, 16, 32, 128) if laggy == "hidden" else choice(4, 16, 16, 128),
             "pe.fifo_depth": choice(1, 4, 8, 8) if laggy == "hidden" else choice(1, 4, 8, 16),
             "pe.pending_sums": integer(1, 6), "pe.subtract_cycles": choice(1, 1, 3),
         }  # fmt: skip
     # Groups of a tile, and lines ahead, as many as the circuit has room for.
-    groups, longest = integer(1, TILE), -(-(-(-k // 8) + 4 + int(np.diff(layer.weights.start[:, [0, -1]]).max())) // line_bytes)
-    options["scheduler.prefetch_lines"] = integer(0, longest * SLOTS)
     machine = load(name, options)
-    row_bytes = float(machine.program(layer, np.ones(m, np.int64)).operands.a.words.size.sum()) / m + line_bytes
-    fill = (groups + 0.5) * min(m, PES) * row_bytes / machine.config.memory.cache.usable_bytes
+    x, usable = machine.program(layer, np.ones(m, np.int64)).operands, machine.config.memory.cache.usable_bytes
+    longest = -(-int(x.b.words.size.max()) // line_bytes)
+    row_bytes = float(x.a.words.size.sum()) / m + line_bytes
+    fill = (integer(1, TILE) + 0.5) * min(m, PES) * row_bytes / usable
+    options["scheduler.prefetch_lines"] = integer(0, longest * SLOTS)
     options["scheduler.tile_fill"] = min(fill, 1.0)
     machine = load(name, options)
     computed = machine.compute(layer, verify=True)
     program = machine.program(layer, computed.output_bytes)
     return Drawn(machine, layer, program, computed, number, ((m, n, k, timesteps), density, weight_density, options))
+
+
+def draw_memory(draw, line_bytes, ideal):
+    """Options of a small memory; a cycle is a nanosecond."""
+    integer = lambda low, high: int(draw.integers(low, high + 1))  # noqa: E731
+    choice = lambda *values: draw.choice(values).item()  # noqa: E731
+    banks, ways = choice(1, 2, 4, 4), choice(4, 4, 8)
+    kib = [banks * ways * line_bytes * sets >> 10 for sets in (1, 2, 4, 8, 16)]
+    channels, hit, interval = integer(1, 4), integer(1, 40), choice(0, 0, integer(20, 200))
+    switches = {f"memory.{kind}_switch.{ends}": integer(1, 8) for kind in ("read", "write") for ends in ("inputs", "outputs")}
+    return switches | {
+        "clock_mhz": 1000, "memory.ideal": str(ideal).lower(), "memory.read_switch.traversal_cycles": integer(0, 2),
+        "memory.write_switch.traversal_cycles": integer(0, 2), "memory.broadcast.cycles": integer(0, 2),
+        "memory.cache.line_bytes": line_bytes, "memory.cache.banks": banks, "memory.cache.ways": ways,
+        "memory.cache.width_bits": choice(32, 64, 128), "memory.cache.size_kib": choice(*(size for size in kib if size)),
+        "memory.cache.stream_ways": integer(0, 2), "memory.cache.access_cycles": integer(1, 3),
+        "memory.cache.mshrs": integer(1, 16), "memory.cache.replacement": choice("priority", "lru"),
+        "memory.dram.channels": channels, "memory.dram.bandwidth_gb_s": channels * line_bytes / (6 * draw.random() + 0.3),
+        "memory.dram.row_hit_ns": hit, "memory.dram.row_miss_ns": hit + integer(0, 40), "memory.dram.row_bytes": choice(64, 256),
+        "memory.dram.banks_per_channel": integer(1, 4), "memory.dram.interleave_bytes": line_bytes * choice(1, 2),
+        "memory.dram.refresh_interval_ns": interval, "memory.dram.refresh_ns": interval and integer(1, interval // 2),
+    }  # fmt: skip
 
 
 def load(name, options):
@@ -137,11 +160,12 @@ def case_of(case):
     row_bytes = -(-layer.n // 8) + pointer if laggy else -(-layer.n * layer.timesteps // 8)
     settings = [
         layer.m, layer.n, layer.k, layer.timesteps, join.passes, m.pes, m.groups, m.tile, m.pass_chunks, join.word_bits,
-        x.a.word_byte, x.b.word_byte, x.a.words.stride, m.memory.line_shift, m.slots, m.free_slots, m.late_fetch, m.refetch,
+        x.a.word_byte, x.b.word_byte, x.a.words.stride, m.memory.line_shift, m.memory.beat_shift, m.slots, m.free_slots, m.late_fetch, m.refetch,
         scheduler.prefetch_groups, config.pe.fiber_b_buffers * m.chunks, int(scheduler.barrier == "column"),
         unit.laggy if laggy else NO_LAGGY, unit.adders, unit.fifo_depth, config.pe.chunk_overhead_cycles, units,
         tables_of, unit.pending_sums, config.pe.output_buffer, join.interval, join.finish + config.neuron.cycles,
         m.compressing, int(layer.neuron.threshold[0]), layer.neuron.fraction_bits, layer.neuron.leak_shift, row_bytes,
+        *memory_words(config.memory.resolve(case.machine.clock_mhz)),
     ]  # fmt: skip
     assert m.slots <= SLOTS and min(m.tile, m.groups) <= TILE
     image, table = stored(case), tables(case)
@@ -157,7 +181,7 @@ class Streams:
     """What the circuit wrote down, for one of several in the order of its cycles."""
 
     def __init__(self, ran):
-        begin = int(ran.inputs[2].cycles[0])
+        begin = int(ran.inputs[2].cycles[0]) + 1
         self.given = [(stream.cycles - begin, stream.words) for stream in ran.outputs]
 
     def of(self, stream, number):
@@ -342,11 +366,17 @@ def compare_broadcaster(case, streams, ends):
     np.testing.assert_array_equal([end for end in expected if end], ends, "broadcaster")
 
 
+def built(folder):
+    return build(
+        "inner_product", folder, settings=37 + MEMORY_WORDS, inputs=3, in_words=16, outputs=21, out_words=11, options=SMALL
+    )  # fmt: skip
+
+
 @pytest.mark.rtl
 @needs_verilator
 @pytest.mark.parametrize("name", ["loas", "sparten_snn"])
 def test_layers(tmp_path, name):
-    circuit = build("inner_product", tmp_path, settings=36, inputs=3, in_words=16, outputs=21, out_words=11, options=SMALL)
+    circuit = built(tmp_path)
     compare_all(
         circuit, lambda draw, number: draw_case(draw, number, name), case_of, compare, told=lambda case: case.sizes,
         size=100, cases=LAYERS,

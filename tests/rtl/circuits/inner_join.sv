@@ -46,6 +46,7 @@ module inner_join #(
     output logic [4:0]   queued
 );
     localparam int DEPTH = 16, SUMS = 16, CHUNKS = 32;
+    typedef logic [$clog2(UNITS)-1:0] unit_t;
     logic laggy, take;
     assign laggy = mode != 3'd4;
     assign take = in_valid && in_ready;
@@ -77,22 +78,22 @@ module inner_join #(
     typedef struct packed {
         logic [127:0] mask;
         logic [6:0]   last;
-        logic [4:0]   slot;  // number of the table
+        unit_t        slot;  // number of the table
     } pass_t;
     pass_t queue[CHUNKS], incoming, next_pass;
     logic [4:0] queue_write, queue_read, queue_level;
-    logic [4:0] unit, slot, now_slot;
+    unit_t unit, slot, now_slot;
     logic [UNITS-1:0] busy, goes_on, start, done, live, filled;
     logic [UNITS-1:0][127:0][6:0] offsets;
     logic [127:0][6:0] table_of[UNITS];
-    logic [4:0] slot_of[UNITS];
+    unit_t slot_of[UNITS];
     logic begins, waits_for_pass, passing, now_passing, passed;
-    assign now_slot  = !enters ? slot : slot + 5'd1 == tables ? '0 : slot + 5'd1;
+    assign now_slot  = !enters ? slot : 5'(slot) + 5'd1 == tables ? '0 : slot + 1'b1;
     assign incoming  = '{mask_a, mode == 3'd2 ? last_match : 7'd127, now_slot};
     assign next_pass = queue_level != '0 ? queue[queue_read] : incoming;
     assign begins    = (queue_level != '0 || enters) && !busy[unit] && !live[next_pass.slot];
     for (genvar u = 0; u < UNITS; u++) begin : passes
-        assign start[u] = begins && unit == 5'(u);
+        assign start[u] = begins && unit == unit_t'(u);
         laggy_prefix_sum prefix_sum(
             .clk, .rst, .start(start[u]), .mask(next_pass.mask), .adders, .last(next_pass.last),
             .busy(busy[u]), .goes_on(goes_on[u]), .done(done[u]), .offsets(offsets[u])
@@ -119,7 +120,7 @@ module inner_join #(
     typedef struct packed {
         logic [6:0] position;
         logic [7:0] weight;
-        logic [4:0] slot;
+        unit_t      slot;
         logic [4:0] chunk;
         logic [3:0] sum;
         logic       last;  // match of its chunk
@@ -186,7 +187,7 @@ module inner_join #(
             {occupied, joined, open, awaiting, passing, words_there, live, filled} <= '0;
             {write_at, read_at, level, queue_write, queue_read, queue_level, unit, chunk} <= '0;
             {sum_write, sum_read, sum_level, pseudo, matched, buffer_write, buffer_read, buffer_level} <= '0;
-            slot <= tables - 5'd1;
+            slot <= unit_t'(tables - 5'd1);
             corrections <= '{default: '0};
             correction  <= '{default: '0};
         end else begin
@@ -233,7 +234,7 @@ module inner_join #(
             if (begins) begin
                 slot_of[unit]        <= next_pass.slot;
                 live[next_pass.slot] <= 1'b1;
-                unit <= unit + 5'd1 == units ? '0 : unit + 5'd1;
+                unit <= 5'(unit) + 5'd1 == units ? '0 : unit + 1'b1;
             end
             level <= level + 5'(push && laggy) - 5'(pop);
             if (ends && now_last) begin

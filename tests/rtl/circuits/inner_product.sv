@@ -7,7 +7,7 @@ package inner_product_types;
     localparam int BUFFER = 16;   // most chunks of B between the broadcast and the slowest element
     localparam int TILE = 4;      // most groups of rows in a tile
     localparam int AT_ONCE = 4;   // most chunks that are read at once
-    localparam int UNITS = 18;    // most laggy units and tables of an element
+    localparam int UNITS = 12;    // most laggy units and tables of an element
     localparam int WINDOW = 1152; // bits of memory that a chunk's words lie in
     typedef logic [15:0] count_t;
     typedef struct packed {
@@ -16,7 +16,7 @@ package inner_product_types;
         count_t pass_chunks;                     // from a timestep's spikes to those of the next
         count_t word_bits, word_byte_a, word_byte_b;
         count_t stride;                          // from a line of a row to its next
-        count_t line_shift;
+        count_t line_shift, beat_shift;          // of its bytes
         count_t slots, free_slots;               // those filled without a credit
         count_t late, refetch;                   // a fiber is fetched for the last step before it, and for each group
         count_t row_groups;                      // groups of rows fetched ahead, or none
@@ -36,6 +36,10 @@ package inner_product_types;
     typedef struct packed {
         count_t line, size;  // where it begins, its bytes
     } fiber_t;
+    typedef struct packed {
+        count_t line, stride;   // of a fiber
+        count_t first, behind;  // bytes of it
+    } range_t;
     typedef struct packed {
         logic [127:0] mask;
         logic [127:0][7:0] weights;
@@ -113,9 +117,11 @@ module element
     input  logic    mask_answered,
     input  logic    words_answered,
     output place_t  place,       // of the next chunk
+    output place_t  following,   // of the one behind it
     input  logic [127:0] memory_mask,
     output count_t  row,
-    output count_t  words_before,  // the words of the chunk that was taken last
+    output count_t  words_so_far,  // in front of those of the next chunk
+    output count_t  words_before,  // in front of those of the chunk that was taken last
     input  logic [127:0][15:0] words,
     output logic    arrived,     // at the end of a step
     output logic    arrived_stored,
@@ -132,7 +138,6 @@ module element
     output logic    idle
 );
     logic started, exists, has_row, join_ready, unfinished, waits_mask, mask_there;
-    place_t following;
     count_t chunks;
     assign exists     = me < layer.pes;
     assign chunks     = chunks_of(layer);
@@ -168,9 +173,9 @@ module element
     assign begins       = takes != '0 && has_row;
     always_comb begin
         following = place;
-        if (has_row) following = next_chunk(place, 16'd1, layer);
-        else if (alone) following.done = takes == left;
-        else if (takes == left) following = next_step(place, layer);
+        if (takes != '0 && has_row) following = next_chunk(place, 16'd1, layer);
+        else if (takes != '0 && alone) following.done = takes == left;
+        else if (takes != '0 && takes == left) following = next_step(place, layer);
     end
 
     logic moves, ends_sum, ends_step, next_row;
@@ -202,7 +207,6 @@ module element
         end
 
     // The first word of a chunk is behind those of all chunks before it.
-    count_t words_so_far;
     always_ff @(posedge clk)
         if (rst) words_so_far <= '0;
         else if (begins) begin
@@ -491,6 +495,7 @@ module row_fetcher
     input  logic   go,
     input  logic   begun,
     output count_t group,
+    output count_t first,      // group of its tile
     input  count_t all_lines,  // of the rows of the group
     output logic   takes_turn,
     output logic   asks,
@@ -503,7 +508,8 @@ module row_fetcher
     count_t level, left, now_left, now_group;
     assign through    = busy && answered && left == '0;
     assign group      = now_group;
-    count_t held_group;
+    count_t held_group, held_first;
+    assign first      = now_group == held_first + layer.tile ? now_group : held_first;
     assign now_group  = through ? held_group + 16'd1 : held_group;
     assign has_credit = now_group <= layer.row_groups || level != '0 || begun;
     assign takes_turn = (go || started) && layer.row_groups != '0 && (!busy || through) && now_group < layer.groups
@@ -514,12 +520,81 @@ module row_fetcher
     assign first_line = all_lines - now_left;
     assign idle       = layer.row_groups == '0 || started && now_group == layer.groups;
     always_ff @(posedge clk)
-        if (rst) {started, busy, level, held_group} <= '0;
+        if (rst) {started, busy, level, held_group, held_first} <= '0;
         else begin
             started <= started || go;
             busy    <= asks || busy && !answered;
             held_group <= now_group;
+            held_first <= first;
             level   <= level + 16'(begun) - 16'(takes_turn && now_group > layer.row_groups);
             if (asks) left <= now_left - lines;
         end
+endmodule
+
+// Asks for all lines that ranges of bytes of some fibers touch, one behind the other.
+module range_port
+    import inner_product_types::*, cache_types::wanted_t, cache_types::mode_t, cache_types::PREFETCH;
+#(
+    parameter int RANGES = 1
+) (
+    input  logic   clk,
+    input  logic   rst,
+    input  layer_t layer,
+    input  logic   ideal,
+    input  mode_t  mode,
+    input  count_t epoch,
+    input  logic   begins,
+    input  range_t ranges[RANGES],
+    output logic   asks,
+    output logic [3:0] place,
+    output wanted_t wants,
+    input  logic [LINES-1:0] done,
+    output logic   ended,
+    output logic [RANGES-1:0] range_ended
+);
+    range_t held[RANGES], now[RANGES];
+    count_t counts[RANGES], held_epoch;
+    logic [7:0] all;
+    logic [LINES-1:0] of_range[RANGES], left[RANGES], now_left[RANGES];
+    always_comb begin
+        all = '0;
+        for (int r = 0; r < RANGES; r++) begin
+            now[r] = begins ? ranges[r] : held[r];
+            counts[r] = now[r].first < now[r].behind
+                ? ((now[r].behind - 16'd1) >> layer.line_shift) - (now[r].first >> layer.line_shift) + 16'd1 : '0;
+            of_range[r] = 16'((32'd1 << (all + counts[r][7:0])) - (32'd1 << all));
+            all = all + counts[r][7:0];
+        end
+    end
+    memory_port #(.PLACES(LINES)) port(
+        .clk, .rst, .ideal, .begins, .count(all), .asks, .place, .done, .ended
+    );
+    count_t number, index, from, to;
+    always_comb begin
+        {number, index, from, to} = '0;
+        wants = '0;
+        number = 16'(place);
+        for (int r = 0; r < RANGES; r++) begin
+            if (number < counts[r] && of_range[r][place]) begin
+                index = (now[r].first >> layer.line_shift) + number;
+                from  = number == '0 ? now[r].first : index << layer.line_shift;
+                to    = least(now[r].behind, (index + 16'd1) << layer.line_shift);
+                wants.line  = now[r].line + index * now[r].stride;
+                wants.beats = mode == PREFETCH ? 8'd1
+                    : 8'((to - from + (16'd1 << layer.beat_shift) - 16'd1) >> layer.beat_shift);
+                wants.mode  = mode;
+                wants.epoch = begins ? epoch : held_epoch;
+            end
+            number = number - counts[r];
+        end
+    end
+    for (genvar r = 0; r < RANGES; r++) begin : all_ranges
+        assign now_left[r]    = ideal && ended ? '0 : left[r] & ~done;
+        assign range_ended[r] = left[r] != '0 && now_left[r] == '0;
+        always_ff @(posedge clk) left[r] <= rst ? '0 : begins ? of_range[r] : now_left[r];
+    end
+    always_ff @(posedge clk) begin
+        held <= now;
+        if (begins) held_epoch <= epoch;
+    end
 endmodule
