@@ -220,7 +220,7 @@ module element
         .clk, .rst, .mode(layer.mode[2:0]), .adders(layer.adders[7:0]), .depth(layer.depth[4:0]),
         .overhead(layer.overhead[6:0]), .timesteps(layer.timesteps[4:0]), .units(layer.units[4:0]),
         .tables(layer.tables[4:0]), .places(layer.places[4:0]), .output_buffer(layer.output_buffer[4:0]), .neuron_ready,
-        .in_valid(begins), .in_ready(join_ready), .mask_a(memory_mask), .mask_b(chunk_b.mask), .weights(chunk_b.weights),
+        .holds_back(owes && of_row && !mask_there), .in_valid(begins), .in_ready(join_ready), .mask_a(memory_mask), .mask_b(chunk_b.mask), .weights(chunk_b.weights),
         .last(place.chunk + 16'd1 == chunks), .words_valid(words_answered), .words_ready(waits_words), .words,
         .pushed(unused[0]), .pushed_position(unused[7:1]), .pushed_weight(unused[15:8]), .corrected(unused[16]),
         .corrected_word(unused[32:17]), .ended, .unfinished, .taken, .sums, .running(unused[37:33]), .held(unused[42:38]),
