@@ -57,6 +57,7 @@ REGISTERS = {
                 "        _end_operation(machine, agent, now)\n        place = ASK\n",
                 "        _end_operation(machine, agent, now)\n"
                 "        agents.place[agent] = ASK\n"
+                "        agents.times[agent, IDLE] += 1\n"
                 "        wake(wheel, agents, agent, now + 1)\n"
                 "        return asked\n",
             ),
