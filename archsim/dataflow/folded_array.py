@@ -242,10 +242,14 @@ def writer(a: Agent, m: Any, x: Operands) -> Operations:
         row = x.fold[fold].row
         for block in range(blocks):
             yield from take_state(a, m, x, fold, block, blocks)
-            yield op(pop=m.sums.port, compute=firing(a, m, x, fold, block, blocks))
             if x.fold[fold].reads_psum:
                 a.count[PARTIAL_ADDS] += psums(a, m, x, fold, block)
+                yield op(pop=m.sums.port)
                 yield op(pop=m.psums.port)
+                added = a.value + steps_of(a, m, x, fold, block) - 1
+                yield op(pause=max(0, added - a.now), compute=firing(a, m, x, fold, block, blocks))
+            else:
+                yield op(pop=m.sums.port, compute=firing(a, m, x, fold, block, blocks))
             if x.fold[fold].writes_psum:
                 move_psums(a, m, x, fold, block, CACHED_WRITE)
                 yield op(push=m.written.fifo)
@@ -269,10 +273,14 @@ def firing(a: Agent, m: Any, x: Operands, fold: int, block: int, blocks: int) ->
     return int(late + (m.fire if x.fold[fold].sums > 0 else 0))
 
 
+def steps_of(a: Agent, m: Any, x: Operands, fold: int, block: int) -> int:
+    """Steps of one block of a fold, a row of sums each."""
+    return int(min(m.config.pe.buffer_steps, x.fold[fold].steps - block * m.config.pe.buffer_steps))
+
+
 def psums(a: Agent, m: Any, x: Operands, fold: int, block: int) -> int:
     """Partial sums of one block of a fold."""
-    steps = min(m.config.pe.buffer_steps, x.fold[fold].steps - block * m.config.pe.buffer_steps)
-    return int(steps * x.fold[fold].psums)
+    return int(steps_of(a, m, x, fold, block) * x.fold[fold].psums)
 
 
 def move_psums(a: Agent, m: Any, x: Operands, fold: int, block: int, mode: int) -> None:
@@ -307,7 +315,8 @@ def psum_reader(a: Agent, m: Any, x: Operands) -> Operations:
         if x.fold[fold].reads_psum:
             for block in range(x.west.fold[fold].loads):
                 move_psums(a, m, x, fold, block, CONSUME)
-                yield op(pop=m.written.port, push=m.psums.fifo)
+                yield op(pop=m.written.port)
+                yield op(push=m.psums.fifo, value=a.now)
 
 
 # --- The machine ------------------------------------------------------------------------------------------------------
