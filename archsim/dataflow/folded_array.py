@@ -236,18 +236,22 @@ def fetch_ahead(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
     """Accumulators and neuron units: take the state of a piece before, add partial sums, fire, write the rows that are
     complete."""
+    added = 0
     for fold in range(m.folds):
         blocks = x.west.fold[fold].loads if m.stationary else 1
         a.count[SUMS_FINISHED] += x.fold[fold].sums
         row = x.fold[fold].row
         for block in range(blocks):
             yield from take_state(a, m, x, fold, block, blocks)
-            if x.fold[fold].reads_psum:
-                a.count[PARTIAL_ADDS] += psums(a, m, x, fold, block)
+            if m.stationary:
                 yield op(pop=m.sums.port)
-                yield op(pop=m.psums.port)
-                added = a.value + steps_of(a, m, x, fold, block) - 1
-                yield op(pause=max(0, added - a.now), compute=firing(a, m, x, fold, block, blocks))
+                if x.fold[fold].reads_psum:
+                    a.count[PARTIAL_ADDS] += psums(a, m, x, fold, block)
+                    yield op(pop=m.psums.port)
+                    added = max(added, a.value)
+                # Adders take a row of sums in a cycle, from that on in which the block's partial sums are there.
+                added += steps_of(a, m, x, fold, block)
+                yield op(pause=max(0, added - 1 - a.now), compute=firing(a, m, x, fold, block, blocks))
             else:
                 yield op(pop=m.sums.port, compute=firing(a, m, x, fold, block, blocks))
             if x.fold[fold].writes_psum:

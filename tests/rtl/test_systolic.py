@@ -168,9 +168,8 @@ def in_order(case):
         array += ["block"] * int(blocks - sent)
         row = fold.row
         for block in range(blocks):
-            writer += ["take", "psums", "add"] if fold.reads_psum else ["take"]
-            if not fold.writes_psum:
-                writer[-1] = "fire"
+            writer += ["take"] * stationary + ["psums"] * int(fold.reads_psum)
+            writer += ["add" if fold.writes_psum else "fire"]
             reader += ["read", "keep"] * int(fold.reads_psum)
             writer += ["keep"] * int(fold.writes_psum)
             streamed = (block + 1) * steps if schedule.spread else 0
