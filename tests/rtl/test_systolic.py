@@ -178,7 +178,8 @@ def in_order(case):
                 writer += ["write"] * int(-(-(end - row) * lines // burst))
                 row = end
     west, north = (
-        ["announce"] + [kind for fold in edge.fold for kind in ["announce"] * int(fold.new) + ["load"] * int(fold.loads)]
+        ["announce"]
+        + [kind for fold in edge.fold for kind in ["announce"] * int(fold.new) + ["load"] * int(fold.loads)]
         for edge in (schedule.west, schedule.north)
     )
     return array, west, north, writer, reader
@@ -216,8 +217,9 @@ def ends_in_archsim(case, result):
         for lane, kinds in enumerate(in_lanes(case, edge)):
             fetched[side][lane] = of(3 + side * lanes + lane, kinds, "fetch")
     return [
-        of(1, west, "load"), of(2, north, "load"), of(0, array, "west"), of(0, array, "block"), of(last, writer, "fire"),
-        of(last, writer, "write"), of(last, writer, "keep"), of(last + 1, reader, "read"), *fetched[0], *fetched[1],
+        of(1, west, "load"), of(2, north, "load"), of(0, array, "west"), of(0, array, "block"),
+        of(last, writer, "fire"), of(last, writer, "write"), of(last, writer, "keep"), of(last + 1, reader, "read"),
+        *fetched[0], *fetched[1],
     ]  # fmt: skip
 
 

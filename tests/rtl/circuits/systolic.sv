@@ -545,8 +545,6 @@ module row_writer
     output block_t kept_sums,
     output logic   psums_written,
     output logic   rows_written,
-    output count_t first,        // position of the rows that are written
-    output count_t number,
     output logic [POSITIONS-1:0][ROW_BITS-1:0] stored,
     output logic   idle          // behind its last block
 );
@@ -557,7 +555,7 @@ module row_writer
         count_t first_row, behind_row;     // of those that are complete with it
     } place_t;
     phase_t phase;
-    place_t next, now, through;  // the block to be taken or added to next, the one that fires or is written
+    place_t next, now, through;  // the block that is taken next, the one that fires or is written
     fold_t fold;
     count_t step, block_number, rows_so_far;
     logic last_block, fires, adds;
@@ -646,7 +644,6 @@ module row_writer
                 held_sums  <= keeps;
                 left_lines <= keeps ? '0 : lines - 32'(count);
                 {line_number, next_line} <= {line, line + 32'(count)};
-                {first, number} <= {now.first_row, now.behind_row - now.first_row};
             end
             if (fired)
                 for (int i = 0; i < STEPS; i++)
@@ -735,7 +732,6 @@ module systolic
     output count_t  blocks_left,   // the array in this cycle
     output logic    block_fired, rows_are_written, psums_written, psums_read,
     output logic [2*LANES-1:0] shares_fetched,
-    output count_t  first_row, rows_written,
     output logic [POSITIONS-1:0][ROW_BITS-1:0] rows,
     output logic    finished
 );
@@ -848,7 +844,7 @@ module systolic
     // --- Behind it --------------------------------------------------------------------------------------------------
     count_t blocks, read_blocks, read_number, kept_block;
     count_t added, taken_blocks;
-    block_t block[DONE_BLOCKS], psums_kept[32], psums_read_back[DONE_BLOCKS], psums, kept_sums;
+    block_t block[DONE_BLOCKS], psums_kept[NEURONS], psums_read_back[DONE_BLOCKS], psums, kept_sums;
     logic psums_wait, takes_psums, kept, block_ends, writer_idle;
     // The last sum of a block stands at its column's end when the block is handed on, where an operand is stationary: so it
     // may be taken in the cycle in which it is through.
@@ -860,7 +856,7 @@ module systolic
         .blocks(blocks + 32'(stationary && block_ends)), .taken(taken_blocks),
         .block(block[4'(taken_blocks - 32'd1)]), .fired(block_fired), .asks(asks[WRITER]), .place(place[WRITER]), .wants(wants[WRITER]),
         .done(done[WRITER]), .kept, .kept_block, .kept_sums, .psums_written, .rows_written(rows_are_written),
-        .first(first_row), .number(rows_written), .stored(rows), .idle(writer_idle)
+        .stored(rows), .idle(writer_idle)
     );
     psum_reader reader(
         .clk, .rst, .layer, .ideal(spec.ideal[0]), .written(psums_written), .taken(takes_psums), .waits(psums_wait),
@@ -868,10 +864,10 @@ module systolic
         .ended(psums_read), .number(read_number)
     );
     // Words of partial sums, by the block's number in its fold; those that were read stay until they are added.
-    assign psums = psums_read && added + 32'd1 == read_blocks ? psums_kept[5'(read_number)] : psums_read_back[4'(added)];
+    assign psums = psums_read && added + 32'd1 == read_blocks ? psums_kept[6'(read_number)] : psums_read_back[4'(added)];
     always_ff @(posedge clk) begin
-        if (kept) psums_kept[5'(kept_block)] <= kept_sums;
-        if (psums_read) psums_read_back[4'(read_blocks - 32'd1)] <= psums_kept[5'(read_number)];
+        if (kept) psums_kept[6'(kept_block)] <= kept_sums;
+        if (psums_read) psums_read_back[4'(read_blocks - 32'd1)] <= psums_kept[6'(read_number)];
     end
     assign finished = west_idle && north_idle && writer_idle && lanes_idle == '1;
 endmodule

@@ -37,7 +37,7 @@ module circuit
         end
 
     // The machine's first cycle is that of the start.
-    count_t west_line, north_line, blocks_left, first_row, rows_written;
+    count_t west_line, north_line, blocks_left;
     logic [POSITIONS-1:0][ROW_BITS-1:0] rows;
     logic west_answered, north_answered, load_ended, block_fired, rows_are_written, psums_written, psums_read, finished;
     logic [2*LANES-1:0] shares_fetched;
@@ -45,8 +45,7 @@ module circuit
         .clk, .rst(rst || !(begun || in_valid[1])), .rst_descriptors(rst), .layer, .spec, .go(in_valid[1]), .west_line, .north_line,
         .west_lines({image[9'(west_line + 32'd1)], image[9'(west_line)]}),
         .north_lines({image[9'(north_line + 32'd1)], image[9'(north_line)]}), .west_answered, .north_answered, .load_ended,
-        .blocks_left, .block_fired, .rows_are_written, .psums_written, .psums_read, .shares_fetched, .first_row,
-        .rows_written, .rows, .finished
+        .blocks_left, .block_fired, .rows_are_written, .psums_written, .psums_read, .shares_fetched, .rows, .finished
     );
     assign out_valid = {
         shares_fetched, finished, psums_read, psums_written, rows_are_written, block_fired, blocks_left != '0, load_ended,
