@@ -11,10 +11,11 @@ order, which all of them have, is
                     fold                stream, hand the sums on; neurons fire
 
 Potentials stay in the neuron units between the blocks of a group. Partial sums, where folds share a sum, wait in the
-cache (written as dirty lines, so they spill to DRAM if they do not fit). Products of one operation that do not wait for
-each other are one list of folds, so that G of them take G times the cycles of one. A piece of an operation that goes on
-where another ended (:mod:`archsim.dataflow.pieces`) begins with its state: the writer reads that of a fold's neurons
-before their first sum.
+cache (written as dirty lines, so they spill to DRAM if they do not fit), and an adder takes one per column and cycle
+from that cycle on in which those of a block are there; what leaves the array behind it waits. Products of one
+operation that do not wait for each other are one list of folds, so that G of them take G times the cycles of one. A
+piece of an operation that goes on where another ended (:mod:`archsim.dataflow.pieces`) begins with its state: the
+writer reads that of a fold's neurons before their first sum.
 
 Operands lie in memory as they enter the array, packed step after step; software and the machine itself write them so.
 Agents: the array; a feeder an edge, which fills a double-buffered operand buffer line by line; the lanes of a fetcher
@@ -236,16 +237,24 @@ def fetch_ahead(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
     """Accumulators and neuron units: take the state of a piece before, add partial sums, fire, write the rows that are
     complete."""
+    added = 0
     for fold in range(m.folds):
         blocks = x.west.fold[fold].loads if m.stationary else 1
         a.count[SUMS_FINISHED] += x.fold[fold].sums
         row = x.fold[fold].row
         for block in range(blocks):
             yield from take_state(a, m, x, fold, block, blocks)
-            yield op(pop=m.sums.port, compute=firing(a, m, x, fold, block, blocks))
-            if x.fold[fold].reads_psum:
-                a.count[PARTIAL_ADDS] += psums(a, m, x, fold, block)
-                yield op(pop=m.psums.port)
+            if m.stationary:
+                yield op(pop=m.sums.port)
+                if x.fold[fold].reads_psum:
+                    a.count[PARTIAL_ADDS] += psums(a, m, x, fold, block)
+                    yield op(pop=m.psums.port)
+                    added = max(added, a.value)
+                # Adders take a row of sums in a cycle, from that on in which the block's partial sums are there.
+                added += steps_of(a, m, x, fold, block)
+                yield op(pause=max(0, added - 1 - a.now), compute=firing(a, m, x, fold, block, blocks))
+            else:
+                yield op(pop=m.sums.port, compute=firing(a, m, x, fold, block, blocks))
             if x.fold[fold].writes_psum:
                 move_psums(a, m, x, fold, block, CACHED_WRITE)
                 yield op(push=m.written.fifo)
@@ -269,10 +278,14 @@ def firing(a: Agent, m: Any, x: Operands, fold: int, block: int, blocks: int) ->
     return int(late + (m.fire if x.fold[fold].sums > 0 else 0))
 
 
+def steps_of(a: Agent, m: Any, x: Operands, fold: int, block: int) -> int:
+    """Steps of one block of a fold, a row of sums each."""
+    return int(min(m.config.pe.buffer_steps, x.fold[fold].steps - block * m.config.pe.buffer_steps))
+
+
 def psums(a: Agent, m: Any, x: Operands, fold: int, block: int) -> int:
     """Partial sums of one block of a fold."""
-    steps = min(m.config.pe.buffer_steps, x.fold[fold].steps - block * m.config.pe.buffer_steps)
-    return int(steps * x.fold[fold].psums)
+    return int(steps_of(a, m, x, fold, block) * x.fold[fold].psums)
 
 
 def move_psums(a: Agent, m: Any, x: Operands, fold: int, block: int, mode: int) -> None:
@@ -307,7 +320,8 @@ def psum_reader(a: Agent, m: Any, x: Operands) -> Operations:
         if x.fold[fold].reads_psum:
             for block in range(x.west.fold[fold].loads):
                 move_psums(a, m, x, fold, block, CONSUME)
-                yield op(pop=m.written.port, push=m.psums.fifo)
+                yield op(pop=m.written.port)
+                yield op(push=m.psums.fifo, value=a.now)
 
 
 # --- The machine ------------------------------------------------------------------------------------------------------
@@ -399,14 +413,8 @@ class ArrayMachine(LayerMachine):
 
     @property
     def adds_outside(self) -> bool:
-        """Whether sums are added up behind the array too, by an accumulator a column."""
+        """Whether sums are added up behind the array too, by one accumulator per column."""
         return False
-
-    @property
-    def sum_bits(self) -> int:
-        """An accumulator holds the full sum of a timestep."""
-        bits: int = self.config.pe.accumulator_bits
-        return bits
 
     def inventory(self) -> Sequence[Component]:
         """PEs, operand buffers, neuron units, and LoAS's memories.
