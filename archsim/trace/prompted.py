@@ -24,9 +24,8 @@ The order of operations is that of the data: the prefix of a block is there befo
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 from archsim.trace.plan import Given, Plan, Step
 from archsim.trace.work import WORKING
@@ -194,7 +193,8 @@ class _Passes:
     def _backward(self, blocks: list[_Block], reference: str) -> None:
         """From the classifier to the prefix of the first block; ``reference`` is r of os++."""
         network, plan = self.network, self.plan
-        g = plan.linear("classifier.back", "classifier", network.width)
+        g = plan.add("add", "logits.gradient", "classifier", requantised=True)
+        g = plan.add("linear", "classifier.back", g, out_channels=network.width, requantised=True)
         g = self._norm("norm.back", plan.add("rearrange", "token.back", g, view=(network.width,), order=(0,),
                                             shape=(network.width, 1, 1)))  # fmt: skip
         # The gradient of the last map: that of the class token, and zeros for all others.
@@ -275,30 +275,31 @@ def total(plan: Plan, prefix: str = "") -> int:
     return sum(macs(step) for step in plan.steps if step.name.startswith(prefix))
 
 
-def distinct(plan: Plan) -> Iterator[tuple[Step, int]]:
-    """The operations that differ in more than names, the first of its kind each, and how many of it there are."""
-    kinds: dict[Any, Step] = {}
-    found: Counter[Any] = Counter()
-    for step in plan.steps:
-        keys = {name: value for name, value in step.record.items() if name not in ("name", "inputs", "output")}
-        kind = step.shapes.inputs, repr(sorted(keys.items()))
-        kinds.setdefault(kind, step)
-        found[kind] += 1
-    for kind, step in kinds.items():
-        yield step, found[kind]
+def kind(step: Step) -> tuple[object, ...]:
+    """What two operations have in common that differ in nothing but names."""
+    keys = {name: value for name, value in step.record.items() if name not in ("name", "inputs", "output")}
+    return step.shapes.inputs, repr(sorted(keys.items()))
 
 
-def alone(plan: Plan) -> tuple[Plan, dict[str, int]]:
-    """A plan of the distinct operations, each on inputs of its own, and how many of each ``plan`` has."""
-    apart, counts = Plan(), {}
-    for step, count in distinct(plan):
-        inputs = [
-            apart.input(f"{step.name}.in{place}", Given(shape, "pixels"))
-            for place, shape in enumerate(step.shapes.inputs)
-        ]
-        keys = {name: value for name, value in step.record.items() if name not in ("name", "op", "inputs", "output")}
-        if step.record["op"] != "layer_norm":
-            keys.pop("requantiser", None)
-        apart.add(step.record["op"], step.name, *inputs, requantised=step.requantised, **keys)
-        counts[step.name] = count
-    return apart, counts
+def part(steps: Iterable[Step]) -> Plan:
+    """A plan of ``steps`` alone: what they read and none of them writes is given, in 8 bits."""
+    made = Plan()
+    for step in steps:
+        for name, shape in zip(step.record["inputs"], step.shapes.inputs, strict=True):
+            if name not in made.shapes:
+                made.input(name, Given(shape, "pixels"))
+        made.steps.append(step)
+        made.shapes[step.name] = step.shapes.output
+    return made
+
+
+def alone(steps: Iterable[Step]) -> Plan:
+    """A plan of the first operation of every kind, each on inputs of its own."""
+    kinds: dict[object, Step] = {}
+    for step in steps:
+        kinds.setdefault(kind(step), step)
+    apart = []
+    for step in kinds.values():
+        inputs = [f"{step.name}.in{place}" for place in range(len(step.shapes.inputs))]
+        apart.append(step._replace(record={**step.record, "inputs": inputs}))
+    return part(apart)
