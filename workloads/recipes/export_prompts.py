@@ -260,7 +260,7 @@ def main() -> None:
     found = {name: values[0].astype(types[name]) for name, values in outputs.items() if name in types}
     trace = trace_of(
         built, traced, {op.output: found[op.output] for op in built.operations},
-        network=f"{VARIANTS[arguments.method]}_prompts", provenance=provenance,
+        network=f"{VARIANTS[arguments.method]}_prompt", provenance=provenance,
     )  # fmt: skip
     save_trace(trace, arguments.output)
     print(f"{arguments.output}: accuracy {accuracy:.4f}, of the float model {state['row']['accuracy']}")
