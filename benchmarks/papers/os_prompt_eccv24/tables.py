@@ -202,7 +202,8 @@ def _draw_small(axes: Any, rows: list[Row]) -> None:
     axes.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
     name_groups(axes, [row["machine"] for row in chosen])
     axes.set_ylabel("one stage, two stages = 1")
-    axes.legend(fontsize=7)
+    axes.set_ylim(0, 0.75)
+    axes.legend(fontsize=7, ncols=3, loc="upper right")
 
 
 BATCH = 4
