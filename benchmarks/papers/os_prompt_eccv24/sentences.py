@@ -98,8 +98,8 @@ def _resident(rows: Sequence[Row]) -> str:
         f" {one['interval_cycles'] / once['interval_cycles']:.2f}. The energy of an image more is"
         f" {one['energy_more_uj'] / twice['energy_more_uj']:.2f} and"
         f" {one['energy_more_uj'] / once['energy_more_uj']:.2f} of that of two stages. The pass of one stage is"
-        f" {prompts:.1f} % longer than one without prompts, and {waits:.1f} % longer than one whose prompts are there from"
-        " the start: attention waits for its prompt."
+        f" {prompts:.1f} % longer than one without prompts, and {waits:.1f} % longer than one whose prompts are there"
+        " from the start: attention waits for its prompt."
     )
 
 
