@@ -130,8 +130,8 @@ def test_ratios_are_of_two_stages(stored, name, group):
 def test_what_remains_of_a_half(stored):
     """Streamed, all that is moved and done comes twice; resident, only the area is spared."""
     one = stored["streamed"].set_index(["array", "phase", "variant"]).loc[("8 x 8", "inference", "os")]
-    for column in ("cycles_ratio", "energy_ratio", "dram_ratio"):
-        assert one[column] == pytest.approx(0.5, abs=0.005)
+    for column, near in (("cycles_ratio", 0.005), ("energy_ratio", 0.005), ("dram_ratio", 0.01)):
+        assert one[column] == pytest.approx(0.5, abs=near)
     resident = stored["resident"].set_index(["variant", "weights"])
     os, twice, once = (resident.loc[key] for key in (("os", "once"), ("two_stage", "twice"), ("two_stage", "once")))
     assert os.interval_cycles / twice.interval_cycles > 0.85 > 0.65 > os.interval_cycles / once.interval_cycles
@@ -149,6 +149,10 @@ def test_accuracies_are_those_of_the_runs(stored, study):
             values = [100 * value for value in own[what]]
             assert row[f"{what}_percent"] == pytest.approx(statistics.mean(values), rel=1e-4)
             assert row[f"{what}_deviation"] == pytest.approx(statistics.stdev(values), rel=1e-3)
+    three = (
+        stored["class_incremental"].set_index("method").loc[[study.tables.METHODS[m] for m in ("soft", "os", "os++")]]
+    )
+    assert np.ptp(three.accuracy_percent) < three.accuracy_deviation.min()  # as the sentence says
     for run_ in runs.to_dict("records"):
         last = [run_[f"task{task}_after_5"] for task in range(1, 6)]
         assert run_["accuracy"] == pytest.approx(np.mean(last), abs=1e-4)

@@ -124,6 +124,7 @@ def _draw_streamed(axes: Any, rows: list[Row]) -> None:
     groups = [(array, phase) for array in dict.fromkeys(row["array"] for row in rows) for phase in PHASES]
     _bars(axes, groups, rows, lambda row: (row["array"], row["phase"]), "cycles_ratio")
     axes.set_ylabel("cycles, two stages = 1")
+    axes.set_ylim(0, 1.25)
 
 
 def _bars(axes: Any, groups: list[Any], rows: list[Row], group: Any, column: str) -> None:
@@ -134,7 +135,7 @@ def _bars(axes: Any, groups: list[Any], rows: list[Row], group: Any, column: str
         ]
         axes.bar(np.arange(len(groups)) + 0.27 * (place - 1), values, 0.25, label=variant, color=f"C{place}")
     name_groups(axes, ["\n".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in groups])
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, ncols=3, loc="upper right")
 
 
 def small() -> Table:
