@@ -35,12 +35,12 @@ from archsim.export.torch_tensors import load_torch
 
 GAMMA, ZETA = -0.1, 1.1
 FIRST_BETA, LAST_BETA = 20.0, 2.0
-LEARNING_RATE = 1e-2
+LEARNING_RATE = 2e-2
 PENALTY = 1e-2
 WARM_UP = 0.2
-SHARES = np.linspace(1.0, 0.05, 96)
+SHARES = np.linspace(1.0, 0.05, 58)
 """Shares of the largest magnitude that a step or a scale may cover."""
-MOST_VALUES = 1 << 18
+MOST_VALUES = 1 << 16
 
 
 @dataclass(frozen=True)
