@@ -12,8 +12,9 @@ images are seen once and a step of learning costs no convolution. h is between 0
     h(V) = clip(sigmoid(V) (zeta - gamma) + gamma, 0, 1)      zeta = 1.1, gamma = -0.1
     loss + lambda sum(1 - |2 h - 1|^beta)                     beta falls from 20 to 2 and drives h to 0 or 1
 
-Reconstruction is layer by layer, as in AdaRound, not block by block as in BRECQ (Li et al., ICLR 2021). Where it gives
-a larger loss than the nearest integers, these are taken.
+Reconstruction is layer by layer, as in AdaRound, not block by block as in BRECQ (Li et al., ICLR 2021). A channel for
+which it gives a larger loss than the nearest integers begins with these, and then single integers are turned to the
+other neighbour as long as that helps.
 
 Steps s, one for each output channel, have the least squared error of the weights; the scale of an activation that of
 its values on the images; both by a search over shares of the largest magnitude.
@@ -28,8 +29,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from archsim.export.activations import MOVES
 from archsim.export.network import Network, Node, Real, per_channel
-from archsim.export.rounding import Form, Integers, Nearest, of_range
+from archsim.export.rounding import ACTIVATION_BITS, Form, Integers, Nearest, of_range
 from archsim.export.torch_running import BATCH, Tensors, padded
 from archsim.export.torch_tensors import load_torch
 
@@ -116,7 +118,7 @@ class Learned(Nearest):
         """The scale of the least squared error."""
         key = frozenset(names)
         if key not in self._forms:
-            bits = max(self._activation_bits.get(name, 0) for name in names) or 8
+            bits = max(self._activation_bits.get(name, 0) for name in names) or ACTIVATION_BITS
             self._forms[key] = best_form(values, bits, signed)
         return self._forms[key]
 
@@ -150,10 +152,10 @@ def _bits_read(network: Network, bits: Mapping[str, Bits], name: str) -> int:
     for reader in network.readers(name):
         if reader.name in bits:
             found.append(bits[reader.name].activations)
-        elif reader.op in ("matmul", "multiply", "softmax", "layer_norm"):
-            found.append(8)
-        else:
+        elif reader.op in MOVES:
             found.append(_bits_read(network, bits, reader.name))
+        elif reader.op not in ("add", "relu"):
+            found.append(ACTIVATION_BITS)
     return max(found)
 
 
@@ -229,10 +231,10 @@ def _columns(node: Node, values: NDArray[Any]) -> Any:
     return seen.reshape(len(maps), node.groups, -1, seen.shape[2]).permute(1, 2, 0, 3).flatten(2)
 
 
-def loss_of(integers: Any, target: Any, covariance: Any, weight: Any) -> Any:
-    """What depends on the integers [n, K] in the loss: ``target`` [n, K] is the quotients' product with ``cross``,
-    ``weight`` [n, 1] that of a channel, the square of its step."""
-    return (weight * integers * (integers @ covariance - 2 * target)).sum()
+def losses_of(integers: Any, target: Any, covariance: Any) -> Any:
+    """What depends on the integers [n, K] in the loss of each channel, in squared steps: ``target`` [n, K] is the
+    quotients' product with ``cross``."""
+    return (integers * (integers @ covariance - 2 * target)).sum(1)
 
 
 def reconstruct(quotients: Real, steps: Real, read: Moments, bits: int, iterations: int) -> Integers:
@@ -241,18 +243,19 @@ def reconstruct(quotients: Real, steps: Real, read: Moments, bits: int, iteratio
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     covariance = torch.from_numpy(read.covariance).float()
     target = torch.from_numpy(quotients @ read.cross).float()
-    weight = torch.from_numpy(steps[:, None] ** 2).float()
+    weight = torch.from_numpy(steps**2).float()
     nearest = torch.from_numpy(clipped(np.round(quotients), bits)).float()
     below = torch.from_numpy(np.floor(quotients)).float()
     share = torch.from_numpy(quotients).float() - below
     start = torch.clip((share - GAMMA) / (ZETA - GAMMA), 1e-4, 1 - 1e-4)
     variable = torch.log(start / (1 - start)).requires_grad_()
     # Of the float network's sums: what the loss is to be compared with.
-    power = float((weight * (nearest @ covariance * nearest).sum(1, keepdim=True)).sum())
+    power = float((weight * (nearest @ covariance * nearest).sum(1)).sum())
     optimiser = torch.optim.Adam([variable], lr=LEARNING_RATE)
     for iteration in range(iterations if power > 0 else 0):
         up = torch.clip(torch.sigmoid(variable) * (ZETA - GAMMA) + GAMMA, 0, 1)
-        loss = loss_of(torch.clip(below + up, low, high), target, covariance, weight) / power * up.numel()
+        loss = losses_of(torch.clip(below + up, low, high), target, covariance)
+        loss = (weight * loss).sum() / power * up.numel()
         done = iteration / iterations
         if done >= WARM_UP:
             beta = LAST_BETA + (FIRST_BETA - LAST_BETA) * (1 - (done - WARM_UP) / (1 - WARM_UP))
@@ -262,6 +265,30 @@ def reconstruct(quotients: Real, steps: Real, read: Moments, bits: int, iteratio
         optimiser.step()
     with torch.no_grad():
         chosen = torch.clip(below + (variable > 0), low, high)
-        better = loss_of(chosen, target, covariance, weight) < loss_of(nearest, target, covariance, weight)
-    whole: Integers = (chosen if better else nearest).numpy().astype(np.int64)
-    return whole
+        better = losses_of(chosen, target, covariance) < losses_of(nearest, target, covariance)
+        whole = torch.where(better[:, None], chosen, nearest) if iterations else nearest
+    if not iterations:
+        integers: Integers = whole.numpy().astype(np.int64)
+        return integers
+    return descend(whole.double().numpy(), np.floor(quotients), quotients @ read.cross, read.covariance, bits)
+
+
+def descend(whole: Real, below: Real, target: Real, covariance: Real, bits: int) -> Integers:
+    """Turn single integers [n, K] to the other neighbour of their quotient, the one that helps its channel most in
+    each step, until none does.
+
+    A turn by d changes the loss of a channel with the gradient 2 g, g = W' cov - target, by 2 d g[k] + d^2 cov[k, k].
+    """
+    channels, diagonal = np.arange(len(whole)), np.diag(covariance)
+    gradient = whole @ covariance - target
+    while len(channels):
+        current = whole[channels]
+        turn = clipped(np.where(current > below[channels], -1.0, 1.0) + current, bits) - current
+        change = turn * (2 * gradient[channels] + turn * diagonal)
+        place = change.argmin(1)
+        each = np.arange(len(channels))
+        helps = change[each, place] < -1e-9 * diagonal[place]
+        channels, place, by = channels[helps], place[helps], turn[each, place][helps]
+        whole[channels, place] += by
+        gradient[channels] += by[:, None] * covariance[place]
+    return whole.astype(np.int64)

@@ -4,33 +4,13 @@ import numpy as np
 import pytest
 
 from archsim.simulate import load_accelerator
-from archsim.trace import Operation, Requantiser, Trace
-from tests.machines import ROOT, mlp, same
+from tests.machines import ROOT, mlp, quantised, same
 
 MACHINE = ROOT / "hwconfigs" / "bit_composable.yaml"
 SYSTOLIC = ROOT / "hwconfigs" / "systolic.yaml"
 AROUND = 3
 """First half of an operand, the last sum's neuron, its write."""
 BITS = [(8, 8), (8, 4), (4, 8), (4, 4), (3, 4), (2, 4), (2, 2), (5, 7)]
-
-
-def quantised(weight_bits, activation_bits, m=9, n=20, k=96, seed=1):
-    """A linear layer on activations without a sign, all bits of both in use."""
-    draw = np.random.default_rng(seed)
-    low, high = -(1 << (weight_bits - 1)), 1 << (weight_bits - 1)
-    weight = draw.integers(low, high, (n, k)).astype(np.int8)
-    values = draw.integers(0, 1 << activation_bits, (m, k)).astype(np.uint8)
-    values[0, 0] = (1 << activation_bits) - 1
-    sums = values.astype(np.int64) @ weight.T.astype(np.int64)
-    output = np.clip((sums * 3 + 128) >> 8, 0, 15).astype(np.uint8)
-    operation = Operation(
-        "layer", "linear", ("x",), "y", weight=weight, weight_bits=weight_bits,
-        requantiser=Requantiser(np.full(n, 3, np.int64), 8, 4, False),
-    )  # fmt: skip
-    return Trace(
-        network="one", timesteps=1, operations=[operation], tensors={"x": values, "y": output},
-        provenance={"kind": "synthetic", "weights": "synthetic"},
-    )  # fmt: skip
 
 
 def run(trace, *overrides, hardware=MACHINE, engine="compiled", record=False):

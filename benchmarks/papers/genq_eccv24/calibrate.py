@@ -33,6 +33,10 @@ TEST_IMAGES = 2000
 BITS = {"cnn": ((8, 8), (4, 4), (2, 4)), "snn": ((8, 8), (4, 8), (2, 8))}
 """Of weights and activations; spikes have one bit, whatever is said."""
 GENERATED = {"cnn": 400, "snn": 100}
+SKIPPED = {
+    "cnn": (), "snn": (("real", "", 1000), ("synthesised", "energy", 50), ("synthesised", "batch norm", 50))
+}  # fmt: skip
+"""Sets that a spiking network, which takes T times as long, goes without."""
 COLUMNS = (
     "network", "seed", "source", "filters", "images", "weight_bits", "activation_bits", "accuracy_percent",
     "float_accuracy_percent", "test_images",
@@ -103,6 +107,8 @@ def main() -> None:
             logits = torch.cat([whole(part.float() / 255) for part in tests.split(sources.BATCH)])
         float_accuracy = right(logits.argmax(1), labels)
         for source, filters, images in calibration_sets(given.network, whole, given.data, given.digits, seed):
+            if (source, filters, len(images)) in SKIPPED[given.network]:
+                continue
             for bits in BITS[given.network]:
                 key = (given.network, str(seed), source, filters, str(len(images)), *map(str, bits))
                 if key in done:

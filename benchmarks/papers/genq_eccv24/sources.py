@@ -141,7 +141,7 @@ def noise(count: int, side: int, seed: int) -> Tensor:
 
 
 def digits(path: Path, side: int) -> Tensor:
-    """The handwritten digits of UCI, 8 x 8 with values to 16, as scikit-learn's ``digits.csv.gz`` has them, enlarged."""
+    """Handwritten digits of UCI, 8 x 8 with values to 16, as scikit-learn's ``digits.csv.gz`` has them, enlarged."""
     with gzip.open(path, "rt") as file:
         rows = [[float(value) for value in line.split(",")] for line in file]
     small = torch.tensor(rows)[:, :64].reshape(-1, 1, 8, 8) / 16
