@@ -91,3 +91,11 @@ def test_the_citation_is_of_this_version():
     assert str(citation["version"]) == version
     assert f"version = {{{version}}}" in TEXT
     assert f"title = {{{citation['title']}}}" in TEXT
+
+
+def test_the_changelog_begins_with_this_version():
+    """Behind what is not released yet; a tag's notes stand before the lists."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version, notes = re.search(r"^## (\d\S*) - \d{4}-\d\d-\d\d\n(.*?)^### ", text, re.MULTILINE | re.DOTALL).groups()
+    assert version == archsim.__version__
+    assert notes.startswith("\nWhat is new for users:\n\n- ")

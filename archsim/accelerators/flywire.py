@@ -47,7 +47,6 @@ from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import ask, store, take
 from archsim.hardware.agent import Agent, Operations, op
-from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.fields import SumBits, WeightBits
@@ -216,11 +215,6 @@ class Flywire(LayerMachine):
     config: FlywireConfig
 
     @property
-    def sum_bits(self) -> int:
-        """An accumulator holds the full sum of a timestep."""
-        return self.config.pe.accumulator_bits
-
-    @property
     def processing_elements(self) -> int:
         """PEs; each multiplies a weight by an input and adds it."""
         return self.config.pe.rows * self.config.pe.columns
@@ -256,12 +250,6 @@ class Flywire(LayerMachine):
             ram("weight_memory", banks, pe.weight_memory_kib * 1024 // banks, pe.weight_bits),
             *shared_components(config.memory, 1, 3),
         )
-
-    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
-        """Weights of the spikes of a timestep in order of k. Counts overflows."""
-        bits = self.config.pe.accumulator_bits
-        _, overflows = accumulate_by_timestep(layer.inputs, layer.weights, layer.timesteps, bits, first, sums)
-        return {"accumulator_overflows": overflows}
 
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
@@ -304,7 +292,7 @@ class Flywire(LayerMachine):
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """Every PE reads and keeps a weight a tile, hands on a spike and a sum; a read-out's neurons do not fire."""
+        """Every PE reads and keeps one weight per tile, hands on spike and sum; a read-out's neurons do not fire."""
         places = done["tiles"] * self.processing_elements
         found = {
             ("weight_memory", "read"): places,

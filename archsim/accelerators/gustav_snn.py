@@ -47,7 +47,6 @@ from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import broadcast, in_flight, neuron_rows, ping_pong, port_of, take, turns
 from archsim.hardware.agent import NONE, Agent, Operations, op
-from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.fields import AdderPe
@@ -225,11 +224,6 @@ class GustavSnn(LayerMachine):
     config: GustavSnnConfig
 
     @property
-    def sum_bits(self) -> int:
-        """An accumulator holds the full sum of a timestep."""
-        return self.config.pe.accumulator_bits
-
-    @property
     def pes(self) -> int:
         """PEs of a tile."""
         return self.config.pe.count // self.config.pe.tiles
@@ -264,12 +258,6 @@ class GustavSnn(LayerMachine):
             ram("spike_buffer", self.pes, 2 * -(-self.piece * vector_bits // 8), vector_bits),
             *shared_components(config.memory, pe.count, config.memory.read_switch.inputs),
         )
-
-    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
-        """Weights of the spikes of a timestep in order of k; weights of zero change nothing. Counts overflows."""
-        bits = self.config.pe.accumulator_bits
-        _, overflows = accumulate_by_timestep(layer.inputs, layer.weights, layer.timesteps, bits, first, sums)
-        return {"accumulator_overflows": overflows}
 
     def lay_out(
         self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer

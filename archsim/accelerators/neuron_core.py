@@ -46,7 +46,6 @@ from archsim.dataflow.layer_machine import LayerMachine
 from archsim.dataflow.machine import BURST_LINES, Program
 from archsim.dataflow.parts import store, stream, take
 from archsim.hardware.agent import Agent, Operations, op
-from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.compute.lif import LifConfig
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.fields import Count, SumBits, WeightBits
@@ -227,11 +226,6 @@ class NeuronCore(LayerMachine):
     config: NeuronCoreConfig
 
     @property
-    def sum_bits(self) -> int:
-        """A potential holds the full sum."""
-        return self.config.pe.accumulator_bits
-
-    @property
     def processing_elements(self) -> int:
         """Cores; each adds one weight at a time."""
         return self.config.pe.count
@@ -265,12 +259,6 @@ class NeuronCore(LayerMachine):
             ram("potential_memory", pe.count, -(-potentials // 8), pe.accumulator_bits),
             *shared_components(config.memory, pe.count, pe.count),
         )
-
-    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
-        """Weights of the spikes of a timestep in order of k. Counts overflows."""
-        bits = self.config.pe.accumulator_bits
-        _, overflows = accumulate_by_timestep(layer.inputs, layer.weights, layer.timesteps, bits, first, sums)
-        return {"accumulator_overflows": overflows}
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Addresses of spikes where events are outside, else one bit for each neuron and timestep."""

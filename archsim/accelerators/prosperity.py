@@ -242,11 +242,6 @@ class Prosperity(LayerMachine):
     }  # fmt: skip
     config: ProsperityConfig
 
-    @property
-    def sum_bits(self) -> int:
-        """The output buffer holds the full sum."""
-        return self.config.pe.accumulator_bits
-
     def inventory(self) -> Sequence[Component]:
         """Lanes, detector, buffers of up to 512 bits' width side by side, neurons, and LoAS's memories and switches."""
         config, tile, buffers = self.config, self.config.tile, self.config.buffers

@@ -267,11 +267,6 @@ class Sata(BufferedArray):
     agents = BufferedArray.agents  # which see this configuration
 
     @property
-    def sum_bits(self) -> int:
-        """An accumulator holds the full sum of a timestep."""
-        return self.config.pe.accumulator_bits
-
-    @property
     def skips(self) -> bool:
         """Where silence saves cycles."""
         return self.config.scheduler.sparsity == "skipping"

@@ -58,11 +58,6 @@ class Sparten(InnerProduct):
     neuron_update: ClassVar[tuple[str, str]] = ("pe", "add")
     config: SpartenConfig
 
-    @property
-    def sum_bits(self) -> int:
-        """The accumulator holds the full sum."""
-        return self.config.pe.accumulator_bits
-
     def inventory(self) -> Sequence[Component]:
         """Processing elements and LoAS's memories, switches and wires."""
         pe = self.config.pe

@@ -63,11 +63,6 @@ class SpartenSnn(InnerProduct):
     compute_units = "pe", "lif"
     config: SpartenSnnConfig
 
-    @property
-    def sum_bits(self) -> int:
-        """The accumulator holds the full sum of a timestep."""
-        return self.config.pe.accumulator_bits
-
     def inventory(self) -> Sequence[Component]:
         """Processing elements, neuron units, and LoAS's memories, switches and wires."""
         pes = self.config.pe.count

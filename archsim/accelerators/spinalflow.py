@@ -326,11 +326,6 @@ class SpinalFlow(LayerMachine):
     config: SpinalFlowConfig
 
     @property
-    def sum_bits(self) -> int:
-        """The accumulator holds the full sum of a tick."""
-        return self.config.pe.accumulator_bits
-
-    @property
     def spike_bits(self) -> int:
         """Bits of a spike in its list: tick, and which of the 128 channels."""
         return self.config.format.time_bits + (self.config.pe.count - 1).bit_length()

@@ -79,7 +79,7 @@ class StellarConfig(ArrayConfig):
 
 
 def feature_map_of(layer: Layer) -> FeatureMap:
-    """The convolution that a layer is; a linear layer has an image a row."""
+    """The convolution that a layer is; a linear layer has one image per row."""
     if layer.feature_map is None:
         return FeatureMap(dense_words(layer, 0, layer.m)[:, :, None, None], Window())
     return layer.feature_map

@@ -80,7 +80,9 @@ class NeuronBlock(LifConfig):
 class ChipScheduler(ScheduledLayers):
     """Order of the work."""
 
-    timesteps: Literal["outer", "inner"] = Field(description="a map a timestep, or all timesteps of a position at once")
+    timesteps: Literal["outer", "inner"] = Field(
+        description="one map per timestep, or all timesteps of a position at once"
+    )
     encoder: Literal["skipped", "bit_planes"] = Field(
         "skipped",
         description="operands that are not single bits: driven bit by bit, and all of a network runs, or skipped: only "

@@ -399,14 +399,8 @@ class ArrayMachine(LayerMachine):
 
     @property
     def adds_outside(self) -> bool:
-        """Whether sums are added up behind the array too, by an accumulator a column."""
+        """Whether sums are added up behind the array too, by one accumulator per column."""
         return False
-
-    @property
-    def sum_bits(self) -> int:
-        """An accumulator holds the full sum of a timestep."""
-        bits: int = self.config.pe.accumulator_bits
-        return bits
 
     def inventory(self) -> Sequence[Component]:
         """PEs, operand buffers, neuron units, and LoAS's memories.

@@ -108,7 +108,7 @@ class Placing(NamedTuple):
 
 
 def place(layer: Layer, columns: int, window: int, side_by_side: bool) -> Placing:
-    """Timesteps in windows of ``window``, a window a column, side by side or one block after the other."""
+    """Timesteps in windows of ``window``, one window per column, side by side or one block after the other."""
     if not side_by_side:
         return Placing(columns, 1, layer.timesteps)
     windows = -(-layer.timesteps // window)

@@ -475,11 +475,6 @@ class Gustavson(LayerMachine):
     config: GustavsonConfig
 
     @property
-    def sum_bits(self) -> int:
-        """The accumulator holds the full sum of a timestep."""
-        return self.config.pe.accumulator_bits
-
-    @property
     def dense(self) -> int:
         """1 where a row of sums is held whole."""
         return int(self.config.pe.accumulate == "dense_row")

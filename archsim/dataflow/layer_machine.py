@@ -20,6 +20,7 @@ from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window, window_of
 from archsim.engine.result import LayerResult, UnitTime, merged
 from archsim.hardware import operation as op
+from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.memory.placement import Placer, Tensor
 from archsim.trace import Operation, Trace
@@ -59,10 +60,22 @@ class LayerMachine(DrawnMachine):
     ) -> tuple[Mapping[str, Any], Any]:
         """Draw the agents and FIFOs and place the operands; returns what is derived for ``m``, and the operands."""
 
-    @abstractmethod
+    @property
+    def sum_bits(self) -> int:
+        """The accumulator of a PE holds the full sum; machines that keep sums elsewhere say otherwise."""
+        return int(self.config.pe.accumulator_bits)
+
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Full sums of rows ``first`` to ``first + len(sums)`` into ``sums`` [rows, N, T], by the machine's own
-        arithmetic and in its own order; returns named events to report."""
+        arithmetic and in its own order; returns named events to report.
+
+        The weights of a timestep's spikes are added in order of k, zeros change nothing, and what leaves the range of
+        :attr:`sum_bits` is counted; machines with another order say otherwise.
+        """
+        _, overflows = accumulate_by_timestep(
+            layer.inputs, layer.weights, layer.timesteps, self.sum_bits, first, sums
+        )  # fmt: skip
+        return {"accumulator_overflows": overflows}
 
     def output_bytes(self, layer: Layer, active: NDArray[np.int64], spikes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bytes of every output row as it is stored, of ``active`` neurons that fire ``spikes`` times in all.

@@ -19,6 +19,13 @@ def _fifo_space(topology: Any, fifos: Any, fifo: int) -> int:
 
 
 @inlined
+def _token(fifos: Any, fifo: int, number: int) -> int:
+    """The value of a FIFO's token ``number``."""
+    value: int = fifos.values[fifo, number & (fifos.values.shape[1] - 1)]
+    return value
+
+
+@inlined
 def _wake_writer(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, fifo: int, now: int) -> None:
     """The FIFO's writer goes on if it waits and there is space for its tokens."""
     writer = fifos.waiting_writer[fifo]
@@ -50,7 +57,7 @@ def share(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, row: int, 
         if fifos.written[fifo] - fifos.taken[port] < count:
             break
         fifos.taken[port] += count
-        o[agent, VALUE] = fifos.values[fifo, (fifos.taken[port] - 1) % topology.fifo_capacity[fifo]]
+        o[agent, VALUE] = _token(fifos, fifo, fifos.taken[port] - 1)
         fifos.granted[agent] = 1
         wake(wheel, agents, agent, now + 1)
         served += 1
@@ -77,7 +84,7 @@ def pop(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int, 
         return False
     fifos.waiting_reader[port] = NONE
     fifos.taken[port] += count
-    o[agent, VALUE] = fifos.values[fifo, (fifos.taken[port] - 1) % topology.fifo_capacity[fifo]]
+    o[agent, VALUE] = _token(fifos, fifo, fifos.taken[port] - 1)
     _wake_writer(topology, fifos, wheel, agents, o, fifo, now)
     return True
 
@@ -91,7 +98,7 @@ def push(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int,
         fifos.waiting_writer[fifo] = agent
         return False
     for _ in range(count):
-        fifos.values[fifo, fifos.written[fifo] % topology.fifo_capacity[fifo]] = o[agent, VALUE_OUT]
+        fifos.values[fifo, fifos.written[fifo] & (fifos.values.shape[1] - 1)] = o[agent, VALUE_OUT]
         fifos.written[fifo] += 1
     for port in range(topology.fifo_first_port[fifo], topology.fifo_first_port[fifo + 1]):
         reader = fifos.waiting_reader[port]

@@ -90,7 +90,11 @@ class Requests(NamedTuple):
 
 
 class Fifos(NamedTuple):
-    """``written`` [FIFOs], ``taken`` [ports], who waits (agent or -1), ``values`` [FIFOs, longest capacity]."""
+    """``written`` [FIFOs], ``taken`` [ports], who waits (agent or -1).
+
+    ``values`` [FIFOs, places]: those of the last tokens, token i in place i modulo the places. These are a power of two
+    and no fewer than the longest capacity: to divide takes longer than all else that a token needs.
+    """
 
     written: NDArray[np.int64]
     taken: NDArray[np.int64]
@@ -241,7 +245,7 @@ def _fifos_at_rest(topology: Topology) -> Fifos:
         np.repeat(np.arange(fifo_count), np.diff(topology.fifo_first_port)),
         _integers(ports, value=NONE),
         _integers(fifo_count, value=NONE),
-        _integers(fifo_count, int(topology.fifo_capacity.max(initial=1))),
+        _integers(fifo_count, 1 << (int(topology.fifo_capacity.max(initial=1)) - 1).bit_length()),
         _integers(len(topology.barrier_members)),
         shared,
         shared_row,

@@ -103,7 +103,7 @@ def _as_layer(network: Network, node: Node) -> None:
     if not inverts:
         network.nodes[node.name] = layer
         network.notes.append(
-            f"{node.name}: a scaling that no layer around it takes in is a layer with a weight a channel"
+            f"{node.name}: a scaling that no layer around it takes in is a layer with one weight per channel"
         )
         return
     layer = replace(layer, name=f"{node.name}.currents")

@@ -29,10 +29,10 @@ SCALED = ("sum_pool", "multiply", "matmul", "reduce")
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One step of the network: ``op`` is ``input``, ``neuron``, ``affine`` (``weight x + bias``, a number a channel:
-    batch-norm, scaling), ``max_pool``, ``sum_pool``, or an operation of a trace: ``conv2d``, ``linear``, ``add``,
-    ``concat``, ``multiply``, ``matmul``, ``reduce``, ``rearrange``, ``upsample``, ``slice``, ``delay``. Only a delay
-    may read a later node. ``constant`` reads nothing and holds ``weight``, in the node's shape, for all inputs.
+    """One step of the network: ``op`` is ``input``, ``neuron``, ``affine`` (``weight x + bias``, one number for each
+    channel: batch-norm, scaling), ``max_pool``, ``sum_pool``, or an operation of a trace: ``conv2d``, ``linear``,
+    ``add``, ``concat``, ``multiply``, ``matmul``, ``reduce``, ``rearrange``, ``upsample``, ``slice``, ``delay``. Only a
+    delay may read a later node. ``constant`` reads nothing and holds ``weight``, in the node's shape, for all inputs.
 
     Networks without spikes also have ``relu``, ``gate`` (x times a share that depends on x, ``archsim.export.gates``),
     ``softmax`` of the channels of each position, and ``layer_norm`` of these (``weight`` and ``bias`` a channel).
@@ -281,7 +281,7 @@ def _convolved(node: Node, values: Real) -> Real:
 
 
 def _product(node: Node, first: Real, second: Real) -> Real:
-    """Per head the product of matrices with a row a position and a column a channel."""
+    """Per head the product of matrices with one row per position and one column per channel."""
     heads = node.options.get("heads", 1)
     left, right = (values.reshape(*values.shape[:2], heads, values.shape[2] // heads, -1) for values in (first, second))
     left = left if node.options.get("transpose_first") else left.swapaxes(-1, -2)

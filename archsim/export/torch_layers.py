@@ -84,7 +84,7 @@ def _linear(found: Nodes, module: Any, operand: Operand, shape: Shape) -> Layer:
 
 
 def by_tokens(found: Nodes, operand: Operand, features: int) -> tuple[Operand, Shape]:
-    """``operand`` with the ``features`` of its last axis as channels and a position a token, and its node's shape."""
+    """``operand`` with the ``features`` of its last axis as channels and positions as tokens, and its node's shape."""
     shape = found.shape(operand)
     size = math.prod(shape)
     tokens = size // features

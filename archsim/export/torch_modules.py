@@ -43,7 +43,7 @@ _INSTEAD = {
         "CELU", "ELU", "GELU", "Hardswish", "Hardtanh", "LeakyReLU", "Mish", "PReLU", "ReLU6", "SELU", "SiLU",
         "Softplus",
     ),
-    "layers of two dimensions see a volume or a film a timestep at a time": (
+    "layers of two dimensions see a volume or a film one timestep at a time": (
         "AvgPool3d", "BatchNorm3d", "Conv3d", "MaxPool3d",
     ),
     "snnTorch's RLeaky and RSynaptic are recurrent layers that a trace has": ("GRU", "LSTM", "RNN"),

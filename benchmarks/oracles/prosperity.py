@@ -159,9 +159,9 @@ def theirs(peer: ModuleType, case: Case) -> dict[str, float]:
 def pipelined(tiles: Sequence[Tile], layer: Layer) -> int:
     """Cycles of ``tiles``, in order of rows, columns and K, in a machine with two tables and memory of a cycle.
 
-    A tile is loaded in a cycle, at most 16 ahead. It is searched in a cycle a row with several spikes, one for every 8
-    rows and 4 of the pipeline, as soon as a table is free. Behind the last K of an output tile 32 neurons fire in 2
-    cycles a timestep, 4 cycles later, and write 1 KiB a cycle; there is room for two output tiles.
+    A tile is loaded in a cycle, at most 16 ahead. It is searched in one cycle per row with several spikes, one for
+    every 8 rows and 4 of the pipeline, as soon as a table is free. Behind the last K of an output tile 32 neurons fire
+    in 2 cycles per timestep, 4 cycles later, and write 1 KiB a cycle; there is room for two output tiles.
     """
     depths, columns = ceil(layer.k / DEPTH), ceil(layer.n / LANES)
     loaded = searched = added = fired = 0

@@ -95,15 +95,16 @@ class Circuit(NamedTuple):
 
 
 def build(
-    name: str, folder: Path, *, settings: int, inputs: int, in_words: int, outputs: int, out_words: int
-) -> Circuit:
-    """The circuit ``name``, compiled in ``folder``."""
+    name: str, folder: Path, *, settings: int, inputs: int, in_words: int, outputs: int, out_words: int,
+    options: tuple[str, ...] = (),
+) -> Circuit:  # fmt: skip
+    """The circuit ``name``, compiled in ``folder``; ``options`` are Verilator's."""
     numbers = {
         "SETTINGS": settings, "INPUTS": inputs, "IN_WORDS": in_words, "OUTPUTS": outputs, "OUT_WORDS": out_words,
     }  # fmt: skip
     assert VERILATOR is not None, "Verilator is not installed"
     done([
-        VERILATOR, "--cc", "-O3", "-Wall", "-Wno-DECLFILENAME", "-Wno-UNUSEDSIGNAL", "-Wno-CMPCONST", "-Wno-UNSIGNED",
+        VERILATOR, "--cc", "-O3", *options, "-Wall", "-Wno-DECLFILENAME", "-Wno-UNUSEDSIGNAL", "-Wno-CMPCONST", "-Wno-UNSIGNED",
         "--top-module", "circuit", "--prefix", "Vcircuit", "--Mdir", str(folder), *sources(name),
         str(HERE / "circuits" / f"{name}_top.sv"),
     ])  # fmt: skip

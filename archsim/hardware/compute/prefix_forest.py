@@ -38,6 +38,9 @@ from archsim.compress.bitmask import lowest_one, popcount
 from archsim.hardware.loading import Block
 from archsim.jit import inlined, njit
 
+PATTERN_BITS = 64
+"""Bits of a pattern, the most columns of a tile."""
+
 EVERY_ROW = 0
 """The place of ``every_row`` among the words of ``search``."""
 
@@ -113,6 +116,15 @@ SPIKES, LEFT, CYCLES, ISSUED, PREFIXED, SEARCHED = range(6)
 WORK_COLUMNS = 6
 
 
+@inlined
+def most_rows(bounds: Any) -> int:
+    """Rows of the largest tile; a tile goes from one of ``bounds`` to the next."""
+    most = 0
+    for tile in range(len(bounds) - 1):
+        most = max(most, bounds[tile + 1] - bounds[tile])
+    return most
+
+
 @njit
 def tile_work(
     patterns: Any, bounds: Any, least: int, all_rows: bool, cycles_per_row: int, cycles_per_spike: int, work: Any
@@ -123,7 +135,7 @@ def tile_work(
     Its spikes, the spikes left to add, the cycles for that, and its rows that are issued, have a prefix, or are
     searched.
     """
-    most = np.diff(bounds).max()
+    most = most_rows(bounds)
     prefix = np.zeros(most, np.int64)
     ones = np.zeros(most, np.int64)
     for tile in range(work.shape[0]):
@@ -143,6 +155,17 @@ def tile_work(
                 work[tile, column, SEARCHED] += int(ones[i] >= least)
 
 
+@njit
+def sort_by_spikes(ones: Any, order: Any) -> None:
+    """Put the numbers of rows with ``ones`` spikes in ``order``, fewest spikes first, of equals the first row first."""
+    place = 0
+    for spikes in range(PATTERN_BITS + 1):
+        for i in range(len(ones)):
+            if ones[i] == spikes:
+                order[place] = i
+                place += 1
+
+
 # What accumulate counts.
 BIT_SPARSE, PRODUCT_SPARSE, EXACT_MATCHES, PARTIAL_MATCHES, OVERFLOWS = range(5)
 EVENTS = ("spikes", "spikes_left", "exact_match_rows", "partial_match_rows", "accumulator_overflows")
@@ -160,10 +183,11 @@ def reuse(patterns: Any, weights: Any, timesteps: int, bounds: Any, tile_k: int,
     """
     kept, columns, _ = sums.shape
     limit = 1 << (bits - 1)
-    most = np.diff(bounds).max()
+    most = most_rows(bounds)
     partial = np.zeros((most, columns), np.int64)
     prefix = np.zeros(most, np.int64)
     ones = np.zeros(most, np.int64)
+    order = np.zeros(most, np.int64)
     for tile in range(len(bounds) - 1):
         base = bounds[tile]
         for column in range(patterns.shape[0]):
@@ -171,16 +195,18 @@ def reuse(patterns: Any, weights: Any, timesteps: int, bounds: Any, tile_k: int,
             for i in range(len(rows)):
                 ones[i] = popcount(rows[i])
             find_prefixes(rows, ones, least, prefix)
-            order = np.argsort(ones[: len(rows)], kind="mergesort")
-            for i in order:
+            sort_by_spikes(ones[: len(rows)], order)
+            for i in order[: len(rows)]:
                 if ones[i] == 0:
                     continue
                 left = rows[i]
                 if prefix[i] >= 0:
                     left ^= rows[prefix[i]]
-                    partial[i] = partial[prefix[i]]
+                    for n in range(columns):
+                        partial[i, n] = partial[prefix[i], n]
                 else:
-                    partial[i] = 0
+                    for n in range(columns):
+                        partial[i, n] = 0
                 position = (base + i) // timesteps - skip
                 keep = 0 <= position < kept
                 if keep:

@@ -1,6 +1,6 @@
 """Network-on-chip: a two-dimensional mesh of routers, XY routing, packets of flits, end-to-end credits.
 
-A *link* carries a flit a cycle one way: between neighbouring routers, into a router from its node, or out of it. A
+A *link* carries one flit per cycle one way: between neighbouring routers, into a router from its node, or out of it. A
 packet of F flits takes the links of its route one by one, first along the row, then along the column. At each of them
 an agent of the flow (:func:`cross`), which stands for the flow's buffer at that router, does
 

@@ -177,7 +177,7 @@ def loas_ablation() -> Table:
             "At 256 KB the tiles of rows fit, and the replacement has nothing to choose. At 64 KB priorities do harm "
             "on AlexNet: a set that is full of lines of the tile keeps no other, and what finds no room is fetched at "
             "each use. The smaller cache leaks less, hence its energy.",
-            "Cannot be expressed by fields of the machine files: a P-LIF that takes a timestep a cycle other than "
+            "Cannot be expressed by fields of the machine files: a P-LIF that takes one timestep per cycle other than "
             "through neuron.cycles, several fibers of B at once, TPPEs that share a row.",
             INPUTS_NOTE,
         ),

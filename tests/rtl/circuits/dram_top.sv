@@ -1,5 +1,5 @@
 // Lines in, at most one a cycle; out: whose burst has ended, whose data are there, and when all are.
-// needs: dram.sv
+// needs: age_queue.sv dram.sv
 module circuit (
     input  logic         clk,
     input  logic         rst,
@@ -13,23 +13,35 @@ module circuit (
 );
     localparam int CHANNELS = 4, LINES = 64;
     logic [6:0] number;
-    logic [31:0] turn, block, in_channel, row;
-    logic [CHANNELS-1:0] asks, granted;
-    logic [CHANNELS-1:0][5:0] granted_number;
+    logic [31:0] turn;
+    logic [CHANNELS-1:0] granted;
+    logic [CHANNELS-1:0][5:0] first;
     logic [CHANNELS-1:0][39:0] until_end;
     logic [CHANNELS-1:0][15:0] latency;
-    assign in_ready   = 1'b1;
-    assign turn       = in_data / settings[95:64];
-    assign block      = turn / settings[63:32];
-    assign in_channel = block * settings[95:64] + in_data % settings[95:64];
-    assign row        = in_channel / settings[127:96];
+    logic [LINES-1:0][31:0] line, known;
+    assign in_ready = 1'b1;
+    assign turn     = in_data / settings[95:64];
+    always_comb begin
+        line = known;
+        if (in_valid) line[number[5:0]] = in_data;
+    end
+    always_ff @(posedge clk) known <= line;
     for (genvar c = 0; c < CHANNELS; c++) begin : channels
-        assign asks[c] = in_valid && turn % settings[63:32] == c;
+        logic [5:0] queue[LINES], unused[LINES];
+        logic [6:0] count, unused_count;
+        logic [31:0] block, row;
+        assign first[c] = queue[0];
+        assign block    = line[first[c]] / settings[95:64] / settings[63:32];
+        assign row      = (block * settings[95:64] + line[first[c]] % settings[95:64]) / settings[127:96];
+        age_queue #(.NUMBERS(LINES)) waits(
+            .clk, .rst, .arriving(in_valid && turn % settings[63:32] == c ? 64'd1 << number : '0),
+            .leaving(granted[c] ? 64'd1 << first[c] : '0), .held(unused), .held_count(unused_count), .queue, .count
+        );
         dram_channel channel(
-            .clk, .rst, .asks(asks[c]), .number(number[5:0]), .row(row[15:0]), .bank(2'(row % settings[159:128])),
+            .clk, .rst, .asks(count != '0), .row(row[15:0]), .bank(2'(row % settings[159:128])),
             .per_cycle(settings[191:160]), .per_line(settings[223:192]), .hit_cycles(settings[239:224]),
             .miss_cycles(settings[271:256]), .refresh_interval(settings[303:288]), .refresh_cycles(settings[335:320]),
-            .granted(granted[c]), .granted_number(granted_number[c]), .until_end(until_end[c]), .latency(latency[c])
+            .granted(granted[c]), .until_end(until_end[c]), .latency(latency[c])
         );
     end
 
@@ -53,7 +65,7 @@ module circuit (
                     row_left  <= row_latency - 16'd1;
                 end
                 for (int c = 0; c < CHANNELS; c++)
-                    if (granted[c] && 32'(granted_number[c]) == i) begin
+                    if (granted[c] && 32'(first[c]) == i) begin
                         on_bus[i]   <= 1'b1;
                         left        <= until_end[c] > 40'(settings[191:160]) ? until_end[c] - 40'(settings[191:160]) : '0;
                         row_latency <= latency[c];

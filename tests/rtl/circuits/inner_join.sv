@@ -22,7 +22,7 @@ module inner_join #(
     input  logic [4:0]   tables,
     input  logic [4:0]   places,    // of sums
     input  logic [4:0]   output_buffer,
-    input  logic [6:0]   interval,  // in which the neuron unit takes sums
+    input  logic         neuron_ready,
     input  logic         in_valid,
     output logic         in_ready,
     input  logic [127:0] mask_a,
@@ -38,6 +38,7 @@ module inner_join #(
     output logic         corrected,
     output logic [15:0]  corrected_word,
     output logic         ended,     // in the cycle behind the chunk's last
+    output logic         unfinished,  // a sum, of which chunks follow
     output logic         taken,     // a sum, by the neuron unit
     output logic [15:0][31:0] sums,
     output logic [4:0]   running,   // laggy passes, tables that chunks have, bitmasks that wait
@@ -45,6 +46,7 @@ module inner_join #(
     output logic [4:0]   queued
 );
     localparam int DEPTH = 16, SUMS = 16, CHUNKS = 32;
+    typedef logic [$clog2(UNITS)-1:0] unit_t;
     logic laggy, take;
     assign laggy = mode != 3'd4;
     assign take = in_valid && in_ready;
@@ -76,22 +78,22 @@ module inner_join #(
     typedef struct packed {
         logic [127:0] mask;
         logic [6:0]   last;
-        logic [4:0]   slot;  // number of the table
+        unit_t        slot;  // number of the table
     } pass_t;
     pass_t queue[CHUNKS], incoming, next_pass;
     logic [4:0] queue_write, queue_read, queue_level;
-    logic [4:0] unit, slot, now_slot;
+    unit_t unit, slot, now_slot;
     logic [UNITS-1:0] busy, goes_on, start, done, live, filled;
     logic [UNITS-1:0][127:0][6:0] offsets;
     logic [127:0][6:0] table_of[UNITS];
-    logic [4:0] slot_of[UNITS];
+    unit_t slot_of[UNITS];
     logic begins, waits_for_pass, passing, now_passing, passed;
-    assign now_slot  = !enters ? slot : slot + 5'd1 == tables ? '0 : slot + 5'd1;
+    assign now_slot  = !enters ? slot : 5'(slot) + 5'd1 == tables ? '0 : slot + 1'b1;
     assign incoming  = '{mask_a, mode == 3'd2 ? last_match : 7'd127, now_slot};
     assign next_pass = queue_level != '0 ? queue[queue_read] : incoming;
     assign begins    = (queue_level != '0 || enters) && !busy[unit] && !live[next_pass.slot];
     for (genvar u = 0; u < UNITS; u++) begin : passes
-        assign start[u] = begins && unit == 5'(u);
+        assign start[u] = begins && unit == unit_t'(u);
         laggy_prefix_sum prefix_sum(
             .clk, .rst, .start(start[u]), .mask(next_pass.mask), .adders, .last(next_pass.last),
             .busy(busy[u]), .goes_on(goes_on[u]), .done(done[u]), .offsets(offsets[u])
@@ -112,12 +114,13 @@ module inner_join #(
     assign arriving    = awaiting && words_valid;
     assign ended       = joined && (!awaiting || arriving);
     assign in_ready    = !occupied && (!awaiting || arriving) && (open || room);
+    assign unfinished  = open;
 
     // FIFOs.
     typedef struct packed {
         logic [6:0] position;
         logic [7:0] weight;
-        logic [4:0] slot;
+        unit_t      slot;
         logic [4:0] chunk;
         logic [3:0] sum;
         logic       last;  // match of its chunk
@@ -158,13 +161,12 @@ module inner_join #(
     logic [15:0][31:0] correction[SUMS], corrected_sums, finished_sums, buffer[SUMS];
     logic [3:0] buffer_write, buffer_read;
     logic [4:0] buffer_level;
-    logic [6:0] until_next;
     logic finished, leaves;
     assign pseudo_after  = pseudo + (push ? 32'(signed'(weight)) : '0);
     assign matched_after = matched + 16'(push);
     assign oldest   = waiting_sums[sum_read];
     assign finished = sum_level != '0 && corrections[sum_read] == (laggy ? oldest.number : '0);
-    assign taken    = until_next == '0 && (buffer_level != '0 || finished);
+    assign taken    = neuron_ready && (buffer_level != '0 || finished);
     assign leaves   = finished && (buffer_level < output_buffer || taken);
     assign room     = sum_level - 5'(leaves) < places;
     assign corrected_sums = correction[head.sum];
@@ -182,10 +184,10 @@ module inner_join #(
 
     always_ff @(posedge clk) begin
         if (rst) begin
-            {occupied, joined, open, awaiting, passing, words_there, live, filled, until_next} <= '0;
+            {occupied, joined, open, awaiting, passing, words_there, live, filled} <= '0;
             {write_at, read_at, level, queue_write, queue_read, queue_level, unit, chunk} <= '0;
             {sum_write, sum_read, sum_level, pseudo, matched, buffer_write, buffer_read, buffer_level} <= '0;
-            slot <= tables - 5'd1;
+            slot <= unit_t'(tables - 5'd1);
             corrections <= '{default: '0};
             correction  <= '{default: '0};
         end else begin
@@ -232,7 +234,7 @@ module inner_join #(
             if (begins) begin
                 slot_of[unit]        <= next_pass.slot;
                 live[next_pass.slot] <= 1'b1;
-                unit <= unit + 5'd1 == units ? '0 : unit + 5'd1;
+                unit <= 5'(unit) + 5'd1 == units ? '0 : unit + 1'b1;
             end
             level <= level + 5'(push && laggy) - 5'(pop);
             if (ends && now_last) begin
@@ -257,7 +259,6 @@ module inner_join #(
             end
             buffer_read  <= buffer_read + 4'(taken && buffer_level != '0);
             buffer_level <= buffer_level + 5'(leaves) - 5'(taken);
-            until_next   <= taken ? interval - 7'd1 : until_next - 7'(until_next != '0);
         end
     end
 endmodule

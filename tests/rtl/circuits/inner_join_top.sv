@@ -17,11 +17,16 @@ module circuit (
     logic [15:0] word;
     logic [15:0][31:0] sums;
     logic [4:0] running, held, queued;
+    logic [6:0] until_next;
+    logic unfinished;
+    always_ff @(posedge clk)
+        if (rst) until_next <= '0;
+        else until_next <= out_valid[2] ? settings[294:288] - 7'd1 : until_next - 7'(until_next != '0);
     inner_join join_unit(
         .clk, .rst, .mode(settings[2:0]), .adders(settings[39:32]), .depth(settings[68:64]),
         .overhead(settings[102:96]), .timesteps(settings[132:128]), .units(settings[164:160]),
         .tables(settings[196:192]), .places(settings[228:224]), .output_buffer(settings[260:256]),
-        .interval(settings[294:288]), .in_valid(in_valid[0]), .in_ready(in_ready[0]), .mask_a(in_data[127:0]),
+        .neuron_ready(until_next == '0), .unfinished, .in_valid(in_valid[0]), .in_ready(in_ready[0]), .mask_a(in_data[127:0]),
         .mask_b(in_data[255:128]), .last(in_data[256]), .weights(in_data[1311:288]), .words_valid(in_valid[1]),
         .words_ready(in_ready[1]), .words(in_data[4095:2048]), .pushed(out_valid[0]), .pushed_position(position),
         .pushed_weight(weight), .corrected(out_valid[1]), .corrected_word(word), .ended(out_valid[3]),

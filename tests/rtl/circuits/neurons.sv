@@ -127,47 +127,77 @@ module neuron_unit (
     end
 endmodule
 
-// Words of up to 128 neurons come one by one into a buffer. When it has the last, and the group before is done, they move
-// on, and the inverted laggy prefix-sum goes through them at a pace of 128 neurons in `chunk_cycles`: every cycle brings
-// a credit of 128, every neuron takes one of `chunk_cycles`. Meanwhile the next group comes.
-module output_compressor (
+// When neurons of a row are taken: one every `interval`. Behind the last of a group the next is taken so that its word comes
+// when the group has moved on: cycles of neurons and groups are known, and the compressor is booked when the neuron is
+// taken.
+module neuron_booking (
+    input  logic        clk,
+    input  logic        rst,
+    input  logic        take,
+    input  logic        ends_group,
+    input  logic [6:0]  place,         // of the neuron in its group
+    input  logic [11:0] interval,
+    input  logic [11:0] latency,       // from a neuron to its word
+    input  logic [11:0] chunk_cycles,  // of 128 neurons in the compressor
+    output logic        ready
+);
+    logic [11:0] booked, hold, behind;  // booked: cycles until the compressor is free
+    logic [18:0] group_cycles;
+    assign ready        = hold == '0;
+    assign group_cycles = ({12'd0, place} + 19'd1) * {7'd0, chunk_cycles} + 19'd127;
+    assign behind       = booked > latency ? booked : latency;
+    always_ff @(posedge clk) begin
+        if (rst) {booked, hold} <= '0;
+        else begin
+            booked <= booked - 12'(booked != '0);
+            hold   <= hold - 12'(hold != '0);
+            if (take) begin
+                hold <= interval - 12'd1 + (ends_group ? behind - latency : 12'd0);
+                if (ends_group) booked <= behind + group_cycles[18:7] - 12'd1;
+            end
+        end
+    end
+endmodule
+
+// An inverted laggy prefix-sum goes through the words of a group at a pace of 128 neurons in `chunk_cycles`: every cycle
+// brings a credit of 128, every neuron takes one of `chunk_cycles`.
+module word_packer (
     input  logic         clk,
     input  logic         rst,
-    input  logic         valid,
-    input  logic [15:0]  word,
-    input  logic         last,
+    input  logic         begins,  // only if it is not working
+    input  logic [127:0][15:0] group,
+    input  logic [7:0]   neurons,
     input  logic [11:0]  chunk_cycles,
     input  logic         mask_fire_once,
+    output logic         working,
     output logic         done,
-    output logic         lost,   // a word, for which there was no room
     output logic [127:0] bitmask,
     output logic [7:0]   number,
     output logic [127:0][15:0] packed_words
 );
-    logic [127:0][15:0] held, seen, worked_on, now_worked_on;
-    logic [7:0] count, now_count, total, now_total, place, at;
+    logic [127:0][15:0] worked_on, now_worked_on;
+    logic [7:0] total, now_total, place, at;
     logic [12:0] credit, left;
-    logic full, fills, working, begins, busy;
+    logic busy;
     logic [127:0] bits;
     logic [7:0] packed_number;
     logic [127:0][15:0] words;
     logic [15:0] next;
-    assign now_count = count + 8'(valid);
-    assign fills  = full || (valid && (last || count == 8'd127));
-    assign begins = fills && !working;
-    assign busy   = begins || working;
-    assign lost   = full && valid;
+    assign busy = begins || working;
     always_comb begin
-        seen = held;
-        if (valid) seen[count[6:0]] = word;
-        now_worked_on = begins ? seen : worked_on;
-        now_total = begins ? now_count : total;
-        bits = begins ? '0 : bitmask;
-        packed_number = begins ? '0 : number;
-        words = begins ? '0 : packed_words;
-        at = begins ? '0 : place;
-        left = (begins ? '0 : credit) + 13'd128;
+        now_worked_on = worked_on;
+        now_total = total;
+        bits = bitmask;
+        packed_number = number;
+        words = packed_words;
+        at = place;
+        left = credit + 13'd128;
         next = '0;
+        if (begins) begin
+            now_worked_on = group;
+            now_total = neurons;
+            {bits, packed_number, words, at, left} = {128'd0, 8'd0, 2048'd0, 8'd0, 13'd128};
+        end
         if (busy)
             for (int i = 0; i < 128; i++)
                 if (at < now_total && left >= {1'b0, chunk_cycles}) begin
@@ -183,25 +213,60 @@ module output_compressor (
     end
     always_ff @(posedge clk) begin
         done <= 1'b0;
+        if (rst) working <= 1'b0;
+        else if (busy) begin
+            worked_on    <= now_worked_on;
+            total        <= now_total;
+            bitmask      <= bits;
+            number       <= packed_number;
+            packed_words <= words;
+            place        <= at;
+            credit       <= left;
+            working      <= at != now_total;
+            done         <= at == now_total;
+        end
+    end
+endmodule
+
+// Words of up to 128 neurons come one by one into a buffer. When it has the last, and the group before is done, they move
+// on. Meanwhile the next group comes.
+module output_compressor (
+    input  logic         clk,
+    input  logic         rst,
+    input  logic         valid,
+    input  logic [15:0]  word,
+    input  logic         last,
+    input  logic [11:0]  chunk_cycles,
+    input  logic         mask_fire_once,
+    output logic         done,
+    output logic         lost,   // a word, for which there was no room
+    output logic [127:0] bitmask,
+    output logic [7:0]   number,
+    output logic [127:0][15:0] packed_words
+);
+    logic [127:0][15:0] held, seen;
+    logic [7:0] count, now_count;
+    logic full, fills, working, begins;
+    assign now_count = count + 8'(valid);
+    assign fills  = full || (valid && (last || count == 8'd127));
+    assign begins = fills && !working;
+    assign lost   = full && valid;
+    always_comb begin
+        seen = held;
+        if (valid) seen[count[6:0]] = word;
+    end
+    word_packer packer(
+        .clk, .rst, .begins, .group(seen), .neurons(now_count), .chunk_cycles, .mask_fire_once, .working, .done, .bitmask,
+        .number, .packed_words
+    );
+    always_ff @(posedge clk) begin
         if (rst) begin
-            working <= 1'b0;
-            full    <= 1'b0;
-            count   <= '0;
+            full  <= 1'b0;
+            count <= '0;
         end else begin
             held  <= seen;
             full  <= fills && !begins;
             count <= begins ? '0 : now_count;
-            if (busy) begin
-                worked_on    <= now_worked_on;
-                total        <= now_total;
-                bitmask      <= bits;
-                number       <= packed_number;
-                packed_words <= words;
-                place        <= at;
-                credit       <= left;
-                working      <= at != now_total;
-                done         <= at == now_total;
-            end
         end
     end
 endmodule

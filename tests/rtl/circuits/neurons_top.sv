@@ -1,6 +1,5 @@
 // Neurons in, one after the other; out: the word of each, every group of up to 128 words compressed, and words that were
-// lost. Behind the last neuron of a group the next is taken so that its word comes when the group has moved on: cycles of
-// neurons and groups are known, and the compressor is booked when the neuron is taken.
+// lost.
 // needs: neurons.sv
 module circuit (
     input  logic          clk,
@@ -19,29 +18,20 @@ module circuit (
     logic [127:0] bitmask;
     logic [7:0] number;
     logic [127:0][15:0] packed_words;
-    logic [11:0] chunk_cycles, latency, interval, booked, hold, behind;  // booked: cycles until the compressor is free
+    logic [11:0] chunk_cycles, latency;
     logic [6:0]  place;
-    logic [18:0] group_cycles;
     assign chunk_cycles = settings[235:224];
     assign latency      = settings[331:320];
-    assign interval     = settings[288] ? latency : 12'd1;
-    assign in_ready     = hold == '0;
     assign take         = in_valid && in_ready;
     assign last_neuron  = in_data[576];
     assign ends_group   = last_neuron || place == 7'd127;
-    assign group_cycles = ({12'd0, place} + 19'd1) * {7'd0, chunk_cycles} + 19'd127;
-    assign behind       = booked > latency ? booked : latency;
+    neuron_booking booking(
+        .clk, .rst, .take, .ends_group, .place, .interval(settings[288] ? latency : 12'd1), .latency, .chunk_cycles,
+        .ready(in_ready)
+    );
     always_ff @(posedge clk) begin
-        if (rst) {booked, hold, place} <= '0;
-        else begin
-            booked <= booked - 12'(booked != '0);
-            hold   <= hold - 12'(hold != '0);
-            if (take) begin
-                place <= ends_group ? '0 : place + 7'd1;
-                hold  <= interval - 12'd1 + (ends_group ? behind - latency : 12'd0);
-                if (ends_group) booked <= behind + group_cycles[18:7] - 12'd1;
-            end
-        end
+        if (rst) place <= '0;
+        else if (take) place <= ends_group ? '0 : place + 7'd1;
         if (take && last_neuron) last_word <= 1'b1;
         else if (rst) last_word <= 1'b0;
     end

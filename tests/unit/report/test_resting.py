@@ -1,15 +1,15 @@
 """What results rest on: the weakest link by hand, and no unit called a circuit that was not compared with one."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from archsim import examples
 from archsim.accelerators import registry
 from archsim.cost import AreaRow, EnergyRow, PriceRow
+from archsim.dataflow.base import memory_components
+from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Explained
 from archsim.report import columns, evidence
-from archsim.report.evidence import CIRCUITS, Evidence, circuit_of, of_machine, of_run
+from archsim.report.evidence import CIRCUIT_OF_KIND, CIRCUITS, Evidence, circuit_of, of_machine, of_run
 from archsim.simulate import example_of, load_accelerator
 from tests.machines import ROOT
 
@@ -19,7 +19,8 @@ def values(**grades):
 
 
 def units(*names):
-    return [SimpleNamespace(unit=name) for name in names]
+    """Units, of the kind that a name says where there is one."""
+    return [Component(name, name, 1) for name in names]
 
 
 def area(**sizes):
@@ -64,18 +65,28 @@ def test_a_price_of_nothing_weakens_nothing():
 
 def test_every_circuit_is_there_and_every_unit_is_one_of_the_machine():
     names = {path.name.removesuffix("_top.sv") for path in (ROOT / "tests" / "rtl" / "circuits").glob("*_top.sv")}
-    assert set(CIRCUITS) <= names
+    assert {*CIRCUITS, *CIRCUIT_OF_KIND.values()} <= names
     built = {}
     for path in examples.machines().values():
         machine = example_of(load_accelerator(path), path)
-        built.setdefault(machine.name, set()).update(component.unit for component in machine.inventory())
+        built.setdefault(machine.name, {}).update({component.unit: component for component in machine.inventory()})
     for circuit, found in CIRCUITS.items():
         for unit, machines in found.items():
             for machine in machines:
                 assert unit in built[machine], (circuit, unit, machine)
-                assert circuit_of(machine, unit) == circuit
-    assert circuit_of("loas", "scheduler") is None
+                assert circuit_of(machine, built[machine][unit]) == circuit
+    assert circuit_of("loas", built["loas"]["scheduler"]) is None
+    assert CIRCUIT_OF_KIND.keys() <= {component.kind for of in built.values() for component in of.values()}
     assert set(built) == set(registry())
+
+
+def test_a_machine_of_somebody_else_has_the_circuits_of_its_memory():
+    """Banks, tags, switches and DRAM are those of all machines; its own PEs are in no circuit."""
+    memory = load_accelerator(ROOT / "hwconfigs" / "loas.yaml").config.memory
+    inventory = [Component("pe", "logic", 16), *memory_components(memory, 16)]
+    (cycles, *_) = of_machine("weight_stationary", inventory, values(a="paper"), area())
+    found = "a circuit agrees with 4 of 6 units (cache_data, cache_tag, crossbar_switch, dram)"
+    assert cycles == Evidence("cycles", "paper", f"values: 1 paper; {found}")
 
 
 @pytest.mark.parametrize(("name", "results"), [
