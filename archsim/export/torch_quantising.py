@@ -29,7 +29,7 @@ from archsim.export.torch_tensors import load_torch
 from archsim.export.torch_tracing import traced, versions
 
 MOST_BITS = 8
-ITERATIONS = 400
+ITERATIONS = 200
 
 
 def quantise(

@@ -34,7 +34,9 @@ BITS = {"cnn": ((8, 8), (4, 4), (2, 4)), "snn": ((8, 8), (4, 8), (2, 8))}
 """Of weights and activations; spikes have one bit, whatever is said."""
 GENERATED = {"cnn": 400, "snn": 100}
 SKIPPED = {
-    "cnn": (), "snn": (("real", "", 1000), ("synthesised", "energy", 50), ("synthesised", "batch norm", 50))
+    "cnn": (),
+    "snn": (("real", "", 1000), ("synthesised", "energy", 50), ("synthesised", "batch norm", 50),
+            ("UCI digits", "", 50)),
 }  # fmt: skip
 """Sets that a spiking network, which takes T times as long, goes without."""
 COLUMNS = (
