@@ -172,6 +172,20 @@ def test_eight_bits_are_close_to_the_model():
     assert max(row.error for row in exported.layers) < 3 * max(row.error for row in plain.layers) + 0.02
 
 
+def test_biases_take_the_mean_of_what_rounding_changes():
+    """Of a layer with weights of 2 bits: sums have the model's mean over the images, to half a unit."""
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 30), nn.ReLU(), nn.Linear(30, 5))
+    trace = quantised(model, per_layer={"3": (2, 8)}, stored=24).trace
+    operation = trace.operations[-1]
+    unit = trace.scale(operation.output)
+    with torch.no_grad():
+        real = model(torch.from_numpy(pixels(24)).float() / 255).numpy()
+    off = trace.tensor(operation.output).reshape(24, 5) * unit - real
+    assert operation.weight_bits == 2 and np.abs(off).max() > 2 * unit
+    assert np.abs(off.mean(0)).max() <= 0.51 * unit
+
+
 # ---- Rounding.
 
 
