@@ -236,16 +236,24 @@ def fetch_ahead(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
     """Accumulators and neuron units: take the state of a piece before, add partial sums, fire, write the rows that are
     complete."""
+    added = 0
     for fold in range(m.folds):
         blocks = x.west.fold[fold].loads if m.stationary else 1
         a.count[SUMS_FINISHED] += x.fold[fold].sums
         row = x.fold[fold].row
         for block in range(blocks):
             yield from take_state(a, m, x, fold, block, blocks)
-            yield op(pop=m.sums.port, compute=firing(a, m, x, fold, block, blocks))
-            if x.fold[fold].reads_psum:
-                a.count[PARTIAL_ADDS] += psums(a, m, x, fold, block)
-                yield op(pop=m.psums.port)
+            if m.stationary:
+                yield op(pop=m.sums.port)
+                if x.fold[fold].reads_psum:
+                    a.count[PARTIAL_ADDS] += psums(a, m, x, fold, block)
+                    yield op(pop=m.psums.port)
+                    added = max(added, a.value)
+                # Adders take a row of sums in a cycle, from that on in which the block's partial sums are there.
+                added += steps_of(a, m, x, fold, block)
+                yield op(pause=max(0, added - 1 - a.now), compute=firing(a, m, x, fold, block, blocks))
+            else:
+                yield op(pop=m.sums.port, compute=firing(a, m, x, fold, block, blocks))
             if x.fold[fold].writes_psum:
                 move_psums(a, m, x, fold, block, CACHED_WRITE)
                 yield op(push=m.written.fifo)
@@ -269,10 +277,14 @@ def firing(a: Agent, m: Any, x: Operands, fold: int, block: int, blocks: int) ->
     return int(late + (m.fire if x.fold[fold].sums > 0 else 0))
 
 
+def steps_of(a: Agent, m: Any, x: Operands, fold: int, block: int) -> int:
+    """Steps of one block of a fold, a row of sums each."""
+    return int(min(m.config.pe.buffer_steps, x.fold[fold].steps - block * m.config.pe.buffer_steps))
+
+
 def psums(a: Agent, m: Any, x: Operands, fold: int, block: int) -> int:
     """Partial sums of one block of a fold."""
-    steps = min(m.config.pe.buffer_steps, x.fold[fold].steps - block * m.config.pe.buffer_steps)
-    return int(steps * x.fold[fold].psums)
+    return int(steps_of(a, m, x, fold, block) * x.fold[fold].psums)
 
 
 def move_psums(a: Agent, m: Any, x: Operands, fold: int, block: int, mode: int) -> None:
@@ -307,7 +319,8 @@ def psum_reader(a: Agent, m: Any, x: Operands) -> Operations:
         if x.fold[fold].reads_psum:
             for block in range(x.west.fold[fold].loads):
                 move_psums(a, m, x, fold, block, CONSUME)
-                yield op(pop=m.written.port, push=m.psums.fifo)
+                yield op(pop=m.written.port)
+                yield op(push=m.psums.fifo, value=a.now)
 
 
 # --- The machine ------------------------------------------------------------------------------------------------------

@@ -104,8 +104,8 @@ def build(
     }  # fmt: skip
     assert VERILATOR is not None, "Verilator is not installed"
     done([
-        VERILATOR, "--cc", "-O3", *options, "-Wall", "-Wno-DECLFILENAME", "-Wno-UNUSEDSIGNAL", "-Wno-CMPCONST", "-Wno-UNSIGNED",
-        "--top-module", "circuit", "--prefix", "Vcircuit", "--Mdir", str(folder), *sources(name),
+        VERILATOR, "--cc", "-O3", *options, "-Wall", "-Wno-DECLFILENAME", "-Wno-UNUSEDSIGNAL", "-Wno-CMPCONST",
+        "-Wno-UNSIGNED", "--top-module", "circuit", "--prefix", "Vcircuit", "--Mdir", str(folder), *sources(name),
         str(HERE / "circuits" / f"{name}_top.sv"),
     ])  # fmt: skip
     # In two pieces: what runs once, at reset, need not be fast. Many small ones would each read the same headers.

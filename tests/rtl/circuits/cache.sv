@@ -46,7 +46,6 @@ module cache_tags
     input  logic [2:0] fill_way
 );
     typedef struct packed {
-        logic       valid;
         logic       dirty;
         logic       coming;
         line_t      line;
@@ -54,6 +53,7 @@ module cache_tags
         number_t    by;
     } tag_t;
     tag_t tags[SETS][WAYS];
+    logic [SETS-1:0][WAYS-1:0] valid;
     logic [SETS-1:0][WAYS-1:0][WAYS-1:0] older;  // [w][v]: w was used before v
 
     logic found, empty, room;
@@ -63,34 +63,34 @@ module cache_tags
         {found, empty, room} = '0;
         {found_way, empty_way, old_way} = '0;
         for (int w = WAYS - 1; w >= 0; w--) begin
-            if (tags[index][w].valid && tags[index][w].line == line) {found, found_way} = {1'b1, 3'(w)};
-            if (!tags[index][w].valid && w < 32'(ways)) {empty, empty_way} = {1'b1, 3'(w)};
-            may_go[w] = tags[index][w].valid && !tags[index][w].coming && (!keeps_live || tags[index][w].epoch < epoch);
+            if (valid[index][w] && tags[index][w].line == line) {found, found_way} = {1'b1, 3'(w)};
+            if (!valid[index][w] && w < 32'(ways)) {empty, empty_way} = {1'b1, 3'(w)};
+            may_go[w] = valid[index][w] && !tags[index][w].coming && (!keeps_live || tags[index][w].epoch < epoch);
         end
         for (int w = 0; w < WAYS; w++)
             if (may_go[w] && (may_go & ~older[index][w] & ~(8'b1 << w)) == '0) {room, old_way} = {1'b1, 3'(w)};
         way = found ? found_way : empty ? empty_way : old_way;
         outcome = found ? (tags[index][way].coming ? MERGED : HIT)
             : access != TAKE && (empty || room) ? MISS : NOT_KEPT;
-        displaces  = outcome == MISS ? tags[index][way].valid && tags[index][way].dirty
+        displaces  = outcome == MISS ? valid[index][way] && tags[index][way].dirty
             : outcome == NOT_KEPT && access == WRITE;
         displaced  = outcome == MISS ? tags[index][way].line : line;
         fetched_by = tags[index][way].by;
     end
     always_ff @(posedge clk)
-        if (rst) begin
-            for (int s = 0; s < SETS; s++)
-                for (int w = 0; w < WAYS; w++) tags[s][w] <= '0;
-            older <= '0;
-        end else begin
+        if (rst) {valid, older} <= '0;
+        else begin
             if (fills) tags[index][fill_way].coming <= 1'b0;
             if (looks_up && outcome != NOT_KEPT) begin
                 older[index][way] <= '0;
                 for (int v = 0; v < WAYS; v++) if (v != 32'(way)) older[index][v][way] <= 1'b1;
                 tags[index][way].epoch <= epoch;
                 if (access == WRITE) tags[index][way].dirty <= 1'b1;
-                if (outcome == HIT && access == TAKE) tags[index][way].valid <= 1'b0;
-                if (outcome == MISS) tags[index][way] <= '{1'b1, access == WRITE, access != WRITE, line, epoch, request};
+                if (outcome == HIT && access == TAKE) valid[index][way] <= 1'b0;
+                if (outcome == MISS) begin
+                    valid[index][way] <= 1'b1;
+                    tags[index][way]  <= '{access == WRITE, access != WRITE, line, epoch, request};
+                end
             end
         end
 endmodule

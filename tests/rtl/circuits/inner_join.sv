@@ -23,6 +23,7 @@ module inner_join #(
     input  logic [4:0]   places,    // of sums
     input  logic [4:0]   output_buffer,
     input  logic         neuron_ready,
+    input  logic         holds_back,   // the sum that has been joined last
     input  logic         in_valid,
     output logic         in_ready,
     input  logic [127:0] mask_a,
@@ -165,7 +166,8 @@ module inner_join #(
     assign pseudo_after  = pseudo + (push ? 32'(signed'(weight)) : '0);
     assign matched_after = matched + 16'(push);
     assign oldest   = waiting_sums[sum_read];
-    assign finished = sum_level != '0 && corrections[sum_read] == (laggy ? oldest.number : '0);
+    assign finished = sum_level != '0 && corrections[sum_read] == (laggy ? oldest.number : '0)
+        && !(holds_back && sum_level == 5'd1 && !occupied && !open);
     assign taken    = neuron_ready && (buffer_level != '0 || finished);
     assign leaves   = finished && (buffer_level < output_buffer || taken);
     assign room     = sum_level - 5'(leaves) < places;

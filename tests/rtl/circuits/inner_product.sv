@@ -39,6 +39,7 @@ package inner_product_types;
     typedef struct packed {
         count_t line, stride;   // of a fiber
         count_t first, behind;  // bytes of it
+        count_t epoch;
     } range_t;
     typedef struct packed {
         logic [127:0] mask;
@@ -220,7 +221,7 @@ module element
         .clk, .rst, .mode(layer.mode[2:0]), .adders(layer.adders[7:0]), .depth(layer.depth[4:0]),
         .overhead(layer.overhead[6:0]), .timesteps(layer.timesteps[4:0]), .units(layer.units[4:0]),
         .tables(layer.tables[4:0]), .places(layer.places[4:0]), .output_buffer(layer.output_buffer[4:0]), .neuron_ready,
-        .in_valid(begins), .in_ready(join_ready), .mask_a(memory_mask), .mask_b(chunk_b.mask), .weights(chunk_b.weights),
+        .holds_back(owes && of_row && !mask_there), .in_valid(begins), .in_ready(join_ready), .mask_a(memory_mask), .mask_b(chunk_b.mask), .weights(chunk_b.weights),
         .last(place.chunk + 16'd1 == chunks), .words_valid(words_answered), .words_ready(waits_words), .words,
         .pushed(unused[0]), .pushed_position(unused[7:1]), .pushed_weight(unused[15:8]), .corrected(unused[16]),
         .corrected_word(unused[32:17]), .ended, .unfinished, .taken, .sums, .running(unused[37:33]), .held(unused[42:38]),
@@ -542,7 +543,6 @@ module range_port
     input  layer_t layer,
     input  logic   ideal,
     input  mode_t  mode,
-    input  count_t epoch,
     input  logic   begins,
     input  range_t ranges[RANGES],
     output logic   asks,
@@ -553,7 +553,7 @@ module range_port
     output logic [RANGES-1:0] range_ended
 );
     range_t held[RANGES], now[RANGES];
-    count_t counts[RANGES], held_epoch;
+    count_t counts[RANGES];
     logic [7:0] all;
     logic [LINES-1:0] of_range[RANGES], left[RANGES], now_left[RANGES];
     always_comb begin
@@ -583,7 +583,7 @@ module range_port
                 wants.beats = mode == PREFETCH ? 8'd1
                     : 8'((to - from + (16'd1 << layer.beat_shift) - 16'd1) >> layer.beat_shift);
                 wants.mode  = mode;
-                wants.epoch = begins ? epoch : held_epoch;
+                wants.epoch = now[r].epoch;
             end
             number = number - counts[r];
         end
@@ -593,8 +593,5 @@ module range_port
         assign range_ended[r] = left[r] != '0 && now_left[r] == '0;
         always_ff @(posedge clk) left[r] <= rst ? '0 : begins ? of_range[r] : now_left[r];
     end
-    always_ff @(posedge clk) begin
-        held <= now;
-        if (begins) held_epoch <= epoch;
-    end
+    always_ff @(posedge clk) held <= now;
 endmodule

@@ -140,26 +140,27 @@ module circuit
         assign next_byte = (following.passed * layer.pass_chunks + following.chunk) << 4;
         always_comb begin
             reads = '{default: '0};
-            if (asks_mask) reads[0] = '{fibers_a[next_row[5:0]].line, layer.stride, next_byte, next_byte + 16'd16};
+            if (asks_mask) reads[0] = '{fibers_a[next_row[5:0]].line, layer.stride, next_byte, next_byte + 16'd16,
+                following.first};
             if (asks_words) begin
                 reads[1] = '{fibers_a[row[5:0]].line, layer.stride, words_so_far * layer.word_bits,
-                    (words_so_far + 16'($countones(mask))) * layer.word_bits + 16'd7};
+                    (words_so_far + 16'($countones(mask))) * layer.word_bits + 16'd7, place.first};
                 reads[1].first  = layer.word_byte_a + (reads[1].first >> 3);
                 reads[1].behind = layer.word_byte_a + (reads[1].behind >> 3);
             end
         end
         range_port #(.RANGES(2)) read_port(
-            .clk, .rst, .layer, .ideal, .mode(CACHED_READ), .epoch(following.first), .begins(asks_mask || asks_words),
+            .clk, .rst, .layer, .ideal, .mode(CACHED_READ), .begins(asks_mask || asks_words),
             .ranges(reads), .asks(asks[p]), .place(places[p]), .wants(wants[p]), .done(done[p]), .ended(answered[p]),
             .range_ended({words_answered[p], mask_answered[p]})
         );
         always_comb begin
-            writes[0] = '{rows[written_row[5:0]].line, 16'd1, first_line << layer.line_shift, bytes};
+            writes[0] = '{rows[written_row[5:0]].line, 16'd1, first_line << layer.line_shift, bytes, '0};
             writes[0].behind = least(bytes, (first_line + lines) << layer.line_shift);
         end
         logic unused;
         range_port write_port(
-            .clk, .rst, .layer, .ideal, .mode(STREAM_WRITE), .epoch('0), .begins(asks_rows[p]), .ranges(writes),
+            .clk, .rst, .layer, .ideal, .mode(STREAM_WRITE), .begins(asks_rows[p]), .ranges(writes),
             .asks(asks[PES + p]), .place(places[PES + p]), .wants(wants[PES + p]), .done(done[PES + p]),
             .ended(rows_answered[p]), .range_ended(unused)
         );
@@ -177,12 +178,12 @@ module circuit
         );
         range_t reads[1];
         always_comb begin
-            reads[0] = '{fibers_b[visit.column[7:0]].line, 16'd1, first_line << layer.line_shift, '0};
+            reads[0] = '{fibers_b[visit.column[7:0]].line, 16'd1, first_line << layer.line_shift, '0, '0};
             reads[0].behind = least(fibers_b[visit.column[7:0]].size, (first_line + lines) << layer.line_shift);
         end
         logic unused;
         range_port port(
-            .clk, .rst, .layer, .ideal, .mode(STREAM_READ), .epoch('0), .begins(asks_fibers[s]), .ranges(reads),
+            .clk, .rst, .layer, .ideal, .mode(STREAM_READ), .begins(asks_fibers[s]), .ranges(reads),
             .asks(asks[2 * PES + s]), .place(places[2 * PES + s]), .wants(wants[2 * PES + s]), .done(done[2 * PES + s]),
             .ended(fibers_answered[s]), .range_ended(unused)
         );
@@ -217,13 +218,13 @@ module circuit
                         & inputs_of(asked_place.chunk + 16'(i), layer)));
             asked_byte = layer.word_byte_b + (asked_place.chunk == '0 ? '0 : sends ? values : values_before);
             sender_reads[0] = '{asked_line, 16'd1, asked_place.chunk << 4,
-                least((asked_place.chunk + asked_number) << 4, (layer.inputs + 16'd7) >> 3)};
-            sender_reads[1] = '{asked_line, 16'd1, asked_byte, asked_byte + asked_values};
+                least((asked_place.chunk + asked_number) << 4, (layer.inputs + 16'd7) >> 3), '0};
+            sender_reads[1] = '{asked_line, 16'd1, asked_byte, asked_byte + asked_values, '0};
         end
     end
     logic [1:0] unused_ranges;
     range_port #(.RANGES(2)) sender_port(
-        .clk, .rst, .layer, .ideal, .mode(RESIDENT_READ), .epoch('0), .begins(reads), .ranges(sender_reads),
+        .clk, .rst, .layer, .ideal, .mode(RESIDENT_READ), .begins(reads), .ranges(sender_reads),
         .asks(asks[SENDER]), .place(places[SENDER]), .wants(wants[SENDER]), .done(done[SENDER]), .ended(read_answered),
         .range_ended(unused_ranges)
     );
@@ -278,7 +279,7 @@ module circuit
                 rows_read[p] = '{fibers_a[6'(fetched_group * layer.pes + 16'(p))].line, layer.stride,
                     fetched_line > lines_before ? fetched_line - lines_before : '0,
                     fetched_line + fetched_lines > lines_before
-                        ? least(row_lines, fetched_line + fetched_lines - lines_before) : '0};
+                        ? least(row_lines, fetched_line + fetched_lines - lines_before) : '0, first_of_tile};
                 rows_read[p].first  = rows_read[p].first << layer.line_shift;
                 rows_read[p].behind = rows_read[p].behind << layer.line_shift;
                 lines_before = lines_before + row_lines;
@@ -286,7 +287,7 @@ module circuit
     end
     logic [PES-1:0] unused_rows;
     range_port #(.RANGES(PES)) rows_port(
-        .clk, .rst, .layer, .ideal, .mode(PREFETCH), .epoch(first_of_tile), .begins(asks_lines), .ranges(rows_read),
+        .clk, .rst, .layer, .ideal, .mode(PREFETCH), .begins(asks_lines), .ranges(rows_read),
         .asks(asks[ROWS]), .place(places[ROWS]), .wants(wants[ROWS]), .done(done[ROWS]), .ended(lines_answered),
         .range_ended(unused_rows)
     );

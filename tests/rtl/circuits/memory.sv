@@ -36,9 +36,7 @@ module memory_port #(
     output logic              ended
 );
     logic busy;
-    logic [7:0] sent, of_all, so_far;
-    assign of_all = begins ? count : held;
-    logic [7:0] held;
+    logic [7:0] sent, held, so_far;
     assign asks   = !ideal && (begins || busy && sent < held);
     assign place  = begins ? '0 : place_t'(sent);
     assign ended  = busy && (ideal || so_far + 8'($countones(done)) == held);
