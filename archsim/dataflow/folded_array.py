@@ -11,10 +11,11 @@ order, which all of them have, is
                     fold                stream, hand the sums on; neurons fire
 
 Potentials stay in the neuron units between the blocks of a group. Partial sums, where folds share a sum, wait in the
-cache (written as dirty lines, so they spill to DRAM if they do not fit). Products of one operation that do not wait for
-each other are one list of folds, so that G of them take G times the cycles of one. A piece of an operation that goes on
-where another ended (:mod:`archsim.dataflow.pieces`) begins with its state: the writer reads that of a fold's neurons
-before their first sum.
+cache (written as dirty lines, so they spill to DRAM if they do not fit), and an adder takes one per column and cycle
+from that cycle on in which those of a block are there; what leaves the array behind it waits. Products of one
+operation that do not wait for each other are one list of folds, so that G of them take G times the cycles of one. A
+piece of an operation that goes on where another ended (:mod:`archsim.dataflow.pieces`) begins with its state: the
+writer reads that of a fold's neurons before their first sum.
 
 Operands lie in memory as they enter the array, packed step after step; software and the machine itself write them so.
 Agents: the array; a feeder an edge, which fills a double-buffered operand buffer line by line; the lanes of a fetcher

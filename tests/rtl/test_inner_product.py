@@ -1,7 +1,7 @@
 """Whole machines of LoAS and SparTen-SNN with four elements against their circuit: every join, sum, word and row.
 
 Layers are drawn; the circuit has their operands in its memory, as the machine stores them, and its output must be that
-of the layer. Memory is ideal.
+of the layer.
 """
 
 from collections import namedtuple
@@ -392,7 +392,7 @@ def circuit(tmp_path_factory):
 @needs_verilator
 @pytest.mark.parametrize("name", ["loas", "sparten_snn"])
 def test_layers(circuit, name):
-    """Layers of up to 12 x 640 x 7, or with more than 128 columns, a quarter of them with ideal memory."""
+    """Layers of up to 12 x 640 x 7, 9 x 256 x 7 of SparTen-SNN, or of many columns; a quarter with ideal memory."""
     compare_all(
         circuit, lambda draw, number: draw_case(draw, number, name), case_of, compare, told=lambda case: case.sizes,
         size=100, cases=LAYERS,
