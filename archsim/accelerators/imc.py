@@ -133,8 +133,7 @@ class ImcConfig(ChipConfig):
         return (2 * most if analog.signed == "differential" else most).bit_length()
 
     def weight_bits(self, stage: Stage) -> int:
-        """Bits of what arrays hold of a layer: its weights, as many as the trace says, or a matrix's values after the
-        transform, with their sign."""
+        """Bits of what arrays hold of a layer: weights, or a matrix's values after the transform, with their sign."""
         if stage.kind != "matmul":
             return min(stage.weight_bits, self.pe.weight_bits)
         largest = (1 << stage.magnitude_bits) - 1
@@ -290,11 +289,8 @@ class Imc(CrossbarMachine):
         lowest = {layer.name: analog.weight_range(layer.weight_bits)[0] for layer in layers if layer.op in WEIGHTED}
         full = [layer.name for layer in layers if layer.name in lowest and np.any(_weight(layer) < lowest[layer.name])]
         if full:
-            least = ", ".join(dict.fromkeys(str(lowest[name]) for name in full))
-            problems.append(
-                f"analog.signed: {analog.signed} holds weights from {least} on, {', '.join(full)} has lower ones; "
-                "allowed: offset_column"
-            )
+            told = f"weights from {min(lowest[name] for name in full)} on, {', '.join(full)} has lower ones"
+            problems.append(f"analog.signed: {analog.signed} holds {told}; allowed: offset_column")
         signed = [layer.name for layer in layers if layer.op in ON_ARRAYS and is_signed(trace, layer.inputs[0])]
         if signed and analog.driver_bits > 1:
             problems.append(
