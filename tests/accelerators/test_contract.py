@@ -147,6 +147,14 @@ UNUSED = {
         "mask_buffer": "of the training stages, which these traces do not run",
         "pgu": "of the training stages, which these traces do not run",
     },
+    "tt_snn_training": {
+        "output_buffer.read": "outputs pass it on their way to DRAM",
+        "potential_buffer": "of the training stages, which these traces do not run",
+        "mask_buffer": "of the training stages, which these traces do not run",
+        "pgu": "of the training stages, which these traces do not run",
+        "link_buffer": "of decomposed convolutions",
+        "adder": "of decomposed convolutions",
+    },
     "spikesim": {"lif.add": "sums of several parts of K meet in larger layers only"},
     "spikesim_lossless": {"lif.add": "sums of several parts of K meet in larger layers only"},
 }
