@@ -22,7 +22,7 @@ def examples():
 def test_the_example(tmp_path, monkeypatch, capsys):
     need("torch").manual_seed(0)
     need("snntorch")
-    example, _ = examples()
+    example, *_ = examples()
     monkeypatch.chdir(tmp_path)
     exec(compile(example, PAGE.name, "exec"), {})
     assert "same class as the float model" in capsys.readouterr().out
@@ -36,10 +36,22 @@ def test_a_public_model_is_covered_whole(tmp_path, monkeypatch):
     need("torch").manual_seed(0)
     public_models = importlib.import_module("tests.export.public_models")
     assert public_models.sew_resnet18, "SpikingJelly's models are imported there, without torchvision"
-    _, example = examples()
+    _, example, _ = examples()
     monkeypatch.chdir(tmp_path)
     exec(compile(example, PAGE.name, "exec"), {})
     trace = load_trace(tmp_path / "sew_resnet18.npz")
     machine = load_accelerator(ROOT / "hwconfigs" / "loas.yaml")
     covered = coverage(machine, trace, machine.layers(trace), None)
     assert (covered.share, covered.layers, covered.left_out) == (1, 21, ())
+
+
+def test_a_network_of_few_bits(tmp_path, monkeypatch):
+    need("torch").manual_seed(0)
+    *_, example = examples()
+    monkeypatch.chdir(tmp_path)
+    known = {}
+    exec(compile(example, PAGE.name, "exec"), known)
+    trace = load_trace(tmp_path / "few_bits.npz")
+    assert [operation.weight_bits for operation in trace.operations if operation.weight is not None] == [8, 2, 8]
+    assert {check.mismatches for check in check_trace(trace)} == {0}
+    assert known["logits"].shape == (100, 10)
