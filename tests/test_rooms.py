@@ -183,7 +183,7 @@ LONG_AGENTS = {
     "InnerProduct": (184, "passes and chunks, words read in four ways, fibers of B fetched ahead or on demand"),
     "GospaSnn": (148, "partial sums in banks of their own or in the cache, put away and brought back"),
     "CrossbarMachine": (156, "nine kinds: four of a tile, two of a module, hops, and what brings and stores rows"),
-    "ArrayMachine": (139, "three dataflows: partial sums, inputs one by one or all, sums that leave by blocks"),
+    "ArrayMachine": (148, "three dataflows: partial sums that may be late, inputs one by one or all, sums that leave by blocks"),
     "Sata": (132, "potentials in PEs, buffers or DRAM, masks, and stages of training"),
     "TtSnn": (132, "those of SATA"),
 }

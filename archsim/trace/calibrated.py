@@ -163,7 +163,7 @@ class _Made:
                 channels = step.shapes.output[0]
                 self.arrays[f"multiplier.{step.name}"] = np.full(channels, round(scaled), np.int32)
                 operation = self._alone([record]).operations[0]
-            self._keep(step.name, _finished(operation, currents))
+            self._keep(step.name, _finished(operation, currents), _range(operation))
         self.records.append(record)
 
     def cycle(self, steps: Sequence[Step]) -> None:
@@ -277,15 +277,15 @@ class _Made:
             self.arrays[f"{role}.{step.name}"] = values.astype(neurons.dtype_of(neuron, role))
         return {"neuron": record}
 
-    def _keep(self, name: str, values: NDArray[Any]) -> None:
-        """Store a tensor [T, I, ...] or [I, ...] in as few bytes as it takes."""
+    def _keep(self, name: str, values: NDArray[Any], room: tuple[int, int] = (0, 0)) -> None:
+        """Store a tensor [T, I, ...] or [I, ...] in as few bytes as it takes, with ``room`` for these integers."""
         shape = self.plan.shapes[name]
         timed = values.ndim == 2 + len(shape)
         record: dict[str, Any] = {"kind": "spike" if values.dtype == np.bool_ else "int", "shape": list(shape)}
         if values.dtype == np.bool_:
             stored: NDArray[Any] = content.pack(values)
         else:
-            least, largest = int(values.min()), int(values.max())
+            least, largest = min(room[0], int(values.min())), max(room[1], int(values.max()))
             fits = (np.dtype(name) for name in schema.INTEGER_DTYPES)
             dtype = next(one for one in fits if np.iinfo(one).min <= least and largest <= np.iinfo(one).max)
             stored = values.astype(dtype)
@@ -336,6 +336,12 @@ def _finished(operation: Operation, currents: NDArray[Any]) -> NDArray[Any]:
     for t, current in enumerate(currents):
         outputs[t] = finish(operation, current.astype(np.int64)[np.newaxis])[0]
     return outputs
+
+
+def _range(operation: Operation) -> tuple[int, int]:
+    """The integers that a requantiser may write; without one no more than those that it does write."""
+    few = operation.requantiser
+    return (0, 0) if few is None else graph.integer_range(few.bits, few.signed)
 
 
 def _bisected(share: Callable[[float], float], wanted: float) -> float:

@@ -96,7 +96,7 @@ def perform(jobs: Iterable[Job], processes: int) -> dict[Job, Any]:
     columns = (TextColumn("{task.description:<15}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         tempfile.TemporaryDirectory() as name,
-        ProcessPoolExecutor(min(processes, len(wanted)), multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(max(1, min(processes, len(wanted))), multiprocessing.get_context("spawn")) as pool,
         Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress,
     ):
         folder = Path(name)

@@ -134,6 +134,7 @@ UNUSED = {
     "imc_ideal": OF_TRANSFORMERS,
     "prosperity": NO_BROADCAST,
     "prosperity_rtl": NO_BROADCAST,
+    "bit_composable": {"pe.compose": "weights of these traces have 8 bits, and a PE to themselves"},
     "flywire": {"broadcast": "one array, and nobody else reads"},
     "neuron_core": {"broadcast": "every core reads for itself"},
     "gamma": {"broadcast": "every element reads for itself"},
