@@ -14,6 +14,7 @@ from archsim.dataflow.decomposed import (
     operand_words,
     strips_of,
     updates,
+    wanted_strips,
 )
 from archsim.simulate import load_accelerator, run
 from archsim.trace import save_trace
@@ -119,6 +120,16 @@ def test_gating_takes_the_cycles_of_all_multiplications():
     folds = np.array([1, 1, 1, 2]) * trace.images * 4
     skew, neurons = 16 + 8 - 2, np.array([0, 0, 0, 4])
     assert ((forward.cycles.sum(1) - folds * (skew + neurons)) * 128).sum() == macs
+
+
+def test_a_vertical_kernel_sees_its_neighbours():
+    """By hand: two images of 6 lines, two lines of 6 positions in a strip of up to 16."""
+    one = decomposed_in(training_step("ptt", 5))[C1]
+    assert strips_of(one.subs[1], 16) == [(0, 12), (12, 24), (24, 36), (36, 48), (48, 60), (60, 72)]
+    wanted, released = wanted_strips(one.subs[1], 16, 1)
+    assert (wanted.tolist(), released.tolist()) == ([2, 3, 3, 5, 6, 6], [0, 1, 3, 3, 4, 6])
+    wanted, released = wanted_strips(one.subs[2], 16, 0)
+    assert wanted.tolist() == released.tolist() == [1, 2, 3, 4, 5, 6]
 
 
 # --- The pipeline -----------------------------------------------------------------------------------------------------

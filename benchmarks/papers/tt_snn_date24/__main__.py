@@ -226,6 +226,7 @@ def ablation() -> Table:
         axes.barh([place + 0.2 for place in places], [row["time_percent"] for row in rows][::-1], 0.4, label="time")
         axes.barh([place - 0.2 for place in places], [row["energy_percent"] for row in rows][::-1], 0.4, label="energy")
         axes.set_yticks(places, names)
+        axes.set_xlim(-115, 0)  # room for the legend
         axes.set_xlabel("htt against dense [%]")
         axes.legend()
 
