@@ -10,7 +10,7 @@ from archsim.compress.bitmask import decode
 from archsim.compress.packed_time import decode as decode_words
 from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator
-from archsim.trace import Neuron, Operation, Trace, import_spikes
+from archsim.trace import Neuron, Operation, Requantiser, Trace, import_spikes
 
 ROOT = Path(__file__).parent.parent
 MACHINES = sorted((ROOT / "hwconfigs").glob("*.yaml"))
@@ -58,6 +58,25 @@ def ann(seed, m=5, n=7, k=150, density=0.4, weight_density=0.3):
     return Trace(
         network="ann", timesteps=1, operations=[operation], tensors={"in": activations, "out": sums}, provenance=LABELS
     )
+
+
+def quantised(weight_bits, activation_bits, m=9, n=20, k=96, seed=1):
+    """A linear layer on activations without a sign, all bits of both in use."""
+    draw = np.random.default_rng(seed)
+    low, high = -(1 << (weight_bits - 1)), 1 << (weight_bits - 1)
+    weight = draw.integers(low, high, (n, k)).astype(np.int8)
+    values = draw.integers(0, 1 << activation_bits, (m, k)).astype(np.uint8)
+    values[0, 0] = (1 << activation_bits) - 1
+    sums = values.astype(np.int64) @ weight.T.astype(np.int64)
+    output = np.clip((sums * 3 + 128) >> 8, 0, 15).astype(np.uint8)
+    operation = Operation(
+        "layer", "linear", ("x",), "y", weight=weight, weight_bits=weight_bits,
+        requantiser=Requantiser(np.full(n, 3, np.int64), 8, 4, False),
+    )  # fmt: skip
+    return Trace(
+        network="one", timesteps=1, operations=[operation], tensors={"x": values, "y": output}, provenance=LABELS,
+        bits={"x": activation_bits},
+    )  # fmt: skip
 
 
 def conv(seed, channels=5, size=6, out_channels=9, timesteps=4, density=0.3, weight_density=0.3, stride=1):

@@ -185,6 +185,7 @@ LONG_AGENTS = {
     "CrossbarMachine": (156, "nine kinds: four of a tile, two of a module, hops, and what brings and stores rows"),
     "ArrayMachine": (139, "three dataflows: partial sums, inputs one by one or all, sums that leave by blocks"),
     "Sata": (132, "potentials in PEs, buffers or DRAM, masks, and stages of training"),
+    "TtSnn": (132, "those of SATA"),
 }
 
 

@@ -135,7 +135,7 @@ class ImcConfig(ChipConfig):
     def weight_bits(self, stage: Stage) -> int:
         """Bits of what arrays hold of a layer: weights, or a matrix's values after the transform, with their sign."""
         if stage.kind != "matmul":
-            return self.pe.weight_bits
+            return min(stage.weight_bits, self.pe.weight_bits)
         largest = (1 << stage.magnitude_bits) - 1
         top = largest + stage.written_sign
         kept = self.analog.dynamic.transformed(np.array(largest), top, self.analog.cells.device)
@@ -286,13 +286,11 @@ class Imc(CrossbarMachine):
         """A network that does not fit the chip; weights that cells, inputs that drivers cannot take."""
         problems = list(super().unsupported(trace))
         analog, layers = self.config.analog, self.layers(trace)
-        lowest, _ = analog.weight_range(self.config.pe.weight_bits)
-        full = [layer.name for layer in layers if layer.op in WEIGHTED and np.any(_weight(layer) < lowest)]
+        lowest = {layer.name: analog.weight_range(layer.weight_bits)[0] for layer in layers if layer.op in WEIGHTED}
+        full = [layer.name for layer in layers if layer.name in lowest and np.any(_weight(layer) < lowest[layer.name])]
         if full:
-            problems.append(
-                f"analog.signed: {analog.signed} holds weights from {lowest} on, {', '.join(full)} has lower ones; "
-                "allowed: offset_column"
-            )
+            told = f"weights from {min(lowest[name] for name in full)} on, {', '.join(full)} has lower ones"
+            problems.append(f"analog.signed: {analog.signed} holds {told}; allowed: offset_column")
         signed = [layer.name for layer in layers if layer.op in ON_ARRAYS and is_signed(trace, layer.inputs[0])]
         if signed and analog.driver_bits > 1:
             problems.append(
@@ -371,8 +369,8 @@ class Imc(CrossbarMachine):
         if not self.exact:
             bits, negative = (1, False) if layer.operand == "spike" else (layer.word_bits, bool((words >> 15).any()))
             product = Product(
-                weight, group, analog, weight_bits=self.config.pe.weight_bits, input_bits=bits, signed_inputs=negative,
-                layer=0, folder=default_folder(),
+                weight, group, analog, weight_bits=layer.weight_bits, input_bits=bits, signed_inputs=negative, layer=0,
+                folder=default_folder(),
             )  # fmt: skip
             if analog.calibrates:
                 product.calibrate(np.concatenate(_steps(layer, words)))

@@ -85,8 +85,9 @@ class Writes(NamedTuple):
 class AnalogNetwork:
     """The network of ``trace`` with the operations ``on_arrays`` on arrays.
 
-    ``weight_bits`` are those that arrays hold of a weight. Matrices that last are kept in ``folder``, if one is given.
-    ``progress`` is called after every array that is programmed: one of 1,024 rows with wires takes some seconds.
+    ``weight_bits`` are the most that arrays hold of a weight; a layer of fewer takes fewer slices. Matrices that last
+    are kept in ``folder``, if one is given. ``progress`` is called after every array that is programmed: one of 1,024
+    rows with wires takes some seconds.
     UsageError for an operation that is not there or that arrays cannot compute, and for weights and inputs that do not
     fit. Without effects it makes what the integer network makes, bit for bit.
     """
@@ -113,8 +114,8 @@ class AnalogNetwork:
         self._layers: dict[str, _Static | _Dynamic] = {}
         chosen = [operation for operation in trace.operations if operation.name in self.on_arrays]
         static = [operation for operation in chosen if operation.op != "matmul"]
-        per_array = max(1, config.weights_per_array(weight_bits))
-        total = sum(_static_arrays(one, config, weight_bits, per_array) for one in static)
+        bits = {operation.name: min(weight_bits, operation.weight_bits) for operation in chosen}
+        total = sum(_static_arrays(one, config, bits[one.name]) for one in static)
         done = count(1)
         for operation in chosen:
             try:
@@ -122,7 +123,7 @@ class AnalogNetwork:
                     self._layers[operation.name] = _Dynamic(trace, operation, config)
                     continue
                 tell = partial(_tell, progress, f"arrays of {operation.name}", done, total)
-                self._layers[operation.name] = _Static(trace, operation, config, weight_bits, folder, tell)
+                self._layers[operation.name] = _Static(trace, operation, config, bits[operation.name], folder, tell)
             except ValueError as error:
                 raise UsageError(f"{operation.name}: {error}") from error
 
@@ -406,7 +407,8 @@ def _groups(operation: Operation, config: ProductConfig, channels: int) -> NDArr
     return cut_rows(channels, kernel, config.rows)
 
 
-def _static_arrays(operation: Operation, config: ProductConfig, weight_bits: int, per_array: int) -> int:
+def _static_arrays(operation: Operation, config: ProductConfig, weight_bits: int) -> int:
+    per_array = max(1, config.weights_per_array(weight_bits))
     clusters = _static_clusters(operation, config, weight_bits)
     channels = operation.k * operation.groups // math.prod(operation.window.kernel) // clusters
     return clusters * (int(_groups(operation, config, channels).max()) + 1) * -(-operation.n // clusters // per_array)

@@ -69,7 +69,8 @@ class Layer:
     """One matrix product of inputs A (M x K, for spikes x T) and weights B (K x N), as the machines see it.
 
     ``inputs`` are the unrolled rows of A, ``weights`` the columns of B, both compressed. A layer without weights has no
-    ``columns``, and what a digital unit computes no ``rows`` either; to ask for them is an error. A word of A has
+    ``columns``, and what a digital unit computes no ``rows`` either; to ask for them is an error. ``weight_bits`` are
+    those that a weight has in the trace, which a machine may hold in more. A word of A has
     ``word_bits`` bits: the spikes of T timesteps, or one activation (``operand`` "int", T = 1). ``neuron`` is None
     where the layer ends in full sums (the read-out) or where no neuron was recorded. ``expected`` is what the trace
     says comes out, None if it does not: packed words uint16 [M, N] behind a neuron, else full sums int64 [M, N, T], or
@@ -105,6 +106,7 @@ class Layer:
     taken_bytes: int = 0
     left_bytes: int = 0
     fires_once: bool = False
+    weight_bits: int = 8
 
     @property
     def fired_timesteps(self) -> int:
@@ -217,6 +219,7 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         fires_once=fires_once(trace, operation),
         feature_map=feature_map,
         requantiser=operation.requantiser,
+        weight_bits=operation.weight_bits,
     )
 
 

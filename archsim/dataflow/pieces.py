@@ -327,7 +327,7 @@ def _pieces_of_block(
         left = len(neurons.state_fields(operation.neuron)) if fired and operation.neuron is not None else 0
         left += not cut.ends
         left = 0 if cut is cuts[-1] else left * limits.state_bytes
-        yield _piece(trace, operation, block, cut, state, taken, left)
+        yield _piece(trace, operation, block, cut, state, taken, left, limits)
         taken = left
 
 
@@ -361,7 +361,7 @@ def _cuts(timesteps: int, block: Block, limits: Limits, window: int) -> Iterator
 
 
 def _piece(
-    trace: Trace, operation: Operation, block: Block, cut: Cut, state: State, taken: int, left: int
+    trace: Trace, operation: Operation, block: Block, cut: Cut, state: State, taken: int, left: int, limits: Limits
 ) -> Layer:  # fmt: skip
     operand, bits = block.operand, len(block.operand.factor)
     words = operand.plane(*cut.planes[0])
@@ -405,6 +405,7 @@ def _piece(
         state=state,
         taken_bytes=taken,
         left_bytes=left,
+        weight_bits=limits.weight_bits if dense else operation.weight_bits,
     )
 
 

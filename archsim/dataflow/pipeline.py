@@ -90,7 +90,7 @@ class Stage:
     other layers. Outputs have ``out_bits`` bits (1 for spikes), 0 for full sums. Neurons ``fire``, and remember
     ``state_words`` words from one timestep to the next. ``leaves``: no layer of the pipeline reads the output. An
     output is ``combined`` of so many values where that is no matter of weights. A layer that ``keeps_sums`` uses them
-    at all timesteps if its inputs do not change.
+    at all timesteps if its inputs do not change. A weight has ``weight_bits`` bits.
 
     In ``groups``, a part of the outputs sees a part of the channels only: a grouped convolution, heads of a product.
     A product of matrices has the second one, a row of whose map holds ``row_width`` rows of the matrix, as ``written``
@@ -126,6 +126,7 @@ class Stage:
     state_words: int = 1
     combined: int = 1
     keeps_sums: bool = True
+    weight_bits: int = 8
 
     @property
     def on_arrays(self) -> bool:
@@ -193,6 +194,7 @@ def alone(layer: Layer) -> Stage:
         feeds=(Feed(DRAM, height, channels * width * bits, np.arange(1, height + 1)),),
         bits=bits,
         out_bits=0 if layer.writes_sums else 1 if layer.requantiser is None else layer.requantiser.bits,
+        weight_bits=layer.weight_bits,
     )
 
 
@@ -403,6 +405,7 @@ def _stage(
         whole=operation.op == "rearrange" or operation.axis == "positions" or operation.transpose_first,
         state_words=1 if neuron is None else len(state_fields(neuron)),
         combined=operation.k if operation.op in ("pool", "reduce") else 1,
+        weight_bits=operation.weight_bits,
     )
 
 

@@ -28,7 +28,8 @@ PACKAGE = SOURCES.parent
 RESULTS = PACKAGE.parent / "benchmarks" / "papers"
 ORDER = (
     *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "ptb", "stellar", "gustav_snn"),
-    *("spinalflow", "prosperity", "systolic", "flywire", "neuron_core", "sata", "spikesim", "imc"),
+    *("spinalflow", "prosperity", "systolic", "bit_composable", "flywire", "neuron_core", "sata", "tt_snn"),
+    *("spikesim", "imc"),
 )
 """Machines in the order of the gallery; those that are not named here come last."""
 DEVIATIONS = {
@@ -38,6 +39,7 @@ DEVIATIONS = {
     "gamma": ("gamma", "loas"),
     "gospa_snn": ("gospa_snn", "loas"),
     "systolic": ("systolic", "streams", "loas"),
+    "bit_composable": ("systolic", "streams", "loas"),
     "ptb": ("ptb", "systolic", "streams", "loas"),
     "stellar": ("stellar", "systolic", "streams", "loas"),
     "spinalflow": ("spinalflow", "streams", "loas"),
@@ -45,6 +47,7 @@ DEVIATIONS = {
     "gustav_snn": ("gustav_snn", "streams", "loas"),
     "flywire": ("flywire", "loas"),
     "neuron_core": ("neuron_core", "loas"),
+    "tt_snn": ("tt_snn", "sata"),
     "spikesim": ("spikesim", "analog"),
     "imc": ("imc", "analog", "spikesim"),
 }

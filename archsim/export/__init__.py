@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from archsim.export.neuron_rules import SpikingNeuron
     from archsim.export.nir_graph import from_nir
     from archsim.export.quantisation import Exported
+    from archsim.export.torch_quantising import quantise
+    from archsim.export.torch_running import QuantisedModel
     from archsim.export.torch_tracing import from_torch
 
-__all__ = ["Exported", "LayerError", "SpikingNeuron", "from_nir", "from_torch"]
+__all__ = ["Exported", "LayerError", "QuantisedModel", "SpikingNeuron", "from_nir", "from_torch", "quantise"]
 
 _HOMES = {
     "Exported": "quantisation",
     "LayerError": "comparison",
+    "QuantisedModel": "torch_running",
     "SpikingNeuron": "neuron_rules",
     "from_nir": "nir_graph",
     "from_torch": "torch_tracing",
+    "quantise": "torch_quantising",
 }
 __getattr__, __dir__ = door(__name__, _HOMES)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from archsim.export.gates import CURVES
 from archsim.export.network import Network, Node, Real
+from archsim.export.rounding import Form, Nearest, of_range
 from archsim.trace.operation import Operation, Requantiser
 
-TAIL = 1e-4
 HEADROOM = 2.0
 MULTIPLIER_BITS = 24
 NORM_SHIFT = 16
@@ -44,26 +44,6 @@ _SUMS = ("conv2d", "linear", "matmul", "multiply", "add", "reduce", "sum_pool")
 _TABLE = 256
 
 
-@dataclass(frozen=True)
-class Form:
-    """How the values of a tensor are held: the real value of one unit, and bits."""
-
-    scale: float
-    bits: int
-    signed: bool
-
-    @property
-    def largest(self) -> int:
-        """The largest integer."""
-        return (1 << (self.bits - self.signed)) - 1
-
-    @property
-    def dtype(self) -> type[np.integer[Any]]:
-        """The narrowest type that holds all."""
-        few = np.int8 if self.signed else np.uint8
-        return few if self.bits <= 8 else np.int16 if self.bits + (not self.signed) <= 16 else np.int32
-
-
 class Activations:
     """Chooses the form of every tensor and writes the operations.
 
@@ -71,10 +51,9 @@ class Activations:
     sum becomes a node of its own, which runs too.
     """
 
-    def __init__(self, network: Network, weight_bits: int, source: Form) -> None:
+    def __init__(self, network: Network, rounding: Nearest, source: Form) -> None:
         self.network = network
-        self.bits = weight_bits
-        self.largest = (1 << (weight_bits - 1)) - 1
+        self.rounding = rounding
         self.weight_errors: dict[str, float] = {}
         self._source = source
         self._groups = {name: name for name in network.nodes}
@@ -188,12 +167,8 @@ class Activations:
         values = [self.network.recorded[name] for name in members if name in nodes and name not in self._fused]
         signed = any(float(part.min()) < 0 for part in values)
         if any(name not in nodes for name in members):
-            most = HEADROOM * max(float(np.abs(part).max()) for part in values)
-            form = Form(1.0, SUM_BITS, True)
-        else:
-            most = max(float(np.quantile(np.abs(part), 1 - TAIL, method="higher")) for part in values)
-            form = Form(1.0, 8, signed)
-        return replace(form, scale=(most or 1.0) / form.largest)
+            return of_range(HEADROOM * max(float(np.abs(part).max()) for part in values), SUM_BITS, True)
+        return self.rounding.form([name for name in members if name in nodes], values, signed)
 
     # ---- Operations.
 
@@ -255,24 +230,24 @@ class Activations:
     def _layer(self, node: Node, output: str) -> Operation:
         assert node.weight is not None
         unit = self.form(node.inputs[0]).scale
-        rows = np.abs(node.weight).reshape(len(node.weight), -1).max(1)
+        rows = node.weight.reshape(len(node.weight), -1)
         bias = np.zeros(len(rows)) if node.bias is None else node.bias
         # A channel whose weights are next to nothing still has a bias that 32 bits hold.
-        worth: Real = np.maximum(rows, np.abs(bias) / unit / LARGEST_STORED * self.largest) / self.largest
+        worth: Real = np.maximum(self.rounding.steps(node.name, rows), np.abs(bias) / unit / LARGEST_STORED)
         worth = np.where(worth > 0, worth, 1.0)
         last = not self.network.readers(output) and output == node.name
         if last:
             worth = np.full(len(rows), worth.max())
-        column = worth.reshape(-1, *(1,) * (node.weight.ndim - 1))
-        weight = np.round(node.weight / column)
-        power = float(np.sqrt((node.weight**2).sum()))
-        error = float(np.sqrt(((weight * column - node.weight) ** 2).sum()))
+        weight, gained = self.rounding.integers(node, 0, rows / worth[:, None], worth * unit)
+        bias = bias / worth / unit + gained
+        power = float(np.sqrt((rows**2).sum()))
+        error = float(np.sqrt(((weight * worth[:, None] - rows) ** 2).sum()))
         self.weight_errors[node.name] = error / power if power else 0.0
         written = Operation(
             node.name, node.op, node.inputs, output, node.kernel, node.stride, node.padding,
-            weight=weight.astype(np.int8), weight_bits=self.bits, weight_scale=float(worth.max()),
-            bias=np.round(bias / worth / unit).astype(np.int64) if bias.any() else None, dilation=node.dilation,
-            groups=node.groups, **node.options,
+            weight=weight.reshape(node.weight.shape).astype(np.int8), weight_bits=self.rounding.bits(node.name),
+            weight_scale=float(worth.max()), bias=np.round(bias).astype(np.int64) if bias.any() else None,
+            dilation=node.dilation, groups=node.groups, **node.options,
         )  # fmt: skip
         return written if last else self._requantised(written, worth * unit, False)
 

@@ -50,6 +50,21 @@ def outputs_of(
     return {operation.output: output[0] if still else np.ascontiguousarray(output)}
 
 
+def resolved(
+    operation: Operation, known: Mapping[str, NDArray[Any]], timesteps: int, kinds: Mapping[str, str]
+) -> Operation:  # fmt: skip
+    """The operation with the shapes of the tensors ``known`` that it reads, [I, ...] or [T, I, ...]; values apart from
+    those of the first image are not looked at."""
+    shown = {}
+    for name in operation.inputs:
+        array = known[name]
+        first = array[:, :1] if array.ndim in (3, 5) else array[:1]
+        wide = first.dtype == np.int64
+        shown[name] = first.astype(np.int32) if wide else first
+    (found,) = _trace([operation], shown, timesteps, kinds).operations
+    return found
+
+
 def _cycle(
     part: list[Operation], known: Mapping[str, NDArray[Any]], timesteps: int, kinds: Mapping[str, str],
     shapes: Mapping[str, tuple[int, ...]],

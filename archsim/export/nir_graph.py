@@ -39,6 +39,7 @@ from archsim.export.nir_nodes import FIELDS, SAME_SHAPE, Translator, viewed
 from archsim.export.nir_order import endless, followed, settled
 from archsim.export.nir_timesteps import Timesteps
 from archsim.export.quantisation import Exported, export
+from archsim.export.rounding import Nearest
 from archsim.export.torch_modules import Inexpressible
 from archsim.trace.graph import MAX_ELEMENTS
 
@@ -98,7 +99,7 @@ def from_nir(
     try:
         with np.errstate(over="raise", invalid="raise"):
             return export(
-                network, name=name, weight_bits=weight_bits, input_bits=input_bits, input_scale=input_scale,
+                network, name=name, rounding=Nearest(weight_bits), input_bits=input_bits, input_scale=input_scale,
                 approximate_leak=approximate_leak, accept_differences=accept_differences,
                 provenance={"source": f"NIR, dt = {dt:g} s", **(provenance or {})},
             )  # fmt: skip

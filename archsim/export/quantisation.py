@@ -15,15 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import UsageError
-from archsim.export.activations import ACTIVATIONS, TAIL, Activations, Form
+from archsim.export.activations import ACTIVATIONS, Activations
 from archsim.export.comparison import LayerError, compared, refusals, table, warnings
 from archsim.export.expansion import expand
 from archsim.export.folding import fold
 from archsim.export.integers import outputs_of, parts
 from archsim.export.network import Network, Node, Shape, run
+from archsim.export.rounding import Form, Nearest
 from archsim.export.scaling import LARGEST_STORED, REQUANTISED_BITS, Quantiser
 from archsim.trace.model import Trace
 from archsim.trace.operation import Operation
+
+_EIGHT_BITS = Nearest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +58,7 @@ def export(
     *,
     name: str,
     provenance: Mapping[str, Any],
-    weight_bits: int = 8,
+    rounding: Nearest = _EIGHT_BITS,
     input_bits: int = 8,
     input_scale: float | None = None,
     approximate_leak: bool = False,
@@ -70,10 +73,10 @@ def export(
     fold(network)
     expand(network)
     if any(node.op in ACTIVATIONS for node in network.nodes.values()):
-        return _without_spikes(network, name, provenance, weight_bits, input_bits, input_scale)
-    inputs, scale, kind = _integer_inputs(network, input_bits, input_scale)
-    quantiser = Quantiser(network, weight_bits, approximate_leak, scale)
-    operations = quantiser.operations()
+        return _without_spikes(network, name, provenance, rounding, input_bits, input_scale)
+    inputs, scale, kind = integer_inputs(network, input_bits, input_scale)
+    quantiser = Quantiser(network, rounding, approximate_leak, scale)
+    operations = list(quantiser.operations())
     if quantiser.problems:
         raise UsageError(quantiser.problems)
     source = _input_of(network).name
@@ -110,17 +113,17 @@ def export(
 
 
 def _without_spikes(
-    network: Network, name: str, provenance: Mapping[str, Any], weight_bits: int, input_bits: int,
+    network: Network, name: str, provenance: Mapping[str, Any], rounding: Nearest, input_bits: int,
     input_scale: float | None,
 ) -> Exported:  # fmt: skip
-    """A network of 8-bit activations, as ``activations`` has it."""
-    inputs, scale, _ = _integer_inputs(network, input_bits, input_scale)
+    """A network of activations, as ``activations`` has it."""
+    inputs, scale, _ = integer_inputs(network, input_bits, input_scale)
     inputs = (inputs[0] if network.inputs.ndim in (3, 5) else inputs).astype(
         np.uint8 if inputs.dtype == np.bool_ else inputs.dtype
     )
     run(network)
     form = Form(scale, input_bits, bool(inputs.min() < 0))
-    activations = Activations(network, weight_bits, form)
+    activations = Activations(network, rounding, form)
     operations = list(activations.operations())
     shapes = {node.name: node.shape for node in network.nodes.values()}
     tensors: dict[str, NDArray[Any]] = {_input_of(network).name: inputs}
@@ -145,7 +148,7 @@ def _without_spikes(
         "error": {row.layer: round(row.error or 0.0, 6) for row in rows},
         "weight_error": {row.layer: round(row.weight_error or 0.0, 6) for row in rows},
         "same_class_as_the_float_model": agreement,
-        "scales": f"weights one per output channel; activations cover all but {TAIL:g} of the values",
+        "scales": rounding.told,
         **({"notes": list(network.notes)} if network.notes else {}),
         **({"warnings": warned} if warned else {}),
     }
@@ -189,7 +192,7 @@ def _input_of(network: Network) -> Node:
     return next(node for node in network.nodes.values() if node.op == "input")
 
 
-def _integer_inputs(network: Network, bits: int, scale: float | None) -> tuple[NDArray[Any], float, str]:
+def integer_inputs(network: Network, bits: int, scale: float | None) -> tuple[NDArray[Any], float, str]:
     """Inputs as a trace stores them, the real value of one unit, and their kind where the array does not tell."""
     values = network.inputs
     timed = values.ndim in (3, 5)

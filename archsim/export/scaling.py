@@ -1,10 +1,11 @@
 """Scales: what one unit of each integer tensor is worth, and the operations in integers that follow from it.
 
-Weights of an output channel c are ``round(w / s[c])`` and fit ``weight_bits``. A neuron only compares, so s[c] is free:
-with r its threshold and w its largest weight, ``h = floor(r (2^(bits-1) - 1) / w)`` is its integer threshold and
-``s[c] = r / h`` the scale, which makes the threshold exact and costs hardware nothing. Where several neurons read one
-sum, that holds for the first; the others' thresholds have fraction bits. Sums, averages, products and other values
-without weights have the scale that follows from their inputs, and their neurons have fraction bits too.
+Weights of an output channel c are ``round(w / s[c])``. A neuron only compares, so s[c] is free: with r its threshold
+and d the step that its weights ask for (``rounding``: the largest is the largest integer), ``h = floor(r / d)`` is its
+integer threshold and ``s[c] = r / h`` the scale, which makes the threshold exact and costs hardware nothing. Where
+several neurons read one sum, that holds for the first; the others' thresholds have fraction bits. Sums, averages,
+products and other values without weights have the scale that follows from their inputs, and their neurons have fraction
+bits too.
 
 What is added must have one scale, so the branches of a sum share theirs; what has another one without weights is
 brought to it by a layer with one weight per channel. A branch that multiplies sums or pixels, not spikes (a membrane
@@ -27,6 +28,7 @@ from archsim.errors import UsageError
 from archsim.export.folding import by_channel
 from archsim.export.network import SCALED, Network, Node, Real, per_channel
 from archsim.export.neuron_rules import FRACTION_BITS, SAME_DECAY, SpikingNeuron, rounded
+from archsim.export.rounding import Nearest
 from archsim.trace.neurons import MAX_LEAK_SHIFT, Neuron
 from archsim.trace.operation import Operation, Requantiser
 from archsim.trace.schema import MAX_SHIFT
@@ -36,6 +38,8 @@ Range = tuple[int, int]
 # Thresholds beyond this, in units of the largest integer that is read, belong to channels whose weights are next to
 # nothing.
 LARGEST_THRESHOLD = 1 << 20
+# That of a channel without weights.
+UNITS_OF_NOTHING = 127
 # Thresholds, biases and sums are stored in 32 bits.
 LARGEST_STORED = (1 << 31) - 1
 # How many times smaller than the others the products of weights and integers may be and still share the others' unit,
@@ -68,10 +72,9 @@ def nearest_leak(decay: float) -> tuple[float, int, bool]:
 class Quantiser:
     """Chooses scales and writes the operations. ``scales`` has the real value of one unit of each node, [C] or one."""
 
-    def __init__(self, network: Network, weight_bits: int, approximate_leak: bool, input_scale: float) -> None:
+    def __init__(self, network: Network, rounding: Nearest, approximate_leak: bool, input_scale: float) -> None:
         self.network = network
-        self.bits = weight_bits
-        self.largest = (1 << (weight_bits - 1)) - 1
+        self.rounding = rounding
         self.approximate_leak = approximate_leak
         self.problems: list[str] = []
         self.notes: list[str] = []
@@ -150,7 +153,7 @@ class Quantiser:
         nodes = self.network.nodes
         members = {nodes[name]: ratio for name, (first, ratio) in self.groups.items() if first == leader}
         sizes = {
-            node.name: self._largest_weight(node) / ratio
+            node.name: self._steps(node) / ratio
             for node, ratio in members.items() if node.op in ("conv2d", "linear")
         }  # fmt: skip
         if not sizes:
@@ -166,36 +169,36 @@ class Quantiser:
             for node in members for reader in self.network.readers(node.name)
         )  # fmt: skip
         if mixed or len({len(size) for size in kept}) > 1:
-            scale = np.array(max(float(size.max()) for size in kept) / self.largest or 1.0)
+            scale = np.array(max(float(size.max()) for size in kept) or 1.0)
         else:
             scale = self._scale_of(members, np.max(kept, axis=0))
         for name, size in apart.items():
             unit = scale * self.groups[name][1]
-            self.apart[name] = np.where(size > 0, size * self.groups[name][1] / self.largest, unit)
+            self.apart[name] = np.where(size > 0, size * self.groups[name][1], unit)
             self.notes.append(
                 f"{name}: a requantiser brings its products of weights and integers to the unit of the sum that follows"
             )
         return scale
 
-    def _scale_of(self, members: Mapping[Node, float], largest: Real) -> Real:
-        """The scale [C] of weighted sums whose weights reach ``largest`` [C]."""
+    def _scale_of(self, members: Mapping[Node, float], steps: Real) -> Real:
+        """The scale [C] of weighted sums whose weights have ``steps`` [C], or about that."""
         neurons = [(ratio, *found) for node, ratio in members.items() for found in self._neurons_behind(node.name)]
         if not neurons:
-            return np.full(len(largest), float(largest.max() or 1) / self.largest)
+            return np.full(len(steps), float(steps.max()) or 1 / UNITS_OF_NOTHING)
         ratio, reader, first = neurons[0]
-        threshold = self._thresholds(reader)[first : first + len(largest)] / ratio
+        threshold = self._thresholds(reader)[first : first + len(steps)] / ratio
         with np.errstate(divide="ignore"):
-            units = np.floor(threshold * self.largest / largest * (1 + 1e-12))
+            units = self.rounding.thresholds(threshold / steps)
         # A channel without weights still compares its bias with its threshold.
         biases = [np.abs(node.bias) / own for node, own in members.items() if node.bias is not None]
         most = LARGEST_STORED * threshold / np.max([threshold, *biases], axis=0)
         most = np.clip(np.floor(most), 1, LARGEST_THRESHOLD * max(map(self._reach, members)))
-        units = np.where(largest == 0, self.largest, np.minimum(units, most))
+        units = np.where(steps == 0, UNITS_OF_NOTHING, np.minimum(units, most))
         if units.min() < 1:
             channel = int(units.argmin())
             self.problems.append(
                 f"{reader.name}: the threshold of channel {channel}, {threshold[channel]:.4g}, is below one step of"
-                f" {self.bits}-bit weights that reach {largest[channel]:.4g}"
+                f" its weights, {steps[channel]:.4g}; allowed: more bits"
             )
             units = np.maximum(units, 1)
         scale: Real = threshold / units
@@ -227,8 +230,9 @@ class Quantiser:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def _largest_weight(self, node: Node) -> Real:
-        return np.concatenate([np.abs(weight).max(1) for _, weight in self._effective_weights(node)])
+    def _steps(self, node: Node) -> Real:
+        """What an integer weight of each channel is worth, as far as its weights are asked."""
+        return np.concatenate([self.rounding.steps(node.name, weight) for _, weight in self._effective_weights(node)])
 
     def _effective_weights(self, node: Node) -> Iterator[tuple[slice, Real]]:
         """Some output channels after the others, as those of a classifier take much memory, and their weights [n, K]
@@ -364,9 +368,9 @@ class Quantiser:
 
     # ---- Operations.
 
-    def operations(self) -> list[Operation]:
+    def operations(self) -> Iterator[Operation]:
         """The network as operations; a neuron belongs to the sum before it where nothing else reads that."""
-        network, found = self.network, []
+        network = self.network
         fused = {
             node.inputs[0]
             for node in network.nodes.values()
@@ -378,13 +382,12 @@ class Quantiser:
             if node.op in ("input", "constant") or node.name in fused:
                 continue
             if node.op != "neuron":
-                found.append(self._operation(node, node.name, None))
+                yield self._operation(node, node.name, None)
                 continue
             summed = network.nodes[node.inputs[0]]
             if summed.name not in fused:
                 summed = Node(node.name, "add", node.inputs, node.shape)
-            found.append(self._operation(summed, node.name, self._neuron(node)))
-        return found
+            yield self._operation(summed, node.name, self._neuron(node))
 
     def _neuron(self, node: Node) -> Neuron:
         """The neurons of a node in the units of what they read."""
@@ -433,17 +436,17 @@ class Quantiser:
             scale = np.broadcast_to(self.scale(node.name), len(node.weight))
             scale = self.apart.get(node.name, scale)
             integers = np.empty(node.weight.shape, np.int8)
+            bias = np.zeros(len(integers)) if node.bias is None else node.bias / scale
             power = error = 0.0
             for rows, real in self._effective_weights(node):
                 column = scale[rows].reshape(-1, 1)
-                weight = np.clip(np.round(real / column), -self.largest, self.largest)
+                weight, gained = self.rounding.integers(node, rows.start, real / column, scale[rows])
                 power += float((real**2).sum())
                 error += float(((weight * column - real) ** 2).sum())
                 integers[rows] = weight.reshape(-1, *node.weight.shape[1:])
+                bias[rows] += gained
             self.weight_errors[node.name] = math.sqrt(error / power) if power else 0.0
-            has_bias = node.bias is not None and node.bias.any()
-            bias = np.round(node.bias / scale).astype(np.int64) if has_bias and node.bias is not None else None
-            self._integers[node.name] = (integers, bias)
+            self._integers[node.name] = (integers, np.round(bias).astype(np.int64) if bias.any() else None)
         return self._integers[node.name]
 
     def _operation(self, node: Node, output: str, neuron: Neuron | None) -> Operation:
@@ -461,8 +464,9 @@ class Quantiser:
         weight, bias = self._integer_weights(node)
         return Operation(
             node.name, node.op, node.inputs, output, node.kernel, node.stride, node.padding, weight=weight,
-            weight_bits=self.bits, weight_scale=float(np.max(scale)) if neuron is None else 1.0, bias=bias,
-            neuron=neuron, requantiser=requantiser, dilation=node.dilation, groups=node.groups, **node.options,
+            weight_bits=self.rounding.bits(node.name), weight_scale=float(np.max(scale)) if neuron is None else 1.0,
+            bias=bias, neuron=neuron, requantiser=requantiser, dilation=node.dilation, groups=node.groups,
+            **node.options,
         )  # fmt: skip
 
 

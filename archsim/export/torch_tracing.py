@@ -17,9 +17,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from archsim.errors import UsageError
-from archsim.export.network import array_of, check_options, check_timesteps
+from archsim.export.network import Network, array_of, check_options, check_timesteps
 from archsim.export.neuron_rules import SpikingNeuron
 from archsim.export.quantisation import Exported, export
+from archsim.export.rounding import Nearest
 from archsim.export.torch_attention import in_parts, taken_apart
 from archsim.export.torch_between import Between
 from archsim.export.torch_functions import KEEPS, MOVES, changes, plain_name, told
@@ -77,6 +78,23 @@ def from_torch(
     Raises ``UsageError`` with every layer that a trace cannot express, and why. The model is run in evaluation mode,
     and left as it was but for the state of its neurons, which is reset.
     """
+    network = traced(
+        model, inputs, T, weight_bits=weight_bits, input_bits=input_bits, input_scale=input_scale, neurons=neurons,
+        loop=loop, provenance=provenance,
+    )  # fmt: skip
+    return export(
+        network, name=name or type(model).__name__, rounding=Nearest(weight_bits), input_bits=input_bits,
+        input_scale=input_scale, approximate_leak=approximate_leak,
+        accept_differences=accept_differences, provenance={"source": versions(model), **(provenance or {})},
+    )  # fmt: skip
+
+
+def traced(
+    model: Any, inputs: Any, T: int,  # noqa: N803 - as in ``from_torch``
+    *, weight_bits: int, input_bits: int, input_scale: float | None, neurons: Mapping[type, NeuronRule] | None,
+    loop: bool | None, provenance: Mapping[str, Any] | None,
+) -> Network:  # fmt: skip
+    """The model as a float network that has run on ``inputs``; arguments as in ``from_torch``."""
     torch = load_torch()
     check_timesteps(T)
     check_options(weight_bits, input_bits, input_scale, neurons=neurons, provenance=provenance)
@@ -93,12 +111,7 @@ def from_torch(
         tracer.run(loop)
     if constant and T > 1:
         tracer.found.notes.append("inputs: the same at every timestep, stored once")
-    network = tracer.found.network()
-    return export(
-        network, name=name or type(model).__name__, weight_bits=weight_bits, input_bits=input_bits,
-        input_scale=input_scale, approximate_leak=approximate_leak,
-        accept_differences=accept_differences, provenance={"source": _versions(model), **(provenance or {})},
-    )  # fmt: skip
+    return tracer.found.network()
 
 
 def _values(inputs: Any, T: int) -> Any:  # noqa: N803 - as in ``from_torch``
@@ -121,7 +134,8 @@ def _values(inputs: Any, T: int) -> Any:  # noqa: N803 - as in ``from_torch``
     return values
 
 
-def _versions(model: Any) -> str:
+def versions(model: Any) -> str:
+    """The libraries whose modules ``model`` has, with their versions."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = []

@@ -15,6 +15,7 @@ SPELT = {
         "spikesim": "SpikeSim",
         "systolic": "Dense systolic array",
         "flywire": "FlyWire",
+        "tt_snn": "TT-SNN",
         "snn": "SNN",
         "cnn": "CNN",
         "vit": "ViT",

@@ -99,8 +99,10 @@ def reused(pairs, trace, machine):
 
 
 PERFORMED = {
-    "systolic": everything, "flywire": everything, "loas": speculated, "prosperity": reused, "ptb_16x4": everything,
-    **dict.fromkeys(("ptb", "stellar", "sata", "spinalflow", "gustav_snn", "neuron_core", "spikesim", "imc"), spikes),
+    **dict.fromkeys(("systolic", "bit_composable", "flywire", "ptb_16x4"), everything), "loas": speculated,
+    "prosperity": reused,
+    **dict.fromkeys(("ptb", "stellar", "sata", "tt_snn", "spinalflow", "gustav_snn", "neuron_core"), spikes),
+    **dict.fromkeys(("spikesim", "imc"), spikes),
     **dict.fromkeys(("sparten", "sparten_snn", "gospa_snn", "gamma", "gamma_snn"), effectual),
 }  # fmt: skip
 
@@ -111,7 +113,10 @@ def elements(hardware):
     return pe.get("count") or pe["rows"] * pe["columns"]
 
 
-ADDING = ("systolic", "ptb", "stellar", "sata", "spinalflow", "prosperity", "gustav_snn", "neuron_core", "flywire")
+ADDING = (
+    "systolic", "bit_composable", "ptb", "stellar", "sata", "tt_snn", "spinalflow", "prosperity", "gustav_snn",
+    "neuron_core", "flywire",
+)  # fmt: skip
 JOINING = {"loas": "tppe", **dict.fromkeys(("sparten", "sparten_snn", "gospa_snn", "gamma", "gamma_snn"), "pe")}
 
 

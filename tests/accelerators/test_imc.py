@@ -17,7 +17,7 @@ from archsim.errors import ConfigError, UsageError
 from archsim.simulate import load_accelerator, run
 from archsim.trace import ImageSet, Operation, Requantiser, save_trace
 from archsim.trace.resimulation import compute
-from tests.machines import ROOT, ann, mlp, same
+from tests.machines import ROOT, ann, mlp, quantised, same
 from tests.small_traces import attention, build, lif, tiny
 
 IDEAL = ROOT / "hwconfigs" / "imc_ideal.yaml"
@@ -459,3 +459,17 @@ def test_a_layer_without_weights_says_so():
         product.weights  # noqa: B018
     with pytest.raises(ValueError, match=r"p0 \(softmax\) has no rows of inputs"):
         shares.inputs  # noqa: B018
+
+
+@pytest.mark.parametrize(("weight_bits", "slices"), [(8, 4), (6, 3), (4, 2), (2, 1)])
+@pytest.mark.parametrize("activation_bits", [2, 4, 8])
+def test_slices_and_pulses_follow_the_bits(weight_bits, slices, activation_bits):
+    """Cells of 2 bits hold magnitudes of w - 1 bits; inputs come bit by bit. Conversions are their product."""
+    trace = quantised(weight_bits, activation_bits)
+    chip = machine("analog.signed=differential", "memory.ideal=true")
+    (result,) = simulated(trace, "analog.signed=differential", "memory.ideal=true")
+    (stage,) = stages_of(trace, trace.operations)
+    assert chip.config.arrays(stage).conversions == slices
+    assert result.mismatches == 0
+    rows = -(-96 // chip.config.analog.rows)
+    assert result.actions["adc", "convert"] == 9 * 20 * rows * slices * activation_bits

@@ -39,6 +39,7 @@ SETTINGS = {
     "ptb": ("pe.rows=5", "pe.columns=3", "pe.window=1", "scheduler.prefetch_folds=0", *MEMORY),
     "stellar": ("pe.rows=2", "pe.columns=3", "pe.buffer_steps=3", "scheduler.prefetch_folds=0", *MEMORY),
     "systolic": ("pe.rows=3", "pe.columns=5", "dataflow=weight", *MEMORY),
+    "bit_composable": ("pe.rows=3", "pe.columns=5", "pe.places=8", "scheduler.timesteps=sequential", *MEMORY),
     "sata": ("pe.rows=5", "pe.columns=3", "pe.psum_bytes=4", "memory.buffers.banks=1", "neuron.cycles=9"),
     "sparten": ("scheduler.prefetch_fibers=0", "scheduler.order=row_group", *MEMORY),
     "gamma": ("pe.count=3", "pe.radix=2", "neuron.rows=1", *MEMORY),

@@ -34,13 +34,15 @@ from train_dual_sparse import LEAK, RECIPES, Spike, fashion_mnist
 from archsim.trace import Operation, Trace, check_trace, load_trace, save_trace
 
 
-def potentials_and_spikes(currents: Tensor, threshold: Tensor) -> tuple[list[Tensor], Tensor]:
+def potentials_and_spikes(
+    currents: Tensor, threshold: Tensor, leak: float = LEAK
+) -> tuple[list[Tensor], Tensor]:  # fmt: skip
     """X, for each timestep, and s, [T, I, N, H, W], of integer ``currents`` of that shape; X keeps its gradient."""
     limit = threshold[:, None, None]
     potentials, spikes = [currents[0]], []
     for t in range(len(currents)):
         if t:
-            potentials.append(LEAK * potentials[-1] * (1 - spikes[-1].detach()) + currents[t])
+            potentials.append(leak * potentials[-1] * (1 - spikes[-1].detach()) + currents[t])
         # A tensor that others were computed from keeps its gradient only if asked to.
         potentials[-1].retain_grad()
         spikes.append(Spike.apply(potentials[-1] / limit))
