@@ -71,6 +71,7 @@ def test_pages_are_found_by_the_end_of_their_names(site):
 
 ELSEWHERE = {
     "import snntorch": "needs a framework: tests/export/test_page.py",
+    "import torch\nfrom torch": "needs a framework: tests/export/test_page.py",
     "import torch\nfrom spikingjelly": "needs a framework: tests/export/test_page.py",
     "import archsim\n\nreport": "tests/test_documents.py",
     "archsim run imc_cnn": "some minutes of analog arrays: tests/accelerators/test_imc.py runs the machine",
