@@ -21,24 +21,23 @@ ports of links and buffers are never late.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.base import EngineName, HardwareConfig
+from archsim.dataflow.base import EngineName
 from archsim.dataflow.decomposed import CLUSTERS
 from archsim.dataflow.layer import Layer
 from archsim.dataflow.layer_machine import unit_times
-from archsim.dataflow.machine import BURST_LINES, DrawnMachine, Program, Unit
+from archsim.dataflow.machine import BURST_LINES, HostedMachine, Program, Unit
 from archsim.dataflow.parts import store, stream
 from archsim.engine.outcome import BUSY
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
 from archsim.hardware.agent import NONE, Agent, Operations, op
 from archsim.hardware.diagram import Diagram
-from archsim.hardware.inventory import Component
 from archsim.hardware.memory.placement import Tensor
 from archsim.hardware.operation import STREAM_READ
 from archsim.trace import Operation, Trace
@@ -148,32 +147,12 @@ def writer(a: Agent, m: Any, x: Operands) -> Operations:
         yield op(push=x.empty[m.writers + a.me, FIFO])
 
 
-class ClusterPipeline(DrawnMachine):
+class ClusterPipeline(HostedMachine):
     """The clusters of ``host`` at work on one stage of a decomposed convolution."""
 
     name: ClassVar[str] = "cluster_pipeline"
-    Config: ClassVar[type[HardwareConfig]] = HardwareConfig
-    tensors: ClassVar[tuple[str, ...]] = ("input", "output")
     agents = cluster, adder, fetcher, writer
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {"added": ADDED}
-
-    def __init__(self, host: Any) -> None:
-        super().__init__(host.config)
-        self.host = host
-
-    @property
-    def sum_bits(self) -> int:
-        """Those of the machine."""
-        return int(self.host.sum_bits)
-
-    @property
-    def processing_elements(self) -> int:
-        """Those of all clusters."""
-        return int(self.host.processing_elements)
-
-    def inventory(self) -> Sequence[Component]:
-        """Nothing that the machine does not have."""
-        return ()
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
         """Products and additions of operands that are not zero."""
@@ -189,7 +168,8 @@ class ClusterPipeline(DrawnMachine):
         """The stages of one decomposed convolution after the other, each named by its c1."""
         for operation in operations:
             for work in self.host.cluster_work(trace, operation, verify):
-                yield self.run_work(work, engine, record)
+                if isinstance(work, StageWork):
+                    yield self.run_work(work, engine, record)
 
     def program(self, work: StageWork) -> Program:
         """The stage laid out on the machine's memory."""
@@ -243,8 +223,3 @@ class ClusterPipeline(DrawnMachine):
                 for unit in program.units for instance in range(unit.simulated)
             },
         )  # fmt: skip
-
-    def variant(self, layer: Layer) -> Mapping[str, str]:
-        """As of the machine's layers."""
-        found: Mapping[str, str] = self.host.variant(layer)
-        return found

@@ -17,7 +17,7 @@ for each group of rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -46,6 +46,8 @@ from archsim.trace.resimulation import check_operation
 from archsim.trace.work import work_of
 
 Counts = dict[tuple[str, str], int]
+Named = Callable[[StageName, int, int], Stage]
+"""The layer of a stage, of so many matches and synaptic operations."""
 UPDATE_OF_VALUES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("pe", "multiply_add"): ("added",),
     ("scratchpad", "gradient_write"): ("row_entries", "column_entries"),
@@ -113,7 +115,7 @@ def room_of(machine: Clusters, one: Decomposed, timesteps: int) -> tuple[NDArray
     return np.maximum(room, 1), problem if needed > machine.link_bytes else ""
 
 
-def _forward(machine: Clusters, trace: Trace, one: Decomposed, named, verify: bool) -> StageWork:  # type: ignore[no-untyped-def]
+def _forward(machine: Clusters, trace: Trace, one: Decomposed, named: Named, verify: bool) -> StageWork:
     steps, opened = _timesteps(trace, one)
     products = []
     for place, sub in enumerate(one.subs):
@@ -152,7 +154,7 @@ def _forward(machine: Clusters, trace: Trace, one: Decomposed, named, verify: bo
     return _work(machine, one, layer, "forward", products, counts, read, written, sinks, 3, steps, opened, mismatches)
 
 
-def _backward(machine: Clusters, trace: Trace, one: Decomposed, named) -> StageWork:  # type: ignore[no-untyped-def]
+def _backward(machine: Clusters, trace: Trace, one: Decomposed, named: Named) -> StageWork:
     steps, opened = _timesteps(trace, one)
     products = []
     for place, sub in enumerate(one.subs):
@@ -184,7 +186,7 @@ def _backward(machine: Clusters, trace: Trace, one: Decomposed, named) -> StageW
     return _work(machine, one, layer, "backward", products, counts, read, written, sinks, 0, steps, opened, None)
 
 
-def _update(machine: Clusters, trace: Trace, one: Decomposed, named) -> StageWork:  # type: ignore[no-untyped-def]
+def _update(machine: Clusters, trace: Trace, one: Decomposed, named: Named) -> StageWork:
     steps, opened = _timesteps(trace, one)
     products, reads, writes, counts = [], [], [], Counts()
     for place, sub in enumerate(one.subs):
@@ -231,7 +233,7 @@ def _work(
     if stage == "update":
         wanted, released, joined = whole, whole, np.zeros(0, np.int64)
     else:
-        pairs = [wanted_strips(sub, machine.array.rows, int(sub.kernel[0] > 1)) for sub in one.subs]
+        pairs = [wanted_strips(sub, machine.array.rows) for sub in one.subs]
         wanted, released = ([pair[side] for pair in pairs] for side in (0, 1))
         joined = np.zeros(0, np.int64)
         if one.parallel:

@@ -188,15 +188,15 @@ def updates(sub: Operation, words: Words, gradients: Words, span: int, timesteps
     )  # fmt: skip
 
 
-def wanted_strips(sub: Operation, rows: int, reach: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def wanted_strips(sub: Operation, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For each strip, how many strips of the input must be there before it begins, and how many are no longer needed
-    behind it. ``reach`` lines above and below are seen; a strip has at least as many, so they are in its neighbours."""
+    behind it. A kernel of several lines sees one above and one below. A strip has at least one line, so they are in its
+    neighbours: it waits for the next one of its image, which needs it in turn."""
     height, width = sub.output_shape[1:]
     of_image = -(-height // max(1, rows // width))
     strips = np.arange(sub.images * of_image)
-    within = strips % of_image
-    ahead, behind = int(reach > 0) * (within < of_image - 1), int(reach > 0) * (within < of_image - 1)
-    return strips + 1 + ahead, strips + 1 - behind
+    shared = (sub.kernel[0] > 1) * (strips % of_image < of_image - 1)
+    return strips + 1 + shared, strips + 1 - shared
 
 
 def all_of(values: Sequence[Any]) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim import jit
-from archsim.dataflow.base import Accelerator, EngineName
+from archsim.dataflow.base import Accelerator, EngineName, HardwareConfig
 from archsim.dataflow.layer import Layer
 from archsim.engine.lowering import Lowered, loop_of, lower
 from archsim.engine.outcome import Outcome
@@ -30,6 +30,7 @@ from archsim.hardware import operation as op
 from archsim.hardware.agent import Operations
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.integers import integers, tuple_class
+from archsim.hardware.inventory import Component
 from archsim.trace import Operation, Trace
 
 BURST_LINES = 16
@@ -203,6 +204,36 @@ class DrawnMachine(Accelerator):
     ) -> dict[tuple[str, str], int]:
         """Actions that follow from what was counted."""
         return {}
+
+
+class HostedMachine(DrawnMachine):
+    """Units of the machine ``host`` that do work with a program of its own; they have no parts that the host lacks."""
+
+    Config: ClassVar[type[HardwareConfig]] = HardwareConfig
+    tensors: ClassVar[tuple[str, ...]] = ("input", "output")
+
+    def __init__(self, host: Any) -> None:
+        super().__init__(host.config)
+        self.host = host
+
+    @property
+    def sum_bits(self) -> int:
+        """Those of the host."""
+        return int(self.host.sum_bits)
+
+    @property
+    def processing_elements(self) -> int:
+        """Those of the host, whether they work or not."""
+        return int(self.host.processing_elements)
+
+    def inventory(self) -> Sequence[Component]:
+        """Nothing that the host does not have."""
+        return ()
+
+    def variant(self, layer: Layer) -> Mapping[str, str]:
+        """As of the host's layers."""
+        found: Mapping[str, str] = self.host.variant(layer)
+        return found
 
 
 def traffic_rows(tensors: Sequence[str], traffic: NDArray[np.int64], line_bytes: int) -> tuple[Traffic, ...]:

@@ -15,16 +15,16 @@ paper of a layer-by-layer machine says how it does this: it is an extension of a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.base import EngineName, HardwareConfig
+from archsim.dataflow.base import EngineName
 from archsim.dataflow.layer import Layer, stored_spikes
-from archsim.dataflow.machine import BURST_LINES, DrawnMachine, Program, Unit
+from archsim.dataflow.machine import BURST_LINES, HostedMachine, Program, Unit
 from archsim.dataflow.parts import store, stream
 from archsim.dataflow.pieces import Source, slices_of
 from archsim.engine.outcome import BUSY
@@ -32,7 +32,6 @@ from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, UnitTime
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.diagram import Diagram
-from archsim.hardware.inventory import Component
 from archsim.hardware.memory.placement import Tensor
 from archsim.hardware.operation import RESIDENT_READ, STREAM_READ
 from archsim.trace import Operation, Trace
@@ -98,41 +97,16 @@ def operands(a: Agent, m: Any, x: Operands, block: int, mode: int) -> Operations
         yield from stream(a, m, x.read, fiber, 0, x.read.size[fiber], mode, 0, m.memory.burst)
 
 
-class VectorUnit(DrawnMachine):
+class VectorUnit(HostedMachine):
     """The neuron units of ``host`` as ``lanes`` of a vector unit, ``cycles`` for a value each."""
 
     name: ClassVar[str] = "vector_unit"
-    Config: ClassVar[type[HardwareConfig]] = HardwareConfig
-    tensors: ClassVar[tuple[str, ...]] = ("input", "output")
     agents = reader, vector_unit, writer
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {"updates": UPDATES}
-
-    def __init__(self, host: Any) -> None:
-        super().__init__(host.config)
-        self.host = host
-
-    @property
-    def sum_bits(self) -> int:
-        """Those of the machine."""
-        return int(self.host.sum_bits)
-
-    @property
-    def processing_elements(self) -> int:
-        """Those of the machine; they are idle."""
-        return int(self.host.processing_elements)
-
-    def variant(self, layer: Layer) -> Mapping[str, str]:
-        """As of the machine's layers."""
-        found: Mapping[str, str] = self.host.variant(layer)
-        return found
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
         """None: an operation without weights has no synaptic operations."""
         return 0
-
-    def inventory(self) -> Sequence[Component]:
-        """Nothing that the machine does not have."""
-        return ()
 
     def example(self, trace: Trace, operation: Operation) -> Program:
         """The operation laid out."""

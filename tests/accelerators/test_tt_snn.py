@@ -126,9 +126,9 @@ def test_a_vertical_kernel_sees_its_neighbours():
     """By hand: two images of 6 lines, two lines of 6 positions in a strip of up to 16."""
     one = decomposed_in(training_step("ptt", 5))[C1]
     assert strips_of(one.subs[1], 16) == [(0, 12), (12, 24), (24, 36), (36, 48), (48, 60), (60, 72)]
-    wanted, released = wanted_strips(one.subs[1], 16, 1)
+    wanted, released = wanted_strips(one.subs[1], 16)
     assert (wanted.tolist(), released.tolist()) == ([2, 3, 3, 5, 6, 6], [0, 1, 3, 3, 4, 6])
-    wanted, released = wanted_strips(one.subs[2], 16, 0)
+    wanted, released = wanted_strips(one.subs[2], 16)
     assert wanted.tolist() == released.tolist() == [1, 2, 3, 4, 5, 6]
 
 
