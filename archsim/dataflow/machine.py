@@ -12,6 +12,7 @@ topology, the compiled loop, the integers that agents see as ``m``:
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -35,6 +36,10 @@ from archsim.trace import Operation, Trace
 
 BURST_LINES = 16
 """Most lines that an agent asks for at once, if as many can be on their way."""
+
+
+_lowering = threading.RLock()
+"""Two threads would lower the agents of a machine twice."""
 
 
 class Unit(NamedTuple):
@@ -68,9 +73,10 @@ class _Loop:
 
     def __get__(self, instance: DrawnMachine | None, owner: type[DrawnMachine]) -> Any:
         family = owner.family()
-        if "_loop" not in family.__dict__:
-            family._loop = loop_of(family.lowered(), family.__module__, in_turns=family.in_turns)
-        return family._loop
+        with _lowering:
+            if "_loop" not in family.__dict__:
+                family._loop = loop_of(family.lowered(), family.__module__, in_turns=family.in_turns)
+            return family._loop
 
 
 class DrawnMachine(Accelerator):
@@ -136,9 +142,10 @@ class DrawnMachine(Accelerator):
     def lowered(cls) -> Lowered:
         """The agents as the compiled loop calls them."""
         family = cls.family()
-        if "_lowered" not in family.__dict__:
-            family._lowered = lower(family.agents)
-        return family._lowered
+        with _lowering:
+            if "_lowered" not in family.__dict__:
+                family._lowered = lower(family.agents)
+            return family._lowered
 
     def simulate(self, engine: EngineName, program: Program, record: Window | bool) -> Outcome:
         """Run the program: the generators themselves in the reference engine, their lowering in the compiled one."""

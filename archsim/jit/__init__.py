@@ -21,6 +21,7 @@ import os
 import pickle
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -157,17 +158,19 @@ _HOW = tuple(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.
 """How kernels are compiled."""
 _MADE_BY = repr((_HOW, sys.version, numba.__version__, llvmlite.__version__, np.__version__, numba.config.BOUNDSCHECK))
 _hashes: dict[FunctionType, bytes] = {}
+_hashing = threading.RLock()
 
 
 def hash_of(function: FunctionType) -> bytes:
     """Hash of all that the kernel ``function`` is made of."""
-    if function not in _hashes:
-        _hashes[function] = b"itself"  # where it is called by what it calls
-        digest = hashlib.sha256(_MADE_BY.encode())
-        for part in _parts(function):
-            digest.update(b"%d:" % len(part) + part)
-        _hashes[function] = digest.digest()
-    return _hashes[function]
+    with _hashing:  # another thread would take "itself" for the hash
+        if function not in _hashes:
+            _hashes[function] = b"itself"  # where it is called by what it calls
+            digest = hashlib.sha256(_MADE_BY.encode())
+            for part in _parts(function):
+                digest.update(b"%d:" % len(part) + part)
+            _hashes[function] = digest.digest()
+        return _hashes[function]
 
 
 def _parts(function: FunctionType) -> Iterator[bytes]:
@@ -259,7 +262,8 @@ class _Inlined(_Kept):
 
 
 def _cached(function: F, **options: Any) -> F:
-    compiled = numba.njit(no_cfunc_wrapper=True, **options)(function)
+    # Kernels hold no lock of Python's: layers are simulated side by side in threads.
+    compiled = numba.njit(no_cfunc_wrapper=True, nogil=True, **options)(function)
     if is_jitted(compiled):  # not with NUMBA_DISABLE_JIT
         compiled.__class__ = _Kept
         compiled._cache = KernelCache(cast(FunctionType, function))
