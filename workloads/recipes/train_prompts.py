@@ -59,7 +59,7 @@ TASKS = 5
 CLASSES = 10
 METHODS = ("none", "hard", "soft", "coda", "os", "os++")
 TWO_STAGES = ("hard", "soft", "coda")
-BACKBONE = Schedule(samples=300_000, batch=120, learning_rate=2e-3, weight_decay=5e-2, label_smoothing=0)
+BACKBONE = Schedule(samples=60_000, batch=120, learning_rate=2e-3, weight_decay=5e-2, label_smoothing=0)
 TASK = Schedule(samples=2_560, batch=64, learning_rate=1e-2, weight_decay=0, label_smoothing=0, augment=False)
 """Of every task."""
 TRAINING_IMAGES, TEST_IMAGES = 10_000, 2_000

@@ -201,23 +201,22 @@ def calibration(rows: pd.DataFrame) -> tuple[Table, list[Row]]:
 
 
 def _draw_sources(axes: Axes, rows: Sequence[Row]) -> None:
-    """Inner weights of 2 bits: a bar for each network and source, its deviation over seeds, and the float network."""
+    """Inner weights of 2 bits, by network and source, with deviations over seeds; lines are the float networks."""
     names: list[str] = []
-    for shift, network, bits in ((-0.2, "cnn", "W2A4"), (0.2, "snn", "W2, spikes")):
+    for shift, network, bits in ((-0.1, "cnn", "W2A4"), (0.1, "snn", "W2, spikes")):
         own = [row for row in rows if row["network"] == network and row["weight_bits"] == min(BITS)]
         found = {_source(row): row for row in own}
         names = names or list(found)
-        bars = axes.bar(
-            [names.index(name) + shift for name in found], [row["accuracy_percent"] for row in found.values()], 0.38,
-            yerr=[row["deviation_points"] or 0.0 for row in found.values()], capsize=2, label=f"{network}, {bits}",
+        (line, *_) = axes.errorbar(
+            [names.index(name) + shift for name in found], [row["accuracy_percent"] for row in found.values()],
+            [row["deviation_points"] or 0.0 for row in found.values()], linestyle="", marker="o", markersize=4,
+            capsize=2, label=f"{network}, {bits}",
         )  # fmt: skip
         level = own[0]["accuracy_percent"] - own[0]["of_float_points"]
-        color = bars.patches[0].get_facecolor()
-        axes.axhline(level, color=color, linewidth=0.8, linestyle=":", label=f"{network}, float")
+        axes.axhline(level, color=line.get_color(), linewidth=0.8, linestyle=":", label=f"{network}, float")
     axes.set_xticks(range(len(names)), names, rotation=0, ha="center", fontsize=6)
-    axes.set_ylim(50, 100)  # room for the legend
     axes.set_ylabel("accuracy [%]")
-    axes.legend(fontsize=7, ncols=4)
+    axes.legend(fontsize=7, loc="lower left")
 
 
 def _source(row: Row) -> str:

@@ -4,7 +4,7 @@
 
 Writes a CSV for each table, figures (PNG, SVG), ``tables.md`` with all of them and ``sentences.md`` with what this
 folder's README says of them. What the abstract says is in ``published.yaml``. Trained networks are those of
-``workloads``; all others are drawn, and labelled synthetic.
+``workloads`` and of ``traces``; all others are drawn, and labelled synthetic.
 """
 
 from __future__ import annotations

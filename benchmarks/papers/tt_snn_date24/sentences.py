@@ -44,14 +44,14 @@ def _training(rows: Sequence[Row]) -> str:
 
 def _merged(rows: Sequence[Row]) -> str:
     modes = {row["mode"]: row for row in rows}
-    told = ", ".join(
-        f"{mode} {100 * row['accuracy']:.1f} % on {row['test_images']:,} test images" for mode, row in modes.items()
-    )
+    told = ", ".join(f"{mode} {100 * row['accuracy']:.1f} %" for mode, row in modes.items())
+    (images,) = {row["test_images"] for row in rows}
     machines = " and ".join(dict.fromkeys(row["machine"] for row in rows))
     return (
         f"*Merged.* Merged back into ordinary convolutions, networks have the same currents up to"
-        f" {max(row['differs_by'] for row in rows):.0e} of the largest. As integers they reach {told}, and run on"
-        f" {machines} with {sum(row['mismatches'] for row in rows)} mismatches."
+        f" {max(row['differs_by'] for row in rows):.0e} of the largest. As integers they reach {told} on the first"
+        f" {images:,} test images, and run on {machines} as a whole with"
+        f" {sum(row['mismatches'] for row in rows)} mismatches."
     )
 
 
