@@ -87,8 +87,9 @@ def _widest(rows: Sequence[Row], network: str, bits: int) -> float:
 
 def _sources(rows: Sequence[Row]) -> str:
     def points(**wanted: object) -> str:
-        found = [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
-        return "; ".join(f"{row['of_real_points']:+.2f}" for row in found)
+        row = _one(rows, **wanted)
+        seeds = {1: " (1 seed)", 2: " (2 seeds)"}.get(row["seeds"], "")
+        return f"{row['of_real_points']:+.2f}{seeds}"
 
     few = {"network": "cnn", "weight_bits": 2, "activation_bits": 4}
     four = {"network": "cnn", "weight_bits": 4, "activation_bits": 4}
