@@ -38,6 +38,7 @@ from numba.extending import is_jitted
 
 from archsim.jit.copied import Copied
 from archsim.jit.reference import by_reference as by_reference
+from archsim.jit.remembered import remembering
 
 KEPT_VERSIONS = 12
 """How many files of one kernel stay: its versions times the types that it is called with; the oldest go first."""
@@ -239,7 +240,8 @@ class _Kept(CPUDispatcher):  # type: ignore[misc]
         collects = gc.isenabled()
         gc.disable()
         try:
-            return super().compile(sig)
+            with remembering():
+                return super().compile(sig)
         finally:
             if collects:
                 gc.enable()
