@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import FunctionType
 from typing import Any
 
+from llvmlite.binding import Linkage
 from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, Flags
@@ -17,6 +18,9 @@ from numba.core.registry import CPUDispatcher
 from numba.core.sigutils import normalize_signature
 
 from archsim.jit.passes import PASSES, Passes
+
+_FROM_PYTHON = "_ZN7cpython"
+"""How the names of functions begin that Python calls."""
 
 
 class _Options(Flags):  # type: ignore[misc]
@@ -55,7 +59,7 @@ class Copied(CPUDispatcher):  # type: ignore[misc]
     def add_overload(self, cres: Any) -> Any:
         """Let callers find the body, which has no address."""
         bare = cres._replace(entry_point=object())
-        self.targetctx.insert_user_function(bare.entry_point, bare.fndesc, [bare.library])
+        self.targetctx.insert_user_function(bare.entry_point, bare.fndesc, bare.library.all_libraries())
         self.overloads[tuple(bare.signature.args)] = bare
         return bare
 
@@ -99,7 +103,12 @@ class _Once(JITCodeLibrary):  # type: ignore[misc]
         ll_module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self) -> None:
-        """All of LLVM's passes; numba runs them twice, to find pairs of reference counts between."""
+        """All of LLVM's passes; numba runs them twice, to find pairs of reference counts between. What takes apart the
+        arguments of a call from Python is done once per call, and left as it is."""
+        for function in self._final_module.functions:
+            if function.name.startswith(_FROM_PYTHON) and not function.is_declaration:
+                function.add_function_attribute("noinline")
+                function.add_function_attribute("optnone")
         passes, builder = self._codegen._module_pass_manager()
         passes.run(self._final_module, builder)
 
@@ -108,9 +117,13 @@ class _Bodies(_Once):
     """Functions that are linked into others, and neither optimised nor made into machine code before that."""
 
     def finalize(self) -> None:
-        """Link what the functions call."""
+        """Let them be removed where they end up and nobody calls them any more; what they call is linked there, too."""
         self._raise_if_finalized()
-        for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.external:
+                function.linkage = Linkage.linkonce_odr
         self._finalized = True
+
+    def all_libraries(self) -> list[JITCodeLibrary]:
+        """These functions and, without end, those that they call."""
+        return list(dict.fromkeys([self, *self._linking_libraries]))

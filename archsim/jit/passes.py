@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 from numba import types
-from numba.core import ir
+from numba.core import cgutils, ir
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
 from numba.core.errors import new_error_context
 from numba.core.ir_utils import build_definitions
 from numba.core.lowering import Lower
+from numba.core.rewrites.registry import rewrite_registry
 from numba.core.ssa import reconstruct_ssa
+from numba.core.transforms import canonicalize_cfg
 from numba.core.typed_passes import (
     NativeLowering,
     NoPythonBackend,
@@ -58,9 +60,36 @@ def _without_sign(index: Any) -> Any:
     return types.uint64 if isinstance(index, types.Integer) else index
 
 
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Blocks(IRProcessing):  # type: ignore[misc]
+    """Blocks in their simplest form, without numba's analysis of lifetimes, which only reference counting asks for."""
+
+    def run_pass(self, state: Any) -> bool:
+        """No block that only leads to another."""
+        state.func_ir.blocks = canonicalize_cfg(state.func_ir.blocks)
+        return True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Rewrites(GenericRewrites):  # type: ignore[misc]
+    """Constant indices and errors, without that analysis too."""
+
+    def run_pass(self, state: Any) -> bool:
+        """Every rewrite of every block until none applies."""
+        blocks = state.func_ir.blocks
+        for kind in rewrite_registry.rewrites["before-inference"]:
+            rewrite, left = kind(state), list(blocks.items())
+            while left:
+                label, block = left.pop()
+                if rewrite.match(state.func_ir, block, state.typemap, state.calltypes):
+                    blocks[label] = rewrite.apply()
+                    left.append((label, blocks[label]))
+        return True
+
+
 @register_pass(mutates_CFG=False, analysis_only=False)
 class _SingleAssignment(ReconstructSSA):  # type: ignore[misc]
-    """Every variable assigned once, without numba's analysis of lifetimes, which only reference counting asks for."""
+    """Every variable assigned once, without it."""
 
     def run_pass(self, state: Any) -> bool:
         """New versions of variables, and where each is defined."""
@@ -71,7 +100,7 @@ class _SingleAssignment(ReconstructSSA):  # type: ignore[misc]
 
 @register_pass(mutates_CFG=False, analysis_only=False)
 class _StripPhis(PreLowerStripPhis):  # type: ignore[misc]
-    """Phi nodes as assignments, without that analysis too."""
+    """Phi nodes as assignments, without it."""
 
     def run_pass(self, state: Any) -> bool:
         """An assignment at the end of every block that a phi node comes from."""
@@ -80,7 +109,22 @@ class _StripPhis(PreLowerStripPhis):  # type: ignore[misc]
 
 
 class _Lower(Lower):  # type: ignore[misc]
-    """Accesses of one item of an array in a few instructions; numba's own unpack shape, strides and all else first."""
+    """Accesses of one item of an array in a few instructions; numba's own unpack shape, strides and all else first.
+
+    Variables hold no references, so what one held before is not looked at when it is assigned.
+    """
+
+    def storevar(self, value: Any, name: str, argidx: int | None = None) -> None:
+        """``name = value``."""
+        self._alloca_var(name, self.typeof(name))
+        if name in self._singly_assigned_vars:
+            self._blk_local_varmap[name] = value
+        else:
+            self.builder.store(value, self.getvar(name))
+
+    def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
+        """The place of a variable, of which nothing is told to a debugger."""
+        return cgutils.alloca_once(self.builder, lltype, name=name)
 
     def lower_getitem(self, resty: Any, expr: Any, value: Any, index: Any, signature: Any) -> Any:
         """``value[index]``."""
@@ -128,7 +172,7 @@ class _Lowering(NativeLowering):  # type: ignore[misc]
 
 
 PASSES = (
-    TranslateByteCode, FixupArgs, IRProcessing, GenericRewrites, _SingleAssignment, NopythonTypeInference,
+    TranslateByteCode, FixupArgs, _Blocks, _Rewrites, _SingleAssignment, NopythonTypeInference,
     _StripPhis, _IndicesFromZero, _Lowering, NoPythonBackend,
 )  # fmt: skip
 
