@@ -37,8 +37,9 @@ from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
 from numba.extending import is_jitted
 
-from archsim.jit.copied import Copied
+from archsim.jit.copied import Copied, Whole
 from archsim.jit.reference import by_reference as by_reference
+from archsim.jit.remembered import remembering
 
 KEPT_VERSIONS = 12
 """How many files of one kernel stay: its versions times the types that it is called with; the oldest go first."""
@@ -242,7 +243,8 @@ class _Kept(CPUDispatcher):  # type: ignore[misc]
         collects = gc.isenabled()
         gc.disable()
         try:
-            return super().compile(sig)
+            with remembering():
+                return super().compile(sig)
         finally:
             if collects:
                 gc.enable()
@@ -286,7 +288,7 @@ def njit(function: F) -> F:
 
 def kernel(function: F) -> F:
     """:func:`njit` for functions that allocate nothing: no reference counting, most of a small kernel's time else."""
-    return _cached(function, _nrt=False)
+    return _cached(function, _nrt=False, pipeline_class=Whole)
 
 
 def higher_order(function: F) -> F:
@@ -299,7 +301,7 @@ def inlined(function: F) -> F:
 
     It is kept on disk as far as Python calls it; of kernels it is a part.
     """
-    compiled = _cached(function, _nrt=False, forceinline=True)
+    compiled = _cached(function, _nrt=False, forceinline=True, pipeline_class=Whole)
     if is_jitted(compiled):
         compiled.__class__ = _Inlined
     return compiled
