@@ -61,7 +61,7 @@ def draw_case(draw, number, name):
         "pe.fiber_b_buffers": integer(1, 3), "pe.output_buffer": integer(1, 4), "neuron.cycles": choice(1, 1, 3),
         "compressor.cycles_per_chunk": choice(1, 8, 8, 100),
         "scheduler.barrier": choice("column", "column", "none"), "scheduler.prefetch_fibers": integer(1, SLOTS - 1),
-        "scheduler.prefetch_start": choice("first_step", "last_step"), "scheduler.prefetch_groups": choice(0, 3),
+        "scheduler.prefetch_start": choice("first_step", "last_step"), "scheduler.prefetch_groups": integer(0, 3),
         "format.placement": choice("row_per_bank", "interleaved"), "format.pointer_bits": choice(0, 16, 32),
         **draw_memory(draw, line_bytes, ideal=number % 4 == 0),
     }  # fmt: skip
@@ -260,8 +260,9 @@ def element_ends(case, streams, me, cycles, late):
                 if reads or late[row, column, passed, chunk]:
                     end = max(end, next(answered))
                 ends.append(end)
-                free = next(ended)
-                if free > end and m.join.unit.laggy >= 0:
+                free = max(end, next(ended)) if m.join.unit.laggy >= 0 else end
+                tells = m.group_credit >= 0 and me == column == passed == chunk == 0
+                if free > end or tells:
                     ends.append(free)
             if has_row[place]:
                 arrivals.append(next(summed))
