@@ -204,9 +204,8 @@ def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
                         end = a.requests()
                         yield op(pop=m.chunk.port + a.me, compute=cycles)
                         # What holds up the join that has just ended: a full FIFO, or a pass that began late.
-                        free = a.now
+                        free, overhead = a.now, m.config.pe.chunk_overhead_cycles
                         if laggy > 0:
-                            overhead = m.config.pe.chunk_overhead_cycles
                             free = max(free, correct(a, m.join.unit, overhead, matches, laggy, a.done(words, end)))
                         # PE 0 tells the row fetcher that a group is begun.
                         credit = m.group_credit if a.me == 0 and column == 0 and passed == 0 and chunk == 0 else NONE

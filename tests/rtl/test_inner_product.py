@@ -98,12 +98,12 @@ def draw_memory(draw, line_bytes, ideal):
     switches = {end: integer(1, 8) for end in ends}
     return switches | {
         "clock_mhz": 1000, "memory.ideal": str(ideal).lower(), "memory.read_switch.traversal_cycles": integer(0, 2),
-        "memory.write_switch.traversal_cycles": integer(1, 2), "memory.broadcast.cycles": integer(0, 2),
+        "memory.write_switch.traversal_cycles": integer(0, 2), "memory.broadcast.cycles": integer(0, 2),
         "memory.cache.line_bytes": line_bytes, "memory.cache.banks": banks, "memory.cache.ways": ways,
         "memory.cache.width_bits": choice(32, 64, 128), "memory.cache.size_kib": choice(*filter(None, kib)),
         "memory.cache.stream_ways": integer(0, 2), "memory.cache.access_cycles": integer(1, 3),
-        "memory.cache.mshrs": integer(2, 16), "memory.cache.replacement": choice("priority", "lru"),
-        "memory.dram.channels": channels,
+        "memory.cache.mshrs": choice(1, integer(2, 16), integer(2, 16)), "memory.dram.channels": channels,
+        "memory.cache.replacement": choice("priority", "lru"),
         "memory.dram.bandwidth_gb_s": channels * line_bytes / (6 * draw.random() + 0.3), "memory.dram.row_hit_ns": hit,
         "memory.dram.row_miss_ns": hit + integer(0, 40), "memory.dram.row_bytes": choice(64, 256),
         "memory.dram.banks_per_channel": integer(1, 4), "memory.dram.interleave_bytes": line_bytes * choice(1, 2),
