@@ -548,7 +548,7 @@ MORE_CHANGES = {
             _added("reduce", ["times"], axis="positions")(raw)),
         "reduce cannot read spike times, got 'times'; allowed: conv2d, linear, pool, concat, slice, upsample, rearran"),
     "sum of times that are none": (
-        _added("add", ["spikes"], times=True), "adds spike times, got 'spikes' of the kind 'spike'; allowed: 'spike_tim"),
+        _added("add", ["spikes"], times=True), "adds spike times, got 'spikes' of the kind 'spike'; allowed: 'spik"),
     "first spikes without a time constant": (
         _added("add", ["spikes"], neuron={"kind": "first_spike"}),
         "neuron.time_constant: the ticks of the synapses' time constant, got 0; allowed: 1 to 1024"),

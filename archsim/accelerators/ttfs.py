@@ -2,21 +2,13 @@
 
 It is SpinalFlow (:mod:`archsim.accelerators.spinalflow`) with other PEs: spike lists sorted by time, a merger that gives
 one spike per cycle, rows of weights read ahead, an output queue, and their agents, are the same. A PE is an output
-neuron (:mod:`archsim.trace.first_spikes`); it has two registers, W and Y:
+neuron with two registers and a multiplier (:mod:`archsim.hardware.compute.first_spike`), which goes on by a product per
+spike and scans the ticks between two spikes where a neuron fires there. With weights in time a visit, a position of a
+tile of channels, takes
 
-    W = sum of the weights that have arrived, minus the threshold h
-    Y[t] = W E[t] - A = (sum w - h) E[t] - sum w E     at first -h E[0]
+    spikes + (ticks of its scans + 1) neuron.cycles
 
-The neuron fires where ``Y >= 0``, which is ``z <= E[t]`` for z = sum w z / (sum w - 1) without the quotient. With a spike
-at tick t, the controller broadcasts ``E[t] - E[t']``, of the tick t' of the spike before it; in one cycle every PE does
-
-    Y += W (E[t] - E[t']);  where Y is below 0 still, W += w
-
-Where Y is not below 0 some ticks between t' and t are the first ones, and the controller sends the exponentials of
-t' + 1, t' + 2, ... one per cycle until every PE that crossed has found its own (a *scan*). Behind the last spike the PEs
-look at the last tick in one more cycle. So with weights in time a visit, a position of a tile of channels, takes
-
-    spikes + ticks of its scans + 1, without the 1 and whatever comes behind where it stops early.
+where the 1 is a look at the last tick; it is left out, and so is whatever comes behind, where the visit ends early.
 
 ``scheduler.early_exit``: ``none``; ``fired``, a visit ends when all of its neurons have fired; ``decision``, so does one of
 the last layer when its first neuron has: that is the class. Sources are in ``hwconfigs/ttfs.yaml``; what is assumed in
@@ -26,22 +18,29 @@ DEVIATIONS.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.accelerators.spinalflow import (
-    SpikeListConfig, SpinalFlow, SpinalFlowConfig, SpinalFlowPe, SpinalFlowScheduler, Spikes, Visits, spikes_of,
+    SpikeListConfig,
+    Spikes,
+    SpinalFlow,
+    SpinalFlowConfig,
+    SpinalFlowPe,
+    SpinalFlowScheduler,
+    Visits,
+    spikes_of,
 )  # fmt: skip
 from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.layer import WEIGHTED, Layer, OperandKind, layer_of
 from archsim.dataflow.layer_machine import Computed
 from archsim.dataflow.machine import Program
+from archsim.hardware.compute.first_spike import ALL, FIRST, NONE, Fired, fire_visits, sort_rows
 from archsim.hardware.fields import SumBits
 from archsim.hardware.inventory import Component, ram
-from archsim.jit import njit
 from archsim.trace import Neuron, Operation, Trace
 from archsim.trace.first_spikes import exponentials
 from archsim.trace.neurons import FIRST_SPIKE, features
@@ -80,105 +79,6 @@ class TtfsConfig(SpinalFlowConfig):
     pe: TtfsPe = Field(description="processing elements")
     scheduler: TtfsScheduler = Field(description="what is run, and until when")
     format: TimeListConfig = Field(description="spike lists")
-
-
-class Fired(NamedTuple):
-    """What the PEs find: ticks [M, N] (T where there is none), and of every visit the spikes that it takes, and the
-    cycles beside them behind each of these spikes."""
-
-    ticks: NDArray[np.int64]
-    spikes: NDArray[np.int64]
-    after: NDArray[np.int16]
-    scanned: int
-    overflows: NDArray[np.int64]
-
-
-ALL, FIRST = range(2)
-NONE_STOPS = 2
-
-
-@njit
-def sort_rows(words: Any, taps: Any, timesteps: int, first: Any, weight_row: Any, ticks: Any) -> None:
-    """Spikes of all rows of ``taps`` by tick, then list, then channel: ``words`` are ticks + 1, or 0. ``first`` says
-    where each row begins."""
-    channels = words.shape[1]
-    place = np.zeros(timesteps + 1, np.int64)
-    for row in range(len(taps)):
-        place[:] = 0
-        for count in (True, False):
-            for tap in range(taps.shape[1]):
-                position = taps[row, tap]
-                if position < 0:
-                    continue
-                for channel in range(channels):
-                    word = words[position, channel]
-                    if word == 0:
-                        continue
-                    if count:
-                        place[word] += 1
-                    else:
-                        at = place[word - 1]
-                        place[word - 1] += 1
-                        weight_row[at] = tap * channels + channel
-                        ticks[at] = word - 1
-            if count:
-                place[0] = first[row]
-                for tick in range(timesteps):
-                    place[tick + 1] += place[tick]
-
-
-@njit
-def fire_visits(
-    first: Any, weight_row: Any, ticks: Any, weights: Any, threshold: Any, table: Any, pes: int, stop: int, bits: Any,
-    found: Any, used: Any, after: Any, overflows: Any,
-) -> int:  # fmt: skip
-    """Run every visit; fills ``found`` [M, N], ``used`` [visits], ``after`` [tiles, spikes], ``overflows`` [2]; returns
-    ticks of scans times the channels that look at them."""
-    rows, channels = found.shape
-    last, scanned = len(table) - 1, 0
-    total, potential = np.zeros(pes, np.int64), np.zeros(pes, np.int64)
-    for tile in range((channels + pes - 1) // pes):
-        begin = tile * pes
-        width = min(pes, channels - begin)
-        for row in range(rows):
-            for n in range(width):
-                total[n] = -threshold[begin + n]
-                potential[n] = total[n] * table[0]
-            left, before, spike, ends = width, 0, first[row], False
-            while not ends:
-                behind = spike == first[row + 1]
-                tick = last if behind else ticks[spike]
-                step, longest, earliest = table[tick] - table[before], 0, last + 1
-                for n in range(width):
-                    if found[row, begin + n] > last:
-                        grown = potential[n] + total[n] * step
-                        if grown >= 0:
-                            at = before
-                            while potential[n] + total[n] * (table[at] - table[before]) < 0:
-                                at += 1
-                            found[row, begin + n] = at
-                            longest, earliest, left = max(longest, at - before), min(earliest, at), left - 1
-                        overflows[1] += int(grown >= 1 << (bits[1] - 1) or grown < -(1 << (bits[1] - 1)))
-                        potential[n] = grown
-                if earliest <= last:
-                    if stop == FIRST:
-                        longest = earliest - before
-                        for n in range(width):
-                            if found[row, begin + n] > earliest:
-                                found[row, begin + n] = last + 1
-                    if spike > first[row]:
-                        after[tile, spike - 1] += longest
-                    scanned += longest * width
-                ends = behind or (earliest <= last and (stop == FIRST or (stop == ALL and left == 0)))
-                if behind and spike > first[row]:
-                    after[tile, spike - 1] += 1
-                if not ends:
-                    for n in range(width):
-                        total[n] += weights[weight_row[spike], begin + n]
-                        overflows[0] += int(total[n] >= 1 << (bits[0] - 1) or total[n] < -(1 << (bits[0] - 1)))
-                    before, spike = tick, spike + 1
-            used[tile * rows + row] = spike - first[row]
-    return scanned
 
 
 class Ttfs(SpinalFlow):
@@ -290,7 +190,7 @@ class Ttfs(SpinalFlow):
         """When a visit of ``layer`` ends."""
         if self.config.scheduler.early_exit == "decision" and layer.is_last:
             return FIRST
-        return NONE_STOPS if self.config.scheduler.early_exit == "none" else ALL
+        return NONE if self.config.scheduler.early_exit == "none" else ALL
 
     def _sorted(self, layer: Layer, spikes: Spikes) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Of every row: where its spikes begin, their rows of weights, their ticks."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from archsim.accelerators.ttfs import ALL, FIRST, NONE_STOPS
+from archsim.hardware.compute.first_spike import ALL, FIRST, NONE
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
 from tests.machines import LABELS, ROOT, same, simulate, timed
@@ -53,7 +53,7 @@ def slow_visit(times, weights, threshold, table, stop):
     raise AssertionError
 
 
-@pytest.mark.parametrize("early_exit, stop", [("none", NONE_STOPS), ("fired", ALL), ("decision", FIRST)])
+@pytest.mark.parametrize("early_exit, stop", [("none", NONE), ("fired", ALL), ("decision", FIRST)])
 @pytest.mark.parametrize("pes", [16, 128])
 def test_ideal_cycles(early_exit, stop, pes):
     """A visit takes its spikes, the ticks of its scans, and one cycle where it looks at the last tick: nothing else

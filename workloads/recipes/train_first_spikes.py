@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from wave import sources
 
 import torch
 import torch.nn.functional as functional
 from first_spikes import JOINS, TICKS, FirstSpikes, straight
 from torch import Tensor
 from training import Schedule, arguments, augmented, fashion_mnist, rate, save
-from wave import sources
 
 SIDE = 32
 WIDTH = 16
@@ -73,18 +73,15 @@ def train(
     task: str, join: str, schedule: Schedule, data: Path | None, folder: Path, *, seed: int, checkpoint_every: int,
     samples: int | None, width: int,
 ) -> None:  # fmt: skip
-    """Train one network and write ``folder/first_spikes-TASK-JOIN-SEED.pt``: weights, and what was measured on the way."""
+    """Train one network; ``folder/first_spikes-TASK-JOIN-SEED.pt`` has its weights and what was measured on the way."""
     total, name = samples or schedule.samples, f"first_spikes-{task}-{join}-{seed}"
     torch.manual_seed(seed)
     model = FirstSpikes(join, width, CLASSES[task])
     images, labels, test_images, test_labels = data_of(task, data)
     optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     folder.mkdir(parents=True, exist_ok=True)
-    latest, seen, history = (
-        folder / f"{name}-latest.pt",
-        0,
-        [{"seen": 0.0, **measured(model, test_images[:500], test_labels[:500])}],
-    )
+    latest, seen = folder / f"{name}-latest.pt", 0
+    history = [{"seen": 0.0, **measured(model, test_images[:500], test_labels[:500])}]
     if latest.exists():
         state = torch.load(latest)
         model.load_state_dict(state["model"])
