@@ -1,18 +1,18 @@
 """A machine for first spikes: neurons with exponential synapses, one sorted spike per cycle, no division.
 
-It is SpinalFlow (:mod:`archsim.accelerators.spinalflow`) with other PEs: spike lists sorted by time, a merger that gives
-one spike per cycle, rows of weights read ahead, an output queue, and their agents, are the same. A PE is an output
-neuron with two registers and a multiplier (:mod:`archsim.hardware.compute.first_spike`), which goes on by a product per
-spike and scans the ticks between two spikes where a neuron fires there. With weights in time a visit, a position of a
-tile of channels, takes
+It is SpinalFlow (:mod:`archsim.accelerators.spinalflow`) with other PEs: spike lists sorted by time, a merger that
+gives one spike per cycle, rows of weights read ahead, an output queue, and their agents, are the same. A PE is an
+output neuron with two registers and a multiplier (:mod:`archsim.hardware.compute.first_spike`), which goes on by a
+product per spike and scans the ticks between two spikes where a neuron fires there. With weights in time a visit, a
+position of a tile of channels, takes
 
     spikes + (ticks of its scans + 1) neuron.cycles
 
 where the 1 is a look at the last tick; it is left out, and so is whatever comes behind, where the visit ends early.
 
-``scheduler.early_exit``: ``none``; ``fired``, a visit ends when all of its neurons have fired; ``decision``, so does one of
-the last layer when its first neuron has: that is the class. Sources are in ``hwconfigs/ttfs.yaml``; what is assumed in
-DEVIATIONS.md.
+``scheduler.early_exit``: ``none``; ``fired``, a visit ends when all of its neurons have fired; ``decision``, so does
+one of the last layer when its first neuron has: that is the class. Sources are in ``hwconfigs/ttfs.yaml``; what is
+assumed in DEVIATIONS.md.
 """
 
 from __future__ import annotations
@@ -241,7 +241,6 @@ class Ttfs(SpinalFlow):
             **rows,
             ("pe", "multiply"): done["pe", "add"] + events["scanned_ticks"],
             ("exponential_table", "read"): steps + -(-events["scanned_ticks"] // self.config.pe.count),
-            ("exponential_table", "write"): 0,
         }
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:

@@ -185,10 +185,7 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
     kind = trace.kind(operation.inputs[0])
     spiking, timed = kind == "spike", kind == "spike_time"
     stored = trace.tensor(operation.inputs[0])
-    if timed:
-        words = _ticks(trace, stored)
-    else:
-        words = packed_time.pack_timesteps(stored) if spiking else _activations(stored)
+    words = packed_time.pack_timesteps(stored) if spiking else _ticks(trace, stored) if timed else _activations(stored)
     weight = operation.weight
     assert weight is not None
     n, work = len(weight), work_of(trace, operation)

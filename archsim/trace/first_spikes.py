@@ -55,7 +55,7 @@ def exponentials(timesteps: int, time_constant: int, fraction_bits: int) -> NDAr
 
 
 class Fired(NamedTuple):
-    """Of neurons [P, N]: the tick, or T where there is none; and how many inputs came before it, or of those that never fire at all."""
+    """Of neurons [P, N]: the tick, or T where there is none; and how many inputs came before it, or before the end."""
 
     ticks: NDArray[Any]
     inputs: NDArray[np.int64]

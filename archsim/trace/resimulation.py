@@ -105,11 +105,20 @@ def _as_stored(trace: Trace, operation: Operation) -> Iterator[tuple[int, NDArra
 
 
 def output_times(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
-    """Spike times [I, ...] of ``operation``, which adds times or has first-spike neurons, for spike times [I, ...]."""
-    if operation.times:
-        total = np.sum([times.astype(np.int64) for times in inputs], 0)
+    """Spike times [I, ...] of ``operation``, which adds or moves times or has first-spike neurons, for such times."""
+    first = inputs[0]
+    match operation.op:
         # Never is later than any tick, and so is never and some more.
-        return _as_times(total, timesteps)
+        case "add":
+            return _as_times(np.sum([times.astype(np.int64) for times in inputs], 0), timesteps)
+        case "delay":
+            steps = np.broadcast_to(operation.steps, first.shape[1])
+            return _as_times(first + steps.reshape(-1, *(1,) * (first.ndim - 2)), timesteps)
+        case "pool":
+            earliest: NDArray[Any] = operation.window.windows(first, never(timesteps)).min((-2, -1))
+            return earliest
+        case "concat" | "slice" | "upsample" | "rearrange":
+            return _combine(operation, inputs)
     neuron, weight = operation.neuron, operation.weight
     assert neuron is not None and neuron.threshold is not None and weight is not None
     table = exponentials(timesteps, neuron.time_constant, neuron.fraction_bits)
@@ -127,11 +136,12 @@ def output_times(operation: Operation, inputs: list[NDArray[Any]], timesteps: in
 
 def _needs_times_only(trace: Trace, operation: Operation) -> bool:
     """Whether :func:`output_times` says all of ``operation``, and no timestep needs to be looked at."""
+    if trace.kind(operation.inputs[0]) != "spike_time":
+        return False
     neuron = operation.neuron
-    if operation.times or neuron is None or neuron.kind != FIRST_SPIKE or operation.weight is None:
-        return operation.times
-    plain = operation.bias is None and neuron.threshold is not None and neuron.threshold.ndim == 1
-    return plain and trace.kind(operation.inputs[0]) == "spike_time"
+    if neuron is None or neuron.kind != FIRST_SPIKE or operation.weight is None:
+        return operation.times or operation.moves
+    return operation.bias is None and neuron.threshold is not None and neuron.threshold.ndim == 1
 
 
 def _as_times(ticks: NDArray[np.int64], timesteps: int) -> NDArray[Any]:
@@ -298,6 +308,22 @@ def given(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         shape = (len(stored), len(images), *stored.shape[2:]) if timed else (len(images), *stored.shape[1:])
         tensors[name] = np.broadcast_to(one, shape)
     return tensors
+
+
+def run_times(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Spike times [I, ...] of all tensors that a network writes when it runs on ``images`` uint8 [I, C, H, W], by name.
+
+    It is one whose operations all write spike times, as an encoder does and whatever reads nothing but them.
+    """
+    tensors = given(trace, images)
+    for operation in trace.operations:
+        inputs = [tensors[name] for name in operation.inputs]
+        if _needs_times_only(trace, operation):
+            tensors[operation.output] = output_times(operation, inputs, trace.timesteps)
+        else:
+            assert operation.requantiser is not None, "an operation writes spike times without reading some"
+            tensors[operation.output] = _as_times(compute(operation, inputs, 1)[0], trace.timesteps)
+    return {operation.output: tensors[operation.output] for operation in trace.operations}
 
 
 def predict(trace: Trace, images: NDArray[np.uint8], batch: int = 50) -> NDArray[np.int64]:

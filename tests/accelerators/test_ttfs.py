@@ -6,7 +6,7 @@ import pytest
 from archsim.hardware.compute.first_spike import ALL, FIRST, NONE
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
-from tests.machines import LABELS, ROOT, same, simulate, timed
+from tests.machines import LABELS, MACHINES, ROOT, mlp, same, simulate, timed
 
 TTFS = ROOT / "hwconfigs" / "ttfs.yaml"
 
@@ -120,3 +120,20 @@ def test_more_ticks_than_lists_have():
     trace = timed(1, timesteps=96)
     problems = load_accelerator(TTFS, ("format.time_bits=4", "timesteps=16")).problems(trace)
     assert [problem.split(":")[0] for problem in problems] == ["timesteps", "format.time_bits"]
+
+
+@pytest.mark.parametrize(
+    "hardware", [path for path in MACHINES if load_accelerator(path).name != "ttfs"], ids=lambda path: path.stem
+)
+def test_other_machines_refuse_such_neurons(hardware):
+    """Whatever they make of operands that are no single bits, they say what their neurons have not."""
+    machine = load_accelerator(hardware)
+    trace = timed(1, m=3, n=4, k=20)
+    problems = machine.problems(trace)
+    assert len(problems) == 1
+    assert "exponential synapses and a first spike" in problems[0] or "runs ANN traces" in problems[0], problems
+
+
+def test_it_refuses_other_neurons():
+    (problem,) = load_accelerator(TTFS).problems(mlp(1))
+    assert "ttfs runs layers of first-spike neurons that read spike times" in problem

@@ -1,9 +1,9 @@
 """Export a time-coded network that ``train_first_spikes.py`` trained, as a trace.
 
-The weights of first-spike neurons are integers over an integer threshold already, and times are ticks. The encoder's batch
-norm is folded into weights of 8 bits and a requantiser, whose output is the tick. So the network of the trace is the one
-that was trained but for the encoder's rounding, and for exponentials with ``FRACTION_BITS``. ``accuracy`` in the trace is
-that of the integers, on all test images.
+The weights of first-spike neurons are integers over an integer threshold already, and times are ticks. The encoder's
+batch norm is folded into weights of 8 bits and a requantiser, whose output is the tick. So the network of the trace is
+the one that was trained but for the encoder's rounding, and for exponentials with ``FRACTION_BITS``. ``accuracy`` in
+the trace is that of the integers, on ``tested_images`` test images.
 
     python export_first_spikes.py first_spikes-fashion_mnist-delay-1.pt --data DIR -o delay.npz
 """
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from train_first_spikes import CLASSES, data_of
 
 from archsim.trace import Neuron, Operation, Requantiser, Trace, check_trace, save_trace
-from archsim.trace.content import first_spike_times, never
-from archsim.trace.resimulation import run_images
+from archsim.trace.content import never
+from archsim.trace.resimulation import run_times
 
 FRACTION_BITS = 8
 SHIFT = 24
@@ -143,15 +143,6 @@ def trace_of(
     )
 
 
-def ticks_of(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    """Spike times of every tensor that the network writes for ``images``."""
-    parts = [
-        {name: first_spike_times(spikes) for name, spikes in run_images(trace, images[first : first + BATCH]).items()}
-        for first in range(0, len(images), BATCH)
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
@@ -172,7 +163,10 @@ def main() -> None:
     provenance = {
         "kind": "trained", "weights": "trained", "dataset": dataset, "licence": licence, "seed": state["seed"],
         "recipe": "workloads/recipes/train_first_spikes.py, export_first_spikes.py",
-        "details": {"join": state["join"], "accuracy_in_training": state["measured"]["accuracy"], "samples": state["samples"]},
+        "details": {
+            "join": state["join"], "accuracy_in_training": state["measured"]["accuracy"], "samples": state["samples"],
+            "tested_images": len(tested),
+        },
     }  # fmt: skip
     name = f"first_spikes_{state['task']}_{state['join']}"
     shapes = shapes_of(model, images, operations)
@@ -180,11 +174,11 @@ def main() -> None:
     blank = trace_of(operations, empty | {"pixels": tested[:1]}, model.timesteps, provenance, name)
     right = 0
     for first in range(0, len(tested), BATCH):
-        ticks = ticks_of(blank, tested[first : first + BATCH])["read_out"]
+        ticks = run_times(blank, tested[first : first + BATCH])["read_out"]
         right += int((ticks.argmin(1) == labels[first : first + BATCH].numpy()).sum())
     provenance["accuracy"] = right / len(tested)
     shown = tested[: options.images]
-    trace = trace_of(operations, ticks_of(blank, shown) | {"pixels": shown}, model.timesteps, provenance, name)
+    trace = trace_of(operations, run_times(blank, shown) | {"pixels": shown}, model.timesteps, provenance, name)
     wrong = sum(check.mismatches or 0 for check in check_trace(trace))
     save_trace(trace, options.output)
     print(

@@ -5,9 +5,9 @@ A PE is a neuron of :mod:`archsim.trace.first_spikes` with threshold h. It has t
     W    = sum of the weights that have arrived, minus h
     Y[t] = W E[t] - A = (sum w - h) E[t] - sum w E       at first -h E[0]
 
-The neuron fires where ``Y >= 0``. For z = sum w z / (sum w - 1) that is ``z <= E[t]`` without the quotient: prefix sums of
-w and of w z, compared in the form of products, of which the difference of two exponentials leaves one. Spikes come sorted
-by time. With one at tick t a PE does, t' being the tick of the spike before it,
+The neuron fires where ``Y >= 0``. For z = sum w z / (sum w - 1) that is ``z <= E[t]`` without the quotient: prefix sums
+of w and of w z, compared in the form of products, of which the difference of two exponentials leaves one. Spikes come
+sorted by time. With one at tick t a PE does, t' being the tick of the spike before it,
 
     Y += W (E[t] - E[t'])
     W += w                     if Y is still below 0

@@ -11,7 +11,7 @@ import pytest
 from archsim.trace import Neuron, Operation, Trace, check_trace, load_trace, save_trace
 from archsim.trace.first_spikes import exponential, exponentials, fire_rows
 from archsim.trace.neurons import run
-from archsim.trace.resimulation import run_images
+from archsim.trace.resimulation import run_images, run_times
 
 STEPS_PER_TICK = 8
 
@@ -155,6 +155,8 @@ def test_network_is_exact_and_loads_again(timesteps, tmp_path):
     loaded = load_trace(tmp_path / "trace.npz")
     assert loaded.sha256 == trace.sha256
     assert [check.mismatches for check in check_trace(loaded)] == [0] * 7
+    found = run_times(loaded, loaded.tensor("pixels"))
+    assert all((found[name] == loaded.tensor(name)).all() for name in loaded.tensors if name != "pixels")
     fired = loaded.tensor("out") < timesteps
     assert fired.any()
     summed, inside, beside = (loaded.tensor(name).astype(int) for name in ("summed", "inside", "beside"))
