@@ -3,7 +3,7 @@
 The weights of first-spike neurons are integers over an integer threshold already, and times are ticks. The encoder's
 batch norm is folded into weights of 8 bits and a requantiser, whose output is the tick. So the network of the trace is
 the one that was trained but for the encoder's rounding, and for exponentials with ``FRACTION_BITS``. ``accuracy`` in
-the trace is that of the integers, on ``tested_images`` test images.
+the trace is that of the integers.
 
     python export_first_spikes.py first_spikes-fashion_mnist-delay-1.pt --data DIR -o delay.npz
 """
@@ -27,7 +27,10 @@ from archsim.trace.resimulation import run_times
 FRACTION_BITS = 8
 SHIFT = 24
 BATCH = 50
-DATASETS = {"fashion_mnist": ("Fashion-MNIST", "MIT"), "wave": ("2-D wave equation, 1,936 sources (wave.py)", "none")}
+DATASETS = {
+    "fashion_mnist": ("Fashion-MNIST, padded to 32 x 32", "MIT (trace and weights); Fashion-MNIST: MIT, Zalando SE"),
+    "wave": ("2-D wave equation, 1,936 sources, workloads/recipes/wave.py", "MIT"),
+}
 
 
 def encoder_of(model: FirstSpikes) -> Operation:
@@ -164,8 +167,9 @@ def main() -> None:
         "kind": "trained", "weights": "trained", "dataset": dataset, "licence": licence, "seed": state["seed"],
         "recipe": "workloads/recipes/train_first_spikes.py, export_first_spikes.py",
         "details": {
-            "join": state["join"], "accuracy_in_training": state["measured"]["accuracy"], "samples": state["samples"],
-            "tested_images": len(tested),
+            "accuracy_of": f"the integer network on {len(tested)} test images",
+            "float_accuracy": f"{state['measured']['accuracy']:.4f}", "training_samples": state["samples"],
+            "join": state["join"], "ticks_per_time_constant": TICKS, "labels": labels[: options.images].tolist(),
         },
     }  # fmt: skip
     name = f"first_spikes_{state['task']}_{state['join']}"
