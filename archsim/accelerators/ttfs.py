@@ -181,7 +181,8 @@ class Ttfs(SpinalFlow):
             "accumulator_overflows": int(fired.overflows[0]),
             "potential_overflows": int(fired.overflows[1]),
             "positions_larger_than_buffer": int((sizes > self.config.merger.buffer_words).sum()),
-            "scanned_ticks": int(fired.scanned),
+            "scanned_ticks": int(fired.looks[0]),
+            "scan_products": int(fired.looks[1]),
             "output_is_upper_bound": 0,
         }
         return Computed(self.output_bytes(layer, active, active).astype(np.int64), mismatches, events)
@@ -206,14 +207,14 @@ class Ttfs(SpinalFlow):
         begins, weight_row, ticks = self._sorted(layer, spikes)
         tiles = self._tiles(layer.n)
         found = np.full((layer.m, layer.n), layer.timesteps, np.int64)
-        used, overflows = np.zeros(tiles * layer.m, np.int64), np.zeros(2, np.int64)
+        used, looks, overflows = (np.zeros(size, np.int64) for size in (tiles * layer.m, 2, 2))
         after = np.zeros((tiles, len(ticks)), np.int16)
         table = exponentials(layer.timesteps, neuron.time_constant, neuron.fraction_bits)
-        scanned = fire_visits(
+        fire_visits(
             begins, weight_row, ticks, spikes.weights, neuron.threshold, table, pe.count, self._stop(layer),
-            (pe.accumulator_bits, pe.potential_bits), found, used, after, overflows,
+            (pe.accumulator_bits, pe.potential_bits), found, used, after, looks, overflows,
         )  # fmt: skip
-        return Fired(found, used, after, scanned, overflows)
+        return Fired(found, used, after, looks, overflows)
 
     def spikes_in(self, words: NDArray[np.uint16]) -> NDArray[Any]:
         """A word is a tick and one, or 0."""
@@ -234,13 +235,12 @@ class Ttfs(SpinalFlow):
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """A spike is a step of both sums, with one product; a tick that is scanned is a product."""
+        """A spike is a step of both sums, with one product; so is a tick that is looked at."""
         rows = super().more_actions(layer, done, events)
-        steps = done["merger", "spike"]
         return {
             **rows,
-            ("pe", "multiply"): done["pe", "add"] + events["scanned_ticks"],
-            ("exponential_table", "read"): steps + -(-events["scanned_ticks"] // self.config.pe.count),
+            ("pe", "multiply"): done["pe", "add"] + events["scan_products"],
+            ("exponential_table", "read"): done["merger", "spike"] + events["scanned_ticks"],
         }
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:

@@ -290,7 +290,8 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
                "SpinalFlow, first spikes: output positions whose sorted spikes do not fit the spike buffer at once."),
         Column("potential_overflows", "count", _EVENT, "First spikes: potentials beyond their bits; they stay exact."),
         Column("scanned_ticks", "count", _EVENT,
-               "First spikes: ticks that were looked at between two spikes, times the channels that do."),
+               "First spikes: ticks that were looked at between two spikes, or as the last one."),
+        Column("scan_products", "count", _EVENT, "First spikes: products that PEs made for scanned_ticks."),
         Column("gradients_non_zero", "count", _EVENT, "SATA in training: gradients of potentials that are not zero."),
         Column("gradients_are_upper_bound", "count", _EVENT,
                "SATA in training: layers (0 or 1 of each) whose gradient masks are not in the trace and are bounded "

@@ -74,6 +74,7 @@ def test_ideal_cycles(early_exit, stop, pes):
     assert result.mismatches == 0
     assert result.actions["merger", "spike"] == spikes
     assert result.compute_cycles == work
+    assert result.events["scanned_ticks"] == work - spikes
     assert result.cycles == work + result.stall_cycles
     assert result.lower_bound_cycles == work
 

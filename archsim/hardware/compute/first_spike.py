@@ -33,13 +33,14 @@ NONE, ALL, FIRST = range(3)
 
 
 class Fired(NamedTuple):
-    """What the PEs find: ticks [M, N] (T where there is none), and of every visit the spikes that it takes, and the
-    cycles beside them behind each of these spikes."""
+    """What the PEs find: ticks [M, N] (T where there is none), of every visit the spikes that it takes, and the cycles
+    beside them behind each of these spikes. ``looks`` [2] are ticks that are looked at in scans or as the last one, and
+    the products that PEs make for them."""
 
     ticks: NDArray[np.int64]
     spikes: NDArray[np.int64]
     after: NDArray[np.int16]
-    scanned: int
+    looks: NDArray[np.int64]
     overflows: NDArray[np.int64]
 
 
@@ -76,12 +77,12 @@ def sort_rows(words: Any, taps: Any, timesteps: int, first: Any, weight_row: Any
 @njit
 def fire_visits(
     first: Any, weight_row: Any, ticks: Any, weights: Any, threshold: Any, table: Any, pes: int, stop: int, bits: Any,
-    found: Any, used: Any, after: Any, overflows: Any,
-) -> int:  # fmt: skip
-    """Run every visit; fills ``found`` [M, N], ``used`` [visits], ``after`` [tiles, spikes], ``overflows`` [2]; returns
-    ticks of scans times the channels that look at them."""
+    found: Any, used: Any, after: Any, looks: Any, overflows: Any,
+) -> None:  # fmt: skip
+    """Run every visit; fills ``found`` [M, N], ``used`` [visits], ``after`` [tiles, spikes], ``looks`` [2], and
+    ``overflows`` [2] of W and of Y."""
     rows, channels = found.shape
-    last, scanned = len(table) - 1, 0
+    last = len(table) - 1
     total, potential = np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     for tile in range((channels + pes - 1) // pes):
         begin = tile * pes
@@ -112,16 +113,17 @@ def fire_visits(
                         for n in range(width):
                             if found[row, begin + n] > earliest:
                                 found[row, begin + n] = last + 1
-                    if spike > first[row]:
-                        after[tile, spike - 1] += longest
-                    scanned += longest * width
+                    after[tile, spike - 1] += longest  # nothing fires before the first spike
+                    looks[0] += longest
+                    looks[1] += longest * width
                 ends = behind or (earliest <= last and (stop == FIRST or (stop == ALL and left == 0)))
                 if behind and spike > first[row]:
                     after[tile, spike - 1] += 1
+                    looks[0] += 1
+                    looks[1] += width
                 if not ends:
                     for n in range(width):
                         total[n] += weights[weight_row[spike], begin + n]
                         overflows[0] += int(total[n] >= 1 << (bits[0] - 1) or total[n] < -(1 << (bits[0] - 1)))
                     before, spike = tick, spike + 1
             used[tile * rows + row] = spike - first[row]
-    return scanned
