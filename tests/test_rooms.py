@@ -9,7 +9,7 @@ from types import FunctionType
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"_version", "arguments", "atomic", "doors", "errors", "examples", "jit", "processes", ""}
+GROUND = {"_version", "arguments", "atomic", "doors", "errors", "examples", "jit", "processes", "threads", ""}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -56,6 +56,7 @@ MAY_IMPORT = {
     "errors": set(),
     "examples": set(),
     "processes": set(),
+    "threads": set(),
     "jit": set(),
 }
 LIBRARY_HOMES = {

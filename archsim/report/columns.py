@@ -335,9 +335,20 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
         Column("value", "", (INFO,), "Its value."),
         Column("layer", "", (INFO, CHECK), "The operation's name in the trace."),
         Column("op", "", (INFO,), "The kind of operation."),
-        Column("m", "count", (INFO,), "Rows of the operation as a matrix product: output positions times images."),
-        Column("n", "count", (INFO,), "Columns of the operation as a matrix product: output channels."),
-        Column("k", "count", (INFO,), "Reduction length: products that one output adds up."),
+        Column("m", "count", (INFO,),
+               "Rows of the operation, or of a pass of training, as a matrix product: output positions times images; "
+               "of a backward-weight pass, elements of a kernel."),
+        Column("n", "count", (INFO,),
+               "Columns of the operation or pass as a matrix product: output channels; of a backward-data pass, input "
+               "channels."),
+        Column("k", "count", (INFO,), "Reduction length: products that one output adds up in a timestep."),
+        Column("pass", "", (INFO,),
+               "Of a sub-convolution of a tensor train: forward, backward-data (gradients of inputs) or "
+               "backward-weight (gradients of weights)."),
+        Column("timesteps", "count", (INFO,), "Timesteps at which the pass is computed."),
+        Column("macs", "count", (INFO,), "Multiply-accumulate operations of the pass: m n k timesteps."),
+        Column("rows", "", (INFO,), "What the pass has as rows: its kind, and the tensor, or operation of a gradient."),
+        Column("columns", "", (INFO,), "What it has as columns, in the same words; weights are of an operation."),
         Column("spike_density", "share", (INFO,),
                "Share of ones among the input spikes, each counted as often as the layer reads it."),
         Column("silent_ratio", "share", (INFO,), "Share of inputs without a spike in any timestep."),

@@ -156,6 +156,18 @@ class Trace:
         """The operations in the order in which they run."""
         return tuple(self._operation(record) for record in self.meta.operations)
 
+    def readers(self, name: str) -> Sequence[Operation]:
+        """The operations that read the tensor ``name``, in the order of the trace."""
+        return self._readers.get(name, ())
+
+    @cached_property
+    def _readers(self) -> dict[str, list[Operation]]:
+        found: dict[str, list[Operation]] = {}
+        for operation in self.operations:
+            for name in dict.fromkeys(operation.inputs):
+                found.setdefault(name, []).append(operation)
+        return found
+
     @property
     def calibration(self) -> ImageSet | None:
         """Images of the training set, decoded now and not kept; None if the trace has none."""

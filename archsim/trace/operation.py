@@ -107,7 +107,7 @@ class Operation:
 
     The trace that holds the operation fills in ``images``, the shapes [C, H, W] or [F] of inputs and output, and ``k``,
     how many values make one of the output: C / groups kh kw, F, the inner length of a product, the window of a pool,
-    the operands of a sum. In a trace that was loaded, ``weight`` and ``gradient_mask`` are decoded anew whenever they
+    the operands of a sum. In a trace that was loaded, ``weight`` and ``gradient_mask`` are read when they
     are asked for: keep them in variables while you need them.
     """
 

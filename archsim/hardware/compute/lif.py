@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.hardware.loading import Block
-from archsim.jit import kernel
+from archsim.jit import inlined, kernel
 
 HARD, SOFT, SOFT_BEFORE_LEAK, SOFT_AFTER_LEAK, NO_RESET = range(5)
 RESETS = {
@@ -154,13 +154,13 @@ def leaks(rule: Rule) -> bool:
     return rule.leak_shift > 0 or rule.leak_subtracts
 
 
-@kernel
+@inlined
 def fires(total: int, limit: int, rule: Rule) -> bool:
     """Whether a neuron whose potential is ``total`` spikes, with the threshold ``limit`` in the same units."""
     return total > limit or (rule.at_threshold and total == limit)
 
 
-@kernel
+@inlined
 def settle(total: int, limit: int, fired: bool, rule: Rule) -> int:
     """The potential behind a timestep in which it was ``total``."""
     if fired and rule.reset == HARD:
@@ -174,7 +174,7 @@ def settle(total: int, limit: int, fired: bool, rule: Rule) -> int:
     return left - limit if fired and rule.reset == SOFT_AFTER_LEAK else left
 
 
-@kernel
+@inlined
 def fits(potential: int, bits: int) -> bool:
     """Whether a potential fits ``bits``, sign included."""
     return -(1 << (bits - 1)) <= potential < (1 << (bits - 1))
@@ -202,7 +202,7 @@ def fire(sums: Any, bias: Any, limits: Any, rule: Rule, potentials: Any, words: 
             words[row, n] = packed
 
 
-@kernel
+@inlined
 def level(total: int, limit: int, neurons: Neurons) -> int:
     """s[t] of a neuron whose potential is ``total``, with the threshold ``limit``."""
     if neurons.fires == INTEGER:
@@ -218,7 +218,7 @@ def level(total: int, limit: int, neurons: Neurons) -> int:
     return -1 if neurons.fires == SIGNED and fires(-total, limit, neurons.rule) else 0
 
 
-@kernel
+@inlined
 def left_of(total: int, at: int, n: int, neurons: Neurons) -> int:
     """The potential ``total`` a timestep later."""
     rule = neurons.rule
@@ -228,7 +228,7 @@ def left_of(total: int, at: int, n: int, neurons: Neurons) -> int:
     return total - shifted if rule.leak_subtracts else shifted
 
 
-@kernel
+@inlined
 def behind(total: int, limit: int, spikes: int, at: int, n: int, neurons: Neurons) -> int:
     """The potential behind a timestep in which it was ``total`` and ``spikes`` fired."""
     reset = neurons.rule.reset
