@@ -16,6 +16,7 @@ SPELT = {
         "systolic": "Dense systolic array",
         "flywire": "FlyWire",
         "tt_snn": "TT-SNN",
+        "ttfs": "First spikes",
         "snn": "SNN",
         "cnn": "CNN",
         "vit": "ViT",

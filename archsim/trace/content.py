@@ -295,6 +295,8 @@ def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) 
         neuron = getattr(record, "neuron", None)
         if neuron is not None:
             parameters = {role: bounds.get(f"{role}.{record.name}", 0) for role in neurons.arrays_of(neuron)}
+            if neuron.kind == neurons.FIRST_SPIKE and not _comes_once(meta, record):
+                current *= meta.timesteps
             largest = neurons.bounds(neuron, parameters, current, meta.timesteps).largest
         requantiser = getattr(record, "requantiser", None)
         if requantiser is not None:
@@ -307,6 +309,12 @@ def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) 
                 f"and overflow 64 bits; allowed: at most {_INT64_LIMIT:.3g}"
             )
     return problems
+
+
+def _comes_once(meta: Meta, record: OperationRecord) -> bool:
+    """Whether currents are sums over inputs that spike once, so that those of all timesteps are no more than one."""
+    kinds = {meta.tensors[name].kind for name in record.inputs}
+    return kinds == {"spike_time"} and not getattr(record, "bias", False)
 
 
 def _largest_current(record: OperationRecord, shapes: Shapes, bounds: Mapping[str, int]) -> int:

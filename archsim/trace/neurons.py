@@ -31,6 +31,9 @@ it. The current goes on. With ``resets_current`` a spike empties it, I[t] = 0, a
 rests. ``mask_fire_once`` then zeroes the outputs of neurons that fired exactly once in all T timesteps (the
 preprocessing of LoAS, section V).
 
+A neuron of the kind ``first_spike`` has exponential synapses instead, fires once, and has no other key:
+:mod:`archsim.trace.first_spikes`. Its potential, in units of its own, is X[t] there.
+
 What a neuron carries from one timestep to the next is its state: u, and where they exist I, b and the timesteps that it
 still rests. :func:`run` takes the state in front of a window of timesteps and gives the one behind it, so that windows
 give what all timesteps at once give.
@@ -48,15 +51,17 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from archsim.trace.first_spikes import MAX_TIME_CONSTANT, exponential
 from archsim.trace.record import Announced, Record
 
 MAX_LEAK_SHIFT = 8
 MAX_MULTIPLIER_SHIFT = 30
 MAX_SPIKES = 32767
+FIRST_SPIKE = "first_spike"
 
 State = dict[str, NDArray[np.int64]]
 """By name what neurons carry between timesteps, arrays of one shape: ``potential``, ``current``, ``adaptation``,
-``rest``."""
+``rest``; of ``first_spike`` neurons ``total``, ``moment``, ``rest`` (1 behind the spike), and ``tick``, one for all."""
 
 
 class NeuronRecord(Record):
@@ -66,8 +71,9 @@ class NeuronRecord(Record):
     version_2: ClassVar = (
         "leak_multiplier", "threshold_in_fractions", "current_shift", "current_is_late", "resets_current",
         "adaptation_shift", "reset_value", "start", "refractory", "fires", "most", "rounding", "per_neuron",
+        "time_constant",
     )  # fmt: skip
-    kind: Literal["lif", "if"]
+    kind: Literal["lif", "if", "first_spike"]
     leak_multiplier: Announced | None = None
     leak_shift: int = Field(default=0, ge=0, le=MAX_MULTIPLIER_SHIFT)
     fraction_bits: int = Field(default=0, ge=0, le=62)
@@ -87,6 +93,7 @@ class NeuronRecord(Record):
     most: int = Field(default=0, ge=0, le=MAX_SPIKES)
     rounding: Literal["nearest", "down"] = "nearest"
     per_neuron: bool = False
+    time_constant: int = Field(default=0, ge=0, le=MAX_TIME_CONSTANT)
 
     @field_validator("leak_shift")
     @classmethod
@@ -128,6 +135,7 @@ class Neuron:
     fires: str = "spike"
     most: int = 0
     rounding: str = "nearest"
+    time_constant: int = 0
 
 
 ARRAYS = (
@@ -157,6 +165,12 @@ def dtype_of(neuron: Neuron | NeuronRecord, name: str) -> type[np.integer[Any]]:
 
 def problems_of(record: NeuronRecord) -> Iterator[tuple[str, str]]:
     """What does not go together: the key and what is wrong with it."""
+    if record.kind == FIRST_SPIKE:
+        yield from _first_spike(record)
+        return
+    if record.time_constant:
+        text = f"is of neurons that fire first spikes, got {record.time_constant}"
+        yield "time_constant", f"{text}; allowed: 0, or kind '{FIRST_SPIKE}'"
     if record.kind == "if":
         if record.leak_shift:
             yield "leak_shift", f"an IF neuron has no leak, got {record.leak_shift}; allowed: 0"
@@ -184,6 +198,15 @@ def problems_of(record: NeuronRecord) -> Iterator[tuple[str, str]]:
         yield "mask_fire_once", f"only spikes are masked, got fires {record.fires!r}; allowed: false"
     if record.fires == "nothing":
         yield from _silent(record)
+
+
+def _first_spike(record: NeuronRecord) -> Iterator[tuple[str, str]]:
+    if not record.time_constant:
+        yield "time_constant", f"the ticks of the synapses' time constant, got 0; allowed: 1 to {MAX_TIME_CONSTANT}"
+    for key in NeuronRecord.model_fields:
+        if key not in ("kind", "time_constant", "fraction_bits", "per_neuron") and record.says(key):
+            text = "has no use for a neuron that fires a first spike"
+            yield key, f"{text}, got {str(getattr(record, key)).lower()}; allowed: to leave it out"
 
 
 def _silent(record: NeuronRecord) -> Iterator[tuple[str, str]]:
@@ -217,6 +240,8 @@ def value_problem(record: NeuronRecord, name: str, array: NDArray[Any]) -> str:
 
 def output_kinds(record: NeuronRecord) -> tuple[str, ...]:
     """The kinds of tensor that such neurons write."""
+    if record.kind == FIRST_SPIKE:
+        return ("spike_time",)
     return {"spike": ("spike", "spike_time"), "signed": ("signed_spike",)}.get(record.fires, ("int",))
 
 
@@ -256,6 +281,8 @@ def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
 def state_fields(neuron: Neuron | NeuronRecord) -> tuple[str, ...]:
     """The names of what such neurons carry between timesteps."""
+    if neuron.kind == FIRST_SPIKE:
+        return ("total", "moment", "rest", "tick")
     exist = {
         "potential": True,
         "current": neuron.current_shift is not None,
@@ -267,7 +294,7 @@ def state_fields(neuron: Neuron | NeuronRecord) -> tuple[str, ...]:
 
 def start_state(neuron: Neuron, shape: tuple[int, ...]) -> State:
     """The state of neurons [I, N, ...] in front of the first timestep."""
-    state = {name: np.zeros(shape, np.int64) for name in state_fields(neuron)}
+    state = {name: np.zeros(shape if name != "tick" else (), np.int64) for name in state_fields(neuron)}
     if neuron.start is not None:
         state["potential"] += _aligned(neuron.start, len(shape))
     return state
@@ -308,6 +335,8 @@ def potentials(neuron: Neuron, currents: NDArray[np.int64]) -> Iterator[tuple[ND
 
 def step(neuron: Neuron, current: NDArray[np.int64], state: State) -> tuple[NDArray[np.int64], NDArray[Any], State]:
     """X[t] and s[t] of neurons that read ``current`` [I, N, ...] in ``state``, and the state behind the timestep."""
+    if neuron.kind == FIRST_SPIKE:
+        return _first(neuron, current, state)
     rank = current.ndim
     arriving = current << neuron.fraction_bits
     after: State = {}
@@ -337,6 +366,18 @@ def step(neuron: Neuron, current: NDArray[np.int64], state: State) -> tuple[NDAr
         faded = _leaked(state["adaptation"], neuron.adaptation_multiplier, neuron.adaptation_shift)
         after["adaptation"] = faded + _aligned(neuron.adaptation, rank) * np.abs(fired.astype(np.int64))
     return total, fired, {"potential": left, **after}
+
+
+def _first(neuron: Neuron, current: NDArray[np.int64], state: State) -> tuple[NDArray[np.int64], NDArray[Any], State]:
+    """:func:`step` of neurons that fire a first spike."""
+    assert neuron.threshold is not None, "the loader refuses those without"
+    tick = int(state["tick"])
+    worth = exponential(tick, neuron.time_constant, neuron.fraction_bits)
+    total, moment = state["total"] + current, state["moment"] + current * worth
+    potential = total * worth - moment
+    fired = (potential >= _aligned(neuron.threshold, current.ndim) * worth) & (state["rest"] == 0)
+    after = {"total": total, "moment": moment, "rest": state["rest"] | fired, "tick": state["tick"] + 1}
+    return potential, fired, after
 
 
 def leak(neuron: Neuron, potential: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -411,6 +452,8 @@ def bounds(neuron: Neuron | NeuronRecord, largest: Mapping[str, int], current: i
     ``(g + 1) (1 + q + q^2 + ...)``; leaks without a multiplier, and those that a soft reset
     avoids, are taken as q = 1. A reset takes away at most H, or ``most`` times that.
     """
+    if neuron.kind == FIRST_SPIKE:
+        return _first_bounds(neuron, largest, current, timesteps)
     arriving = current << neuron.fraction_bits
     state, products = {}, [0]
     if neuron.current_shift is not None:
@@ -437,6 +480,13 @@ def bounds(neuron: Neuron | NeuronRecord, largest: Mapping[str, int], current: i
     return Bounds({"potential": potential, **state}, max(potential, *products))
 
 
+def _first_bounds(neuron: Neuron | NeuronRecord, largest: Mapping[str, int], total: int, timesteps: int) -> Bounds:
+    """Of neurons that fire a first spike, where all that ever arrives is at most ``total``."""
+    worth = exponential(timesteps - 1, max(1, neuron.time_constant), neuron.fraction_bits)
+    state = {"total": total, "moment": total * worth, "rest": 1}
+    return Bounds(state, (2 * total + largest.get("threshold", 0)) * worth)
+
+
 def largest_of(neuron: Neuron) -> dict[str, int]:
     """The largest magnitude in each array of ``neuron``, as :func:`bounds` wants it."""
     arrays = {name: getattr(neuron, name) for name in ARRAYS}
@@ -456,6 +506,7 @@ def features(neuron: Neuron | NeuronRecord) -> tuple[str, ...]:
     return tuple(
         words
         for words, has in {
+            "exponential synapses and a first spike": neuron.kind == FIRST_SPIKE,
             "a leak with a multiplier": neuron.leak_multiplier is not None,
             "a synaptic current": neuron.current_shift is not None,
             "an adaptive threshold": neuron.adaptation_shift is not None,

@@ -36,6 +36,7 @@ _MOVING = ("concat", "slice", "upsample", "rearrange", "delay")
 PLAIN_KEYS = (
     "kernel", "stride", "padding", "dilation", "input_dilation", "groups", "reduction", "transpose", "transpose_first",
     "heads", "factor", "axis", "start", "stop", "view", "order", "shape", "steps",
+    "times",
 )  # fmt: skip
 """What an operation and its record say with the same words."""
 
@@ -93,7 +94,8 @@ class Operation:
     ``delay``                ``steps``, an int, or int64 [C] with one per channel
     ``softmax``              ``table`` uint16 [256]
     ``layer_norm``           ``requantiser``, ``bias``
-    ``add``, ``multiply``, ``concat``   nothing
+    ``add``                  ``times``: it adds spike times
+    ``multiply``, ``concat`` nothing
 
     ``neuron`` where the output is spikes, and ``requantiser`` where it is integers of few bits, may end a ``conv2d``,
     ``linear``, ``add``, ``multiply``, ``matmul``, ``reduce`` or a ``pool`` that sums; without any of them such an
@@ -139,6 +141,7 @@ class Operation:
     order: tuple[int, ...] = ()
     shape: tuple[int, ...] = ()
     steps: int | NDArray[np.int64] = 1
+    times: bool = False
     images: int = field(default=0, init=False)
     input_shapes: tuple[tuple[int, ...], ...] = field(default=(), init=False)
     output_shape: tuple[int, ...] = field(default=(), init=False)

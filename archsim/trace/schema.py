@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field, Strict, StringConstraints, Validator
 from pydantic_core import PydanticCustomError
 
 from archsim.errors import MOST_PROBLEMS, TraceError, is_follow_up, nearest, printable
-from archsim.trace.neurons import NeuronRecord
+from archsim.trace.neurons import FIRST_SPIKE, NeuronRecord
 from archsim.trace.record import Announced, Record
 from archsim.trace.window import sides
 
@@ -206,9 +206,14 @@ class Pool(_Finished):
 
 
 class Add(_Finished):
-    """Element-wise integer sum of inputs of equal shape, optionally followed by neurons or a requantiser."""
+    """Element-wise integer sum of inputs of equal shape, optionally followed by neurons or a requantiser.
 
+    With ``times`` it adds spike times.
+    """
+
+    version_2: ClassVar = ("times",)
     op: Literal["add"]
+    times: bool = False
 
 
 class Multiply(_Finished):
@@ -415,6 +420,11 @@ def _newer(meta: Meta, value: dict[str, Any]) -> Iterator[str]:
             yield from (f"{path}.neuron.{key}" for key in neuron.version_2 if key in given["neuron"])
             if neuron.reset == "none":
                 yield f"{path}.neuron.reset"
+            if neuron.kind == FIRST_SPIKE:
+                yield f"{path}.neuron.kind"
+        output = meta.tensors.get(record.output)
+        if getattr(record, "requantiser", None) is not None and isinstance(output, SpikeTimeTensor):
+            yield f"tensors.{record.output}.kind"
 
 
 def validated(model: type[RecordT], value: dict[str, Any], where: str) -> RecordT:
