@@ -2,14 +2,14 @@
 
 A neuron's spikes follow an activation f of its mean current (:mod:`archsim.trace.neurons`): after t timesteps it has
 fired t f(mean) / v spikes, rounded; those below zero count negative, and a spike is worth v, the largest |f| of the
-calibration inputs. So the mean of its spikes over T timesteps is f(mean) up to v / T, down or to the nearest, as long as
-f(mean) does not move faster than a spike a timestep. Its f is a table of 2^``table_bits`` entries over the range of the
-mean currents, held in units of v / 2^14. The read-out adds up potentials; the last one is the output.
+calibration inputs. So the mean of its spikes over T timesteps is f(mean) up to v / T, down or to the nearest, as long
+as f(mean) does not move faster than a spike a timestep. Its f is a table of 2^``table_bits`` entries over the range of
+the mean currents, held in units of v / 2^14. The read-out adds up potentials; the last one is the output.
 
 Rounding weights and firing in whole spikes leave errors, which calibration takes away on average, layer after layer,
 each on what the converted layers before it give:
 
-    light      a bias for each channel: the mean over inputs and timesteps of the current becomes that of the float network
+    light      a bias for each channel: the mean over inputs and timesteps of its current becomes the float network's
     advanced   that, and a start for each neuron's spikes: T times the mean over inputs of what its output lacks
 
 Both take away the whole mean error of the read-out, by its start potential. That is Li et al. (ICML 2021) for ReLU, and
@@ -113,13 +113,13 @@ def convert(
 ) -> Converted:
     """A float PyTorch model of linear layers and any activations as a network of signed spikes, calibrated.
 
-    ``inputs`` [I, F] are those of the trace, the same at every timestep; they become integers of ``input_bits`` in units
-    of ``input_scale``, as in ``from_torch``. ``calibration_inputs`` (by default ``inputs``) calibrate and tell the
+    ``inputs`` [I, F] are those of the trace, the same at every timestep; they become integers of ``input_bits`` in
+    units of ``input_scale``, as in ``from_torch``. ``calibration_inputs`` (by default ``inputs``) calibrate and tell the
     ranges. Spikes are ``rounding`` "nearest" or "down". Weights have ``weight_bits`` and a scale for each channel (one
     for all of the read-out's), and tables of activations 2^``table_bits`` entries.
 
-    With ``activation_bits`` the network has no spikes but activations of so many bits, from the same tables behind every
-    sum, and ``T`` must be 1: what spikes are to be compared with. It has no "advanced" calibration.
+    With ``activation_bits`` the network has no spikes but activations of so many bits, from the same tables behind
+    every sum, and ``T`` must be 1: what spikes are to be compared with. It has no "advanced" calibration.
 
     Raises ``UsageError`` with what is not allowed, by the name of the layer that the model has.
     """
@@ -171,7 +171,7 @@ class Read(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A function as ``integers`` [E]: entry i for values at (i - E/2) ``step``. ``slope`` is the largest between two."""
+    """A function as ``integers`` [E]: entry i for values at (i - E/2) ``step``; ``slope`` is the largest of two."""
 
     integers: NDArray[np.int64]
     step: float
@@ -357,7 +357,9 @@ def _check(
             problems.append(f"{name}: got {printable(repr(bits))}; allowed: {least} to {most}")
     if activation_bits is not None:
         if timesteps != 1:
-            problems.append(f"T: got {printable(repr(timesteps))}; allowed: 1, as there are no spikes with activation_bits")
+            problems.append(
+                f"T: got {printable(repr(timesteps))}; allowed: 1, as there are no spikes with activation_bits"
+            )
         if calibration == "advanced":
             problems.append("calibration: got 'advanced'; allowed: 'none' or 'light', as there are no spikes to start")
     if problems:

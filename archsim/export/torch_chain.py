@@ -13,7 +13,9 @@ from archsim.errors import UsageError, printable
 from archsim.export.torch_tensors import doubles, load_torch
 
 Real = NDArray[np.float64]
-ALLOWED = "allowed: linear layers one behind the other, and functions of single values (tanh, sine, ReLU, ...) in between"
+ALLOWED = (
+    "allowed: linear layers one behind the other, and functions of single values (tanh, sine, ReLU, ...) in between"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,9 @@ def chain_of(model: Any) -> list[ChainLayer]:
     if not found:
         raise UsageError(f"model: has no linear layer; {ALLOWED}")
     if functions[-1]:
-        raise UsageError(f"{before.name}: a function behind the last linear layer; allowed: that its sums are the output")
+        raise UsageError(
+            f"{before.name}: a function behind the last linear layer; allowed: that its sums are the output"
+        )
     last = len(found) - 1
     return [_layer(torch, name, linear, functions[place], place == last) for place, (name, linear) in enumerate(found)]
 

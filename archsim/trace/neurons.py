@@ -31,9 +31,9 @@ it. The current goes on. With ``resets_current`` a spike empties it, I[t] = 0, a
 rests. ``mask_fire_once`` then zeroes the outputs of neurons that fired exactly once in all T timesteps (the
 preprocessing of LoAS, section V).
 
-Neurons with an ``activation`` are IF neurons without a reset that fire signed spikes, and whose spikes follow a function
-of their mean current. With the table a of E entries (one for the operation), a multiplier m, ``activation_shift`` l, and
-c spikes so far, those below zero subtracted, they do instead, ``//`` rounding down::
+Neurons with an ``activation`` are IF neurons without a reset that fire signed spikes, and whose spikes follow a
+function of their mean current. With the table a of E entries (one for the operation), a multiplier m,
+``activation_shift`` l, and c spikes so far, those below zero subtracted, they do instead, ``//`` rounding down::
 
     u[t] = u[t-1] + x[t]                               (0 at first)
     i[t] = clip((u[t] m) // ((t + 1) << l), -E/2, E/2 - 1) + E/2
@@ -42,8 +42,8 @@ c spikes so far, those below zero subtracted, they do instead, ``//`` rounding d
     c[t] = c[t-1] + s[t]
 
 What a neuron carries from one timestep to the next is its state: u, and where they exist I, b, c and the timesteps that
-it still rests; the number of the timestep is the layer's. :func:`run` takes the state in front of a window of timesteps and gives the one behind it, so that windows
-give what all timesteps at once give.
+it still rests; the number of the timestep is the layer's. :func:`run` takes the state in front of a window of timesteps
+and gives the one behind it, so that windows give what all timesteps at once give.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class Neuron:
 
     Arrays are int64 [N], a value per output channel, or all of them [N, H, W], a value per neuron (an int stands for
     all channels of a layer with weights alike). ``threshold`` is None for neurons that fire nothing. The multiplier and
-    the shift of a leak belong together; so do the table ``activation`` int64 [E], E a power of two, its multiplier and its shift.
+    the shift of a leak belong together; so do the table ``activation`` int64 [E], E a power of two, its multiplier and
+    its shift.
     """
 
     kind: str
@@ -489,7 +490,8 @@ def bounds(neuron: Neuron | NeuronRecord, largest: Mapping[str, int], current: i
 
     A leak multiplies by q <= 1 and rounds by less than 1, so that a value that grows by at most g a timestep is at most
     ``(g + 1) (1 + q + q^2 + ...)``; leaks without a multiplier, and those that a soft reset
-    avoids, are taken as q = 1. A reset takes away at most H, or ``most`` times that. Neurons with an activation only add.
+    avoids, are taken as q = 1. A reset takes away at most H, or ``most`` times that. Neurons with an activation only
+    add.
     """
     if _follows(neuron):
         potential = timesteps * current

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ class Sines(nn.Module):
 
     def __init__(self, sizes=(2, 12, 10, 3)):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
 
     def forward(self, x):
         for layer in self.layers[:-1]:
@@ -35,7 +37,7 @@ def chain(activation, sizes=(2, 12, 10, 3), seed=0):
     if activation == "sine":
         return Sines(sizes)
     layers = []
-    for pair in zip(sizes[:-1], sizes[1:], strict=True):
+    for pair in pairwise(sizes):
         layers += [nn.Linear(*pair), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
 

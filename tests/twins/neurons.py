@@ -10,7 +10,11 @@ import numpy as np
 
 def start(neuron, place):
     """The state in front of the first timestep of the neuron at ``place`` (channel, row, column)."""
-    return {"u": value(neuron.start, place) or 0, "i": 0, "b": 0, "rests": 0} if neuron.activation is None else {"u": 0, "c": 0, "t": 0}
+    return (
+        {"u": value(neuron.start, place) or 0, "i": 0, "b": 0, "rests": 0}
+        if neuron.activation is None
+        else {"u": 0, "c": 0, "t": 0}
+    )
 
 
 def run(neuron, currents, place, state=None):

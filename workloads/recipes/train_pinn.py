@@ -4,7 +4,7 @@ All coordinates run from -1 to 1 (time too: t = (coordinate + 1) / 2), and every
 
     poisson       u'' = -pi^2 sin(pi x), u = 0 at the ends                        u = sin(pi x)
     burgers       u_t + u u_x = nu u_xx, nu = 0.1 / pi, u(x, 0) = -sin(pi x)      Cole-Hopf, by Gauss-Hermite quadrature
-    taylor_green  Navier-Stokes in two dimensions, nu = 0.05, wave number pi      u = -cos(pi x) sin(pi y) exp(-2 nu pi^2 t)
+    taylor_green  Navier-Stokes in two dimensions, nu = 0.05, wave number pi      the Taylor-Green vortex
     separable     u_xx + u_yy = f, u = 0 at the border, u = sum_r X_r(x) Y_r(y)   u = sum of two products of sines
 
 The flow has sines as activations, the others tanh. The separable network has a body for each axis, which sees that axis
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ class Sine(nn.Module):
 def body(sizes: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequential:
     """Linear layers of these sizes with activations in between."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), activation()]
         nn.init.xavier_normal_(layers[-2].weight)
     return nn.Sequential(*layers[:-1])
@@ -211,7 +212,10 @@ def train(name: str, seed: int, folder: Path, steps: int | None) -> None:
         loss.backward()
         optimizer.step()
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == total:
-            print(f"{path.stem}: {step + 1}/{total} steps, loss {loss.item():.3g}, {error(problem, model):.3g}", flush=True)
+            print(
+                f"{path.stem}: {step + 1}/{total} steps, loss {loss.item():.3g}, {error(problem, model):.3g}",
+                flush=True,
+            )
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "done": step + 1}
             torch.save(state, latest)
     found = {"problem": name, "seed": seed, "steps": total, "error": error(problem, model)}

@@ -142,7 +142,8 @@ def neurons_of(neuron: Any) -> Neurons:
         -1 if neuron.current_shift is None else neuron.current_shift, neuron.current_is_late, neuron.resets_current,
         -1 if neuron.adaptation_shift is None else neuron.adaptation_shift, neuron.refractory, places,
         is_ruled(neuron), neuron.activation_shift,
-        np.zeros(0, np.int64) if neuron.activation is None else np.array(neuron.activation, np.int64), **{name: spread.get(name, np.zeros((0, 0), np.int64)) for name in _PARAMETERS},
+        np.zeros(0, np.int64) if neuron.activation is None else np.array(neuron.activation, np.int64),
+        **{name: spread.get(name, np.zeros((0, 0), np.int64)) for name in _PARAMETERS},
     )  # fmt: skip
 
 

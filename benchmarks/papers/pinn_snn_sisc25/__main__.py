@@ -3,8 +3,8 @@
     python benchmarks/papers/pinn_snn_sisc25 [-o DIR] [--jobs N]
 
 Runs the traces of ``traces/`` (``measure.py`` made them) by ``archsim sweep`` on three machines, and summarises
-``results/errors.csv`` (``measure.py`` measured it). Writes a CSV for each table, figures, ``tables.md`` and the README's
-``sentences.md``. Sweeps go on where they were killed.
+``results/errors.csv`` (``measure.py`` measured it). Writes a CSV for each table, figures, ``tables.md`` and the
+README's ``sentences.md``. Sweeps go on where they were killed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,11 @@ def write(results: Sequence[tuple[Table, list[Row]]], output: Path) -> None:
         files.write_texts(output, {f"{table.name}.csv": files.csv_text(rows, list(table.columns))})
         if table.draw:
             drawing.save(output / table.name, lambda axes, t=table, r=rows: t.draw(axes, r), table.size)
-    page = [f"# PINN to SNN (SISC 2025) and archsim {__version__}", "", *(table.markdown(rows) for table, rows in results)]
+    page = [
+        f"# PINN to SNN (SISC 2025) and archsim {__version__}",
+        "",
+        *(table.markdown(rows) for table, rows in results),
+    ]
     filled = {table.name: rows for table, rows in results}
     said = "\n".join(f"- {text(name, filled)}" for name in SENTENCES)
     files.write_texts(output, {"tables.md": "\n".join(page), "sentences.md": said + "\n"})

@@ -114,7 +114,7 @@ def measured(name: str, seed: int, checkpoints: Path) -> list[dict[str, object]]
 
 def write_traces(name: str, checkpoints: Path, folder: Path) -> None:
     """The traces of a problem, each with the error on its points."""
-    problem, model, state = load(checkpoints / f"pinn-{name}-{SEEDS[0]}.pt")
+    problem, model, _ = load(checkpoints / f"pinn-{name}-{SEEDS[0]}.pt")
     labels = {
         "dataset": "none: a differential equation", "licence": "as archsim",
         "recipe": "workloads/recipes/train_pinn.py, benchmarks/papers/pinn_snn_sisc25/measure.py", "seed": SEEDS[0],

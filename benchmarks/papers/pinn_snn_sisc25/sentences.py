@@ -41,8 +41,8 @@ def _slopes(rows: Sequence[Row]) -> str:
         f"*1 / T and calibration.* From T = 4 to 64 the error to the float network falls with slopes of"
         f" {_range(slopes, '.2f')} in log-log, where 1 / T is -1. Of neurons that round down, light calibration divides"
         f" the error by {_range([row['gain_light'] for row in down], '.2f')} and advanced calibration by"
-        f" {_range([row['gain_advanced'] for row in down], '.2f')} (geometric means over T, by problem); of neurons that"
-        f" round to the nearest, by {_range([row['gain_light'] for row in nearest], '.2f')} and"
+        f" {_range([row['gain_advanced'] for row in down], '.2f')} (geometric means over T, by problem); of neurons"
+        f" that round to the nearest, by {_range([row['gain_light'] for row in nearest], '.2f')} and"
         f" {_range([row['gain_advanced'] for row in nearest], '.2f')}. Rounding down is off by half a spike on average,"
         " and a start of half a spike is all that advanced calibration has to find."
     )
@@ -60,8 +60,8 @@ def _timesteps(rows: Sequence[Row]) -> str:
     return (
         f"*Errors.* To the nearest and with advanced calibration the relative error to the solution is {first} at T = 4"
         f" and {last} at T = 256, where weights of 8 bits begin to count. Rounded down and calibrated it is"
-        f" {_range([one / other for one, other in pairs], '.2f')} of that at T = 16: behind the calibration both neurons"
-        " are one."
+        f" {_range([one / other for one, other in pairs], '.2f')} of that at T = 16: behind the calibration both"
+        " neurons are one."
     )
 
 
@@ -99,10 +99,8 @@ def _equal(rows: Sequence[Row]) -> str:
 
 
 def _divider(rows: Sequence[Row]) -> str:
-    told = ", ".join(
-        f"{row['cycles_relative']:.2f} on {row['machine']}" for row in rows if row["update_cycles"] == 32
-    )
+    told = ", ".join(f"{row['cycles_relative']:.2f} on {row['machine']}" for row in rows if row["update_cycles"] == 32)
     return (
-        "*The division.* A neuron divides by the number of the timestep. With 32 cycles an update instead of one, Poisson"
-        f" at T = 64 takes {told} times the cycles; energy of the divider itself has no price here."
+        "*The division.* A neuron divides by the number of the timestep. With 32 cycles an update instead of one,"
+        f" Poisson at T = 64 takes {told} times the cycles; energy of the divider itself has no price here."
     )

@@ -113,7 +113,7 @@ def costs(runs: pd.DataFrame, known: Mapping[str, Mapping[str, Any]], errors: pd
         key = (str(run.machine), problem, kind)
         row = found.setdefault(
             key, {"machine": key[0], "problem": PROBLEMS[problem], "network": label(kind)}
-            | {name: 0 for name in ("cycles", "energy_nj", "mismatches")} | error_of(errors, problem, kind)
+            | dict.fromkeys(("cycles", "energy_nj", "mismatches"), 0) | error_of(errors, problem, kind)
         )  # fmt: skip
         row["cycles"] += run.cycles / told["points"]
         row["energy_nj"] += run.energy_pj / 1e3 / told["points"]
@@ -158,7 +158,9 @@ def better(one: Row, other: Row) -> bool:
 def _draw_costs(axes: Axes, rows: Sequence[Row]) -> None:
     markers = {"systolic": "s", "sata": "^", "loas": "o"}
     step = 3.2  # decades of energy that a problem is drawn on
-    least = {problem: min(row["energy_nj"] for row in rows if row["problem"] == problem) for problem in PROBLEMS.values()}
+    least = {
+        problem: min(row["energy_nj"] for row in rows if row["problem"] == problem) for problem in PROBLEMS.values()
+    }
     ticks = []
     for place, problem in enumerate(PROBLEMS.values()):
         offset = place * step - np.log10(least[problem]) + 0.2
@@ -179,7 +181,9 @@ def _draw_costs(axes: Axes, rows: Sequence[Row]) -> None:
             at = decade + offset
             if place * step < at < (place + 1) * step - 0.1:
                 ticks.append((at, f"{10**decade:,}"))
-        axes.annotate(problem, ((place + 0.5) * step, 1.02), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
+        axes.annotate(
+            problem, ((place + 0.5) * step, 1.02), xycoords=("data", "axes fraction"), ha="center", fontsize=8
+        )
         axes.axvline((place + 1) * step, color="lightgray", linewidth=0.8)
     axes.set_yscale("log")
     axes.set_xticks([at for at, _ in ticks], [text for _, text in ticks], rotation=0, ha="center")

@@ -122,7 +122,8 @@ BAD = {
     "integers without a limit": ({"fires": "integer"}, "most: the most spikes of a timestep, got 0; allowed: 1 to"),
     "a limit without integers": ({"most": 3}, "most: the most spikes of a timestep, got 3; allowed: 0, or fires"),
     "too many spikes": ({"fires": "integer", "most": 40_000}, "most: input should be less than or equal to 32767"),
-    "rounding without integers": ({"rounding": "down"}, "rounding: only integers and activations are rounded, got 'down'"),
+    "rounding without integers": (
+        {"rounding": "down"}, "rounding: only integers and activations are rounded, got 'down'"),
     "unknown rounding": ({"rounding": "up"}, "rounding: got 'up'; allowed: 'nearest' or 'down'"),
     "integers at the threshold": (
         {"fires": "integer", "most": 3, "fires_at_threshold": True}, "fires_at_threshold: integers are rounded"),

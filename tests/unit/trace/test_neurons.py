@@ -76,8 +76,8 @@ def test_the_random_neurons_have_everything():
     features = [
         "a leak with a multiplier", "a synaptic current", "an adaptive threshold", "a threshold in fractions",
         "a reset to a value", "no reset", "a start potential", "a refractory time", "signed spikes", "integer spikes",
-        "potentials instead of spikes", "an activation", "parameters of each neuron", *random_neurons.RESETS, "spike True",
-        "signed True", "integer True", "nothing True",
+        "potentials instead of spikes", "an activation", "parameters of each neuron", *random_neurons.RESETS,
+        "spike True", "signed True", "integer True", "nothing True",
     ]  # fmt: skip
     assert {name: seen[name] for name in features if seen[name] < 10} == {}
 
