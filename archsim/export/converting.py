@@ -114,9 +114,9 @@ def convert(
     """A float PyTorch model of linear layers and any activations as a network of signed spikes, calibrated.
 
     ``inputs`` [I, F] are those of the trace, the same at every timestep; they become integers of ``input_bits`` in
-    units of ``input_scale``, as in ``from_torch``. ``calibration_inputs`` (by default ``inputs``) calibrate and tell the
-    ranges. Spikes are ``rounding`` "nearest" or "down". Weights have ``weight_bits`` and a scale for each channel (one
-    for all of the read-out's), and tables of activations 2^``table_bits`` entries.
+    units of ``input_scale``, as in ``from_torch``. ``calibration_inputs`` (by default ``inputs``) calibrate and tell
+    the ranges. Spikes are ``rounding`` "nearest" or "down". Weights have ``weight_bits`` and a scale for each channel
+    (one for all of the read-out's), and tables of activations 2^``table_bits`` entries.
 
     With ``activation_bits`` the network has no spikes but activations of so many bits, from the same tables behind
     every sum, and ``T`` must be 1: what spikes are to be compared with. It has no "advanced" calibration.

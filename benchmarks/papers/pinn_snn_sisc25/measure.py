@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -121,18 +122,18 @@ def write_traces(name: str, checkpoints: Path, folder: Path) -> None:
     }  # fmt: skip
     wanted = [(f"t{timesteps}", timesteps, {"calibration": "advanced"}) for timesteps in TIMESTEPS]
     wanted += [(f"b{bits}", 1, {"calibration": "light", "activation_bits": bits}) for bits in BITS]
+    axes = [f"{axis}_" for axis in "xy"] if isinstance(model, Separable) else [""]
     for suffix, timesteps, options in wanted:
-        stem = f"{name}_{suffix}"
-        options |= {"provenance": labels, "name": stem}
+        paths = [folder / f"{name}_{axis}{suffix}.npz" for axis in axes]
+        if all(path.exists() for path in paths):
+            continue
+        options |= {"provenance": labels, "name": f"{name}_{suffix}"}
         parts, outputs, points = converted(problem, model, timesteps, TRACED_POINTS, **options)
         details = {"points": len(points), "relative_error": relative_error(outputs, problem.solution(points))}
-        names = [stem] if len(parts) == 1 else [f"{name}_{axis}_{suffix}" for axis in "xy"]
-        for part, file in zip(parts, names, strict=True):
-            path = folder / f"{file}.npz"
-            if not path.exists():
-                given = part.trace.provenance
-                more = given | {"details": given["details"] | details}
-                save_trace(with_more(part.trace, more), path)
+        for part, path in zip(parts, paths, strict=True):
+            labelled = part.trace.provenance
+            more = labelled | {"details": labelled["details"] | details}
+            save_trace(with_more(part.trace, more), path)
 
 
 def main() -> None:
@@ -141,13 +142,16 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=FOLDER)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[dict[str, object]] = []
+    known = given.output / "results" / "errors.csv"
+    rows = pd.read_csv(known, keep_default_na=False).to_dict("records") if known.exists() else []
     for folder in ("results", "traces"):
         (given.output / folder).mkdir(parents=True, exist_ok=True)
     for name in PROBLEMS:
         for seed in SEEDS:
-            if (given.checkpoints / f"pinn-{name}-{seed}.pt").exists():
+            there = any((row["problem"], row["seed"]) == (name, seed) for row in rows)
+            if not there and (given.checkpoints / f"pinn-{name}-{seed}.pt").exists():
                 rows += measured(name, seed, given.checkpoints)
+                rows.sort(key=lambda row: (list(PROBLEMS).index(row["problem"]), row["seed"]))
                 files.write_texts(given.output / "results", {"errors.csv": files.csv_text(rows, list(COLUMNS))})
         if (given.checkpoints / f"pinn-{name}-{SEEDS[0]}.pt").exists():
             write_traces(name, given.checkpoints, given.output / "traces")
