@@ -320,7 +320,7 @@ def tabulated(
     half = 1 << (bits - 1)
     step = reach / half
     places = (np.arange(-half, half) + (0.0 if centred else 0.5)) * step
-    values = function(places)
+    values = function(places.astype(np.float64))
     integers = np.clip(np.round(values / worth * units), -units, units).astype(np.int64)
     slope = float(np.abs(np.diff(values)).max()) / step
     return Table(integers, step, slope)
