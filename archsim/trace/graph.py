@@ -445,8 +445,12 @@ class _Resolver:
                 for role in neurons.arrays_of(neuron):
                     dtype = np.dtype(neurons.dtype_of(neuron, role)).name
                     yield f"{role}.{record.name}", path, ArraySpec(dtype, shape, math.prod(shape))
-            if getattr(record, "requantiser", None) is not None:
+            requantiser = getattr(record, "requantiser", None)
+            if requantiser is not None:
                 yield f"multiplier.{record.name}", path, ArraySpec("int32", (channels,), channels)
+            bits = getattr(neuron or requantiser, "activation_bits", None)
+            if bits is not None:
+                yield f"activation.{record.name}", path, ArraySpec("int32", (1 << bits,), 1 << bits)
             if isinstance(record, Delay) and record.per_channel:
                 yield f"delay.{record.name}", path, ArraySpec("int32", (channels,), channels)
             if isinstance(record, Softmax):

@@ -7,7 +7,11 @@ Networks without spikes end their sums in a requantiser instead, with multiplier
 
     y = clip((x m + half) >> s, least, largest)
 
-where least and largest are those of ``bits`` bits, with or without a sign. Over the C channels of a position, in
+where least and largest are those of ``bits`` bits, with or without a sign; or, with a table a of E entries,
+
+    y = a[clip((x m + half) >> s, -E/2, E/2 - 1) + E/2]
+
+whose entries fit ``bits``. Over the C channels of a position, in
 integers (``//`` rounds down)::
 
     softmax      e = table[min(max(x) - x, 255)]; y = (255 e + sum(e) // 2) // sum(e)
@@ -46,13 +50,14 @@ class Requantiser:
     """Integers of ``bits`` from integer sums; the equation is above.
 
     ``multiplier`` is int64 [N], one per output channel (an int stands for all channels of a layer with weights).
-    Without a sign the least output is 0, which is a ReLU.
+    Without a sign the least output is 0, which is a ReLU. ``activation`` is the table int64 [E], E a power of two.
     """
 
     multiplier: NDArray[np.int64]
     shift: int
     bits: int = 8
     signed: bool = True
+    activation: NDArray[np.int64] | None = None
 
 
 class _Stored(Generic[ScalarT]):

@@ -353,9 +353,13 @@ def requantise(requantiser: Requantiser, currents: NDArray[np.int64]) -> NDArray
 
 
 def _clipped(requantiser: Requantiser, products: NDArray[np.int64]) -> NDArray[np.int64]:
-    low, high = integer_range(requantiser.bits, requantiser.signed)
     rounded: NDArray[np.int64] = (products + ((1 << requantiser.shift) >> 1)) >> requantiser.shift
-    return np.clip(rounded, low, high)
+    table = requantiser.activation
+    if table is not None:
+        half = len(table) // 2
+        looked_up: NDArray[np.int64] = table[np.clip(rounded, -half, half - 1) + half]
+        return looked_up
+    return np.clip(rounded, *integer_range(requantiser.bits, requantiser.signed))
 
 
 def _per_channel(values: NDArray[np.int64], rank: int) -> NDArray[np.int64]:

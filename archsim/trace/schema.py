@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field, Strict, StringConstraints, Validator
 from pydantic_core import PydanticCustomError
 
 from archsim.errors import MOST_PROBLEMS, TraceError, is_follow_up, nearest, printable
-from archsim.trace.neurons import FIRST_SPIKE, NeuronRecord
+from archsim.trace.neurons import FIRST_SPIKE, MAX_ACTIVATION_BITS, NeuronRecord
 from archsim.trace.record import Announced, Record
 from archsim.trace.window import sides
 
@@ -140,11 +140,16 @@ class WeightRecord(Record):
 
 
 class RequantiserRecord(Record):
-    """Integers of few bits from the sums of an operation; the factors are the array ``multiplier.<operation>``."""
+    """Integers of few bits from the sums of an operation; the factors are the array ``multiplier.<operation>``.
 
+    With ``activation_bits`` they are looked up in the table ``activation.<operation>`` of as many index bits.
+    """
+
+    version_2: ClassVar = ("activation_bits",)
     shift: int = Field(ge=0, le=MAX_SHIFT)
     bits: int = Field(ge=2, le=16)
     signed: bool
+    activation_bits: int | None = Field(default=None, ge=1, le=MAX_ACTIVATION_BITS)
 
 
 class _Operation(Record):
@@ -423,8 +428,11 @@ def _newer(meta: Meta, value: dict[str, Any]) -> Iterator[str]:
             if neuron.kind == FIRST_SPIKE:
                 yield f"{path}.neuron.kind"
         output = meta.tensors.get(record.output)
-        if getattr(record, "requantiser", None) is not None and isinstance(output, SpikeTimeTensor):
-            yield f"tensors.{record.output}.kind"
+        requantiser = getattr(record, "requantiser", None)
+        if requantiser is not None:
+            yield from (f"{path}.requantiser.{key}" for key in requantiser.version_2 if key in given["requantiser"])
+            if isinstance(output, SpikeTimeTensor):
+                yield f"tensors.{record.output}.kind"
 
 
 def validated(model: type[RecordT], value: dict[str, Any], where: str) -> RecordT:
