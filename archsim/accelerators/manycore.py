@@ -239,13 +239,13 @@ def _agents(placed: Placed, diagram: Diagram, name: str) -> NDArray[np.int64]:
     layers = [placed.populations[row.population].name for row in placed.rows]
     own = np.array([place for place, other in enumerate(layers) if other == name])
     ends = diagram.ends
-    return np.concatenate([own + ends.get("router", 0), own + ends.get("host", ends["soma"])])
+    return np.concatenate([own + ends["router"], own + ends["host"]])
 
 
 def _and_shared(agents: NDArray[np.int64], diagram: Diagram) -> NDArray[np.int64]:
     """Those, and the routers and host ports, which no layer has for itself."""
     ends = diagram.ends
-    first, hosts = np.arange(ends.get("router", 0)), np.arange(ends["soma"], ends.get("host", ends["soma"]))
+    first, hosts = np.arange(ends["router"]), np.arange(ends["soma"], ends["host"])
     return np.concatenate([first, agents, hosts])
 
 

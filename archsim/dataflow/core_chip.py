@@ -49,7 +49,7 @@ class SomaBlock(Block):
 
     visited: Literal["mapped", "all"] = Field(description="which neurons a step goes through: those in use, or all")
     access_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron to read and write its state")
-    update_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron to leak, integrate and compare")
+    cycles: int = Field(ge=1, le=1 << 20, description="cycles of a neuron to leak, integrate and compare")
     axon_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron for each axon of the core, silent or not")
     spike_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron that fires beside those")
     message_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a message to another core")
@@ -115,7 +115,7 @@ class ManyCoreConfig(MachineConfig):
     @property
     def neuron_cycles(self) -> int:
         """Cycles of a neuron that does not fire."""
-        return self.neuron.access_cycles + self.neuron.update_cycles + self.neuron.axon_cycles * self.pe.axons
+        return self.neuron.access_cycles + self.neuron.cycles + self.neuron.axon_cycles * self.pe.axons
 
 
 # --- A network on it --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ Spikes of a step are added up in it and update neurons in the next one. So a net
 takes T + D - 1 steps for T timesteps; images follow each other without a gap. *Host* ports send the spikes of inputs.
 A core has neurons of one layer. With nothing in the way a core takes in a step
 
-    soma       neurons (access + update + axons axon_cycles) + spikes spike_cycles + messages out message_cycles
+    soma       neurons (access_cycles + cycles + axons axon_cycles) + spikes spike_cycles + messages out message_cycles
     synapse    messages in message_cycles + synapses synapse_cycles
 
 with the synapse's cycles those of its format.
@@ -231,11 +231,9 @@ def lay_out(
         (hosts if is_input else somas).append(Soma(first, visited, place, mesh.entry(row.sender)))
     used = [row.sender for row, is_input in zip(rows, inputs, strict=True) if not is_input]
     dendrites = [Dendrite(mesh.arrived.port + core, time) for core, time in zip(used, cycles, strict=True)]
-    if ports:
-        diagram.agent(router, len(ports))
+    diagram.agent(router, len(ports))
     diagram.agent(soma, len(somas), built=config.pe.count)
-    if hosts:
-        diagram.agent(host, len(hosts))
+    diagram.agent(host, len(hosts))
     diagram.agent(synapse, len(dendrites), built=config.pe.count)
     barrier = diagram.barrier(len(somas) + len(hosts) + len(dendrites))
     x = Operands(
