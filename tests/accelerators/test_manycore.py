@@ -107,7 +107,7 @@ def random_case(seed):
     integer = lambda low, high: int(draw.integers(low, high + 1))  # noqa: E731
     rows, columns, cores = integer(1, 3), integer(1, 3), integer(1, 2)
     count = rows * columns * cores
-    sizes = [integer(1, 12)] + [integer(1, 9) for _ in range(integer(1, 3))]
+    sizes = [integer(1, 12)] + [integer(1, 9) for _ in range(integer(1, min(3, count)))]
     room = max(1, -(-sum(sizes[1:]) // count) + integer(0, 3))
     while sum(-(-size // room) for size in sizes[1:]) > count:
         room += 1
