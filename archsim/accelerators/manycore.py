@@ -33,7 +33,7 @@ from archsim.engine.result import LayerResult, UnitTime
 from archsim.errors import UsageError
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.diagram import Diagram
-from archsim.hardware.inventory import Component, ram
+from archsim.hardware.inventory import Component
 from archsim.trace import Operation, Trace
 from archsim.trace.resimulation import check_operation
 from archsim.trace.schema import MAX_TIMESTEPS
@@ -101,7 +101,9 @@ class ManyCore(DrawnMachine):
         if problems := chip.misfits(self.config, populations):
             raise UsageError(problems)
         found = outputs_of(layer, self.accumulate, verify)
-        return self._run([layer], chip.place(self.config, populations), [Computed(found.mismatches, found.events)], engine, record)[0]
+        return self._run(
+            [layer], chip.place(self.config, populations), [Computed(found.mismatches, found.events)], engine, record
+        )[0]
 
     def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
         """Full sums: weights of the spikes of a timestep are added up."""
@@ -162,7 +164,7 @@ class ManyCore(DrawnMachine):
         self, layer: Layer, made: Computed, outcome: Outcome, kind: str, agents: NDArray[np.int64],
         shown: NDArray[np.int64], ways: Sequence[int], share: int, named: Sequence[tuple[str, int]],
     ) -> LayerResult:  # fmt: skip
-        """What one layer had of the run, with its own ``agents``; those that are ``shown`` with it have rows of units."""
+        """What one layer had of the run, by its own ``agents``; those that are ``shown`` with it are its units."""
         counts, times = outcome.counts[agents], outcome.times[agents]
         total = dict(zip(self.counted, counts.sum(0).tolist(), strict=True))
         added, busy = counts[:, ADDED][counts[:, RECEIVED] > 0], times[:, BUSY]
@@ -221,9 +223,7 @@ class ManyCore(DrawnMachine):
         return (
             Component("axon_in", "logic", pe.count, {"block": "axon_in", "axons": pe.axons}),
             Component("synapse", "logic", pe.count, {"block": "synapse", "synapse_bits": pe.synapse_bits}),
-            Component(
-                "soma", "logic", pe.count, {"block": "soma", "state_bits": pe.neurons * pe.accumulator_bits}
-            ),
+            Component("soma", "logic", pe.count, {"block": "soma", "state_bits": pe.neurons * pe.accumulator_bits}),
             Component("axon_out", "logic", pe.count, {"block": "axon_out", "axon_out_bits": pe.neurons * MESSAGE_BITS}),
             Component("router", "router", noc.rows * noc.columns, {"buffer_bits": buffers * MESSAGE_BITS}),
         )

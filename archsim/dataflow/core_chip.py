@@ -50,7 +50,7 @@ class SomaBlock(Block):
     visited: Literal["mapped", "all"] = Field(description="which neurons a step goes through: those in use, or all")
     access_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron to read and write its state")
     cycles: int = Field(ge=1, le=1 << 20, description="cycles of a neuron to leak, integrate and compare")
-    axon_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron for each axon of the core, silent or not")
+    axon_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron for each axon of its core, or 0")
     spike_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron that fires beside those")
     message_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a message to another core")
 

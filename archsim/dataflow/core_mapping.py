@@ -1,9 +1,9 @@
 """Which neurons a core has, and where on the mesh it is: the mapping of a network, a step of its own.
 
-    in_order      layer after layer, every core full before the next is taken
-    neurons       all cores are used; a layer has as many as its share of the neurons, equally full
-    operations    the same by synaptic operations of the trace, within layers too
-    traffic       cores as in_order, their places by simulated annealing: messages times links is least
+in_order      layer after layer, every core full before the next is taken
+neurons       all cores are used; a layer has as many as its share of the neurons, equally full
+operations    the same by synaptic operations of the trace, within layers too
+traffic       cores as in_order, their places by simulated annealing: messages times links is least
 """
 
 from __future__ import annotations

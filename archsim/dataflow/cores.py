@@ -53,8 +53,8 @@ class Dendrite(NamedTuple):
 class Operands(NamedTuple):
     """Tables of agents, and what happens.
 
-    Neuron n has the axons ``first_axon[n]`` to ``first_axon[n + 1] - 1``; one has an ``address`` and ``synapses`` on its
-    core. Spikes of row r in step s are those of the neurons ``fired[begin[r, s] : end[r, s]]``. Core r works on
+    Neuron n has the axons ``first_axon[n]`` to ``first_axon[n + 1] - 1``; each has an ``address``, and ``synapses``
+    on its core. Spikes of row r in step s are those of the neurons ``fired[begin[r, s] : end[r, s]]``. Core r works on
     ``arriving[r, s]`` messages.
     """
 
@@ -123,8 +123,8 @@ def meet(a: Agent, m: Any) -> Operations:
 
 
 class Events(NamedTuple):
-    """What happens on a network that is mapped: the operands, and ``sent`` int64 [cores and host ports, cores] messages
-    in all, of layer l ``by_layer[l]``."""
+    """What happens on a network that is mapped: most of the operands, and the messages ``sent`` in all, int64 [cores and
+    host ports, cores]."""
 
     first_axon: NDArray[np.int64]
     address: NDArray[np.int64]
@@ -152,7 +152,8 @@ def rows_of(populations: Sequence[Population], mapped: Sequence[Mapped], ports: 
     for number, one in enumerate(populations):
         if one.synapses is None:
             ends = [one.size * port // ports for port in range(ports + 1)]
-            inputs += [Row(number, *part, cores + port) for port, part in enumerate(pairwise(ends)) if part[0] < part[1]]
+            parts = enumerate(pairwise(ends))
+            inputs += [Row(number, first, end, cores + port) for port, (first, end) in parts if first < end]
         else:
             part = next(layers)
             found += [Row(number, *ends, core) for ends, core in zip(pairwise(part.ends), part.cores, strict=True)]

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.dataflow.base import ADDRESSED
-from archsim.dataflow.layer import Layer, stored_spikes
 from archsim.compress import bitmask, packed_time
+from archsim.dataflow.base import ADDRESSED
+from archsim.dataflow.layer import Layer
 from archsim.trace import Operation, Trace
 from archsim.trace.window import Window
 
-Format = str
+Format = Literal["dense", "sparse", "convolutional"]
+"""How synapses are stored."""
 
 
 class Synapses(NamedTuple):
@@ -100,12 +102,10 @@ class _Network:
 
     def populations(self) -> list[Population]:
         found: list[Population] = []
-        depth: dict[int, int] = {}
         for operation in self.operations:
             synapses = self._synapses(operation)
             read = np.unique(synapses.sources)
-            before = [one for one in (*self.inputs, *found) if np.any((read >= one.first) & (read < one.first + one.size))]
-            depth = 1 + max((one.depth for one in before), default=0)
+            depth = 1 + max((one.depth for one in found if _meets(one, read)), default=0)
             ids = self.ids[operation.output]
             spikes = self._spikes(operation.output)
             found.append(Population(operation.name, int(ids.flat[0]), ids.shape, depth, spikes, synapses))
@@ -148,6 +148,11 @@ class _Network:
         return np.swapaxes(values, 0, 1).reshape(trace.images * trace.timesteps, -1)
 
 
+def _meets(population: Population, neurons: NDArray[np.int64]) -> bool:
+    """Whether some of ``neurons`` are in a population."""
+    return bool(np.any((neurons >= population.first) & (neurons < population.first + population.size)))
+
+
 def as_map(shape: Sequence[int]) -> tuple[int, int, int]:
     """A shape [C, H, W] or [F] as a map."""
     channels, height, width = (*shape, 1, 1)[:3]
@@ -167,7 +172,7 @@ def reached(population: Population, ends: Sequence[int], kind: Format) -> NDArra
     assert synapses is not None, "inputs have none"
     found = np.zeros((len(ends) - 1, *synapses.sources.shape))
     rows, columns = _taps(synapses)
-    for part, (first, end) in enumerate(zip(ends, ends[1:], strict=False)):
+    for part, (first, end) in enumerate(pairwise(ends)):
         inside = np.zeros(population.size)
         inside[first:end] = 1
         held = inside.reshape(synapses.groups, -1, *population.shape[1:])

@@ -7,8 +7,8 @@ Time is int64 cycles of the machine's base clock. Within one cycle t:
    MSHR*). Agents whose operation has ended push, pass barriers (in no time: *barrier*), and are asked for their next
    operation (in no time: *decision*), which may pop and begin at t as well, and end if it has nothing to do (in no
    time: *empty operation*). This goes on until nothing more happens at t. Because FIFOs have one writer and a private
-   reading end for every reader (or an end is arbitrated, or they count), and an agent changes nothing but its own state, the
-   result does not depend on the order of visits.
+   reading end for every reader (or an end is arbitrated, or they count), and an agent changes nothing but its own
+   state, the result does not depend on the order of visits.
 2. **Arbitration.** Every bank, the MSHRs and every channel grant to the request with the smallest
    ``(ready cycle, request number)``, among those ready at or before t, if they are free at t. Requests are numbered by
    agent, then by their place in the operation. A grant holds the resource for at least one cycle, so nothing granted

@@ -116,13 +116,14 @@ In place of a number of writers: a writing end that several agents share."""
 class Topology(NamedTuple):
     """Which agents, FIFOs and barriers there are. All arrays int64.
 
-    ``request_slots`` [agents]: most requests that an operation of the agent can carry. ``lane`` [agents]: the agent's
-    number at the crossbar switches, BUS if what it reads is broadcast, OWN_PATH if it shares nothing but the banks. A
-    FIFO has one writer and one or more *ports* (reading ends), each of which sees every token; a slot is free when all
-    ports have taken it. A port belongs to one agent, but for that of a FIFO with ``fifo_shared`` 1, which has one port
-    for several agents. Several agents write into a FIFO with ``fifo_arbitrated`` 1, one of them a cycle; or into any
-    that is a mere counter: all tokens of value 0, and it is never found full. ``fifo_capacity``, ``fifo_initial`` (tokens present at time 0, of value 0), ``fifo_first_port``
-    [FIFOs + 1], in tokens; ``barrier_members`` [barriers].
+    ``request_slots`` [agents]: most requests that an operation of the agent can carry. ``lane`` [agents]: the
+    agent's number at the crossbar switches, BUS if what it reads is broadcast, OWN_PATH if it shares nothing but
+    the banks. A FIFO has one writer and one or more *ports* (reading ends), each of which sees every token; a slot
+    is free when all ports have taken it. A port belongs to one agent, but for that of a FIFO with ``fifo_shared``
+    1, which has one port for several agents. Several agents write into a FIFO with ``fifo_arbitrated`` 1, one of
+    them a cycle; or into any that is a mere counter: all tokens of value 0, and it is never found full.
+    ``fifo_capacity``, ``fifo_initial`` (tokens present at time 0, of value 0), ``fifo_first_port`` [FIFOs + 1], in
+    tokens; ``barrier_members`` [barriers].
     """
 
     request_slots: NDArray[np.int64]

@@ -4,9 +4,7 @@ It is given spikes, weights, and which neurons are in which core; nothing else o
 """
 
 from collections import deque
-from itertools import count
-
-import numpy as np
+from itertools import count, pairwise
 
 AWAY = {"west": (0, -1), "east": (0, 1), "north": (-1, 0), "south": (1, 0)}
 FACING = {"west": "east", "east": "west", "north": "south", "south": "north"}
@@ -41,7 +39,7 @@ def cycles_of(config, layers, spikes, steps):
     targets = {}
     for sources, weight, ends, cores, time, _depth in (layer for layer in layers if layer[0] is not None):
         for place, source in enumerate(sources):
-            for begin, end, core in zip(ends, ends[1:], cores, strict=False):
+            for begin, end, core in zip(ends[:-1], ends[1:], cores, strict=True):
                 synapses = sum(bool(weight[n][place]) for n in range(begin, end))
                 if synapses:
                     work = config.synapse.message_cycles + synapses * time
@@ -69,7 +67,7 @@ def cycles_of(config, layers, spikes, steps):
                 parts = [(p, layer[1] * p // ports, layer[1] * (p + 1) // ports) for p in range(ports)]
                 homes = [(links[p, 0, "west"], begin, end) for p, begin, end in parts]
             else:
-                homes = [(injected[core], *part) for core, part in zip(layer[3], zip(layer[2], layer[2][1:], strict=False), strict=True)]
+                homes = [(injected[core], *part) for core, part in zip(layer[3], pairwise(layer[2]), strict=True)]
             for buffer, begin, end in homes:
                 jobs, passed = [], begin
                 for one in (one for one in fired if begin <= one < end):
@@ -83,7 +81,7 @@ def cycles_of(config, layers, spikes, steps):
                 if layer[0] is not None:
                     jobs.append(((end - passed) * per_neuron, None))
                 senders.append(Sender(jobs, buffer))
-        for now in count(now):
+        for now in count(now):  # noqa: B020
             for one, message, buffer in granted:
                 buffer.append(message)
                 if isinstance(one, Input):
@@ -140,7 +138,8 @@ def cycles_of(config, layers, spikes, steps):
                 if len(buffer) < room:
                     granted.append(request[2:])
                     waiting.remove(request)
-            if not any(expected.values()) and all(one is None for one in busy.values()) and not any(s.jobs for s in senders):
+            idle = all(one is None for one in busy.values()) and not any(one.jobs for one in senders)
+            if idle and not any(expected.values()):
                 break
         now += config.scheduler.barrier_cycles
     return now

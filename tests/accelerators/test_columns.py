@@ -99,7 +99,7 @@ def reused(pairs, trace, machine):
 
 
 def stored(pairs, machine, trace):
-    """A spike adds the synapses of its axon, as the layer's format stores them: without zeros, or all under the kernel."""
+    """A spike adds the synapses of its axon, as the layer's format stores them: with zeros or without."""
     linear = trace.operations[0].op == "linear"
     kind = machine.config.synapse.linear if linear else machine.config.synapse.convolution
     return (effectual if kind == "sparse" else spikes)(pairs, machine, trace)

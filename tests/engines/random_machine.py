@@ -1,9 +1,9 @@
 """Random machines for the differential test: pipelines of agents that share banks, MSHRs, channels, FIFOs, barriers.
 
 An agent's program is a table of operations; nothing else of archsim's accelerators is involved. Stages of a pipeline
-are joined by broadcast FIFOs (one writer, every agent of the next stage reads), lane FIFOs (agent i to agent i), a
-FIFO that the next stage shares, or one into which all of a stage write, and some have a barrier. In some machines one more agent counts what the last stage has
-done. Capacities are at least what one operation moves, so no machine deadlocks.
+are joined by broadcast FIFOs (one writer, every agent of the next stage reads), lane FIFOs (agent i to agent i), a FIFO
+that the next stage shares, or one into which all of a stage write, and some have a barrier. In some machines one more
+agent counts what the last stage has done. Capacities are at least what one operation moves, so no machine deadlocks.
 """
 
 from __future__ import annotations

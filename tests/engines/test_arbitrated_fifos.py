@@ -63,7 +63,8 @@ def ran(engine, computed, *, capacity, cycles=0, readers=1):
     outcome = engine.simulate(
         step, m, Tokens(computed, taken, cycles), diagram.topology, memory(), state, counts, 1, True
     )
-    found = [[divmod(int(seen), 1000) for seen in row[:many]] for row, many in zip(counts[-readers:], taken, strict=True)]
+    rows = zip(counts[-readers:], taken, strict=True)
+    found = [[divmod(int(seen), 1000) for seen in row[:many]] for row, many in rows]
     return found, outcome
 
 

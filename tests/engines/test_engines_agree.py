@@ -56,7 +56,7 @@ def test_random_machines(first):
 
 
 def test_random_machines_exercise_everything():
-    """The comparison has teeth only if the machines conflict, miss, merge, wait, open rows and share both ends of FIFOs."""
+    """The comparison has teeth only if the machines conflict, miss, merge, wait, open rows, share ends of FIFOs."""
     assert sum(int(random_machine(seed)[2].fifo_shared.any()) for seed in range(60)) >= 5
     assert sum(int(random_machine(seed)[2].fifo_arbitrated.any()) for seed in range(60)) >= 5
     outcomes = [run(compiled, seed) for seed in range(60)]
