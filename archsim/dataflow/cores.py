@@ -123,8 +123,8 @@ def meet(a: Agent, m: Any) -> Operations:
 
 
 class Events(NamedTuple):
-    """What happens on a network that is mapped: most of the operands, and the messages ``sent`` in all, int64 [cores and
-    host ports, cores]."""
+    """What happens on a network that is mapped: most of the operands, and the messages ``sent`` in all, int64
+    [cores and host ports, cores]."""
 
     first_axon: NDArray[np.int64]
     address: NDArray[np.int64]
@@ -137,7 +137,7 @@ class Events(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Neurons from ``first`` on up to ``end`` of a population: those of a core, or, behind all cores, of a host port."""
+    """Neurons ``first`` to ``end - 1`` of a population: those of a core, or of a host port, which come behind."""
 
     population: int
     first: int

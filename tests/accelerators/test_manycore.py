@@ -195,8 +195,15 @@ def test_synapses_of_a_convolution_are_those_of_its_unrolled_matrix(seed):
 
 @pytest.mark.parametrize("mapping", ["in_order", "neurons", "operations", "traffic"])
 def test_a_mapping_changes_time_and_nothing_else(mapping):
-    small = ("pe.neurons=40", f"scheduler.mapping={mapping}")
-    for trace in (mlp(3, n=90), conv(4)):
+    small = (
+        "pe.neurons=40",
+        "noc.rows=3",
+        "noc.columns=3",
+        "noc.cores=1",
+        "pe.count=9",
+        f"scheduler.mapping={mapping}",
+    )
+    for trace in (mlp(3, m=2, n=90), conv(4)):
         options = {"hardware": MANYCORE, "record": True}
         fast, slow = (simulate(trace, *small, engine=engine, **options)[0] for engine in ("compiled", "reference"))
         same(fast, slow)
@@ -230,7 +237,8 @@ def test_balancing_operations_makes_the_busiest_core_less_busy():
     weights = [draw.random((256, 64)) < np.linspace(1, 0.02, 256)[:, None]]
     busiest = {}
     for mapping in ("neurons", "operations"):
-        outcome = ran(machine(f"scheduler.mapping={mapping}", "pe.neurons=64"), chain([64, 256], fires, weights))
+        mesh = ("noc.rows=2", "noc.columns=2", "noc.cores=2", "pe.count=8", "pe.neurons=128")
+        outcome = ran(machine(*mesh, f"scheduler.mapping={mapping}"), chain([64, 256], fires, weights))
         busiest[mapping] = int(outcome.counts[:, ADDED].max())
     assert busiest["operations"] < 0.7 * busiest["neurons"]
 
@@ -249,6 +257,7 @@ def test_annealing_shortens_the_ways():
     assert hops["traffic"] < 0.7 * hops["in_order"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ranc", "tinyodin"])
 def test_cores_take_the_cycles_of_the_circuits(kind):
     """Every count of a tick of RANC; of a spike, and of the time reference, of tinyODIN without its handshake."""
