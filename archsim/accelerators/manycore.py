@@ -184,7 +184,6 @@ class ManyCore(DrawnMachine):
             compute_cycles=int(busy.max()),
             working_cycles=int(busy[dendrites].sum()),
             actions={
-                ("axon_in", "message"): total["received"],
                 ("synapse", kind): total["added"],
                 ("soma", "access"): total["updated"],
                 ("soma", "update"): total["updated"],

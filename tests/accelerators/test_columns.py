@@ -98,11 +98,11 @@ def reused(pairs, trace, machine):
     return layer.n * sum(slow_work(tile, least)[1] for tile in tiles)
 
 
-def stored(pairs, machine, trace):
+def stored(pairs, trace, machine):
     """A spike adds the synapses of its axon, as the layer's format stores them: with zeros or without."""
     linear = trace.operations[0].op == "linear"
     kind = machine.config.synapse.linear if linear else machine.config.synapse.convolution
-    return (effectual if kind == "sparse" else spikes)(pairs, machine, trace)
+    return (effectual if kind == "sparse" else spikes)(pairs, trace, machine)
 
 
 PERFORMED = {
