@@ -29,7 +29,7 @@ RESULTS = PACKAGE.parent / "benchmarks" / "papers"
 ORDER = (
     *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "ptb", "stellar", "gustav_snn"),
     *("spinalflow", "ttfs", "prosperity", "systolic", "bit_composable", "flywire", "neuron_core", "sata", "tt_snn"),
-    *("spikesim", "imc"),
+    *("manycore", "spikesim", "imc"),
 )
 """Machines in the order of the gallery; those that are not named here come last."""
 DEVIATIONS = {
@@ -48,6 +48,7 @@ DEVIATIONS = {
     "gustav_snn": ("gustav_snn", "streams", "loas"),
     "flywire": ("flywire", "loas"),
     "neuron_core": ("neuron_core", "loas"),
+    "manycore": ("manycore", "loas"),
     "tt_snn": ("tt_snn", "sata"),
     "spikesim": ("spikesim", "analog"),
     "imc": ("imc", "analog", "spikesim"),

@@ -296,6 +296,13 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
         Column("gradients_are_upper_bound", "count", _EVENT,
                "SATA in training: layers (0 or 1 of each) whose gradient masks are not in the trace and are bounded "
                "from above."),
+        Column("cores", "count", _EVENT, "Many-core chip: cores that the layer takes."),
+        Column("messages", "count", _EVENT, "Many-core chip: spikes that came to the cores of the layer."),
+        Column("hops", "count", _EVENT, "Many-core chip: links between routers that these messages took."),
+        Column("busiest_core_operations", "count", _EVENT,
+               "Many-core chip: synaptic operations of the core of the layer that performs most; layers added up."),
+        Column("mean_core_operations", "count", _EVENT,
+               "Many-core chip: synaptic operations of a core of the layer on average, rounded down; layers added up."),
         Column("tiles", "count", _EVENT, "Crossbar arrays: tiles that the layer takes."),
         Column("pes", "count", _EVENT, "Crossbar arrays: PEs that the layer takes."),
         Column("programmed_cells", "count", _EVENT, "Crossbar arrays: cells that hold the layer's weights."),

@@ -15,6 +15,8 @@ SPELT = {
         "spikesim": "SpikeSim",
         "systolic": "Dense systolic array",
         "flywire": "FlyWire",
+        "manycore": "Many-core chip",
+        "loihi": "Loihi",
         "tt_snn": "TT-SNN",
         "ttfs": "First spikes",
         "snn": "SNN",

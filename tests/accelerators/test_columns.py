@@ -111,7 +111,15 @@ def until_fired(pairs, trace, machine):
     return int(before.sum()) * trace.operations[0].n
 
 
+def stored(pairs, trace, machine):
+    """A spike adds the synapses of its axon, as the layer's format stores them: with zeros or without."""
+    linear = trace.operations[0].op == "linear"
+    kind = machine.config.synapse.linear if linear else machine.config.synapse.convolution
+    return (effectual if kind == "sparse" else spikes)(pairs, trace, machine)
+
+
 PERFORMED = {
+    "manycore": stored,
     **dict.fromkeys(("systolic", "bit_composable", "flywire", "ptb_16x4"), everything), "loas": speculated,
     "prosperity": reused,
     **dict.fromkeys(("ptb", "stellar", "sata", "tt_snn", "spinalflow", "gustav_snn", "neuron_core"), spikes),
@@ -164,6 +172,8 @@ def check_utilization(result, pairs, trace, hardware, machine):
         busy = [unit.busy_cycles for unit in result.units if unit.unit == JOINING[machine.name]]
         assert len(busy) == elements(hardware)
         expected = sum(busy) / len(busy)
+    elif machine.name == "manycore":
+        expected = sum(unit.busy_cycles for unit in result.units if unit.unit == "synapse") / elements(hardware)
     else:
         assert machine.name in ("spikesim", "imc")
         config = machine.config

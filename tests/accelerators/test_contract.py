@@ -124,7 +124,13 @@ PLACES = {
     "pending_sum": "a sum is added up in a place, whichever it is: priced with the additions",
     "offset_table": "offsets go to a table, whichever it is: priced with the laggy passes",
 }
+ONE_CORE = {
+    "axon_out": "of networks of several layers",
+    "router": "the only core is at the router that the host's port leads to",
+}
 UNUSED = {
+    "manycore": ONE_CORE,
+    "loihi1": ONE_CORE,
     "loas": PLACES,
     "loas_f40": PLACES,
     "loas_literal_laggy": PLACES,
