@@ -108,9 +108,12 @@ def wiring(accelerator: Accelerator) -> Wiring:
     from archsim.dataflow.machine import DrawnMachine
     from archsim.engine.wiring import watch
     from archsim.trace import activation_product, matrix_product, synthesize
+    from archsim.trace.synthetic import first_spike_layer
 
     m, n, k = SMALL_LAYER
-    if accelerator.operand == "spike":
+    if accelerator.operand == "spike_time":
+        trace = first_spike_layer(m, n, k)
+    elif accelerator.operand == "spike":
         timesteps = min(4, accelerator.most_timesteps)
         density = max(0.2, 0.5 / timesteps)  # what is not silent spikes at least once
         spikes = matrix_product("layer", m, n, k, spike_density=density, silent_ratio=0.5, weight_density=0.5)

@@ -175,7 +175,7 @@ LONG_MACHINES = {
     "gospa_snn": (528, "a dataflow of its own, older than the limit"),
     "prosperity": (396, "a dataflow of its own, older than the limit"),
     "sata": (637, "inference and four stages of training"),
-    "spinalflow": (505, "a dataflow of its own, older than the limit"),
+    "spinalflow": (527, "a dataflow of its own, older than the limit"),
     "spikesim": (277, "a chip of crossbar arrays"),
     "imc": (468, "a chip of crossbar arrays for three kinds of networks"),
 }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from archsim import threads
-from archsim.dataflow.layer import ACTIVATION_BITS, WEIGHTED, Layer
+from archsim.dataflow.layer import ACTIVATION_BITS, WEIGHTED, Layer, OperandKind
 from archsim.dataflow.pieces import Encoder, fits
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
@@ -20,7 +20,7 @@ from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError, changed
 from archsim.hardware.memory.system import MemoryConfig, MemorySystemConfig, StreamedMemoryConfig
 from archsim.trace import Neuron, Operation, Trace
-from archsim.trace.neurons import features
+from archsim.trace.neurons import FIRST_SPIKE, features
 from archsim.trace.origin import origin
 
 EngineName = Literal["compiled", "reference"]
@@ -116,7 +116,7 @@ class Accelerator(ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[HardwareConfig]]
-    operand: ClassVar[Literal["spike", "int"]] = "spike"
+    operand: ClassVar[OperandKind] = "spike"
     ruled_neurons: ClassVar[bool] = False
     """Whether its paper's neurons know a threshold per channel, a leak by a shift and a reset, and nothing more; where
     the machine runs whole networks, they do what those of the network do."""
@@ -314,6 +314,8 @@ class Accelerator(ABC):
     def lacks(self, neuron: Neuron | None) -> str:
         """What ``neuron`` has that the machine's neurons have not, in words; empty if they can be it."""
         lacking = () if neuron is None else features(neuron)
+        if neuron is not None and neuron.kind == FIRST_SPIKE:
+            return lacking[0]
         if not self.ruled_neurons or self.takes_integers:
             lacking = tuple(words for words in lacking if words in _ELSEWHERE and not self.takes_integers)
         return next(iter(lacking), "")

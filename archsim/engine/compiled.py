@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.compress.bitmask import lowest_one
-from archsim.engine.fifos import meet, pop, push, share
+from archsim.engine.fifos import let_in, meet, pop, push, share
 from archsim.engine.ordering import SAME_CYCLE_LIMIT
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import BANKS, CHANNELS, Load, Window, window_of
@@ -102,6 +102,7 @@ def run(step: Any, spec: Any, operands: Any, machine: Machine) -> tuple[int, int
         controlled, circling = _control(step, spec, operands, machine, now)
         if circling != NONE:
             return CIRCLES, now, circling
+        let_in(machine.topology, fifos, wheel, agents, machine.operations, now)
         for row in range(len(fifos.shared)):
             if fifos.queued[row] > 0:
                 share(machine.topology, fifos, wheel, agents, machine.operations, row, now)

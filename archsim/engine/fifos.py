@@ -1,10 +1,13 @@
-"""FIFOs, shared ports and barriers of the compiled engine: who takes tokens, who waits, who is woken."""
+"""FIFOs, shared ends and barriers of the compiled engine: who takes and writes tokens, who waits, who is woken."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from archsim.engine.wheel import MEET, wake
+import numpy as np
+
+from archsim.compress.bitmask import lowest_one
+from archsim.engine.wheel import MEET, PRIVATE, wake
 from archsim.hardware.memory.cache import NONE
 from archsim.hardware.operation import BARRIER, POP, POP_COUNT, PUSH, PUSH_COUNT, VALUE, VALUE_OUT
 from archsim.jit import inlined
@@ -90,11 +93,48 @@ def pop(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int, 
 
 
 @inlined
+def _stand_behind(fifos: Any, agents: Any, fifo: int, agent: int, now: int) -> None:
+    """Wait at an arbitrated writing end, behind all that asked earlier and smaller numbers of this cycle."""
+    before, following = NONE, fifos.entry[fifo]
+    while following != NONE and (agents.due[following] < now or following < agent):
+        before, following = following, fifos.behind[following]
+    fifos.behind[agent] = following
+    if before == NONE:
+        fifos.entry[fifo] = agent
+    else:
+        fifos.behind[before] = agent
+    fifos.asked[fifo >> 6] |= np.uint64(1) << np.uint64(fifo & 63)
+
+
+@inlined
+def let_in(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, now: int) -> None:
+    """At every arbitrated writing end the first agent that waits may write if there is space, in the next cycle."""
+    for word in range(len(fifos.asked)):
+        bits = fifos.asked[word]
+        while bits:
+            bit = lowest_one(bits)
+            bits &= bits - np.uint64(1)
+            fifo = (word << 6) + bit
+            agent = fifos.entry[fifo]
+            if _fifo_space(topology, fifos, fifo) >= o[agent, PUSH_COUNT]:
+                fifos.granted[agent] = 1
+                wake(wheel, agents, agent, now + 1)
+                fifos.entry[fifo] = fifos.behind[agent]
+                if fifos.entry[fifo] == NONE:
+                    fifos.asked[word] &= ~(np.uint64(1) << np.uint64(bit))
+
+
+@inlined
 def push(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, agent: int, now: int) -> bool:
     """Write the operation's tokens, or wait."""
     fifo = o[agent, PUSH]
     count = o[agent, PUSH_COUNT]
-    if _fifo_space(topology, fifos, fifo) < count:
+    if fifos.entry[fifo] != PRIVATE:
+        if not fifos.granted[agent]:
+            _stand_behind(fifos, agents, fifo, agent, now)
+            return False
+        fifos.granted[agent] = 0
+    elif _fifo_space(topology, fifos, fifo) < count:
         fifos.waiting_writer[fifo] = agent
         return False
     for _ in range(count):

@@ -21,8 +21,8 @@ stood, and returns at the next one.
 
 The structure stays: what has no ``yield`` inside stands under ``if pc == 0``, loops and branches with one are entered
 again by the number of the ``yield`` at which the agent stands, ``pc``. Locals that are read again behind a ``yield``
-(:mod:`archsim.engine.liveness`) live in the agent's row of ``state``, from column 1 on: every call takes all of them
-from there; they are put there where they are assigned, if a later ``yield`` asks for them.
+(:mod:`archsim.engine.liveness`) live in the agent's row of ``state``, from column 1 on: they are taken from there where
+the agent goes on, and put there where they are assigned, if a later ``yield`` asks for them.
 A *view* is a name that an agent begins with for its own row of a table, ``own = x.tiles[a.me]``; it is looked
 up in every call. Code positions stay those of the agent's source, so an error inside a kernel names the agent's own
 line.
@@ -301,7 +301,11 @@ class _Lowering:
     def function(self, name: str) -> ast.FunctionDef:
         """The lowered agent."""
         lines = [f"def {name}({', '.join(LOWERED[:-1])}):", "    pc = state[agent, 0]"]
-        lines += [f"    {local} = state[agent, {column}]" for local, column in self.columns.items()]
+        lines += [f"    {local} = 0" for local in self.columns]  # so that LLVM knows all of them on every way
+        for at in _operations(self.body):
+            taken = [f"        {local} = state[agent, {self.columns[local]}]" for local in sorted(self.live[id(at)])]
+            if taken:
+                lines += [f"    if pc == {self.labels[id(at)][0]}:", *taken]
         (made,) = _parse("\n".join(lines), self.source.tree)
         assert isinstance(made, ast.FunctionDef)
         made.body += [*self.views, *self._write(self.body)]

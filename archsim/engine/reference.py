@@ -106,15 +106,19 @@ class Arbiter:
 
 
 class Fifo:
-    """Bounded FIFO with one writer and several reading ends that each see every token, or one that readers share."""
+    """Bounded FIFO with one writer, or an ``arbitrated`` writing end, and several reading ends that each see every
+    token, or one that readers share."""
 
-    def __init__(self, env: simpy.Environment, capacity: int, initial: int, ports: int, shared: bool) -> None:
+    def __init__(
+        self, env: simpy.Environment, capacity: int, initial: int, ports: int, shared: bool, arbitrated: bool
+    ) -> None:
         self.env = env
         self.capacity = capacity
         self.values: list[int] = [0] * initial
         self.taken = [0] * ports
         self.changed = env.event()
         self.tokens = Arbiter(env, {"token": initial}) if shared else None
+        self.space = Arbiter(env, {"place": capacity - initial, "end": 1}) if arbitrated else None
 
     def _notify(self) -> None:
         changed, self.changed = self.changed, self.env.event()
@@ -131,16 +135,27 @@ class Fifo:
 
             yield self.tokens.request(reader, ("token",) * count, take)
             yield self.env.timeout(1)
-            self._notify()
+            self._leave(count)
             return last[0]
         while len(self.values) < self.taken[port] + count:
             yield self.changed
+        before = min(self.taken)
         self.taken[port] += count
-        self._notify()
+        self._leave(min(self.taken) - before)
         return self.values[self.taken[port] - 1]
 
-    def push(self, count: int, value: int) -> Wait:
-        """Wait for space for ``count`` tokens and write them."""
+    def _leave(self, places: int) -> None:
+        """So many places are free again."""
+        if self.space is not None:
+            self.space.release(("place",) * places)
+        self._notify()
+
+    def push(self, count: int, value: int, writer: int) -> Wait:
+        """Wait for space for ``count`` tokens, and for the writing end where it is arbitrated, and write them."""
+        if self.space is not None:
+            yield self.space.request(writer, ("end", *("place",) * count))
+            yield self.env.timeout(1)
+            self.space.release(("end",))
         while len(self.values) + count - min(self.taken) > self.capacity:
             yield self.changed
         self.values.extend([value] * count)
@@ -402,11 +417,12 @@ def simulate(
     memory = Memory(env, memory_spec, tensors, recording=window.end > 0)
     agents = len(topology.request_slots)
     fifos = [
-        Fifo(env, int(capacity), int(initial), int(last - first), bool(shared))
-        for capacity, initial, shared, first, last in zip(
+        Fifo(env, int(capacity), int(initial), int(last - first), bool(shared), bool(arbitrated))
+        for capacity, initial, shared, arbitrated, first, last in zip(
             topology.fifo_capacity,
             topology.fifo_initial,
             topology.fifo_shared,
+            topology.fifo_arbitrated,
             topology.fifo_first_port,
             topology.fifo_first_port[1:],
             strict=False,
@@ -467,7 +483,7 @@ def simulate(
                 o[op.HEADER + place * op.REQUEST_FIELDS + op.DONE] = done
             executed = int(env.now)
             if o[op.PUSH] >= 0:
-                yield from fifos[int(o[op.PUSH])].push(int(o[op.PUSH_COUNT]), int(o[op.VALUE_OUT]))
+                yield from fifos[int(o[op.PUSH])].push(int(o[op.PUSH_COUNT]), int(o[op.VALUE_OUT]), number)
             pushed = int(env.now)
             if o[op.BARRIER] >= 0:
                 yield from barriers[int(o[op.BARRIER])].wait()

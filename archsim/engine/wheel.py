@@ -113,7 +113,13 @@ class Fifos(NamedTuple):
     queued: NDArray[np.int64]
     """[shared ports] How many."""
     granted: NDArray[np.int64]
-    """[agents] 1 from the grant of a shared port's tokens until they are taken."""
+    """[agents] 1 from the grant of a shared end until the tokens are taken or written."""
+    entry: NDArray[np.int64]
+    """[FIFOs] The first agent that waits at an arbitrated writing end, or -1; PRIVATE of others."""
+    behind: NDArray[np.int64]
+    """[agents] The agent that waits next behind this one, or -1."""
+    asked: NDArray[np.uint64]
+    """[words of FIFOs, none without arbitrated writing ends] Those at which agents wait."""
 
 
 class Resources(NamedTuple):
@@ -139,6 +145,9 @@ class Loads(NamedTuple):
     channels: NDArray[np.int64]
     channel_width: NDArray[np.int64]
 
+
+PRIVATE = -2
+"""In place of an agent that waits at a writing end: the end has one writer."""
 
 # Fields of ``Resources.mshr``.
 FREE, QUEUE_HEAD, QUEUE_TAIL = range(3)
@@ -239,6 +248,8 @@ def _fifos_at_rest(topology: Topology) -> Fifos:
     shared = topology.fifo_first_port[:-1][topology.fifo_shared == 1]
     shared_row = np.full(ports, NONE, np.int64)
     shared_row[shared] = np.arange(len(shared))
+    arbitrated = topology.fifo_arbitrated == 1
+    words = -(-fifo_count // 64) if arbitrated.any() else 0
     return Fifos(
         topology.fifo_initial.copy(),
         _integers(ports),
@@ -252,6 +263,9 @@ def _fifos_at_rest(topology: Topology) -> Fifos:
         _integers(len(shared), agents_count),
         _integers(len(shared)),
         _integers(agents_count),
+        np.where(arbitrated, NONE, PRIVATE),
+        _integers(agents_count, value=NONE),
+        np.zeros(words, np.uint64),
     )
 
 

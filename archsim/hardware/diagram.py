@@ -4,6 +4,7 @@
     finished = diagram.fifo(capacity=4)                     # one writer, one reader
     rows = diagram.fifo(capacity=2, readers=16)             # every reader sees every token
     weights = diagram.fifo(capacity=8, count=16)            # sixteen FIFOs; agent i uses weights.fifo + i
+    link = diagram.fifo(capacity=8, writers=SHARED)         # several writers, one of them a cycle
     diagram.agent(array)
     diagram.agent(reader, count=16, requests=4, lanes=range(16))
 
@@ -59,6 +60,7 @@ class Diagram:
         self._fifos: list[tuple[int, int, int]] = []
         self._ports = 0
         self._barriers: list[int] = []
+        self._arbitrated: set[int] = set()
 
     def agent(
         self, function: Callable[..., Operations], count: int = 1, *, name: str = "", built: int | None = None,
@@ -72,9 +74,12 @@ class Diagram:
         unit = name or function.__name__
         self.kinds.append(AgentKind(function, unit, count, count if built is None else built, requests, chosen))
 
-    def fifo(self, capacity: int, *, full: bool = False, readers: int = 1, count: int = 1) -> Fifo:
-        """``count`` FIFOs, empty, or ``full`` at first; ``readers`` is ``operation.SHARED`` for one shared port."""
+    def fifo(self, capacity: int, *, full: bool = False, readers: int = 1, writers: int = 1, count: int = 1) -> Fifo:
+        """``count`` FIFOs, empty, or ``full`` at first; ``readers`` is ``operation.SHARED`` for one shared port,
+        ``writers`` for an arbitrated writing end."""
         first = Fifo(len(self._fifos), self._ports)
+        if writers == operation.SHARED:
+            self._arbitrated.update(range(first.fifo, first.fifo + count))
         self._fifos += [(capacity, capacity if full else 0, readers)] * count
         self._ports += count * max(1, readers)
         return first
@@ -89,7 +94,7 @@ class Diagram:
         """What the engines need to know."""
         requests = [kind.requests for kind in self.kinds for _ in range(kind.agents)]
         lanes = [lane for kind in self.kinds for lane in kind.lanes]
-        return operation.topology(requests, lanes, self._fifos, self._barriers)
+        return operation.topology(requests, lanes, self._fifos, self._barriers, self._arbitrated)
 
     @property
     def ends(self) -> dict[str, int]:

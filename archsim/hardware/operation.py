@@ -11,7 +11,9 @@ int64 array with the fields below. The engine then carries it out in this order:
    ``PAUSE`` cycles in which the agent's hardware waits for itself (it counts as a stall), *and* issue the memory
    requests, one per cycle through the agent's port: request i is ready at ``start + i``;
 3. when the computation and all requests are done (the time a request took is left in its ``DONE`` field), push
-   ``PUSH_COUNT`` tokens with the value ``VALUE_OUT`` into FIFO ``PUSH``, waiting for space;
+   ``PUSH_COUNT`` tokens with the value ``VALUE_OUT`` into FIFO ``PUSH``, waiting for space. A FIFO into which several
+   agents write is arbitrated: one of them a cycle, that which has waited longest, the smallest number first among
+   equals; its tokens are in the FIFO, and it goes on, in the following cycle;
 4. wait at barrier ``BARRIER`` until all its agents have arrived.
 
 An operation with ``END`` set ends the agent at once. -1 means none. Every request is ``REQUEST_FIELDS`` numbers from
@@ -25,6 +27,7 @@ visits agents within a cycle, except at arbitrated resources, where ``engine/ord
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,19 +108,22 @@ BUS = -2
 """Lane of the sender of the broadcast bus (:mod:`archsim.hardware.interconnect.broadcast`)."""
 
 SHARED = 0
-"""In place of a number of ports: one port that several agents share, each token for one of them."""
+"""In place of a number of ports: one port that several agents share, each token for one of them.
+
+In place of a number of writers: a writing end that several agents share."""
 
 
 class Topology(NamedTuple):
     """Which agents, FIFOs and barriers there are. All arrays int64.
 
-    ``request_slots`` [agents]: most requests that an operation of the agent can carry. ``lane`` [agents]: the agent's
-    number at the crossbar switches, BUS if what it reads is broadcast, OWN_PATH if it shares nothing but the banks. A
-    FIFO has one writer and one or more *ports* (reading ends), each of which sees every token; a slot is free when all
-    ports have taken it. A port belongs to one agent, but for that of a FIFO with ``fifo_shared`` 1, which has one port
-    for several agents. A FIFO may have several writers if it is a mere counter: all tokens of value 0, and it is never
-    found full. ``fifo_capacity``, ``fifo_initial`` (tokens present at time 0, of value 0), ``fifo_first_port``
-    [FIFOs + 1], in tokens; ``barrier_members`` [barriers].
+    ``request_slots`` [agents]: most requests that an operation of the agent can carry. ``lane`` [agents]: the
+    agent's number at the crossbar switches, BUS if what it reads is broadcast, OWN_PATH if it shares nothing but
+    the banks. A FIFO has one writer and one or more *ports* (reading ends), each of which sees every token; a slot
+    is free when all ports have taken it. A port belongs to one agent, but for that of a FIFO with ``fifo_shared``
+    1, which has one port for several agents. Several agents write into a FIFO with ``fifo_arbitrated`` 1, one of
+    them a cycle; or into any that is a mere counter: all tokens of value 0, and it is never found full.
+    ``fifo_capacity``, ``fifo_initial`` (tokens present at time 0, of value 0), ``fifo_first_port`` [FIFOs + 1], in
+    tokens; ``barrier_members`` [barriers].
     """
 
     request_slots: NDArray[np.int64]
@@ -126,13 +132,19 @@ class Topology(NamedTuple):
     fifo_initial: NDArray[np.int64]
     fifo_first_port: NDArray[np.int64]
     fifo_shared: NDArray[np.int64]
+    fifo_arbitrated: NDArray[np.int64]
     barrier_members: NDArray[np.int64]
 
 
 def topology(
-    request_slots: list[int], lane: list[int], fifos: list[tuple[int, int, int]], barrier_members: list[int]
+    request_slots: list[int],
+    lane: list[int],
+    fifos: list[tuple[int, int, int]],
+    barrier_members: list[int],
+    arbitrated: Collection[int] = (),
 ) -> Topology:
-    """A topology from plain lists; a FIFO is (capacity, initial tokens, ports or SHARED)."""
+    """A topology from plain lists; a FIFO is (capacity, initial tokens, ports or SHARED), ``arbitrated`` are numbers of
+    those into which several agents write."""
     return Topology(
         np.array(request_slots, np.int64),
         np.array(lane, np.int64),
@@ -140,6 +152,7 @@ def topology(
         np.array([initial for _, initial, _ in fifos], np.int64),
         np.cumsum([0] + [max(1, ports) for _, _, ports in fifos]).astype(np.int64),
         np.array([ports == SHARED for _, _, ports in fifos], np.int64),
+        np.array([fifo in arbitrated for fifo in range(len(fifos))], np.int64),
         np.array(barrier_members, np.int64),
     )
 

@@ -1,9 +1,9 @@
 """Random machines for the differential test: pipelines of agents that share banks, MSHRs, channels, FIFOs, barriers.
 
 An agent's program is a table of operations; nothing else of archsim's accelerators is involved. Stages of a pipeline
-are joined by broadcast FIFOs (one writer, every agent of the next stage reads), lane FIFOs (agent i to agent i) or a
-FIFO that the next stage shares, and some have a barrier. In some machines one more agent counts what the last stage has
-done. Capacities are at least what one operation moves, so no machine deadlocks.
+are joined by broadcast FIFOs (one writer, every agent of the next stage reads), lane FIFOs (agent i to agent i), a FIFO
+that the next stage shares, or one into which all of a stage write, and some have a barrier. In some machines one more
+agent counts what the last stage has done. Capacities are at least what one operation moves, so no machine deadlocks.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def random_machine(seed: int):
     watched = draw.random() < 0.3
     agents, slots = sum(stages) + watched, integer(1, 4)
     tokens = integer(1, 12)
-    fifos, barriers = [], []
+    fifos, barriers, arbitrated = [], [], []
     base = np.cumsum([0, *stages])
     steps = tokens
     table = np.zeros((agents, steps, operation.HEADER + slots * operation.REQUEST_FIELDS), np.int64)
@@ -127,6 +127,22 @@ def random_machine(seed: int):
             continue
         following = range(base[stage + 1], base[stage + 2])
         per_push = integer(1, 3)
+        if draw.random() < 0.3:
+            # All agents write; each reader sees all that they do in a step, or the readers share it evenly.
+            shared = draw.random() < 0.5
+            readers = [following[0]] if shared and draw.random() < 0.5 else following
+            arbitrated.append(len(fifos))
+            table[members, :, operation.PUSH] = len(fifos)
+            table[members, :, operation.PUSH_COUNT] = per_push
+            table[members, :, operation.VALUE_OUT] = draw.integers(0, 50, (width, steps))
+            total = width * per_push
+            for place, reader in enumerate(readers):
+                count = total if not shared else (place + 1) * total // len(readers) - place * total // len(readers)
+                table[reader, :, operation.POP] = ports + (0 if shared else place) if count else -1
+                table[reader, :, operation.POP_COUNT] = count
+            ports += 1 if shared else len(readers)
+            fifos.append((integer(total, 3 * total), 0, operation.SHARED if shared else len(readers)))
+            continue
         # Agent i of the next stage reads what agent i mod width of this one writes.
         for lane, agent in enumerate(members):
             readers = [reader for j, reader in enumerate(following) if j % width == lane]
@@ -172,5 +188,5 @@ def random_machine(seed: int):
                 fields[operation.TENSOR] = integer(0, 1)
                 fields[operation.EPOCH] = step // 4
     lanes = [integer(-2, 5) for _ in range(agents)]
-    topology = operation.topology([slots] * agents, lanes, fifos, barriers)
+    topology = operation.topology([slots] * agents, lanes, fifos, barriers, arbitrated)
     return Machine(Agents(agents)), Program(table, np.full(agents, steps, np.int64)), topology, memory, agents

@@ -56,8 +56,9 @@ def test_random_machines(first):
 
 
 def test_random_machines_exercise_everything():
-    """The comparison has teeth only if the machines conflict, miss, merge, wait, open rows and share FIFOs."""
+    """The comparison has teeth only if the machines conflict, miss, merge, wait, open rows, share ends of FIFOs."""
     assert sum(int(random_machine(seed)[2].fifo_shared.any()) for seed in range(60)) >= 5
+    assert sum(int(random_machine(seed)[2].fifo_arbitrated.any()) for seed in range(60)) >= 5
     outcomes = [run(compiled, seed) for seed in range(60)]
     traffic = sum(outcome.traffic.sum(0) for outcome in outcomes)
     assert (traffic > 0).all(), traffic

@@ -1,0 +1,258 @@
+"""A many-core chip: cores of neurons and synapses on a mesh of routers, event by event, the whole network at once.
+
+Agents and steps are those of :mod:`archsim.dataflow.cores`, the network between cores that of
+:mod:`archsim.dataflow.mesh`, what a chip has and how layers are mapped to cores :mod:`archsim.dataflow.core_chip`. This
+file says which layers run, what they yield, and what the chip is built of.
+
+Outputs are the integer network's, bit for bit: spikes of the trace decide which messages there are, and every layer is
+computed again from its inputs. Sources are in ``hwconfigs/manycore.yaml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.dataflow import core_chip as chip
+from archsim.dataflow.base import EngineName, HardwareConfig, Progress
+from archsim.dataflow.computing import outputs_of
+from archsim.dataflow.core_chip import ManyCoreConfig, Placed
+from archsim.dataflow.cores import ADDED, FIRED, RECEIVED, SENT, UPDATED, host, lay_out, soma, synapse
+from archsim.dataflow.crossbar_function import Computed, checked, exact_currents
+from archsim.dataflow.crossbar_machine import shared_out
+from archsim.dataflow.layer import Layer
+from archsim.dataflow.machine import DrawnMachine, Program
+from archsim.dataflow.mesh import COLUMN_HOPS, DELIVERED, ROW_HOPS, flows, router
+from archsim.dataflow.populations import alone, populations_of
+from archsim.engine.outcome import BUSY, Outcome
+from archsim.engine.recording import Window
+from archsim.engine.result import LayerResult, UnitTime
+from archsim.errors import UsageError
+from archsim.hardware.compute.accumulator import accumulate_by_timestep
+from archsim.hardware.diagram import Diagram
+from archsim.hardware.inventory import Component
+from archsim.trace import Operation, Trace
+from archsim.trace.resimulation import check_operation
+from archsim.trace.schema import MAX_TIMESTEPS
+from archsim.trace.work import work_of
+
+MESSAGE_BITS = 32
+"""Bits of a message: the place of its core, and its axon there. Of area alone."""
+
+
+class ManyCore(DrawnMachine):
+    """Cores of neurons and synapses on a mesh, event by event, as Loihi; the whole network at once."""
+
+    name: ClassVar[str] = "manycore"
+    Config: ClassVar[type[HardwareConfig]] = ManyCoreConfig
+    tensors: ClassVar[tuple[str, ...]] = ("input", "weight", "output")
+    agents = router, soma, host, synapse
+    counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
+        "row_hops": ROW_HOPS, "column_hops": COLUMN_HOPS, "delivered": DELIVERED, "updated": UPDATED, "fired": FIRED,
+        "sent": SENT, "received": RECEIVED, "added": ADDED,
+    }  # fmt: skip
+    config: ManyCoreConfig
+
+    # What it runs.
+
+    @property
+    def sum_bits(self) -> int:
+        """Bits of a sum in a core."""
+        return self.config.pe.accumulator_bits
+
+    @property
+    def processing_elements(self) -> int:
+        """Cores; each adds one synapse at a time."""
+        return self.config.pe.count
+
+    @property
+    def most_timesteps(self) -> int:
+        """As many as a trace has."""
+        return MAX_TIMESTEPS if self.config.timesteps == "trace" else self.config.timesteps
+
+    def simulates(self, trace: Trace, operation: Operation) -> bool:
+        """Layers that read spikes, and maxima over spikes."""
+        if operation.op == "pool":
+            return operation.reduction == "max" and trace.kind(operation.inputs[0]) == "spike"
+        return super().simulates(trace, operation)
+
+    @property
+    def runs(self) -> str:
+        """Spikes only travel between cores."""
+        return "layers that read spikes and end in neurons, or in sums, and maxima over spikes"
+
+    def unsupported(self, trace: Trace) -> Sequence[str]:
+        """A network that has no place on the chip."""
+        return chip.misfits(self.config, populations_of(trace, self.layers(trace)))
+
+    def prepare(self, trace: Trace, operations: Sequence[Operation], verify: bool, progress: Progress | None) -> None:
+        """What has no place is refused before anything is computed."""
+        if problems := chip.misfits(self.config, populations_of(trace, operations)):
+            raise UsageError(problems)
+
+    # What it does.
+
+    def run_layer(self, layer: Layer, engine: EngineName, *, verify: bool, record: Window | bool) -> LayerResult:
+        """A layer alone on the chip."""
+        populations = alone(layer)
+        if problems := chip.misfits(self.config, populations):
+            raise UsageError(problems)
+        found = outputs_of(layer, self.accumulate, verify)
+        return self._run(
+            [layer], chip.place(self.config, populations), [Computed(found.mismatches, found.events)], engine, record
+        )[0]
+
+    def accumulate(self, layer: Layer, first: int, sums: NDArray[np.int64]) -> dict[str, int]:
+        """Full sums: weights of the spikes of a timestep are added up."""
+        _, overflows = accumulate_by_timestep(layer.inputs, layer.weights, layer.timesteps, self.sum_bits, first, sums)
+        return {"accumulator_overflows": overflows}
+
+    def simulated(
+        self, trace: Trace, operations: Iterable[Operation], engine: EngineName, verify: bool, record: Window | bool
+    ) -> Iterator[LayerResult]:
+        """All layers at once, in one simulation."""
+        chosen, computed = [], []
+        for operation in operations:
+            chosen.append(operation)
+            computed.append(self._computed(trace, operation, verify))
+        placed = chip.place(self.config, populations_of(trace, chosen))
+        yield from self._run([_layer(trace, operation) for operation in chosen], placed, computed, engine, record)
+
+    def _computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
+        if operation.op == "pool":
+            return Computed(check_operation(trace, operation).mismatches if verify else None, {})
+        return checked(trace, operation, exact_currents(trace, operation), self.sum_bits, self.sum_bits, verify)
+
+    def example(self, trace: Trace, operation: Operation) -> Program:
+        """A layer alone on the chip."""
+        return self._program(chip.place(self.config, populations_of(trace, [operation])))
+
+    def _program(self, placed: Placed) -> Program:
+        config, diagram, cycles = self.config, Diagram(), []
+        kinds = dict(zip([one.name for one in placed.layers], placed.formats, strict=True))
+        for row in placed.rows:
+            if (name := placed.populations[row.population].name) in kinds:
+                cycles.append(config.synapse_cycles(kinds[name]))
+        derived, operands, _ = lay_out(config, placed.events, placed.rows, placed.populations, cycles, diagram)
+        return self.drawn(diagram, {}, {**derived, "neuron_cycles": config.neuron_cycles}, operands, (), 1)
+
+    def _run(
+        self, layers: Sequence[Layer], placed: Placed, computed: Sequence[Computed], engine: EngineName,
+        record: Window | bool,
+    ) -> list[LayerResult]:  # fmt: skip
+        program = self._program(placed)
+        outcome = self.simulate(engine, program, record)
+        named = _named(program.diagram)
+        own = [_agents(placed, program.diagram, name) for name in (one.name for one in placed.layers)]
+        shares = shared_out(outcome.cycles, [1 + int(outcome.times[agents, BUSY].sum()) for agents in own])
+        _, hops = flows(self.config.noc, placed.events.sent)
+        found = []
+        for number, (layer, made) in enumerate(zip(layers, computed, strict=True)):
+            agents, cores = own[number], list(placed.mapped[number].cores)
+            sent = placed.events.sent[:, cores]
+            ways = (sent[..., None] * hops[:, cores]).sum((0, 1)).tolist()
+            shown = agents if number else _and_shared(agents, program.diagram)
+            found.append(
+                self._result(layer, made, outcome, placed.formats[number], agents, shown, ways, shares[number], named)
+            )
+        return found
+
+    def _result(
+        self, layer: Layer, made: Computed, outcome: Outcome, kind: str, agents: NDArray[np.int64],
+        shown: NDArray[np.int64], ways: Sequence[int], share: int, named: Sequence[tuple[str, int]],
+    ) -> LayerResult:  # fmt: skip
+        """What one layer had of the run, by its own ``agents``; those that are ``shown`` with it are its units."""
+        counts, times = outcome.counts[agents], outcome.times[agents]
+        total = dict(zip(self.counted, counts.sum(0).tolist(), strict=True))
+        added, busy = counts[:, ADDED][counts[:, RECEIVED] > 0], times[:, BUSY]
+        dendrites = np.array([named[agent][0] == "synapse" for agent in agents.tolist()])
+        cores = int(dendrites.sum())
+        part = outcome._replace(
+            counts=counts,
+            wall_s=outcome.wall_s * share / outcome.cycles,
+            completions=outcome.completions[np.isin(outcome.completions[:, 0], shown)],
+        )
+        units = [UnitTime(*named[agent], *outcome.times[agent].tolist()) for agent in shown.tolist()]
+        return self.result(
+            layer,
+            part,
+            mismatches=made.mismatches,
+            computed=made.events,
+            compute_cycles=int(busy.max()),
+            working_cycles=int(busy[dendrites].sum()),
+            actions={
+                ("synapse", kind): total["added"],
+                ("soma", "access"): total["updated"],
+                ("soma", "update"): total["updated"],
+                ("soma", "spike"): total["fired"],
+                ("axon_out", "message"): total["sent"],
+                ("router", "row_hop"): ways[0],
+                ("router", "column_hop"): ways[1],
+            },
+            traffic=np.zeros_like(outcome.traffic),
+            units=tuple(units),
+            lower_bound_cycles=int(busy.max()),
+            compulsory_read_bytes=0,
+            events={
+                "cores": cores,
+                "messages": total["received"],
+                "hops": sum(ways),
+                "busiest_core_operations": int(added.max(initial=0)),
+                "mean_core_operations": total["added"] // cores,
+            },
+            agents={agent: " ".join(map(str, named[agent])) for agent in shown.tolist()},
+            completions=part.completions if len(outcome.completions) else None,
+            elapsed_cycles=share,
+            start_cycle=0,
+        )
+
+    def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
+        """Synapses that were added, zeros too where the format has them."""
+        return int(counts[ADDED])
+
+    # What it is built of.
+
+    def inventory(self) -> Sequence[Component]:
+        """Cores with their memories, and routers."""
+        pe, noc = self.config.pe, self.config.noc
+        buffers = (4 + noc.cores) * noc.buffer + noc.cores * pe.queue
+        return (
+            Component("axon_in", "logic", pe.count, {"block": "axon_in", "axons": pe.axons}),
+            Component("synapse", "logic", pe.count, {"block": "synapse", "synapse_bits": pe.synapse_bits}),
+            Component("soma", "logic", pe.count, {"block": "soma", "state_bits": pe.neurons * pe.accumulator_bits}),
+            Component("axon_out", "logic", pe.count, {"block": "axon_out", "axon_out_bits": pe.neurons * MESSAGE_BITS}),
+            Component("router", "router", noc.rows * noc.columns, {"buffer_bits": buffers * MESSAGE_BITS}),
+        )
+
+
+def _named(diagram: Diagram) -> list[tuple[str, int]]:
+    """Unit and instance of each agent."""
+    return [(kind.name, number) for kind in diagram.kinds for number in range(kind.agents)]
+
+
+def _agents(placed: Placed, diagram: Diagram, name: str) -> NDArray[np.int64]:
+    """The somas and synapses of the layer ``name``, by number."""
+    layers = [placed.populations[row.population].name for row in placed.rows]
+    own = np.array([place for place, other in enumerate(layers) if other == name])
+    ends = diagram.ends
+    return np.concatenate([own + ends["router"], own + ends["host"]])
+
+
+def _and_shared(agents: NDArray[np.int64], diagram: Diagram) -> NDArray[np.int64]:
+    """Those, and the routers and host ports, which no layer has for itself."""
+    ends = diagram.ends
+    first, hosts = np.arange(ends["router"]), np.arange(ends["soma"], ends["host"])
+    return np.concatenate([first, agents, hosts])
+
+
+def _layer(trace: Trace, operation: Operation) -> Layer:
+    """The layer that ``operation`` is, as far as results tell of it."""
+    work = work_of(trace, operation)
+    return Layer(
+        name=operation.name, op=operation.op, m=operation.m, n=operation.n, k=operation.k, timesteps=trace.timesteps,
+        operand="spike", word_bits=trace.timesteps, rows=None, columns=None, bias=np.zeros(operation.n, np.int64),
+        neuron=operation.neuron, expected=None, matches=work.matches, synaptic_operations=work.synaptic_operations,
+    )  # fmt: skip

@@ -1,0 +1,200 @@
+"""What a many-core chip is: cores, synapses, neurons, a mesh, ports of the host, and how its network is mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from archsim.dataflow import core_mapping as mapping
+from archsim.dataflow.base import MachineConfig, ScheduledLayers
+from archsim.dataflow.core_mapping import Mapped
+from archsim.dataflow.cores import Events, Row, events_of, rows_of
+from archsim.dataflow.mesh import CoreMeshConfig
+from archsim.dataflow.populations import Population, received
+from archsim.hardware.fields import Count, SumBits, WeightBits
+from archsim.hardware.loading import Block, CrossFieldError
+from archsim.trace.schema import MAX_TIMESTEPS
+
+
+class CoreBlock(Block):
+    """Cores."""
+
+    count: Count = Field(description="cores")
+    neurons: int = Field(ge=1, le=1 << 20, description="neurons of a core")
+    axons: int = Field(ge=1, le=1 << 20, description="axons that a core has synapses for")
+    synapse_bits: int = Field(ge=1, le=1 << 40, description="bits of a core's synapse memory")
+    queue: int = Field(ge=1, le=65536, description="messages that wait for a core")
+    weight_bits: WeightBits = Field(description="bits of a weight")
+    accumulator_bits: SumBits = Field(description="bits of a sum and of a potential, sign included")
+
+
+class SynapseBlock(Block):
+    """Axons in, synapses and dendrites of a core, and how synapses are stored."""
+
+    linear: Literal["dense", "sparse"] = Field(description="format of linear layers")
+    convolution: Literal["dense", "sparse", "convolutional"] = Field(description="format of convolutions and pools")
+    index_bits: int = Field(ge=0, le=32, description="bits beside the weight of a synapse in the sparse format")
+    message_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a message beside those of its synapses")
+    dense_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a synapse in the dense format")
+    sparse_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a synapse in the sparse format")
+    convolutional_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a synapse of a shared kernel")
+
+
+class SomaBlock(Block):
+    """Neurons of a core, and axons out."""
+
+    visited: Literal["mapped", "all"] = Field(description="which neurons a step goes through: those in use, or all")
+    access_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron to read and write its state")
+    cycles: int = Field(ge=1, le=1 << 20, description="cycles of a neuron to leak, integrate and compare")
+    axon_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron for each axon of its core, or 0")
+    spike_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron that fires beside those")
+    message_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a message to another core")
+
+
+class HostBlock(Block):
+    """Ports through which spikes of inputs come."""
+
+    ports: int = Field(ge=1, le=64, description="ports, one at the west end of each of the first rows")
+    message_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a port between two messages")
+
+
+class CoreScheduler(ScheduledLayers):
+    """Steps, and the mapping of layers to cores."""
+
+    barrier_cycles: int = Field(ge=0, le=1 << 30, description="cycles of the barrier at the end of a step")
+    mapping: Literal["in_order", "neurons", "operations", "traffic"] = Field(
+        description="layers to cores: filled in order, balanced by neurons or by synaptic operations of the trace, or "
+        "in order with places by simulated annealing"
+    )
+    seed: int = Field(0, ge=0, le=1 << 31, description="seed of the annealing")
+    tries: int = Field(20_000, ge=0, le=1 << 30, description="swaps that the annealing tries")
+    encoder: Literal["skipped"] = Field("skipped", description="operands that are no spikes are left out")
+
+
+class ManyCoreConfig(MachineConfig):
+    """A many-core chip."""
+
+    accelerator: Literal["manycore"] = Field(description="which machine this file describes")
+    timesteps: Annotated[int, Field(ge=1, le=MAX_TIMESTEPS)] | Literal["trace"] = Field(
+        description="most timesteps of a network, or trace: those of the trace that it runs"
+    )
+    pe: CoreBlock = Field(description="cores")
+    synapse: SynapseBlock = Field(description="synapses of a core")
+    neuron: SomaBlock = Field(description="neurons of a core")
+    noc: CoreMeshConfig = Field(description="mesh of routers")
+    host: HostBlock = Field(description="where inputs come from")
+    scheduler: CoreScheduler = Field(description="steps and mapping")
+
+    @model_validator(mode="after")
+    def _cores_have_places(self) -> Self:
+        built, noc = self.noc.rows * self.noc.columns * self.noc.cores, self.noc
+        problems = {}
+        if self.pe.count != built:
+            mesh = f"{noc.rows} x {noc.columns} routers with {noc.cores} cores"
+            problems["pe.count"] = f"must be {built}, the cores of {mesh} each, got {self.pe.count}"
+        if self.host.ports > noc.rows:
+            problems["host.ports"] = f"must be at most the {noc.rows} rows of the mesh, got {self.host.ports}"
+        if problems:
+            raise CrossFieldError(problems)
+        return self
+
+    def format_of(self, population: Population) -> str:
+        """How the synapses of a layer are stored."""
+        assert population.synapses is not None, "inputs have none"
+        return self.synapse.convolution if population.synapses.kernel else self.synapse.linear
+
+    def synapse_cycles(self, kind: str) -> int:
+        """Cycles of a synapse in the format ``kind``."""
+        cycles: int = getattr(self.synapse, f"{kind}_cycles")
+        return cycles
+
+    @property
+    def neuron_cycles(self) -> int:
+        """Cycles of a neuron that does not fire."""
+        return self.neuron.access_cycles + self.neuron.cycles + self.neuron.axon_cycles * self.pe.axons
+
+
+# --- A network on it --------------------------------------------------------------------------------------------------
+
+
+class Placed(NamedTuple):
+    """A network on the chip: populations, where the layers are, formats of their synapses, and what happens."""
+
+    populations: tuple[Population, ...]
+    mapped: tuple[Mapped, ...]
+    formats: tuple[str, ...]
+    rows: tuple[Row, ...]
+    events: Events
+
+    @property
+    def layers(self) -> tuple[Population, ...]:
+        """Populations that are no inputs."""
+        return layers_of(self.populations)
+
+
+def layers_of(populations: Sequence[Population]) -> tuple[Population, ...]:
+    """Populations that are no inputs."""
+    return tuple(one for one in populations if one.synapses is not None)
+
+
+def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[str]:
+    """Why a network has no place, one line each."""
+    pe, found = config.pe, []
+    layers = layers_of(populations)
+    needed = sum(-(-one.size // pe.neurons) for one in layers)
+    if needed > pe.count:
+        found.append(f"pe.count: the network takes {needed} cores of {pe.neurons} neurons, the chip has {pe.count}")
+    for one in layers:
+        assert one.synapses is not None
+        if one.synapses.sources.size > pe.axons:
+            found.append(f"pe.axons: {one.name} has {one.synapses.sources.size} inputs, a core {pe.axons} axons")
+    return found
+
+
+def place(config: ManyCoreConfig, populations: Sequence[Population]) -> Placed:
+    """Map the layers to cores, as ``scheduler.mapping`` says."""
+    pe, scheduler, layers = config.pe, config.scheduler, layers_of(populations)
+    formats = [config.format_of(one) for one in layers]
+    if scheduler.mapping in ("in_order", "traffic"):
+        ends = mapping.in_order([one.size for one in layers], pe.neurons)
+    elif scheduler.mapping == "neurons":
+        ends = mapping.balanced([np.ones(one.size) for one in layers], pe.neurons, pe.count)
+    else:
+        loads = [received(one, _sent(populations, one), kind) for one, kind in zip(layers, formats, strict=True)]
+        ends = mapping.balanced([load + LEAST_LOAD for load in loads], pe.neurons, pe.count)
+    numbers = iter(range(pe.count))
+    mapped = [Mapped(tuple(end), tuple(next(numbers) for _ in end[1:])) for end in ends]
+    placed = _placed(config, populations, mapped, formats)
+    if scheduler.mapping != "traffic":
+        return placed
+    used, sent = sum(len(part.cores) for part in mapped), placed.events.sent
+    places = np.array([config.noc.place(core) for core in range(pe.count)])
+    entries = np.array([(port, 0) for port in range(config.host.ports)])
+    outside = (np.abs(places[:, None] - entries[None]).sum(-1) @ sent[pe.count :, :used]).T
+    at = mapping.annealed(sent[:used, :used], outside, places, scheduler.seed, scheduler.tries)
+    moved = [Mapped(part.ends, tuple(int(at[core]) for core in part.cores)) for part in mapped]
+    return _placed(config, populations, moved, formats)
+
+
+LEAST_LOAD = 1e-9
+"""Of a neuron without work, so that a layer without any is cut evenly."""
+
+
+def _placed(
+    config: ManyCoreConfig, populations: Sequence[Population], mapped: Sequence[Mapped], formats: Sequence[str]
+) -> Placed:
+    rows = rows_of(populations, mapped, config.host.ports, config.pe.count)
+    events = events_of(config.noc, populations, mapped, rows, formats, config.pe.count, config.host.ports)
+    return Placed(tuple(populations), tuple(mapped), tuple(formats), tuple(rows), events)
+
+
+def _sent(populations: Sequence[Population], reader: Population) -> NDArray[np.int64]:
+    """How often each source of a layer spikes, [C, H, W]."""
+    assert reader.synapses is not None, "inputs read nothing"
+    counts = [np.zeros(one.size, np.int64) if one.spikes is None else one.spikes.sum(0) for one in populations]
+    by_first = sorted(zip((one.first for one in populations), counts, strict=True), key=lambda pair: pair[0])
+    return np.concatenate([count for _, count in by_first])[reader.synapses.sources]

@@ -1,0 +1,249 @@
+"""Cores of neurons that answer events, as agents on a mesh: all layers of a network at once, in steps.
+
+    for every step
+        soma       for every neuron: access, update; where it fires: one message for each core that has its synapses
+        synapse    for every message that comes: look up its axon, then add each of its synapses
+        barrier    when all neurons are updated and all messages of the step are worked on
+
+Spikes of a step are added up in it and update neurons in the next one. So a network of D layers, its inputs among them,
+takes T + D - 1 steps for T timesteps; images follow each other without a gap. *Host* ports send the spikes of inputs.
+A core has neurons of one layer. With nothing in the way a core takes in a step
+
+    soma       neurons (access_cycles + cycles + axons axon_cycles) + spikes spike_cycles + messages out message_cycles
+    synapse    messages in message_cycles + synapses synapse_cycles
+
+with the synapse's cycles those of its format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.dataflow.core_mapping import Mapped
+from archsim.dataflow.mesh import AXON_SHIFT, DELIVERED, CoreMeshConfig, Mesh, Port, router
+from archsim.dataflow.populations import Population, reached
+from archsim.hardware.agent import Agent, Operations, op
+from archsim.hardware.diagram import Diagram
+from archsim.hardware.integers import table_of
+
+UPDATED, FIRED, SENT, RECEIVED, ADDED = range(DELIVERED + 1, DELIVERED + 6)
+
+
+class Soma(NamedTuple):
+    """The neurons of a core, from number ``first`` on, of which ``visited`` are updated; its spikes are in ``row``."""
+
+    first: int
+    visited: int
+    row: int
+    entry: int
+
+
+class Dendrite(NamedTuple):
+    """The synapses of a core: where messages arrive, and cycles of a synapse."""
+
+    arrival: int
+    cycles: int
+
+
+class Operands(NamedTuple):
+    """Tables of agents, and what happens.
+
+    Neuron n has the axons ``first_axon[n]`` to ``first_axon[n + 1] - 1``; each has an ``address``, and ``synapses``
+    on its core. Spikes of row r in step s are those of the neurons ``fired[begin[r, s] : end[r, s]]``. Core r works on
+    ``arriving[r, s]`` messages.
+    """
+
+    ports: Any
+    somas: Any
+    hosts: Any
+    dendrites: Any
+    first_axon: NDArray[np.int64]
+    address: NDArray[np.int64]
+    synapses: NDArray[np.int64]
+    fired: NDArray[np.int64]
+    begin: NDArray[np.int64]
+    end: NDArray[np.int64]
+    arriving: NDArray[np.int64]
+
+
+def soma(a: Agent, m: Any, x: Operands) -> Operations:
+    """Update the neurons of a core in every step, and send the spikes of those that fire."""
+    own = x.somas[a.me]
+    for step in range(m.steps):
+        a.count[UPDATED] += own.visited
+        passed = 0
+        for spike in range(x.begin[own.row, step], x.end[own.row, step]):
+            ahead = x.fired[spike] - own.first + 1 - passed
+            passed += ahead
+            a.count[FIRED] += 1
+            yield op(compute=ahead * m.neuron_cycles + m.config.neuron.spike_cycles)
+            yield from send(a, m, x, own.entry, x.fired[spike], m.config.neuron.message_cycles)
+        yield op(compute=(own.visited - passed) * m.neuron_cycles)
+        yield from meet(a, m)
+
+
+def host(a: Agent, m: Any, x: Operands) -> Operations:
+    """Send the spikes of inputs in every step."""
+    own = x.hosts[a.me]
+    for step in range(m.steps):
+        for spike in range(x.begin[own.row, step], x.end[own.row, step]):
+            yield from send(a, m, x, own.entry, x.fired[spike], m.config.host.message_cycles)
+        yield from meet(a, m)
+
+
+def send(a: Agent, m: Any, x: Operands, entry: int, neuron: int, cycles: int) -> Operations:
+    """One message for each core that has synapses of a neuron."""
+    a.count[SENT] += x.first_axon[neuron + 1] - x.first_axon[neuron]
+    for axon in range(x.first_axon[neuron], x.first_axon[neuron + 1]):
+        yield op(compute=cycles, push=entry, value=axon << AXON_SHIFT | x.address[axon])
+
+
+def synapse(a: Agent, m: Any, x: Operands) -> Operations:
+    """Work on the messages of every step as they come."""
+    own = x.dendrites[a.me]
+    for step in range(m.steps):
+        for _message in range(x.arriving[a.me, step]):
+            yield op(pop=own.arrival)
+            synapses = x.synapses[a.value >> AXON_SHIFT]
+            a.count[RECEIVED] += 1
+            a.count[ADDED] += synapses
+            yield op(compute=m.config.synapse.message_cycles + synapses * own.cycles)
+        yield from meet(a, m)
+
+
+def meet(a: Agent, m: Any) -> Operations:
+    """The end of a step."""
+    yield op(barrier=m.barrier)
+    yield op(pause=m.config.scheduler.barrier_cycles)
+
+
+class Events(NamedTuple):
+    """What happens on a network that is mapped: most of the operands, and the messages ``sent`` in all, int64
+    [cores and host ports, cores]."""
+
+    first_axon: NDArray[np.int64]
+    address: NDArray[np.int64]
+    synapses: NDArray[np.int64]
+    fired: NDArray[np.int64]
+    begin: NDArray[np.int64]
+    end: NDArray[np.int64]
+    arriving: NDArray[np.int64]
+    sent: NDArray[np.int64]
+
+
+class Row(NamedTuple):
+    """Neurons ``first`` to ``end - 1`` of a population: those of a core, or of a host port, which come behind."""
+
+    population: int
+    first: int
+    end: int
+    sender: int
+
+
+def rows_of(populations: Sequence[Population], mapped: Sequence[Mapped], ports: int, cores: int) -> list[Row]:
+    """Rows of layers, core by core, and of inputs, port by port."""
+    found, layers = [], iter(mapped)
+    inputs: list[Row] = []
+    for number, one in enumerate(populations):
+        if one.synapses is None:
+            ends = [one.size * port // ports for port in range(ports + 1)]
+            parts = enumerate(pairwise(ends))
+            inputs += [Row(number, first, end, cores + port) for port, (first, end) in parts if first < end]
+        else:
+            part = next(layers)
+            found += [Row(number, *ends, core) for ends, core in zip(pairwise(part.ends), part.cores, strict=True)]
+    return [*found, *inputs]
+
+
+def events_of(
+    config: CoreMeshConfig, populations: Sequence[Population], mapped: Sequence[Mapped], rows: Sequence[Row],
+    formats: Sequence[str], cores: int, ports: int,
+) -> Events:  # fmt: skip
+    """What happens when the populations fire as they do; ``formats`` are those of the layers' synapses."""
+    layers = [one for one in populations if one.synapses is not None]
+    total = sum(one.size for one in populations)
+    sources, targets, synapses = [], [], []
+    for one, part, kind in zip(layers, mapped, formats, strict=True):
+        assert one.synapses is not None
+        count = reached(one, part.ends, kind).reshape(len(part.cores), -1).T
+        places, parts = np.nonzero(count)
+        sources.append(one.synapses.sources.reshape(-1)[places])
+        targets.append(np.array(part.cores)[parts])
+        synapses.append(count[places, parts])
+    source, target = np.concatenate(sources), np.concatenate(targets)
+    order = np.argsort(source, kind="stable")
+    first_axon = np.searchsorted(source[order], np.arange(total + 1))
+    target, addresses = target[order], np.array([config.address(core) for core in range(cores)])
+    sequence = max(len(one.spikes) for one in populations if one.spikes is not None)
+    steps = sequence + max(one.depth for one in populations)
+    begin, end = np.zeros((2, len(rows), steps), np.int64)
+    arriving, sent = np.zeros((cores, steps), np.int64), np.zeros((cores + ports, cores), np.int64)
+    fired, known = [], 0
+    for number, one in enumerate(populations):
+        if one.spikes is None:
+            continue
+        own = [(place, row) for place, row in enumerate(rows) if row.population == number]
+        bounds = np.array([row.first for _, row in own] + [one.size])
+        senders = np.array([row.sender for _, row in own])
+        for place in range(sequence):
+            neurons, step = np.flatnonzero(one.spikes[place]), one.depth + place
+            cuts = np.searchsorted(neurons, bounds) + known
+            begin[[row for row, _ in own], step], end[[row for row, _ in own], step] = cuts[:-1], cuts[1:]
+            known += len(neurons)
+            fired.append(neurons + one.first)
+            axons, count = ranges(first_axon[fired[-1]], first_axon[fired[-1] + 1])
+            arriving[:, step] += np.bincount(target[axons], minlength=cores)
+            by = senders[np.searchsorted(bounds, neurons, side="right") - 1]
+            pairs = np.repeat(by, count) * cores + target[axons]
+            sent += np.bincount(pairs, minlength=sent.size).reshape(sent.shape)
+    everything = np.concatenate([np.zeros(0, np.int64), *fired])
+    return Events(
+        first_axon, addresses[target], np.concatenate(synapses)[order], everything, begin, end, arriving, sent
+    )
+
+
+def ranges(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All numbers from ``begin[i]`` on up to ``end[i]``, one i behind the other; and how many each has."""
+    count = end - begin
+    offsets = np.repeat(end - np.cumsum(count), count)
+    return np.arange(len(offsets)) + offsets, count
+
+
+def lay_out(
+    config: Any, events: Events, rows: Sequence[Row], populations: Sequence[Population], cycles: Sequence[int],
+    diagram: Diagram,
+) -> tuple[dict[str, Any], Operands, Mesh]:  # fmt: skip
+    """Draw the agents of the ``rows``; ``cycles`` are those of a synapse in each row's core.
+
+    Returns what is derived for ``m``, the operands, and the mesh.
+    """
+    mesh = Mesh(config.noc, diagram, config.pe.queue, events.sent)
+    ports = mesh.ports(events.sent)
+    inputs = [populations[row.population].synapses is None for row in rows]
+    somas, hosts = [], []
+    for place, (row, is_input) in enumerate(zip(rows, inputs, strict=True)):
+        visited = config.pe.neurons if config.neuron.visited == "all" else row.end - row.first
+        first = populations[row.population].first + row.first
+        (hosts if is_input else somas).append(Soma(first, visited, place, mesh.entry(row.sender)))
+    used = [row.sender for row, is_input in zip(rows, inputs, strict=True) if not is_input]
+    dendrites = [Dendrite(mesh.arrived.port + core, time) for core, time in zip(used, cycles, strict=True)]
+    diagram.agent(router, len(ports))
+    diagram.agent(soma, len(somas), built=config.pe.count)
+    diagram.agent(host, len(hosts))
+    diagram.agent(synapse, len(dendrites), built=config.pe.count)
+    barrier = diagram.barrier(len(somas) + len(hosts) + len(dendrites))
+    x = Operands(
+        table_of(Port, ports), table_of(Soma, somas), table_of(Soma, hosts), table_of(Dendrite, dendrites),
+        events.first_axon, events.address, events.synapses, events.fired, events.begin, events.end,
+        events.arriving[used],
+    )  # fmt: skip
+    derived = {
+        "links": mesh.links, "injected": mesh.injected, "arrived": mesh.arrived, "barrier": barrier,
+        "steps": events.begin.shape[1],
+    }  # fmt: skip
+    return derived, x, mesh

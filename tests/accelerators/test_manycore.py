@@ -1,0 +1,301 @@
+"""The many-core chip against closed forms, a slow twin, and what must be conserved."""
+
+import csv
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from archsim.accelerators.manycore import ADDED, COLUMN_HOPS, DELIVERED, RECEIVED, ROW_HOPS, SENT, ManyCore
+from archsim.dataflow import core_chip as chip
+from archsim.dataflow.mesh import flows
+from archsim.dataflow.populations import Population, Synapses, reached, received
+from archsim.simulate import load_accelerator
+from archsim.trace.window import Window
+from tests.accelerators.manycore_twin import cycles_of
+from tests.machines import ROOT, conv, mlp, same, simulate
+
+MANYCORE = ROOT / "hwconfigs" / "manycore.yaml"
+COUNTS = ROOT / "benchmarks" / "oracles" / "foreign_rtl" / "counts"
+
+
+def machine(*overrides, hardware=MANYCORE):
+    """Overrides that come later go before those of the same path."""
+    last = {one.split("=")[0]: one for one in ("timesteps=16", *overrides)}
+    return load_accelerator(hardware, list(last.values()))
+
+
+def ran(built, populations, engine="compiled"):
+    return built.simulate(engine, built._program(chip.place(built.config, populations)), True)
+
+
+def chain(sizes, spikes, weights):
+    """Linear layers one behind the other; ``spikes`` [layers][sequence, size], ``weights`` [layers - 1] bool [N, K]."""
+    found, first = [], 0
+    for depth, size in enumerate(sizes):
+        synapses = None
+        if depth:
+            sources = np.arange(first - sizes[depth - 1], first).reshape(-1, 1, 1)
+            synapses = Synapses(sources, Window(), 1, weights[depth - 1][:, :, None, None], False)
+        found.append(Population(f"l{depth}", first, (size, 1, 1), depth, spikes[depth], synapses))
+        first += size
+    return found
+
+
+SMALL = (
+    "noc.rows=2", "noc.columns=2", "noc.cores=1", "pe.count=4", "pe.neurons=1", "scheduler.barrier_cycles=0",
+    "neuron.access_cycles=0", "neuron.cycles=1", "neuron.spike_cycles=0", "synapse.message_cycles=5",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("core", range(4))
+def test_one_event_over_h_hops(engine, core):
+    """A host port sends one spike to the only neuron, core after core: 4 before it is ready, 1 into the first link,
+    7 for a row link, 9 for a column link, 2 out; 5 + 3 at the synapse; and the neuron's step behind it, 1 cycle."""
+    built = machine(
+        *SMALL, "host.message_cycles=4", "noc.row_cycles=7", "noc.column_cycles=9", "noc.out_cycles=2",
+        "synapse.sparse_cycles=3",
+    )  # fmt: skip
+    fires = [np.array([[True]]), np.array([[False]])]
+    populations = chain([1, 1], fires, [np.ones((1, 1), bool)])
+    placed = chip.place(built.config, populations)
+    moved = chip._placed(built.config, populations, [placed.mapped[0]._replace(cores=(core,))], placed.formats)
+    outcome = built.simulate(engine, built._program(moved), True)
+    row, column = divmod(core, 2)
+    assert outcome.cycles == 4 + 1 + 7 * column + 9 * row + 2 + 5 + 3 + 1
+    assert outcome.counts[:, [ROW_HOPS, COLUMN_HOPS, DELIVERED]].sum(0).tolist() == [column, row, 1]
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_a_link_takes_a_message_a_cycle(engine):
+    """16 spikes of a host that is always ready to a core whose synapses take no time: 1 into the link, 1 out, and one
+    message a cycle; then the neuron, 1 cycle."""
+    built = machine(
+        *SMALL, "host.message_cycles=0", "noc.row_cycles=1", "noc.column_cycles=1", "noc.out_cycles=1",
+        "synapse.sparse_cycles=0", "synapse.message_cycles=0",
+    )  # fmt: skip
+    fires = [np.ones((1, 16), bool), np.zeros((1, 1), bool)]
+    outcome = ran(built, chain([16, 1], fires, [np.ones((1, 16), bool)]), engine)
+    assert outcome.cycles == 2 + 15 + 1
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_a_core_that_is_slower_holds_up_the_mesh(engine):
+    """The same with 10 cycles a message at the core: 16 of them behind the first arrival, whatever the buffers."""
+    for buffer in (1, 4):
+        built = machine(
+            *SMALL, "host.message_cycles=0", "noc.row_cycles=1", "noc.column_cycles=1", "noc.out_cycles=1",
+            "synapse.sparse_cycles=0", "synapse.message_cycles=10", f"noc.buffer={buffer}", f"pe.queue={buffer}",
+        )  # fmt: skip
+        fires = [np.ones((1, 16), bool), np.zeros((1, 1), bool)]
+        outcome = ran(built, chain([16, 1], fires, [np.ones((1, 16), bool)]), engine)
+        assert outcome.cycles == 2 + 160 + 1
+
+
+def test_a_network_of_d_layers_takes_t_plus_d_minus_one_steps():
+    """Three layers of silent neurons, seven timesteps: 9 steps of 1 cycle for a neuron and 20 for the barrier."""
+    built = machine(*SMALL[:-1], "scheduler.barrier_cycles=20")
+    sizes = [3, 1, 1]
+    fires = [np.zeros((7, size), bool) for size in sizes]
+    weights = [np.ones((1, 3), bool), np.ones((1, 1), bool)]
+    assert ran(built, chain(sizes, fires, weights)).cycles == 9 * 21
+
+
+def random_case(seed):
+    """(machine, populations, layers for the twin)."""
+    draw = np.random.default_rng(seed)
+    integer = lambda low, high: int(draw.integers(low, high + 1))  # noqa: E731
+    rows, columns, cores = integer(1, 3), integer(1, 3), integer(1, 2)
+    count = rows * columns * cores
+    sizes = [integer(1, 12)] + [integer(1, 9) for _ in range(integer(1, min(3, count)))]
+    room = max(1, -(-sum(sizes[1:]) // count) + integer(0, 3))
+    while sum(-(-size // room) for size in sizes[1:]) > count:
+        room += 1
+    settings = {
+        "noc.rows": rows, "noc.columns": columns, "noc.cores": cores, "pe.count": count, "pe.neurons": room,
+        "noc.buffer": integer(1, 3), "pe.queue": integer(1, 3), "noc.row_cycles": integer(1, 4),
+        "noc.column_cycles": integer(1, 4), "noc.out_cycles": integer(1, 3), "host.ports": integer(1, rows),
+        "host.message_cycles": integer(0, 2), "neuron.access_cycles": integer(0, 2), "neuron.cycles": integer(1, 2),
+        "neuron.spike_cycles": integer(0, 3), "neuron.message_cycles": integer(0, 2),
+        "synapse.message_cycles": integer(0, 3), "synapse.sparse_cycles": integer(0, 2),
+        "scheduler.barrier_cycles": integer(0, 5),
+        "scheduler.mapping": ["in_order", "neurons", "operations", "traffic"][seed % 4],
+    }  # fmt: skip
+    built = machine(*(f"{path}={value}" for path, value in settings.items()))
+    sequence = integer(1, 4)
+    fires = [draw.random((sequence, size)) < draw.choice([0.2, 0.6, 1.0]) for size in sizes]
+    weights = [draw.random((after, before)) < 0.7 for before, after in pairwise(sizes)]
+    populations = chain(sizes, fires, weights)
+    placed = chip.place(built.config, populations)
+    layers, first = [(None, sizes[0])], 0
+    for depth, (weight, mapped) in enumerate(zip(weights, placed.mapped, strict=True), 1):
+        sources = list(range(first, first + sizes[depth - 1]))
+        layers.append((sources, weight, mapped.ends, mapped.cores, built.config.synapse.sparse_cycles, depth))
+        first += sizes[depth - 1]
+    spikes = [[np.flatnonzero(row).tolist() for row in fired] for fired in fires]
+    return built, placed, layers, spikes, sequence + len(sizes) - 1
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_meshes_take_the_cycles_of_the_slow_twin_in_both_engines(seed):
+    built, placed, layers, spikes, steps = random_case(seed)
+    fast, slow = (built.simulate(engine, built._program(placed), True) for engine in ("compiled", "reference"))
+    assert fast.cycles == cycles_of(built.config, layers, spikes, steps)
+    assert fast.cycles == slow.cycles
+    np.testing.assert_array_equal(fast.times, slow.times)
+    np.testing.assert_array_equal(fast.counts, slow.counts)
+    for agent in range(len(fast.times)):
+        ends = (outcome.completions[outcome.completions[:, 0] == agent, 1] for outcome in (fast, slow))
+        np.testing.assert_array_equal(*ends)
+    # What is sent arrives, and takes the links of its way; spikes times fan-out are the synapses that are added.
+    counts = fast.counts.sum(0)
+    assert counts[SENT] == counts[DELIVERED] == counts[RECEIVED] == placed.events.sent.sum()
+    fan_out = sum(
+        int(layer[1][:, spikes[depth][place]].sum())
+        for depth, layer in enumerate(layers[1:]) for place in range(len(spikes[depth]))
+    )  # fmt: skip
+    assert counts[ADDED] == fan_out
+    _, hops = flows(built.config.noc, placed.events.sent)
+    assert counts[[ROW_HOPS, COLUMN_HOPS]].tolist() == (placed.events.sent[..., None] * hops).sum((0, 1)).tolist()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_synapses_of_a_convolution_are_those_of_its_unrolled_matrix(seed):
+    """Every format, groups, strides, dilation, padding; against a loop over outputs, taps and channels."""
+    draw = np.random.default_rng(seed)
+    groups, per, n = int(draw.integers(1, 3)), int(draw.integers(1, 3)), int(draw.integers(1, 4))
+    window = Window(
+        tuple(draw.integers(1, 4, 2).tolist()), tuple(draw.integers(1, 3, 2).tolist()),
+        tuple(draw.integers(0, 2, 4).tolist()), tuple(draw.integers(1, 3, 2).tolist()),
+    )  # fmt: skip
+    height, width = int(draw.integers(6, 8)), int(draw.integers(6, 8))
+    present = draw.random((groups * n, per, *window.kernel)) < 0.5
+    out = (groups * n, *window.output((height, width)))
+    sources = np.arange(groups * per * height * width).reshape(groups * per, height, width)
+    one = Population("conv", 0, out, 1, None, Synapses(sources, window, groups, present, True))
+    size = one.size
+    ends = [0, *sorted(draw.choice(np.arange(1, size), min(3, size - 1), replace=False).tolist()), size]
+    matrix = {kind: np.zeros((size, sources.size), np.int64) for kind in ("sparse", "dense")}
+    rows, columns = window.taps((height, width))
+    for o, y, x in np.ndindex(out):
+        for c, i, j in np.ndindex(per, *window.kernel):
+            r, s = rows[y, i], columns[x, j]
+            if r >= 0 and s >= 0:
+                source = sources[o // n * per + c, r, s]
+                neuron = np.ravel_multi_index((o, y, x), out)
+                matrix["dense"][neuron, source] += 1
+                matrix["sparse"][neuron, source] += present[o, c, i, j]
+    sent = draw.integers(0, 4, sources.shape)
+    for kind, name in (("sparse", "sparse"), ("dense", "dense"), ("convolutional", "dense")):
+        found = reached(one, ends, kind).reshape(len(ends) - 1, -1)
+        np.testing.assert_array_equal(found, np.add.reduceat(matrix[name], ends[:-1], axis=0))
+        np.testing.assert_array_equal(received(one, sent, kind), matrix[name] @ sent.reshape(-1))
+
+
+@pytest.mark.parametrize("mapping", ["in_order", "neurons", "operations", "traffic"])
+def test_a_mapping_changes_time_and_nothing_else(mapping):
+    small = (
+        "pe.neurons=40",
+        "noc.rows=3",
+        "noc.columns=3",
+        "noc.cores=1",
+        "pe.count=9",
+        f"scheduler.mapping={mapping}",
+    )
+    for trace in (mlp(3, m=2, n=90), conv(4)):
+        options = {"hardware": MANYCORE, "record": True}
+        fast, slow = (simulate(trace, *small, engine=engine, **options)[0] for engine in ("compiled", "reference"))
+        same(fast, slow)
+        plain = simulate(trace, hardware=MANYCORE)[0]
+        assert fast.mismatches == plain.mismatches == 0
+        assert (
+            fast.actions["synapse", "sparse" if trace.network == "mlp" else "convolutional"]
+            == (plain.actions["synapse", "sparse" if trace.network == "mlp" else "convolutional"])
+        )
+
+
+def test_every_neuron_is_in_one_core_and_no_core_is_too_full():
+    draw = np.random.default_rng(0)
+    for mapping in ("in_order", "neurons", "operations", "traffic"):
+        built = machine("pe.neurons=20", f"scheduler.mapping={mapping}")
+        sizes = [30, 70, 130, 9]
+        fires = [draw.random((3, size)) < 0.3 for size in sizes]
+        weights = [draw.random((b, a)) < draw.random((b, 1)) for a, b in pairwise(sizes)]
+        placed = chip.place(built.config, chain(sizes, fires, weights))
+        cores = [core for part in placed.mapped for core in part.cores]
+        assert len(set(cores)) == len(cores) and max(cores) < built.config.pe.count
+        for size, part in zip(sizes[1:], placed.mapped, strict=True):
+            assert part.ends[0] == 0 and part.ends[-1] == size
+            assert 0 < min(np.diff(part.ends)) <= max(np.diff(part.ends)) <= 20
+
+
+def test_balancing_operations_makes_the_busiest_core_less_busy():
+    """Weights of the first neurons are dense, those of the last ones sparse."""
+    draw = np.random.default_rng(1)
+    fires = [draw.random((4, 64)) < 0.5, np.zeros((4, 256), bool)]
+    weights = [draw.random((256, 64)) < np.linspace(1, 0.02, 256)[:, None]]
+    busiest = {}
+    for mapping in ("neurons", "operations"):
+        mesh = ("noc.rows=2", "noc.columns=2", "noc.cores=2", "pe.count=8", "pe.neurons=128")
+        outcome = ran(machine(*mesh, f"scheduler.mapping={mapping}"), chain([64, 256], fires, weights))
+        busiest[mapping] = int(outcome.counts[:, ADDED].max())
+    assert busiest["operations"] < 0.7 * busiest["neurons"]
+
+
+def test_annealing_shortens_the_ways():
+    draw = np.random.default_rng(2)
+    sizes = [16, 320, 320, 320]
+    fires = [draw.random((2, size)) < 0.1 for size in sizes]
+    weights = [np.kron(np.eye(20, a // 16 or 1), np.ones((16, 16)))[:, :a] > 0 for a in sizes[:-1]]
+    hops = {}
+    for mapping in ("in_order", "traffic"):
+        built = machine(f"scheduler.mapping={mapping}", "pe.neurons=16")
+        placed = chip.place(built.config, chain(sizes, fires, weights))
+        _, ways = flows(machine().config.noc, placed.events.sent)
+        hops[mapping] = int((placed.events.sent * ways.sum(-1)).sum())
+    assert hops["traffic"] < 0.7 * hops["in_order"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ranc", "tinyodin"])
+def test_cores_take_the_cycles_of_the_circuits(kind):
+    """Every count of a tick of RANC; of a spike, and of the time reference, of tinyODIN without its handshake."""
+    with (COUNTS / f"{kind}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    seen = 0
+    for row in rows:
+        n = int(row["neurons"])
+        hardware = ROOT / "hwconfigs" / "validation" / f"manycore_{kind}.yaml"
+        settings = [f"pe.neurons={n}", *([f"pe.axons={row['axons']}"] if kind == "ranc" else [])]
+        built = machine(*settings, hardware=hardware)
+        inputs = int(row["axons"]) if kind == "ranc" else 256
+        fires = [np.zeros((2, inputs), bool), np.zeros((2, n), bool)]
+        fires[0][:, : inputs // 2 if kind == "ranc" else 1] = True
+        outcome = ran(built, chain([inputs, n], fires, [np.zeros((n, inputs), bool)]))
+        somas = [agent for agent in range(len(outcome.times)) if outcome.counts[agent, ManyCore.counted["updated"]]]
+        ends = outcome.completions[outcome.completions[:, 0] == somas[0], 1]
+        if kind == "ranc":
+            assert int(row["axons"]) > 1
+            assert ends[-1] - ends[-4] == int(row["cycles"]) == n * (int(row["axons"]) + 2) + 3
+            seen += 1
+        elif row["measured"] in ("spike", "reference"):
+            handshake = {"spike": 6, "reference": 7}[row["measured"]]
+            if row["measured"] == "spike":
+                (synapse,) = np.flatnonzero(outcome.counts[:, RECEIVED])
+                taken = outcome.times[synapse, 0] // 2
+                assert taken == 2 * n + 1
+            else:
+                taken = int(ends[0])
+                assert taken == 2 * n
+            seen += 1
+            assert abs(int(row["cycles"]) - taken) <= handshake + 2
+    assert seen >= 100
+
+
+def test_what_has_no_place_is_refused():
+    trace = mlp(1, n=50)
+    small = machine("pe.count=4", "noc.rows=2", "noc.columns=2", "noc.cores=1", "pe.neurons=10")
+    assert small.problems(trace) == ["pe.count: the network takes 5 cores of 10 neurons, the chip has 4"]
+    few = machine("pe.axons=100")
+    assert few.problems(trace) == ["pe.axons: fc has 150 inputs, a core 100 axons"]
