@@ -72,8 +72,9 @@ def test_the_table_of_sources_is_that_of_the_measurements(study):
     expected = pd.read_csv(RESULTS / "sources.csv").fillna({"filters": ""})
     for column in ("accuracy_percent", "of_real_points", "seeds", "images"):
         np.testing.assert_allclose(found[column].astype(float), expected[column].astype(float), atol=1e-6)
-    cnn = expected[expected.network == "cnn"]
-    assert (cnn.seeds >= 3).all()
+    assert (expected.seeds >= 3).all()
+    settings = expected.groupby(["network", "source", "filters", "images"]).weight_bits.nunique()
+    assert len(settings) == 2 * 9 and (settings == 3).all()
 
 
 def test_traces_are_exact_and_have_their_bits():

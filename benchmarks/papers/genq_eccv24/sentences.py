@@ -87,9 +87,7 @@ def _widest(rows: Sequence[Row], network: str, bits: int) -> float:
 
 def _sources(rows: Sequence[Row]) -> str:
     def points(**wanted: object) -> str:
-        row = _one(rows, **wanted)
-        seeds = {1: " (1 seed)", 2: " (2 seeds)"}.get(row["seeds"], "")
-        return f"{row['of_real_points']:+.2f}{seeds}"
+        return f"{_one(rows, **wanted)['of_real_points']:+.2f}"
 
     few = {"network": "cnn", "weight_bits": 2, "activation_bits": 4}
     four = {"network": "cnn", "weight_bits": 4, "activation_bits": 4}
