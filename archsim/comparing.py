@@ -25,6 +25,7 @@ def compare(
     layers: Sequence[str] | None = None,
     verify: bool = True,
     progress: Progress | None = None,
+    jobs: int | None = None,
     **settings: object,
 ) -> Comparison:
     """Simulate the trace ``trace`` on each machine of ``hardware``; the first is what the others are compared with.
@@ -45,6 +46,7 @@ def compare(
         layers=(layers, arguments.optional(arguments.TEXTS)),
         verify=(verify, arguments.FLAG),
         progress=(progress, arguments.optional(arguments.FUNCTION)),
+        jobs=(jobs, arguments.optional(arguments.COUNT)),
     )
     overrides = simulate.all_overrides(overrides, settings)
     machines = [hardware] if isinstance(hardware, str | os.PathLike) else list(hardware)
@@ -63,7 +65,9 @@ def compare(
             compiling = engine == "compiled" and any(map(simulate.compiles_first, machines))
             show(simulate.COMPILING if compiling else "simulating", 0, len(machines))
         reports = {}
-        runs = simulate.run_each(machines, trace, overrides=overrides, engine=engine, layers=layers, verify=verify)
+        cores = jobs or os.cpu_count() or 1
+        options = {"overrides": overrides, "engine": engine, "layers": layers, "verify": verify}
+        runs = simulate.run_each(machines, trace, cores, **options)
         for name, report in zip(names, runs, strict=True):
             reports[name] = report
             if show:

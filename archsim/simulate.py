@@ -108,9 +108,12 @@ def wiring(accelerator: Accelerator) -> Wiring:
     from archsim.dataflow.machine import DrawnMachine
     from archsim.engine.wiring import watch
     from archsim.trace import activation_product, matrix_product, synthesize
+    from archsim.trace.synthetic import first_spike_layer
 
     m, n, k = SMALL_LAYER
-    if accelerator.operand == "spike":
+    if accelerator.operand == "spike_time":
+        trace = first_spike_layer(m, n, k)
+    elif accelerator.operand == "spike":
         timesteps = min(4, accelerator.most_timesteps)
         density = max(0.2, 0.5 / timesteps)  # what is not silent spikes at least once
         spikes = matrix_product("layer", m, n, k, spike_density=density, silent_ratio=0.5, weight_density=0.5)
@@ -180,6 +183,7 @@ def run(
     verify: bool = True,
     timeline: bool | tuple[int, int] = False,
     progress: Progress | None = None,
+    jobs: int | None = None,
     **settings: object,
 ) -> Report:
     """Simulate the layers of the trace ``trace`` on the machine ``hardware``: files, or names such as loas and vgg9.
@@ -187,8 +191,9 @@ def run(
     ``settings`` change values of the hardware file, with two underscores for a dot: ``pe__count=32``; ``overrides`` do
     so in the words of the command line, ``"pe.count=32"``, for a program that is given these. ``layers`` restricts the
     run to layers of these names. ``verify`` compares every output with the trace's. ``timeline`` records what every
-    unit does, for ``timeline.json``: all of the run, or cycles (from, to) of it. Raises ConfigError, TraceError or
-    UsageError for what is wrong with the input, all problems of a file at once.
+    unit does, for ``timeline.json``: all of the run, or cycles (from, to) of it. ``jobs`` layers are simulated at once,
+    by default as many as there are cores; no result depends on it. Raises ConfigError, TraceError or UsageError for
+    what is wrong with the input, all problems of a file at once.
     """
     arguments.check(
         hardware=(hardware, arguments.PATH),
@@ -199,10 +204,12 @@ def run(
         verify=(verify, arguments.FLAG),
         timeline=(timeline, _TIMELINE),
         progress=(progress, arguments.optional(arguments.FUNCTION)),
+        jobs=(jobs, arguments.optional(arguments.COUNT)),
     )
     overrides = all_overrides(overrides, settings)
+    jobs = jobs or os.cpu_count() or 1
     with shown(progress) as show:
-        return _report(hardware, trace, overrides, engine, layers, verify, _window(timeline), show)
+        return _report(hardware, trace, overrides, engine, layers, verify, _window(timeline), show, jobs)
 
 
 def _report(
@@ -214,6 +221,7 @@ def _report(
     verify: bool,
     window: Window | None,
     progress: Progress | None,
+    jobs: int,
 ) -> Report:
     from archsim.cost import area_rows, energy_rows, price_rows, slow_memories, table_file
     from archsim.dataflow.coverage import coverage
@@ -230,7 +238,7 @@ def _report(
     area = area_rows(inventory, table)
     chosen = _to_run(accelerator, loaded, layers, f"{hardware} cannot run {trace}")
     covered = coverage(accelerator, loaded, chosen, layers)
-    results = tuple(_layers(accelerator, loaded, chosen, engine, verify, window, progress))
+    results = tuple(_layers(accelerator, loaded, chosen, engine, verify, window, progress, jobs))
     warnings = [
         *left_out(covered),
         *_expanded(accelerator, loaded, chosen),
@@ -275,7 +283,7 @@ def _report(
         moved=_moved(loaded, accelerator.fused(loaded, chosen)) if verify else {},
         dram=_declared_dram(accelerator),
         findings={**accelerator.context, **(accelerator.metrics(loaded) if verify else {})},
-        **_of_the_network(loaded, verify),
+        **_of_the_network(loaded, verify, jobs),
         evidence=evidence.of_run(
             evidence.of_machine(accelerator.name, inventory, explained, area),
             itertools.chain.from_iterable(energy),
@@ -301,7 +309,7 @@ def _moved(trace: Trace, names: Collection[str]) -> dict[str, int]:
     return {check.layer: check.mismatches for check in checks if check.mismatches is not None}
 
 
-def _of_the_network(trace: Trace, verify: bool) -> dict[str, Any]:
+def _of_the_network(trace: Trace, verify: bool, jobs: int) -> dict[str, Any]:
     """What a report says of the network, whatever the machine; what takes all sums again only where these are
     verified."""
     from archsim.trace.estimate import estimate, total
@@ -316,7 +324,7 @@ def _of_the_network(trace: Trace, verify: bool) -> dict[str, Any]:
         "read_out": layers[-1].name if layers else "",
         "network": {
             "estimate": total(estimates),
-            "neurobench": neurobench(trace, updates=verify)._asdict(),
+            "neurobench": neurobench(trace, updates=verify, jobs=jobs)._asdict(),
         },
     }
 
@@ -357,17 +365,18 @@ def _plain(value: object) -> object:
     return value.tolist()
 
 
-def run_each(hardware: Sequence[str | Path], trace: str | Path, **options: Any) -> Iterator[Report]:
-    """:func:`run` of ``trace`` on several machines, in as many processes as there are cores, in the order given.
+def run_each(hardware: Sequence[str | Path], trace: str | Path, jobs: int, **options: Any) -> Iterator[Report]:
+    """:func:`run` of ``trace`` on several machines, in ``jobs`` processes, in the order given.
 
-    ``options`` are those of :func:`run`. Whatever ends the iteration early ends the processes too. Raises UsageError
-    for a machine whose process was killed.
+    ``options`` are those of :func:`run`. Where there are fewer machines than ``jobs``, each has several layers at once.
+    Whatever ends the iteration early ends the processes too. Raises UsageError for a machine whose process was killed.
     """
+    options["jobs"] = max(1, jobs // len(hardware))
     work = functools.partial(_run_one, trace=trace, options=options)
     reports: dict[int, Report] = {}
     given = iter(range(len(hardware)))
     wanted = next(given, None)
-    for place, report in processes.results(work, hardware, os.cpu_count() or 1):
+    for place, report in processes.results(work, hardware, jobs):
         if report is None:
             raise UsageError(f"{hardware[place]}: {processes.LOST}")
         reports[place] = report
@@ -464,12 +473,14 @@ def _layers(
     verify: bool,
     window: Window | None,
     progress: Progress | None,
+    jobs: int,
 ) -> Iterator[LayerResult]:
     done: list[LayerResult] = []
     record = window or False
     if progress and engine == "compiled" and accelerator.must_compile():
         progress = _compiling_first(progress)
-    for result in accelerator.run_layers(trace, operations, engine, verify=verify, record=record, progress=progress):
+    options: dict[str, Any] = {"verify": verify, "record": record, "progress": progress, "jobs": jobs}
+    for result in accelerator.run_layers(trace, operations, engine, **options):
         done.append(result)
         if window is not None:
             check_size(done, window)  # before more of what nobody can open is recorded

@@ -358,7 +358,7 @@ def run_point(sweep: Sweep, point: Point) -> dict[str, Any]:
     try:
         report = simulate.run(
             point.hardware, point.trace, overrides=[f"{path}={value}" for path, value in point.settings.items()],
-            engine=sweep.engine, layers=sweep.layers, verify=sweep.verify,
+            engine=sweep.engine, layers=sweep.layers, verify=sweep.verify, jobs=1,
         )  # fmt: skip
         measured = measures(report)
     except ArchsimError as error:

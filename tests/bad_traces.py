@@ -547,6 +547,17 @@ MORE_CHANGES = {
             raw.arrays.update({"tensor.times": np.zeros((1, 4, 3, 4), np.uint8)}),
             _added("reduce", ["times"], axis="positions")(raw)),
         "reduce cannot read spike times, got 'times'; allowed: conv2d, linear, pool, concat, slice, upsample, rearran"),
+    "sum of times that are none": (
+        _added("add", ["spikes"], times=True), "adds spike times, got 'spikes' of the kind 'spike'; allowed: 'spik"),
+    "first spikes without a time constant": (
+        _added("add", ["spikes"], neuron={"kind": "first_spike"}),
+        "neuron.time_constant: the ticks of the synapses' time constant, got 0; allowed: 1 to 1024"),
+    "first spikes with a leak": (
+        _added("add", ["spikes"], neuron={"kind": "first_spike", "time_constant": 4, "leak_shift": 2}),
+        "neuron.leak_shift: has no use for a neuron that fires a first spike, got 2; allowed: to leave it out"),
+    "leak with a time constant": (
+        _added("add", ["spikes"], neuron={"kind": "lif", "leak_shift": 1, "time_constant": 4}),
+        "neuron.time_constant: is of neurons that fire first spikes, got 4; allowed: 0, or kind 'first_spike'"),
     "T = 1024 and too little memory": (
         lambda raw: (
             raw.meta.update(timesteps=1024),

@@ -1,6 +1,7 @@
 """The shipped machines, and small traces that each of them can run."""
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from archsim.compress.packed_time import decode as decode_words
 from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Requantiser, Trace, import_spikes
+from archsim.trace.content import never
 
 ROOT = Path(__file__).parent.parent
 MACHINES = sorted((ROOT / "hwconfigs").glob("*.yaml"))
@@ -58,6 +60,47 @@ def ann(seed, m=5, n=7, k=150, density=0.4, weight_density=0.3):
     return Trace(
         network="ann", timesteps=1, operations=[operation], tensors={"in": activations, "out": sums}, provenance=LABELS
     )
+
+
+def timed(seed, m=5, n=7, k=150, timesteps=96, density=0.7, weight_density=0.3, size=0, stride=1):
+    """A layer of first-spike neurons with its true output, found tick by tick; ``density`` of its inputs fire.
+
+    With a ``size`` it is a padded 3 x 3 convolution of two images.
+    """
+    draw = np.random.default_rng(seed)
+    shape = (2, 5, size, size) if size else (m, k)
+    times = np.where(draw.random(shape) < density, draw.integers(0, timesteps, shape), never(timesteps))
+    weight_shape = (n, 5, 3, 3) if size else (n, k)
+    weight = draw.integers(-40, 128, weight_shape) * (draw.random(weight_shape) < weight_density)
+    threshold, constant, bits = draw.integers(60, 200, n), max(1, timesteps // 6), 6
+    if size:
+        padded = np.pad(times, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=never(timesteps))
+        out = (size - 1) // stride + 1
+        taps = [padded[:, :, y : y + size : stride, x : x + size : stride] for y in range(3) for x in range(3)]
+        rows = np.stack(taps, 2).reshape(2, 45, out, out).transpose(0, 2, 3, 1).reshape(-1, 45)
+    else:
+        rows = times
+    table = [round(2**bits * math.exp(tick / constant)) for tick in range(timesteps)]
+    output = np.full((len(rows), n), never(timesteps))
+    for row, column in np.ndindex(*output.shape):
+        total = moment = 0
+        for tick in range(timesteps):
+            arriving = int(weight[column].ravel()[rows[row] == tick].sum())
+            total, moment = total + arriving, moment + arriving * table[tick]
+            if total * table[tick] - moment >= threshold[column] * table[tick]:
+                output[row, column] = tick
+                break
+    unit = Neuron("first_spike", threshold, time_constant=constant, fraction_bits=bits)
+    keys = {"stride": (stride, stride), "padding": (1, 1)} if size else {}
+    if size:
+        output = output.reshape(2, out, out, n).transpose(0, 3, 1, 2)
+    operation = Operation(
+        "layer", "conv2d" if size else "linear", ("in",), "out", weight=weight.astype(np.int8), neuron=unit, **keys
+    )
+    return Trace(
+        network="first spikes", timesteps=timesteps, operations=[operation], tensors={"in": times, "out": output},
+        kinds={"in": "spike_time", "out": "spike_time"}, provenance=LABELS,
+    )  # fmt: skip
 
 
 def quantised(weight_bits, activation_bits, m=9, n=20, k=96, seed=1):
@@ -116,7 +159,15 @@ def reference(network):
 
 def fitting(machine, seed, **sizes):
     """A one-layer trace of the kind of operand that ``machine`` takes."""
-    return ann(seed, **sizes) if machine.operand == "int" else mlp(seed, **sizes)
+    make = {"int": ann, "spike": mlp, "spike_time": timed}[machine.operand]
+    return make(seed, **sizes)
+
+
+def fitting_convolution(machine, seed, stride=1):
+    """A padded 3 x 3 convolution of two images of 6 x 6, of such a kind."""
+    if machine.operand == "spike_time":
+        return timed(seed, n=9, size=6, stride=stride)
+    return conv(seed, stride=stride)
 
 
 def simulate(trace, *overrides, engine="compiled", hardware=LOAS, record=False):

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from archsim.trace import Neuron
 
+FIRES = ("spike", "signed", "integer", "nothing", "activation")
 RESETS = ("hard", "soft", "soft_before_leak", "soft_after_leak", "none")
 
 
 @st.composite
-def neurons(draw, shape=(2, 1, 2), fires=("spike", "signed", "integer", "nothing")):
+def neurons(draw, shape=(2, 1, 2), fires=FIRES):
     """A neuron with parameters per channel or for each of ``shape``, as a trace may hold it."""
     each = shape if draw(st.booleans()) else shape[:1]
 
@@ -20,6 +21,14 @@ def neurons(draw, shape=(2, 1, 2), fires=("spike", "signed", "integer", "nothing
         return np.array(draw(st.lists(st.integers(low, high), min_size=size, max_size=size)), np.int64).reshape(each)
 
     fires = draw(st.sampled_from(fires))
+    if fires == "activation":
+        entries = 1 << draw(st.integers(1, 5))
+        table = np.array(draw(st.lists(st.integers(-30, 30), min_size=entries, max_size=entries)), np.int64)
+        start = some(-20, 20) if draw(st.booleans()) else None
+        return Neuron(
+            "if", some(1, 20), reset="none", fires="signed", rounding=draw(st.sampled_from(["nearest", "down"])),
+            start=start, activation=table, activation_multiplier=some(1, 9), activation_shift=draw(st.integers(0, 5)),
+        )  # fmt: skip
     silent = fires == "nothing"
     fraction_bits = draw(st.integers(0, 5))
     rule = {"kind": draw(st.sampled_from(["lif", "if"])), "fraction_bits": fraction_bits, "fires": fires}

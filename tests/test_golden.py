@@ -1,7 +1,7 @@
 """Has anything changed? Integers of each shipped machine on a small trace, compared exactly.
 
 Spiking machines run the trained VGG9 as in version 0.1, without its direct encoder, the one for transformers a trained
-one, machines for ANNs a synthetic layer.
+one, machines for ANNs or for first spikes a synthetic layer.
 
 A moved number belongs into CHANGELOG.md under "Results changed". To write the files anew:
 ``python -m tests.test_golden``.
@@ -15,7 +15,7 @@ import pytest
 
 from archsim.simulate import load_accelerator, run
 from archsim.trace import save_trace
-from tests.machines import MACHINES, ROOT, ann
+from tests.machines import MACHINES, ROOT, fitting
 
 pytestmark = pytest.mark.slow
 TRACE = ROOT / "workloads" / "vgg9_dual_sparse.npz"
@@ -26,9 +26,10 @@ MOVED = [(level, direction) for level in ("sram", "dram") for direction in ("rea
 def table(machine, folder):
     """A row a layer under its header: cycles, work, bytes moved, and how often every unit did what."""
     trace = OWN_TRACES.get(machine.stem, TRACE)
-    if load_accelerator(machine).operand == "int":
-        trace = Path(folder) / "ann.npz"
-        save_trace(ann(0, m=40, n=33, k=500), trace)
+    operand = load_accelerator(machine).operand
+    if operand != "spike":
+        trace = Path(folder) / f"{operand}.npz"
+        save_trace(fitting(load_accelerator(machine), 0, m=40, n=33, k=500), trace)
     layers = run(machine, trace, scheduler__encoder="skipped").layers
     actions = sorted({action for layer in layers for action in layer.actions})
     found = [

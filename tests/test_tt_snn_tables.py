@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from archsim.trace.tensor_train import ms_resnet, size_of
+from archsim.trace import check_trace, load_trace
+from archsim.trace.tensor_train import decomposed_in, ms_resnet, size_of
 from tests.machines import ROOT
 
 FOLDER = ROOT / "benchmarks" / "papers" / "tt_snn_date24"
@@ -50,6 +51,30 @@ def test_stages_and_percentages_add_up():
     base = table[(table["mode"] == "dense") & (table.machine == "tt_snn_training")].iloc[0]
     assert (100 * (table.cycles / base.cycles - 1) - table.time_percent).abs().max() < 1e-5
     assert (100 * (table.energy_uj / base.energy_uj - 1) - table.energy_percent).abs().max() < 1e-5
+
+
+def test_merged_networks_are_ordinary_ones_and_verified(study):
+    """What was merged differs in rounding alone, and every output of every machine is the trace's."""
+    table = stored("merged")
+    networks = study["networks"]
+    assert set(zip(table["mode"], table.machine, strict=True)) == {
+        (mode, machine) for mode in ("stt", "ptt", "htt") for machine in networks.INFERENCE
+    }
+    assert (table.mismatches == 0).all() and (table.coverage == 1).all() and (table.differs_by < 1e-5).all()
+    for mode in ("stt", "ptt", "htt"):
+        trace = load_trace(networks.Merged(mode).path(FOLDER))
+        assert not decomposed_in(trace) and all(check.mismatches == 0 for check in check_trace(trace))
+        assert (table[table["mode"] == mode].accuracy - trace.provenance["accuracy"]).abs().max() < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["stt", "ptt"])
+def test_a_merged_row_is_found_again(study, mode):
+    networks, table = study["networks"], stored("merged")
+    for machine in networks.INFERENCE:
+        row = table[(table["mode"] == mode) & (table.machine == machine)].iloc[0]
+        found = networks.Inference(networks.Merged(mode), machine).perform(FOLDER)
+        assert (found["cycles"], found["mismatches"], found["verified"]) == (row.cycles, 0, True)
 
 
 def test_parallel_is_faster_and_half_is_faster_still():

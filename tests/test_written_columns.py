@@ -15,6 +15,7 @@ from archsim.report import columns as table
 from archsim.report import comparison, files
 from archsim.simulate import load_accelerator, run
 from archsim.trace import ImageSet, Operation, save_trace
+from tests.decomposed_traces import training_step
 from tests.machines import MACHINES, ROOT, ann, fitting, layers
 from tests.small_traces import attention, build, tiny, trained
 
@@ -29,6 +30,7 @@ CASES = {
     "stellar": (tiny, ()),
     "spinalflow": (tiny, ()),
     "sata_training": (trained, ()),
+    "tt_snn_training": (lambda: training_step("ptt"), ()),
     "spikesim": (tiny, FIT),
     "imc_ideal": (attention, FIT),
 }
@@ -104,11 +106,12 @@ def of_adaptations(path):
 def of_commands(traces, capsys):
     """Heads of the tables that commands write into pipes, which empty lines separate."""
     found = set()
-    for file, command in {
-        table.INFO: ["trace", "info", str(traces["sata_training"])],
-        table.CHECK: ["trace", "check", str(traces["loas"])],
-        table.EXPLAIN: ["explain", "loas"],
-    }.items():
+    for file, command in (
+        (table.INFO, ["trace", "info", str(traces["sata_training"])]),
+        (table.INFO, ["trace", "info", str(traces["tt_snn_training"])]),
+        (table.CHECK, ["trace", "check", str(traces["loas"])]),
+        (table.EXPLAIN, ["explain", "loas"]),
+    ):
         assert main(command) == 0
         blocks = capsys.readouterr().out.split("\n\n")
         found |= {(name, file) for block in blocks for name in block.splitlines()[0].split("\t")}

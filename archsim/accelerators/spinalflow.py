@@ -130,15 +130,24 @@ class SpinalFlowConfig(StreamingConfig):
 # --- Operands ---------------------------------------------------------------------------------------------------------
 
 
+class Visits(NamedTuple):
+    """What the array does in one visit after the other; the words are those of :class:`Operands`."""
+
+    first: NDArray[np.int64]
+    weight_row: NDArray[np.int32]
+    after: NDArray[np.int16]
+    before: NDArray[np.int64]
+
+
 class Operands(NamedTuple):
     """Sorted spikes and where everything is in memory.
 
-    Spikes of row m: ``first[m]`` to ``first[m + 1]``; each has the row of weights it selects, ``weight_row`` int32, and
-    the tick boundaries between it and the next spike of the row, ``after`` int16. ``before`` [M]: those in front of the
-    row's first spike (T if it has none). ``taps`` int64 [M, taps] names the lists of a row, -1 for padding; all lists
-    of a row take ``buffered`` words of the spike buffer. The output of (tile, row) is fiber ``tile * M + row``, of
-    ``drained`` spikes (of a read-out: sums; with them, words of the state that a piece leaves); the same fiber of
-    ``taken`` is the state that the PEs begin with.
+    A *visit* is a row of a tile, number ``tile * M + row``. Its spikes: ``first[visit]`` to ``first[visit + 1]``; each
+    has the row of weights it selects, ``weight_row`` int32, and the tick boundaries between it and the next spike of
+    the visit, ``after`` int16. ``before`` [visits]: those in front of the visit's first spike (T if it has none).
+    ``taps`` int64 [M, taps] names the lists of a row, -1 for padding; all lists of a row take ``buffered`` words of the
+    spike buffer. The output of a visit is the fiber of its number, of ``drained`` spikes (of a read-out: sums; with
+    them, words of the state that a piece leaves); the same fiber of ``taken`` is the state that the PEs begin with.
     """
 
     first: NDArray[np.int64]
@@ -166,11 +175,12 @@ def array(a: Agent, m: Any, x: Operands) -> Operations:
     for tile in range(m.tiles):
         width = min(m.config.pe.count, m.layer.n - tile * m.config.pe.count)
         for row in range(m.layer.m):
+            visit = tile * m.layer.m + row
             a.count[POSITIONS] += 1
             a.count[UPDATES] += width * m.layer.updates
-            yield from take(a, m, x.taken, tile * m.layer.m + row)
-            yield op(compute=x.before[row] * m.config.neuron.cycles)
-            for spike in range(x.first[row], x.first[row + 1]):
+            yield from take(a, m, x.taken, visit)
+            yield op(compute=x.before[visit] * m.config.neuron.cycles)
+            for spike in range(x.first[visit], x.first[visit + 1]):
                 a.count[SPIKES] += 1
                 a.count[ADDITIONS] += width
                 cycles = 1 + x.after[spike] * m.config.neuron.cycles
@@ -185,11 +195,10 @@ def reader(a: Agent, m: Any, x: Operands) -> Operations:
     for tile in range(m.tiles):
         width = min(m.config.pe.count, m.layer.n - tile * m.config.pe.count)
         row_bytes = (width * m.config.pe.weight_bits + 7) >> 3
-        for row in range(m.layer.m):
+        for visit in range(tile * m.layer.m, (tile + 1) * m.layer.m):
             yield op(pop=m.merged.port + a.me)
-            before = tile * x.first[m.layer.m] + x.first[row]
-            spike = x.first[row] + (a.me - before) % m.readers
-            while spike < x.first[row + 1]:
+            spike = x.first[visit] + (a.me - x.first[visit]) % m.readers
+            while spike < x.first[visit + 1]:
                 begin = x.weight_row[spike] * row_bytes
                 a.read(m.memory, x.weights, tile, begin, begin + row_bytes, tile)
                 yield op(pop=m.places.port + a.me, push=m.weight_rows.fifo + a.me)
@@ -373,9 +382,23 @@ class SpinalFlow(LayerMachine):
 
     def _list_bytes(self, words: NDArray[np.uint16]) -> NDArray[np.int64]:
         """Bytes of the lists of every input position: a pointer for 128 channels, and the spikes."""
-        spikes = np.bitwise_count(words).sum(1, dtype=np.int64)
+        spikes = self.spikes_in(words).sum(1, dtype=np.int64)
         size: NDArray[np.int64] = self._tiles(words.shape[1]) * self._pointer + -(-spikes * self.spike_bits // 8)
         return size
+
+    def spikes_in(self, words: NDArray[np.uint16]) -> NDArray[Any]:
+        """Spikes of every input word."""
+        return np.bitwise_count(words)
+
+    def visits(self, layer: Layer, spikes: Spikes, tiles: int) -> Visits:
+        """What the array does: all spikes of a row, in every tile."""
+        begins, weight_row, ticks = merged(spikes, 0, layer.m, layer.timesteps)
+        before, after = boundaries(begins, ticks, layer.updates)
+        first = (begins[:-1] + begins[-1] * np.arange(tiles)[:, None]).ravel()
+        return Visits(
+            np.append(first, tiles * begins[-1]), np.tile(weight_row, tiles), np.tile(after, tiles),
+            np.tile(before, tiles),
+        )  # fmt: skip
 
     @staticmethod
     def _words(taps: NDArray[np.int64], list_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -407,8 +430,7 @@ class SpinalFlow(LayerMachine):
         """
         config, pes, lanes = self.config, self.config.pe.count, self.config.memory.read_switch.inputs
         spikes, tiles = spikes_of(layer), self._tiles(layer.n)
-        begins, weight_row, ticks = merged(spikes, 0, layer.m, layer.timesteps)
-        before, after = boundaries(begins, ticks, layer.updates)
+        visits = self.visits(layer, spikes, tiles)
         list_bytes, widths = self._list_bytes(spikes.words), np.minimum(pes, layer.n - pes * np.arange(tiles))
         buffered = np.minimum(self._words(spikes.taps, list_bytes), config.merger.buffer_words)
         if layer.writes_sums:
@@ -424,7 +446,7 @@ class SpinalFlow(LayerMachine):
         drained = drained + widths[:, None] * -(-layer.left_bytes // self.limits.state_bytes)
         stored = stored + widths[:, None] * layer.left_bytes
         operands = Operands(
-            begins, weight_row, after, before, spikes.taps, buffered, np.ascontiguousarray(drained.ravel(), np.int64),
+            *visits, spikes.taps, buffered, np.ascontiguousarray(drained.ravel(), np.int64),
             lists=memory.place(list_bytes),
             weights=memory.place(len(spikes.weights) * -(-widths * config.pe.weight_bits // 8)),
             output=memory.place(stored),
@@ -482,8 +504,8 @@ class SpinalFlow(LayerMachine):
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
         """One spike per cycle and all tick boundaries, in every tile."""
-        cycles = int(program.operands.first[-1]) + layer.m * layer.updates * self.config.neuron.cycles
-        return self._tiles(layer.n) * cycles
+        boundaries = self._tiles(layer.n) * layer.m * layer.updates
+        return int(program.operands.first[-1]) + boundaries * self.config.neuron.cycles
 
     def compulsory_bytes(self, layer: Layer, program: Program) -> int:
         """The lists below any kernel, and all weights of the inputs that spike at all."""

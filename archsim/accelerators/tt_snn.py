@@ -22,13 +22,14 @@ from archsim.accelerators.sata import Sata, SataConfig
 from archsim.dataflow.base import EngineName, HardwareConfig
 from archsim.dataflow.cluster_pipeline import ClusterPipeline, StageWork
 from archsim.dataflow.cluster_stages import Clusters, room_of, stage_works
-from archsim.dataflow.decomposed import CLUSTERS, Array, Decomposed, decomposed_in
+from archsim.dataflow.decomposed import CLUSTERS, Array
 from archsim.dataflow.training import Stage
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.trace import Operation, Trace
+from archsim.trace.tensor_train import Decomposed, decomposed_at
 
 
 class ClustersConfig(Block):
@@ -81,13 +82,15 @@ class TtSnn(Sata):
             width_bits=buffers.width_bits,
         )
 
-    def decomposed(self, trace: Trace) -> dict[str, Decomposed]:
-        """The convolutions that the clusters run, by the name of their c1."""
-        return decomposed_in(trace) if self.trains else {}
+    def decomposed(self, trace: Trace, operations: Sequence[Operation]) -> list[Decomposed]:
+        """The convolutions that the clusters run, of those that begin with one of the ``operations``."""
+        found = (decomposed_at(trace, operation) for operation in operations if self.trains)
+        return [one for one in found if one is not None]
 
     def cluster_work(self, trace: Trace, operation: Operation, verify: bool) -> Iterator[StageWork | Stage]:
         """The stages of the decomposed convolution that begins with ``operation``."""
-        return stage_works(self.clusters, trace, self.decomposed(trace)[operation.name], verify)
+        (one,) = self.decomposed(trace, [operation])
+        return stage_works(self.clusters, trace, one, verify)
 
     def inventory(self) -> Sequence[Component]:
         """SATA's, links and the adder stage; an adder is priced as SATA's adder and register, with their AND."""
@@ -107,20 +110,19 @@ class TtSnn(Sata):
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """Also convolutions whose strips do not fit a link."""
-        rooms = (room_of(self.clusters, one, trace.timesteps) for one in self.decomposed(trace).values())
+        rooms = (room_of(self.clusters, one, trace.timesteps) for one in self.decomposed(trace, trace.operations))
         return [*super().unsupported(trace), *(problem for _, problem in rooms if problem)]
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
         """Also all that is part of a decomposed convolution."""
-        names = {layer.name for layer in layers}
-        found = (one for first, one in self.decomposed(trace).items() if first in names)
+        found = self.decomposed(trace, layers)
         return super().fused(trace, layers) | {part.name for one in found for part in one.members}
 
     def run_operation(
         self, trace: Trace, operation: Operation, engine: EngineName, *, verify: bool, record: Window
     ) -> Iterator[LayerResult]:
         """A decomposed convolution on the clusters, everything else on the array."""
-        if operation.name not in self.decomposed(trace):
+        if not self.decomposed(trace, [operation]):
             yield from super().run_operation(trace, operation, engine, verify=verify, record=record)
             return
         begin = 0

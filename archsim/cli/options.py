@@ -42,6 +42,9 @@ Engines = Annotated[Engine, typer.Option(help="compiled is fast, reference steps
 Layers = Annotated[
     list[str] | None, typer.Option("--layers", metavar="NAME,...", help="Only these layers.", autocompletion=layers)
 ]
+Jobs = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Layers, or machines, at once; default: one per core.")
+]
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Compute every layer again and compare.")]
 
 

@@ -14,6 +14,7 @@ from archsim.cli.options import (
     Engine,
     Engines,
     Hardware,
+    Jobs,
     Layers,
     Overrides,
     TraceFile,
@@ -43,6 +44,7 @@ def run(
         str | None,
         typer.Option("--timeline-window", metavar="FROM:TO", help="Timeline of these cycles of the run only."),
     ] = None,
+    jobs: Jobs = None,
     page: Annotated[bool, typer.Option("--report", help="Also draw the figures and write report.html.")] = False,
 ) -> None:
     """Simulate TRACE on HW, verify the outputs, and write the results folder."""
@@ -54,7 +56,7 @@ def run(
     folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
     earlier = files.earlier(folder, overrides or ())
     with files.results_folder(folder) as partial:
-        report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded)
+        report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded, jobs=jobs)
         files.write_texts(partial, report.texts())
         if page:
             files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
@@ -103,6 +105,7 @@ def _simulate(
     *,
     verify: bool,
     timeline: bool | tuple[int, int],
+    jobs: int | None,
 ) -> Report:
     from archsim import simulate
 
@@ -116,6 +119,7 @@ def _simulate(
             verify=verify,
             timeline=timeline,
             progress=progress,
+            jobs=jobs,
         )
 
 

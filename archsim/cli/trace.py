@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 def trace_info(trace: TraceFile) -> None:
     """What a trace holds: the operations with shapes and densities, where it comes from, and what it is estimated to
-    cost."""
+    cost; of a step of training of tensor trains also the three passes of each sub-convolution."""
     from archsim.trace import load_trace
     from archsim.trace.density import operations, total
     from archsim.trace.estimate import estimate
     from archsim.trace.estimate import total as whole
     from archsim.trace.neurobench import neurobench
+    from archsim.trace.tensor_train import passes_in
 
     loaded = load_trace(trace)
     estimates = estimate(loaded)
@@ -54,15 +55,19 @@ def trace_info(trace: TraceFile) -> None:
     if not sys.stdout.isatty():
         columns = [*products, *densities, "estimate_pj", *operands, *shapes, *trained]
         print_table(columns, rows([*layers, total(layers)], columns))
-        return
-    columns = [*products, *shapes]  # all together do not fit 80 characters
-    print_table(columns, rows(layers, columns))
-    typer.echo()
-    columns = ["layer", *densities, "estimate_pj", *operands, *trained]
-    spiking = any(layer.spikes is not None for layer in layers)
-    heads = columns if spiking else ["zero_ratio" if name == "silent_ratio" else name for name in columns]
-    weighted = [layer for layer in layers if layer.layer in estimates]
-    print_table(heads, rows([*weighted, total(weighted)], columns))
+    else:
+        columns = [*products, *shapes]  # all together do not fit 80 characters
+        print_table(columns, rows(layers, columns))
+        typer.echo()
+        columns = ["layer", *densities, "estimate_pj", *operands, *trained]
+        spiking = any(layer.spikes is not None for layer in layers)
+        heads = columns if spiking else ["zero_ratio" if name == "silent_ratio" else name for name in columns]
+        weighted = [layer for layer in layers if layer.layer in estimates]
+        print_table(heads, rows([*weighted, total(weighted)], columns))
+    passes = [part.row() for part in passes_in(loaded)] if trained else []
+    if passes:
+        typer.echo()
+        print_table(list(passes[0]), [list(row.values()) for row in passes])
 
 
 def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:

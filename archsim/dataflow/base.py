@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from archsim.dataflow.layer import ACTIVATION_BITS, WEIGHTED, Layer
+from archsim import threads
+from archsim.dataflow.layer import ACTIVATION_BITS, WEIGHTED, Layer, OperandKind
 from archsim.dataflow.pieces import Encoder, fits
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
@@ -19,7 +20,7 @@ from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError, changed
 from archsim.hardware.memory.system import MemoryConfig, MemorySystemConfig, StreamedMemoryConfig
 from archsim.trace import Neuron, Operation, Trace
-from archsim.trace.neurons import features
+from archsim.trace.neurons import FIRST_SPIKE, features
 from archsim.trace.origin import origin
 
 EngineName = Literal["compiled", "reference"]
@@ -115,10 +116,12 @@ class Accelerator(ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[HardwareConfig]]
-    operand: ClassVar[Literal["spike", "int"]] = "spike"
+    operand: ClassVar[OperandKind] = "spike"
     ruled_neurons: ClassVar[bool] = False
     """Whether its paper's neurons know a threshold per channel, a leak by a shift and a reset, and nothing more; where
     the machine runs whole networks, they do what those of the network do."""
+    layers_apart: ClassVar[bool] = True
+    """Whether each layer finds the machine cold and idle, so that it does not matter to it when others run."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -222,9 +225,11 @@ class Accelerator(ABC):
         verify: bool,
         record: Window | bool,
         progress: Progress | None = None,
+        jobs: int = 1,
     ) -> Iterator[LayerResult]:
         """Simulate these layers of ``trace``; ``verify`` compares outputs with the trace, ``record`` is a window of the
-        run. ``progress`` is told of each layer when its work begins."""
+        run. ``progress`` is told of each layer when its work begins. Layers that are apart run in ``jobs`` threads, if
+        nothing is recorded: where a layer's window begins is known when those before it have ended."""
 
         def begun() -> Iterator[Operation]:
             for done, operation in enumerate(operations):
@@ -233,7 +238,15 @@ class Accelerator(ABC):
                 yield operation
 
         self.prepare(trace, operations, verify, progress)
-        yield from self.simulated(trace, begun(), engine, verify, record)
+        if jobs == 1 or record or not self.layers_apart:
+            yield from self.simulated(trace, begun(), engine, verify, record)
+            return
+
+        def work(operation: Operation) -> list[LayerResult]:
+            return list(self.simulated(trace, [operation], engine, verify, record))
+
+        for results in threads.results(work, begun(), jobs):
+            yield from results
 
     @property
     def clock_mhz(self) -> float:
@@ -301,6 +314,8 @@ class Accelerator(ABC):
     def lacks(self, neuron: Neuron | None) -> str:
         """What ``neuron`` has that the machine's neurons have not, in words; empty if they can be it."""
         lacking = () if neuron is None else features(neuron)
+        if neuron is not None and neuron.kind == FIRST_SPIKE:
+            return lacking[0]
         if not self.ruled_neurons or self.takes_integers:
             lacking = tuple(words for words in lacking if words in _ELSEWHERE and not self.takes_integers)
         return next(iter(lacking), "")

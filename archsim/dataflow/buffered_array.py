@@ -65,8 +65,8 @@ from archsim.dataflow.buffered_tables import (
     useful_additions,
 )
 from archsim.dataflow.layer import Layer
-from archsim.dataflow.layer_machine import LayerMachine, unit_times
-from archsim.dataflow.machine import BURST_LINES, Program
+from archsim.dataflow.layer_machine import LayerMachine
+from archsim.dataflow.machine import BURST_LINES, Program, unit_times
 from archsim.dataflow.parts import turns
 from archsim.engine.result import UnitTime
 from archsim.hardware.agent import NONE, Agent, Operations, op

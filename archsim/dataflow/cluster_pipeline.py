@@ -30,10 +30,9 @@ from numpy.typing import NDArray
 from archsim.dataflow.base import EngineName
 from archsim.dataflow.decomposed import CLUSTERS
 from archsim.dataflow.layer import Layer
-from archsim.dataflow.layer_machine import unit_times
-from archsim.dataflow.machine import BURST_LINES, HostedMachine, Program, Unit
+from archsim.dataflow.machine import BURST_LINES, HostedMachine, Program, units_of
 from archsim.dataflow.parts import store, stream
-from archsim.engine.outcome import BUSY
+from archsim.engine.outcome import Outcome
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult
 from archsim.hardware.agent import NONE, Agent, Operations, op
@@ -151,6 +150,7 @@ class ClusterPipeline(HostedMachine):
     """The clusters of ``host`` at work on one stage of a decomposed convolution."""
 
     name: ClassVar[str] = "cluster_pipeline"
+    computing: ClassVar[str] = "cluster"
     agents = cluster, adder, fetcher, writer
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {"added": ADDED}
 
@@ -190,36 +190,16 @@ class ClusterPipeline(HostedMachine):
             work.fed.astype(np.int64), work.sinks, work.joined if len(work.joined) else np.zeros(1, np.int64), ready,
             empty,
         )  # fmt: skip
-        units, first = [], 0
-        for kind in diagram.kinds:
-            units.append(Unit(kind.name, first, kind.agents, kind.built))
-            first += kind.agents
-        return self.drawn(diagram, {}, derived, x, tuple(units), 1)
+        return self.drawn(diagram, {}, derived, x, units_of(diagram), 1)
 
-    def run_work(self, work: StageWork, engine: EngineName, record: Window | bool) -> LayerResult:
-        """Simulate when the clusters do the work."""
-        program = self.program(work)
-        outcome = self.simulate(engine, program, record)
-        read = int(work.read.sum())
-        actions = dict(work.actions)
-        for action, count in self.host.memory_actions(outcome.traffic).items():
-            actions[action] = actions.get(action, 0) + count
-        return self.result(
-            work.layer,
-            outcome,
-            mismatches=work.mismatches,
-            computed={},
-            compute_cycles=int(outcome.times[:CLUSTERS, BUSY].max()),
-            working_cycles=int(work.added.sum()),
-            actions=actions,
-            traffic=outcome.traffic,
-            units=unit_times(program.units, outcome.times, outcome.cycles),
-            lower_bound_cycles=int(work.cycles.sum(1).max()),
-            compulsory_read_bytes=0 if self.config.memory.ideal else read,
-            events={},
-            completions=outcome.completions if len(outcome.completions) else None,
-            agents={
-                unit.first + instance: f"{unit.name} {instance}" if unit.built > 1 else unit.name
-                for unit in program.units for instance in range(unit.simulated)
-            },
-        )  # fmt: skip
+    def working_cycles(self, work: StageWork) -> int:
+        """A product or an addition each."""
+        return int(work.added.sum())
+
+    def lower_bound_cycles(self, program: Program) -> int:
+        """Those of the slowest cluster."""
+        return int(program.operands.cycles.sum(1).max())
+
+    def own_actions(self, work: StageWork, outcome: Outcome) -> Mapping[tuple[str, str], int]:
+        """As counted by hand."""
+        return work.actions

@@ -28,21 +28,20 @@ from archsim.dataflow.cluster_pipeline import ADDER, DOUBLE, LINKS, SINKS, WRITE
 from archsim.dataflow.decomposed import (
     CLUSTERS,
     Array,
-    Decomposed,
     Product,
     all_of,
-    forwards,
-    gradient_words,
-    operand_words,
+    by_positions,
+    by_weights,
     strips_of,
-    updates,
     wanted_strips,
+    words_of,
 )
 from archsim.dataflow.layer import stored_spikes
 from archsim.dataflow.training import ACTIONS, Stage, StageName
 from archsim.hardware.agent import NONE
 from archsim.trace import Trace
 from archsim.trace.resimulation import check_operation
+from archsim.trace.tensor_train import Decomposed
 from archsim.trace.work import work_of
 
 Counts = dict[tuple[str, str], int]
@@ -79,7 +78,8 @@ class Clusters(NamedTuple):
 def stage_works(machine: Clusters, trace: Trace, one: Decomposed, verify: bool) -> Iterator[StageWork | Stage]:
     """The stages, in order."""
     last = one.subs[3]
-    gradients = gradient_words(last, np.ones(trace.timesteps, np.bool_))
+    errors = one.passes("backward-data")[3]
+    gradients = words_of(trace, errors, errors.rows)
     words = np.moveaxis(gradients, 1, -1).reshape(-1, last.n)
     base = stored_spikes(one.name, last.m, last.n, trace.timesteps)
     base = replace(base, op="conv2d", k=9 * one.subs[0].input_shapes[0][0])
@@ -118,10 +118,9 @@ def room_of(machine: Clusters, one: Decomposed, timesteps: int) -> tuple[NDArray
 def _forward(machine: Clusters, trace: Trace, one: Decomposed, named: Named, verify: bool) -> StageWork:
     steps, opened = _timesteps(trace, one)
     products = []
-    for place, sub in enumerate(one.subs):
-        span = machine.span if place else machine.span_of_sums
-        words = operand_words(trace, sub.inputs[0])
-        products.append(forwards(sub, words, sub.n, span, opened if place in (1, 2) else steps, machine.array))
+    for part in one.passes("forward"):
+        span = machine.span_of_sums if part.rows.kind == "spike" else machine.span
+        products.append(by_positions(part, words_of(trace, part, part.rows), span, machine.array))
     last, positions = one.subs[3], _positions(machine, one)
     if one.neurons is not None:
         folds = -(-positions // machine.array.rows) * -(-last.n // machine.array.columns)
@@ -156,12 +155,10 @@ def _forward(machine: Clusters, trace: Trace, one: Decomposed, named: Named, ver
 
 def _backward(machine: Clusters, trace: Trace, one: Decomposed, named: Named) -> StageWork:
     steps, opened = _timesteps(trace, one)
-    products = []
-    for place, sub in enumerate(one.subs):
-        inner = place in (1, 2)
-        words = gradient_words(sub, one.open if inner else np.ones(steps, np.bool_))
-        n = sub.input_shapes[0][0]
-        products.append(forwards(sub, words, n, machine.span, opened if inner else steps, machine.array))
+    products = [
+        by_positions(part, words_of(trace, part, part.rows), machine.span, machine.array)
+        for part in one.passes("backward-data")
+    ]
     positions, last, value = _positions(machine, one), one.subs[3], machine.value_bits
     inputs, rank = one.subs[0].input_shapes[0][0], one.subs[1].n
     read, written = (np.zeros((CLUSTERS, len(positions)), np.int64) for _ in range(2))
@@ -189,22 +186,22 @@ def _backward(machine: Clusters, trace: Trace, one: Decomposed, named: Named) ->
 def _update(machine: Clusters, trace: Trace, one: Decomposed, named: Named) -> StageWork:
     steps, opened = _timesteps(trace, one)
     products, reads, writes, counts = [], [], [], Counts()
-    for place, sub in enumerate(one.subs):
-        inner = place in (1, 2)
-        works, bits = (opened if inner else steps), (machine.value_bits if place else 1)
-        gradients = gradient_words(sub, one.open if inner else np.ones(steps, np.bool_))
-        product = updates(sub, operand_words(trace, sub.inputs[0]), gradients, machine.span, works, machine.array)
+    for part in one.passes("backward-weight"):
+        spikes = part.rows.kind == "spike"
+        bits = 1 if spikes else machine.value_bits
+        words, gradients = words_of(trace, part, part.rows), words_of(trace, part, part.columns)
+        product = by_weights(part, words, gradients, machine.span, machine.array)
         products.append(product)
         items = len(product.cycles)
-        held = math.ceil(sub.m * sub.n * works * (machine.value_bits + 1) / 8)
+        held = math.ceil(part.k * part.n * part.timesteps * (machine.value_bits + 1) / 8)
         again = np.ones(items) if held > machine.held_bytes else np.arange(items) == 0
-        rows = np.minimum(machine.array.rows, sub.k - np.arange(items) * machine.array.rows)
-        weights = _bytes(rows * sub.n * machine.weight_bits)
-        inputs = _bytes(rows * (sub.m * sub.input_shapes[0][0] * works * bits / sub.k))
+        rows = np.minimum(machine.array.rows, part.m - np.arange(items) * machine.array.rows)
+        weights = _bytes(rows * part.n * machine.weight_bits)
+        inputs = _bytes(rows * (part.k * part.sub.input_shapes[0][0] * part.timesteps * bits / part.m))
         reads.append(inputs + weights + (again * held).astype(np.int64))
         writes.append(weights)
-        _count(counts, UPDATE_OF_VALUES if place else ACTIONS["update"], product)
-        name = "potential_buffer" if place else "input_buffer"
+        _count(counts, ACTIONS["update"] if spikes else UPDATE_OF_VALUES, product)
+        name = "input_buffer" if spikes else "potential_buffer"
         _add(counts, (name, "read"), product.row_reads * bits, machine.width_bits)
         _add(counts, ("potential_buffer", "read"), product.column_reads * machine.value_bits, machine.width_bits)
     added = sum(int(product.added.sum()) for product in products)

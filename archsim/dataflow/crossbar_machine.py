@@ -47,6 +47,7 @@ class CrossbarMachine(DrawnMachine):
     agents = tuple(wiring.ROWS)
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {name: place for place, name in enumerate(COUNTED)}
     in_turns: ClassVar[bool] = True
+    layers_apart: ClassVar[bool] = False
     config: ChipConfig
 
     @property

@@ -1,8 +1,6 @@
-"""Decomposed convolutions of a trace (TT-SNN), and the work of their training, cluster by cluster and strip by strip.
+"""The work of training decomposed convolutions (TT-SNN), cluster by cluster and strip by strip.
 
-A decomposed convolution is found by its operations: a 1x1 convolution that reads spikes (c1), a 3x1 (c2) and a 1x3 (c3)
-one behind the other or side by side, and a 1x1 (c4), all of stride 1. A product with a stored spike tensor between c1
-and c2 is a gate: c2 and c3 work at the timesteps at which it is open (``archsim.export.sub_convolutions``).
+What is computed are the passes of :mod:`archsim.trace.tensor_train`, a cluster for each sub-convolution.
 
 Positions come in *strips*: as many lines of an image as fill the rows of a cluster's array, at least one. A product of
 P positions, K inputs and N channels at S timesteps takes on an output-stationary array of R x C, as in
@@ -27,66 +25,10 @@ from archsim.compress import packed_time
 from archsim.dataflow.base import MOST_TIMESTEPS
 from archsim.dataflow.training import update_work
 from archsim.trace import Operation, Trace
+from archsim.trace.tensor_train import Operand, Pass
 
 Words = NDArray[np.uint16]
 CLUSTERS = 4
-
-
-class Decomposed(NamedTuple):
-    """A decomposed convolution: its ``subs`` c1 to c4, whether c2 and c3 are ``parallel``, the timesteps at which they
-    are ``open`` (bool [T]), the ``neurons`` behind c4, and all its operations."""
-
-    name: str
-    subs: tuple[Operation, ...]
-    parallel: bool
-    open: NDArray[np.bool_]
-    neurons: Operation | None
-    members: tuple[Operation, ...]
-
-
-def decomposed_in(trace: Trace) -> dict[str, Decomposed]:
-    """All decomposed convolutions of ``trace``, by the name of c1."""
-    readers: dict[str, list[Operation]] = {}
-    for operation in trace.operations:
-        for name in dict.fromkeys(operation.inputs):
-            readers.setdefault(name, []).append(operation)
-    found = (_behind(trace, operation, readers) for operation in trace.operations)
-    return {one.subs[0].name: one for one in found if one is not None}
-
-
-def _behind(trace: Trace, first: Operation, readers: dict[str, list[Operation]]) -> Decomposed | None:
-    """The decomposed convolution that begins with ``first``, if one does."""
-    if not _is(first, (1, 1)) or first.neuron is not None or trace.kind(first.inputs[0]) != "spike":
-        return None
-    source, gates = first.output, [one for one in readers.get(first.output, []) if one.op == "multiply"]
-    opened: NDArray[np.bool_] = np.ones(trace.timesteps, np.bool_)
-    for gate in gates:
-        if any(_is(one, (3, 1)) for one in readers.get(gate.output, [])):
-            source = gate.output
-            opened = np.asarray(trace.operand(gate.inputs[1]).reshape(trace.timesteps, -1).any(1), np.bool_)
-    second = next((one for one in readers.get(source, []) if _is(one, (3, 1))), None)
-    if second is None:
-        return None
-    beside = next((one for one in readers.get(source, []) if _is(one, (1, 3))), None)
-    third = beside or next((one for one in readers.get(second.output, []) if _is(one, (1, 3))), None)
-    if third is None:
-        return None
-    joins = [one for one in readers.get(third.output, []) if one.op == "add" and second.output in one.inputs]
-    read = joins[0].output if beside is not None and joins else third.output
-    last = next((one for one in readers.get(read, []) if _is(one, (1, 1))), None)
-    if last is None:
-        return None
-    behind = readers.get(last.output, [])
-    neurons = behind[0] if len(behind) == 1 and behind[0].neuron is not None and len(behind[0].inputs) == 1 else None
-    members = [first, *gates, second, third, *joins[: beside is not None], last, *([neurons] if neurons else [])]
-    name = first.name.removesuffix(".c1")
-    return Decomposed(name, (first, second, third, last), beside is not None, opened, neurons, tuple(members))
-
-
-def _is(operation: Operation, kernel: tuple[int, int]) -> bool:
-    """Whether it is a convolution with this kernel that keeps the size of the map."""
-    same = operation.op == "conv2d" and operation.kernel == kernel and operation.stride == (1, 1)
-    return same and operation.groups == 1 and operation.output_shape[1:] == operation.input_shapes[0][1:]
 
 
 class Array(NamedTuple):
@@ -111,19 +53,9 @@ class Product(NamedTuple):
     column_reads: int
 
 
-def operand_words(trace: Trace, name: str) -> Words:
-    """Where a tensor is not zero, as words [I, C, H, W] with a bit per timestep."""
-    return packed_time.pack_timesteps(trace.operand(name) != 0)
-
-
-def gradient_words(sub: Operation, opened: NDArray[np.bool_]) -> Words:
-    """Where the gradient of what ``sub`` writes is not zero, words [I, N, H, W]; without a mask everywhere at the
-    timesteps at which it works: an upper bound."""
-    mask = sub.gradient_mask
-    if mask is None:
-        shape = (len(opened), sub.images, *sub.output_shape)
-        mask = np.broadcast_to(opened[:, None, None, None, None], shape)
-    return packed_time.pack_timesteps(mask & opened[:, None, None, None, None])
+def words_of(trace: Trace, part: Pass, operand: Operand) -> Words:
+    """Where an operand of a pass is not zero, as words [I, C, H, W] with a bit per timestep."""
+    return packed_time.pack_timesteps(part.live(trace, operand))
 
 
 def strips_of(sub: Operation, rows: int) -> list[tuple[int, int]]:
@@ -138,53 +70,53 @@ def strips_of(sub: Operation, rows: int) -> list[tuple[int, int]]:
     return found
 
 
-def forwards(sub: Operation, words: Words, n: int, span: int, timesteps: int, array: Array) -> Product:
-    """A product of the unrolled ``words`` [I, C, H, W] with ``n`` columns, by strips: of the forward pass, or of that
-    for the gradients of inputs. ``timesteps``: at which the cluster works."""
-    matrix = sub.window.unroll(words)
-    length, sets, spans = matrix.shape[1], -(-n // array.columns), -(-timesteps // span)
+def by_positions(part: Pass, words: Words, span: int, array: Array) -> Product:
+    """A pass whose rows are positions, of the unrolled ``words`` [I, C, H, W], by strips."""
+    matrix, timesteps = part.sub.window.unroll(words), part.timesteps
+    sets, spans = -(-part.n // array.columns), -(-timesteps // span)
     skew = spans * (array.rows + array.columns - 2)
     cycles, added, pairs, columns, reads = [], [], 0, 0, 0
-    for first, end in strips_of(sub, array.rows):
+    for first, end in strips_of(part.sub, array.rows):
         took = 0
         for row in range(first, end, array.rows):
-            part = matrix[row : min(end, row + array.rows)]
-            live = length * timesteps
+            some = matrix[row : min(end, row + array.rows)]
+            live = part.k * timesteps
             if array.skips:
-                live = max(1, int(np.bitwise_count(np.bitwise_or.reduce(part)).sum()))
+                live = max(1, int(np.bitwise_count(np.bitwise_or.reduce(some)).sum()))
             took += sets * (live + skew)
-            pairs += live * len(part) * n
-            columns += length * spans * len(part) * n
-            reads += length * spans * n
+            pairs += live * len(some) * part.n
+            columns += part.k * spans * len(some) * part.n
+            reads += part.k * spans * part.n
         cycles.append(took)
-        added.append(int(np.bitwise_count(matrix[first:end]).sum(dtype=np.int64)) * n)
+        added.append(int(np.bitwise_count(matrix[first:end]).sum(dtype=np.int64)) * part.n)
     elements = math.prod(words.shape) * timesteps
-    sums = len(matrix) * n * timesteps
+    sums = part.m * part.n * timesteps
     return Product(np.array(cycles), np.array(added), pairs, columns, sums, elements * sets, reads)
 
 
-def updates(sub: Operation, words: Words, gradients: Words, span: int, timesteps: int, array: Array) -> Product:
-    """Gradients of the weights of ``sub`` by groups of rows, of the inputs ``words`` and the outputs' ``gradients``."""
-    matrix = sub.window.unroll(words)
-    errors = np.moveaxis(gradients, 1, -1).reshape(len(matrix), -1)
-    sets, skew = -(-sub.n // array.columns), -(-timesteps // span) * (array.rows + array.columns - 2)
-    starts = np.arange(0, sub.n, array.columns)
+def by_weights(part: Pass, words: Words, gradients: Words, span: int, array: Array) -> Product:
+    """The pass whose outputs are gradients of weights, of the inputs ``words`` and the outputs' ``gradients``, by
+    groups of rows."""
+    matrix, timesteps = part.sub.window.unroll(words), part.timesteps
+    errors = np.moveaxis(gradients, 1, -1).reshape(part.k, part.n)
+    sets, skew = -(-part.n // array.columns), -(-timesteps // span) * (array.rows + array.columns - 2)
+    starts = np.arange(0, part.n, array.columns)
     by_set = np.bitwise_or.reduceat(errors, starts, axis=1)
     cycles, added, pairs = [], [], 0
-    for row in range(0, sub.k, array.rows):
-        part = matrix[:, row : row + array.rows]
-        live = np.full(sets, len(matrix) * timesteps)
+    for row in range(0, part.m, array.rows):
+        some = matrix[:, row : row + array.rows]
+        live = np.full(sets, part.k * timesteps)
         if array.skips:
-            any_row = np.bitwise_or.reduce(part, axis=1)[:, None]
+            any_row = np.bitwise_or.reduce(some, axis=1)[:, None]
             live = np.maximum(1, np.bitwise_count(any_row & by_set).sum(0, dtype=np.int64))
         cycles.append(int(live.sum()) + sets * skew)
-        widths = np.minimum(array.columns, sub.n - starts)
-        pairs += int(live @ widths) * part.shape[1]
-        added.append(update_work(np.ascontiguousarray(part), errors, MOST_TIMESTEPS)["synaptic_operations"])
-    elements = len(matrix) * sub.k * timesteps * sets
+        widths = np.minimum(array.columns, part.n - starts)
+        pairs += int(live @ widths) * some.shape[1]
+        added.append(update_work(np.ascontiguousarray(some), errors, MOST_TIMESTEPS)["synaptic_operations"])
+    elements = part.m * part.k * timesteps * sets
     return Product(
-        np.array(cycles), np.array(added), pairs, pairs, sub.n * sub.k, elements,
-        len(matrix) * sub.n * timesteps * len(cycles),
+        np.array(cycles), np.array(added), pairs, pairs, part.n * part.m, elements,
+        part.k * part.n * timesteps * len(cycles),
     )  # fmt: skip
 
 

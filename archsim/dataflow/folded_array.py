@@ -124,12 +124,15 @@ def array(a: Agent, m: Any, x: Operands) -> Operations:
             cycles = x.cycles[x.fold[fold].entry + load] if m.timed else steps * m.ticks
             shift_in(a, m, x, steps, cycles)
             yield op(pop=m.west.load.port, compute=cycles, push=m.west.free.fifo)
-            if load + 1 < blocks and (load - sent) * m.config.pe.buffer_steps >= m.skew:
-                yield op(push=m.sums.fifo)
+            behind = (load - sent) * m.config.pe.buffer_steps - m.skew
+            if load + 1 < blocks and behind >= 0:
+                yield op(push=m.sums.fifo, value=a.now - behind)
                 sent += 1
         shift_out(a, m, x, x.fold[fold].tail)
+        end = a.now + x.fold[fold].tail
         for block in range(sent, blocks):
-            yield op(compute=x.fold[fold].tail if block == sent else 0, push=m.sums.fifo)
+            behind = max(0, (blocks - 2 - block) * m.config.pe.buffer_steps + steps)
+            yield op(compute=x.fold[fold].tail if block == sent else 0, push=m.sums.fifo, value=end - behind)
 
 
 def shift(a: Agent, m: Any, tensor: int, cycles: int) -> None:
@@ -237,24 +240,25 @@ def fetch_ahead(a: Agent, m: Any, edge: Edge, fifos: EdgeFifos) -> Operations:
 def writer(a: Agent, m: Any, x: Operands) -> Operations:
     """Accumulators and neuron units: take the state of a piece before, add partial sums, fire, write the rows that are
     complete."""
-    added = 0
+    through = 0
     for fold in range(m.folds):
         blocks = x.west.fold[fold].loads if m.stationary else 1
         a.count[SUMS_FINISHED] += x.fold[fold].sums
         row = x.fold[fold].row
         for block in range(blocks):
             yield from take_state(a, m, x, fold, block, blocks)
-            if m.stationary:
-                yield op(pop=m.sums.port)
-                if x.fold[fold].reads_psum:
-                    a.count[PARTIAL_ADDS] += psums(a, m, x, fold, block)
-                    yield op(pop=m.psums.port)
-                    added = max(added, a.value)
-                # Adders take a row of sums in a cycle, from that on in which the block's partial sums are there.
-                added += steps_of(a, m, x, fold, block)
-                yield op(pause=max(0, added - 1 - a.now), compute=firing(a, m, x, fold, block, blocks))
-            else:
-                yield op(pop=m.sums.port, compute=firing(a, m, x, fold, block, blocks))
+            yield op(pop=m.sums.port)
+            # Adders and neurons take a row of sums when it leaves and its partial sums are there, one behind the other.
+            rows = steps_of(a, m, x, fold, block) if m.stationary else m.leaving
+            through = max(through, a.value - rows + 1)
+            if x.fold[fold].reads_psum:
+                a.count[PARTIAL_ADDS] += rows * x.fold[fold].psums
+                yield op(pop=m.psums.port)
+                through = max(through, a.value)
+            work = rows * (m.neuron_cycles - 1) if x.fold[fold].sums > 0 else 0
+            through += rows + work
+            busy = max(0, min(work, through - 1 - a.now)) + firing(a, x, fold, block, blocks)
+            yield op(pause=max(0, through - 1 - a.now - work), compute=busy)
             if x.fold[fold].writes_psum:
                 move_psums(a, m, x, fold, block, CACHED_WRITE)
                 yield op(push=m.written.fifo)
@@ -272,10 +276,9 @@ def take_state(a: Agent, m: Any, x: Operands, fold: int, block: int, blocks: int
     yield from stream(a, m, x.taken, 0, first, end, STREAM_READ, 0, m.memory.burst)
 
 
-def firing(a: Agent, m: Any, x: Operands, fold: int, block: int, blocks: int) -> int:
-    """Cycles from the first sum of a block to the last neuron, its share of the ``late`` ones of a fold with them."""
-    late = x.late[fold] * (block + 1) // blocks - x.late[fold] * block // blocks
-    return int(late + (m.fire if x.fold[fold].sums > 0 else 0))
+def firing(a: Agent, x: Operands, fold: int, block: int, blocks: int) -> int:
+    """Cycles for the last row of a block, and for its share of the ``late`` ones of a fold."""
+    return int((x.fold[fold].sums > 0) + x.late[fold] * (block + 1) // blocks - x.late[fold] * block // blocks)
 
 
 def steps_of(a: Agent, m: Any, x: Operands, fold: int, block: int) -> int:
@@ -283,17 +286,10 @@ def steps_of(a: Agent, m: Any, x: Operands, fold: int, block: int) -> int:
     return int(min(m.config.pe.buffer_steps, x.fold[fold].steps - block * m.config.pe.buffer_steps))
 
 
-def psums(a: Agent, m: Any, x: Operands, fold: int, block: int) -> int:
-    """Partial sums of one block of a fold."""
-    return int(steps_of(a, m, x, fold, block) * x.fold[fold].psums)
-
-
 def move_psums(a: Agent, m: Any, x: Operands, fold: int, block: int, mode: int) -> None:
     """Read or write the partial sums of one block."""
-    moved = psums(a, m, x, fold, block) * m.psum_bytes
-    a.lines(
-        x.psum.line[block], 1, 0, moved, m.memory.line_shift, m.memory.beat_shift, mode, x.psum.row, m.psum_epoch
-    )  # fmt: skip
+    moved = steps_of(a, m, x, fold, block) * x.fold[fold].psums * m.psum_bytes
+    a.access(m.memory, x.psum, block, 0, moved, mode, m.psum_epoch)
     a.count[MOVED_BEATS] += a.beats()
 
 
@@ -471,8 +467,8 @@ class ArrayMachine(LayerMachine):
         """The operands, partial sums and the output in memory, one after the other.
 
         ``ticks`` cycles per step, or ``timed``: as many as listed for each load; ``skew`` cycles behind the last step
-        until it has reached all PEs. ``listed``: the west operand is read input by input. ``fire`` cycles from the
-        first sum of a block to the last neuron.
+        until it has reached all PEs. ``listed``: the west operand is read input by input. ``leaving`` cycles in
+        which the sums of a fold leave, where they stay in the array.
         """
         pe, schedule = self.config.pe, self.folds_of(layer)
         done, stationary, line_bytes = schedule.folds, schedule.stationary, memory.line_bytes
@@ -496,7 +492,6 @@ class ArrayMachine(LayerMachine):
             needed=schedule.needed,
         )  # fmt: skip
         ticks = min(self.window, layer.timesteps)
-        leaving = min(pe.buffer_steps, int(done.steps.max())) if stationary else pe.rows * ticks
         self._draw_agents(diagram, operands, schedule.slots, psum_lines, line_bytes)
         return {
             **self._draw_fifos(diagram, blocks, len(done.steps), stationary),
@@ -511,7 +506,8 @@ class ArrayMachine(LayerMachine):
             "spread": schedule.spread,
             "psum_bytes": psum_bytes,
             "psum_epoch": max(len(done), *(int(operand.fold.epoch.max()) for operand in (west, north))),
-            "fire": leaving * (self.config.neuron.cycles - 1) + 1,
+            "leaving": pe.rows * ticks,
+            "neuron_cycles": self.config.neuron.cycles,
         }, operands
 
     def _draw_agents(

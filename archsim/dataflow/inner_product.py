@@ -202,15 +202,15 @@ def processing_element(a: Agent, m: Any, x: Operands) -> Operations:
                         words = a.requests()
                         matches, laggy, cycles = join(a, m, x, tile, column, row, passed, chunk)
                         end = a.requests()
+                        yield op(pop=m.chunk.port + a.me, compute=cycles)
+                        # What holds up the join that has just ended: a full FIFO, or a pass that began late.
+                        free, overhead = a.now, m.config.pe.chunk_overhead_cycles
+                        if laggy > 0:
+                            free = max(free, correct(a, m.join.unit, overhead, matches, laggy, a.done(words, end)))
                         # PE 0 tells the row fetcher that a group is begun.
                         credit = m.group_credit if a.me == 0 and column == 0 and passed == 0 and chunk == 0 else NONE
-                        yield op(pop=m.chunk.port + a.me, compute=cycles, push=credit, barrier=m.barrier_of_chunks)
-                        if laggy > 0:
-                            # What holds up the join that has just ended: a full FIFO, or a pass that began late.
-                            overhead = m.config.pe.chunk_overhead_cycles
-                            free = correct(a, m.join.unit, overhead, matches, laggy, a.done(words, end))
-                            if free > a.now:
-                                yield op(pause=free - a.now)
+                        if free > a.now or credit != NONE or m.barrier_of_chunks != NONE:
+                            yield op(pause=free - a.now, push=credit, barrier=m.barrier_of_chunks)
                     fifo = m.sum.fifo + a.me if row < m.layer.m else NONE
                     finished = finish(a, m.join.unit) if row < m.layer.m else 0
                     waits = max(0, place_is_free(a, m.join.unit) - a.now)

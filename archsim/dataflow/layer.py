@@ -15,6 +15,8 @@ from archsim.trace.window import Window
 from archsim.trace.work import work_of
 
 WEIGHTED = ("conv2d", "linear")
+OperandKind = Literal["spike", "int", "spike_time"]
+"""What a machine reads: single bits, activations, or the times of single spikes."""
 ACTIVATION_BITS = 8
 """Width of an activation, which has no sign, in the machines for networks without spikes."""
 
@@ -75,7 +77,8 @@ class Layer:
     where the layer ends in full sums (the read-out) or where no neuron was recorded. ``expected`` is what the trace
     says comes out, None if it does not: packed words uint16 [M, N] behind a neuron, else full sums int64 [M, N, T], or
     what ``requantiser`` makes of them. ``pooled``: a pooling layer reads the output. ``fires_once``: only the first
-    spike of a neuron leaves it, as the trace stores its time. ``feature_map`` is None for a linear layer. ``matches``
+    spike of a neuron leaves it, as the trace stores its time. ``is_last``: no
+    operation reads the output. ``feature_map`` is None for a linear layer. ``matches``
     and ``synaptic_operations`` are those of :mod:`archsim.trace.work`.
 
     A *piece* of an operation (:mod:`archsim.dataflow.pieces`) has ``planes``, and a ``state`` that it shares with the
@@ -89,7 +92,7 @@ class Layer:
     n: int
     k: int
     timesteps: int
-    operand: Literal["spike", "int"]
+    operand: OperandKind
     word_bits: int
     rows: packed_time.PackedSpikes | None
     columns: bitmask.BitmaskFibers | None
@@ -107,6 +110,7 @@ class Layer:
     left_bytes: int = 0
     fires_once: bool = False
     weight_bits: int = 8
+    is_last: bool = False
 
     @property
     def fired_timesteps(self) -> int:
@@ -178,9 +182,10 @@ class Layer:
 
 def layer_of(trace: Trace, operation: Operation) -> Layer:
     """Unroll and compress the operands of a convolution or linear layer of ``trace``."""
-    spiking = trace.kind(operation.inputs[0]) == "spike"
+    kind = trace.kind(operation.inputs[0])
+    spiking, timed = kind == "spike", kind == "spike_time"
     stored = trace.tensor(operation.inputs[0])
-    words = packed_time.pack_timesteps(stored) if spiking else _activations(stored)
+    words = packed_time.pack_timesteps(stored) if spiking else _ticks(trace, stored) if timed else _activations(stored)
     weight = operation.weight
     assert weight is not None
     n, work = len(weight), work_of(trace, operation)
@@ -192,8 +197,10 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         matrix = words.reshape(-1, operation.k)
     expected: NDArray[Any] | None = None
     if trace.stored(operation.output):
-        output = trace.operand(operation.output)
-        if operation.neuron is not None:
+        output = trace.tensor(operation.output) if timed else trace.operand(operation.output)
+        if timed:
+            expected = _rows(_ticks(trace, output), n)
+        elif operation.neuron is not None:
             expected = _rows(packed_time.pack_timesteps(output), n)
         elif spiking:
             expected = np.stack([_rows(plane, n) for plane in output], axis=2).astype(np.int64)
@@ -205,9 +212,9 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         m=len(matrix),
         n=n,
         k=operation.k,
-        timesteps=trace.timesteps if spiking else 1,
-        operand="spike" if spiking else "int",
-        word_bits=trace.timesteps if spiking else ACTIVATION_BITS,
+        timesteps=trace.timesteps if spiking or timed else 1,
+        operand="spike" if spiking else "spike_time" if timed else "int",
+        word_bits=trace.timesteps if spiking else trace.bits(operation.inputs[0]) if timed else ACTIVATION_BITS,
         rows=packed_time.encode(matrix),
         columns=bitmask.encode(weight.reshape(n, -1)),
         bias=np.zeros(n, np.int64) if operation.bias is None else operation.bias.astype(np.int64),
@@ -220,6 +227,7 @@ def layer_of(trace: Trace, operation: Operation) -> Layer:
         feature_map=feature_map,
         requantiser=operation.requantiser,
         weight_bits=operation.weight_bits,
+        is_last=all(operation.output not in other.inputs for other in trace.operations),
     )
 
 
@@ -240,6 +248,11 @@ def stored_spikes(name: str, rows: int, channels: int, timesteps: int) -> Layer:
         name=name, op="", m=rows, n=channels, k=1, timesteps=timesteps, operand="spike", word_bits=timesteps, rows=None,
         columns=None, bias=np.zeros(channels, np.int64), neuron=None, expected=None, matches=0, synaptic_operations=0,
     )  # fmt: skip
+
+
+def _ticks(trace: Trace, times: NDArray[Any]) -> NDArray[np.uint16]:
+    """Spike times as words: a tick and one, or 0 for never."""
+    return np.where(times < trace.timesteps, times.astype(np.uint16) + 1, 0).astype(np.uint16)
 
 
 def _activations(stored: NDArray[Any]) -> NDArray[np.uint16]:

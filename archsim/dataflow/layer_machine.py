@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from archsim.dataflow.base import EngineName
 from archsim.dataflow.computing import outputs_of
 from archsim.dataflow.layer import Layer, stored_spikes
-from archsim.dataflow.machine import DrawnMachine, Program, Unit
+from archsim.dataflow.machine import DrawnMachine, Program, agent_names, unit_times, units_of
 from archsim.dataflow.pieces import Limits, Source, digits, pieces_of
 from archsim.dataflow.vector_unit import VectorUnit, VectorWork, layout_work, vector_work
-from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
+from archsim.engine.outcome import BUSY, Outcome
 from archsim.engine.recording import Window, window_of
 from archsim.engine.result import LayerResult, UnitTime, merged
 from archsim.hardware import operation as op
@@ -231,12 +231,8 @@ class LayerMachine(DrawnMachine):
         """A layer laid out on the machine."""
         diagram = Diagram()
         derived, operands = self.lay_out(layer, output_bytes, diagram, Placer(self.config.memory.line_bytes))
-        units, first = [], 0
-        for kind in diagram.kinds:
-            units.append(Unit(kind.name, first, kind.agents, kind.built))
-            first += kind.agents
         sizes = {"layer": Sizes(layer.m, layer.n, layer.k, layer.timesteps, layer.updates)}
-        return self.drawn(diagram, sizes, derived, operands, tuple(units), self.copies(layer))
+        return self.drawn(diagram, sizes, derived, operands, units_of(diagram), self.copies(layer))
 
     def simulated(
         self, trace: Trace, operations: Iterable[Operation], engine: EngineName, verify: bool, record: Window | bool
@@ -329,25 +325,8 @@ class LayerMachine(DrawnMachine):
             },
             completions=outcome.completions if len(outcome.completions) else None,
             timestep_counts=self.timestep_counts(layer, program, by_copy),
-            agents={
-                unit.first + instance: f"{unit.name} {instance}" if unit.built > 1 else unit.name
-                for unit in program.units
-                for instance in range(unit.simulated)
-            },
+            agents=agent_names(program.units),
         )
-
-
-def unit_times(units: Sequence[Unit], times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
-    """Busy, stall and idle cycles of every unit that is built; those without work are idle."""
-    rows = []
-    for unit in units:
-        for instance in range(unit.built):
-            if instance < unit.simulated:
-                row = times[unit.first + instance].tolist()
-                rows.append(UnitTime(unit.name, instance, row[BUSY], row[STALL], row[IDLE]))
-            else:
-                rows.append(UnitTime(unit.name, instance, 0, 0, cycles))
-    return tuple(rows)
 
 
 def memory_actions(traffic: NDArray[np.int64], line_bytes: int, built: Collection[str]) -> dict[tuple[str, str], int]:

@@ -12,6 +12,7 @@ topology, the compiled loop, the integers that agents see as ``m``:
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -23,9 +24,9 @@ from archsim import jit
 from archsim.dataflow.base import Accelerator, EngineName, HardwareConfig
 from archsim.dataflow.layer import Layer
 from archsim.engine.lowering import Lowered, loop_of, lower
-from archsim.engine.outcome import Outcome
+from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window
-from archsim.engine.result import LayerResult, Traffic
+from archsim.engine.result import LayerResult, Traffic, UnitTime
 from archsim.hardware import operation as op
 from archsim.hardware.agent import Operations
 from archsim.hardware.diagram import Diagram
@@ -35,6 +36,10 @@ from archsim.trace import Operation, Trace
 
 BURST_LINES = 16
 """Most lines that an agent asks for at once, if as many can be on their way."""
+
+
+_lowering = threading.RLock()
+"""Two threads would lower the agents of a machine twice."""
 
 
 class Unit(NamedTuple):
@@ -68,9 +73,10 @@ class _Loop:
 
     def __get__(self, instance: DrawnMachine | None, owner: type[DrawnMachine]) -> Any:
         family = owner.family()
-        if "_loop" not in family.__dict__:
-            family._loop = loop_of(family.lowered(), family.__module__, in_turns=family.in_turns)
-        return family._loop
+        with _lowering:
+            if "_loop" not in family.__dict__:
+                family._loop = loop_of(family.lowered(), family.__module__, in_turns=family.in_turns)
+            return family._loop
 
 
 class DrawnMachine(Accelerator):
@@ -136,9 +142,10 @@ class DrawnMachine(Accelerator):
     def lowered(cls) -> Lowered:
         """The agents as the compiled loop calls them."""
         family = cls.family()
-        if "_lowered" not in family.__dict__:
-            family._lowered = lower(family.agents)
-        return family._lowered
+        with _lowering:
+            if "_lowered" not in family.__dict__:
+                family._lowered = lower(family.agents)
+            return family._lowered
 
     def simulate(self, engine: EngineName, program: Program, record: Window | bool) -> Outcome:
         """Run the program: the generators themselves in the reference engine, their lowering in the compiled one."""
@@ -207,10 +214,16 @@ class DrawnMachine(Accelerator):
 
 
 class HostedMachine(DrawnMachine):
-    """Units of the machine ``host`` that do work with a program of its own; they have no parts that the host lacks."""
+    """Units of the machine ``host`` that do work with a program of its own; they have no parts that the host lacks.
+
+    A piece of work names its ``layer`` and how many outputs differ, ``mismatches``; of the operands of its program
+    ``read`` is what comes from memory.
+    """
 
     Config: ClassVar[type[HardwareConfig]] = HardwareConfig
     tensors: ClassVar[tuple[str, ...]] = ("input", "output")
+    computing: ClassVar[str]
+    """The unit whose busiest agent makes the compute cycles."""
 
     def __init__(self, host: Any) -> None:
         super().__init__(host.config)
@@ -226,6 +239,48 @@ class HostedMachine(DrawnMachine):
         """Those of the host, whether they work or not."""
         return int(self.host.processing_elements)
 
+    @abstractmethod
+    def program(self, work: Any) -> Program:
+        """The work laid out on the machine's memory."""
+
+    @abstractmethod
+    def working_cycles(self, work: Any) -> int:
+        """Cycles of PEs in which they work."""
+
+    @abstractmethod
+    def lower_bound_cycles(self, program: Program) -> int:
+        """Cycles that no schedule can beat."""
+
+    @abstractmethod
+    def own_actions(self, work: Any, outcome: Outcome) -> Mapping[tuple[str, str], int]:
+        """Actions of the units themselves, without those that follow from traffic."""
+
+    def run_work(self, work: Any, engine: EngineName, record: Window | bool) -> LayerResult:
+        """Simulate when the machine does the work."""
+        program = self.program(work)
+        outcome = self.simulate(engine, program, record)
+        (computing,) = (unit for unit in program.units if unit.name == self.computing)
+        busy = outcome.times[computing.first : computing.first + computing.simulated, BUSY]
+        actions = dict(self.own_actions(work, outcome))
+        for action, count in self.host.memory_actions(outcome.traffic).items():
+            actions[action] = actions.get(action, 0) + count
+        return self.result(
+            work.layer,
+            outcome,
+            mismatches=work.mismatches,
+            computed={},
+            compute_cycles=int(busy.max()),
+            working_cycles=self.working_cycles(work),
+            actions=actions,
+            traffic=outcome.traffic,
+            units=unit_times(program.units, outcome.times, outcome.cycles),
+            lower_bound_cycles=self.lower_bound_cycles(program),
+            compulsory_read_bytes=0 if self.config.memory.ideal else int(program.operands.read.size.sum()),
+            events={},
+            completions=outcome.completions if len(outcome.completions) else None,
+            agents=agent_names(program.units),
+        )
+
     def inventory(self) -> Sequence[Component]:
         """Nothing that the host does not have."""
         return ()
@@ -234,6 +289,37 @@ class HostedMachine(DrawnMachine):
         """As of the host's layers."""
         found: Mapping[str, str] = self.host.variant(layer)
         return found
+
+
+def units_of(diagram: Diagram) -> tuple[Unit, ...]:
+    """The kinds of agents of ``diagram`` as units, in its order."""
+    units, first = [], 0
+    for kind in diagram.kinds:
+        units.append(Unit(kind.name, first, kind.agents, kind.built))
+        first += kind.agents
+    return tuple(units)
+
+
+def agent_names(units: Sequence[Unit]) -> dict[int, str]:
+    """Names of the agents that are simulated, by their number."""
+    return {
+        unit.first + instance: f"{unit.name} {instance}" if unit.built > 1 else unit.name
+        for unit in units
+        for instance in range(unit.simulated)
+    }
+
+
+def unit_times(units: Sequence[Unit], times: NDArray[np.int64], cycles: int) -> tuple[UnitTime, ...]:
+    """Busy, stall and idle cycles of every unit that is built; those without work are idle."""
+    rows = []
+    for unit in units:
+        for instance in range(unit.built):
+            if instance < unit.simulated:
+                row = times[unit.first + instance].tolist()
+                rows.append(UnitTime(unit.name, instance, row[BUSY], row[STALL], row[IDLE]))
+            else:
+                rows.append(UnitTime(unit.name, instance, 0, 0, cycles))
+    return tuple(rows)
 
 
 def traffic_rows(tensors: Sequence[str], traffic: NDArray[np.int64], line_bytes: int) -> tuple[Traffic, ...]:

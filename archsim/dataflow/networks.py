@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from archsim.dataflow.base import Accelerator
 from archsim.trace import Neuron, Operation, Requantiser, Trace
+from archsim.trace.content import never
 
 SPIKES = "spiking networks"
 INTEGERS = "CNNs of 8 bits"
 TRANSFORMERS = "transformers of 8 bits"
+TIMES = "time-coded networks"
 
 
 def kinds(machine: Accelerator) -> tuple[str, ...]:
@@ -35,18 +37,24 @@ def smallest() -> dict[str, Trace]:
     lif = Neuron("lif", np.ones(2, np.int64), leak_shift=1)
     spiking = Operation("conv", "conv2d", ("in",), "spikes", weight=np.zeros((2, 2, 1, 1), np.int8), neuron=lif)
     spikes = np.zeros((1, 1, 2, 1, 1), np.bool_)
+    first = Neuron("first_spike", np.ones(2, np.int64), time_constant=1)
+    timed = Operation("fc", "linear", ("in",), "out", weight=np.zeros((2, 2), np.int8), neuron=first)
+    times = np.full((1, 2), never(1))
     activations, signed = np.zeros((1, 2, 1, 1), np.uint8), np.zeros((1, 2, 1, 1), np.int8)
     tokens = dict.fromkeys("anqko", signed) | {"s": signed[:, :1], "p": activations[:, :1]}
     return {
         SPIKES: _trace([spiking], {"in": spikes, "spikes": spikes}),
         INTEGERS: _trace([_convolution("conv", "in", signed=False)], {"in": activations}),
         TRANSFORMERS: _trace(_attention(), tokens),
+        TIMES: _trace([timed], dict.fromkeys(("in", "out"), times), dict.fromkeys(("in", "out"), "spike_time")),
     }
 
 
-def _trace(operations: list[Operation], tensors: dict[str, NDArray[Any]]) -> Trace:
+def _trace(operations: list[Operation], tensors: dict[str, NDArray[Any]], kinds: dict[str, str] | None = None) -> Trace:
     labels = {"kind": "synthetic", "weights": "synthetic"}
-    return Trace(network="smallest", timesteps=1, operations=operations, tensors=tensors, provenance=labels)
+    return Trace(
+        network="smallest", timesteps=1, operations=operations, tensors=tensors, provenance=labels, kinds=kinds
+    )
 
 
 def _few(channels: int, *, signed: bool = True) -> Requantiser:

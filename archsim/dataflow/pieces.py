@@ -33,6 +33,7 @@ from archsim.dataflow.layer import (
     WEIGHTED,
     FeatureMap,
     Layer,
+    OperandKind,
     Planes,
     State,
     fires_once,
@@ -59,7 +60,7 @@ class Limits(NamedTuple):
     while they have no more than ``group_inputs`` inputs.
     """
 
-    operand: Literal["spike", "int"]
+    operand: OperandKind
     planes: int
     weight_bits: int
     state_bytes: int

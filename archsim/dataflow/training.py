@@ -284,41 +284,6 @@ def update_work(spikes: NDArray[np.uint16], gradients: NDArray[np.uint16], times
 
 
 @njit
-def propagate_back(rows: Any, weights: Any, bits: int, errors: Any) -> int:
-    """Errors int64 [T, input positions, C] of unrolled gradients ``rows`` [T, input positions, K], step by step.
-
-    ``weights`` int64 [K, C] with K in the order (filter, kernel). Returns how many sums left the range of ``bits``.
-    """
-    limit, overflows = 1 << (bits - 1), 0
-    for t in range(len(rows)):
-        for row in range(rows.shape[1]):
-            for k in range(rows.shape[2]):
-                if rows[t, row, k] == 0:
-                    continue
-                for c in range(weights.shape[1]):
-                    errors[t, row, c] += rows[t, row, k] * weights[k, c]
-                    overflows += int(not -limit <= errors[t, row, c] < limit)
-    return overflows
-
-
-@njit
-def weight_gradients(spikes: Any, gradients: Any, bits: int, sums: Any) -> int:
-    """Weight gradients int64 [K, N], position by position and timestep by timestep; counts sums out of range.
-
-    ``spikes`` uint16 [M, K] packed, ``gradients`` int64 [T, M, N]: added where the spike is set.
-    """
-    limit, overflows = 1 << (bits - 1), 0
-    for m in range(spikes.shape[0]):
-        for t in range(len(gradients)):
-            for k in range(spikes.shape[1]):
-                if (spikes[m, k] >> t) & 1:
-                    for n in range(gradients.shape[2]):
-                        sums[k, n] += gradients[t, m, n]
-                        overflows += int(not -limit <= sums[k, n] < limit)
-    return overflows
-
-
-@njit
 def open_windows(sums: Any, bias: Any, threshold: Any, width: Any, rule: Rule, words: Any) -> None:
     """Timesteps at which the gradient of a potential may be non-zero, words uint16 [M, N], of sums int64 [M, N, T].
 

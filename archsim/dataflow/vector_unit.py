@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from archsim.dataflow.base import EngineName
 from archsim.dataflow.layer import Layer, stored_spikes
-from archsim.dataflow.machine import BURST_LINES, HostedMachine, Program, Unit
+from archsim.dataflow.machine import BURST_LINES, HostedMachine, Program, units_of
 from archsim.dataflow.parts import store, stream
 from archsim.dataflow.pieces import Source, slices_of
-from archsim.engine.outcome import BUSY
+from archsim.engine.outcome import Outcome
 from archsim.engine.recording import Window
-from archsim.engine.result import LayerResult, UnitTime
+from archsim.engine.result import LayerResult
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.memory.placement import Tensor
@@ -101,6 +101,7 @@ class VectorUnit(HostedMachine):
     """The neuron units of ``host`` as ``lanes`` of a vector unit, ``cycles`` for a value each."""
 
     name: ClassVar[str] = "vector_unit"
+    computing: ClassVar[str] = "vector_unit"
     agents = reader, vector_unit, writer
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {"updates": UPDATES}
 
@@ -136,34 +137,19 @@ class VectorUnit(HostedMachine):
             "operands": operands,
         }
         x = Operands(read, written, -(-work.updates // lanes) * cycles, np.ascontiguousarray(work.updates))
-        units = tuple(Unit(kind.name, place, 1, 1) for place, kind in enumerate(diagram.kinds))
-        return self.drawn(diagram, {}, derived, x, units, 1)
+        return self.drawn(diagram, {}, derived, x, units_of(diagram), 1)
 
-    def run_work(self, work: VectorWork, engine: EngineName, record: Window | bool) -> LayerResult:
-        """Simulate when the machine does the work."""
-        program = self.program(work)
-        outcome = self.simulate(engine, program, record)
-        traffic, busy = outcome.traffic, int(outcome.times[1, BUSY])
-        read = int(work.read_bytes.sum())
-        return self.result(
-            work.layer,
-            outcome,
-            mismatches=work.mismatches,
-            computed={},
-            compute_cycles=busy,
-            working_cycles=0,
-            actions={
-                self.host.neuron_update: int(outcome.counts[:, UPDATES].sum()),
-                **self.host.memory_actions(traffic),
-            },
-            traffic=traffic,
-            units=tuple(UnitTime(unit.name, 0, *outcome.times[unit.first].tolist()) for unit in program.units),
-            lower_bound_cycles=int(program.operands.cycles.sum()),
-            compulsory_read_bytes=0 if self.config.memory.ideal else read,
-            events={},
-            completions=outcome.completions if len(outcome.completions) else None,
-            agents={unit.first: unit.name for unit in program.units},
-        )
+    def working_cycles(self, work: VectorWork) -> int:
+        """None: PEs rest."""
+        return 0
+
+    def lower_bound_cycles(self, program: Program) -> int:
+        """Those of the lanes."""
+        return int(program.operands.cycles.sum())
+
+    def own_actions(self, work: VectorWork, outcome: Outcome) -> Mapping[tuple[str, str], int]:
+        """Updates of neurons."""
+        return {self.host.neuron_update: int(outcome.counts[:, UPDATES].sum())}
 
 
 def vector_work(host: Any, trace: Trace, operation: Operation, verify: bool) -> Iterator[VectorWork]:

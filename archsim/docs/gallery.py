@@ -28,7 +28,7 @@ PACKAGE = SOURCES.parent
 RESULTS = PACKAGE.parent / "benchmarks" / "papers"
 ORDER = (
     *("loas", "sparten_snn", "sparten", "gospa_snn", "gamma_snn", "gamma", "ptb", "stellar", "gustav_snn"),
-    *("spinalflow", "prosperity", "systolic", "bit_composable", "flywire", "neuron_core", "sata", "tt_snn"),
+    *("spinalflow", "ttfs", "prosperity", "systolic", "bit_composable", "flywire", "neuron_core", "sata", "tt_snn"),
     *("manycore", "spikesim", "imc"),
 )
 """Machines in the order of the gallery; those that are not named here come last."""
@@ -43,6 +43,7 @@ DEVIATIONS = {
     "ptb": ("ptb", "systolic", "streams", "loas"),
     "stellar": ("stellar", "systolic", "streams", "loas"),
     "spinalflow": ("spinalflow", "streams", "loas"),
+    "ttfs": ("ttfs", "spinalflow", "streams", "loas"),
     "prosperity": ("prosperity", "streams", "loas"),
     "gustav_snn": ("gustav_snn", "streams", "loas"),
     "flywire": ("flywire", "loas"),

@@ -59,10 +59,13 @@ CALL_S = 0.1
 """The loop returns to Python for a moment after so many simulated cycles, later after about so long."""
 
 
+_NEVER = np.iinfo(np.int64).max
+
+
 @inlined
 def _next_due(agents: Any, requests: Any, now: int) -> int:
     """The earliest due cycle from ``now`` on; what is due earlier has happened."""
-    earliest = np.iinfo(np.int64).max
+    earliest = _NEVER
     for agent in range(len(agents.due)):
         if now <= agents.due[agent] < earliest:
             earliest = agents.due[agent]

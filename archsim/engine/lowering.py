@@ -474,7 +474,10 @@ def loop_of(lowered: Lowered, home: str, *, in_turns: bool = False) -> Any:
             "        return",
         ]
         before = f"m.agents.{name}"
-    lines += ["def loop(m, x, machine):", "    return run(step, m, by_reference(x), by_reference(machine))"]
+    lines += [
+        "def loop(m, x, machine):",
+        "    return run(step, by_reference(m), by_reference(x), by_reference(machine))",
+    ]
     space: dict[str, Any] = {"__name__": home, "run": run, "by_reference": by_reference}
     for name, function in lowered.functions.items():
         function.__module__ = home

@@ -16,6 +16,7 @@ from archsim.doors import door
 
 if TYPE_CHECKING:
     from archsim.export.comparison import LayerError
+    from archsim.export.converting import Converted, convert
     from archsim.export.neuron_rules import SpikingNeuron
     from archsim.export.nir_graph import from_nir
     from archsim.export.quantisation import Exported
@@ -23,13 +24,18 @@ if TYPE_CHECKING:
     from archsim.export.torch_running import QuantisedModel
     from archsim.export.torch_tracing import from_torch
 
-__all__ = ["Exported", "LayerError", "QuantisedModel", "SpikingNeuron", "from_nir", "from_torch", "quantise"]
+__all__ = [
+    "Converted", "Exported", "LayerError", "QuantisedModel", "SpikingNeuron", "convert", "from_nir", "from_torch",
+    "quantise",
+]  # fmt: skip
 
 _HOMES = {
+    "Converted": "converting",
     "Exported": "quantisation",
     "LayerError": "comparison",
     "QuantisedModel": "torch_running",
     "SpikingNeuron": "neuron_rules",
+    "convert": "converting",
     "from_nir": "nir_graph",
     "from_torch": "torch_tracing",
     "quantise": "torch_quantising",

@@ -88,11 +88,12 @@ def merge(cores: Cores, mode: Literal["stt", "ptt", "half"]) -> Reals:
     if mode == "half":
         return np.ascontiguousarray(out @ into)[:, :, None, None]
     if mode == "stt":
-        return np.asarray(np.einsum("oc,cbx,bay,ai->oiyx", out, third[:, :, 0], second[:, :, :, 0], into))
+        parts = out, third[:, :, 0], second[:, :, :, 0], into
+        return np.asarray(np.einsum("oc,cbx,bay,ai->oiyx", *parts, optimize=True))
     between = np.zeros((cores.rank, cores.rank, 3, 3))
     between[:, :, :, 1] += second[:, :, :, 0] / 2
     between[:, :, 1] += third[:, :, 0] / 2
-    return np.asarray(np.einsum("oc,cayx,ai->oiyx", out, between, into))
+    return np.asarray(np.einsum("oc,cayx,ai->oiyx", out, between, into, optimize=True))
 
 
 def select_rank(weight: NDArray[Any]) -> int:

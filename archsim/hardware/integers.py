@@ -7,6 +7,7 @@ among the allowed ones, a Block is a named tuple again; real numbers, text and l
 
 from __future__ import annotations
 
+import threading
 from collections import namedtuple
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast, get_args, get_origin
@@ -14,6 +15,9 @@ from typing import Annotated, Any, Literal, cast, get_args, get_origin
 import numpy as np
 
 from archsim.hardware.loading import Block
+
+_making = threading.Lock()
+"""Two threads would make two classes of one name."""
 
 
 def integers(block: Block, kind: type[Block] | None = None) -> Any:
@@ -41,13 +45,14 @@ def tuple_class(home: type, name: str, fields: Sequence[str]) -> Any:
 
     numba tells types by their class, and a kernel on disk names its class by where it is found.
     """
-    known = home.__dict__.get(name)
-    if known is None or known._fields != tuple(fields):
-        make: Any = namedtuple  # mypy knows only those whose fields stand in the source
-        known = make(name, fields, module=home.__module__)
-        known.__qualname__ = f"{home.__qualname__}.{name}"
-        setattr(home, name, known)
-    return known
+    with _making:
+        known = home.__dict__.get(name)
+        if known is None or known._fields != tuple(fields):
+            make: Any = namedtuple  # mypy knows only those whose fields stand in the source
+            known = make(name, fields, module=home.__module__)
+            known.__qualname__ = f"{home.__qualname__}.{name}"
+            setattr(home, name, known)
+        return known
 
 
 def table_of(kind: type[tuple[int, ...]], rows: Sequence[tuple[int, ...]]) -> Any:

@@ -21,6 +21,7 @@ import os
 import pickle
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -36,8 +37,9 @@ from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
 from numba.extending import is_jitted
 
-from archsim.jit.copied import Copied
+from archsim.jit.copied import Copied, Whole
 from archsim.jit.reference import by_reference as by_reference
+from archsim.jit.remembered import remembering
 
 KEPT_VERSIONS = 12
 """How many files of one kernel stay: its versions times the types that it is called with; the oldest go first."""
@@ -157,17 +159,19 @@ _HOW = tuple(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.
 """How kernels are compiled."""
 _MADE_BY = repr((_HOW, sys.version, numba.__version__, llvmlite.__version__, np.__version__, numba.config.BOUNDSCHECK))
 _hashes: dict[FunctionType, bytes] = {}
+_hashing = threading.RLock()
 
 
 def hash_of(function: FunctionType) -> bytes:
     """Hash of all that the kernel ``function`` is made of."""
-    if function not in _hashes:
-        _hashes[function] = b"itself"  # where it is called by what it calls
-        digest = hashlib.sha256(_MADE_BY.encode())
-        for part in _parts(function):
-            digest.update(b"%d:" % len(part) + part)
-        _hashes[function] = digest.digest()
-    return _hashes[function]
+    with _hashing:  # another thread would take "itself" for the hash
+        if function not in _hashes:
+            _hashes[function] = b"itself"  # where it is called by what it calls
+            digest = hashlib.sha256(_MADE_BY.encode())
+            for part in _parts(function):
+                digest.update(b"%d:" % len(part) + part)
+            _hashes[function] = digest.digest()
+        return _hashes[function]
 
 
 def _parts(function: FunctionType) -> Iterator[bytes]:
@@ -239,7 +243,8 @@ class _Kept(CPUDispatcher):  # type: ignore[misc]
         collects = gc.isenabled()
         gc.disable()
         try:
-            return super().compile(sig)
+            with remembering():
+                return super().compile(sig)
         finally:
             if collects:
                 gc.enable()
@@ -259,7 +264,8 @@ class _Inlined(_Kept):
 
 
 def _cached(function: F, **options: Any) -> F:
-    compiled = numba.njit(no_cfunc_wrapper=True, **options)(function)
+    # Kernels hold no lock of Python's: layers are simulated side by side in threads.
+    compiled = numba.njit(no_cfunc_wrapper=True, nogil=True, **options)(function)
     if is_jitted(compiled):  # not with NUMBA_DISABLE_JIT
         compiled.__class__ = _Kept
         compiled._cache = KernelCache(cast(FunctionType, function))
@@ -282,7 +288,7 @@ def njit(function: F) -> F:
 
 def kernel(function: F) -> F:
     """:func:`njit` for functions that allocate nothing: no reference counting, most of a small kernel's time else."""
-    return _cached(function, _nrt=False)
+    return _cached(function, _nrt=False, pipeline_class=Whole)
 
 
 def higher_order(function: F) -> F:
@@ -295,7 +301,7 @@ def inlined(function: F) -> F:
 
     It is kept on disk as far as Python calls it; of kernels it is a part.
     """
-    compiled = _cached(function, _nrt=False, forceinline=True)
+    compiled = _cached(function, _nrt=False, forceinline=True, pipeline_class=Whole)
     if is_jitted(compiled):
         compiled.__class__ = _Inlined
     return compiled

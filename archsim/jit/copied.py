@@ -9,60 +9,18 @@ from __future__ import annotations
 from types import FunctionType
 from typing import Any
 
+from llvmlite.binding import Linkage
 from numba import types
-from numba.core import ir
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, Flags
-from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
+from numba.core.compiler_machinery import PassManager
 from numba.core.registry import CPUDispatcher
-from numba.core.typed_passes import (
-    AnnotateTypes,
-    IRLegalization,
-    NativeLowering,
-    NoPythonBackend,
-    NopythonTypeInference,
-    PreLowerStripPhis,
-)
-from numba.core.untyped_passes import FixupArgs, GenericRewrites, IRProcessing, ReconstructSSA, TranslateByteCode
+from numba.core.sigutils import normalize_signature
 
+from archsim.jit.passes import PASSES, Passes
 
-@register_pass(mutates_CFG=False, analysis_only=False)
-class _IndicesFromZero(FunctionPass):  # type: ignore[misc]
-    """Indices of arrays count from the begin, so none is compared with 0 first: a fifth of the engine's time.
-
-    An index that is computed and negative is an error, as in C; with ``NUMBA_BOUNDSCHECK=1`` it raises IndexError.
-    """
-
-    _name = "indices_from_zero"
-
-    def __init__(self) -> None:
-        FunctionPass.__init__(self)
-
-    def run_pass(self, state: Any) -> bool:
-        """Type every index without a sign."""
-        for block in state.func_ir.blocks.values():
-            for statement in block.body:
-                key = statement.value if isinstance(statement, ir.Assign) else statement
-                if isinstance(key, ir.SetItem) or (isinstance(key, ir.Expr) and key.op == "getitem"):
-                    call = state.calltypes[key]
-                    if isinstance(call.args[0], types.Array):
-                        array, index, *rest = call.args
-                        del state.calltypes[key]
-                        state.calltypes[key] = call.replace(args=(array, _without_sign(index), *rest))
-        return True
-
-
-def _without_sign(index: Any) -> Any:
-    """The type of an index, or of several."""
-    if isinstance(index, types.BaseTuple):
-        return types.Tuple(list(map(_without_sign, index.types)))
-    return types.uint64 if isinstance(index, types.Integer) else index
-
-
-_PASSES = (
-    TranslateByteCode, FixupArgs, IRProcessing, GenericRewrites, ReconstructSSA, NopythonTypeInference,
-    PreLowerStripPhis, _IndicesFromZero, IRLegalization, AnnotateTypes, NativeLowering, NoPythonBackend,
-)  # fmt: skip
+_FROM_PYTHON = "_ZN7cpython"
+"""How the names of functions begin that Python calls."""
 
 
 class _Options(Flags):  # type: ignore[misc]
@@ -84,6 +42,14 @@ class Copied(CPUDispatcher):  # type: ignore[misc]
         bare = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
         super().__init__(function, targetoptions={**options, **bare}, pipeline_class=_Compiler)
 
+    def compile(self, sig: Any) -> Any:
+        """Compile for one signature; a kernel that it is copied into is being compiled, and is what is timed."""
+        arguments, result = normalize_signature(sig)
+        if arguments not in self.overloads:
+            with self._compiling_counter:
+                self.add_overload(self._compiler.compile(arguments, result))
+        return self.overloads[arguments].entry_point
+
     def get_call_template(self, args: Any, kws: Any) -> Any:
         """The version for the types of constants, not for their values."""
         return super().get_call_template(
@@ -93,7 +59,7 @@ class Copied(CPUDispatcher):  # type: ignore[misc]
     def add_overload(self, cres: Any) -> Any:
         """Let callers find the body, which has no address."""
         bare = cres._replace(entry_point=object())
-        self.targetctx.insert_user_function(bare.entry_point, bare.fndesc, [bare.library])
+        self.targetctx.insert_user_function(bare.entry_point, bare.fndesc, bare.library.all_libraries())
         self.overloads[tuple(bare.signature.args)] = bare
         return bare
 
@@ -111,28 +77,53 @@ class _Compiler(Compiler):  # type: ignore[misc]
 
     def define_pipelines(self) -> list[PassManager]:
         """One list of passes."""
-        manager = PassManager("copied")
-        for kind in _PASSES:
+        manager = Passes("copied")
+        for kind in PASSES:
             manager.add_pass(kind, kind.__name__)
         manager.finalize()
         return [manager]
 
 
-class _Bodies(JITCodeLibrary):  # type: ignore[misc]
-    """Functions that are linked into others, and neither optimised together nor made into machine code before that."""
+class Whole(Compiler):  # type: ignore[misc]
+    """Numba's compiler for kernels that allocate nothing, optimised once."""
+
+    def __init__(
+        self, typingctx: Any, targetctx: Any, library: Any, args: Any, return_type: Any, flags: Any, locals: Any
+    ) -> None:
+        library = _Once(targetctx.codegen(), "kernel")
+        library.enable_object_caching()
+        super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+
+
+class _Once(JITCodeLibrary):  # type: ignore[misc]
+    """Functions that are optimised once, together."""
 
     def _optimize_functions(self, ll_module: Any) -> None:
-        """Each for itself; declarations, which numba counts among the functions, have nothing to optimise."""
+        """Not each for itself."""
         ll_module.data_layout = self._codegen._data_layout
-        passes, builder = self._codegen._function_pass_manager()
-        for function in ll_module.functions:
-            if not function.is_declaration:
-                passes.run(function, builder)
+
+    def _optimize_final_module(self) -> None:
+        """All of LLVM's passes; numba runs them twice, to find pairs of reference counts between. What takes apart the
+        arguments of a call from Python is done once per call, and left as it is."""
+        for function in self._final_module.functions:
+            if function.name.startswith(_FROM_PYTHON) and not function.is_declaration:
+                function.add_function_attribute("noinline")
+                function.add_function_attribute("optnone")
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
+
+class _Bodies(_Once):
+    """Functions that are linked into others, and neither optimised nor made into machine code before that."""
 
     def finalize(self) -> None:
-        """Link what the functions call."""
+        """Let them be removed where they end up and nobody calls them any more; what they call is linked there, too."""
         self._raise_if_finalized()
-        for library in dict.fromkeys(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
-            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.external:
+                function.linkage = Linkage.linkonce_odr
         self._finalized = True
+
+    def all_libraries(self) -> list[JITCodeLibrary]:
+        """These functions and, without end, those that they call."""
+        return list(dict.fromkeys([self, *self._linking_libraries]))

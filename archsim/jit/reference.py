@@ -39,18 +39,14 @@ class Reference(types.Type):  # type: ignore[misc]
         return self.kind
 
 
-def _is_large(kind: Any) -> bool:
-    """Whether a type is that of a named tuple with arrays in it."""
-    return isinstance(kind, types.BaseNamedTuple) and not all(map(_is_number, kind.types))
-
-
-def _is_number(kind: Any) -> bool:
-    return all(map(_is_number, kind.types)) if isinstance(kind, types.BaseTuple) else isinstance(kind, types.Number)
+def _is_named(kind: Any) -> bool:
+    """Whether a type is that of a named tuple with anything in it."""
+    return isinstance(kind, types.BaseNamedTuple) and len(kind.types) > 0
 
 
 def _seen(kind: Any) -> Any:
     """The type of an attribute of type ``kind``."""
-    return Reference(kind) if _is_large(kind) else kind
+    return Reference(kind) if _is_named(kind) else kind
 
 
 @register_model(Reference)
@@ -75,7 +71,7 @@ class _Attributes(AttributeTemplate):  # type: ignore[misc]
 def _attribute(context: Any, builder: Any, reference: Reference, address: Any, name: str) -> Any:
     place = reference.kind.fields.index(name)
     found = cgutils.gep_inbounds(builder, address, 0, place)
-    return found if _is_large(reference.kind.types[place]) else builder.load(found)
+    return found if _is_named(reference.kind.types[place]) else builder.load(found)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -83,7 +79,7 @@ def _by_reference(context: Any, value: Any) -> Any:
     def put_down(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return cgutils.alloca_once_value(builder, values[0])
 
-    if _is_large(value):
+    if _is_named(value):
         return Reference(value)(value), put_down
     return value(value), lambda context, builder, signature, values: values[0]
 

@@ -18,6 +18,7 @@ SPELT = {
         "manycore": "Many-core chip",
         "loihi": "Loihi",
         "tt_snn": "TT-SNN",
+        "ttfs": "First spikes",
         "snn": "SNN",
         "cnn": "CNN",
         "vit": "ViT",

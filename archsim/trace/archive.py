@@ -11,10 +11,12 @@ import io
 import math
 import os
 import struct
+import threading
 import tokenize
 import warnings
 import zipfile
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +32,9 @@ from archsim.trace.presets import PRESETS, how_to_make
 from archsim.trace.published import NETWORKS
 
 MAX_META_BYTES = 1 << 22
+KEPT_BYTES = 1 << 25
+"""So many bytes of the arrays that were asked for last stay inflated: a run asks for an array about ten times."""
+
 _MAX_MEMBERS = 100_000
 _MAX_HEADER = 4096
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
@@ -40,8 +45,35 @@ _DAMAGE = (
 )  # fmt: skip
 
 
+class _Kept:
+    """Arrays that were asked for last, at most KEPT_BYTES of them; threads may share it."""
+
+    def __init__(self) -> None:
+        self._arrays: OrderedDict[str, NDArray[np.generic]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> NDArray[np.generic] | None:
+        """The array ``name``, if it is kept."""
+        with self._lock:
+            if name in self._arrays:
+                self._arrays.move_to_end(name)
+            return self._arrays.get(name)
+
+    def keep(self, name: str, array: NDArray[np.generic]) -> None:
+        """Keep ``array`` in place of those that nobody has asked for longest."""
+        with self._lock:
+            if name in self._arrays or array.nbytes > KEPT_BYTES:
+                return
+            self._arrays[name] = array
+            self._bytes += array.nbytes
+            while self._bytes > KEPT_BYTES:
+                _, oldest = self._arrays.popitem(last=False)
+                self._bytes -= oldest.nbytes
+
+
 class Archive(Mapping[str, NDArray[np.generic]]):
-    """The arrays of one file by name, decoded each time they are asked for and never kept.
+    """The arrays of one file by name, read when they are asked for; those asked for last are kept (KEPT_BYTES).
 
     An archive can be pickled and sent to another process, which opens the file anew; a file that changed in between is
     an error.
@@ -52,6 +84,7 @@ class Archive(Mapping[str, NDArray[np.generic]]):
         self.specs: dict[str, ArraySpec] = {}
         self._fingerprint: tuple[int, ...] | None = None
         self._zip: zipfile.ZipFile | None = None
+        self._kept = _Kept()
         self._members = self._directory(self._open())
 
     def meta_bytes(self, name: str = "meta") -> bytes:
@@ -96,6 +129,14 @@ class Archive(Mapping[str, NDArray[np.generic]]):
 
     def __getitem__(self, name: str) -> NDArray[np.generic]:
         spec = self.specs[name]
+        self._open()  # a file that was replaced is an error, whatever is kept of it
+        found = self._kept.get(name)
+        if found is None:
+            found = self._read(name, spec)
+            self._kept.keep(name, found)
+        return found
+
+    def _read(self, name: str, spec: ArraySpec) -> NDArray[np.generic]:
         with self._member(name) as file:
             dtype, shape, fortran, header = _read_header(file)
             promised = _describe(spec.dtype, spec.shape)
@@ -114,7 +155,10 @@ class Archive(Mapping[str, NDArray[np.generic]]):
         return len(self.specs)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_zip": None}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_zip", "_kept")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state, _zip=None, _kept=_Kept())
 
     def _open(self) -> zipfile.ZipFile:
         """The file, with its directory parsed once in each process; an error if it is not the one it was."""

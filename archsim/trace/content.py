@@ -234,6 +234,8 @@ def _values(meta: Meta, graph: Graph, name: str, array: NDArray[Any], where: str
         record: Any = next(record for record in meta.operations if record.name == owner)
         problem = neurons.value_problem(record.neuron, role, array)
         return [f"{where}: {problem}"] if problem else []
+    if role == "activation":
+        return _activation_values(meta, owner, array, where)
     if role == "delay" and int(array.min()) < 1:
         channel = int(np.argmax(array < 1))
         return [f"{where}: must be at least 1, got {int(array[channel])} for channel {channel}"]
@@ -245,6 +247,17 @@ def _values(meta: Meta, graph: Graph, name: str, array: NDArray[Any], where: str
         wrong = array[(array < 0) | (array >= classes)]
         return [f"{where}: got {int(wrong[0])}; allowed: 0 to {classes - 1}, the outputs"] if wrong.size else []
     return stray_bits(array, spec.elements, where, "gradient") if role == "gradient" else []
+
+
+def _activation_values(meta: Meta, owner: str, array: NDArray[Any], where: str) -> list[str]:
+    """The problem of a requantiser's table whose values do not fit its bits."""
+    record: Any = next(record for record in meta.operations if record.name == owner)
+    if getattr(record, "requantiser", None) is None:
+        return []
+    low, high = integer_range(record.requantiser.bits, record.requantiser.signed)
+    least, most = int(array.min()), int(array.max())
+    text = f"writes {least} to {most}; allowed: {low} to {high}, what {record.requantiser.bits} bits hold"
+    return [] if low <= least and most <= high else [f"{where}: {text}"]
 
 
 def _changing(meta: Meta, name: str, array: NDArray[Any], where: str) -> list[str]:
@@ -294,7 +307,10 @@ def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) 
         largest = current = _largest_current(record, shapes, bounds)
         neuron = getattr(record, "neuron", None)
         if neuron is not None:
-            parameters = {role: bounds.get(f"{role}.{record.name}", 0) for role in neurons.arrays_of(neuron)}
+            roles = (*neurons.arrays_of(neuron), "activation")
+            parameters = {role: bounds.get(f"{role}.{record.name}", 0) for role in roles}
+            if neuron.kind == neurons.FIRST_SPIKE and not _comes_once(meta, record):
+                current *= meta.timesteps
             largest = neurons.bounds(neuron, parameters, current, meta.timesteps).largest
         requantiser = getattr(record, "requantiser", None)
         if requantiser is not None:
@@ -307,6 +323,12 @@ def _overflows(meta: Meta, graph: Graph, bounds: Mapping[str, int], where: str) 
                 f"and overflow 64 bits; allowed: at most {_INT64_LIMIT:.3g}"
             )
     return problems
+
+
+def _comes_once(meta: Meta, record: OperationRecord) -> bool:
+    """Whether currents are sums over inputs that spike once, so that those of all timesteps are no more than one."""
+    kinds = {meta.tensors[name].kind for name in record.inputs}
+    return kinds == {"spike_time"} and not getattr(record, "bias", False)
 
 
 def _largest_current(record: OperationRecord, shapes: Shapes, bounds: Mapping[str, int]) -> int:

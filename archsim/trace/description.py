@@ -166,6 +166,10 @@ def _operation(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[
         }  # fmt: skip
         multiplier = _per_channel(requantiser.multiplier, channels)
         arrays[f"multiplier.{name}"] = _integers(multiplier, np.int32, f"{name}.requantiser.multiplier", problems)
+        if requantiser.activation is not None:
+            table = np.asarray(requantiser.activation)
+            record["requantiser"]["activation_bits"] = neurons.index_bits(table)
+            arrays[f"activation.{name}"] = _integers(table, np.int32, f"{name}.requantiser.activation", problems)
     if operation.table is not None:
         arrays[f"table.{name}"] = _integers(operation.table, np.uint16, f"{name}.table", problems)
     if operation.op == "layer_norm":

@@ -271,11 +271,17 @@ class _Resolver:
             self.problem(f"{path}.inputs[0]", f"{record.op} reads integers, got {record.inputs[0]!r}; allowed: 'int'")
         if isinstance(record, Concatenation) and len(set(kinds)) > 1:
             self.problem(f"{path}.inputs", f"{record.op} needs inputs of one kind, got {sorted(set(kinds))}")
+        if isinstance(record, Add) and record.times:
+            for position, (name, kind) in enumerate(zip(record.inputs, kinds, strict=True)):
+                if kind != "spike_time":
+                    text = f"adds spike times, got {name!r} of the kind {kind!r}; allowed: 'spike_time'"
+                    self.problem(f"{path}.inputs[{position}]", text)
+            return
         if isinstance(record, Convolution | Linear | _KEEPS_KIND) and not _sums(record):
             return
         for position, (name, kind) in enumerate(zip(record.inputs, kinds, strict=True)):
             if kind == "spike_time":
-                readers = "conv2d, linear, pool, concat, slice, upsample, rearrange, delay"
+                readers = "conv2d, linear, pool, concat, slice, upsample, rearrange, delay, add with times"
                 text = f"{record.op} cannot read spike times, got {name!r}; allowed: {readers}"
                 self.problem(f"{path}.inputs[{position}]", text)
 
@@ -284,10 +290,14 @@ class _Resolver:
         neuron, requantiser = getattr(record, "neuron", None), getattr(record, "requantiser", None)
         if neuron is not None and requantiser is not None:
             self.problem(f"{path}.requantiser", "neurons write the output; allowed: a neuron or a requantiser")
-        if isinstance(record, Pool) and record.reduction == "max":
-            for key in ("neuron", "requantiser"):
-                if getattr(record, key) is not None:
-                    self.problem(f"{path}.{key}", "a maximum is what it is; allowed: with the reduction 'sum'")
+        whole = {
+            "a maximum is what it is; allowed: with the reduction 'sum'": isinstance(record, Pool)
+            and record.reduction == "max",
+            "a sum of times is a time; allowed: without times": isinstance(record, Add) and record.times,
+        }
+        for key in ("neuron", "requantiser"):
+            for text in (text for text, has in whole.items() if has and getattr(record, key) is not None):
+                self.problem(f"{path}.{key}", text)
         if isinstance(record, Delay) and (record.steps is None) == (record.per_channel is None):
             got = "both" if record.per_channel else "neither"
             self.problem(f"{path}.steps", f"got {got}; allowed: either steps or per_channel")
@@ -328,13 +338,16 @@ class _Resolver:
 
     def _output_kinds(self, record: OperationRecord) -> tuple[str, ...]:
         kinds = [self.meta.tensors[name].kind for name in record.inputs]
-        if isinstance(record, _KEEPS_KIND) and not _sums(record):
+        if (isinstance(record, _KEEPS_KIND) and not _sums(record)) or getattr(record, "times", False):
             return (kinds[0],)
         neuron = getattr(record, "neuron", None)
         if neuron is not None:
             return neurons.output_kinds(neuron)
         if isinstance(record, Multiply) and record.requantiser is None and "int" not in kinds:
             return ("signed_spike",) if "signed_spike" in kinds else ("spike",)
+        requantiser = getattr(record, "requantiser", None)
+        if requantiser is not None and not requantiser.signed and self._is_static(record):
+            return ("int", "spike_time")
         return ("int",)
 
     def _is_static(self, record: OperationRecord) -> bool:
@@ -375,7 +388,11 @@ class _Resolver:
         if self.problems:
             return
         for index in sorted(on_cycles(self.meta)):
-            neuron = getattr(self.meta.operations[index], "neuron", None)
+            record = self.meta.operations[index]
+            if getattr(record, "times", False):
+                text = "is on a cycle, and adds times that are not known yet; allowed: false"
+                self.problem(f"operations[{index}].times", text)
+            neuron = getattr(record, "neuron", None)
             if neuron is not None and neuron.mask_fire_once:
                 at = f"operations[{index}].neuron.mask_fire_once"
                 self.problem(at, "the neurons are on a cycle, and later spikes may follow from it; allowed: false")
@@ -428,8 +445,12 @@ class _Resolver:
                 for role in neurons.arrays_of(neuron):
                     dtype = np.dtype(neurons.dtype_of(neuron, role)).name
                     yield f"{role}.{record.name}", path, ArraySpec(dtype, shape, math.prod(shape))
-            if getattr(record, "requantiser", None) is not None:
+            requantiser = getattr(record, "requantiser", None)
+            if requantiser is not None:
                 yield f"multiplier.{record.name}", path, ArraySpec("int32", (channels,), channels)
+            bits = getattr(neuron or requantiser, "activation_bits", None)
+            if bits is not None:
+                yield f"activation.{record.name}", path, ArraySpec("int32", (1 << bits,), 1 << bits)
             if isinstance(record, Delay) and record.per_channel:
                 yield f"delay.{record.name}", path, ArraySpec("int32", (channels,), channels)
             if isinstance(record, Softmax):

@@ -156,6 +156,18 @@ class Trace:
         """The operations in the order in which they run."""
         return tuple(self._operation(record) for record in self.meta.operations)
 
+    def readers(self, name: str) -> Sequence[Operation]:
+        """The operations that read the tensor ``name``, in the order of the trace."""
+        return self._readers.get(name, ())
+
+    @cached_property
+    def _readers(self) -> dict[str, list[Operation]]:
+        found: dict[str, list[Operation]] = {}
+        for operation in self.operations:
+            for name in dict.fromkeys(operation.inputs):
+                found.setdefault(name, []).append(operation)
+        return found
+
     @property
     def calibration(self) -> ImageSet | None:
         """Images of the training set, decoded now and not kept; None if the trace has none."""
@@ -313,9 +325,7 @@ class Trace:
             bias=self._integers("bias", record) if getattr(record, "bias", False) else None,
             neuron=from_record(neuron, self.arrays, record.name) if neuron else None,
             gradient_mask=self._gradient_mask(record, shapes),
-            requantiser=Requantiser(self._integers("multiplier", record), **requantiser.model_dump())
-            if requantiser
-            else None,
+            requantiser=self._requantiser(requantiser, record) if requantiser else None,
             table=self.arrays[f"table.{record.name}"] if record.op == "softmax" else None,
             **{key: getattr(record, key) for key in PLAIN_KEYS if hasattr(record, key)},
             **weight,
@@ -323,6 +333,13 @@ class Trace:
         if isinstance(record, schema.Delay) and record.per_channel:
             operation = replace(operation, steps=self._integers("delay", record))
         return _resolved(operation, self.images, shapes)
+
+    def _requantiser(self, rule: schema.RequantiserRecord, record: schema.OperationRecord) -> Requantiser:
+        looked_up = rule.activation_bits is not None
+        return Requantiser(
+            self._integers("multiplier", record), rule.shift, rule.bits, rule.signed,
+            self._integers("activation", record) if looked_up else None,
+        )  # fmt: skip
 
     def _integers(self, role: str, record: schema.OperationRecord) -> NDArray[np.int64]:
         return self.arrays[f"{role}.{record.name}"].astype(np.int64)

@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from archsim import threads
 from archsim.trace.content import spans
 from archsim.trace.model import Trace
 from archsim.trace.neurons import start_state, step
@@ -48,8 +50,9 @@ class NeuroBench(NamedTuple):
     membrane_updates: float | None
 
 
-def neurobench(trace: Trace, *, updates: bool = True) -> NeuroBench:
-    """The metrics of ``trace``. ``updates`` of membranes need all sums again, and so the most time."""
+def neurobench(trace: Trace, *, updates: bool = True, jobs: int = 1) -> NeuroBench:
+    """The metrics of ``trace``. ``updates`` of membranes need all sums again, and so the most time; ``jobs`` operations
+    are looked at at once."""
     working = [operation for operation in trace.operations if operation.op in WORKING]
     spiking = [adds(trace, operation) for operation in working]
     done = [synaptic_operations(trace, operation) for operation in working]
@@ -61,7 +64,9 @@ def neurobench(trace: Trace, *, updates: bool = True) -> NeuroBench:
         dense_operations=sum(dense_operations(trace, operation) for operation in working) / trace.images,
         effective_acs=sum(itertools.compress(done, spiking)) / trace.images,
         effective_macs=sum(itertools.compress(done, [not spikes for spikes in spiking])) / trace.images,
-        membrane_updates=_updates(trace) if updates else None,
+        membrane_updates=sum(threads.results(partial(_updates, trace), trace.operations, jobs)) / trace.images
+        if updates
+        else None,
     )
 
 
@@ -110,20 +115,19 @@ def _activation_sparsity(trace: Trace) -> float | None:
     return (values - active) / values if values else None
 
 
-def _updates(trace: Trace) -> float:
+def _updates(trace: Trace, operation: Operation) -> int:
     """Some timesteps at a time, so that few potentials are held at once."""
+    neuron = operation.neuron
+    if neuron is None:
+        return 0
     total = 0
-    for operation in trace.operations:
-        neuron = operation.neuron
-        if neuron is None:
-            continue
-        streams = [trace.stream(name) for name in operation.inputs]
-        values = sum(map(math.prod, (*operation.input_shapes, operation.output_shape)))
-        state, before = start_state(neuron, (trace.images, *operation.output_shape)), None
-        for first, end in spans(trace.timesteps, trace.images * values):
-            inputs = [stream.operand(first, end) for stream in streams]
-            for current in currents_of(operation, inputs, end - first):
-                potential, _, state = step(neuron, current, state)
-                total += potential.size if before is None else int(np.count_nonzero(potential != before))
-                before = potential
-    return total / trace.images
+    streams = [trace.stream(name) for name in operation.inputs]
+    values = sum(map(math.prod, (*operation.input_shapes, operation.output_shape)))
+    state, before = start_state(neuron, (trace.images, *operation.output_shape)), None
+    for first, end in spans(trace.timesteps, trace.images * values):
+        inputs = [stream.operand(first, end) for stream in streams]
+        for current in currents_of(operation, inputs, end - first):
+            potential, _, state = step(neuron, current, state)
+            total += potential.size if before is None else int(np.count_nonzero(potential != before))
+            before = potential
+    return total

@@ -31,9 +31,22 @@ it. The current goes on. With ``resets_current`` a spike empties it, I[t] = 0, a
 rests. ``mask_fire_once`` then zeroes the outputs of neurons that fired exactly once in all T timesteps (the
 preprocessing of LoAS, section V).
 
-What a neuron carries from one timestep to the next is its state: u, and where they exist I, b and the timesteps that it
-still rests. :func:`run` takes the state in front of a window of timesteps and gives the one behind it, so that windows
-give what all timesteps at once give.
+A neuron of the kind ``first_spike`` has exponential synapses instead, fires once, and has no other key:
+:mod:`archsim.trace.first_spikes`. Its potential, in units of its own, is X[t] there.
+
+Neurons with an ``activation`` are IF neurons without a reset that fire signed spikes, and whose spikes follow a
+function of their mean current. With the table a of E entries (one for the operation), a multiplier m,
+``activation_shift`` l, and c spikes so far, those below zero subtracted, they do instead, ``//`` rounding down::
+
+    u[t] = u[t-1] + x[t]                               (0 at first)
+    i[t] = clip((u[t] m) // ((t + 1) << l), -E/2, E/2 - 1) + E/2
+    Y[t] = (t + 1) a[i[t]] + start
+    s[t] = clip(round(Y[t] / h) - c[t-1], -1, 1)       rounded down, or to the nearest (a half to the even one)
+    c[t] = c[t-1] + s[t]
+
+What a neuron carries from one timestep to the next is its state: u, and where they exist I, b, c and the timesteps that
+it still rests; the number of the timestep is the layer's. :func:`run` takes the state in front of a window of timesteps
+and gives the one behind it, so that windows give what all timesteps at once give.
 """
 
 from __future__ import annotations
@@ -48,15 +61,21 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from archsim.trace.first_spikes import MAX_TIME_CONSTANT, exponential
 from archsim.trace.record import Announced, Record
 
 MAX_LEAK_SHIFT = 8
 MAX_MULTIPLIER_SHIFT = 30
 MAX_SPIKES = 32767
+FIRST_SPIKE = "first_spike"
+MAX_ACTIVATION_SHIFT = 40
+MAX_ACTIVATION_BITS = 16
+"""Of the index of an activation's table."""
 
 State = dict[str, NDArray[np.int64]]
 """By name what neurons carry between timesteps, arrays of one shape: ``potential``, ``current``, ``adaptation``,
-``rest``."""
+``rest``, ``spikes``, and ``time``, the number of the timestep, the same for all; of ``first_spike`` neurons ``total``,
+``moment``, ``rest`` (1 behind the spike), and ``tick``, one for all."""
 
 
 class NeuronRecord(Record):
@@ -66,8 +85,10 @@ class NeuronRecord(Record):
     version_2: ClassVar = (
         "leak_multiplier", "threshold_in_fractions", "current_shift", "current_is_late", "resets_current",
         "adaptation_shift", "reset_value", "start", "refractory", "fires", "most", "rounding", "per_neuron",
+        "time_constant",
+        "activation_bits", "activation_shift",
     )  # fmt: skip
-    kind: Literal["lif", "if"]
+    kind: Literal["lif", "if", "first_spike"]
     leak_multiplier: Announced | None = None
     leak_shift: int = Field(default=0, ge=0, le=MAX_MULTIPLIER_SHIFT)
     fraction_bits: int = Field(default=0, ge=0, le=62)
@@ -87,6 +108,9 @@ class NeuronRecord(Record):
     most: int = Field(default=0, ge=0, le=MAX_SPIKES)
     rounding: Literal["nearest", "down"] = "nearest"
     per_neuron: bool = False
+    time_constant: int = Field(default=0, ge=0, le=MAX_TIME_CONSTANT)
+    activation_bits: int | None = Field(default=None, ge=1, le=MAX_ACTIVATION_BITS)
+    activation_shift: int = Field(default=0, ge=0, le=MAX_ACTIVATION_SHIFT)
 
     @field_validator("leak_shift")
     @classmethod
@@ -102,7 +126,8 @@ class Neuron:
 
     Arrays are int64 [N], a value per output channel, or all of them [N, H, W], a value per neuron (an int stands for
     all channels of a layer with weights alike). ``threshold`` is None for neurons that fire nothing. The multiplier and
-    the shift of a leak belong together.
+    the shift of a leak belong together; so do the table ``activation`` int64 [E], E a power of two, its multiplier and
+    its shift.
     """
 
     kind: str
@@ -128,12 +153,18 @@ class Neuron:
     fires: str = "spike"
     most: int = 0
     rounding: str = "nearest"
+    time_constant: int = 0
+    activation_shift: int = 0
+    activation_multiplier: NDArray[np.int64] | None = None
+    activation: NDArray[np.int64] | None = None
 
 
 ARRAYS = (
     "threshold", "leak_multiplier", "current_multiplier", "adaptation_multiplier", "adaptation", "reset_value", "start",
+    "activation_multiplier",
 )  # fmt: skip
-"""The arrays of a neuron; in a trace ``<array>.<operation>``."""
+"""The arrays of a neuron; in a trace ``<array>.<operation>``. The table of an activation belongs to all neurons of an
+operation and is none of them."""
 _OUTPUTS: dict[str, type[np.generic]] = {"spike": np.bool_, "signed": np.int8}
 
 
@@ -145,6 +176,7 @@ def arrays_of(record: NeuronRecord) -> tuple[str, ...]:
     present = (
         record.fires != "nothing", record.leak_multiplier, record.current_shift is not None,
         *(record.adaptation_shift is not None,) * 2, record.reset_value, record.start,
+        record.activation_bits is not None,
     )  # fmt: skip
     return tuple(name for name, exists in zip(ARRAYS, present, strict=True) if exists)
 
@@ -157,6 +189,12 @@ def dtype_of(neuron: Neuron | NeuronRecord, name: str) -> type[np.integer[Any]]:
 
 def problems_of(record: NeuronRecord) -> Iterator[tuple[str, str]]:
     """What does not go together: the key and what is wrong with it."""
+    if record.kind == FIRST_SPIKE:
+        yield from _first_spike(record)
+        return
+    if record.time_constant:
+        text = f"is of neurons that fire first spikes, got {record.time_constant}"
+        yield "time_constant", f"{text}; allowed: 0, or kind '{FIRST_SPIKE}'"
     if record.kind == "if":
         if record.leak_shift:
             yield "leak_shift", f"an IF neuron has no leak, got {record.leak_shift}; allowed: 0"
@@ -172,18 +210,33 @@ def problems_of(record: NeuronRecord) -> Iterator[tuple[str, str]]:
             yield key, "there is no synaptic current, got true; allowed: false, or a current_shift"
     if record.reset_value and record.reset != "hard":
         yield "reset_value", f"a reset is to a value if it is hard, got {record.reset!r}; allowed: 'hard'"
+    if record.activation_bits is not None:
+        yield from _following(record)
+    elif record.activation_shift:
+        text = f"there is no activation, got {record.activation_shift}"
+        yield "activation_shift", f"{text}; allowed: 0, or activation_bits"
     integer = record.fires == "integer"
     if integer != bool(record.most):
         allowed = f"1 to {MAX_SPIKES}" if integer else "0, or fires 'integer'"
         yield "most", f"the most spikes of a timestep, got {record.most}; allowed: {allowed}"
-    if record.rounding != "nearest" and not integer:
-        yield "rounding", f"only integers are rounded, got {record.rounding!r}; allowed: 'nearest', or fires 'integer'"
+    if record.rounding != "nearest" and not integer and record.activation_bits is None:
+        text = f"only integers and activations are rounded, got {record.rounding!r}"
+        yield "rounding", f"{text}; allowed: 'nearest', or fires 'integer'"
     if integer and record.fires_at_threshold:
         yield "fires_at_threshold", "integers are rounded, not compared, got true; allowed: false"
     if record.mask_fire_once and record.fires != "spike":
         yield "mask_fire_once", f"only spikes are masked, got fires {record.fires!r}; allowed: false"
     if record.fires == "nothing":
         yield from _silent(record)
+
+
+def _first_spike(record: NeuronRecord) -> Iterator[tuple[str, str]]:
+    if not record.time_constant:
+        yield "time_constant", f"the ticks of the synapses' time constant, got 0; allowed: 1 to {MAX_TIME_CONSTANT}"
+    for key in NeuronRecord.model_fields:
+        if key not in ("kind", "time_constant", "fraction_bits", "per_neuron") and record.says(key):
+            text = "has no use for a neuron that fires a first spike"
+            yield key, f"{text}, got {str(getattr(record, key)).lower()}; allowed: to leave it out"
 
 
 def _silent(record: NeuronRecord) -> Iterator[tuple[str, str]]:
@@ -196,12 +249,27 @@ def _silent(record: NeuronRecord) -> Iterator[tuple[str, str]]:
             yield key, f"{text}, got {str(getattr(record, key)).lower()}; allowed: to leave it out"
 
 
+def _following(record: NeuronRecord) -> Iterator[tuple[str, str]]:
+    for key, only in (("kind", "if"), ("fires", "signed"), ("reset", "none")):
+        if getattr(record, key) != only:
+            yield key, f"neurons with an activation have one only, got {getattr(record, key)!r}; allowed: {only!r}"
+    for key in (
+        "fraction_bits", "fires_at_threshold", "threshold_in_fractions", "current_shift", "adaptation_shift",
+        "refractory",
+    ):  # fmt: skip
+        if record.says(key):
+            text = "has no use for a neuron with an activation"
+            yield key, f"{text}, got {str(getattr(record, key)).lower()}; allowed: to leave it out"
+
+
 def value_problem(record: NeuronRecord, name: str, array: NDArray[Any]) -> str:
     """What is wrong with the values of the array ``name``, or the empty string."""
     if name == "threshold":
         low, high, allowed = 1, math.inf, "above zero"
     elif name == "adaptation":
         low, high, allowed = 0, math.inf, "at least zero"
+    elif name == "activation_multiplier":
+        low, high, allowed = 1, math.inf, "above zero"
     elif name.endswith("_multiplier"):
         high = 1 << (getattr(record, name.replace("multiplier", "shift")) or 0)
         low, allowed = 0, f"0 to {high:,}, 2^shift"
@@ -217,14 +285,19 @@ def value_problem(record: NeuronRecord, name: str, array: NDArray[Any]) -> str:
 
 def output_kinds(record: NeuronRecord) -> tuple[str, ...]:
     """The kinds of tensor that such neurons write."""
+    if record.kind == FIRST_SPIKE:
+        return ("spike_time",)
     return {"spike": ("spike", "spike_time"), "signed": ("signed_spike",)}.get(record.fires, ("int",))
 
 
 def from_record(record: NeuronRecord, arrays: Mapping[str, NDArray[Any]], operation: str) -> Neuron:
     """The neurons of ``operation`` with their parameters out of ``arrays``."""
-    plain = {key: value for key, value in record.model_dump().items() if key not in (*ARRAYS, "per_neuron")}
+    only = (*ARRAYS, "per_neuron", "activation_bits")
+    plain = {key: value for key, value in record.model_dump().items() if key not in only}
     found: dict[str, Any] = dict.fromkeys(ARRAYS)
     found |= {name: arrays[f"{name}.{operation}"].astype(np.int64) for name in arrays_of(record)}
+    if record.activation_bits is not None:
+        found["activation"] = arrays[f"activation.{operation}"].astype(np.int64)
     return Neuron(**plain, **found)
 
 
@@ -236,12 +309,20 @@ def described(neuron: Neuron, channels: int) -> tuple[dict[str, Any], dict[str, 
     given = {name: np.asarray(getattr(neuron, name)) for name in ARRAYS if getattr(neuron, name) is not None}
     shape = max((array.shape for array in given.values()), key=len, default=())
     arrays = {name: _spread(array, shape or (channels,) * bool(channels)) for name, array in given.items()}
-    scalars = {field.name for field in fields(Neuron)} - {*ARRAYS}
+    scalars = {field.name for field in fields(Neuron)} - {*ARRAYS, "activation"}
     record = {key: getattr(neuron, key) for key in NeuronRecord.model_fields if key in scalars}
     record |= {key: True for key in ("leak_multiplier", "reset_value", "start") if key in given}
     if len(shape) > 1:
         record["per_neuron"] = True
+    if neuron.activation is not None:
+        arrays["activation"] = np.asarray(neuron.activation)
+        record["activation_bits"] = index_bits(arrays["activation"])
     return {key: value for key, value in record.items() if value is not None}, arrays
+
+
+def index_bits(table: NDArray[Any]) -> int:
+    """Bits of the index of an activation's table."""
+    return max(table.size - 1, 1).bit_length()
 
 
 def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -256,19 +337,24 @@ def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 
 def state_fields(neuron: Neuron | NeuronRecord) -> tuple[str, ...]:
     """The names of what such neurons carry between timesteps."""
+    if neuron.kind == FIRST_SPIKE:
+        return ("total", "moment", "rest", "tick")
     exist = {
         "potential": True,
         "current": neuron.current_shift is not None,
         "adaptation": neuron.adaptation_shift is not None,
         "rest": neuron.refractory > 0,
+        "spikes": _follows(neuron),
     }
     return tuple(name for name, exists in exist.items() if exists)
 
 
 def start_state(neuron: Neuron, shape: tuple[int, ...]) -> State:
     """The state of neurons [I, N, ...] in front of the first timestep."""
-    state = {name: np.zeros(shape, np.int64) for name in state_fields(neuron)}
-    if neuron.start is not None:
+    state = {name: np.zeros(shape if name != "tick" else (), np.int64) for name in state_fields(neuron)}
+    if neuron.activation is not None:
+        state["time"] = np.zeros(shape, np.int64)
+    elif neuron.start is not None:
         state["potential"] += _aligned(neuron.start, len(shape))
     return state
 
@@ -308,7 +394,11 @@ def potentials(neuron: Neuron, currents: NDArray[np.int64]) -> Iterator[tuple[ND
 
 def step(neuron: Neuron, current: NDArray[np.int64], state: State) -> tuple[NDArray[np.int64], NDArray[Any], State]:
     """X[t] and s[t] of neurons that read ``current`` [I, N, ...] in ``state``, and the state behind the timestep."""
+    if neuron.kind == FIRST_SPIKE:
+        return _first(neuron, current, state)
     rank = current.ndim
+    if neuron.activation is not None:
+        return _follow(neuron, neuron.activation, current, state)
     arriving = current << neuron.fraction_bits
     after: State = {}
     if "current" in state:
@@ -339,6 +429,34 @@ def step(neuron: Neuron, current: NDArray[np.int64], state: State) -> tuple[NDAr
     return total, fired, {"potential": left, **after}
 
 
+def _first(neuron: Neuron, current: NDArray[np.int64], state: State) -> tuple[NDArray[np.int64], NDArray[Any], State]:
+    """:func:`step` of neurons that fire a first spike."""
+    assert neuron.threshold is not None, "the loader refuses those without"
+    tick = int(state["tick"])
+    worth = exponential(tick, neuron.time_constant, neuron.fraction_bits)
+    total, moment = state["total"] + current, state["moment"] + current * worth
+    potential = total * worth - moment
+    fired = (potential >= _aligned(neuron.threshold, current.ndim) * worth) & (state["rest"] == 0)
+    after = {"total": total, "moment": moment, "rest": state["rest"] | fired, "tick": state["tick"] + 1}
+    return potential, fired, after
+
+
+def _follow(
+    neuron: Neuron, table: NDArray[np.int64], current: NDArray[np.int64], state: State
+) -> tuple[NDArray[np.int64], NDArray[Any], State]:
+    """:func:`step` of neurons with the activation ``table``."""
+    assert neuron.activation_multiplier is not None and neuron.threshold is not None, "they belong to the table"
+    total, time, half = state["potential"] + current, state["time"] + 1, len(table) // 2
+    index = total * _aligned(neuron.activation_multiplier, current.ndim) // (time << neuron.activation_shift)
+    wanted = time * table[np.clip(index, -half, half - 1) + half]
+    if neuron.start is not None:
+        wanted = wanted + _aligned(neuron.start, current.ndim)
+    spikes = _rounded(wanted, _aligned(neuron.threshold, current.ndim), neuron.rounding)
+    fired = np.clip(spikes - state["spikes"], -1, 1)
+    after = {"potential": total, "spikes": state["spikes"] + fired, "time": time}
+    return total, fired.astype(np.int8), after
+
+
 def leak(neuron: Neuron, potential: NDArray[np.int64]) -> NDArray[np.int64]:
     """What is left of ``potential`` [I, N, ...] a timestep later."""
     if neuron.leak_multiplier is not None:
@@ -366,11 +484,16 @@ def _fired(neuron: Neuron, total: NDArray[np.int64], limit: NDArray[np.int64]) -
             above, below = (total >= limit, total <= -limit) if at else (total > limit, total < -limit)
             return above.astype(np.int8) - below.astype(np.int8)
         case "integer":
-            whole, rest = np.divmod(total, limit)
-            if neuron.rounding == "nearest":
-                whole = whole + ((2 * rest > limit) | ((2 * rest == limit) & (whole % 2 == 1)))
-            return np.clip(whole, 0, neuron.most)
+            return np.clip(_rounded(total, limit, neuron.rounding), 0, neuron.most)
     return np.zeros(total.shape, np.bool_)
+
+
+def _rounded(total: NDArray[np.int64], limit: NDArray[np.int64], rounding: str) -> NDArray[np.int64]:
+    """``total / limit``, rounded down or to the nearest integer, a half to the even one."""
+    whole, rest = np.divmod(total, limit)
+    if rounding == "nearest":
+        whole = whole + ((2 * rest > limit) | ((2 * rest == limit) & (whole % 2 == 1)))
+    return whole
 
 
 def _left(neuron: Neuron, total: NDArray[np.int64], fired: NDArray[Any], limit: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -409,8 +532,19 @@ def bounds(neuron: Neuron | NeuronRecord, largest: Mapping[str, int], current: i
 
     A leak multiplies by q <= 1 and rounds by less than 1, so that a value that grows by at most g a timestep is at most
     ``(g + 1) (1 + q + q^2 + ...)``; leaks without a multiplier, and those that a soft reset
-    avoids, are taken as q = 1. A reset takes away at most H, or ``most`` times that.
+    avoids, are taken as q = 1. A reset takes away at most H, or ``most`` times that. Neurons with an activation only
+    add.
     """
+    if neuron.kind == FIRST_SPIKE:
+        return _first_bounds(neuron, largest, current, timesteps)
+    if _follows(neuron):
+        potential = timesteps * current
+        follows = timesteps * largest["activation"] + largest.get("start", 0) + 2 * largest["threshold"]
+        mean = potential * largest["activation_multiplier"]
+        return Bounds(
+            {"potential": potential, "spikes": timesteps},
+            max(mean, 2 * follows, timesteps << neuron.activation_shift),
+        )
     arriving = current << neuron.fraction_bits
     state, products = {}, [0]
     if neuron.current_shift is not None:
@@ -437,9 +571,16 @@ def bounds(neuron: Neuron | NeuronRecord, largest: Mapping[str, int], current: i
     return Bounds({"potential": potential, **state}, max(potential, *products))
 
 
+def _first_bounds(neuron: Neuron | NeuronRecord, largest: Mapping[str, int], total: int, timesteps: int) -> Bounds:
+    """Of neurons that fire a first spike, where all that ever arrives is at most ``total``."""
+    worth = exponential(timesteps - 1, max(1, neuron.time_constant), neuron.fraction_bits)
+    state = {"total": total, "moment": total * worth, "rest": 1}
+    return Bounds(state, (2 * total + largest.get("threshold", 0)) * worth)
+
+
 def largest_of(neuron: Neuron) -> dict[str, int]:
     """The largest magnitude in each array of ``neuron``, as :func:`bounds` wants it."""
-    arrays = {name: getattr(neuron, name) for name in ARRAYS}
+    arrays = {name: getattr(neuron, name) for name in (*ARRAYS, "activation")}
     return {name: int(np.abs(array).max()) for name, array in arrays.items() if array is not None}
 
 
@@ -456,11 +597,13 @@ def features(neuron: Neuron | NeuronRecord) -> tuple[str, ...]:
     return tuple(
         words
         for words, has in {
+            "exponential synapses and a first spike": neuron.kind == FIRST_SPIKE,
             "a leak with a multiplier": neuron.leak_multiplier is not None,
             "a synaptic current": neuron.current_shift is not None,
             "an adaptive threshold": neuron.adaptation_shift is not None,
             "a threshold in fractions": neuron.threshold_in_fractions,
             "a reset to a value": neuron.reset_value is not None,
+            "an activation": _follows(neuron),
             "no reset": neuron.reset == "none" and neuron.fires != "nothing",
             "a start potential": neuron.start is not None,
             "a refractory time": neuron.refractory > 0,
@@ -471,6 +614,10 @@ def features(neuron: Neuron | NeuronRecord) -> tuple[str, ...]:
         }.items()
         if has
     )
+
+
+def _follows(neuron: Neuron | NeuronRecord) -> bool:
+    return (neuron.activation_bits if isinstance(neuron, NeuronRecord) else neuron.activation) is not None
 
 
 def _per_neuron(neuron: Neuron | NeuronRecord) -> bool:

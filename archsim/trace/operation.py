@@ -7,7 +7,11 @@ Networks without spikes end their sums in a requantiser instead, with multiplier
 
     y = clip((x m + half) >> s, least, largest)
 
-where least and largest are those of ``bits`` bits, with or without a sign. Over the C channels of a position, in
+where least and largest are those of ``bits`` bits, with or without a sign; or, with a table a of E entries,
+
+    y = a[clip((x m + half) >> s, -E/2, E/2 - 1) + E/2]
+
+whose entries fit ``bits``. Over the C channels of a position, in
 integers (``//`` rounds down)::
 
     softmax      e = table[min(max(x) - x, 255)]; y = (255 e + sum(e) // 2) // sum(e)
@@ -36,6 +40,7 @@ _MOVING = ("concat", "slice", "upsample", "rearrange", "delay")
 PLAIN_KEYS = (
     "kernel", "stride", "padding", "dilation", "input_dilation", "groups", "reduction", "transpose", "transpose_first",
     "heads", "factor", "axis", "start", "stop", "view", "order", "shape", "steps",
+    "times",
 )  # fmt: skip
 """What an operation and its record say with the same words."""
 
@@ -45,13 +50,14 @@ class Requantiser:
     """Integers of ``bits`` from integer sums; the equation is above.
 
     ``multiplier`` is int64 [N], one per output channel (an int stands for all channels of a layer with weights).
-    Without a sign the least output is 0, which is a ReLU.
+    Without a sign the least output is 0, which is a ReLU. ``activation`` is the table int64 [E], E a power of two.
     """
 
     multiplier: NDArray[np.int64]
     shift: int
     bits: int = 8
     signed: bool = True
+    activation: NDArray[np.int64] | None = None
 
 
 class _Stored(Generic[ScalarT]):
@@ -93,7 +99,8 @@ class Operation:
     ``delay``                ``steps``, an int, or int64 [C] with one per channel
     ``softmax``              ``table`` uint16 [256]
     ``layer_norm``           ``requantiser``, ``bias``
-    ``add``, ``multiply``, ``concat``   nothing
+    ``add``                  ``times``: it adds spike times
+    ``multiply``, ``concat`` nothing
 
     ``neuron`` where the output is spikes, and ``requantiser`` where it is integers of few bits, may end a ``conv2d``,
     ``linear``, ``add``, ``multiply``, ``matmul``, ``reduce`` or a ``pool`` that sums; without any of them such an
@@ -105,7 +112,7 @@ class Operation:
 
     The trace that holds the operation fills in ``images``, the shapes [C, H, W] or [F] of inputs and output, and ``k``,
     how many values make one of the output: C / groups kh kw, F, the inner length of a product, the window of a pool,
-    the operands of a sum. In a trace that was loaded, ``weight`` and ``gradient_mask`` are decoded anew whenever they
+    the operands of a sum. In a trace that was loaded, ``weight`` and ``gradient_mask`` are read when they
     are asked for: keep them in variables while you need them.
     """
 
@@ -139,6 +146,7 @@ class Operation:
     order: tuple[int, ...] = ()
     shape: tuple[int, ...] = ()
     steps: int | NDArray[np.int64] = 1
+    times: bool = False
     images: int = field(default=0, init=False)
     input_shapes: tuple[tuple[int, ...], ...] = field(default=(), init=False)
     output_shape: tuple[int, ...] = field(default=(), init=False)

@@ -17,17 +17,13 @@ from archsim.trace.operation import Operation
 
 def known_timesteps(trace: Trace, operation: Operation) -> int:
     """Timesteps of the inputs of ``operation`` that are known at a time: all T, unless it reads its own past."""
-    readers: dict[str, list[Operation]] = {}
-    for other in trace.operations:
-        for name in other.inputs:
-            readers.setdefault(name, []).append(other)
     queue, seen = [(0, operation.output)], set[str]()
     while queue:
         waited, name = heapq.heappop(queue)
         if name in seen:
             continue
         seen.add(name)
-        for reader in readers.get(name, ()):
+        for reader in trace.readers(name):
             later = waited + (int(np.min(reader.steps)) if reader.op == "delay" else 0)
             if reader is operation:
                 return min(later, trace.timesteps)

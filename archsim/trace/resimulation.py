@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.trace.content import first_spike_times, spans, spikes_of_times
+from archsim.trace.content import first_spike_times, never, spans, spikes_of_times, time_dtype
 from archsim.trace.cycles import Cycle, parts
+from archsim.trace.first_spikes import exponentials, fire_rows
 from archsim.trace.graph import SOFTMAX_BITS, integer_range
 from archsim.trace.model import ImageSet, Trace
-from archsim.trace.neurons import State, fire, masked, run
+from archsim.trace.neurons import FIRST_SPIKE, State, fire, masked, run
 from archsim.trace.operation import Operation, Requantiser
 
 # Memory of the im2col matrix that is built at a time, and values of all tensors that are.
@@ -75,6 +76,10 @@ def _as_stored(trace: Trace, operation: Operation) -> Iterator[tuple[int, NDArra
     What is decided by all timesteps, or the same at all of them, comes in one piece.
     """
     streams = [trace.stream(name) for name in operation.inputs]
+    if _needs_times_only(trace, operation):
+        times = output_times(operation, [stream.tensor() for stream in streams], trace.timesteps)
+        yield 0, times if trace.stored(operation.output) else spikes_of_times(times, trace.timesteps)
+        return
 
     def read(first: int, end: int) -> list[NDArray[Any]]:
         return [stream.operand(first, end) for stream in streams]
@@ -86,6 +91,9 @@ def _as_stored(trace: Trace, operation: Operation) -> Iterator[tuple[int, NDArra
         return
     outputs = _windows(operation, read, trace.timesteps, trace.images)
     timed = record is not None and record.kind == "spike_time"
+    if timed and operation.requantiser is not None:
+        yield 0, _as_times(_joined(outputs)[0], trace.timesteps)
+        return
     if timed or (operation.neuron is not None and operation.neuron.mask_fire_once):
         output = _masked(operation, _joined(outputs))
         yield 0, first_spike_times(output) if timed else output
@@ -96,8 +104,55 @@ def _as_stored(trace: Trace, operation: Operation) -> Iterator[tuple[int, NDArra
         first += len(output)
 
 
+def output_times(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
+    """Spike times [I, ...] of ``operation``, which adds or moves times or has first-spike neurons, for such times."""
+    first = inputs[0]
+    match operation.op:
+        # Never is later than any tick, and so is never and some more.
+        case "add":
+            return _as_times(np.sum([times.astype(np.int64) for times in inputs], 0), timesteps)
+        case "delay":
+            steps = np.broadcast_to(operation.steps, first.shape[1])
+            return _as_times(first + steps.reshape(-1, *(1,) * (first.ndim - 2)), timesteps)
+        case "pool":
+            earliest: NDArray[Any] = operation.window.windows(first, never(timesteps)).min((-2, -1))
+            return earliest
+        case "concat" | "slice" | "upsample" | "rearrange":
+            return _combine(operation, inputs)
+    neuron, weight = operation.neuron, operation.weight
+    assert neuron is not None and neuron.threshold is not None and weight is not None
+    table = exponentials(timesteps, neuron.time_constant, neuron.fraction_bits)
+    groups, n = operation.groups, operation.n // operation.groups
+    rows = im2col(inputs[0], operation, never(timesteps))
+    rows = rows.reshape(len(rows), groups, -1)
+    columns = weight.reshape(groups, n, -1)
+    found = [
+        fire_rows(rows[:, group], columns[group], neuron.threshold[group * n : (group + 1) * n], table).ticks
+        for group in range(groups)
+    ]
+    ticks = np.concatenate(found, 1).reshape(len(inputs[0]), -1, operation.n)
+    return _as_times(ticks.transpose(0, 2, 1).reshape(-1, *operation.output_shape), timesteps)
+
+
+def _needs_times_only(trace: Trace, operation: Operation) -> bool:
+    """Whether :func:`output_times` says all of ``operation``, and no timestep needs to be looked at."""
+    if trace.kind(operation.inputs[0]) != "spike_time":
+        return False
+    neuron = operation.neuron
+    if neuron is None or neuron.kind != FIRST_SPIKE or operation.weight is None:
+        return operation.times or operation.moves
+    return operation.bias is None and neuron.threshold is not None and neuron.threshold.ndim == 1
+
+
+def _as_times(ticks: NDArray[np.int64], timesteps: int) -> NDArray[Any]:
+    """``ticks`` as spike times; those that no timestep has are never."""
+    return np.where(ticks < timesteps, ticks, never(timesteps)).astype(time_dtype(timesteps))
+
+
 def compute(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
     """Output [T, I, ...] of ``operation`` for ``inputs`` as ``Trace.operand`` returns them."""
+    if operation.times:
+        return _through_times(operation, inputs, timesteps)
     ranks = [2 + len(shape) for shape in operation.input_shapes]
     timed = [array.ndim == rank for array, rank in zip(inputs, ranks, strict=True)]
 
@@ -188,8 +243,10 @@ def run_images(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any
         if first.name in recurrent:
             run_cycle(trace, recurrent[first.name], tensors, len(images))
             continue
-        output = compute(first, [tensors[name] for name in first.inputs], trace.timesteps)
-        tensors[first.output] = _first_only(output) if _has_times(trace, first) else output
+        inputs = [tensors[name] for name in first.inputs]
+        run_one = _through_times if _needs_times_only(trace, first) else compute
+        output = run_one(first, inputs, trace.timesteps)
+        tensors[first.output] = _as_operand(first, output) if _has_times(trace, first) else output
     return {operation.output: tensors[operation.output] for operation in trace.operations}
 
 
@@ -224,6 +281,19 @@ def _has_times(trace: Trace, operation: Operation) -> bool:
     return trace.stored(operation.output) and trace.kind(operation.output) == "spike_time"
 
 
+def _through_times(operation: Operation, inputs: list[NDArray[Any]], timesteps: int) -> NDArray[Any]:
+    """:func:`output_times` from spikes [T, I, ...] to spikes."""
+    times = output_times(operation, [first_spike_times(spikes) for spikes in inputs], timesteps)
+    return spikes_of_times(times, timesteps)
+
+
+def _as_operand(operation: Operation, output: NDArray[Any]) -> NDArray[np.bool_]:
+    """The spikes of an ``output`` [T, I, ...] that is stored as times: first spikes, or those at the times it says."""
+    if operation.requantiser is None:
+        return _first_only(output)
+    return spikes_of_times(_as_times(output[0], len(output)), len(output))
+
+
 def _first_only(spikes: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return spikes_of_times(first_spike_times(spikes), len(spikes))
 
@@ -238,6 +308,22 @@ def given(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         shape = (len(stored), len(images), *stored.shape[2:]) if timed else (len(images), *stored.shape[1:])
         tensors[name] = np.broadcast_to(one, shape)
     return tensors
+
+
+def run_times(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Spike times [I, ...] of all tensors that a network writes when it runs on ``images`` uint8 [I, C, H, W], by name.
+
+    It is one whose operations all write spike times, as an encoder does and whatever reads nothing but them.
+    """
+    tensors = given(trace, images)
+    for operation in trace.operations:
+        inputs = [tensors[name] for name in operation.inputs]
+        if _needs_times_only(trace, operation):
+            tensors[operation.output] = output_times(operation, inputs, trace.timesteps)
+        else:
+            assert operation.requantiser is not None, "an operation writes spike times without reading some"
+            tensors[operation.output] = _as_times(compute(operation, inputs, 1)[0], trace.timesteps)
+    return {operation.output: tensors[operation.output] for operation in trace.operations}
 
 
 def predict(trace: Trace, images: NDArray[np.uint8], batch: int = 50) -> NDArray[np.int64]:
@@ -267,9 +353,13 @@ def requantise(requantiser: Requantiser, currents: NDArray[np.int64]) -> NDArray
 
 
 def _clipped(requantiser: Requantiser, products: NDArray[np.int64]) -> NDArray[np.int64]:
-    low, high = integer_range(requantiser.bits, requantiser.signed)
     rounded: NDArray[np.int64] = (products + ((1 << requantiser.shift) >> 1)) >> requantiser.shift
-    return np.clip(rounded, low, high)
+    table = requantiser.activation
+    if table is not None:
+        half = len(table) // 2
+        looked_up: NDArray[np.int64] = table[np.clip(rounded, -half, half - 1) + half]
+        return looked_up
+    return np.clip(rounded, *integer_range(requantiser.bits, requantiser.signed))
 
 
 def _per_channel(values: NDArray[np.int64], rank: int) -> NDArray[np.int64]:
@@ -308,14 +398,15 @@ def _integer_root(squares: NDArray[np.int64]) -> NDArray[np.int64]:
     return root
 
 
-def im2col(values: NDArray[Any], operation: Operation) -> NDArray[Any]:
-    """Rows of the matrix product: [B, C, H, W] to [B OH OW, C kh kw], zero padded; [B, F] or a linear layer to [B, K].
+def im2col(values: NDArray[Any], operation: Operation, fill: int = 0) -> NDArray[Any]:
+    """Rows of the matrix product: [B, C, H, W] to [B OH OW, C kh kw], padded with ``fill``; [B, F] or a linear layer to
+    [B, K].
 
     Rows in the order image, output row, output column; columns in the order channel, kernel row, kernel column.
     """
     if operation.op == "linear":
         return values.reshape(len(values), -1)
-    return operation.window.unroll(values)
+    return operation.window.unroll(values, fill)
 
 
 def _combine(operation: Operation, inputs: list[NDArray[Any]]) -> NDArray[Any]:

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field, Strict, StringConstraints, Validator
 from pydantic_core import PydanticCustomError
 
 from archsim.errors import MOST_PROBLEMS, TraceError, is_follow_up, nearest, printable
-from archsim.trace.neurons import NeuronRecord
+from archsim.trace.neurons import FIRST_SPIKE, MAX_ACTIVATION_BITS, NeuronRecord
 from archsim.trace.record import Announced, Record
 from archsim.trace.window import sides
 
@@ -140,11 +140,16 @@ class WeightRecord(Record):
 
 
 class RequantiserRecord(Record):
-    """Integers of few bits from the sums of an operation; the factors are the array ``multiplier.<operation>``."""
+    """Integers of few bits from the sums of an operation; the factors are the array ``multiplier.<operation>``.
 
+    With ``activation_bits`` they are looked up in the table ``activation.<operation>`` of as many index bits.
+    """
+
+    version_2: ClassVar = ("activation_bits",)
     shift: int = Field(ge=0, le=MAX_SHIFT)
     bits: int = Field(ge=2, le=16)
     signed: bool
+    activation_bits: int | None = Field(default=None, ge=1, le=MAX_ACTIVATION_BITS)
 
 
 class _Operation(Record):
@@ -206,9 +211,14 @@ class Pool(_Finished):
 
 
 class Add(_Finished):
-    """Element-wise integer sum of inputs of equal shape, optionally followed by neurons or a requantiser."""
+    """Element-wise integer sum of inputs of equal shape, optionally followed by neurons or a requantiser.
 
+    With ``times`` it adds spike times.
+    """
+
+    version_2: ClassVar = ("times",)
     op: Literal["add"]
+    times: bool = False
 
 
 class Multiply(_Finished):
@@ -415,6 +425,14 @@ def _newer(meta: Meta, value: dict[str, Any]) -> Iterator[str]:
             yield from (f"{path}.neuron.{key}" for key in neuron.version_2 if key in given["neuron"])
             if neuron.reset == "none":
                 yield f"{path}.neuron.reset"
+            if neuron.kind == FIRST_SPIKE:
+                yield f"{path}.neuron.kind"
+        output = meta.tensors.get(record.output)
+        requantiser = getattr(record, "requantiser", None)
+        if requantiser is not None:
+            yield from (f"{path}.requantiser.{key}" for key in requantiser.version_2 if key in given["requantiser"])
+            if isinstance(output, SpikeTimeTensor):
+                yield f"tensors.{record.output}.kind"
 
 
 def validated(model: type[RecordT], value: dict[str, Any], where: str) -> RecordT:

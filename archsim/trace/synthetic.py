@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import TraceError, UsageError, nearest
 from archsim.trace.calibrated import synthesize_network
+from archsim.trace.content import never
 from archsim.trace.density import covers
 from archsim.trace.graph import MAX_ELEMENTS
 from archsim.trace.model import Trace
@@ -42,7 +43,7 @@ from archsim.trace.operation import Operation
 from archsim.trace.presets import MOST_TIMESTEPS, PRESETS, ActivationLayer, Preset, SyntheticLayer
 from archsim.trace.published import NETWORKS
 from archsim.trace.recorded import nonzero_int8
-from archsim.trace.resimulation import compute
+from archsim.trace.resimulation import compute, output_times
 
 _LEAK_SHIFT = 1
 
@@ -365,3 +366,25 @@ def _thresholds(currents: NDArray[np.int64], density: float) -> NDArray[np.int64
     """Per channel the current [N] that a share ``density`` of ``currents`` [T, I, N, ...] exceeds, at least one."""
     per_channel = np.moveaxis(currents, 2, 0).reshape(currents.shape[2], -1)
     return np.maximum(1, np.quantile(per_channel, 1 - density, axis=1, method="lower")).astype(np.int64)
+
+
+def first_spike_layer(m: int, n: int, k: int, *, timesteps: int = 64, density: float = 0.8, seed: int = 0) -> Trace:
+    """A linear layer of first-spike neurons that reads ``m`` rows, of whose ``k`` inputs a share ``density`` spikes."""
+    draw = np.random.default_rng(seed)
+    fires = draw.random((m, k)) < density
+    times = np.where(fires, draw.integers(0, timesteps, (m, k)), never(timesteps))
+    neuron = Neuron("first_spike", np.full(n, 64), time_constant=max(1, timesteps // 6), fraction_bits=8)
+    weight = np.clip(np.round(64 * draw.normal(4 / k, k**-0.5, (n, k))), -127, 127).astype(np.int8)
+    layer = Operation("layer", "linear", ("in",), "out", weight=weight, neuron=neuron)
+    tensors = {"in": times, "out": np.full((m, n), never(timesteps))}
+
+    def trace() -> Trace:
+        return Trace(
+            network="synthetic", timesteps=timesteps, operations=[layer], tensors=tensors,
+            kinds=dict.fromkeys(tensors, "spike_time"),
+            provenance={"kind": "synthetic", "weights": "synthetic", "seed": seed},
+        )  # fmt: skip
+
+    (operation,) = trace().operations
+    tensors["out"] = output_times(operation, [tensors["in"]], timesteps)
+    return trace()

@@ -1,4 +1,4 @@
-"""Convolutions decomposed by a tensor train (TT-SNN, Li, Kim, Lee, Panda; DATE 2024), by their shapes.
+"""Convolutions decomposed by a tensor train (TT-SNN, Li, Kim, Lee, Panda; DATE 2024): by their shapes, and in a trace.
 
 A 3x3 convolution of I to O channels becomes four sub-convolutions with one common rank r::
 
@@ -15,8 +15,20 @@ timesteps, of which ``full`` = T // 2 in ``htt`` and T otherwise have c2 and c3:
     T r (I + O) + full 6 r^2
 
 so that those of ``ptt`` equal those of ``stt``, and ``htt`` has (r (I + O) + 3 r^2) / (r (I + O) + 6 r^2) of them
-where T is even. A pass for the gradients of inputs and one for those of weights have as many MACs each as the forward
-pass.
+where T is even.
+
+A step of training computes three products of each sub-convolution, its *passes*, at the timesteps at which it works.
+With P positions of all images, C inputs, N outputs and a kernel of R elements:
+
+    pass              [m, k] x [k, n]            rows                    columns
+    forward           [P, C R] x [C R, N]        inputs                  weights
+    backward-data     [P, N R] x [N R, C]        gradients of outputs    weights, transposed
+    backward-weight   [C R, P] x [P, N]          inputs                  gradients of outputs
+
+The third is summed over timesteps, too. m n k is the same in all of them, so that training has three times the MACs of
+the forward pass. A trace of a step holds the forward operations and where gradients of their outputs are not zero;
+:func:`decomposed_in` finds the decomposed convolutions, and :meth:`Decomposed.passes` gives the passes that follow,
+with the operands by name. Inputs of c1 are spikes; inputs of c2 to c4 and all gradients are real.
 
 The networks are the authors' MS-ResNet18 and 34 (github.com/donghyunli/TT-SNN, models/MS_ResNet.py): a 3x3 convolution
 to ``width`` channels, four stages of blocks of two 3x3 convolutions, a 1x1 convolution as shortcut where the shape
@@ -26,13 +38,21 @@ convolution of stride 2 is one of stride 1 with a 2x2 maximum behind it: it work
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from archsim.errors import UsageError
+from archsim.trace.model import Trace
+from archsim.trace.operation import Operation
 
 Mode = Literal["dense", "stt", "ptt", "htt"]
+PassName = Literal["forward", "backward-data", "backward-weight"]
+PASSES: tuple[PassName, ...] = ("forward", "backward-data", "backward-weight")
 MODES: tuple[Mode, ...] = ("dense", "stt", "ptt", "htt")
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 """Blocks of each stage, by the network's depth."""
@@ -160,3 +180,139 @@ def _ranks(ranks: float | Sequence[int], shapes: Sequence[tuple[str, int, int, i
     if wrong:
         raise UsageError("ranks: " + "; ".join(wrong))
     return list(ranks)
+
+
+class Operand(NamedTuple):
+    """An operand of a pass. ``kind`` is that of the tensor ``name`` of the trace, or ``weight`` of the operation
+    ``name``, or ``gradient`` of its output."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """A product of one step of training, [m, k] x [k, n] at each timestep that is ``open``, bool [T]."""
+
+    name: PassName
+    sub: Operation
+    open: NDArray[np.bool_]
+    rows: Operand
+    columns: Operand
+    m: int
+    n: int
+    k: int
+
+    @property
+    def timesteps(self) -> int:
+        """At which it is computed."""
+        return int(self.open.sum())
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations; positions at the border count like others."""
+        return self.m * self.n * self.k * self.timesteps
+
+    def row(self) -> dict[str, str | int]:
+        """Sizes and operands, for a table."""
+        return {
+            "layer": self.sub.name, "pass": self.name, "timesteps": self.timesteps, "m": self.m, "n": self.n,
+            "k": self.k, "macs": self.macs, "rows": f"{self.rows.kind} {self.rows.name}",
+            "columns": f"{self.columns.kind} {self.columns.name}",
+        }  # fmt: skip
+
+    def live(self, trace: Trace, operand: Operand) -> NDArray[np.bool_]:
+        """Where a tensor or a gradient is not zero, bool [T, I, C, H, W].
+
+        A gradient without a mask is nowhere zero at the timesteps that are open: an upper bound.
+        """
+        if operand.kind != "gradient":
+            return np.asarray(trace.operand(operand.name) != 0)
+        opened, mask = self.open[:, None, None, None, None], self.sub.gradient_mask
+        if mask is None:
+            return np.broadcast_to(opened, (trace.timesteps, self.sub.images, *self.sub.output_shape))
+        return np.asarray(mask & opened)
+
+
+class Decomposed(NamedTuple):
+    """A decomposed convolution: its ``subs`` c1 to c4, whether c2 and c3 are ``parallel``, the timesteps at which they
+    are ``open`` (bool [T]), the kinds of what the subs read (``inputs``), the ``neurons`` behind c4, and all its
+    operations."""
+
+    name: str
+    subs: tuple[Operation, ...]
+    parallel: bool
+    open: NDArray[np.bool_]
+    inputs: tuple[str, ...]
+    neurons: Operation | None
+    members: tuple[Operation, ...]
+
+    def passes(self, name: PassName) -> list[Pass]:
+        """This pass of c1 to c4."""
+        return [self._pass(name, place) for place in range(len(self.subs))]
+
+    def _pass(self, name: PassName, place: int) -> Pass:
+        sub = self.subs[place]
+        given, weights = Operand(self.inputs[place], sub.inputs[0]), Operand("weight", sub.name)
+        errors, channels = Operand("gradient", sub.name), sub.input_shapes[0][0]
+        rows, columns, sizes = {
+            "forward": (given, weights, (sub.m, sub.n, sub.k)),
+            "backward-data": (errors, weights, (sub.m, channels, sub.n * math.prod(sub.kernel))),
+            "backward-weight": (given, errors, (sub.k, sub.n, sub.m)),
+        }[name]
+        opened = self.open if place in (1, 2) else np.ones_like(self.open)
+        return Pass(name, sub, opened, rows, columns, *sizes)
+
+
+def passes_in(trace: Trace) -> list[Pass]:
+    """All passes of the decomposed convolutions of ``trace``: those of a convolution one after the other."""
+    return [part for one in decomposed_in(trace).values() for name in PASSES for part in one.passes(name)]
+
+
+def decomposed_in(trace: Trace) -> dict[str, Decomposed]:
+    """All decomposed convolutions of ``trace``, by the name of c1."""
+    found = (decomposed_at(trace, operation) for operation in trace.operations)
+    return {one.subs[0].name: one for one in found if one is not None}
+
+
+def decomposed_at(trace: Trace, first: Operation) -> Decomposed | None:
+    """The decomposed convolution that begins with ``first``, if one does.
+
+    A 1x1 convolution that reads spikes (c1), a 3x1 (c2) and a 1x3 (c3) one behind the other or side by side, and a 1x1
+    (c4), all of stride 1. A product with a stored spike tensor between c1 and c2 is a gate: c2 and c3 work at the
+    timesteps at which it is open (``archsim.export.sub_convolutions``).
+    """
+    if not _is(first, (1, 1)) or first.neuron is not None or trace.kind(first.inputs[0]) != "spike":
+        return None
+    source, gates = first.output, [one for one in trace.readers(first.output) if one.op == "multiply"]
+    opened: NDArray[np.bool_] = np.ones(trace.timesteps, np.bool_)
+    for gate in gates:
+        if any(_is(one, (3, 1)) for one in trace.readers(gate.output)):
+            source = gate.output
+            opened = np.asarray(trace.operand(gate.inputs[1]).reshape(trace.timesteps, -1).any(1), np.bool_)
+    second = next((one for one in trace.readers(source) if _is(one, (3, 1))), None)
+    if second is None:
+        return None
+    beside = next((one for one in trace.readers(source) if _is(one, (1, 3))), None)
+    third = beside or next((one for one in trace.readers(second.output) if _is(one, (1, 3))), None)
+    if third is None:
+        return None
+    joins = [one for one in trace.readers(third.output) if one.op == "add" and second.output in one.inputs]
+    read = joins[0].output if beside is not None and joins else third.output
+    last = next((one for one in trace.readers(read) if _is(one, (1, 1))), None)
+    if last is None:
+        return None
+    behind = trace.readers(last.output)
+    neurons = behind[0] if len(behind) == 1 and behind[0].neuron is not None and len(behind[0].inputs) == 1 else None
+    members = [first, *gates, second, third, *joins[: beside is not None], last]
+    members += [neurons] if neurons else []
+    subs = (first, second, third, last)
+    kinds = tuple(trace.kind(sub.inputs[0]) for sub in subs)
+    name = first.name.removesuffix(".c1")
+    return Decomposed(name, subs, beside is not None, opened, kinds, neurons, tuple(members))
+
+
+def _is(operation: Operation, kernel: tuple[int, int]) -> bool:
+    """Whether it is a convolution with this kernel that keeps the size of the map."""
+    same = operation.op == "conv2d" and operation.kernel == kernel and operation.stride == (1, 1)
+    return same and operation.groups == 1 and operation.output_shape[1:] == operation.input_shapes[0][1:]

@@ -87,12 +87,12 @@ class Window:
         found[..., (y < 0) | (x < 0)] = fill
         return found
 
-    def unroll(self, values: NDArray[ScalarT]) -> NDArray[ScalarT]:
-        """im2col: ``values`` [images, channels, H, W] as rows [M, K], what is no input as zero.
+    def unroll(self, values: NDArray[ScalarT], fill: float = 0) -> NDArray[ScalarT]:
+        """im2col: ``values`` [images, channels, H, W] as rows [M, K], what is no input as ``fill``.
 
         Rows in the order image, output row, output column; K in the order channel, kernel row, kernel column.
         """
-        seen = self.windows(values).transpose(0, 2, 3, 1, 4, 5)
+        seen = self.windows(values, fill).transpose(0, 2, 3, 1, 4, 5)
         return seen.reshape(seen.shape[0] * seen.shape[1] * seen.shape[2], -1)
 
     def reach(self, rows: int) -> NDArray[np.int64]:

@@ -7,9 +7,9 @@ timestep. For a convolution or linear layer over T timesteps and I images
 
 with a the operand: a spike, a sum of spikes, an event count, a pixel. Of a convolution in groups, k are the channels of
 the output's own group; zeros that stretch or pad the input are no operands. An operand that does not change in time is
-used anew at every timestep, as the network does. Products of two tensors count in the same way, head by head, with the
-second tensor for the weights. Everything else (neurons, sums, element-wise products, pools, softmax, layer norm) has
-none.
+used anew at every timestep, as the network does, unless what it makes are spike times, which it makes once. Products of
+two tensors count in the same way, head by head, with the second tensor for the weights. Everything else (neurons, sums,
+element-wise products, pools, softmax, layer norm) has none.
 
 A *match* is such a pair whatever the timestep, the ones of the AND of two bitmasks:
 
@@ -60,7 +60,7 @@ def work_of(trace: Trace, operation: Operation) -> Work:
         made += _pairs(operation, operands, weights)
         used = [(values != 0).any(0)[None] for values in operands]
         ever = [one | other for one, other in zip(ever, used, strict=True)] if ever else used
-    return Work(trace.timesteps // timesteps * made, _pairs(operation, ever, weights))
+    return Work(_uses(trace, operation) // timesteps * made, _pairs(operation, ever, weights))
 
 
 def synaptic_operations(trace: Trace, operation: Operation) -> int:
@@ -80,7 +80,7 @@ def dense_operations(trace: Trace, operation: Operation) -> int:
     every = [np.ones((1, 1, *shape), np.bool_) for shape in operation.input_shapes]
     columns, *kernel = (operation.weight_shape or (0, 0))[1:]
     weights = np.full((operation.groups * columns, *kernel), operation.n // operation.groups, np.int64)
-    return trace.timesteps * trace.images * _pairs(operation, every, weights)
+    return _uses(trace, operation) * trace.images * _pairs(operation, every, weights)
 
 
 def matches(trace: Trace, operation: Operation) -> int:
@@ -112,6 +112,12 @@ def groups_of(weight: NDArray[Any]) -> int:
         ):
             return groups
     return 1
+
+
+def _uses(trace: Trace, operation: Operation) -> int:
+    """At how many timesteps the operands are used."""
+    encodes = trace.stored(operation.output) and trace.kind(operation.output) == "spike_time"
+    return 1 if encodes and operation.requantiser is not None else trace.timesteps
 
 
 def _weights(operation: Operation) -> NDArray[np.int64]:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
-REQUESTS, LOOP = "engine/requests.py", "engine/compiled.py"
+REQUESTS, LOOP, WHEEL = "engine/requests.py", "engine/compiled.py", "engine/wheel.py"
 TILES = "dataflow/crossbar_agents.py"
 NETWORKS = ("vgg9_dual_sparse", "vgg16_dual_sparse")
-LOAS, PROSPERITY, SYSTOLIC = (("loas",), ("prosperity",), ("systolic",))
+LOAS, SPARTEN_SNN, PROSPERITY, SYSTOLIC = (("loas",), ("sparten_snn",), ("prosperity",), ("systolic",))
 SKIPPING = ("spikesim", "--set", "scheduler.skip=row_group")
 
 
@@ -66,10 +66,35 @@ REGISTERS = {
     ),
     "freed MSHR": Register(
         (
-            Edit(REQUESTS, "requests.due[served] = cycle\n", "requests.due[served] = cycle + 1\n"),
-            Edit(REQUESTS, "wheel.marked, cycle, served)", "wheel.marked, cycle + 1, served)"),
+            Edit(
+                WHEEL,
+                "np.array([cache_spec.mshrs, 0, 0], np.int64)",
+                "np.array([cache_spec.mshrs, 0, 0, 0, 0], np.int64)",
+            ),
+            # It is taken in the next cycle: by one that waits, or by one that comes when no other is free.
+            Edit(
+                REQUESTS,
+                "arrive(wheel, requests, waiting, AT_CHANNEL, now + MISS_CYCLES)",
+                "arrive(wheel, requests, waiting, AT_CHANNEL, now + MISS_CYCLES + 1)",
+            ),
+            Edit(
+                REQUESTS,
+                "        resources.mshr[FREE] += 1\n",
+                "        resources.mshr[FREE] += 1\n"
+                "        resources.mshr[4] = resources.mshr[4] + 1 if resources.mshr[3] == now else 1\n"
+                "        resources.mshr[3] = now\n",
+            ),
+            Edit(
+                REQUESTS,
+                "        resources.mshr[FREE] -= 1\n"
+                "        arrive(wheel, requests, request, AT_CHANNEL, now + MISS_CYCLES)\n",
+                "        fresh = int(resources.mshr[3] == now and resources.mshr[FREE] <= resources.mshr[4])\n"
+                "        resources.mshr[4] -= fresh\n"
+                "        resources.mshr[FREE] -= 1\n"
+                "        arrive(wheel, requests, request, AT_CHANNEL, now + MISS_CYCLES + fresh)\n",
+            ),
         ),
-        (LOAS, PROSPERITY),
+        (LOAS, SPARTEN_SNN),
     ),
     "waiting list": Register(
         (
@@ -84,7 +109,7 @@ REGISTERS = {
                 "requests.following[request], granted + hold + int(requests.following[request] != NONE))",
             ),
         ),
-        (LOAS, PROSPERITY),
+        (LOAS, SPARTEN_SNN),
     ),
     "request": Register(
         (

@@ -8,7 +8,7 @@ import pytest
 from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator, run
 from archsim.trace import Operation, save_trace
-from tests.machines import LOAS, MACHINES, ROOT, ann, simulate
+from tests.machines import LOAS, MACHINES, ROOT, ann, simulate, timed
 from tests.small_traces import attention, build, lif
 from tests.twins import work as twin
 from tests.twins.prefix_forest import slow_work
@@ -45,12 +45,18 @@ OF_INTEGERS = {
     "dense": lambda: ann(2, m=3, n=4, k=20, density=1.0, weight_density=1.0),
     "no weights": lambda: ann(3, m=3, n=4, k=20, weight_density=0.0),
 }
+OF_TIMES = {
+    "sparse": lambda: timed(1, m=5, n=7, k=40),
+    "dense": lambda: timed(2, m=3, n=4, k=60, density=1.0, weight_density=1.0),
+    "no weights": lambda: timed(3, m=3, n=4, k=20, weight_density=0.0),
+}
+CASES = {"spike": SPIKING, "int": OF_INTEGERS, "spike_time": OF_TIMES}
 
 
 @functools.cache
 def made(kind, case):
     """A trace, what follows from it by loops: (matches, synaptic operations), and all its products."""
-    trace = (SPIKING if kind == "spike" else OF_INTEGERS)[case]()
+    trace = CASES[kind][case]()
     operation = trace.operations[0]
     effectual = twin.matches(trace, operation), twin.synaptic_operations(trace, operation)
     return trace, effectual, [(operand, weight[0]) for operand, weight in twin.pairs(trace, operation)]
@@ -98,6 +104,13 @@ def reused(pairs, trace, machine):
     return layer.n * sum(slow_work(tile, least)[1] for tile in tiles)
 
 
+def until_fired(pairs, trace, machine):
+    """A weight is added for every spike that comes before all neurons of its row have fired, be it zero or not."""
+    ends = trace.tensor("out").astype(int).max(1, keepdims=True)
+    before = trace.tensor("in") < np.minimum(ends, trace.timesteps)
+    return int(before.sum()) * trace.operations[0].n
+
+
 def stored(pairs, trace, machine):
     """A spike adds the synapses of its axon, as the layer's format stores them: with zeros or without."""
     linear = trace.operations[0].op == "linear"
@@ -110,7 +123,7 @@ PERFORMED = {
     **dict.fromkeys(("systolic", "bit_composable", "flywire", "ptb_16x4"), everything), "loas": speculated,
     "prosperity": reused,
     **dict.fromkeys(("ptb", "stellar", "sata", "tt_snn", "spinalflow", "gustav_snn", "neuron_core"), spikes),
-    **dict.fromkeys(("spikesim", "imc"), spikes),
+    **dict.fromkeys(("spikesim", "imc"), spikes), "ttfs": until_fired,
     **dict.fromkeys(("sparten", "sparten_snn", "gospa_snn", "gamma", "gamma_snn"), effectual),
 }  # fmt: skip
 
@@ -123,7 +136,7 @@ def elements(hardware):
 
 ADDING = (
     "systolic", "bit_composable", "ptb", "stellar", "sata", "tt_snn", "spinalflow", "prosperity", "gustav_snn",
-    "neuron_core", "flywire",
+    "neuron_core", "flywire", "ttfs",
 )  # fmt: skip
 JOINING = {"loas": "tppe", **dict.fromkeys(("sparten", "sparten_snn", "gospa_snn", "gamma", "gamma_snn"), "pe")}
 
@@ -179,7 +192,7 @@ def check_utilization(result, pairs, trace, hardware, machine):
 @each_machine
 def test_work_and_utilization_are_those_of_loops(hardware):
     machine = load_accelerator(hardware, ("timesteps=16",))
-    for case in SPIKING if machine.operand == "spike" else OF_INTEGERS:
+    for case in CASES[machine.operand]:
         trace, counts, pairs = made(machine.operand, case)
         (result,) = simulate(trace, hardware=hardware)
         assert (result.matches, result.synaptic_operations) == counts, case

@@ -8,7 +8,7 @@ from archsim.cost.pricing import family_name
 from archsim.dataflow.layer import layer_of
 from archsim.simulate import load_accelerator, run
 from archsim.trace import load_trace
-from tests.machines import MACHINES, ROOT, conv, fitting, layers, same, simulate
+from tests.machines import MACHINES, ROOT, fitting, fitting_convolution, layers, same, simulate
 
 VGG9 = ROOT / "workloads" / "vgg9_dual_sparse.npz"
 SHAPES = [
@@ -90,7 +90,7 @@ def test_a_convolution(hardware):
     if load_accelerator(hardware).operand == "int":
         return
     for stride in (1, 2):
-        trace = conv(3, stride=stride)
+        trace = fitting_convolution(load_accelerator(hardware), 3, stride=stride)
         fast, slow = (simulate(trace, hardware=hardware, engine=engine)[0] for engine in ("compiled", "reference"))
         same(fast, slow)
         assert fast.mismatches == 0 or not exact(hardware)
@@ -170,7 +170,9 @@ UNUSED = {
 def test_every_action_has_a_price_and_is_done_and_every_part_has_an_area(hardware):
     machine = load_accelerator(hardware)
     table, inventory = load_table(machine.cost_table), machine.inventory()
-    traces = [fitting(machine, 4, m=20, n=130)] + ([conv(4)] if machine.operand == "spike" else [])
+    traces = [fitting(machine, 4, m=20, n=130)] + (
+        [] if machine.operand == "int" else [fitting_convolution(machine, 4)]
+    )
     done = {}
     for trace in traces:
         result = simulate(trace, hardware=hardware)[0]

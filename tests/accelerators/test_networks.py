@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from archsim.cli import main
-from archsim.dataflow.networks import INTEGERS, SPIKES, TRANSFORMERS, kinds
+from archsim.dataflow.networks import INTEGERS, SPIKES, TIMES, TRANSFORMERS, kinds
 from archsim.simulate import load_accelerator
 from archsim.trace import Requantiser
 from tests.analog.test_network import attention
-from tests.machines import MACHINES, ann, mlp
+from tests.machines import MACHINES, ann, mlp, timed
 from tests.small_traces import build
 
 
@@ -21,12 +21,13 @@ def requantised():
     return build([operation], {"in": trace.tensor("in")}, 1)
 
 
-TRACES = {SPIKES: mlp(0, timesteps=4), INTEGERS: requantised(), TRANSFORMERS: attention()}
+TRACES = {SPIKES: mlp(0, timesteps=4), INTEGERS: requantised(), TRANSFORMERS: attention(), TIMES: timed(0)}
 
 
 @pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
 def test_a_machine_runs_what_it_says(path):
-    machine = load_accelerator(path, ("timesteps=4",))
+    machine = load_accelerator(path)
+    machine = load_accelerator(path, () if machine.operand == "spike_time" else ("timesteps=4",))
     able = {
         kind
         for kind, trace in TRACES.items()
@@ -42,5 +43,5 @@ def test_the_list_says_who_runs_what(capsys):
     assert rows["accelerator", "imc"].endswith(" Runs spiking networks, CNNs of 8 bits, transformers of 8 bits.")
     assert rows["accelerator", "systolic"].endswith(" Runs spiking networks, CNNs of 8 bits, transformers of 8 bits.")
     assert rows["accelerator", "gamma"].endswith(" Runs CNNs of 8 bits, transformers of 8 bits.")
-    assert rows["synthetic trace", "vgg16_ann"].endswith("; not for manycore, spikesim, tt_snn")
+    assert rows["synthetic trace", "vgg16_ann"].endswith("; not for manycore, spikesim, tt_snn, ttfs")
     assert "not for" not in rows["synthetic trace", "vgg16"]

@@ -45,6 +45,15 @@ OUTPUTS = {
 }
 
 
+FOLLOWS = {
+    "an activation": {
+        "kind": "if", "fraction_bits": 0, "reset": "none", "fires": "signed", "rounding": "down",
+        "threshold": np.full(CHANNELS, 60), "activation": np.round(60 * np.tanh(np.arange(-16, 16) / 6)).astype(int),
+        "activation_multiplier": np.array([3, 4, 5, 6]), "activation_shift": 4, "start": np.array([30, 0, 20, -10]),
+    },
+}  # fmt: skip
+
+
 def network(rule, timesteps=4):
     """A convolution of spikes whose neurons have that rule, and one behind it; two images of 6 x 6."""
     draw = np.random.default_rng(3)
@@ -94,10 +103,10 @@ def test_what_machines_of_single_bits_do_not_write(name, output):
     assert left_out(name, network(OUTPUTS[output]))[0] == ("a", f"has neurons with {output}")
 
 
-@pytest.mark.parametrize("rule", [*RULES, *OUTPUTS])
+@pytest.mark.parametrize("rule", [*RULES, *OUTPUTS, *FOLLOWS])
 def test_windows_of_timesteps(rule):
     """T = 10 on a machine of 4: three windows, the state between them carried, each output the trace's."""
-    trace = network((RULES | OUTPUTS)[rule], timesteps=10)
+    trace = network((RULES | OUTPUTS | FOLLOWS)[rule], timesteps=10)
     loas = machine("loas", "bit_planes")
     assert loas.config.timesteps == 4
     for operation in loas.layers(trace):

@@ -6,19 +6,10 @@ import numpy as np
 import pytest
 
 from archsim.dataflow.cluster_pipeline import ClusterPipeline, StageWork
-from archsim.dataflow.decomposed import (
-    Array,
-    decomposed_in,
-    forwards,
-    gradient_words,
-    operand_words,
-    strips_of,
-    updates,
-    wanted_strips,
-)
+from archsim.dataflow.decomposed import Array, by_positions, by_weights, strips_of, wanted_strips, words_of
 from archsim.simulate import load_accelerator, run
 from archsim.trace import save_trace
-from archsim.trace.tensor_train import Convolution, size_of
+from archsim.trace.tensor_train import Convolution, decomposed_in, size_of
 from tests.decomposed_traces import LAYER, training_step
 from tests.machines import ROOT, same
 
@@ -69,10 +60,10 @@ def test_products_against_loops(mode, skips):
     """Cycles and additions of every strip, element by element."""
     trace, array = training_step(mode, 3, side=5, outputs=7), Array(8, 3, skips)
     one = decomposed_in(trace)[C1]
-    for place, sub in enumerate(one.subs):
-        steps = int(one.open.sum()) if place in (1, 2) else trace.timesteps
-        words = operand_words(trace, sub.inputs[0])
-        found = forwards(sub, words, sub.n, 2, steps, array)
+    for place, part in enumerate(one.passes("forward")):
+        steps, sub = int(one.open.sum()) if place in (1, 2) else trace.timesteps, part.sub
+        words = words_of(trace, part, part.rows)
+        found = by_positions(part, words, 2, array)
         matrix = sub.window.unroll(words)
         for strip, (first, end) in enumerate(strips_of(sub, array.rows)):
             cycles = added = 0
@@ -92,10 +83,10 @@ def test_products_against_loops(mode, skips):
 def test_updates_against_loops(skips):
     trace, array = training_step("htt", 4, side=4, outputs=5), Array(8, 3, skips)
     one = decomposed_in(trace)[C1]
-    for place, sub in enumerate(one.subs):
-        opened = one.open if place in (1, 2) else np.ones(trace.timesteps, bool)
-        words, gradients = operand_words(trace, sub.inputs[0]), gradient_words(sub, opened)
-        found = updates(sub, words, gradients, 4, int(opened.sum()), array)
+    for place, part in enumerate(one.passes("backward-weight")):
+        opened, sub = one.open if place in (1, 2) else np.ones(trace.timesteps, bool), part.sub
+        words, gradients = (words_of(trace, part, operand) for operand in (part.rows, part.columns))
+        found = by_weights(part, words, gradients, 4, array)
         inputs, errors = sub.window.unroll(words), np.moveaxis(gradients, 1, -1).reshape(-1, sub.n)
         for group, row in enumerate(range(0, sub.k, 8)):
             cycles = added = 0

@@ -28,7 +28,7 @@ def images(count):
     return pixels, torch.arange(count) % 2
 
 
-@pytest.mark.parametrize("method", ["hard", "soft", "os", "os++"])
+@pytest.mark.parametrize("method", ["hard", "soft", "coda", "os", "os++"])
 def test_a_task_leaves_the_backbone_and_earlier_components(recipes, method):
     train = recipes.train
     torch.manual_seed(1)
@@ -42,7 +42,8 @@ def test_a_task_leaves_the_backbone_and_earlier_components(recipes, method):
     assert all(torch.equal(after[name], before[name]) for name in after if name.startswith("backbone."))
     assert not torch.equal(first["classifier.weight"], after["classifier.weight"])
     share = train.POOL // train.TASKS
-    for pool in ("prompts.components", "prompts.keys"):
+    attention = ("prompts.attention",) if method == "coda" else ()
+    for pool in ("prompts.components", "prompts.keys", *attention):
         assert not torch.equal(first[pool], before[pool])
         if method == "hard":
             continue
@@ -65,13 +66,26 @@ def test_the_query_of_one_stage_is_the_token_of_the_pass(recipes):
     """Changing the first stage's query changes two stages, and one stage not at all."""
     train = recipes.train
     shown = images(3)[0].float() / 255
-    for method, changes in (("soft", True), ("hard", True), ("os", False), ("os++", False)):
+    for method, changes in (("soft", True), ("hard", True), ("coda", True), ("os", False), ("os++", False)):
         torch.manual_seed(1)
         learner = train.Learner(train.Backbone(), method).eval()
         learner.prompts.start(0)
         with torch.no_grad():
             one, other = (learner(shown, queries) for queries in (torch.ones(3, 64), torch.eye(64)[:3]))
         assert (not torch.allclose(one, other)) == changes
+
+
+def test_an_attention_vector_chooses_channels(recipes):
+    """cos(q * a_m, k_m), component by component."""
+    generator = torch.Generator().manual_seed(4)
+    query, keys, attention = (torch.randn(count, 6, generator=generator) for count in (3, 5, 5))
+    found = recipes.train.cosine(query, keys, attention)
+    for image in range(3):
+        for component in range(5):
+            seen = query[image] * attention[component]
+            wanted = seen @ keys[component] / (seen.norm() * keys[component].norm())
+            assert found[image, component] == pytest.approx(float(wanted), abs=1e-6)
+    torch.testing.assert_close(recipes.train.cosine(query, keys, torch.ones(5, 6)), recipes.train.cosine(query, keys))
 
 
 @pytest.mark.parametrize("method", ["soft", "os"])

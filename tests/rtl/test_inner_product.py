@@ -61,7 +61,7 @@ def draw_case(draw, number, name):
         "pe.fiber_b_buffers": integer(1, 3), "pe.output_buffer": integer(1, 4), "neuron.cycles": choice(1, 1, 3),
         "compressor.cycles_per_chunk": choice(1, 8, 8, 100),
         "scheduler.barrier": choice("column", "column", "none"), "scheduler.prefetch_fibers": integer(1, SLOTS - 1),
-        "scheduler.prefetch_start": choice("first_step", "last_step"), "scheduler.prefetch_groups": choice(0, 3),
+        "scheduler.prefetch_start": choice("first_step", "last_step"), "scheduler.prefetch_groups": integer(0, 3),
         "format.placement": choice("row_per_bank", "interleaved"), "format.pointer_bits": choice(0, 16, 32),
         **draw_memory(draw, line_bytes, ideal=number % 4 == 0),
     }  # fmt: skip
@@ -98,12 +98,12 @@ def draw_memory(draw, line_bytes, ideal):
     switches = {end: integer(1, 8) for end in ends}
     return switches | {
         "clock_mhz": 1000, "memory.ideal": str(ideal).lower(), "memory.read_switch.traversal_cycles": integer(0, 2),
-        "memory.write_switch.traversal_cycles": integer(1, 2), "memory.broadcast.cycles": integer(0, 2),
+        "memory.write_switch.traversal_cycles": integer(0, 2), "memory.broadcast.cycles": integer(0, 2),
         "memory.cache.line_bytes": line_bytes, "memory.cache.banks": banks, "memory.cache.ways": ways,
         "memory.cache.width_bits": choice(32, 64, 128), "memory.cache.size_kib": choice(*filter(None, kib)),
         "memory.cache.stream_ways": integer(0, 2), "memory.cache.access_cycles": integer(1, 3),
-        "memory.cache.mshrs": integer(2, 16), "memory.cache.replacement": choice("priority", "lru"),
-        "memory.dram.channels": channels,
+        "memory.cache.mshrs": choice(1, integer(2, 16), integer(2, 16)), "memory.dram.channels": channels,
+        "memory.cache.replacement": choice("priority", "lru"),
         "memory.dram.bandwidth_gb_s": channels * line_bytes / (6 * draw.random() + 0.3), "memory.dram.row_hit_ns": hit,
         "memory.dram.row_miss_ns": hit + integer(0, 40), "memory.dram.row_bytes": choice(64, 256),
         "memory.dram.banks_per_channel": integer(1, 4), "memory.dram.interleave_bytes": line_bytes * choice(1, 2),
@@ -260,8 +260,9 @@ def element_ends(case, streams, me, cycles, late):
                 if reads or late[row, column, passed, chunk]:
                     end = max(end, next(answered))
                 ends.append(end)
-                free = next(ended)
-                if free > end and m.join.unit.laggy >= 0:
+                free = max(end, next(ended)) if m.join.unit.laggy >= 0 else end
+                tells = m.group_credit >= 0 and me == column == passed == chunk == 0
+                if free > end or tells:
                     ends.append(free)
             if has_row[place]:
                 arrivals.append(next(summed))

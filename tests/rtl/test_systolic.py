@@ -80,6 +80,8 @@ def draw_case(draw, number, dataflow):
     options = {
         "dataflow": dataflow, "pe.rows": R, "pe.columns": C, "pe.buffer_steps": steps, "pe.buffers": buffers,
         "timesteps": timesteps, "pe.output_buffer": integer(1, 4), "scheduler.timesteps": how,
+        # Where an operand is stationary, a row may leave the array while it waits for the next load.
+        "neuron.cycles": int(draw.choice([1, 1, 2, 4])) if dataflow == "output" else 1,
         "scheduler.tile_fill": fill, "scheduler.prefetch_folds": integer(0, 3),
         "memory.ideal": str(number % 3 == 0).lower(), "memory.cache.line_bytes": LINE_BYTES,
         "memory.dma.lines_in_flight": integer(1, 16), **{f"memory.{name}": value for name, value in memory.items()},
@@ -146,7 +148,8 @@ def case_of(case):
     start = np.array([max(len(lines), len(folds)) + 2]), np.zeros((1, LINE_BYTES // 4), np.int64)
     moved = 4 * int(loads.sum()) * (2 + sums_lines) + layer.m * 2 + 8 * len(lines)
     longest = longest_fetch(spec.dram, 1) + 40
-    limit = 2 * len(lines) + len(folds) * (layer.k + 21) + moved * longest + 1000
+    fired = config.neuron.cycles * (int(folds.sums.sum()) + 2 * R * len(folds))
+    limit = 2 * len(lines) + len(folds) * (layer.k + 21) + fired + moved * longest + 1000
     return Case(settings, [(np.arange(len(lines)), lines), start], [0] * 8 + [layer.m] + [0] * 2 * LANES, limit)
 
 
@@ -168,7 +171,7 @@ def in_order(case):
         array += ["block"] * int(blocks - sent)
         row = fold.row
         for block in range(blocks):
-            writer += ["take"] * stationary + ["psums"] * int(fold.reads_psum)
+            writer += ["take"] + ["psums"] * int(fold.reads_psum)
             writer += ["add" if fold.writes_psum else "fire"]
             reader += ["read", "keep"] * int(fold.reads_psum)
             writer += ["keep"] * int(fold.writes_psum)

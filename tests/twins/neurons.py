@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,11 @@ import numpy as np
 
 def start(neuron, place):
     """The state in front of the first timestep of the neuron at ``place`` (channel, row, column)."""
-    return {"u": value(neuron.start, place) or 0, "i": 0, "b": 0, "rests": 0}
+    return (
+        {"u": value(neuron.start, place) or 0, "i": 0, "b": 0, "rests": 0}
+        if neuron.activation is None
+        else {"u": 0, "c": 0, "t": 0}
+    )
 
 
 def run(neuron, currents, place, state=None):
@@ -20,6 +25,8 @@ def run(neuron, currents, place, state=None):
 
 def timestep(neuron, current, place, state):
     """The output; ``state`` becomes that behind the timestep."""
+    if neuron.activation is not None:
+        return followed(neuron, current, place, state)
     arriving = current * 2**neuron.fraction_bits
     if neuron.current_shift is not None:
         late = state["i"]
@@ -43,6 +50,21 @@ def timestep(neuron, current, place, state):
         faded = scaled(state["b"], neuron.adaptation_multiplier, neuron.adaptation_shift, place)
         state["b"] = faded + value(neuron.adaptation, place) * abs(spikes)
     return total if neuron.fires == "nothing" else spikes
+
+
+def followed(neuron, current, place, state):
+    """The output of a neuron with an activation."""
+    state["u"] += current
+    state["t"] += 1
+    entries = list(neuron.activation)
+    mean = Fraction(state["u"] * value(neuron.activation_multiplier, place), state["t"] * 2**neuron.activation_shift)
+    index = min(max(math.floor(mean), -len(entries) // 2), len(entries) // 2 - 1)
+    wanted = state["t"] * int(entries[len(entries) // 2 + index]) + (value(neuron.start, place) or 0)
+    ratio = Fraction(wanted, value(neuron.threshold, place))
+    spikes = round(ratio) if neuron.rounding == "nearest" else math.floor(ratio)
+    step = (spikes > state["c"]) - (spikes < state["c"])
+    state["c"] += step
+    return step
 
 
 def limit(neuron, place, state):

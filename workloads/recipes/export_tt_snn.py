@@ -85,20 +85,20 @@ def merge_all(network: MsResNet) -> dict[str, Cores]:
     return found
 
 
-def load(mode: str, checkpoints: Path) -> tuple[MsResNet, dict[str, Any]]:
+def load(mode: str, path: Path) -> tuple[MsResNet, dict[str, Any]]:
     """The network of a checkpoint, in evaluation mode, and the checkpoint."""
-    state = torch.load(checkpoints / f"tt_{mode}.pt", map_location="cpu")
+    state = torch.load(path, map_location="cpu")
     network = MsResNet(mode)
     network.load_state_dict({key.removeprefix("network."): value for key, value in state["model"].items()})
     return network.eval(), state
 
 
-def difference(mode: str, checkpoints: Path, images: Tensor) -> float:
+def difference(mode: str, path: Path, images: Tensor) -> float:
     """Largest difference of a current in front of the read-out between the network and the merged one, in double
     precision, over the largest current."""
     found = []
     for merged in (False, True):
-        network = load(mode, checkpoints)[0].double()
+        network = load(mode, path)[0].double()
         if merged:
             merge_all(network)
         network.body[-1] = nn.Identity()
@@ -191,6 +191,7 @@ def _apply(operation: Operation, inputs: list[Tensor]) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=MODES)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data", type=Path, required=True, help="folder with the four Fashion-MNIST .gz files")
     parser.add_argument("--checkpoints", type=Path, required=True)
     parser.add_argument("--images", type=int, default=2)
@@ -200,7 +201,8 @@ def main() -> None:
     arguments = parser.parse_args()
     mode = arguments.mode
     torch.set_num_threads(1)
-    network, state = load(mode, arguments.checkpoints)
+    checkpoint = arguments.checkpoints / f"tt-{mode}-{arguments.seed}.pt"
+    network, state = load(mode, checkpoint)
     images, labels = fashion_mnist(arguments.data, "train" if arguments.step else "t10k", SIDE)
     shown = images[: arguments.images]
     provenance: dict[str, Any] = {
@@ -235,7 +237,7 @@ def main() -> None:
             print(f"{name}: {mask.mean():.4f} of the gradients are not zero")
     else:
         trace = gated(base, cores) if mode == "htt" else base
-        far = 0.0 if mode == "dense" else difference(mode, arguments.checkpoints, images[:CHECKED_IMAGES])
+        far = 0.0 if mode == "dense" else difference(mode, checkpoint, images[:CHECKED_IMAGES])
         if far > CLOSE:
             raise SystemExit(f"merged currents differ by {far}")
         chosen = images[: arguments.test_images]

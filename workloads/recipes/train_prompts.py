@@ -12,7 +12,8 @@ in what becomes of the pool:
     none   no prompts, the classifier alone
     hard   two stages, as L2P: q is the class token behind a pass of the frozen backbone without prompts; the components
            of the ``NEAREST`` nearest keys, one token of keys and one of values each
-    soft   two stages, as CODA-Prompt (without its attention vector): the same q; the sum of cos(q, k_m) p_m
+    soft   two stages: the same q; the sum of cos(q, k_m) p_m
+    coda   two stages, as CODA-Prompt: a component has an attention vector a_m too; the sum of cos(q * a_m, k_m) p_m
     os     one stage (OS-Prompt): q is the class token at the input of the encoder in the pass itself; the same sum
     os++   os, and in training ``REGULARISATION`` |softmax(cos(k, q)) - softmax(cos(k, r))|^2 for each of the five
            encoders, with r the query of two stages
@@ -56,7 +57,8 @@ PULL = 0.5
 """Weight of 1 - cos of the chosen keys in the loss of ``hard``."""
 TASKS = 5
 CLASSES = 10
-METHODS = ("none", "hard", "soft", "os", "os++")
+METHODS = ("none", "hard", "soft", "coda", "os", "os++")
+TWO_STAGES = ("hard", "soft", "coda")
 BACKBONE = Schedule(samples=60_000, batch=120, learning_rate=2e-3, weight_decay=5e-2, label_smoothing=0)
 TASK = Schedule(samples=2_560, batch=64, learning_rate=1e-2, weight_decay=0, label_smoothing=0, augment=False)
 """Of every task."""
@@ -118,6 +120,7 @@ class Prompts(nn.Module):
         self.tokens = 1 if method == "hard" else LENGTH
         self.components = nn.Parameter(torch.zeros(PROMPTED, POOL, 2 * self.tokens * CHANNELS))
         self.keys = nn.Parameter(torch.zeros(PROMPTED, POOL, CHANNELS))
+        self.attention = nn.Parameter(torch.zeros(PROMPTED, POOL, CHANNELS)) if method == "coda" else None
         self.first, self.last = 0, POOL
         self.penalty: Tensor | float = 0.0
         if method == "hard":
@@ -131,16 +134,20 @@ class Prompts(nn.Module):
         share = POOL // TASKS
         self.first, self.last = task * share, (task + 1) * share
         with torch.no_grad():
-            for pool in (*self.components, *self.keys):
-                extend(pool, self.first, self.last)
+            for pools in self._pools():
+                for pool in pools:
+                    extend(pool, self.first, self.last)
+
+    def _pools(self) -> list[nn.Parameter]:
+        return [pool for pool in (self.components, self.keys, self.attention) if pool is not None]
 
     def forward(self, number: int, token: Tensor, query: Tensor | None) -> Tensor:
         """Keys and values [B, 2, LENGTH, channels] for an encoder that reads the class token ``token``."""
-        components, keys = (
+        components, keys, *attention = (
             torch.cat((pool[number, : self.first].detach(), pool[number, self.first : self.last]))
-            for pool in (self.components, self.keys)
+            for pool in self._pools()
         )
-        near = cosine(query if self.method in ("hard", "soft") else token, keys)
+        near = cosine(query if self.method in TWO_STAGES else token, keys, *attention)
         if self.method == "os++" and self.training:
             reference = cosine(query, keys)
             self.penalty += REGULARISATION * ((near.softmax(1) - reference.softmax(1)) ** 2).sum(1).mean()
@@ -151,9 +158,10 @@ class Prompts(nn.Module):
         return (near @ components).unflatten(1, (2, LENGTH, CHANNELS))
 
 
-def cosine(query: Tensor, keys: Tensor) -> Tensor:
-    """cos(q, k_m) [B, components]."""
-    return functional.normalize(query, dim=1) @ functional.normalize(keys, dim=1).T
+def cosine(query: Tensor, keys: Tensor, attention: Tensor | None = None) -> Tensor:
+    """cos(q, k_m) [B, components], or cos(q * a_m, k_m) with ``attention`` vectors a_m [components, channels]."""
+    asked = query[:, None] if attention is None else query[:, None] * attention
+    return (functional.normalize(asked, dim=2) * functional.normalize(keys, dim=1)).sum(2)
 
 
 def extend(pool: Tensor, first: int, last: int) -> None:

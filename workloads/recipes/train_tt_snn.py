@@ -139,7 +139,7 @@ def main() -> None:
     torch.manual_seed(options["seed"])
     if options["device"] == "cpu":
         torch.set_num_threads(1)
-    train(f"tt_{mode}", Unrolled(MsResNet(mode), TIMESTEPS), SCHEDULE, side=SIDE, **options)
+    train(f"tt-{mode}-{options['seed']}", Unrolled(MsResNet(mode), TIMESTEPS), SCHEDULE, side=SIDE, **options)
 
 
 if __name__ == "__main__":

@@ -120,10 +120,10 @@ def train(
                 f"{speed:.0f} samples/s",
                 flush=True,
             )
-            _save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}, latest)
+            save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}, latest)
     found = accuracy(model, test_images, test_labels)
     weights = {key: value.cpu() for key, value in model.state_dict().items()}
-    _save({"model": weights, "accuracy": found, "samples": total, "seed": seed}, folder / f"{name}.pt")
+    save({"model": weights, "accuracy": found, "samples": total, "seed": seed}, folder / f"{name}.pt")
     print(f"{name}: accuracy on {len(test_images)} test images {found:.4f}", flush=True)
 
 
@@ -133,7 +133,8 @@ def rate(seen: int, total: int, batch: int) -> float:
     return warm * (0.01 + 0.99 * (1 + math.cos(math.pi * seen / total)) / 2)
 
 
-def _save(state: dict[str, object], path: Path) -> None:
+def save(state: dict[str, object], path: Path) -> None:
+    """Write ``state`` to ``path``, all of it or nothing."""
     torch.save(state, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
 

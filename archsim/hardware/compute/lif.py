@@ -13,6 +13,9 @@ f fraction bits, leak shift l and threshold h:
 Source: LoAS (MICRO 2024) equations 1 to 3, sections IV-D, V. With ``mask_fire_once`` a neuron that fired exactly once
 in all timesteps is silenced behind (:func:`mask`), as LoAS's output compressor does after preprocessing.
 
+Neurons whose spikes follow an activation of their mean current (:mod:`archsim.trace.neurons`) divide by the number of
+the timestep, multiply by it and look up a table in the same ``cycles``.
+
 :func:`fire_rows` runs any neurons, a window of timesteps at a time: their :class:`State` is what a machine carries from
 a window to the next. Of those with a rule alone it is :func:`fire`, which is fast.
 """
@@ -26,7 +29,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.hardware.loading import Block
-from archsim.jit import kernel
+from archsim.jit import inlined, kernel
 
 HARD, SOFT, SOFT_BEFORE_LEAK, SOFT_AFTER_LEAK, NO_RESET = range(5)
 RESETS = {
@@ -59,7 +62,8 @@ class Neurons(NamedTuple):
     """Any neurons: numbers that all of them share, and parameters int64 [P, N].
 
     P, ``places``, is 1, or the positions of an image where each neuron has its own; parameters that the neurons do not
-    have are [0, 0]. ``threshold`` is in the units of u. A shift is -1 where there is no such leak.
+    have are [0, 0]. ``threshold`` is in the units of u. A shift is -1 where there is no such leak. ``activation`` int64
+    [E] is the table of all, [0] without one.
     """
 
     rule: Rule
@@ -73,6 +77,8 @@ class Neurons(NamedTuple):
     refractory: int
     places: int
     ruled: bool
+    activation_shift: int
+    activation: NDArray[np.int64]
     threshold: NDArray[np.int64]
     leak_multiplier: NDArray[np.int64]
     current_multiplier: NDArray[np.int64]
@@ -80,6 +86,7 @@ class Neurons(NamedTuple):
     adaptation: NDArray[np.int64]
     reset_value: NDArray[np.int64]
     start: NDArray[np.int64]
+    activation_multiplier: NDArray[np.int64]
 
 
 _PARAMETERS = Neurons._fields[Neurons._fields.index("threshold") :]
@@ -92,6 +99,8 @@ class State(NamedTuple):
     current: NDArray[np.int64]
     adaptation: NDArray[np.int64]
     rest: NDArray[np.int64]
+    spikes: NDArray[np.int64]
+    time: NDArray[np.int64]
 
     def rows(self, first: int, count: int) -> State:
         """Of ``count`` rows from ``first`` on: a view."""
@@ -111,7 +120,10 @@ def rule_of(neuron: Any) -> Rule:
 
 def is_ruled(neuron: Any) -> bool:
     """Whether a Rule and a threshold per channel say all of ``neuron``: it fires spikes and remembers its potential."""
-    more = (neuron.leak_multiplier, neuron.current_shift, neuron.adaptation_shift, neuron.reset_value, neuron.start)
+    more = (
+        neuron.leak_multiplier, neuron.current_shift, neuron.adaptation_shift, neuron.reset_value, neuron.start,
+        neuron.activation,
+    )  # fmt: skip
     plain = neuron.fires == "spike" and neuron.reset != "none" and not neuron.threshold_in_fractions
     per_channel = neuron.threshold is not None and neuron.threshold.ndim < 2
     return plain and per_channel and not neuron.refractory and all(value is None for value in more)
@@ -129,7 +141,9 @@ def neurons_of(neuron: Any) -> Neurons:
         rule_of(neuron), FIRES[neuron.fires], neuron.most, neuron.rounding == "nearest",
         -1 if neuron.current_shift is None else neuron.current_shift, neuron.current_is_late, neuron.resets_current,
         -1 if neuron.adaptation_shift is None else neuron.adaptation_shift, neuron.refractory, places,
-        is_ruled(neuron), **{name: spread.get(name, np.zeros((0, 0), np.int64)) for name in _PARAMETERS},
+        is_ruled(neuron), neuron.activation_shift,
+        np.zeros(0, np.int64) if neuron.activation is None else np.array(neuron.activation, np.int64),
+        **{name: spread.get(name, np.zeros((0, 0), np.int64)) for name in _PARAMETERS},
     )  # fmt: skip
 
 
@@ -141,9 +155,13 @@ def _by_place(values: NDArray[np.int64]) -> NDArray[np.int64]:
 def start_state(neuron: Any, rows: int, columns: int, first: int = 0) -> State:
     """The state of ``rows`` x ``columns`` outputs of a trace's neuron, from the row ``first`` on, before all
     timesteps."""
-    exist = (True, neuron.current_shift is not None, neuron.adaptation_shift is not None, neuron.refractory > 0)
+    follows = neuron.activation is not None
+    exist = (
+        True, neuron.current_shift is not None, neuron.adaptation_shift is not None, neuron.refractory > 0, follows,
+        follows,
+    )  # fmt: skip
     state = State(*(np.zeros((rows, columns) if exists else (0, 0), np.int64) for exists in exist))
-    if neuron.start is not None:
+    if neuron.start is not None and not follows:
         start = _by_place(neuron.start)
         state.potential[:] = start[np.arange(first, first + rows) % len(start)]
     return state
@@ -154,13 +172,13 @@ def leaks(rule: Rule) -> bool:
     return rule.leak_shift > 0 or rule.leak_subtracts
 
 
-@kernel
+@inlined
 def fires(total: int, limit: int, rule: Rule) -> bool:
     """Whether a neuron whose potential is ``total`` spikes, with the threshold ``limit`` in the same units."""
     return total > limit or (rule.at_threshold and total == limit)
 
 
-@kernel
+@inlined
 def settle(total: int, limit: int, fired: bool, rule: Rule) -> int:
     """The potential behind a timestep in which it was ``total``."""
     if fired and rule.reset == HARD:
@@ -174,7 +192,7 @@ def settle(total: int, limit: int, fired: bool, rule: Rule) -> int:
     return left - limit if fired and rule.reset == SOFT_AFTER_LEAK else left
 
 
-@kernel
+@inlined
 def fits(potential: int, bits: int) -> bool:
     """Whether a potential fits ``bits``, sign included."""
     return -(1 << (bits - 1)) <= potential < (1 << (bits - 1))
@@ -202,15 +220,52 @@ def fire(sums: Any, bias: Any, limits: Any, rule: Rule, potentials: Any, words: 
             words[row, n] = packed
 
 
+@inlined
+def quotient(total: int, limit: int, to_nearest: bool) -> int:
+    """``total / limit``, rounded down or to the nearest integer, a half to the even one."""
+    whole = total // limit
+    twice = 2 * (total - whole * limit)
+    if to_nearest and (twice > limit or (twice == limit and whole & 1 == 1)):
+        whole += 1
+    return whole
+
+
+@inlined
+def wanted(total: int, time: int, at: int, n: int, neurons: Neurons) -> int:
+    """How many spikes the activation asks for of a neuron whose currents of ``time`` timesteps are ``total``."""
+    half = len(neurons.activation) // 2
+    index = total * neurons.activation_multiplier[at, n] // (time << neurons.activation_shift)
+    value = time * neurons.activation[min(max(index, -half), half - 1) + half]
+    if len(neurons.start):
+        value += neurons.start[at, n]
+    return quotient(value, neurons.threshold[at, n], neurons.to_nearest)
+
+
 @kernel
+def follow_window(sums: Any, bias: Any, neurons: Neurons, first: int, state: State, bits: int, outputs: Any) -> int:
+    """:func:`fire_window` of neurons with an activation."""
+    overflows = 0
+    rows, columns, timesteps = sums.shape
+    for row in range(rows):
+        at = (first + row) % neurons.places
+        for n in range(columns):
+            total, spikes, time = state.potential[row, n], state.spikes[row, n], state.time[row, n]
+            for t in range(timesteps):
+                total += sums[row, n, t] + bias[n]
+                time += 1
+                fired = min(max(wanted(total, time, at, n, neurons) - spikes, -1), 1)
+                spikes += fired
+                outputs[row, n, t] = fired
+                overflows += int(bits > 0 and not fits(total, bits))
+            state.potential[row, n], state.spikes[row, n], state.time[row, n] = total, spikes, time
+    return overflows
+
+
+@inlined
 def level(total: int, limit: int, neurons: Neurons) -> int:
     """s[t] of a neuron whose potential is ``total``, with the threshold ``limit``."""
     if neurons.fires == INTEGER:
-        whole = total // limit
-        twice = 2 * (total - whole * limit)
-        if neurons.to_nearest and (twice > limit or (twice == limit and whole & 1 == 1)):
-            whole += 1
-        return min(max(whole, 0), neurons.most)
+        return min(max(quotient(total, limit, neurons.to_nearest), 0), neurons.most)
     if neurons.fires == NOTHING:
         return 0
     if fires(total, limit, neurons.rule):
@@ -218,7 +273,7 @@ def level(total: int, limit: int, neurons: Neurons) -> int:
     return -1 if neurons.fires == SIGNED and fires(-total, limit, neurons.rule) else 0
 
 
-@kernel
+@inlined
 def left_of(total: int, at: int, n: int, neurons: Neurons) -> int:
     """The potential ``total`` a timestep later."""
     rule = neurons.rule
@@ -228,7 +283,7 @@ def left_of(total: int, at: int, n: int, neurons: Neurons) -> int:
     return total - shifted if rule.leak_subtracts else shifted
 
 
-@kernel
+@inlined
 def behind(total: int, limit: int, spikes: int, at: int, n: int, neurons: Neurons) -> int:
     """The potential behind a timestep in which it was ``total`` and ``spikes`` fired."""
     reset = neurons.rule.reset
@@ -249,6 +304,8 @@ def fire_window(sums: Any, bias: Any, neurons: Neurons, first: int, state: State
 
     Returns what :func:`count_overflows` does; none are counted with 0 ``bits``.
     """
+    if len(neurons.activation):
+        return follow_window(sums, bias, neurons, first, state, bits, outputs)
     rule, overflows = neurons.rule, 0
     has_current, adapts = neurons.current_shift >= 0, neurons.adaptation_shift >= 0
     rows, columns, timesteps = sums.shape

@@ -70,7 +70,9 @@ class CacheConfig(Block):
     width_bits: int = Field(ge=8, le=512, description="bits that a bank delivers in a cycle")
     access_cycles: int = Field(ge=1, le=64, description="cycles from the grant of an access until data leave the bank")
     bank_conflicts: bool = Field(description="false: banks serve any number of accesses at once, each in one cycle")
-    mshrs: int = Field(ge=1, le=1024, description="misses in flight")
+    mshrs: int = Field(
+        ge=1, le=1024, description="misses in flight; a machine with memory.dma has its lines_in_flight in their place"
+    )
     replacement: Literal["priority", "lru"] = Field(description="which line makes room")
     double_buffer: bool = Field(description="true: one half is filled while the other works, so half is usable")
     stream_ways: int = Field(ge=0, le=63, description="ways kept for streamed fibers of B and for outputs")

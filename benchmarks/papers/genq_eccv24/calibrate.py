@@ -1,7 +1,7 @@
 """Quantise networks on images from several sources and measure how many test images they get right.
 
     python calibrate.py cnn --data DIR --checkpoints DIR --digits FILE [--seeds 1 2 3]
-    python calibrate.py snn --data DIR --checkpoints DIR --digits FILE
+    python calibrate.py snn --data DIR --checkpoints DIR --digits FILE [--seeds 1 2 3]
 
 Networks are those of ``workloads/recipes/train_small.py``. Appends to ``results/calibration.csv``, a row for each
 setting, and leaves out what is there already. Needs PyTorch and SpikingJelly.
@@ -35,12 +35,6 @@ BITS = {"cnn": ((2, 4), (4, 4), (8, 8)), "snn": ((2, 8), (4, 8), (8, 8))}
 """Of weights and activations; spikes have one bit, whatever is said."""
 GENERATED = {"cnn": 200, "snn": 60}
 """Images that are synthesised, of which a filter leaves half."""
-SKIPPED = {
-    "cnn": (),
-    "snn": (("real", "", 1000), ("synthesised", "energy", 30), ("synthesised", "batch norm", 30),
-            ("UCI digits", "", 30)),
-}  # fmt: skip
-"""Sets that a spiking network, which takes T times as long, goes without."""
 COLUMNS = (
     "network", "seed", "source", "filters", "images", "weight_bits", "activation_bits", "accuracy_percent",
     "float_accuracy_percent", "test_images",
@@ -116,7 +110,7 @@ def main() -> None:
         float_accuracy = right(logits.argmax(1), labels)
         for source, filters, images in sets[seed]:
             key = (given.network, str(seed), source, filters, str(len(images)), *map(str, bits))
-            if key in done or (source, filters, len(images)) in SKIPPED[given.network]:
+            if key in done:
                 continue
             exported = quantised(given.network, model, images, bits)
             found = torch.from_numpy(QuantisedModel(exported.trace)(tests.numpy()).argmax(1))

@@ -76,10 +76,20 @@ def _energy(rows: Sequence[Row]) -> str:
     )
 
 
+def _widest(rows: Sequence[Row], network: str, bits: int) -> float:
+    """The largest difference from the float network over all images that are no noise, in points."""
+    return max(
+        abs(row["of_float_points"])
+        for row in rows
+        if (row["network"], row["weight_bits"]) == (network, bits) and row["source"] != "noise"
+    )
+
+
 def _sources(rows: Sequence[Row]) -> str:
     def points(**wanted: object) -> str:
-        found = [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
-        return "; ".join(f"{row['of_real_points']:+.2f}" for row in found)
+        row = _one(rows, **wanted)
+        seeds = {1: " (1 seed)", 2: " (2 seeds)"}.get(row["seeds"], "")
+        return f"{row['of_real_points']:+.2f}{seeds}"
 
     few = {"network": "cnn", "weight_bits": 2, "activation_bits": 4}
     four = {"network": "cnn", "weight_bits": 4, "activation_bits": 4}
@@ -102,7 +112,13 @@ def _sources(rows: Sequence[Row]) -> str:
         f" {points(**four, source='UCI digits')} and {points(**four, source='noise')}. GenQ's images of a diffusion"
         f" model are at {theirs:+.2f} points of 1,000 real ones with W4A4 (ResNet-50 on ImageNet; second-hand). The"
         f" spiking network with weights of 2 bits has {firing['accuracy_percent']:.2f} % on 100 real images, mean of"
-        f" {firing['seeds']} seeds; one of each class {points(**spiking, source='real, one a class')}, 30 synthesised"
-        f" {points(**spiking, **made, filters='')}, 30 filtered by both {points(**spiking, **both)}, noise"
-        f" {points(**spiking, source='noise')}."
+        f" {firing['seeds']} seeds, {firing['of_float_points']:+.2f} points over the float network. Points over that:"
+        f" 1,000 real images {points(**spiking, source='real', images=1000)}, one of each class"
+        f" {points(**spiking, source='real, one a class')}, 30 synthesised {points(**spiking, **made, filters='')},"
+        f" filtered by energy {points(**spiking, **made, filters='energy')}, by batch norm"
+        f" {points(**spiking, **made, filters='batch norm')}, by both {points(**spiking, **both)}, handwritten digits"
+        f" {points(**spiking, source='UCI digits')}, noise {points(**spiking, source='noise')}. With weights of 4 bits"
+        f" it is within {_widest(rows, 'snn', 4):.2f} points of the float network on all of them but noise, of which"
+        f" {_one(rows, network='snn', weight_bits=4, source='noise')['of_float_points']:+.2f}; with 8 bits within"
+        f" {_widest(rows, 'snn', 8):.2f}."
     )

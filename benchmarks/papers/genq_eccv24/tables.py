@@ -17,6 +17,8 @@ PUBLISHED = yaml.safe_load((FOLDER / "published.yaml").read_text(encoding="utf-8
 BUDGETS = (0.25, 0.5, 0.75)
 """Energy budgets: shares of the way from the cheapest to the dearest of the searched settings."""
 EASIEST = "w8888_a8"
+BITS = (2, 4, 8)
+"""Of the weights of inner layers, in the calibration."""
 SHORT = {"w8888_a8": "W8A8", "w4444_a4": "W4A4", "w2222_a4": "W2A4"}
 
 
@@ -193,7 +195,37 @@ def calibration(rows: pd.DataFrame) -> tuple[Table, list[Row]]:
         "deviation_points": "standard deviation", "of_float_points": "points over the float network",
         "of_real_points": "points over 100 real images",
     }  # fmt: skip
-    return Table("sources", "Accuracy by the images that calibrate", columns, {}, _none), found
+    return Table(
+        "sources", "Accuracy by the images that calibrate", columns, {}, _none, draw=_draw_sources, size=(7.0, 3.2)
+    ), found  # fmt: skip
+
+
+def _draw_sources(axes: Axes, rows: Sequence[Row]) -> None:
+    """Inner weights of 2 bits, by network and source, with deviations over seeds; lines are the float networks."""
+    names: list[str] = []
+    for shift, network, bits in ((-0.1, "cnn", "W2A4"), (0.1, "snn", "W2, spikes")):
+        own = [row for row in rows if row["network"] == network and row["weight_bits"] == min(BITS)]
+        found = {_source(row): row for row in own}
+        names = names or list(found)
+        (line, *_) = axes.errorbar(
+            [names.index(name) + shift for name in found], [row["accuracy_percent"] for row in found.values()],
+            [row["deviation_points"] or 0.0 for row in found.values()], linestyle="", marker="o", markersize=4,
+            capsize=2, label=f"{network}, {bits}",
+        )  # fmt: skip
+        level = own[0]["accuracy_percent"] - own[0]["of_float_points"]
+        axes.axhline(level, color=line.get_color(), linewidth=0.8, linestyle=":", label=f"{network}, float")
+    axes.set_xticks(range(len(names)), names, rotation=0, ha="center", fontsize=6)
+    axes.set_ylabel("accuracy [%]")
+    axes.legend(fontsize=7, loc="lower left")
+
+
+def _source(row: Row) -> str:
+    """The name of a row's images on a few lines, the number left out where networks differ in it."""
+    if row["source"] == "real":
+        return f"{row['images']:,}\nreal"
+    if row["filters"]:
+        return f"{row['source']},\n" + row["filters"].replace(", ", "\n+ ")
+    return str(row["source"]).replace(", ", ",\n").replace(" digits", "\ndigits")
 
 
 def of_traces(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:

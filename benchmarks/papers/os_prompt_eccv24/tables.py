@@ -251,8 +251,9 @@ def resident() -> Table:
     )  # fmt: skip
 
 
-METHODS = {"none": "no prompts", "hard": "two stages, hard (L2P style)", "soft": "two stages, soft (CODA style)",
-           "os": "one stage (OS)", "os++": "one stage, regularised (OS++)"}  # fmt: skip
+METHODS = {"none": "no prompts", "hard": "two stages, hard (L2P style)", "soft": "two stages, soft",
+           "coda": "two stages, attention vectors (CODA)", "os": "one stage (OS)",
+           "os++": "one stage, regularised (OS++)"}  # fmt: skip
 
 
 def class_incremental() -> Table:
@@ -282,13 +283,16 @@ def class_incremental() -> Table:
 
 def _draw_accuracy(axes: Any, rows: list[Row]) -> None:
     places = np.arange(len(rows))
-    for shift, (what, label) in zip((-0.2, 0.2), (("accuracy", "A_N"), ("forgetting", "F_N")), strict=True):
+    for shift, (what, label) in zip(
+        (-0.2, 0.2), (("accuracy", "accuracy A_N"), ("forgetting", "forgetting F_N")), strict=True
+    ):
         axes.bar(places + shift, [row[f"{what}_percent"] for row in rows], 0.38, label=label,
                  yerr=[row[f"{what}_deviation"] for row in rows], capsize=2)  # fmt: skip
     name_groups(axes, [row["method"].replace(", ", ",\n").replace(" (", "\n(") for row in rows])
     axes.tick_params(axis="x", labelsize=6)
-    axes.set_ylabel("percent")
-    axes.legend(fontsize=7)
+    axes.set_ylabel("mean of 3 seeds [%]")
+    axes.margins(y=0.2)  # room for the legend
+    axes.legend(fontsize=7, ncols=2)
 
 
 TABLES = {

@@ -4,7 +4,7 @@
 
 Writes a CSV for each table, figures (PNG, SVG), ``tables.md`` with all of them and ``sentences.md`` with what this
 folder's README says of them. What the abstract says is in ``published.yaml``. Trained networks are those of
-``workloads``; all others are drawn, and labelled synthetic.
+``workloads`` and of ``traces``; all others are drawn, and labelled synthetic.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path += [str(ROOT), str(Path(__file__).resolve().parents[1])]  # archsim, and what all papers' commands share
 
 from command_line import command  # noqa: E402
-from networks import CLUSTERS, ONE_ARRAY, STAGES, Drawn, Run, Trained, modes  # noqa: E402
+from networks import (  # noqa: E402
+    CLUSTERS,
+    INFERENCE,
+    ONE_ARRAY,
+    STAGES,
+    Drawn,
+    Inference,
+    Merged,
+    Run,
+    Trained,
+    modes,
+)
 from paper_tables import Row, Table, deviation, parser, write  # noqa: E402
 from sentences import write_sentences  # noqa: E402
 
@@ -124,6 +135,39 @@ def training() -> Table:
             "The undecomposed network runs on all PEs and buffers of the same machine, and on SATA of as many.",
         ),
         draw, (6.0, 3.0),
+    )  # fmt: skip
+
+
+def merged() -> Table:
+    jobs = {
+        (mode, machine): Inference(Merged(mode), machine) for mode in MODES if mode != "dense" for machine in INFERENCE
+    }
+
+    def rows(results: Mapping[Any, Any]) -> list[Row]:
+        found = []
+        for (mode, machine), result in results.items():
+            labels = load_trace(Merged(mode).path(Path())).provenance
+            details = labels["details"]
+            row = {
+                "mode": mode, "machine": machine, "differs_by": details["merged_differs_by"],
+                "float_accuracy": details["float_accuracy"], "accuracy": labels["accuracy"],
+                "test_images": int(details["accuracy_of"].split()[-3]), "cycles": result["cycles"],
+                "energy_uj": result["energy_pj"] / 1e6, "coverage": result["coverage"],
+                "mismatches": result["mismatches"],
+            }  # fmt: skip
+            found.append(row)
+        return found
+
+    return Table(
+        "merged", "Inference of the trained networks, sub-convolutions merged back into ordinary ones, one image",
+        {
+            "mode": "mode", "machine": "machine", "differs_by": "merged currents differ by",
+            "float_accuracy": "float accuracy, 10,000 test images", "accuracy": "of the integer network",
+            "test_images": "on test images", "cycles": "cycles", "energy_uj": "energy [uJ]", "coverage": "coverage",
+            "mismatches": "mismatches",
+        },
+        jobs, rows,
+        ("Currents in front of the read-out, in double precision, over the largest of them.",),
     )  # fmt: skip
 
 
@@ -242,7 +286,14 @@ def ablation() -> Table:
     )  # fmt: skip
 
 
-TABLES = {"sizes": sizes, "training": training, "clusters": clusters, "pipeline": pipeline, "ablation": ablation}
+TABLES = {
+    "sizes": sizes,
+    "training": training,
+    "merged": merged,
+    "clusters": clusters,
+    "pipeline": pipeline,
+    "ablation": ablation,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from archsim.cost import energy_rows, load_table
 from archsim.errors import UsageError
-from archsim.simulate import load_accelerator
+from archsim.simulate import load_accelerator, run
 from archsim.trace import Neuron, Operation, Trace, load_trace, save_trace
 from archsim.trace.tensor_train import RHO, Convolution, Mode, ms_resnet
 
@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[3]
 HARDWARE = ROOT / "hwconfigs"
 CLUSTERS = ("tt_snn_training",)
 ONE_ARRAY = ("sata_training", "pe.rows=64")
+INFERENCE = ("loas", "sata")
+"""Machines that run merged networks."""
 STAGES = ("forward", "potential_gradient", "backward", "update")
 
 
@@ -34,6 +36,32 @@ class Trained:
 
     def write(self, folder: Path) -> None:
         return
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A trained network whose sub-convolutions are merged back into ordinary convolutions; nothing is written."""
+
+    mode: Mode
+
+    def path(self, folder: Path) -> Path:
+        home = ROOT / "workloads" if self.mode == "htt" else Path(__file__).parent / "traces"
+        return home / f"ms_resnet18_{self.mode}.npz"
+
+    def write(self, folder: Path) -> None:
+        return
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A merged network on a machine, every output compared."""
+
+    workload: Merged
+    machine: str
+
+    def perform(self, folder: Path) -> dict[str, Any]:
+        summary = run(HARDWARE / f"{self.machine}.yaml", self.workload.path(folder)).summary()
+        return {name: summary[name] for name in ("cycles", "energy_pj", "coverage", "verified", "mismatches")}
 
 
 @dataclass(frozen=True)

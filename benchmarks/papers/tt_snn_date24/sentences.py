@@ -42,6 +42,19 @@ def _training(rows: Sequence[Row]) -> str:
     )
 
 
+def _merged(rows: Sequence[Row]) -> str:
+    modes = {row["mode"]: row for row in rows}
+    told = ", ".join(f"{mode} {100 * row['accuracy']:.1f} %" for mode, row in modes.items())
+    (images,) = {row["test_images"] for row in rows}
+    machines = " and ".join(dict.fromkeys(row["machine"] for row in rows))
+    return (
+        f"*Merged.* Merged back into ordinary convolutions, networks have the same currents up to"
+        f" {max(row['differs_by'] for row in rows):.0e} of the largest. As integers they reach {told} on the first"
+        f" {images:,} test images, and run on {machines} as a whole with"
+        f" {sum(row['mismatches'] for row in rows)} mismatches."
+    )
+
+
 def _clusters(rows: Sequence[Row]) -> str:
     told = []
     for row in rows:
@@ -83,7 +96,8 @@ def _ablation(rows: Sequence[Row]) -> str:
 
 
 SENTENCES: Mapping[str, Callable[[Sequence[Row]], str]] = {
-    "sizes": _sizes, "training": _training, "clusters": _clusters, "pipeline": _pipeline, "ablation": _ablation,
+    "sizes": _sizes, "training": _training, "merged": _merged, "clusters": _clusters,
+    "pipeline": _pipeline, "ablation": _ablation,
 }  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def test_any_neuron(neuron, currents, data):
                 fire_rows(unit, part, bias, first, rows, part)
             values[first:last, :, begin:end] = part
     np.testing.assert_array_equal(values, by_rows(expected))
-    names = numpy_neurons.state_fields(neuron)
+    names = (*numpy_neurons.state_fields(neuron), *("time",) * (neuron.activation is not None))
     for name, array in state._asdict().items():
         wanted = by_rows(behind[name][None])[:, :, 0] if name in names else np.zeros((0, 0))
         np.testing.assert_array_equal(array, wanted, err_msg=name)

@@ -46,7 +46,9 @@ def test_round_trip(tmp_path_factory, neuron, currents):
     per_neuron = any(np.ndim(getattr(neuron, name)) > 1 for name in neurons.ARRAYS)
     for field in dataclasses.fields(Neuron):
         wanted, got = getattr(neuron, field.name), getattr(found, field.name)
-        if field.name in neurons.ARRAYS and wanted is not None:
+        if field.name == "activation":
+            np.testing.assert_array_equal(got, wanted)
+        elif field.name in neurons.ARRAYS and wanted is not None:
             assert got.shape == (SHAPE if per_neuron else SHAPE[:1])
             assert (got == wanted.reshape(*wanted.shape, *(1,) * (got.ndim - wanted.ndim))).all()
         else:
@@ -84,6 +86,10 @@ def arrays(value):
     return np.array([value, value])
 
 
+FOLLOWS = {
+    "kind": "if", "leak_shift": 0, "reset": "none", "fires": "signed", "activation": np.array([-3, 3]),
+    "activation_multiplier": np.array([1, 1]),
+}  # fmt: skip
 BAD = {
     "multiplier of IF": (
         {"kind": "if", "leak_shift": 0, "leak_multiplier": arrays(1)}, "leak_multiplier: an IF neuron has no leak"),
@@ -116,7 +122,8 @@ BAD = {
     "integers without a limit": ({"fires": "integer"}, "most: the most spikes of a timestep, got 0; allowed: 1 to"),
     "a limit without integers": ({"most": 3}, "most: the most spikes of a timestep, got 3; allowed: 0, or fires"),
     "too many spikes": ({"fires": "integer", "most": 40_000}, "most: input should be less than or equal to 32767"),
-    "rounding without integers": ({"rounding": "down"}, "rounding: only integers are rounded, got 'down'"),
+    "rounding without integers": (
+        {"rounding": "down"}, "rounding: only integers and activations are rounded, got 'down'"),
     "unknown rounding": ({"rounding": "up"}, "rounding: got 'up'; allowed: 'nearest' or 'down'"),
     "integers at the threshold": (
         {"fires": "integer", "most": 3, "fires_at_threshold": True}, "fires_at_threshold: integers are rounded"),
@@ -127,6 +134,23 @@ BAD = {
     "nothing that adapts": (
         {"fires": "nothing", "threshold": None, "adaptation_shift": 1, "adaptation": arrays(1),
          "adaptation_multiplier": arrays(1)}, "adaptation_shift: has no use for a neuron that fires nothing, got 1"),
+    "an activation of three entries": (
+        FOLLOWS | {"activation": np.arange(3)}, "array 'activation.n': got int32 [3]; allowed: int32 [4]"),
+    "an activation that leaks": (
+        FOLLOWS | {"kind": "lif", "leak_shift": 1}, "kind: neurons with an activation have one only, got 'lif'"),
+    "an activation that resets": (
+        FOLLOWS | {"reset": "soft"}, "reset: neurons with an activation have one only, got 'soft'; allowed: 'none'"),
+    "an activation of fractions": (
+        FOLLOWS | {"fraction_bits": 2}, "fraction_bits: has no use for a neuron with an activation, got 2"),
+    "an activation that rests": (
+        FOLLOWS | {"refractory": 2}, "refractory: has no use for a neuron with an activation, got 2"),
+    "a multiplier of nothing": (
+        FOLLOWS | {"activation_multiplier": np.array([1, 0])}, "must be above zero, got 0 for channel 1"),
+    "a multiplier without an activation": (
+        {"activation_multiplier": arrays(1)}, "array 'activation_multiplier.n' has no use"),
+    "a shift without an activation": ({"activation_shift": 3}, "activation_shift: there is no activation, got 3"),
+    "an activation without a multiplier": (
+        FOLLOWS | {"activation_multiplier": None}, "array 'activation_multiplier.n' is missing"),
     "a long rest": ({"refractory": 1024}, "refractory: input should be less than or equal to 1023"),
     "potentials beyond 64 bits": (
         {"leak_shift": 30, "fraction_bits": 30, "leak_multiplier": arrays(1 << 30)}, "and overflow 64 bits"),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.errors import TraceError, UsageError
-from archsim.trace import Neuron, Operation, Trace, check_trace, load_trace, save_trace
+from archsim.trace import Neuron, Operation, Trace, archive, check_trace, load_trace, save_trace
 from archsim.trace.operation import PLAIN_KEYS
 from tests.small_traces import (
     LABELS,
@@ -253,11 +253,11 @@ def test_timesteps_that_a_tensor_does_not_have(first, end):
         tiny().tensor("conv1.spikes", first, end)
 
 
-def test_weights_are_decoded_when_asked_for(tmp_path):
+def test_weights_of_a_file_cannot_be_written(tmp_path):
     save_trace(tiny(), tmp_path / "a.npz")
     operation = load_trace(tmp_path / "a.npz").operations[0]
-    assert operation.weight is not operation.weight
-    assert not operation.weight.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        operation.weight[...] = 0
 
 
 def test_the_snippet_of_the_specification(tmp_path):
@@ -398,3 +398,25 @@ def test_the_directory_is_parsed_once(tmp_path, monkeypatch):
     assert len(opened) == 1
     again = pickle.loads(pickle.dumps(trace))
     assert (again.tensor("conv2.spikes") == trace.tensor("conv2.spikes")).all()
+
+
+def test_arrays_that_are_asked_for_again_are_kept_up_to_a_limit(tmp_path, monkeypatch):
+    """What was asked for last stays, as the same read-only array; what is larger than all that may stay does not."""
+    path = tmp_path / "trace.npz"
+    save_trace(tiny(), path)
+    arrays = load_trace(path).arrays
+    names = sorted(arrays, key=lambda name: arrays[name].nbytes)
+    sizes = {name: arrays[name].nbytes for name in names}
+    monkeypatch.setattr(archive, "KEPT_BYTES", sizes[names[-1]])
+    arrays = load_trace(path).arrays
+    largest, small = names[-1], next(name for name in names if sizes[name])
+    first = arrays[largest]
+    assert arrays[largest] is first and not first.flags.writeable
+    second = arrays[small]
+    assert arrays[small] is second
+    assert arrays[largest] is not first and np.array_equal(arrays[largest], first), "it had to make room"
+    monkeypatch.setattr(archive, "KEPT_BYTES", sizes[largest] - 1)
+    arrays = load_trace(path).arrays
+    assert arrays[largest] is not arrays[largest]
+    copied = pickle.loads(pickle.dumps(arrays))
+    assert np.array_equal(copied[largest], first)

@@ -2,10 +2,25 @@
 
 import re
 
+import numpy as np
 import pytest
 
+from archsim.cli import main
 from archsim.errors import UsageError
-from archsim.trace.tensor_train import MODES, Convolution, ms_resnet, rank_of, size_of
+from archsim.export.sub_convolutions import decomposed
+from archsim.trace import save_trace
+from archsim.trace.tensor_train import (
+    MODES,
+    PASSES,
+    Convolution,
+    decomposed_at,
+    decomposed_in,
+    ms_resnet,
+    passes_in,
+    rank_of,
+    size_of,
+)
+from tests.decomposed_traces import LAYER, merged, training_step
 
 CIFAR10 = ms_resnet(18, side=32, classes=10)
 
@@ -91,3 +106,70 @@ def test_given_ranks():
 def test_what_is_refused(options, text):
     with pytest.raises(UsageError, match=re.escape(text)):
         ms_resnet(**{"depth": 18, "side": 32, "classes": 10} | options)
+
+
+# --- Passes of a step of training -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_every_pass_has_the_multiplications_of_the_closed_form(mode):
+    trace = training_step(mode, inputs=6, outputs=9, rank=4, side=6, images=2)
+    subs = Convolution("conv", 6, 9, 3, 6, 6, rank=4).subs(mode, 4)
+    parts = passes_in(trace)
+    assert [(part.name, part.sub.name) for part in parts] == [(name, sub.name) for name in PASSES for sub in subs]
+    assert [part.macs for part in parts] == 3 * [2 * sub.macs for sub in subs]
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_sizes_are_those_of_the_operands(mode):
+    """Rows unrolled are [m, k]; of the gradients of weights, both operands have a row for each of the k positions."""
+    trace = training_step(mode, outputs=7, side=5)
+    for part in passes_in(trace):
+        rows = part.sub.window.unroll(part.live(trace, part.rows)[0].astype(np.uint16))
+        if part.name == "backward-weight":
+            columns = np.moveaxis(part.live(trace, part.columns)[0], 1, -1)
+            assert rows.shape == (part.k, part.m)
+            assert (columns[..., 0].size, columns.shape[-1]) == (part.k, part.n)
+        else:
+            assert rows.shape == (part.m, part.k)
+            assert part.n == (part.sub.n if part.name == "forward" else part.sub.input_shapes[0][0])
+
+
+def test_operands_by_hand():
+    """Half: c2 and c3 read what the gate passes, c4 the sum; only c1 reads spikes."""
+    one = decomposed_in(training_step("htt"))[f"{LAYER}.c1"]
+    kinds = [("spike", "spikes"), ("int", "conv.first"), ("int", "conv.first"), ("int", "conv.join")]
+    forward, data, weight = (one.passes(name) for name in PASSES)
+    assert [part.rows for part in forward] == [part.rows for part in weight] == kinds
+    errors = [("gradient", f"conv.c{number}") for number in (1, 2, 3, 4)]
+    assert [part.rows for part in data] == [part.columns for part in weight] == errors
+    assert [part.columns for part in forward] == [part.columns for part in data] == [
+        ("weight", f"conv.c{number}") for number in (1, 2, 3, 4)
+    ]  # fmt: skip
+    assert [part.timesteps for part in forward] == [4, 2, 2, 4]
+
+
+def test_gradients_are_those_of_the_mask_or_all_while_the_gate_is_open():
+    whole, cores, _ = merged("htt")
+    for trace in (training_step("htt", gradient_density=1.0), decomposed(whole, cores, "htt")):
+        (second,) = [part for part in passes_in(trace) if (part.sub.name, part.name) == ("conv.c2", PASSES[1])]
+        live = second.live(trace, second.rows)
+        assert live.shape == (4, trace.images, *second.sub.output_shape)
+        assert live[:2].all() and not live[2:].any()
+
+
+def test_only_c1_begins_a_decomposed_convolution():
+    trace = training_step("ptt")
+    found = [operation.name for operation in trace.operations if decomposed_at(trace, operation)]
+    assert found == [f"{LAYER}.c1"]
+
+
+def test_trace_info_tells_the_passes(tmp_path, capsys):
+    path = tmp_path / "step.npz"
+    trace = training_step("stt")
+    save_trace(trace, path)
+    assert main(["trace", "info", str(path)]) == 0
+    head, *rows = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    told = [dict(zip(head.split("\t"), row.split("\t"), strict=True)) for row in rows]
+    assert told == [{name: str(value) for name, value in part.row().items()} for part in passes_in(trace)]
+    assert len(told) == 12

@@ -1,0 +1,88 @@
+"""PINN to SNN by calibration (SIAM J. Sci. Comput. 2025): error against timesteps, cycles and energy.
+
+    python benchmarks/papers/pinn_snn_sisc25 [-o DIR] [--jobs N]
+
+Runs the traces of ``traces/`` (``measure.py`` made them) by ``archsim sweep`` on three machines, and summarises
+``results/errors.csv`` (``measure.py`` measured it). Writes a CSV for each table, figures, ``tables.md`` and the
+README's ``sentences.md``. Sweeps go on where they were killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path += [str(ROOT), str(Path(__file__).resolve().parents[1])]  # archsim, and what all papers' commands share
+
+import pandas as pd  # noqa: E402
+import tables  # noqa: E402
+from command_line import command, count  # noqa: E402
+from paper_tables import Row, Table, cores  # noqa: E402
+from sentences import SENTENCES, text  # noqa: E402
+
+import archsim  # noqa: E402
+from archsim import __version__  # noqa: E402
+from archsim.report import drawing, files  # noqa: E402
+
+FOLDER = Path(__file__).resolve().parent
+MACHINES = ("systolic", "sata", "loas")
+"""The event-driven many-core machine is to come here."""
+UPDATES = (1, 16, 32)
+"""Cycles of a neuron's update, with a division by subtraction of a bit a cycle."""
+SLOW = "poisson_t64"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    made = argparse.ArgumentParser(
+        prog="pinn_snn_sisc25", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("-o", "--output", type=Path, metavar="DIR", default=Path("results/pinn_snn_sisc25"))
+    made.add_argument("--jobs", type=count, metavar="N", default=cores(), help="processes (default: one per core)")
+    given = made.parse_args(arguments)
+    given.output.mkdir(parents=True, exist_ok=True)
+    paths = sorted((FOLDER / "traces").glob("*.npz"))
+    known = tables.of_traces(paths)
+
+    def sweep(machine: str, traces: Sequence[Path], name: str, **settings: Sequence[object]) -> pd.DataFrame:
+        hardware = ROOT / "hwconfigs" / f"{machine}.yaml"
+        path = given.output / f"{name}_{machine}.csv"
+        return archsim.sweep(hardware, traces, jobs=given.jobs, path=path, **settings).assign(machine=machine)
+
+    runs = pd.concat([sweep(machine, paths, "sweep") for machine in MACHINES])
+    slow = [path for path in paths if path.stem == SLOW]
+    updates = [
+        (machine, int(point["neuron.cycles"]), point["cycles"] / known[SLOW]["points"],
+         point["energy_pj"] / 1e3 / known[SLOW]["points"])
+        for machine in MACHINES
+        for point in sweep(machine, slow, "divider", neuron__cycles=UPDATES).to_dict("records")
+    ]  # fmt: skip
+    errors = pd.read_csv(FOLDER / "results" / "errors.csv").fillna({"rounding": ""})
+    costs = tables.costs(runs, known, errors)
+    results = (
+        tables.networks(errors), tables.timesteps(errors), tables.slopes(errors), costs, tables.equal(costs[1]),
+        tables.divider(updates),
+    )  # fmt: skip
+    write(results, given.output)
+
+
+def write(results: Sequence[tuple[Table, list[Row]]], output: Path) -> None:
+    """CSVs, figures, all tables on a page, and the sentences."""
+    for table, rows in results:
+        files.write_texts(output, {f"{table.name}.csv": files.csv_text(rows, list(table.columns))})
+        if table.draw:
+            drawing.save(output / table.name, lambda axes, t=table, r=rows: t.draw(axes, r), table.size)
+    page = [
+        f"# PINN to SNN (SISC 2025) and archsim {__version__}",
+        "",
+        *(table.markdown(rows) for table, rows in results),
+    ]
+    filled = {table.name: rows for table, rows in results}
+    said = "\n".join(f"- {text(name, filled)}" for name in SENTENCES)
+    files.write_texts(output, {"tables.md": "\n".join(page), "sentences.md": said + "\n"})
+
+
+if __name__ == "__main__":
+    sys.exit(command(main))

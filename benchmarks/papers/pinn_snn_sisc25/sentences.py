@@ -1,0 +1,106 @@
+"""What the README says of the tables, with the numbers of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from paper_tables import Row
+
+SENTENCES = ("networks", "slopes", "timesteps", "costs", "equal", "divider")
+
+
+def text(name: str, filled: Mapping[str, Sequence[Row]]) -> str:
+    """The sentences on the table ``name``."""
+    made = {
+        "networks": _networks, "slopes": _slopes, "timesteps": _timesteps, "costs": _costs, "equal": _equal,
+        "divider": _divider,
+    }  # fmt: skip
+    return made[name](filled[name])
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    """``least to most``."""
+    return f"{min(values):{form}} to {max(values):{form}}"
+
+
+def _networks(rows: Sequence[Row]) -> str:
+    told = ", ".join(f"{row['problem']} {row['error']:.2g} (seeds: {row['seeds']})" for row in rows)
+    rates = _range([100 * row["spike_rate"] for row in rows], ".0f")
+    return (
+        f"*Networks.* Relative L2 errors of the float networks are {told}. Hidden neurons fire in {rates} % of all"
+        " timesteps: a signed spike says a digit of a number, and numbers near zero are rare behind a tanh or a sine."
+        ' "Low spike rates", as the abstract says, are not what this neuron gives.'
+    )
+
+
+def _slopes(rows: Sequence[Row]) -> str:
+    nearest = [row for row in rows if row["rounding"] == "nearest"]
+    down = [row for row in rows if row["rounding"] == "down"]
+    slopes = [row[f"slope_{name}"] for row in rows for name in ("none", "light", "advanced")]
+    return (
+        f"*1 / T and calibration.* From T = 4 to 64 the error to the float network falls with slopes of"
+        f" {_range(slopes, '.2f')} in log-log, where 1 / T is -1. Of neurons that round down, light calibration divides"
+        f" the error by {_range([row['gain_light'] for row in down], '.2f')} and advanced calibration by"
+        f" {_range([row['gain_advanced'] for row in down], '.2f')} (geometric means over T, by problem); of neurons"
+        f" that round to the nearest, by {_range([row['gain_light'] for row in nearest], '.2f')} and"
+        f" {_range([row['gain_advanced'] for row in nearest], '.2f')}. Rounding down is off by half a spike on average,"
+        " and a start of half a spike is all that advanced calibration has to find."
+    )
+
+
+def _timesteps(rows: Sequence[Row]) -> str:
+    chosen = [row for row in rows if (row["rounding"], row["calibration"]) == ("nearest", "advanced")]
+    first = _range([row["t4"] for row in chosen], ".2g")
+    last = _range([row["t256"] for row in chosen], ".2g")
+    down = [row for row in rows if row["rounding"] == "down"]
+    pairs = [
+        (one["t16"], next(other["t16"] for other in chosen if other["problem"] == one["problem"]))
+        for one in down if one["calibration"] == "advanced"
+    ]  # fmt: skip
+    return (
+        f"*Errors.* To the nearest and with advanced calibration the relative error to the solution is {first} at T = 4"
+        f" and {last} at T = 256, where weights of 8 bits begin to count. Rounded down and calibrated it is"
+        f" {_range([one / other for one, other in pairs], '.2f')} of that at T = 16: behind the calibration both"
+        " neurons are one."
+    )
+
+
+def _costs(rows: Sequence[Row]) -> str:
+    fronts = {machine: [row for row in rows if row["machine"] == machine] for machine in ("systolic", "sata", "loas")}
+    told = ", ".join(
+        f"{sum(row['on_front'] and row['network'][0] == 'T' for row in part)} of"
+        f" {sum(row['network'][0] == 'T' for row in part)} on {machine}"
+        for machine, part in fronts.items()
+    )
+    mismatches = sum(row["mismatches"] for row in rows)
+    return (
+        f"*Front.* On the Pareto fronts of error and energy are of the networks of signed spikes {told}. All"
+        f" {len(rows)} runs together have {mismatches} mismatches."
+    )
+
+
+def _equal(rows: Sequence[Row]) -> str:
+    known = [row for row in rows if row.get("energy_ratio")]
+    unmatched = [row for row in rows if not row.get("energy_ratio")]
+    parts = []
+    for machine in ("systolic", "sata", "loas"):
+        own = [row for row in known if row["machine"] == machine]
+        wins = sum(row["energy_ratio"] < 1 for row in own)
+        parts.append(
+            f"on {machine} {_range([row['cycles_ratio'] for row in own], '.1f')} times the cycles and"
+            f" {_range([row['energy_ratio'] for row in own], '.1f')} times the energy ({wins} of {len(own)} cheaper)"
+        )
+    return (
+        f"*At equal error* signed spikes take, over all problems and T, {'; '.join(parts)}. A network without spikes"
+        " needs a bit for twice the accuracy, rate coding twice the timesteps, two bits each. Of"
+        f" {len(rows)} networks of spikes {len(unmatched)} are more accurate than any here without spikes, whose"
+        " activations end at 10 bits."
+    )
+
+
+def _divider(rows: Sequence[Row]) -> str:
+    told = ", ".join(f"{row['cycles_relative']:.2f} on {row['machine']}" for row in rows if row["update_cycles"] == 32)
+    return (
+        "*The division.* A neuron divides by the number of the timestep. With 32 cycles an update instead of one,"
+        f" Poisson at T = 64 takes {told} times the cycles; energy of the divider itself has no price here."
+    )

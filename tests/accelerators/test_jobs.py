@@ -1,0 +1,46 @@
+"""Layers side by side: the same bytes for every number of threads, on machines of every family."""
+
+import pytest
+
+import archsim
+from archsim.dataflow.base import Accelerator
+from tests.machines import ROOT
+
+MACHINES = {
+    "loas": "vgg9_dual_sparse",
+    "gamma_snn": "vgg9_dual_sparse",
+    "prosperity": "spikformer",
+    "sata_training": "vgg9_training_step",
+    "imc_cnn": "cnn",
+    "tt_snn_training": "ms_resnet18_htt_step",
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_results_do_not_depend_on_jobs(machine):
+    trace = ROOT / "workloads" / f"{MACHINES[machine]}.npz"
+
+    def texts(jobs):
+        return {
+            name: text for name, text in archsim.run(machine, trace, jobs=jobs).texts().items() if name != "timing.json"
+        }
+
+    alone = texts(1)
+    assert alone["layers.csv"].count("\n") > 3, "one layer shows nothing"
+    assert texts(2) == alone
+    assert texts(7) == alone
+
+
+def test_layers_of_a_recorded_run_come_one_after_the_other():
+    """Where a layer's window begins depends on those before it."""
+    trace = ROOT / "workloads" / "vgg9_dual_sparse.npz"
+    alone = archsim.run("loas", trace, timeline=(0, 20_000), jobs=1).texts()
+    assert archsim.run("loas", trace, timeline=(0, 20_000), jobs=3).texts()["timeline.json"] == alone["timeline.json"]
+
+
+def test_a_chip_with_all_layers_is_one_simulation():
+    """Its layers wait for each other, so that none can run by itself."""
+    from archsim.accelerators.imc import Imc
+    from archsim.accelerators.loas import LoAS
+
+    assert Accelerator.layers_apart and LoAS.layers_apart and not Imc.layers_apart

@@ -1,0 +1,140 @@
+"""The machine for first spikes: its time in closed form, its early exits, and its sums against the trace's rule."""
+
+import numpy as np
+import pytest
+
+from archsim.hardware.compute.first_spike import ALL, FIRST, NONE
+from archsim.simulate import load_accelerator
+from archsim.trace import Neuron, Operation, Trace
+from tests.machines import LABELS, MACHINES, ROOT, mlp, same, simulate, timed
+
+TTFS = ROOT / "hwconfigs" / "ttfs.yaml"
+
+
+def ttfs(trace, *overrides, **options):
+    return simulate(trace, *overrides, hardware=TTFS, **options)[0]
+
+
+def hand(times, weight, threshold, timesteps=8):
+    """A layer of four inputs, one time constant per tick, E with 10 bits; its output is not stored."""
+    neuron = Neuron("first_spike", np.array(threshold), time_constant=1, fraction_bits=10)
+    operation = Operation("fc", "linear", ("in",), "out", weight=np.array(weight, np.int8), neuron=neuron)
+    return Trace(network="hand", timesteps=timesteps, operations=[operation], tensors={"in": np.array(times)},
+                 kinds={"in": "spike_time"}, provenance=LABELS)  # fmt: skip
+
+
+def slow_visit(times, weights, threshold, table, stop):
+    """Ticks of all neurons, spikes taken, ticks scanned and whether the last tick was looked at, tick by tick."""
+    order = np.argsort(times, kind="stable")
+    order = order[times[order] < len(table)]
+    n, last = len(weights), len(table) - 1
+    fired, scanned = np.full(n, last + 1), 0
+    for taken in range(len(order) + 1):
+        behind = taken == len(order)
+        end = last if behind else times[order[taken]]
+        begin = times[order[taken - 1]] if taken else 0
+        own = order[:taken]
+        ticks = {}
+        for column in np.flatnonzero(fired > last):
+            for tick in range(begin, end + 1):
+                total = int(weights[column, own].sum()) - int(threshold[column])
+                moment = sum(int(weights[column, k]) * int(table[times[k]]) for k in own)
+                if total * int(table[tick]) >= moment:
+                    ticks[column] = tick
+                    break
+        if ticks and stop == FIRST:
+            least = min(ticks.values())
+            ticks = {column: tick for column, tick in ticks.items() if tick == least}
+        for column, tick in ticks.items():
+            fired[column] = tick
+        scanned += max(ticks.values()) - begin if ticks else 0
+        if behind or (ticks and (stop == FIRST or (stop == ALL and (fired <= last).all()))):
+            return fired, taken, scanned, behind
+    raise AssertionError
+
+
+@pytest.mark.parametrize("early_exit, stop", [("none", NONE), ("fired", ALL), ("decision", FIRST)])
+@pytest.mark.parametrize("pes", [16, 128])
+def test_ideal_cycles(early_exit, stop, pes):
+    """A visit takes its spikes, the ticks of its scans, and one cycle where it looks at the last tick: nothing else
+    where the array is the slowest. Two of 40 channels' worth of PEs make three tiles."""
+    trace = timed(3, m=12, n=40, k=60, density=0.9)
+    result = ttfs(trace, "memory.ideal=true", f"scheduler.early_exit={early_exit}", f"pe.count={pes}")
+    operation = trace.operations[0]
+    neuron = operation.neuron
+    table = np.array([round(2**6 * np.exp(tick / 16)) for tick in range(96)])
+    times, weights = trace.tensor("in").astype(int), operation.weight.astype(int)
+    work = spikes = 0
+    for begin in range(0, 40, pes):
+        tile = slice(begin, begin + pes)
+        for row in times:
+            _, taken, scanned, behind = slow_visit(row, weights[tile], neuron.threshold[tile], table, stop)
+            work += taken + scanned + (behind and taken > 0)
+            spikes += taken
+    assert result.mismatches == 0
+    assert result.actions["merger", "spike"] == spikes
+    assert result.compute_cycles == work
+    assert result.events["scanned_ticks"] == work - spikes
+    assert result.cycles == work + result.stall_cycles
+    assert result.lower_bound_cycles == work
+
+
+def test_by_hand():
+    """Inputs 0 and 1 at tick 0 with weight 3, threshold 4: the neuron crosses on the way to input 2 at tick 5, and the
+    scan finds tick 2. Two spikes, two ticks; the third spike is never taken. With no early exit it is, and so is the
+    last look."""
+    trace = hand([[0, 0, 5, 255]], [[3, 3, 1, 1]], [4])
+    early, whole = (ttfs(trace, "memory.ideal=true", f"scheduler.early_exit={exit}") for exit in ("fired", "none"))
+    assert (early.actions["merger", "spike"], early.compute_cycles) == (2, 4)
+    assert (whole.actions["merger", "spike"], whole.compute_cycles) == (3, 6)
+
+
+def test_a_decision_ends_the_last_layer():
+    """Four neurons fire at ticks 1 to 4 or so; the first one decides, and what comes behind it is not taken."""
+    trace = timed(9, m=6, n=10, k=80, density=1.0)
+    whole, decided = (
+        ttfs(trace, "memory.ideal=true", f"scheduler.early_exit={exit}") for exit in ("fired", "decision")
+    )
+    assert decided.mismatches == whole.mismatches == 0
+    assert decided.compute_cycles < whole.compute_cycles
+
+
+@pytest.mark.parametrize("overrides", [(), ("memory.ideal=true",), ("pe.count=16", "merger.buffer_kib=1")])
+def test_engines_agree(overrides):
+    trace = timed(5, n=20, size=7, stride=2)
+    fast, slow = (ttfs(trace, *overrides, engine=engine, record=True) for engine in ("compiled", "reference"))
+    same(fast, slow)
+    assert fast.mismatches == 0
+
+
+def test_narrow_registers_are_counted():
+    trace = timed(5, m=6, n=10, k=80)
+    narrow, wide = (
+        ttfs(trace, f"pe.accumulator_bits={bits}", f"pe.potential_bits={more}") for bits, more in ((8, 12), (20, 48))
+    )
+    assert narrow.mismatches == wide.mismatches == 0
+    assert narrow.events["accumulator_overflows"] > wide.events["accumulator_overflows"] == 0
+    assert narrow.events["potential_overflows"] > wide.events["potential_overflows"] == 0
+
+
+def test_more_ticks_than_lists_have():
+    trace = timed(1, timesteps=96)
+    problems = load_accelerator(TTFS, ("format.time_bits=4", "timesteps=16")).problems(trace)
+    assert [problem.split(":")[0] for problem in problems] == ["timesteps", "format.time_bits"]
+
+
+@pytest.mark.parametrize(
+    "hardware", [path for path in MACHINES if load_accelerator(path).name != "ttfs"], ids=lambda path: path.stem
+)
+def test_other_machines_refuse_such_neurons(hardware):
+    """Whatever they make of operands that are no single bits, they say what their neurons have not."""
+    machine = load_accelerator(hardware)
+    trace = timed(1, m=3, n=4, k=20)
+    problems = machine.problems(trace)
+    assert len(problems) == 1
+    assert "exponential synapses and a first spike" in problems[0] or "runs ANN traces" in problems[0], problems
+
+
+def test_it_refuses_other_neurons():
+    (problem,) = load_accelerator(TTFS).problems(mlp(1))
+    assert "ttfs runs layers of first-spike neurons that read spike times" in problem
