@@ -14,7 +14,7 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers
 from archsim.dataflow.core_mapping import Mapped
 from archsim.dataflow.cores import Events, Row, events_of, rows_of
 from archsim.dataflow.mesh import CoreMeshConfig
-from archsim.dataflow.populations import Population, received
+from archsim.dataflow.populations import Format, Population, received
 from archsim.hardware.fields import Count, SumBits, WeightBits
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.trace.schema import MAX_TIMESTEPS
@@ -102,12 +102,12 @@ class ManyCoreConfig(MachineConfig):
             raise CrossFieldError(problems)
         return self
 
-    def format_of(self, population: Population) -> str:
+    def format_of(self, population: Population) -> Format:
         """How the synapses of a layer are stored."""
         assert population.synapses is not None, "inputs have none"
         return self.synapse.convolution if population.synapses.kernel else self.synapse.linear
 
-    def synapse_cycles(self, kind: str) -> int:
+    def synapse_cycles(self, kind: Format) -> int:
         """Cycles of a synapse in the format ``kind``."""
         cycles: int = getattr(self.synapse, f"{kind}_cycles")
         return cycles
@@ -126,7 +126,7 @@ class Placed(NamedTuple):
 
     populations: tuple[Population, ...]
     mapped: tuple[Mapped, ...]
-    formats: tuple[str, ...]
+    formats: tuple[Format, ...]
     rows: tuple[Row, ...]
     events: Events
 
@@ -185,7 +185,7 @@ LEAST_LOAD = 1e-9
 
 
 def _placed(
-    config: ManyCoreConfig, populations: Sequence[Population], mapped: Sequence[Mapped], formats: Sequence[str]
+    config: ManyCoreConfig, populations: Sequence[Population], mapped: Sequence[Mapped], formats: Sequence[Format]
 ) -> Placed:
     rows = rows_of(populations, mapped, config.host.ports, config.pe.count)
     events = events_of(config.noc, populations, mapped, rows, formats, config.pe.count, config.host.ports)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from archsim.dataflow.core_mapping import Mapped
 from archsim.dataflow.mesh import AXON_SHIFT, DELIVERED, CoreMeshConfig, Mesh, Port, router
-from archsim.dataflow.populations import Population, reached
+from archsim.dataflow.populations import Format, Population, reached
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.integers import table_of
@@ -162,7 +162,7 @@ def rows_of(populations: Sequence[Population], mapped: Sequence[Mapped], ports: 
 
 def events_of(
     config: CoreMeshConfig, populations: Sequence[Population], mapped: Sequence[Mapped], rows: Sequence[Row],
-    formats: Sequence[str], cores: int, ports: int,
+    formats: Sequence[Format], cores: int, ports: int,
 ) -> Events:  # fmt: skip
     """What happens when the populations fire as they do; ``formats`` are those of the layers' synapses."""
     layers = [one for one in populations if one.synapses is not None]
@@ -225,7 +225,8 @@ def lay_out(
     mesh = Mesh(config.noc, diagram, config.pe.queue, events.sent)
     ports = mesh.ports(events.sent)
     inputs = [populations[row.population].synapses is None for row in rows]
-    somas, hosts = [], []
+    somas: list[Soma] = []
+    hosts: list[Soma] = []
     for place, (row, is_input) in enumerate(zip(rows, inputs, strict=True)):
         visited = config.pe.neurons if config.neuron.visited == "all" else row.end - row.first
         first = populations[row.population].first + row.first

@@ -124,10 +124,10 @@ class Mesh:
             row, column = divmod(node, config.columns)
             out = self.arrived.fifo + node * config.cores
             # To the east a message comes from the west.
-            onward = [
+            onward = (
                 self._link(row, column - 1, EAST), self._link(row, column + 1, WEST),
                 self._link(row - 1, column, SOUTH), self._link(row + 1, column, NORTH),
-            ]  # fmt: skip
+            )  # fmt: skip
             for side in range(4):
                 place = 4 * node + side
                 found.append(Port(int(self.over_links[place]), self.links.port + place, row, column, *onward, out))

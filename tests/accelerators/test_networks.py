@@ -43,5 +43,5 @@ def test_the_list_says_who_runs_what(capsys):
     assert rows["accelerator", "imc"].endswith(" Runs spiking networks, CNNs of 8 bits, transformers of 8 bits.")
     assert rows["accelerator", "systolic"].endswith(" Runs spiking networks, CNNs of 8 bits, transformers of 8 bits.")
     assert rows["accelerator", "gamma"].endswith(" Runs CNNs of 8 bits, transformers of 8 bits.")
-    assert rows["synthetic trace", "vgg16_ann"].endswith("; not for spikesim, tt_snn")
+    assert rows["synthetic trace", "vgg16_ann"].endswith("; not for manycore, spikesim, tt_snn, ttfs")
     assert "not for" not in rows["synthetic trace", "vgg16"]
