@@ -157,6 +157,12 @@ def test_network_is_exact_and_loads_again(timesteps, tmp_path):
     assert [check.mismatches for check in check_trace(loaded)] == [0] * 7
     found = run_times(loaded, loaded.tensor("pixels"))
     assert all((found[name] == loaded.tensor(name)).all() for name in loaded.tensors if name != "pixels")
+    padded = np.pad(loaded.tensor("pixels"), ((0, 0), (0, 0), (1, 1), (1, 1))).astype(int)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    sums = np.einsum("icyxhw,nchw->inyx", windows, loaded.operation("encoder").weight.astype(int))
+    ticks = np.clip((sums * 3 + 128) >> 8, 0, 255)
+    assert (np.where(ticks < timesteps, ticks, loaded.tensor("out").dtype.type(-1)) == loaded.tensor("encoded")).all()
+    assert (ticks >= timesteps).any() == (timesteps == 96)
     fired = loaded.tensor("out") < timesteps
     assert fired.any()
     summed, inside, beside = (loaded.tensor(name).astype(int) for name in ("summed", "inside", "beside"))
