@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from archsim.trace import Neuron, Operation, Trace, check_trace, load_trace, save_trace
+from archsim.trace import Neuron, Operation, Requantiser, Trace, check_trace, load_trace, save_trace
+from archsim.trace.content import first_spike_times, never
 from archsim.trace.first_spikes import exponential, exponentials, fire_rows
 from archsim.trace.neurons import run
 from archsim.trace.resimulation import run_images, run_times
@@ -101,11 +102,10 @@ def test_exponentials_are_rounded_right():
         assert exponential(tick, time_constant, fraction_bits) == round(total * 2**fraction_bits)
 
 
-def network(timesteps=96, times=True):
+def network():
     """Encoder to times, a convolution, what goes beside it, joined by a sum and by concatenation with delays, a
     read-out. Two images."""
     draw = np.random.default_rng(1)
-    from archsim.trace import Requantiser
 
     def neurons(n):
         return Neuron("first_spike", np.full(n, 40), time_constant=16, fraction_bits=8)
@@ -131,17 +131,14 @@ def network(timesteps=96, times=True):
 
 def traced(timesteps=96):
     """The network as a trace, whose tensors are those that it computes itself."""
-    operations, pixels, kinds = network(timesteps)
+    operations, pixels, kinds = network()
     shapes = {"encoded": (4, 6, 6), "inside": (4, 3, 3), "beside": (4, 3, 3), "summed": (4, 3, 3),
               "delayed": (4, 3, 3), "joined": (8, 3, 3), "out": (3,)}  # fmt: skip
-    never = 255 if timesteps < 255 else 65535
-    tensors = {"pixels": pixels} | {name: np.full((2, *shape), never) for name, shape in shapes.items()}
+    tensors = {"pixels": pixels} | {name: np.full((2, *shape), never(timesteps)) for name, shape in shapes.items()}
 
     def trace():
         return Trace(network="first spikes", timesteps=timesteps, operations=operations, tensors=tensors, kinds=kinds,
                      provenance={"kind": "synthetic", "weights": "synthetic"})  # fmt: skip
-
-    from archsim.trace.content import first_spike_times
 
     tensors |= {name: first_spike_times(spikes) for name, spikes in run_images(trace(), pixels).items()}
     return trace()
@@ -157,6 +154,12 @@ def test_network_is_exact_and_loads_again(timesteps, tmp_path):
     assert [check.mismatches for check in check_trace(loaded)] == [0] * 7
     found = run_times(loaded, loaded.tensor("pixels"))
     assert all((found[name] == loaded.tensor(name)).all() for name in loaded.tensors if name != "pixels")
+    padded = np.pad(loaded.tensor("pixels"), ((0, 0), (0, 0), (1, 1), (1, 1))).astype(int)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    sums = np.einsum("icyxhw,nchw->inyx", windows, loaded.operation("encoder").weight.astype(int))
+    ticks = np.clip((sums * 3 + 128) >> 8, 0, 255)
+    assert (np.where(ticks < timesteps, ticks, never(timesteps)) == loaded.tensor("encoded")).all()
+    assert (ticks >= timesteps).any() == (timesteps == 96)
     fired = loaded.tensor("out") < timesteps
     assert fired.any()
     summed, inside, beside = (loaded.tensor(name).astype(int) for name in ("summed", "inside", "beside"))
