@@ -218,7 +218,8 @@ class Ttfs(SpinalFlow):
 
     def spikes_in(self, words: NDArray[np.uint16]) -> NDArray[Any]:
         """A word is a tick and one, or 0."""
-        return words != 0
+        spikes: NDArray[np.bool_] = words != 0
+        return spikes
 
     def visits(self, layer: Layer, spikes: Spikes, tiles: int) -> Visits:
         """The spikes of every visit until it ends, with the cycles of scans behind them."""
