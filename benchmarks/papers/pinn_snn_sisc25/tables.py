@@ -75,11 +75,19 @@ def _draw_timesteps(axes: Axes, rows: Sequence[Row]) -> None:
         labels += [(place + 0.1 + 0.8 * (np.log2(step) - 2) / 6, f"{step}") for step in (4, 16, 64, 256)]
         axes.annotate(problem, (place + 0.5, 1.02), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
         axes.axvline(place + 1, color="lightgray", linewidth=0.8)
-    axes.set_yscale("log")
+    _decades(axes)
     axes.set_xticks([at for at, _ in labels], [text for _, text in labels], rotation=0, ha="center")
     axes.set_xlabel("timesteps T")
     axes.set_ylabel("relative L2 error")
-    axes.legend(fontsize=6, ncol=2)
+    axes.legend(fontsize=6, ncol=2, handlelength=3.5)
+
+
+def _decades(axes: Axes) -> None:
+    """Errors on a logarithmic axis, with room for a legend above."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, 4 * high)
+    axes.set_yticks([0.01, 0.1, 1.0], ["0.01", "0.1", "1"])
 
 
 def slopes(errors: pd.DataFrame) -> tuple[Table, list[Row]]:
@@ -157,7 +165,7 @@ def better(one: Row, other: Row) -> bool:
 
 def _draw_costs(axes: Axes, rows: Sequence[Row]) -> None:
     markers = {"systolic": "s", "sata": "^", "loas": "o"}
-    step = 3.2  # decades of energy that a problem is drawn on
+    step = 3.5  # decades of energy that a problem is drawn on
     least = {
         problem: min(row["energy_nj"] for row in rows if row["problem"] == problem) for problem in PROBLEMS.values()
     }
@@ -179,18 +187,19 @@ def _draw_costs(axes: Axes, rows: Sequence[Row]) -> None:
                 )  # fmt: skip
         for decade in range(0, 6):
             at = decade + offset
-            if place * step < at < (place + 1) * step - 0.1:
+            if place * step + 0.2 < at < (place + 1) * step - 0.4:
                 ticks.append((at, f"{10**decade:,}"))
         axes.annotate(
             problem, ((place + 0.5) * step, 1.02), xycoords=("data", "axes fraction"), ha="center", fontsize=8
         )
         axes.axvline((place + 1) * step, color="lightgray", linewidth=0.8)
-    axes.set_yscale("log")
+    _decades(axes)
     axes.set_xticks([at for at, _ in ticks], [text for _, text in ticks], rotation=0, ha="center")
+    axes.tick_params(axis="x", labelsize=7)
     axes.set_xlim(0, step * len(PROBLEMS))
     axes.set_xlabel("energy of a point of the solution [nJ]")
     axes.set_ylabel("relative L2 error")
-    axes.legend(fontsize=6, ncol=2)
+    axes.legend(fontsize=6, ncol=2, handlelength=3.5)
 
 
 def equal(rows: Sequence[Row]) -> tuple[Table, list[Row]]:
