@@ -452,7 +452,7 @@ def _doubts(accelerator: Accelerator, results: Sequence[LayerResult]) -> Iterato
     for result in results:
         for name, count in result.events.items():
             events[name] = events.get(name, 0) + count
-    if unknown := events.pop("output_is_upper_bound", 0):
+    if unknown := events.get("output_is_upper_bound", 0):
         yield f"{unknown} of {len(results)} layers: outputs unknown, written as fully dense (upper bound)"
     widths = {row.path.replace(".", "_"): row for row in field_rows(accelerator.config)}
     for name, count in sorted(events.items()):
