@@ -348,8 +348,8 @@ def test_what_to_do_instead_is_said(arguments, says, capsys):
 
 
 def test_only_close_names_are_suggested(capsys):
-    assert archsim("explain", LOAS.with_name("nope.yaml")) == 2
-    assert errors(capsys) == [f"{LOAS.with_name('nope.yaml')}: no such file"]
+    assert archsim("explain", LOAS.with_name("qux.yaml")) == 2
+    assert errors(capsys) == [f"{LOAS.with_name('qux.yaml')}: no such file"]
     assert archsim("explain", LOAS.with_name("laos.yml")) == 2
     assert errors(capsys)[0].endswith("no such file (did you mean 'loas.yaml'?)")
 

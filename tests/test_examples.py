@@ -82,7 +82,7 @@ def test_the_shell_completes_names_and_files(tmp_path):
 
     assert complete("archsim expl") == ["explain"]
     assert complete("archsim run lo") == [
-        "loas", "loas_f40", "loas_literal_laggy", "loas_one_laggy_unit", "local.yaml",
+        "loas", "loas_f40", "loas_literal_laggy", "loas_one_laggy_unit", "loihi1", "local.yaml",
     ]  # fmt: skip
     assert complete("archsim run loas vg") == ["vgg9"]
     assert complete("archsim compare loas --trace vg") == ["vgg9"]

@@ -15,8 +15,9 @@ from archsim.report import columns as table
 from archsim.report import comparison, files
 from archsim.simulate import load_accelerator, run
 from archsim.trace import ImageSet, Operation, save_trace
+from archsim.trace.synthetic import first_spike_layer
 from tests.decomposed_traces import training_step
-from tests.machines import MACHINES, ROOT, ann, fitting, layers
+from tests.machines import MACHINES, ROOT, ann, fitting
 from tests.small_traces import attention, build, tiny, trained
 
 DEFINED = {(column.name, file) for column in table.columns() for file in column.files}
@@ -29,6 +30,8 @@ CASES = {
     "prosperity": (tiny, ()),
     "stellar": (tiny, ()),
     "spinalflow": (tiny, ()),
+    "ttfs": (lambda: first_spike_layer(5, 4, 40), ()),
+    "manycore": (tiny, ()),
     "sata_training": (trained, ()),
     "tt_snn_training": (lambda: training_step("ptt"), ()),
     "spikesim": (tiny, FIT),
@@ -127,9 +130,11 @@ def test_the_table_is_what_is_written(reports, traces, tmp_path, capsys):
 
 @pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
 def test_every_event_of_every_machine_is_defined(path):
-    (layer,) = layers(fitting(load_accelerator(path), 1, m=3, n=4, k=40), path)
-    events = load_accelerator(path).compute(layer, verify=False).events
-    assert {(name, table.EVENTS) for name in events} <= DEFINED
+    machine = load_accelerator(path)
+    trace = fitting(machine, 1, m=3, n=4, k=40)
+    machine = machine.specialised_for(trace)
+    results = machine.run_layers(trace, machine.layers(trace), "reference", verify=False, record=False)
+    assert {(name, table.EVENTS) for result in results for name in result.events} <= DEFINED
 
 
 def test_the_command_says_what_a_name_means(capsys):

@@ -49,6 +49,7 @@ class ManyCore(DrawnMachine):
     name: ClassVar[str] = "manycore"
     Config: ClassVar[type[HardwareConfig]] = ManyCoreConfig
     tensors: ClassVar[tuple[str, ...]] = ("input", "weight", "output")
+    layers_apart: ClassVar[bool] = False
     agents = router, soma, host, synapse
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
         "row_hops": ROW_HOPS, "column_hops": COLUMN_HOPS, "delivered": DELIVERED, "updated": UPDATED, "fired": FIRED,

@@ -33,7 +33,7 @@ GIVEN = "given by the user"
 """The source of what is in no file of archsim."""
 DECISIONS = (
     *("open", "whole", "array", "dma", "G", "gospa", "gustav", "imc", "prosperity", "ptb", "sata", "spikesim"),
-    *("stellar", "flywire", "core", "tt_snn"),
+    *("stellar", "flywire", "core", "cores", "ttfs", "tt_snn"),
 )
 """How numbered decisions are called on the pages of deviations; F40 is a set of fitted constants."""
 

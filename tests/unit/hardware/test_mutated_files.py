@@ -91,7 +91,7 @@ def test_a_changed_file_is_refused_in_words_or_a_machine(machine, tmp_path):
         except ConfigError as error:
             refused += 1
             assert all(problem.isprintable() and len(problem) <= MOST_CHARACTERS for problem in error.problems)
-            start = rf"{re.escape(str(path))}(:\d+:\d+|:)|loas:\d+:\d+ |--set "  # loas: what others extend
+            start = rf"{re.escape(str(path))}(:\d+:\d+|:)|(loas|manycore):\d+:\d+ |--set "  # what others extend
             assert all(re.match(start, problem) for problem in error.problems), error.problems
         else:
             path.write_text(resolved_yaml(config), encoding="utf-8")
