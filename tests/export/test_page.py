@@ -36,7 +36,7 @@ def test_a_public_model_is_covered_whole(tmp_path, monkeypatch):
     need("torch").manual_seed(0)
     public_models = importlib.import_module("tests.export.public_models")
     assert public_models.sew_resnet18, "SpikingJelly's models are imported there, without torchvision"
-    _, example, _ = examples()
+    _, example, *_ = examples()
     monkeypatch.chdir(tmp_path)
     exec(compile(example, PAGE.name, "exec"), {})
     trace = load_trace(tmp_path / "sew_resnet18.npz")
@@ -47,7 +47,7 @@ def test_a_public_model_is_covered_whole(tmp_path, monkeypatch):
 
 def test_a_network_of_few_bits(tmp_path, monkeypatch):
     need("torch").manual_seed(0)
-    *_, example = examples()
+    _, _, example, _ = examples()
     monkeypatch.chdir(tmp_path)
     known = {}
     exec(compile(example, PAGE.name, "exec"), known)
@@ -55,3 +55,16 @@ def test_a_network_of_few_bits(tmp_path, monkeypatch):
     assert [operation.weight_bits for operation in trace.operations if operation.weight is not None] == [8, 2, 8]
     assert {check.mismatches for check in check_trace(trace)} == {0}
     assert known["logits"].shape == (100, 10)
+
+
+def test_a_converted_network(tmp_path, monkeypatch, capsys):
+    need("torch").manual_seed(0)
+    *_, example = examples()
+    monkeypatch.chdir(tmp_path)
+    known = {}
+    exec(compile(example, PAGE.name, "exec"), known)
+    assert "rate" in capsys.readouterr().out
+    trace = load_trace(tmp_path / "pinn.npz")
+    assert trace.timesteps == 16
+    assert {check.mismatches for check in check_trace(trace)} == {0}
+    assert known["values"].shape == known["converted"].float_outputs.shape == (129, 1)
