@@ -98,17 +98,20 @@ class Whole(Compiler):  # type: ignore[misc]
 class _Once(JITCodeLibrary):  # type: ignore[misc]
     """Functions that are optimised once, together."""
 
+    def add_ir_module(self, ir_module: Any) -> None:
+        """What takes apart the arguments of a call from Python is done once per call, and left as it is."""
+        for function in ir_module.functions:
+            if function.name.startswith(_FROM_PYTHON) and not function.is_declaration:
+                function.attributes.add("noinline")
+                function.attributes.add("optnone")
+        super().add_ir_module(ir_module)
+
     def _optimize_functions(self, ll_module: Any) -> None:
         """Not each for itself."""
         ll_module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self) -> None:
-        """All of LLVM's passes; numba runs them twice, to find pairs of reference counts between. What takes apart the
-        arguments of a call from Python is done once per call, and left as it is."""
-        for function in self._final_module.functions:
-            if function.name.startswith(_FROM_PYTHON) and not function.is_declaration:
-                function.add_function_attribute("noinline")
-                function.add_function_attribute("optnone")
+        """All of LLVM's passes; numba runs them twice, to find pairs of reference counts between."""
         passes, builder = self._codegen._module_pass_manager()
         passes.run(self._final_module, builder)
 
