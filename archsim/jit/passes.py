@@ -12,7 +12,7 @@ from typing import Any
 from numba import types
 from numba.core import cgutils, ir
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
-from numba.core.errors import new_error_context
+from numba.core.errors import new_error_context  # type: ignore[attr-defined]
 from numba.core.ir_utils import build_definitions
 from numba.core.lowering import Lower
 from numba.core.rewrites.registry import rewrite_registry
