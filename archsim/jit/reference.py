@@ -4,7 +4,7 @@ numba passes a tuple from kernel to kernel as all its numbers, an array as seven
 would be six hundred arguments of every call, and most of what there is to compile. :func:`by_reference` puts a tuple
 down in the memory of the kernel that calls it and gives its address, of which attributes can be asked as of the tuple;
 an attribute that is such a tuple itself is a reference again. Where all is copied into one kernel in the end, LLVM sees
-through the addresses, and nothing is read from memory that was not before. Tuples of numbers alone stay as they are.
+through the addresses, and nothing is read from memory that was not before.
 
 Of "this tuple's number or that one's" LLVM makes one read from an address that it does not know, and the whole tuple
 stays in memory: a quarter of a loop's speed. A test looks for it in every machine.
@@ -89,4 +89,4 @@ def _itself(value: T) -> T:
 
 
 by_reference = cast(Any, _itself if numba.config.DISABLE_JIT else _by_reference)
-"""A named tuple with arrays as kernels that are called from here shall see it; all else itself."""
+"""A named tuple as kernels that are called from here shall see it; all else itself."""
