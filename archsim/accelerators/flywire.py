@@ -17,7 +17,7 @@ the tiles in the others:
       <---- empty ------'  ^                       <---- free --------'                        |
                            '------------- committed ---- neuron unit <---- result, one -------'
 
-A tile is loaded in L = R ceil(C / ``pe.weight_banks``) cycles. Its wave needs one cycle a PE along either side, so a
+A tile is loaded in L = R ceil(C / ``pe.weight_banks``) cycles. Its wave needs one cycle per PE along either side, so a
 buffer is taken for L + R + C + ``pe.pipeline_cycles`` cycles. With ideal memory and a receiver that never stalls, W
 buffers and G tiles, a vector takes
 

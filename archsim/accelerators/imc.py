@@ -21,7 +21,7 @@ and the next map's (of an image and timestep) is not written before the last rea
 cells.
 
 What arrays do not compute, digital units of the neuron modules do, row by row of a map of width W and C channels, on
-``digital.lanes`` lanes that work on one value a cycle:
+``digital.lanes`` lanes that work on one value per cycle:
 
     add, ...    ceil(C W k / lanes)                                   sum, and requantisation behind it
     softmax     W (3 ceil(C / lanes) + divide_cycles)                 largest; exponentials, their sum; shares

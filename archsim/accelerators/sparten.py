@@ -1,8 +1,8 @@
 """SparTen (Gondimalla et al., MICRO 2019): inner product of sparse activations and sparse weights of an ANN.
 
 Both operands are bitmask fibers with 8-bit values. For every pair of 128-bit chunks the bitmasks are ANDed, a priority
-encoder yields one match a cycle, and two fast prefix-sums find activation and weight, which are multiplied and added: a
-chunk pair takes ``max(1, c0 + matches)`` cycles. Loops and agents are those of
+encoder yields one match per cycle, and two fast prefix-sums find activation and weight, which are multiplied and added:
+a chunk pair takes ``max(1, c0 + matches)`` cycles. Loops and agents are those of
 :mod:`archsim.dataflow.inner_product` with one pass and words of 8 bits, as LoAS (MICRO 2024, Fig. 18) sizes it: 16
 PEs and LoAS's memory system, not the 32 clusters of the original; filters are not sorted by density. Activation
 functions and requantisation take no time of their own: a neuron unit passes the sum on in ``neuron.cycles``.

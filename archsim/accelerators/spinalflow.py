@@ -254,7 +254,7 @@ class Spikes(NamedTuple):
 
 
 def spikes_of(layer: Layer) -> Spikes:
-    """The layer's operands as the machine sees them; a linear layer has one position a row."""
+    """The layer's operands as the machine sees them; a linear layer has one position per row."""
     weights = bitmask.decode(layer.weights, layer.k)
     feature_map = layer.feature_map
     if feature_map is None:
@@ -477,7 +477,7 @@ class SpinalFlow(LayerMachine):
     def more_actions(
         self, layer: Layer, done: Mapping[tuple[str, str] | str, int], events: Mapping[str, int]
     ) -> dict[tuple[str, str], int]:
-        """Every spike, and its row of weights, passes a buffer once a tile; the neurons of a read-out do not fire."""
+        """Every spike, and its row of weights, passes a buffer once per tile; the neurons of a read-out do not fire."""
         words = -(-done["merger", "spike"] * self.spike_bits // (8 * BUFFER_WORD))
         rows = done["merger", "spike"] * self._row_banks
         found = {

@@ -29,7 +29,7 @@ CHUNK_WORDS = 2
 
 
 class BitmaskFibers(NamedTuple):
-    """Compressed B: one fiber a column n. ``values`` int16 [non-zeros]."""
+    """Compressed B: one fiber per column n. ``values`` int16 [non-zeros]."""
 
     mask: NDArray[np.uint64]
     start: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Coordinate fibers: where the values are, one coordinate a value (CSR, a row at a time).
+"""Coordinate fibers: where the values are, one coordinate per value (CSR, a row at a time).
 
 A row of a matrix is the list of its non-zeros, in order, each a coordinate and a value side by side; of a matrix of
 zeros and ones (spikes of one timestep) the coordinates say everything. Exact bits of a row with v non-zeros, whole

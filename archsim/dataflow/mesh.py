@@ -9,8 +9,8 @@ Every router has an input buffer for each neighbour (*link*), one for each of it
     g + 1                it is in the next buffer, and its place in this one was given back at a
 
 with ``cycles`` those of a row's link (east, west), of a column's (north, south) or of the way out to a core. A buffer
-takes a message a cycle at most. With nothing in the way a message over h row links and v column links is in its core's
-queue
+takes one message per cycle at most. With nothing in the way a message over h row links and v column links is in its
+core's queue
 
     h row_cycles + v column_cycles + out_cycles    cycles
 

@@ -16,7 +16,7 @@ Time is int64 cycles of the machine's base clock. Within one cycle t:
    which it asked, agent)`` while there are as many as it wants, else nobody passes it; it begins at t + 1, and the
    writer sees the space at t + 1. Into a FIFO with several writers goes what the writer with the smallest ``(cycle in
    which it asked, agent)`` pushes, if there is space for all of it at the end of step 1, else nobody passes it; the
-   tokens are there at t + 1, when their writer goes on. So a link takes one writer a cycle.
+   tokens are there at t + 1, when their writer goes on. So a link takes one writer per cycle.
 
 Elsewhere a FIFO slot that is freed at t can be filled at t, and a token pushed at t popped at t (in no time:
 *handshake*). Numbers that decide the order: agents in the order of the accelerator's list, requests in the order of

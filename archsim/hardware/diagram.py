@@ -4,7 +4,7 @@
     finished = diagram.fifo(capacity=4)                     # one writer, one reader
     rows = diagram.fifo(capacity=2, readers=16)             # every reader sees every token
     weights = diagram.fifo(capacity=8, count=16)            # sixteen FIFOs; agent i uses weights.fifo + i
-    link = diagram.fifo(capacity=8, writers=SHARED)         # several writers, one of them a cycle
+    link = diagram.fifo(capacity=8, writers=SHARED)         # several writers, one of them per cycle
     diagram.agent(array)
     diagram.agent(reader, count=16, requests=4, lanes=range(16))
 

@@ -12,7 +12,7 @@ int64 array with the fields below. The engine then carries it out in this order:
    requests, one per cycle through the agent's port: request i is ready at ``start + i``;
 3. when the computation and all requests are done (the time a request took is left in its ``DONE`` field), push
    ``PUSH_COUNT`` tokens with the value ``VALUE_OUT`` into FIFO ``PUSH``, waiting for space. A FIFO into which several
-   agents write is arbitrated: one of them a cycle, that which has waited longest, the smallest number first among
+   agents write is arbitrated: one of them per cycle, that which has waited longest, the smallest number first among
    equals; its tokens are in the FIFO, and it goes on, in the following cycle;
 4. wait at barrier ``BARRIER`` until all its agents have arrived.
 

@@ -206,7 +206,7 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
         Column("dram_read_bytes", "bytes", (LAYERS, *_TOTALS), "Bytes read from DRAM, in whole lines."),
         Column("dram_write_bytes", "bytes", (LAYERS, *_TOTALS), "Bytes written to DRAM, in whole lines."),
         Column("dram_bandwidth_gb_s", "GB/s", (SUMMARY,),
-               "Bandwidth of DRAM that the machine's file declares, in 10^9 bytes a second; empty with ideal memory."),
+               "Bandwidth of DRAM that the machine's file declares, in 10^9 bytes/s; empty with ideal memory."),
         Column("dram_gb_s", "GB/s", (LAYERS, SUMMARY),
                "Bandwidth of DRAM that was reached: bytes read and written, divided by latency; empty with ideal "
                "memory."),

@@ -1,6 +1,6 @@
 """A run as trace-event JSON, which the Perfetto viewer (ui.perfetto.dev) opens.
 
-One process, one track a unit, called after it, with a slice (``ph`` X) an operation. A slice ends when the operation
+One process, one track per unit, called after it, with a slice (``ph`` X) an operation. A slice ends when the operation
 completed and starts when the unit's one before did, so waiting is part of the slice; it is called after its layer. Two
 counter tracks (``ph`` C) say how many banks of the on-chip memory, and how many DRAM channels, are busy: a value holds
 until the next one and is the mean over an interval, so its integral over time is the busy time of all banks, or of all

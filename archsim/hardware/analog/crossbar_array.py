@@ -4,7 +4,7 @@ A cell at (row, column) holds a level of ``cell_bits`` bits. Rows are inputs, dr
 every column sums the levels of its driven rows. A weight of b bits takes the columns
 
     offset      level = w, or w + 2^(b-1) if w < 0, in ceil((b-1) / cell_bits) slices of a column each; for every driven
-                row with w < 0 the digital side subtracts 2^(b-1) (a sign bit a weight and a population count)
+                row with w < 0 the digital side subtracts 2^(b-1) (one sign bit per weight and a population count)
     difference  |w| in ceil((b-1) / cell_bits) slices of two columns each, one for w > 0 and one for w < 0
 
 so zero weights are zero cells in both, and with *factors* f_c = +-2^(cell_bits x slice) of the columns c of a weight

@@ -1,6 +1,6 @@
 """Inner-join unit of a TPPE: which positions of two bitmasks match, and how long that takes.
 
-For every pair of 128-bit chunks the unit ANDs bm-A and bm-B; a priority encoder yields one match a cycle; the *fast*
+For every pair of 128-bit chunks the unit ANDs bm-A and bm-B; a priority encoder yields one match per cycle; the *fast*
 prefix-sum (one cycle) finds the weight, which the pseudo-accumulator adds as if the neuron fired at every timestep;
 weight and position go into two FIFOs. The *laggy* prefix-sum (:mod:`~archsim.hardware.compute.prefix_sum`) finds all
 offsets into the packed words of A meanwhile. Once it and the words are there, one FIFO entry a cycle is *corrected*:
@@ -27,7 +27,7 @@ path, have an entry there. ``hidden`` is an idealisation, with as many units and
 ``literal`` and ``early_stop`` the fast path waits for the pass, so one unit is enough.
 
 A sum has a *place* from its first chunk on: a pseudo-sum and the correction accumulators of its timesteps. It is
-finished when its last chunk is joined and its last match corrected, and then leaves, one sum a cycle. A PE is through
+finished when its last chunk is joined and its last match corrected, and then leaves, one sum per cycle. A PE is through
 with a sum when it has a place for the next: sum s + ``pending_sums`` begins when sum s has left, or later.
 
 Source: LoAS (MICRO 2024) sections IV-B, IV-C, V, Figs. 7, 9, 10. The paper does not publish c0, nor how the laggy

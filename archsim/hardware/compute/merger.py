@@ -1,6 +1,6 @@
 """Merger of a Gustavson PE: many fibers in, one out, in order of their coordinates.
 
-A tree of comparators of ``radix`` ways brings up to R fibers together, one entry a cycle; entries of the same
+A tree of comparators of ``radix`` ways brings up to R fibers together, one entry per cycle; entries of the same
 coordinate leave it one after the other and the accumulate stage behind it adds them up. A *pass* over the entries of
 its fibers takes
 
@@ -14,7 +14,7 @@ ones are full: ceil((s - 1) / (R - 1)) passes, the fewest possible (an R-ary Huf
 ``dense_row`` stands in for the merger where a row of sums is held whole and indexed by coordinate: the passes are then
 no more than groups of R fibers, nothing is partial, the tree's latency is gone.
 
-Source: Gamma (ASPLOS 2021): radix-64 mergers, one entry a cycle, trees of tasks with partial output fibers; as LoAS
+Source: Gamma (ASPLOS 2021): radix-64 mergers, one entry per cycle, trees of tasks with partial output fibers; as LoAS
 (MICRO 2024, section V) builds it for comparison, multipliers removed.
 """
 

@@ -1,7 +1,7 @@
 """Prefix-sum units: how many ones of a 128-bit bitmask stand before a position, which is where its value lies.
 
-* **Fast**: a tree of O(n log n) adders (n = 128); the offset of one position a cycle, 1 cycle latency.
-* **Laggy**: ``adders`` adders work through the bitmask in groups of ``adders`` bits, one group a cycle, and yield all
+* **Fast**: a tree of O(n log n) adders (n = 128); the offset of one position per cycle, 1 cycle latency.
+* **Laggy**: ``adders`` adders work through the bitmask in groups of ``adders`` bits, one group per cycle, and yield all
   128 offsets after ``128 / adders`` cycles (16 adders: 8). With ``early_stop`` it stops behind the last group in which
   something matched: ``last matched position / adders + 1`` cycles.
 * **Inverted laggy**: the same adders turn a bitmask and uncompressed values into compressed ones (output compressor).

@@ -46,7 +46,7 @@ class BufferConfig(Block):
 class BuffersConfig(Block):
     """What all buffers of a machine have in common; a machine adds its buffers, in the order of their windows."""
 
-    banks: int = Field(ge=1, le=MAX_BANKS, description="banks of each buffer, each serving one access a cycle")
+    banks: int = Field(ge=1, le=MAX_BANKS, description="banks of each buffer, each serving one access per cycle")
     line_bytes: int = Field(ge=16, le=1024, description="bytes of a line: what one fetch from DRAM brings")
     width_bits: int = Field(ge=8, le=512, description="bits that a bank delivers in a cycle")
     access_cycles: int = Field(ge=1, le=64, description="cycles from the grant of an access until data leave the bank")

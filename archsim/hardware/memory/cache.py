@@ -1,4 +1,4 @@
-"""Global cache: banked, set-associative, one access a bank and cycle.
+"""Global cache: banked, set-associative, one access per bank and cycle.
 
 A line lives in bank ``line mod banks`` and set ``(line / banks) mod sets``. A bank serves one *beat* (``width_bits``) a
 cycle, first come first served; a read of b beats that is granted in cycle g leaves the array at
@@ -64,7 +64,7 @@ class CacheConfig(Block):
     """Global cache shared by all processing elements."""
 
     size_kib: int = Field(ge=1, le=65536, description="capacity in KiB")
-    banks: int = Field(ge=1, le=256, description="banks, each serving one access a cycle")
+    banks: int = Field(ge=1, le=256, description="banks, each serving one access per cycle")
     ways: int = Field(ge=1, le=64, description="associativity")
     line_bytes: int = Field(ge=16, le=1024, description="bytes of a line")
     width_bits: int = Field(ge=8, le=512, description="bits that a bank delivers in a cycle")
