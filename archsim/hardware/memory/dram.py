@@ -10,8 +10,8 @@ served, at its bandwidth; a line granted in cycle g starts its burst at once and
 Bandwidth is a fraction of bytes per cycle: time on the channel is counted in units of 1 / ``units_per_cycle`` cycle, a
 line takes ``units_per_line`` of them, and a fraction of a cycle left over is used by the next line. It is exact where
 ``units_per_cycle`` is at most 2^20, and else rounded to the nearest such fraction, less than 2^-20 cycles per line
-away. A channel accepts at most one line per cycle. Activation overlaps with bursts of other rows. Refresh, if there is any:
-in the first ``refresh_cycles`` of every ``refresh_interval_cycles`` no burst begins, and all rows are closed.
+away. A channel accepts at most one line per cycle. Activation overlaps with bursts of other rows. Refresh, if there is
+any: in the first ``refresh_cycles`` of every ``refresh_interval_cycles`` no burst begins, and all rows are closed.
 
 Source: LoAS (MICRO 2024) Table III: 128 GB/s over 16 64-bit HBM channels. Latency is not published; see
 ``hwconfigs/loas.yaml``.
