@@ -62,25 +62,25 @@ def annealed(
     """
     draw = np.random.default_rng(seed)
     far = np.abs(places[:, None] - places[None]).sum(-1)
-    both = np.zeros((len(places), len(places)))
+    both = np.zeros((len(places), len(places)), np.int64)
     both[: len(sent), : len(sent)] = sent + sent.T
-    outside = np.zeros((len(places), len(places)))
+    outside = np.zeros((len(places), len(places)), np.int64)
     outside[: len(sent)] = fixed
     at = np.arange(len(places))
-    heat = max(float((both * far).sum() + outside.diagonal().sum()) / max(1, len(sent)), 1e-9)
-    best, cost, least = at.copy(), 0.0, 0.0
+    heat = float((both * far).sum() + outside.diagonal().sum()) / max(1, len(sent)) or 1.0
+    best, cost, least = at.copy(), 0, 0
     for attempt in range(tries):
         one, other = draw.integers(0, len(sent)), draw.integers(0, len(places))
         if one == other:
             continue
         ways = far[at[other], at] - far[at[one], at]
         ways[[one, other]] = 0
-        change = float((both[one] - both[other]) @ ways)
+        change = int((both[one] - both[other]) @ ways)
         change += outside[one, at[other]] - outside[one, at[one]] + outside[other, at[one]] - outside[other, at[other]]
         if change > 0 and draw.random() >= np.exp(-change / (heat * 1000 ** (-attempt / tries))):
             continue
         at[one], at[other] = at[other], at[one]
         cost += change
-        if cost < least - 1e-9:
+        if cost < least:
             best, least = at.copy(), cost
     return best[: len(sent)]
