@@ -87,7 +87,8 @@ class ManyCore(DrawnMachine):
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that has no place on the chip."""
-        return chip.misfits(self.config, populations_of(trace, self.layers(trace)))
+        found = chip.misfits(self.config, populations_of(trace, self.layers(trace)))
+        return [*found, *chip.uncalibrated(self.config, trace)]
 
     def prepare(self, trace: Trace, operations: Sequence[Operation], verify: bool, progress: Progress | None) -> None:
         """What has no place is refused before anything is computed."""
@@ -119,7 +120,8 @@ class ManyCore(DrawnMachine):
         for operation in operations:
             chosen.append(operation)
             computed.append(self._computed(trace, operation, verify))
-        placed = chip.place(self.config, populations_of(trace, chosen))
+        known = chip.known_of(self.config, trace, chosen)
+        placed = chip.place(self.config, populations_of(trace, chosen), known)
         yield from self._run([_layer(trace, operation) for operation in chosen], placed, computed, engine, record)
 
     def _computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:

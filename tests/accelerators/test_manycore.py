@@ -9,11 +9,13 @@ import pytest
 from archsim.accelerators.manycore import ADDED, COLUMN_HOPS, DELIVERED, RECEIVED, ROW_HOPS, SENT, ManyCore
 from archsim.dataflow import core_chip as chip
 from archsim.dataflow.mesh import flows
-from archsim.dataflow.populations import Population, Synapses, reached, received
-from archsim.simulate import load_accelerator
+from archsim.dataflow.populations import Population, Synapses, populations_of, reached, received
+from archsim.simulate import load_accelerator, run
+from archsim.trace import ImageSet, Operation, save_trace
 from archsim.trace.window import Window
 from tests.accelerators.manycore_twin import cycles_of
 from tests.machines import ROOT, conv, mlp, same, simulate
+from tests.small_traces import build, lif
 
 MANYCORE = ROOT / "hwconfigs" / "manycore.yaml"
 COUNTS = ROOT / "benchmarks" / "oracles" / "foreign_rtl" / "counts"
@@ -299,3 +301,69 @@ def test_what_has_no_place_is_refused():
     assert small.problems(trace) == ["pe.count: the network takes 5 cores of 10 neurons, the chip has 4"]
     few = machine("pe.axons=100")
     assert few.problems(trace) == ["pe.axons: fc has 150 inputs, a core 100 axons"]
+
+
+def calibrated_network(images):
+    """Pixels, an encoder that spikes where a pixel is bright, a layer with neurons; calibration ``images`` uint8."""
+    weights = [np.eye(64, dtype=np.int8), np.ones((48, 64), np.int8)]
+    weights[1][24:, 32:] = 0
+    weights[1][:24, :32] = 0
+    operations = [
+        Operation("encoder", "linear", ("pixels",), "s", weight=weights[0], neuron=lif(64, 100)),
+        Operation("fc", "linear", ("s",), "out", weight=weights[1], neuron=lif(48, 20)),
+    ]
+    bright = np.zeros((2, 64), np.uint8)
+    bright[:, :32] = 255
+    return build(operations, {"pixels": bright}, 4, calibration=ImageSet(images, np.zeros(len(images), np.int64)))
+
+
+@pytest.mark.parametrize("mapping", ["operations", "traffic"])
+def test_a_mapping_is_found_with_calibration_images_and_used_for_others(mapping, tmp_path):
+    """Images that are run light the first half of the pixels, and so the second half of the neurons' synapses stay
+    silent. Calibrated on its opposite a mapping is that of the opposite; on the run itself, that of the run."""
+    dark = np.zeros((2, 64), np.uint8)
+    dark[:, 32:] = 255
+    overrides = ("noc.rows=2", "noc.columns=2", "noc.cores=1", "pe.count=4", "pe.neurons=24", "synapse.linear=sparse")
+    trace = calibrated_network(dark)
+    found = {}
+    for calibration in ("images", "run"):
+        built = machine(*overrides, f"scheduler.mapping={mapping}", f"scheduler.calibration={calibration}")
+        chosen = built.layers(trace)
+        known = chip.known_of(built.config, trace, chosen)
+        (source,) = (one for one in known if one.synapses is None)
+        assert source.spikes[:, 32:].any() == (calibration == "images") != source.spikes[:, :32].any()
+        found[calibration] = chip.place(built.config, populations_of(trace, chosen), known).mapped
+        same_images = calibrated_network(trace.tensor("pixels"))
+        built = machine(*overrides, f"scheduler.mapping={mapping}")
+        again = chip.known_of(built.config, same_images, chosen)
+        assert chip.place(built.config, populations_of(same_images, chosen), again).mapped == chip.place(
+            built.config, populations_of(same_images, chosen)
+        ).mapped
+    assert found["images"] != found["run"]
+    path = tmp_path / "trace.npz"
+    save_trace(trace, path)
+    cycles = {
+        calibration: run(MANYCORE, path, overrides=(*overrides, "scheduler.mapping=operations", "timesteps=4"),
+                         scheduler__calibration=calibration).summary()["cycles"]
+        for calibration in ("images", "run")
+    }  # fmt: skip
+    assert cycles["run"] < cycles["images"]
+
+
+def test_only_so_many_calibration_images_are_looked_at():
+    dark = np.zeros((3, 64), np.uint8)
+    dark[1:, 32:] = 255
+    trace = calibrated_network(dark)
+    for count, steps in ((1, 4), (2, 8), (9, 12)):
+        built = machine("scheduler.mapping=operations", f"scheduler.calibration_images={count}")
+        source, _ = chip.known_of(built.config, trace, built.layers(trace))
+        assert len(source.spikes) == steps
+        assert source.spikes.any() == (count > 1)
+
+
+def test_a_trace_without_calibration_images_is_refused_where_they_count():
+    trace = mlp(1)
+    (problem,) = machine("scheduler.mapping=traffic").problems(trace)
+    assert problem.startswith("scheduler.calibration: mapping 'traffic' counts over calibration images")
+    assert not machine("scheduler.mapping=traffic", "scheduler.calibration=run").problems(trace)
+    assert not machine("scheduler.mapping=neurons").problems(trace)
