@@ -336,9 +336,10 @@ def test_a_mapping_is_found_with_calibration_images_and_used_for_others(mapping,
         same_images = calibrated_network(trace.tensor("pixels"))
         built = machine(*overrides, f"scheduler.mapping={mapping}")
         again = chip.known_of(built.config, same_images, chosen)
-        assert chip.place(built.config, populations_of(same_images, chosen), again).mapped == chip.place(
-            built.config, populations_of(same_images, chosen)
-        ).mapped
+        assert (
+            chip.place(built.config, populations_of(same_images, chosen), again).mapped
+            == chip.place(built.config, populations_of(same_images, chosen)).mapped
+        )
     assert found["images"] != found["run"]
     path = tmp_path / "trace.npz"
     save_trace(trace, path)
