@@ -31,7 +31,7 @@ from archsim.dataflow.mesh import COLUMN_HOPS, DELIVERED, ROW_HOPS, flows, route
 from archsim.dataflow.populations import alone, populations_of
 from archsim.engine.outcome import BUSY, Outcome
 from archsim.engine.recording import Window
-from archsim.engine.result import LayerResult, UnitTime
+from archsim.engine.result import CoreLoad, LayerResult, UnitTime
 from archsim.errors import UsageError
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.diagram import Diagram
@@ -122,9 +122,21 @@ class ManyCore(DrawnMachine):
         for operation in operations:
             chosen.append(operation)
             computed.append(self._computed(trace, operation, verify))
-        known = chip.known_of(self.config, trace, chosen)
-        placed = chip.place(self.config, populations_of(trace, chosen), known)
+        placed = self._placed(trace, chosen)
         yield from self._run([_layer(trace, operation) for operation in chosen], placed, computed, engine, record)
+
+    def _placed(self, trace: Trace, operations: Sequence[Operation]) -> Placed:
+        known = chip.known_of(self.config, trace, operations)
+        return chip.place(self.config, populations_of(trace, operations), known)
+
+    def placement(self, trace: Trace) -> list[tuple[str, CoreLoad]]:
+        """All cores that are used."""
+        placed = self._placed(trace, self.layers(trace))
+        return [
+            (one.name, core)
+            for one, part in zip(placed.layers, placed.mapped, strict=True)
+            for core in statistics.core_loads(self.config.noc, placed.events, part.ends, part.cores)
+        ]
 
     def _computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
         if operation.op == "pool":
