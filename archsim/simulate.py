@@ -123,7 +123,7 @@ def wiring(accelerator: Accelerator) -> Wiring:
     accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
     assert isinstance(accelerator, DrawnMachine)  # all machines are
     program = accelerator.example(trace, trace.operations[0])
-    step = program.diagram.coroutines(program.state.shape[1] - accelerator.kept)
+    step = program.diagram.coroutines(accelerator.lowered().kept)
     counts = np.zeros((len(program.state), len(accelerator.counted)), np.int64)
     names = accelerator.tensors * program.copies
     return watch(
@@ -282,7 +282,11 @@ def _report(
         exact=accelerator.exact,
         moved=_moved(loaded, accelerator.fused(loaded, chosen)) if verify else {},
         dram=_declared_dram(accelerator),
-        findings={**accelerator.context, **(accelerator.metrics(loaded) if verify else {})},
+        findings={
+            **accelerator.context,
+            **(accelerator.metrics(loaded) if verify else {}),
+            **accelerator.findings(results),
+        },
         **_of_the_network(loaded, verify, jobs),
         evidence=evidence.of_run(
             evidence.of_machine(accelerator.name, inventory, explained, area),

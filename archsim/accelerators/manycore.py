@@ -11,12 +11,14 @@ computed again from its inputs. Sources are in ``hwconfigs/manycore.yaml``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.dataflow import core_chip as chip
+from archsim.dataflow import core_statistics as statistics
 from archsim.dataflow.base import EngineName, HardwareConfig, Progress
 from archsim.dataflow.computing import outputs_of
 from archsim.dataflow.core_chip import ManyCoreConfig, Placed
@@ -87,7 +89,8 @@ class ManyCore(DrawnMachine):
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that has no place on the chip."""
-        return chip.misfits(self.config, populations_of(trace, self.layers(trace)))
+        found = chip.misfits(self.config, populations_of(trace, self.layers(trace)))
+        return [*found, *chip.uncalibrated(self.config, trace)]
 
     def prepare(self, trace: Trace, operations: Sequence[Operation], verify: bool, progress: Progress | None) -> None:
         """What has no place is refused before anything is computed."""
@@ -119,7 +122,8 @@ class ManyCore(DrawnMachine):
         for operation in operations:
             chosen.append(operation)
             computed.append(self._computed(trace, operation, verify))
-        placed = chip.place(self.config, populations_of(trace, chosen))
+        known = chip.known_of(self.config, trace, chosen)
+        placed = chip.place(self.config, populations_of(trace, chosen), known)
         yield from self._run([_layer(trace, operation) for operation in chosen], placed, computed, engine, record)
 
     def _computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
@@ -132,13 +136,41 @@ class ManyCore(DrawnMachine):
         return self._program(chip.place(self.config, populations_of(trace, [operation])))
 
     def _program(self, placed: Placed) -> Program:
-        config, diagram, cycles = self.config, Diagram(), []
-        kinds = dict(zip([one.name for one in placed.layers], placed.formats, strict=True))
-        for row in placed.rows:
-            if (name := placed.populations[row.population].name) in kinds:
-                cycles.append(config.synapse_cycles(kinds[name]))
+        config, diagram, cycles = self.config, Diagram(), self._synapse_cycles(placed)
         derived, operands, _ = lay_out(config, placed.events, placed.rows, placed.populations, cycles, diagram)
-        return self.drawn(diagram, {}, {**derived, "neuron_cycles": config.neuron_cycles}, operands, (), 1)
+        drawn = self.drawn(diagram, {}, {**derived, "neuron_cycles": config.neuron_cycles}, operands, (), 1)
+        state = np.zeros((len(drawn.state), self.lowered().kept + derived["steps"]), np.int64)
+        return drawn._replace(state=state)
+
+    def _synapse_cycles(self, placed: Placed) -> list[int]:
+        """Cycles of a synapse in every core that is used, in the order of rows."""
+        parts = zip(placed.mapped, placed.formats, strict=True)
+        return [self.config.synapse_cycles(kind) for part, kind in parts for _ in part.cores]
+
+    def _told(self, placed: Placed, program: Program) -> Iterator[dict[str, Any]]:
+        """Of every layer what became of its cores, when the ``program`` has run: events, cores and links."""
+        config, rows, events = self.config, placed.rows, placed.events
+        used = [core for part in placed.mapped for core in part.cores]
+        worked = statistics.working(config, events, rows, used, self._synapse_cycles(placed))
+        ends = program.state[program.diagram.ends["router"] :, self.lowered().kept :]
+        critical = statistics.critical(ends, worked, config.scheduler.barrier_cycles)
+        hosts, first = np.arange(len(used), len(rows)), 0
+        for part in placed.mapped:
+            somas, cores = np.arange(first, first + len(part.cores)), list(part.cores)
+            members = {"synapse": len(rows) + somas, "soma": somas, "host": hosts[: 0 if first else None]}
+            sent = np.zeros_like(events.sent)
+            sent[:, cores] = events.sent[:, cores]
+            loads = statistics.core_loads(config.noc, events, part.ends, cores)
+            operations = [load.operations for load in loads]
+            told = {
+                "cores": len(cores),
+                "busiest_core_operations": max(operations),
+                "mean_core_operations": sum(operations) // len(cores),
+                "busiest_core_step_operations": statistics.busiest_by_step(events, cores),
+                **statistics.by_cause(critical, members, config.scheduler.barrier_cycles),
+            }
+            yield {"events": told, "cores": loads, "links": statistics.link_loads(config.noc, sent)}
+            first += len(cores)
 
     def _run(
         self, layers: Sequence[Layer], placed: Placed, computed: Sequence[Computed], engine: EngineName,
@@ -151,14 +183,15 @@ class ManyCore(DrawnMachine):
         shares = shared_out(outcome.cycles, [1 + int(outcome.times[agents, BUSY].sum()) for agents in own])
         _, hops = flows(self.config.noc, placed.events.sent)
         found = []
-        for number, (layer, made) in enumerate(zip(layers, computed, strict=True)):
+        for number, (layer, made, told) in enumerate(zip(layers, computed, self._told(placed, program), strict=True)):
             agents, cores = own[number], list(placed.mapped[number].cores)
             sent = placed.events.sent[:, cores]
             ways = (sent[..., None] * hops[:, cores]).sum((0, 1)).tolist()
             shown = agents if number else _and_shared(agents, program.diagram)
-            found.append(
-                self._result(layer, made, outcome, placed.formats[number], agents, shown, ways, shares[number], named)
+            result = self._result(
+                layer, made, outcome, placed.formats[number], agents, shown, ways, shares[number], named
             )
+            found.append(replace(result, **{**told, "events": {**result.events, **told["events"]}}))
         return found
 
     def _result(
@@ -168,9 +201,7 @@ class ManyCore(DrawnMachine):
         """What one layer had of the run, by its own ``agents``; those that are ``shown`` with it are its units."""
         counts, times = outcome.counts[agents], outcome.times[agents]
         total = dict(zip(self.counted, counts.sum(0).tolist(), strict=True))
-        added, busy = counts[:, ADDED][counts[:, RECEIVED] > 0], times[:, BUSY]
-        dendrites = np.array([named[agent][0] == "synapse" for agent in agents.tolist()])
-        cores = int(dendrites.sum())
+        busy, dendrites = times[:, BUSY], np.array([named[agent][0] == "synapse" for agent in agents.tolist()])
         part = outcome._replace(
             counts=counts,
             wall_s=outcome.wall_s * share / outcome.cycles,
@@ -197,18 +228,16 @@ class ManyCore(DrawnMachine):
             units=tuple(units),
             lower_bound_cycles=int(busy.max()),
             compulsory_read_bytes=0,
-            events={
-                "cores": cores,
-                "messages": total["received"],
-                "hops": sum(ways),
-                "busiest_core_operations": int(added.max(initial=0)),
-                "mean_core_operations": total["added"] // cores,
-            },
+            events={"messages": total["received"], "hops": sum(ways)},
             agents={agent: " ".join(map(str, named[agent])) for agent in shown.tolist()},
             completions=part.completions if len(outcome.completions) else None,
             elapsed_cycles=share,
             start_cycle=0,
         )
+
+    def findings(self, results: Sequence[LayerResult]) -> Mapping[str, float | None]:
+        """How even cores and links were loaded."""
+        return statistics.evenness(results)
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
         """Synapses that were added, zeros too where the format has them."""

@@ -205,6 +205,10 @@ class Accelerator(ABC):
         """What a run of ``trace`` on this machine tells beside cycles and energy, for its summary."""
         return {}
 
+    def findings(self, results: Sequence[LayerResult]) -> Mapping[str, Any]:
+        """What a run with these ``results`` tells as a whole, for its summary."""
+        return {}
+
     @classmethod
     def finds_accuracy(cls, trace: Trace) -> bool:
         """Whether :meth:`metrics` of ``trace`` can have an accuracy, in any configuration of this machine."""

@@ -84,7 +84,7 @@ def soma(a: Agent, m: Any, x: Operands) -> Operations:
             yield op(compute=ahead * m.neuron_cycles + m.config.neuron.spike_cycles)
             yield from send(a, m, x, own.entry, x.fired[spike], m.config.neuron.message_cycles)
         yield op(compute=(own.visited - passed) * m.neuron_cycles)
-        yield from meet(a, m)
+        yield from meet(a, m, step)
 
 
 def host(a: Agent, m: Any, x: Operands) -> Operations:
@@ -93,7 +93,7 @@ def host(a: Agent, m: Any, x: Operands) -> Operations:
     for step in range(m.steps):
         for spike in range(x.begin[own.row, step], x.end[own.row, step]):
             yield from send(a, m, x, own.entry, x.fired[spike], m.config.host.message_cycles)
-        yield from meet(a, m)
+        yield from meet(a, m, step)
 
 
 def send(a: Agent, m: Any, x: Operands, entry: int, neuron: int, cycles: int) -> Operations:
@@ -113,18 +113,19 @@ def synapse(a: Agent, m: Any, x: Operands) -> Operations:
             a.count[RECEIVED] += 1
             a.count[ADDED] += synapses
             yield op(compute=m.config.synapse.message_cycles + synapses * own.cycles)
-        yield from meet(a, m)
+        yield from meet(a, m, step)
 
 
-def meet(a: Agent, m: Any) -> Operations:
-    """The end of a step."""
+def meet(a: Agent, m: Any, step: int) -> Operations:
+    """The end of a step; when the agent has done its work is kept."""
+    a.kept[step] = a.now
     yield op(barrier=m.barrier)
     yield op(pause=m.config.scheduler.barrier_cycles)
 
 
 class Events(NamedTuple):
-    """What happens on a network that is mapped: most of the operands, and the messages ``sent`` in all, int64
-    [cores and host ports, cores]."""
+    """What happens on a network that is mapped: most of the operands, the synapses ``added`` by core and step, int64
+    [cores, steps], and the messages ``sent`` in all, int64 [cores and host ports, cores]."""
 
     first_axon: NDArray[np.int64]
     address: NDArray[np.int64]
@@ -133,6 +134,7 @@ class Events(NamedTuple):
     begin: NDArray[np.int64]
     end: NDArray[np.int64]
     arriving: NDArray[np.int64]
+    added: NDArray[np.int64]
     sent: NDArray[np.int64]
 
 
@@ -182,7 +184,8 @@ def events_of(
     sequence = max(len(one.spikes) for one in populations if one.spikes is not None)
     steps = sequence + max(one.depth for one in populations)
     begin, end = np.zeros((2, len(rows), steps), np.int64)
-    arriving, sent = np.zeros((cores, steps), np.int64), np.zeros((cores + ports, cores), np.int64)
+    arriving, added = np.zeros((2, cores, steps), np.int64)
+    sent, held = np.zeros((cores + ports, cores), np.int64), np.concatenate(synapses)[order]
     fired, known = [], 0
     for number, one in enumerate(populations):
         if one.spikes is None:
@@ -198,13 +201,12 @@ def events_of(
             fired.append(neurons + one.first)
             axons, count = ranges(first_axon[fired[-1]], first_axon[fired[-1] + 1])
             arriving[:, step] += np.bincount(target[axons], minlength=cores)
+            added[:, step] += np.bincount(target[axons], held[axons], cores).astype(np.int64)
             by = senders[np.searchsorted(bounds, neurons, side="right") - 1]
             pairs = np.repeat(by, count) * cores + target[axons]
             sent += np.bincount(pairs, minlength=sent.size).reshape(sent.shape)
     everything = np.concatenate([np.zeros(0, np.int64), *fired])
-    return Events(
-        first_axon, addresses[target], np.concatenate(synapses)[order], everything, begin, end, arriving, sent
-    )
+    return Events(first_axon, addresses[target], held, everything, begin, end, arriving, added, sent)
 
 
 def ranges(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -9,7 +9,7 @@ population of depth d and timestep t are sent in step d + t, those of the next i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -60,9 +60,14 @@ class Population(NamedTuple):
         return math.prod(self.shape)
 
 
-def populations_of(trace: Trace, operations: Sequence[Operation]) -> list[Population]:
-    """The layers ``operations`` of ``trace``, in its order, behind the inputs that they read."""
-    return _Network(trace, operations).populations()
+def populations_of(
+    trace: Trace, operations: Sequence[Operation], tensors: Mapping[str, NDArray[Any]] | None = None
+) -> list[Population]:
+    """The layers ``operations`` of ``trace``, in its order, behind the inputs that they read.
+
+    They fire as the trace says, or for other images as ``tensors`` say, which hold [T, I, ...] of each.
+    """
+    return _Network(trace, operations, tensors).populations()
 
 
 def alone(layer: Layer) -> list[Population]:
@@ -87,8 +92,10 @@ def alone(layer: Layer) -> list[Population]:
 
 
 class _Network:
-    def __init__(self, trace: Trace, operations: Sequence[Operation]) -> None:
-        self.trace, self.operations = trace, operations
+    def __init__(
+        self, trace: Trace, operations: Sequence[Operation], tensors: Mapping[str, NDArray[Any]] | None
+    ) -> None:
+        self.trace, self.operations, self.tensors = trace, operations, tensors
         self.writers = {operation.output: operation for operation in trace.operations}
         self.ids: dict[str, NDArray[np.int64]] = {}
         self.inputs: list[Population] = []
@@ -144,8 +151,8 @@ class _Network:
         trace = self.trace
         if not trace.stored(name) or trace.kind(name) not in ("spike", "spike_time"):
             return None
-        values = trace.operand(name)
-        return np.swapaxes(values, 0, 1).reshape(trace.images * trace.timesteps, -1)
+        values = trace.operand(name) if self.tensors is None else self.tensors[name]
+        return np.swapaxes(values, 0, 1).reshape(values.shape[1] * trace.timesteps, -1)
 
 
 def _meets(population: Population, neurons: NDArray[np.int64]) -> bool:

@@ -28,6 +28,8 @@ RESULT_FILES = (
     "traffic.csv",
     "energy.csv",
     "timesteps.csv",
+    "cores.csv",
+    "links.csv",
     "area.csv",
     "units.csv",
     "adaptation.csv",
