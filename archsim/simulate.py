@@ -28,7 +28,7 @@ from archsim.report.verdict import left_out
 if TYPE_CHECKING:
     from archsim.cost import CostTable
     from archsim.dataflow.base import Accelerator, EngineName, Progress
-    from archsim.engine.result import LayerResult
+    from archsim.engine.result import CoreLoad, LayerResult
     from archsim.engine.wiring import Wiring
     from archsim.trace import Operation, Trace
 
@@ -99,6 +99,19 @@ def example_of(accelerator: Accelerator, hardware: str | Path) -> Accelerator:
         return accelerator
     timesteps = max(EXAMPLE_TIMESTEPS, accelerator.config.least_timesteps)
     return type(accelerator)(changed(accelerator.config, "timesteps", timesteps, str(hardware)))
+
+
+def placement_of(hardware: str | Path, trace: str | Path, overrides: Sequence[str] = ()) -> list[tuple[str, CoreLoad]]:
+    """Where the layers of ``trace`` are on the mesh of the machine ``hardware``: each core that is used, with its
+    layer's name. UsageError if the machine has no mesh or cannot run the trace."""
+    from archsim.trace import load_trace
+
+    loaded = load_trace(trace)
+    accelerator = accelerator_for(hardware, trace, loaded, overrides)
+    found = accelerator.placement(accelerator.visible_trace(loaded))
+    if not found:
+        raise UsageError(f"{hardware}: has no mesh of cores to place layers on; --trace is for machines that have")
+    return found
 
 
 def wiring(accelerator: Accelerator) -> Wiring:

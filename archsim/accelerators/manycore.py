@@ -32,7 +32,7 @@ from archsim.dataflow.populations import alone, populations_of
 from archsim.dataflow.projections import NoSpikesError, on_the_way, projections_of
 from archsim.engine.outcome import BUSY, Outcome
 from archsim.engine.recording import Window
-from archsim.engine.result import LayerResult, UnitTime
+from archsim.engine.result import CoreLoad, LayerResult, UnitTime
 from archsim.errors import UsageError
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.diagram import Diagram
@@ -152,9 +152,20 @@ class ManyCore(DrawnMachine):
             layers.append(_layer(trace, operation, [other for other in trace.operations if other.name in inside]))
             done |= inside
             computed.append(self._computed(trace, operation, verify))
-        known = chip.known_of(self.config, trace, chosen)
-        placed = chip.place(self.config, populations_of(trace, chosen), known)
-        yield from self._run(layers, placed, computed, engine, record)
+        yield from self._run(layers, self._placed(trace, chosen), computed, engine, record)
+
+    def _placed(self, trace: Trace, operations: Sequence[Operation]) -> Placed:
+        known = chip.known_of(self.config, trace, operations)
+        return chip.place(self.config, populations_of(trace, operations), known)
+
+    def placement(self, trace: Trace) -> list[tuple[str, CoreLoad]]:
+        """All cores that are used."""
+        placed = self._placed(trace, self.layers(trace))
+        return [
+            (one.name, core)
+            for one, part in zip(placed.layers, placed.mapped, strict=True)
+            for core in statistics.core_loads(self.config.noc, placed.events, part.ends, part.cores)
+        ]
 
     def _computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
         if operation.op == "pool":

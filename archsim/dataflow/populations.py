@@ -31,7 +31,7 @@ class Synapses(NamedTuple):
     """What a layer reads: neurons ``sources`` int64 [C, H, W] through a ``window``, in ``groups``.
 
     ``present`` bool [N, C / groups, kernel rows, kernel columns]: weights that are not zero. ``kernel``: whether
-    positions share weights, as in a convolution.
+    positions share weights, as in a convolution. ``bits`` of the widest weight, sign included.
     """
 
     sources: NDArray[np.int64]
@@ -39,6 +39,7 @@ class Synapses(NamedTuple):
     groups: int
     present: NDArray[np.bool_]
     kernel: bool
+    bits: int = 2
 
 
 class Population(NamedTuple):
@@ -123,13 +124,13 @@ class _Network:
         if operation.op == "pool" and operation.reduction == "max":
             present = np.ones((operation.n, 1, *operation.kernel), np.bool_)
             return (Synapses(self._read(operation.inputs[0]), operation.window, operation.n, present, True),)
-        return tuple(
-            Synapses(
-                self._read(one.source).reshape(one.shape), one.window, one.groups, one.weight() != 0,
-                operation.op != "linear" and math.prod(one.shape[1:]) > 1,
-            )
-            for one in projections_of(self.trace, operation)
-        )  # fmt: skip
+        found = []
+        for one in projections_of(self.trace, operation):
+            weight, kernel = one.weight(), operation.op != "linear" and math.prod(one.shape[1:]) > 1
+            bits = 1 + int(max(weight.max(), -1 - weight.min())).bit_length()
+            sources = self._read(one.source).reshape(one.shape)
+            found.append(Synapses(sources, one.window, one.groups, weight != 0, kernel, bits))
+        return tuple(found)
 
     def _read(self, name: str) -> NDArray[np.int64]:
         """Whose spikes the tensor ``name`` is, in its shape."""
@@ -193,6 +194,24 @@ def reached(population: Population, synapses: Synapses, ends: Sequence[int], kin
                 seen = np.tensordot(present[group, own, :, i, j].astype(float), held[group, own], (0, 0))
                 parts[group] += rows[i].T @ seen @ columns[j]
     return found.astype(np.int64)
+
+
+def stored(population: Population, ends: Sequence[int], kind: Format, weight_bits: int, index_bits: int) -> list[int]:
+    """Bits of the synapses of each part of a population.
+
+    A synapse of the ``dense`` format is a weight, zero or not, one of the ``sparse`` format a weight that is not zero
+    and an index. The ``convolutional`` format has the kernels of the channels that a part has neurons of. A weight that
+    is the product of several may be wider than ``weight_bits``.
+    """
+    found, places = np.zeros(len(ends) - 1, np.int64), math.prod(population.shape[1:])
+    for synapses in population.synapses:
+        width = max(weight_bits, synapses.bits) + (index_bits if kind == "sparse" else 0)
+        if kind == "convolutional":
+            channels = np.array([-(-end // places) - first // places for first, end in pairwise(ends)])
+            found += channels * synapses.present[0].size * width
+        else:
+            found += reached(population, synapses, ends, kind).sum((1, 2, 3)) * width
+    return [int(bits) for bits in found]
 
 
 def received(population: Population, synapses: Synapses, sent: NDArray[np.int64], kind: Format) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ class UnitTime:
 
 
 class CoreLoad(NamedTuple):
-    """A core of a many-core chip, number ``core``, at the router in ``row`` and ``column``: which neurons of its layer it
+    """Core number ``core`` of a many-core chip, at the router in ``row`` and ``column``: which neurons of its layer it
     has, the messages that came to it, and the synaptic operations that it performed."""
 
     core: int
