@@ -25,10 +25,11 @@ from archsim.dataflow.core_chip import ManyCoreConfig, Placed
 from archsim.dataflow.cores import ADDED, FIRED, RECEIVED, SENT, UPDATED, host, lay_out, soma, synapse
 from archsim.dataflow.crossbar_function import Computed, checked, exact_currents
 from archsim.dataflow.crossbar_machine import shared_out
-from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer import WEIGHTED, Layer
 from archsim.dataflow.machine import DrawnMachine, Program
 from archsim.dataflow.mesh import COLUMN_HOPS, DELIVERED, ROW_HOPS, flows, router
 from archsim.dataflow.populations import alone, populations_of
+from archsim.dataflow.projections import NoSpikesError, on_the_way, projections_of
 from archsim.engine.outcome import BUSY, Outcome
 from archsim.engine.recording import Window
 from archsim.engine.result import CoreLoad, LayerResult, UnitTime
@@ -37,6 +38,7 @@ from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
 from archsim.trace import Operation, Trace
+from archsim.trace.origin import origin
 from archsim.trace.resimulation import check_operation
 from archsim.trace.schema import MAX_TIMESTEPS
 from archsim.trace.work import work_of
@@ -77,15 +79,40 @@ class ManyCore(DrawnMachine):
         return MAX_TIMESTEPS if self.config.timesteps == "trace" else self.config.timesteps
 
     def simulates(self, trace: Trace, operation: Operation) -> bool:
-        """Layers that read spikes, and maxima over spikes."""
-        if operation.op == "pool":
-            return operation.reduction == "max" and trace.kind(operation.inputs[0]) == "spike"
-        return super().simulates(trace, operation)
+        """What has neurons, or ends in sums of weights, and is made of nothing but spikes; and maxima over spikes."""
+        if operation.op == "pool" and operation.reduction == "max":
+            return trace.kind(operation.inputs[0]) == "spike"
+        if operation.requantiser is not None or (operation.neuron is None and operation.op not in WEIGHTED):
+            return False
+        try:
+            return bool(projections_of(trace, operation))
+        except NoSpikesError:
+            return False
+
+    def layers(self, trace: Trace) -> list[Operation]:
+        """Those that :meth:`simulates` names, but for what is a part of the sums of others."""
+        able = super().layers(trace)
+        inside = on_the_way(trace, able)
+        return [operation for operation in able if operation.name not in inside]
+
+    def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
+        """What only says where spikes are, and what is a part of the sums of ``layers``."""
+        return super().fused(trace, layers) | on_the_way(trace, layers)
+
+    def why_skipped(self, trace: Trace, operation: Operation) -> str:
+        """Which value, somewhere behind what it reads, does not travel."""
+        try:
+            projections_of(trace, operation)
+        except NoSpikesError as error:
+            behind = len(operation.inputs) > 1 or str(error) not in operation.inputs
+            if operation.neuron is not None and behind and not self.lacks(operation.neuron):
+                return f"needs {origin(trace, str(error))}, which do not travel as spikes"
+        return super().why_skipped(trace, operation)
 
     @property
     def runs(self) -> str:
         """Spikes only travel between cores."""
-        return "layers that read spikes and end in neurons, or in sums, and maxima over spikes"
+        return "layers that are made of spikes and end in neurons, or in sums, and maxima over spikes"
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that has no place on the chip."""
@@ -118,12 +145,14 @@ class ManyCore(DrawnMachine):
         self, trace: Trace, operations: Iterable[Operation], engine: EngineName, verify: bool, record: Window | bool
     ) -> Iterator[LayerResult]:
         """All layers at once, in one simulation."""
-        chosen, computed = [], []
+        chosen, layers, computed, done = [], [], [], set[str]()
         for operation in operations:
             chosen.append(operation)
+            inside = on_the_way(trace, [operation]) - done
+            layers.append(_layer(trace, operation, [other for other in trace.operations if other.name in inside]))
+            done |= inside
             computed.append(self._computed(trace, operation, verify))
-        placed = self._placed(trace, chosen)
-        yield from self._run([_layer(trace, operation) for operation in chosen], placed, computed, engine, record)
+        yield from self._run(layers, self._placed(trace, chosen), computed, engine, record)
 
     def _placed(self, trace: Trace, operations: Sequence[Operation]) -> Placed:
         known = chip.known_of(self.config, trace, operations)
@@ -290,11 +319,12 @@ def _and_shared(agents: NDArray[np.int64], diagram: Diagram) -> NDArray[np.int64
     return np.concatenate([first, agents, hosts])
 
 
-def _layer(trace: Trace, operation: Operation) -> Layer:
-    """The layer that ``operation`` is, as far as results tell of it."""
-    work = work_of(trace, operation)
+def _layer(trace: Trace, operation: Operation, inside: Sequence[Operation]) -> Layer:
+    """The layer that ``operation`` is, as far as results tell of it; what is ``inside`` its sums is its work, too."""
+    works = [work_of(trace, one) for one in (operation, *inside)]
     return Layer(
         name=operation.name, op=operation.op, m=operation.m, n=operation.n, k=operation.k, timesteps=trace.timesteps,
         operand="spike", word_bits=trace.timesteps, rows=None, columns=None, bias=np.zeros(operation.n, np.int64),
-        neuron=operation.neuron, expected=None, matches=work.matches, synaptic_operations=work.synaptic_operations,
+        neuron=operation.neuron, expected=None, matches=sum(work.matches for work in works),
+        synaptic_operations=sum(work.synaptic_operations for work in works),
     )  # fmt: skip

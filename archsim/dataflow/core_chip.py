@@ -111,8 +111,8 @@ class ManyCoreConfig(MachineConfig):
 
     def format_of(self, population: Population) -> Format:
         """How the synapses of a layer are stored."""
-        assert population.synapses is not None, "inputs have none"
-        return self.synapse.convolution if population.synapses.kernel else self.synapse.linear
+        shared = any(synapses.kernel for synapses in population.synapses)
+        return self.synapse.convolution if shared else self.synapse.linear
 
     def synapse_cycles(self, kind: Format) -> int:
         """Cycles of a synapse in the format ``kind``."""
@@ -145,7 +145,7 @@ class Placed(NamedTuple):
 
 def layers_of(populations: Sequence[Population]) -> tuple[Population, ...]:
     """Populations that are no inputs."""
-    return tuple(one for one in populations if one.synapses is not None)
+    return tuple(one for one in populations if one.synapses)
 
 
 def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[str]:
@@ -156,9 +156,9 @@ def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[s
     if needed > pe.count:
         found.append(f"pe.count: the network takes {needed} cores of {pe.neurons} neurons, the chip has {pe.count}")
     for one in layers:
-        assert one.synapses is not None
-        if one.synapses.sources.size > pe.axons:
-            found.append(f"pe.axons: {one.name} has {one.synapses.sources.size} inputs, a core {pe.axons} axons")
+        inputs = len(np.unique(np.concatenate([synapses.sources.ravel() for synapses in one.synapses])))
+        if inputs > pe.axons:
+            found.append(f"pe.axons: {one.name} has {inputs} inputs, a core {pe.axons} axons")
     return found
 
 
@@ -201,7 +201,14 @@ def place(
     elif scheduler.mapping == "neurons":
         ends = mapping.balanced([np.ones(one.size) for one in layers], pe.neurons, pe.count)
     else:
-        loads = [received(one, _sent(known, one), kind) for one, kind in zip(layers, formats, strict=True)]
+        fired = _fired(known)
+        loads = [
+            sum(
+                (received(one, synapses, fired[synapses.sources], kind) for synapses in one.synapses),
+                np.zeros(one.size),
+            )
+            for one, kind in zip(layers, formats, strict=True)
+        ]
         ends = mapping.balanced([load + LEAST_LOAD for load in loads], pe.neurons, pe.count)
     numbers = iter(range(pe.count))
     mapped = [Mapped(tuple(end), tuple(next(numbers) for _ in end[1:])) for end in ends]
@@ -228,9 +235,8 @@ def _placed(
     return Placed(tuple(populations), tuple(mapped), tuple(formats), tuple(rows), events)
 
 
-def _sent(populations: Sequence[Population], reader: Population) -> NDArray[np.int64]:
-    """How often each source of a layer spikes, [C, H, W]."""
-    assert reader.synapses is not None, "inputs read nothing"
+def _fired(populations: Sequence[Population]) -> NDArray[np.int64]:
+    """How often each neuron spikes."""
     counts = [np.zeros(one.size, np.int64) if one.spikes is None else one.spikes.sum(0) for one in populations]
     by_first = sorted(zip((one.first for one in populations), counts, strict=True), key=lambda pair: pair[0])
-    return np.concatenate([count for _, count in by_first])[reader.synapses.sources]
+    return np.concatenate([count for _, count in by_first])

@@ -152,7 +152,7 @@ def rows_of(populations: Sequence[Population], mapped: Sequence[Mapped], ports: 
     found, layers = [], iter(mapped)
     inputs: list[Row] = []
     for number, one in enumerate(populations):
-        if one.synapses is None:
+        if not one.synapses:
             ends = [one.size * port // ports for port in range(ports + 1)]
             parts = enumerate(pairwise(ends))
             inputs += [Row(number, first, end, cores + port) for port, (first, end) in parts if first < end]
@@ -167,25 +167,30 @@ def events_of(
     formats: Sequence[Format], cores: int, ports: int,
 ) -> Events:  # fmt: skip
     """What happens when the populations fire as they do; ``formats`` are those of the layers' synapses."""
-    layers = [one for one in populations if one.synapses is not None]
+    layers = [one for one in populations if one.synapses]
     total = sum(one.size for one in populations)
     sources, targets, synapses = [], [], []
     for one, part, kind in zip(layers, mapped, formats, strict=True):
-        assert one.synapses is not None
-        count = reached(one, part.ends, kind).reshape(len(part.cores), -1).T
-        places, parts = np.nonzero(count)
-        sources.append(one.synapses.sources.reshape(-1)[places])
-        targets.append(np.array(part.cores)[parts])
-        synapses.append(count[places, parts])
-    source, target = np.concatenate(sources), np.concatenate(targets)
-    order = np.argsort(source, kind="stable")
-    first_axon = np.searchsorted(source[order], np.arange(total + 1))
-    target, addresses = target[order], np.array([config.address(core) for core in range(cores)])
+        for projection in one.synapses:
+            count = reached(one, projection, part.ends, kind).reshape(len(part.cores), -1).T
+            places, parts = np.nonzero(count)
+            sources.append(projection.sources.reshape(-1)[places])
+            targets.append(np.array(part.cores)[parts])
+            synapses.append(count[places, parts])
+    # However many ways lead from a neuron to a core, its spike is one message.
+    pairs, seen, pair = np.unique(
+        np.concatenate(sources) * cores + np.concatenate(targets), return_index=True, return_inverse=True
+    )
+    order = np.lexsort((seen, pairs // cores))
+    source, target = np.divmod(pairs[order], cores)
+    held = np.bincount(pair, np.concatenate(synapses), len(pairs)).astype(np.int64)[order]
+    first_axon = np.searchsorted(source, np.arange(total + 1))
+    addresses = np.array([config.address(core) for core in range(cores)])
     sequence = max(len(one.spikes) for one in populations if one.spikes is not None)
     steps = sequence + max(one.depth for one in populations)
     begin, end = np.zeros((2, len(rows), steps), np.int64)
     arriving, added = np.zeros((2, cores, steps), np.int64)
-    sent, held = np.zeros((cores + ports, cores), np.int64), np.concatenate(synapses)[order]
+    sent = np.zeros((cores + ports, cores), np.int64)
     fired, known = [], 0
     for number, one in enumerate(populations):
         if one.spikes is None:
@@ -203,8 +208,8 @@ def events_of(
             arriving[:, step] += np.bincount(target[axons], minlength=cores)
             added[:, step] += np.bincount(target[axons], held[axons], cores).astype(np.int64)
             by = senders[np.searchsorted(bounds, neurons, side="right") - 1]
-            pairs = np.repeat(by, count) * cores + target[axons]
-            sent += np.bincount(pairs, minlength=sent.size).reshape(sent.shape)
+            ways = np.repeat(by, count) * cores + target[axons]
+            sent += np.bincount(ways, minlength=sent.size).reshape(sent.shape)
     everything = np.concatenate([np.zeros(0, np.int64), *fired])
     return Events(first_axon, addresses[target], held, everything, begin, end, arriving, added, sent)
 
@@ -226,7 +231,7 @@ def lay_out(
     """
     mesh = Mesh(config.noc, diagram, config.pe.queue, events.sent)
     ports = mesh.ports(events.sent)
-    inputs = [populations[row.population].synapses is None for row in rows]
+    inputs = [not populations[row.population].synapses for row in rows]
     somas: list[Soma] = []
     hosts: list[Soma] = []
     for place, (row, is_input) in enumerate(zip(rows, inputs, strict=True)):

@@ -39,10 +39,10 @@ def chain(sizes, spikes, weights):
     """Linear layers one behind the other; ``spikes`` [layers][sequence, size], ``weights`` [layers - 1] bool [N, K]."""
     found, first = [], 0
     for depth, size in enumerate(sizes):
-        synapses = None
+        synapses = ()
         if depth:
             sources = np.arange(first - sizes[depth - 1], first).reshape(-1, 1, 1)
-            synapses = Synapses(sources, Window(), 1, weights[depth - 1][:, :, None, None], False)
+            synapses = (Synapses(sources, Window(), 1, weights[depth - 1][:, :, None, None], False),)
         found.append(Population(f"l{depth}", first, (size, 1, 1), depth, spikes[depth], synapses))
         first += size
     return found
@@ -279,7 +279,8 @@ def test_synapses_of_a_convolution_are_those_of_its_unrolled_matrix(seed):
     present = draw.random((groups * n, per, *window.kernel)) < 0.5
     out = (groups * n, *window.output((height, width)))
     sources = np.arange(groups * per * height * width).reshape(groups * per, height, width)
-    one = Population("conv", 0, out, 1, None, Synapses(sources, window, groups, present, True))
+    synapses = Synapses(sources, window, groups, present, True)
+    one = Population("conv", 0, out, 1, None, (synapses,))
     size = one.size
     ends = [0, *sorted(draw.choice(np.arange(1, size), min(3, size - 1), replace=False).tolist()), size]
     matrix = {kind: np.zeros((size, sources.size), np.int64) for kind in ("sparse", "dense")}
@@ -294,9 +295,9 @@ def test_synapses_of_a_convolution_are_those_of_its_unrolled_matrix(seed):
                 matrix["sparse"][neuron, source] += present[o, c, i, j]
     sent = draw.integers(0, 4, sources.shape)
     for kind, name in (("sparse", "sparse"), ("dense", "dense"), ("convolutional", "dense")):
-        found = reached(one, ends, kind).reshape(len(ends) - 1, -1)
+        found = reached(one, synapses, ends, kind).reshape(len(ends) - 1, -1)
         np.testing.assert_array_equal(found, np.add.reduceat(matrix[name], ends[:-1], axis=0))
-        np.testing.assert_array_equal(received(one, sent, kind), matrix[name] @ sent.reshape(-1))
+        np.testing.assert_array_equal(received(one, synapses, sent, kind), matrix[name] @ sent.reshape(-1))
 
 
 @pytest.mark.parametrize("mapping", ["in_order", "neurons", "operations", "traffic"])
@@ -434,7 +435,7 @@ def test_a_mapping_is_found_with_calibration_images_and_used_for_others(mapping,
         built = machine(*overrides, f"scheduler.mapping={mapping}", f"scheduler.calibration={calibration}")
         chosen = built.layers(trace)
         known = chip.known_of(built.config, trace, chosen)
-        (source,) = (one for one in known if one.synapses is None)
+        (source,) = (one for one in known if not one.synapses)
         assert source.spikes[:, 32:].any() == (calibration == "images") != source.spikes[:, :32].any()
         found[calibration] = chip.place(built.config, populations_of(trace, chosen), known).mapped
         same_images = calibrated_network(trace.tensor("pixels"))
