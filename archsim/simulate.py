@@ -224,6 +224,7 @@ def _report(
     jobs: int,
 ) -> Report:
     from archsim.cost import area_rows, energy_rows, price_rows, slow_memories, table_file
+    from archsim.dataflow.activation_unit import activation_units, with_look_ups
     from archsim.dataflow.coverage import coverage
     from archsim.hardware.loading import explained_values, resolved_yaml
     from archsim.report import evidence
@@ -234,11 +235,14 @@ def _report(
     accelerator = specialised_for(machine, hardware, trace, loaded, whole=layers is None)
     loaded = accelerator.visible_trace(loaded)
     table = load_prices(accelerator)
-    inventory = accelerator.inventory()
-    area = area_rows(inventory, table)
     chosen = _to_run(accelerator, loaded, layers, f"{hardware} cannot run {trace}")
+    inventory = [*accelerator.inventory(), *activation_units(accelerator, loaded, chosen)]
+    area, prices = area_rows(inventory, table), price_rows(inventory, table)
     covered = coverage(accelerator, loaded, chosen, layers)
-    results = tuple(_layers(accelerator, loaded, chosen, engine, verify, window, progress, jobs))
+    results = tuple(
+        with_look_ups(result, loaded, chosen)
+        for result in _layers(accelerator, loaded, chosen, engine, verify, window, progress, jobs)
+    )
     warnings = [
         *left_out(covered),
         *_expanded(accelerator, loaded, chosen),
@@ -261,6 +265,7 @@ def _report(
         layers=results,
         energy=energy,
         area=area,
+        prices=prices,
         covered=covered,
         verify=verify,
         labels=loaded.provenance,
@@ -287,7 +292,7 @@ def _report(
         evidence=evidence.of_run(
             evidence.of_machine(accelerator.name, inventory, explained, area),
             itertools.chain.from_iterable(energy),
-            price_rows(inventory, table),
+            prices,
         ),
     )
 

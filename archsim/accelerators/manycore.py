@@ -23,7 +23,7 @@ from archsim.dataflow.core_chip import ManyCoreConfig, Placed
 from archsim.dataflow.cores import ADDED, FIRED, RECEIVED, SENT, UPDATED, host, lay_out, soma, synapse
 from archsim.dataflow.crossbar_function import Computed, checked, exact_currents
 from archsim.dataflow.crossbar_machine import shared_out
-from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer import WEIGHTED, Layer
 from archsim.dataflow.machine import DrawnMachine, Program
 from archsim.dataflow.mesh import COLUMN_HOPS, DELIVERED, ROW_HOPS, flows, router
 from archsim.dataflow.populations import alone, populations_of
@@ -40,7 +40,7 @@ from archsim.trace.schema import MAX_TIMESTEPS
 from archsim.trace.work import work_of
 
 MESSAGE_BITS = 32
-"""Bits of a message: the place of its core, and its axon there. Of area alone."""
+"""Bits of a message: the place of its core, its axon there, and a sign. Of area alone."""
 
 
 class ManyCore(DrawnMachine):
@@ -49,6 +49,7 @@ class ManyCore(DrawnMachine):
     name: ClassVar[str] = "manycore"
     Config: ClassVar[type[HardwareConfig]] = ManyCoreConfig
     tensors: ClassVar[tuple[str, ...]] = ("input", "weight", "output")
+    neuron_update: ClassVar[tuple[str, str]] = ("soma", "update")
     layers_apart: ClassVar[bool] = False
     agents = router, soma, host, synapse
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
@@ -76,14 +77,27 @@ class ManyCore(DrawnMachine):
 
     def simulates(self, trace: Trace, operation: Operation) -> bool:
         """Layers that read spikes, and maxima over spikes."""
+        read = trace.kind(operation.inputs[0])
         if operation.op == "pool":
-            return operation.reduction == "max" and trace.kind(operation.inputs[0]) == "spike"
-        return super().simulates(trace, operation)
+            return operation.reduction == "max" and read == "spike"
+        carried = read == "spike" or (read == "signed_spike" and self.config.noc.signed)
+        return operation.op in WEIGHTED and operation.requantiser is None and carried
+
+    @property
+    def activation_tables(self) -> int:
+        """One in each core."""
+        return self.config.pe.count
+
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """What no message says. Potentials stay in their core, as sums do."""
+        return ("integer spikes",) if self.config.noc.signed else ("integer spikes", "signed spikes")
 
     @property
     def runs(self) -> str:
         """Spikes only travel between cores."""
-        return "layers that read spikes and end in neurons, or in sums, and maxima over spikes"
+        which = "spikes" if self.config.noc.signed else "spikes without a sign (noc.signed: false)"
+        return f"layers that read {which} and end in neurons, or in sums, and maxima over spikes"
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that has no place on the chip."""

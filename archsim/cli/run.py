@@ -81,16 +81,14 @@ def run(
 def _page(hardware: Path, overrides: Sequence[str], report: Report, folder: Path) -> str:
     """The run in ``folder`` as one page."""
     from archsim import simulate
-    from archsim.cost import price_rows
     from archsim.hardware.loading import explained_values
     from archsim.report.page import FIGURE_WIDTH, Sources, page
     from archsim.report.plots import of_run, plot
 
     machine = simulate.load_accelerator(hardware, overrides)
-    prices = price_rows(machine.inventory(), simulate.load_prices(machine))
     sources = Sources(
         explained_values(hardware, machine.config, overrides),
-        [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in prices],
+        [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in report.prices],
     )
     plot(folder)
     return page(report, sources, of_run(folder, FIGURE_WIDTH))

@@ -43,7 +43,8 @@ class Synapses(NamedTuple):
 class Population(NamedTuple):
     """Neurons ``first`` to ``first + size - 1``, in the order of ``shape`` [N, rows, columns].
 
-    ``spikes`` bool [sequence, size]: image after image, timestep after timestep; None where nobody knows them.
+    ``spikes`` bool [sequence, size], of either sign: image after image, timestep after timestep; None where nobody
+    knows them.
     ``synapses`` is None of an input.
     """
 
@@ -142,9 +143,9 @@ class _Network:
 
     def _spikes(self, name: str) -> NDArray[np.bool_] | None:
         trace = self.trace
-        if not trace.stored(name) or trace.kind(name) not in ("spike", "spike_time"):
+        if not trace.stored(name) or trace.kind(name) == "int":
             return None
-        values = trace.operand(name)
+        values = trace.operand(name) != 0
         return np.swapaxes(values, 0, 1).reshape(trace.images * trace.timesteps, -1)
 
 
