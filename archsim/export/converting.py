@@ -119,8 +119,8 @@ def convert(
     (one for all of the read-out's), and tables of activations 2^``table_bits`` entries.
 
     With ``activation_bits`` the network has no spikes but activations of so many bits, from the same tables behind
-    every sum, and ``T`` must be 1: what spikes are to be compared with. ``calibration`` is "advanced" where nothing else
-    is said, and "light" with ``activation_bits``, where there are no spikes that could have a start.
+    every sum, and ``T`` must be 1: what spikes are to be compared with. ``calibration`` is "advanced" if it is not
+    said, and with ``activation_bits`` "light", as there are no spikes to start.
 
     Raises ``UsageError`` with what is not allowed, by the name of the layer that the model has.
     """

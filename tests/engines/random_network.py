@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from archsim.simulate import load_accelerator
-from archsim.trace import Trace
+from archsim.trace import Operation, Trace
 from tests.networks import LABELS, attention, pixels, recurrent
 from tests.random_neurons import neurons, plain_neurons
 from tests.random_operations import cases, ended
@@ -102,6 +102,31 @@ def output_kinds(draw, operation, kinds):
 def silent(values, kind, timesteps):
     """The tensor without a spike, or of zeros."""
     return np.full_like(values, twin.never(timesteps)) if kind == "spike_time" else np.zeros_like(values)
+
+
+@st.composite
+def chains(draw):
+    """Linear layers and convolutions one behind the other, with spikes of one sign or two between them, and potentials
+    at the end: what chips run that hold a whole network."""
+    steps, images = draw(st.integers(1, 6)), draw(st.integers(1, 2))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    signed, flat = draw(st.booleans()), draw(st.booleans())
+    shape: tuple[int, ...] = (draw(st.integers(1, 9)),) if flat else (draw(st.integers(1, 3)), 4, 3)
+    inputs = rng.integers(-signed, 2, (steps, images, *shape)).astype(np.int8)
+    kinds, operations = {"x": "signed_spike" if signed else "spike"}, []
+    for place in range(draw(st.integers(1, 3))):
+        n, read = draw(st.integers(1, 9)), f"l{place - 1}" if place else "x"
+        kernel = () if len(shape) == 1 else (2, 2)
+        weight = rng.integers(-20, 21, (n, shape[0], *kernel)).astype(np.int8)
+        shape = (n, *(size - 1 for size in shape[1:]))
+        last = draw(st.booleans()) or min(shape[1:], default=2) < 2
+        neuron = draw(neurons(shape, ("nothing",) if last else ("spike", "signed", "activation")))
+        op, name = "conv2d" if kernel else "linear", f"l{place}"
+        operations.append(Operation(name, op, (read,), name, weight=weight, neuron=neuron))
+        if last:
+            break
+        kinds[name] = "signed_spike" if neuron.fires == "signed" else "spike"
+    return build(operations, {"x": inputs if signed else inputs > 0}, steps, kinds)
 
 
 @st.composite
