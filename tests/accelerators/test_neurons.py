@@ -180,7 +180,7 @@ def test_a_requantiser_with_an_activation_has_no_divider():
     weight = np.random.default_rng(0).integers(-9, 9, (2, 5)).astype(np.int8)
     operation = Operation("fc", "linear", ("x",), "y", weight=weight, requantiser=requantiser)
     trace = build([operation], {"x": np.arange(30, dtype=np.uint8).reshape(6, 5)}, 1)
-    chosen = machine("systolic", "bit_planes")
+    chosen = machine("systolic", "bit_planes").specialised_for(trace)
     layers = chosen.layers(trace)
     unit, _ = activation_units(chosen, trace, layers)
     assert unit.parameters["time_bits"] == 0
