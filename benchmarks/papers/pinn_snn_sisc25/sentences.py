@@ -54,8 +54,8 @@ def _slopes(rows: Sequence[Row]) -> str:
         f" {_range([row['gain_advanced'] for row in down], '.2f')} (geometric means over T and seeds, by problem); of"
         f" neurons that round to the nearest, by {_range([row['gain_light'] for row in nearest], '.2f')} and"
         f" {_range([row['gain_advanced'] for row in nearest], '.2f')}. Over seeds a slope deviates by"
-        f" {max(spread):.2f} at most, such a factor by {max(gains):.2f}. Rounding down is off by half a spike on average,"
-        " and a start of half a spike is all that advanced calibration has to find."
+        f" {max(spread):.2f} at most, such a factor by {max(gains):.2f}. Rounding down is off by half a spike on"
+        " average, and a start of half a spike is all that advanced calibration has to find."
     )
 
 
@@ -87,8 +87,9 @@ def _costs(rows: Sequence[Row]) -> str:
     mismatches = sum(row["mismatches"] for row in rows)
     return (
         f"*Front.* On the Pareto fronts of error and energy are of the networks of signed spikes {told}. All"
-        f" {len(rows)} networks on machines together have {mismatches} mismatches. Core chips run {_range(cores, '.1%')}"
-        " of a network's operations: the first layer reads numbers, and its spikes come from outside."
+        f" {len(rows)} networks on machines together have {mismatches} mismatches. Core chips run"
+        f" {_range(cores, '.1%')} of a network's operations: the first layer reads numbers, and its spikes come from"
+        " outside."
     )
 
 
