@@ -34,8 +34,12 @@ MACHINES: Mapping[str, Mapping[str, object]] = {
     "loihi1": {"pe.accumulator_bits": 32, "noc.signed": True},
 }  # fmt: skip
 """What is set of each. Potentials of the read-out take more than 24 bits, and Loihi 1 has no signs: it gets them."""
+WITH_TIMES = ("loihi1",)
+"""Where a neuron's update has the time of a chip."""
 UPDATES = (1, 16, 32)
 """Cycles of a neuron's update, with a division by subtraction of a bit a cycle."""
+MAPPINGS = ("in_order", "neurons")
+"""Of layers to cores: as few cores as there are layers, or all."""
 SLOW = "poisson_t64"
 
 
@@ -69,15 +73,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     updates = [
         (machine, int(point["neuron.cycles"]), point["cycles"] / known[SLOW]["points"],
          point["energy_pj"] / 1e3 / known[SLOW]["points"])
-        for machine in MACHINES
+        for machine in MACHINES if machine not in WITH_TIMES
         for point in sweep(machine, [slow], "divider", neuron__cycles=UPDATES).to_dict("records")
+    ]  # fmt: skip
+    mapped = [
+        (point["scheduler.mapping"], point["latency_s"] * 1e6 / known[SLOW]["points"],
+         point["energy_pj"] / 1e3 / known[SLOW]["points"])
+        for point in sweep("manycore", [slow], "mapping", scheduler__mapping=MAPPINGS).to_dict("records")
     ]  # fmt: skip
     parts = [(machine, run(machine, slow), known[SLOW]["points"]) for machine in MACHINES]
     errors = pd.read_csv(FOLDER / "results" / "errors.csv").fillna({"rounding": ""})
     costs = tables.costs(runs, known, errors)
     results = (
         tables.networks(errors), tables.timesteps(errors), tables.slopes(errors), costs, tables.equal(costs[1]),
-        tables.divider(updates), tables.activation(parts),
+        tables.divider(updates), tables.activation(parts), tables.mapping(mapped),
     )  # fmt: skip
     write(results, given.output)
 

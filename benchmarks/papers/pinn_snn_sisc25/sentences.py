@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from paper_tables import Row
 
-SENTENCES = ("networks", "slopes", "timesteps", "costs", "equal", "activation", "divider")
+SENTENCES = ("networks", "slopes", "timesteps", "costs", "equal", "activation", "divider", "mapping")
 
 
 def text(name: str, filled: Mapping[str, Sequence[Row]]) -> str:
     """The sentences on the table ``name``."""
     made = {
         "networks": _networks, "slopes": _slopes, "timesteps": _timesteps, "costs": _costs, "equal": _equal,
-        "activation": _activation, "divider": _divider,
+        "activation": _activation, "divider": _divider, "mapping": _mapping,
     }  # fmt: skip
     return made[name](filled[name])
 
@@ -138,4 +138,14 @@ def _divider(rows: Sequence[Row]) -> str:
     return (
         "*The division.* A neuron divides by the number of the timestep. With 32 cycles an update instead of one,"
         f" Poisson at T = 64 takes {told} times the cycles."
+    )
+
+
+def _mapping(rows: Sequence[Row]) -> str:
+    _, spread = rows
+    return (
+        "*Cores.* On many-core chips each layer of 32 neurons is in a core of its own, which takes its synapses one"
+        f" after the other. Spread over all cores, Poisson at T = 64 takes {spread['time_relative']:.1f} times the time"
+        f" and {spread['energy_relative']:.1f} times the energy: each spike is then a message to every core of the next"
+        " layer."
     )

@@ -299,6 +299,21 @@ def activation(reports: Iterable[tuple[str, Report, int]]) -> tuple[Table, list[
     return Table("activation", "What the neuron costs, Poisson at T = 64, nJ per point", columns, {}, _none), found
 
 
+def mapping(runs: Iterable[tuple[str, float, float]]) -> tuple[Table, list[Row]]:
+    """Layers in as few cores as possible, or over all of them."""
+    found: list[Row] = []
+    for name, time, energy in runs:
+        row: Row = {"mapping": name, "time_us": time, "energy_nj": energy}
+        row["time_relative"] = time / (found or [row])[0]["time_us"]
+        row["energy_relative"] = energy / (found or [row])[0]["energy_nj"]
+        found.append(row)
+    columns = {
+        "mapping": "mapping", "time_us": "time per point [us]", "time_relative": "of the first",
+        "energy_nj": "energy per point [nJ]", "energy_relative": "of the first",
+    }  # fmt: skip
+    return Table("mapping", "Poisson at T = 64 on manycore, by the mapping of its neurons", columns, {}, _none), found
+
+
 def of_traces(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Points of the solution that each trace computes, by its name."""
     from archsim.trace import load_trace
