@@ -82,6 +82,38 @@ def test_closed_form_and_ticks(time_constant, fraction_bits):
         assert (np.where(spikes.any(0), spikes.argmax(0), timesteps) == closed.ticks).all()
 
 
+def one_neuron(times, weights, threshold, table):
+    """The rule in Python's integers: tick and inputs before it, one input after the other."""
+    last = len(table) - 1
+    order = [k for k in np.argsort(times, kind="stable").tolist() if times[k] <= last]
+    above, moment = -threshold, 0
+    for place, k in enumerate(order, 1):
+        above += int(weights[k])
+        moment += int(weights[k]) * int(table[times[k]])
+        following = int(times[order[place]]) if place < len(order) else last
+        if above > 0 and moment <= above * int(table[following]):
+            return next(tick for tick in range(last + 1) if int(table[tick]) * above >= moment), place
+    return last + 1, len(order)
+
+
+@pytest.mark.parametrize("timesteps, dtype", [(254, np.uint8), (12, np.int64)])
+def test_many_neurons_and_one_after_the_other(timesteps, dtype):
+    """Ticks that many inputs share, inhibition behind the spike, inputs that never come, rows without any."""
+    table, ended = exponentials(timesteps, max(1, timesteps // 6), 6), set()
+    for seed in range(12):
+        draw = np.random.default_rng(seed)
+        times = draw.integers(0, timesteps, (9, 30))
+        times[draw.random(times.shape) < draw.random()] = 255
+        times[0] = 255
+        weights, threshold = draw.integers(-60, 90, (7, 30)).astype(np.int8), draw.integers(1, 400, 7)
+        found = fire_rows(times.astype(dtype), weights, threshold, table)
+        for row, column in np.ndindex(9, 7):
+            wanted = one_neuron(times[row], weights[column], int(threshold[column]), table)
+            assert (found.ticks[row, column], found.inputs[row, column]) == wanted, (seed, row, column)
+            ended.add(wanted[0] == timesteps)
+    assert ended == {True, False}
+
+
 def test_by_hand():
     """Two inputs of weight 3 at tick 0, threshold 4, E = 1, e, e^2 ... of f = 10 bits: V = 6 (1 - exp(-t)) is 4 at
     t = ln 3 = 1.0986, so that the neuron fires at tick 2, having waited for both."""
