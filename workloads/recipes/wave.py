@@ -2,8 +2,8 @@
 
 ``u_tt = c^2 (u_xx + u_yy)`` on 64 x 64 points with fixed edges, from a Gaussian at rest, 100 steps of the leapfrog
 scheme with the Courant number 1/2. A source stands on each of 44 x 44 points, 10 from any edge; its class is the one of
-3 x 3 equal squares that it stands in. What a network sees is every second point of the last field, as uint8. Networks may
-be tested on sources in the middle between four points, too, none of which they were trained with.
+3 x 3 equal squares that it stands in. What a network sees is every second point of the last field, as uint8. Networks
+may be tested on sources in the middle between four points, too, none of which they were trained with.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from archsim.trace import Neuron, Operation, Requantiser, Trace, check_trace, load_trace, save_trace
+from archsim.trace import Neuron, Operation, Requantiser, Trace, check_trace, load_trace, resimulation, save_trace
 from archsim.trace.content import first_spike_times, never
 from archsim.trace.first_spikes import exponential, exponentials, fire_rows
 from archsim.trace.neurons import run
-from archsim.trace.resimulation import run_images, run_times
+from archsim.trace.resimulation import predict, run_images, run_times
 
 STEPS_PER_TICK = 8
 
@@ -197,3 +197,17 @@ def test_network_is_exact_and_loads_again(timesteps, tmp_path):
     summed, inside, beside = (loaded.tensor(name).astype(int) for name in ("summed", "inside", "beside"))
     reached = (inside < timesteps) & (beside < timesteps) & (inside + beside < timesteps)
     assert reached.any() and (summed == np.where(reached, inside + beside, summed.max())).all()
+
+
+def test_the_earliest_spike_is_the_class():
+    """By times alone and by timesteps; where the second of three neurons fires first, and where none does."""
+    trace = traced(300)
+    wanted = trace.tensor("out").argmin(1)
+    assert wanted.any() and resimulation._is_of_times(trace)
+    images = trace.tensor("pixels")
+    assert predict(trace, images).tolist() == wanted.tolist()
+    assert resimulation.classes_of(trace, run_images(trace, images)["out"]).tolist() == wanted.tolist()
+    assert predict(trace, images, batch=1).tolist() == wanted.tolist()
+    spikes = np.zeros((5, 3, 4), bool)
+    spikes[3, 0, 0] = spikes[1, 0, 2] = spikes[2, 1, 1] = spikes[2, 1, 3] = True
+    assert resimulation.classes_of(trace, spikes).tolist() == [2, 1, 0]
