@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archsim.cli.options import (
+    Cluster,
     Engine,
     Engines,
     Hardware,
@@ -45,6 +46,7 @@ def run(
         typer.Option("--timeline-window", metavar="FROM:TO", help="Timeline of these cycles of the run only."),
     ] = None,
     jobs: Jobs = None,
+    cluster: Cluster = None,
     page: Annotated[bool, typer.Option("--report", help="Also draw the figures and write report.html.")] = False,
 ) -> None:
     """Simulate TRACE on HW, verify the outputs, and write the results folder."""
@@ -56,7 +58,9 @@ def run(
     folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
     earlier = files.earlier(folder, overrides or ())
     with files.results_folder(folder) as partial:
-        report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded, jobs=jobs)
+        report = _simulate(
+            hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded, jobs=jobs, cluster=cluster
+        )
         files.write_texts(partial, report.texts())
         if page:
             files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
@@ -106,6 +110,7 @@ def _simulate(
     verify: bool,
     timeline: bool | tuple[int, int],
     jobs: int | None,
+    cluster: str | None,
 ) -> Report:
     from archsim import simulate
 
@@ -120,6 +125,7 @@ def _simulate(
             timeline=timeline,
             progress=progress,
             jobs=jobs,
+            cluster=cluster,
         )
 
 
