@@ -178,7 +178,7 @@ def test_spikes_of_joins_are_counted(join, channels):
     joined = int((fired["in"] * np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]])).sum()) + int(fired["beside"].sum())
     if join == "add":
         joined += int(fired["inside"].sum() + fired["delayed"].sum())
-    machine = load_accelerator(TTFS)
+    machine = load_accelerator(TTFS).specialised_for(trace)
     results = list(machine.run_layers(trace, machine.layers(trace), "compiled", verify=True, record=False))
     assert [result.mismatches for result in results] == [0, 0, 0]
     assert [result.actions["join", "spike"] for result in results] == [0, joined, 0]
