@@ -23,7 +23,7 @@ from archsim.dataflow.core_chip import ManyCoreConfig, Placed
 from archsim.dataflow.cores import ADDED, FIRED, RECEIVED, SENT, UPDATED, host, lay_out, soma, synapse
 from archsim.dataflow.crossbar_function import Computed, checked, exact_currents
 from archsim.dataflow.crossbar_machine import shared_out
-from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer import WEIGHTED, Layer
 from archsim.dataflow.machine import DrawnMachine, Program
 from archsim.dataflow.mesh import COLUMN_HOPS, DELIVERED, ROW_HOPS, flows, router
 from archsim.dataflow.populations import alone, populations_of
@@ -34,7 +34,8 @@ from archsim.errors import UsageError
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
-from archsim.trace import Operation, Trace
+from archsim.trace import Neuron, Operation, Trace
+from archsim.trace.neurons import FIRST_SPIKE, features
 from archsim.trace.resimulation import check_operation
 from archsim.trace.schema import MAX_TIMESTEPS
 from archsim.trace.work import work_of
@@ -75,10 +76,28 @@ class ManyCore(DrawnMachine):
         return MAX_TIMESTEPS if self.config.timesteps == "trace" else self.config.timesteps
 
     def simulates(self, trace: Trace, operation: Operation) -> bool:
-        """Layers that read spikes, and maxima over spikes."""
+        """Layers that read spikes, or times of first spikes for neurons of these, and maxima over spikes."""
+        timed = trace.kind(operation.inputs[0]) == "spike_time"
         if operation.op == "pool":
-            return operation.reduction == "max" and trace.kind(operation.inputs[0]) == "spike"
+            return operation.reduction == "max" and (timed or trace.kind(operation.inputs[0]) == "spike")
+        if timed and _fires_first(operation):
+            return operation.op in WEIGHTED and operation.bias is None
         return super().simulates(trace, operation)
+
+    def lacks(self, neuron: Neuron | None) -> str:
+        """Neurons of first spikes are stepped through, tick by tick, with a threshold per channel."""
+        if neuron is not None and neuron.kind == FIRST_SPIKE:
+            return next((words for words in features(neuron)[1:]), "")
+        return super().lacks(neuron)
+
+    def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
+        """Also what puts neurons in another order, which only says who is read."""
+        orders = {
+            one.name
+            for one in trace.operations
+            if one.op == "rearrange" and trace.kind(one.inputs[0]) in ("spike", "spike_time")
+        }
+        return super().fused(trace, layers) | orders
 
     @property
     def runs(self) -> str:
@@ -123,7 +142,7 @@ class ManyCore(DrawnMachine):
         yield from self._run([_layer(trace, operation) for operation in chosen], placed, computed, engine, record)
 
     def _computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
-        if operation.op == "pool":
+        if operation.op == "pool" or _fires_first(operation):
             return Computed(check_operation(trace, operation).mismatches if verify else None, {})
         return checked(trace, operation, exact_currents(trace, operation), self.sum_bits, self.sum_bits, verify)
 
@@ -227,6 +246,11 @@ class ManyCore(DrawnMachine):
             Component("axon_out", "logic", pe.count, {"block": "axon_out", "axon_out_bits": pe.neurons * MESSAGE_BITS}),
             Component("router", "router", noc.rows * noc.columns, {"buffer_bits": buffers * MESSAGE_BITS}),
         )
+
+
+def _fires_first(operation: Operation) -> bool:
+    """Whether it is a layer of first-spike neurons, which the trace's closed form computes."""
+    return operation.neuron is not None and operation.neuron.kind == FIRST_SPIKE
 
 
 def _named(diagram: Diagram) -> list[tuple[str, int]]:
