@@ -3,8 +3,8 @@
     python benchmarks/papers/ttfs_skip_frontiers24 [-o DIR] [--jobs N]
 
 Runs the traces of ``traces/`` (``measure.py`` made them) by ``archsim sweep`` on ``ttfs``, with every early exit, and
-summarises ``results/measures.csv`` (``measure.py`` measured it). Writes a CSV for each table, figures, ``tables.md``
-and the README's ``sentences.md``. Sweeps go on where they were killed.
+on ``manycore``, and summarises ``results/measures.csv`` (``measure.py`` measured it). Writes a CSV for each table,
+figures, ``tables.md`` and the README's ``sentences.md``. Sweeps go on where they were killed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ from archsim import __version__  # noqa: E402
 from archsim.report import drawing, files  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parent
-IMAGES = 4
-"""Items of a trace."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,15 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made.add_argument("--jobs", type=count, metavar="N", default=cores(), help="processes (default: one per core)")
     given = made.parse_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
-    runs = archsim.sweep(
-        ROOT / "hwconfigs" / "ttfs.yaml", sorted((FOLDER / "traces").glob("*.npz")), jobs=given.jobs,
-        path=given.output / "sweep.csv", scheduler__early_exit=list(tables.EXITS),
-    )  # fmt: skip
+    traces = sorted((FOLDER / "traces").glob("*.npz"))
+
+    def sweep(machine: str, **settings: Sequence[object]) -> pd.DataFrame:
+        path = given.output / f"sweep_{machine}.csv"
+        return archsim.sweep(ROOT / "hwconfigs" / f"{machine}.yaml", traces, jobs=given.jobs, path=path, **settings)
+
     measures = pd.read_csv(FOLDER / "results" / "measures.csv")
-    write(
-        (tables.networks(measures), tables.joins(measures), tables.costs(runs, IMAGES), tables.claims(measures)),
-        given.output,
-    )
+    costs = tables.costs(sweep("ttfs", scheduler__early_exit=list(tables.EXITS)))
+    results = (
+        tables.networks(measures), tables.joins(measures), costs, tables.chips(sweep("manycore"), costs[1]),
+        tables.claims(measures),
+    )  # fmt: skip
+    write(results, given.output)
 
 
 def write(results: Sequence[tuple[Table, list[Row]]], output: Path) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from paper_tables import Row
 
-SENTENCES = ("networks", "joins", "costs", "claims")
+SENTENCES = ("networks", "joins", "costs", "chips", "claims")
 
 
 def text(name: str, filled: Mapping[str, Sequence[Row]]) -> str:
     """The sentences on the table ``name``."""
-    return {"networks": _networks, "joins": _joins, "costs": _costs, "claims": _claims}[name](filled[name])
+    made = {"networks": _networks, "joins": _joins, "costs": _costs, "chips": _chips, "claims": _claims}
+    return made[name](filled[name])
 
 
 def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -73,6 +74,16 @@ def _costs(rows: Sequence[Row]) -> str:
     return (
         f"*Costs* per item on `ttfs`. {' '.join(parts)} Outputs are those of the traces: together"
         f" {sum(row['mismatches'] for row in rows)} mismatches."
+    )
+
+
+def _chips(rows: Sequence[Row]) -> str:
+    cycles, energies = ([row[f"{name}_relative"] for row in rows] for name in ("cycles", "energy_nj"))
+    return (
+        "*Steps instead of events.* On `manycore`, whose cores go through all their neurons in every tick, the same"
+        f" traces take {min(cycles):.0f} to {max(cycles):.0f} times the cycles and {min(energies):.0f} to"
+        f" {max(energies):.0f} times the energy, again with {sum(row['mismatches'] for row in rows)} mismatches. Times"
+        " that add up are added by the host there."
     )
 
 

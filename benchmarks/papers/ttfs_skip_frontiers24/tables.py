@@ -17,6 +17,8 @@ BLOCKS = ("block1", "block2")
 EXITS = {"none": "the end", "fired": "all neurons fired", "decision": "the decision"}
 TICKS = 32
 """In a time constant."""
+IMAGES = 4
+"""Items of a trace."""
 CLOSED = 0.25
 """Of a gap that is said to be closed no more is left."""
 
@@ -132,14 +134,20 @@ def _draw_joins(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_ylabel("gap at the join [ticks]")
 
 
-def costs(runs: pd.DataFrame, images: int) -> tuple[Table, list[Row]]:
-    """Cycles and energy of an item on the machine, until something ends it."""
-    runs = runs.assign(
-        task=[Path(trace).stem.rsplit("_", 2)[0] for trace in runs.trace],
-        join=[Path(trace).stem.rsplit("_", 2)[1] for trace in runs.trace],
-        cycles=runs.cycles / images,
-        energy_nj=runs.energy_pj / 1e3 / images,
+def _per_item(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs with task and join of their trace, cycles and energy of an item."""
+    named = [Path(trace).stem.rsplit("_", 2) for trace in runs.trace]
+    return runs.assign(
+        task=[task for task, _, _ in named],
+        join=[join for _, join, _ in named],
+        cycles=runs.cycles / IMAGES,
+        energy_nj=runs.energy_pj / 1e3 / IMAGES,
     )
+
+
+def costs(runs: pd.DataFrame) -> tuple[Table, list[Row]]:
+    """Cycles and energy of an item on the machine, until something ends it."""
+    runs = _per_item(runs)
     found: list[Row] = []
     for task, join, rows in _each(runs):
         for end, words in EXITS.items():
@@ -154,7 +162,7 @@ def costs(runs: pd.DataFrame, images: int) -> tuple[Table, list[Row]]:
         "cycles_deviation": "+-", "cycles_relative": "of those to the end", "energy_nj": "energy per item [nJ]",
         "energy_nj_deviation": "+-", "energy_nj_relative": "of that to the end", "mismatches": "mismatches",
     }  # fmt: skip
-    title = f"Cycles and energy on ttfs, {images} items of each network"
+    title = f"Cycles and energy on ttfs, {IMAGES} items of each network"
     return Table("costs", title, columns, {}, _none, draw=_draw_costs, size=(7.0, 2.8)), found
 
 
@@ -171,6 +179,27 @@ def _draw_costs(axes: Axes, rows: Sequence[Row]) -> None:
     _bars(axes, groups, series)
     axes.tick_params(axis="x", labelsize=7)
     axes.set_ylabel("cycles per item")
+
+
+def chips(runs: pd.DataFrame, costs: Sequence[Row]) -> tuple[Table, list[Row]]:
+    """The same traces on cores that step from tick to tick, beside ttfs to the end."""
+    found = []
+    for task, join, rows in _each(_per_item(runs)):
+        row: Row = {"task": TASKS[task], "join": JOINS[join], "seeds": len(rows)}
+        row |= spread("cycles", rows.cycles) | spread("energy_nj", rows.energy_nj)
+        (beside,) = (
+            one for one in costs
+            if (one["task"], one["join"], one["until"]) == (row["task"], row["join"], EXITS["none"])
+        )  # fmt: skip
+        row |= {f"{name}_relative": row[name] / beside[name] for name in ("cycles", "energy_nj")}
+        found.append(row | {"mismatches": int(rows.mismatches.sum())})
+    columns = {
+        "task": "task", "join": "join", "seeds": "seeds", "cycles": "cycles per item", "cycles_deviation": "+-",
+        "cycles_relative": "of those on ttfs", "energy_nj": "energy per item [nJ]", "energy_nj_deviation": "+-",
+        "energy_nj_relative": "of that on ttfs", "mismatches": "mismatches",
+    }  # fmt: skip
+    title = f"Cycles and energy on manycore, a step per tick, {IMAGES} items of each network"
+    return Table("chips", title, columns, {}, _none), found
 
 
 def claims(measures: pd.DataFrame) -> tuple[Table, list[Row]]:
