@@ -69,7 +69,7 @@ LIBRARY_HOMES = {
         "report/drawing.py",
         "report/comparison.py",
         "sweeping.py",
-    },  # fmt: skip
+    },
     "torch": {"export/torch_tensors.py", "export/torch_tracing.py"},
     "nir": set(),
     "h5py": {"export/hdf5.py"},
