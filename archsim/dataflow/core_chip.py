@@ -164,8 +164,8 @@ def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[s
     rooms = [room(config, one) for one in layers]
     needed = sum(-(-one.size // most) for one, most in zip(layers, rooms, strict=True))
     if needed > pe.count:
-        cut = [one.name for one, most in zip(layers, rooms, strict=True) if most < min(one.size, pe.neurons)]
-        why = f" and {pe.synapse_bits} bits of synapses, which {', '.join(cut[:3])} fill first" if cut else ""
+        cut = next((one.name for one, most in zip(layers, rooms, strict=True) if most < min(one.size, pe.neurons)), "")
+        why = f" and {pe.synapse_bits} bits of synapses, which {cut} fills first" if cut else ""
         found.append(
             f"pe.count: the network takes {needed} cores of {pe.neurons} neurons{why}, the chip has {pe.count}"
         )
@@ -175,11 +175,9 @@ def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[s
             found.append(f"pe.axons: {one.name} has {inputs} inputs, a core {pe.axons} axons")
         bits = max(_stored(config, one, [*range(0, one.size, most), one.size]))
         if bits > pe.synapse_bits:
-            kind, given = config.format_of(one), f"a core has {pe.synapse_bits}"
-            neurons = "a neuron" if most == 1 else f"{most} neurons"
             found.append(
-                f"pe.synapse_bits: {neurons} of {one.name} need {bits} bits of {kind} synapses, {given}; "
-                f"--set pe.synapse_bits={bits} builds a machine that can"
+                f"pe.synapse_bits: a neuron of {one.name} needs {bits} bits of {config.format_of(one)} synapses, "
+                f"a core has {pe.synapse_bits}; --set pe.synapse_bits={bits} builds a machine that can"
             )
     return found
 

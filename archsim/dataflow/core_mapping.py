@@ -1,6 +1,6 @@
 """Which neurons a core has, and where on the mesh it is: the mapping of a network, a step of its own.
 
-in_order      layer after layer, every core full before the next is taken
+in_order      layer after layer, every core full (of neurons, or of synapses) before the next is taken
 neurons       all cores are used; a layer has as many as its share of the neurons, equally full
 operations    the same by synaptic operations, within layers too
 traffic       cores as in_order, their places by simulated annealing: messages times links is least

@@ -302,7 +302,7 @@ def test_a_silent_chain_that_runs_freely(engine, token, timesteps):
 
 @pytest.mark.parametrize("buffers", [2, 3, 12])
 def test_cores_that_run_freely_overlap_steps(buffers):
-    """Two layers that work in turn: at a barrier each step takes the cycles of one of them, freely both work at once."""
+    """Two layers that work in turn: with a barrier a step takes the cycles of one of them; freely both work at once."""
     took = {}
     for steps in ("free", "barrier"):
         built = machine(
@@ -503,14 +503,15 @@ def test_synapse_memory_is_a_limit():
     assert [len(placed[bits].cores) for bits in placed] == [1, 8, 9]
     assert simulate(trace, "synapse.linear=dense", "pe.synapse_bits=8400", hardware=MANYCORE)[0].mismatches == 0
     assert machine("synapse.linear=dense", "pe.synapse_bits=1199").problems(trace) == [
-        "pe.synapse_bits: a neuron of fc need 1200 bits of dense synapses, a core has 1199; "
+        "pe.synapse_bits: a neuron of fc needs 1200 bits of dense synapses, a core has 1199; "
         "--set pe.synapse_bits=1200 builds a machine that can"
     ]
     small = machine(
         "synapse.linear=dense", "pe.synapse_bits=8400", "pe.count=4", "noc.rows=2", "noc.columns=2", "noc.cores=1"
     )
     assert small.problems(trace) == [
-        "pe.count: the network takes 8 cores of 1024 neurons and 8400 bits of synapses, which fc fill first, the chip has 4"
+        "pe.count: the network takes 8 cores of 1024 neurons and 8400 bits of synapses, which fc fills first, "
+        "the chip has 4"
     ]
 
 
