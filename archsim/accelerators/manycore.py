@@ -37,14 +37,15 @@ from archsim.errors import UsageError
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
-from archsim.trace import Operation, Trace
+from archsim.trace import Neuron, Operation, Trace
+from archsim.trace.neurons import FIRST_SPIKE, features
 from archsim.trace.origin import origin
 from archsim.trace.resimulation import check_operation
 from archsim.trace.schema import MAX_TIMESTEPS
 from archsim.trace.work import work_of
 
 MESSAGE_BITS = 32
-"""Bits of a message: the place of its core, and its axon there. Of area alone."""
+"""Bits of a message: the place of its core, its axon there, and a sign. Of area alone."""
 
 
 class ManyCore(DrawnMachine):
@@ -53,6 +54,7 @@ class ManyCore(DrawnMachine):
     name: ClassVar[str] = "manycore"
     Config: ClassVar[type[HardwareConfig]] = ManyCoreConfig
     tensors: ClassVar[tuple[str, ...]] = ("input", "weight", "output")
+    neuron_update: ClassVar[tuple[str, str]] = ("soma", "update")
     layers_apart: ClassVar[bool] = False
     agents = router, soma, host, synapse
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
@@ -79,15 +81,25 @@ class ManyCore(DrawnMachine):
         return MAX_TIMESTEPS if self.config.timesteps == "trace" else self.config.timesteps
 
     def simulates(self, trace: Trace, operation: Operation) -> bool:
-        """What has neurons, or ends in sums of weights, and is made of nothing but spikes; and maxima over spikes."""
+        """What has neurons, or ends in sums of weights, and is made of nothing but spikes, or of times of first spikes
+        for neurons of these; and maxima over spikes."""
         if operation.op == "pool" and operation.reduction == "max":
-            return trace.kind(operation.inputs[0]) == "spike"
+            return trace.kind(operation.inputs[0]) in ("spike", "spike_time")
         if operation.requantiser is not None or (operation.neuron is None and operation.op not in WEIGHTED):
             return False
+        if _fires_first(operation) and (operation.op not in WEIGHTED or operation.bias is not None):
+            return False
         try:
-            return bool(projections_of(trace, operation))
+            parts = projections_of(trace, operation)
         except NoSpikesError:
             return False
+        return all(trace.kind(part.source) in self._carried(operation) for part in parts)
+
+    def _carried(self, operation: Operation) -> tuple[str, ...]:
+        """Kinds of spikes that neurons of a layer can read."""
+        if _fires_first(operation):
+            return ("spike_time",)
+        return ("spike", "signed_spike") if self.config.noc.signed else ("spike",)
 
     def layers(self, trace: Trace) -> list[Operation]:
         """Those that :meth:`simulates` names, but for what is a part of the sums of others."""
@@ -96,8 +108,13 @@ class ManyCore(DrawnMachine):
         return [operation for operation in able if operation.name not in inside]
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
-        """What only says where spikes are, and what is a part of the sums of ``layers``."""
-        return super().fused(trace, layers) | on_the_way(trace, layers)
+        """What only says where spikes are, in which order too, and what is a part of the sums of ``layers``."""
+        orders = {
+            one.name
+            for one in trace.operations
+            if one.op == "rearrange" and trace.kind(one.inputs[0]) in ("spike", "spike_time")
+        }
+        return super().fused(trace, layers) | orders | on_the_way(trace, layers)
 
     def why_skipped(self, trace: Trace, operation: Operation) -> str:
         """Which value, somewhere behind what it reads, does not travel."""
@@ -110,9 +127,26 @@ class ManyCore(DrawnMachine):
         return super().why_skipped(trace, operation)
 
     @property
+    def activation_tables(self) -> int:
+        """One in each core."""
+        return self.config.pe.count
+
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """What no message says. Potentials stay in their core, as sums do."""
+        return ("integer spikes",) if self.config.noc.signed else ("integer spikes", "signed spikes")
+
+    def lacks(self, neuron: Neuron | None) -> str:
+        """Neurons of first spikes are stepped through, tick by tick, with a threshold per channel."""
+        if neuron is not None and neuron.kind == FIRST_SPIKE:
+            return next((words for words in features(neuron)[1:]), "")
+        return super().lacks(neuron)
+
+    @property
     def runs(self) -> str:
         """Spikes only travel between cores."""
-        return "layers that are made of spikes and end in neurons, or in sums, and maxima over spikes"
+        which = "spikes" if self.config.noc.signed else "spikes without a sign (noc.signed: false)"
+        return f"layers that are made of {which} and end in neurons, or in sums, and maxima over spikes"
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that has no place on the chip."""
@@ -168,7 +202,7 @@ class ManyCore(DrawnMachine):
         ]
 
     def _computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
-        if operation.op == "pool":
+        if operation.op == "pool" or _fires_first(operation):
             return Computed(check_operation(trace, operation).mismatches if verify else None, {})
         return checked(trace, operation, exact_currents(trace, operation), self.sum_bits, self.sum_bits, verify)
 
@@ -299,6 +333,11 @@ class ManyCore(DrawnMachine):
             Component("axon_out", "logic", pe.count, {"block": "axon_out", "axon_out_bits": pe.neurons * MESSAGE_BITS}),
             Component("router", "router", noc.rows * noc.columns, {"buffer_bits": buffers * MESSAGE_BITS}),
         )
+
+
+def _fires_first(operation: Operation) -> bool:
+    """Whether it is a layer of first-spike neurons, which the trace's closed form computes."""
+    return operation.neuron is not None and operation.neuron.kind == FIRST_SPIKE
 
 
 def _named(diagram: Diagram) -> list[tuple[str, int]]:

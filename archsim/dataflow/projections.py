@@ -74,14 +74,14 @@ def _made(trace: Trace, writers: Mapping[str, Operation], operation: Operation) 
 
 def _read(trace: Trace, writers: Mapping[str, Operation], name: str) -> list[Projection]:
     """The projections whose sum the tensor ``name`` is."""
-    if trace.kind(name) == "spike":
+    if trace.kind(name) != "int":
         channels, height, width = (*trace.meta.tensors[name].shape, 1, 1)[:3]
         shape = channels, height, width
         return [Projection(name, shape, Window(), channels, channels, lambda: _ones(channels, (1, 1)), plain=True)]
     if is_still(trace, name):
         return []
     writer = writers.get(name)
-    if writer is None or trace.kind(name) != "int" or writer.requantiser is not None or writer.neuron is not None:
+    if writer is None or writer.requantiser is not None or writer.neuron is not None:
         raise NoSpikesError(name)
     return [part._replace(way=(*part.way, writer.name)) for part in _made(trace, writers, writer)]
 
