@@ -53,12 +53,12 @@ MOST_QUOTED = 200
 
 def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Accelerator:
     """The machine described by a hardware file, with overrides ``"pe.count=32"`` applied. Raises ConfigError."""
-    from archsim.accelerators import registry
+    from archsim.accelerators import ByName, registry
     from archsim.hardware.loading import load_machine
 
     arguments.check(path=(path, arguments.PATH), overrides=(overrides, arguments.TEXTS))
     machines = registry()
-    config = load_machine(path, {name: machine.Config for name, machine in machines.items()}, overrides)
+    config = load_machine(path, ByName(machines, lambda name: machines[name].Config), overrides)
     return machines[config.accelerator](config)
 
 
