@@ -91,9 +91,7 @@ def _machines(module: ModuleType) -> Iterator[type[Accelerator]]:
             yield member
 
 
-def _taken(
-    machine: type[Accelerator], own: Collection[str], others: Mapping[str, type[Accelerator]]
-) -> Iterator[str]:
+def _taken(machine: type[Accelerator], own: Collection[str], others: Mapping[str, type[Accelerator]]) -> Iterator[str]:
     """That another machine has this one's name: a file that says it would describe the one or the other."""
     if machine.name in own or machine.name in others:
         other = others.get(machine.name)

@@ -31,6 +31,7 @@ import llvmlite
 import numba
 import numpy as np
 from numba import types
+from numba._dispatcher import compute_fingerprint
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.registry import CPUDispatcher
@@ -326,8 +327,11 @@ def entry_point(kernel: Callable[..., Any], *arguments: Any) -> Callable[..., An
     the kernel itself where it runs as plain Python."""
     if not is_jitted(kernel):
         return kernel
-    found: Callable[..., Any] = cast(Any, kernel).overloads[tuple(map(numba.typeof, arguments))].entry_point
-    return found
+    known: dict[bytes, Callable[..., Any]] = vars(kernel).setdefault("_entry_points", {})
+    kinds = compute_fingerprint(arguments)  # what numba tells types by itself; to find them out takes 10 ms in a layer
+    if kinds not in known:
+        known[kinds] = cast(Any, kernel).overloads[tuple(map(numba.typeof, arguments))].entry_point
+    return known[kinds]
 
 
 def njit(function: F) -> F:
