@@ -26,6 +26,7 @@ def compare(
     verify: bool = True,
     progress: Progress | None = None,
     jobs: int | None = None,
+    cluster: str | None = None,
     **settings: object,
 ) -> Comparison:
     """Simulate the trace ``trace`` on each machine of ``hardware``; the first is what the others are compared with.
@@ -47,6 +48,7 @@ def compare(
         verify=(verify, arguments.FLAG),
         progress=(progress, arguments.optional(arguments.FUNCTION)),
         jobs=(jobs, arguments.optional(arguments.COUNT)),
+        cluster=(cluster, arguments.optional(arguments.TEXT)),
     )
     overrides = simulate.all_overrides(overrides, settings)
     machines = [hardware] if isinstance(hardware, str | os.PathLike) else list(hardware)
@@ -66,7 +68,7 @@ def compare(
             show(simulate.COMPILING if compiling else "simulating", 0, len(machines))
         reports = {}
         cores = jobs or os.cpu_count() or 1
-        options = {"overrides": overrides, "engine": engine, "layers": layers, "verify": verify}
+        options = {"overrides": overrides, "engine": engine, "layers": layers, "verify": verify, "cluster": cluster}
         runs = simulate.run_each(machines, trace, cores, **options)
         for name, report in zip(names, runs, strict=True):
             reports[name] = report

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from archsim import arguments, examples, processes
+from archsim import cluster as on_cluster
 from archsim.engine.recording import WHOLE, Window
 from archsim.errors import ConfigError, TraceError, UsageError, nearest
 from archsim.hardware.document import override_path
@@ -199,6 +200,7 @@ def run(
     timeline: bool | tuple[int, int] = False,
     progress: Progress | None = None,
     jobs: int | None = None,
+    cluster: str | None = None,
     **settings: object,
 ) -> Report:
     """Simulate the layers of the trace ``trace`` on the machine ``hardware``: files, or names such as loas and vgg9.
@@ -207,8 +209,9 @@ def run(
     so in the words of the command line, ``"pe.count=32"``, for a program that is given these. ``layers`` restricts the
     run to layers of these names. ``verify`` compares every output with the trace's. ``timeline`` records what every
     unit does, for ``timeline.json``: all of the run, or cycles (from, to) of it. ``jobs`` layers are simulated at once,
-    by default as many as there are cores; no result depends on it. Raises ConfigError, TraceError or UsageError for
-    what is wrong with the input, all problems of a file at once.
+    by default as many as there are cores, or with ``cluster`` as many as that Dask scheduler has workers; no result
+    depends on it. Raises ConfigError, TraceError or UsageError for what is wrong with the input, all problems of a file
+    at once.
     """
     arguments.check(
         hardware=(hardware, arguments.PATH),
@@ -220,11 +223,14 @@ def run(
         timeline=(timeline, _TIMELINE),
         progress=(progress, arguments.optional(arguments.FUNCTION)),
         jobs=(jobs, arguments.optional(arguments.COUNT)),
+        cluster=(cluster, arguments.optional(arguments.TEXT)),
     )
+    if cluster is not None and timeline is not False:
+        raise UsageError("--timeline: is recorded on this machine alone; leave --cluster away")
     overrides = all_overrides(overrides, settings)
     jobs = jobs or os.cpu_count() or 1
     with shown(progress) as show:
-        return _report(hardware, trace, overrides, engine, layers, verify, _window(timeline), show, jobs)
+        return _report(hardware, trace, overrides, engine, layers, verify, _window(timeline), show, jobs, cluster)
 
 
 def _report(
@@ -237,8 +243,10 @@ def _report(
     window: Window | None,
     progress: Progress | None,
     jobs: int,
+    cluster: str | None,
 ) -> Report:
     from archsim.cost import area_rows, energy_rows, price_rows, slow_memories, table_file
+    from archsim.dataflow.activation_unit import activation_units, with_look_ups
     from archsim.dataflow.coverage import coverage
     from archsim.hardware.loading import explained_values, resolved_yaml
     from archsim.report import evidence
@@ -249,11 +257,16 @@ def _report(
     accelerator = specialised_for(machine, hardware, trace, loaded, whole=layers is None)
     loaded = accelerator.visible_trace(loaded)
     table = load_prices(accelerator)
-    inventory = accelerator.inventory()
-    area = area_rows(inventory, table)
     chosen = _to_run(accelerator, loaded, layers, f"{hardware} cannot run {trace}")
+    inventory = [*accelerator.inventory(), *activation_units(accelerator, loaded, chosen)]
+    area, prices = area_rows(inventory, table), price_rows(inventory, table)
     covered = coverage(accelerator, loaded, chosen, layers)
-    results = tuple(_layers(accelerator, loaded, chosen, engine, verify, window, progress, jobs))
+    if cluster is None:
+        found = _layers(accelerator, loaded, chosen, engine, verify, window, progress, jobs)
+    else:
+        shared = on_cluster.shared_run(hardware, trace, loaded, overrides, engine, verify)
+        found = on_cluster.layers(shared, accelerator, chosen, progress, cluster)
+    results = tuple(with_look_ups(result, loaded, chosen) for result in found)
     warnings = [
         *left_out(covered),
         *_expanded(accelerator, loaded, chosen),
@@ -276,6 +289,7 @@ def _report(
         layers=results,
         energy=energy,
         area=area,
+        prices=prices,
         covered=covered,
         verify=verify,
         labels=loaded.provenance,
@@ -302,7 +316,7 @@ def _report(
         evidence=evidence.of_run(
             evidence.of_machine(accelerator.name, inventory, explained, area),
             itertools.chain.from_iterable(energy),
-            price_rows(inventory, table),
+            prices,
         ),
     )
 

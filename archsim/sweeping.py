@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 from archsim import arguments, examples, processes
+from archsim import cluster as on_cluster
 from archsim._version import __version__
 from archsim.errors import ArchsimError, ConfigError, UsageError, nearest, printable
 from archsim.report import files, tables
@@ -569,29 +570,10 @@ def _results(
     """Points with their measures, as they finish."""
     work = functools.partial(run_point, sweep)
     if cluster is not None:
-        yield from _on_cluster(work, points, cluster)
+        for place, found in on_cluster.results(work, points, cluster):
+            lost = isinstance(found, on_cluster.Lost)
+            died = {"error": printable(f"{LOST_WORKER}: {found.why}", MOST_OF_AN_ERROR)} if lost else found
+            yield points[place], died
         return
     for place, measured in processes.results(work, points, jobs):
         yield points[place], measured or {"error": processes.LOST}
-
-
-def _on_cluster(
-    work: Callable[[Point], dict[str, Any]], points: Iterable[Point], address: str
-) -> Iterator[tuple[Point, dict[str, Any]]]:
-    """Points with their measures as the workers of a Dask cluster finish them; a lost worker's points run again."""
-    try:
-        from distributed import Client, as_completed
-    except ImportError as error:
-        raise UsageError("--cluster needs Dask: pip install 'archsim[cluster]'") from error
-    try:
-        client = Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--cluster {address}: no scheduler answers: {error}") from error
-    with client:
-        under_way = {client.submit(work, point, pure=False): point for point in points}
-        for future in as_completed(under_way):
-            lost = future.exception()
-            if isinstance(lost, ArchsimError):
-                raise lost
-            died = {"error": printable(f"{LOST_WORKER}: {lost}", MOST_OF_AN_ERROR)}
-            yield under_way[future], died if lost is not None else future.result()

@@ -75,6 +75,7 @@ ELSEWHERE = {
     "import torch\nfrom spikingjelly": "needs a framework: tests/export/test_page.py",
     "import archsim\n\nreport": "tests/test_documents.py",
     "archsim run imc_cnn": "some minutes of analog arrays: tests/accelerators/test_imc.py runs the machine",
+    "dask scheduler": "does not end by itself: tests/test_cluster.py starts it",
     "archsim adapt imc_cnn": "some minutes of analog arrays: tests/test_adapting.py runs the verb",
 }
 """How the examples begin that this test does not run, and who runs them, or what like them."""

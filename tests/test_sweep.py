@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from archsim.errors import UsageError
 from archsim.report import comparison, plots
 from archsim.simulate import run
 from archsim.trace import Trace, save_trace
+from tests.clusters import two_workers
 from tests.machines import LOAS, ROOT, mlp
 from tests.small_traces import contents, tiny
 from tests.unit.report import damaged
@@ -724,33 +724,15 @@ def test_a_file_that_is_changed_under_real_processes(inputs, tmp_path):
 
 def test_a_cluster_gives_the_same_rows_even_if_a_worker_is_killed(trace, tmp_path):
     """A real scheduler with two workers in processes of their own; one is killed when the first rows are there."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
-
-    def launch(what, *arguments):
-        module = [sys.executable, "-W", "ignore", "-m", f"distributed.cli.dask_{what}", *arguments]
-        return subprocess.Popen(module, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
-
-    file = tmp_path / "scheduler.json"
     axis = ("--set", f"pe.fifo_depth={','.join(map(str, range(1, 21)))}")
-    options = ("--no-dashboard", "--scheduler-file", str(file))
-    processes = [launch("scheduler", "--host", "127.0.0.1", "--port", "0", *options)]
-    try:
-        while not file.exists():
-            time.sleep(0.05)
-        worker = ("--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard", "--no-nanny")
-        processes += [launch("worker", *worker) for _ in range(2)]
-        address = json.loads(file.read_text())["address"]
+    with two_workers(tmp_path) as cluster:
         output = tmp_path / "cluster.csv"
-        running = start(trace, output, *axis, "--cluster", address)
+        running = start(trace, output, *axis, "--cluster", cluster.address)
         while running.poll() is None and (not output.exists() or output.read_text().count("\n") < 3):
             time.sleep(0.02)
-        processes[1].kill()
+        cluster.workers[0].kill()
         _, errors = running.communicate(timeout=300)
         assert running.returncode == 0, errors.decode()
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
     assert sweep(trace, tmp_path / "here.csv", *axis) == 0
     assert output.read_bytes() == (tmp_path / "here.csv").read_bytes()
 

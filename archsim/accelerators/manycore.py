@@ -23,7 +23,7 @@ from archsim.dataflow.core_chip import ManyCoreConfig, Placed
 from archsim.dataflow.cores import ADDED, FIRED, RECEIVED, SENT, UPDATED, host, lay_out, soma, synapse
 from archsim.dataflow.crossbar_function import Computed, checked, exact_currents
 from archsim.dataflow.crossbar_machine import shared_out
-from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer import WEIGHTED, Layer
 from archsim.dataflow.machine import DrawnMachine, Program
 from archsim.dataflow.mesh import COLUMN_HOPS, DELIVERED, ROW_HOPS, flows, router
 from archsim.dataflow.populations import alone, populations_of
@@ -34,13 +34,14 @@ from archsim.errors import UsageError
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
-from archsim.trace import Operation, Trace
+from archsim.trace import Neuron, Operation, Trace
+from archsim.trace.neurons import FIRST_SPIKE, features
 from archsim.trace.resimulation import check_operation
 from archsim.trace.schema import MAX_TIMESTEPS
 from archsim.trace.work import work_of
 
 MESSAGE_BITS = 32
-"""Bits of a message: the place of its core, and its axon there. Of area alone."""
+"""Bits of a message: the place of its core, its axon there, and a sign. Of area alone."""
 
 
 class ManyCore(DrawnMachine):
@@ -49,6 +50,7 @@ class ManyCore(DrawnMachine):
     name: ClassVar[str] = "manycore"
     Config: ClassVar[type[HardwareConfig]] = ManyCoreConfig
     tensors: ClassVar[tuple[str, ...]] = ("input", "weight", "output")
+    neuron_update: ClassVar[tuple[str, str]] = ("soma", "update")
     layers_apart: ClassVar[bool] = False
     agents = router, soma, host, synapse
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
@@ -75,15 +77,45 @@ class ManyCore(DrawnMachine):
         return MAX_TIMESTEPS if self.config.timesteps == "trace" else self.config.timesteps
 
     def simulates(self, trace: Trace, operation: Operation) -> bool:
-        """Layers that read spikes, and maxima over spikes."""
+        """Layers that read spikes, or times of first spikes for neurons of these, and maxima over spikes."""
+        read = trace.kind(operation.inputs[0])
         if operation.op == "pool":
-            return operation.reduction == "max" and trace.kind(operation.inputs[0]) == "spike"
-        return super().simulates(trace, operation)
+            return operation.reduction == "max" and read in ("spike", "spike_time")
+        if read == "spike_time" and _fires_first(operation):
+            return operation.op in WEIGHTED and operation.bias is None
+        carried = read == "spike" or (read == "signed_spike" and self.config.noc.signed)
+        return operation.op in WEIGHTED and operation.requantiser is None and carried
+
+    @property
+    def activation_tables(self) -> int:
+        """One in each core."""
+        return self.config.pe.count
+
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """What no message says. Potentials stay in their core, as sums do."""
+        return ("integer spikes",) if self.config.noc.signed else ("integer spikes", "signed spikes")
+
+    def lacks(self, neuron: Neuron | None) -> str:
+        """Neurons of first spikes are stepped through, tick by tick, with a threshold per channel."""
+        if neuron is not None and neuron.kind == FIRST_SPIKE:
+            return next((words for words in features(neuron)[1:]), "")
+        return super().lacks(neuron)
+
+    def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
+        """Also what puts neurons in another order, which only says who is read."""
+        orders = {
+            one.name
+            for one in trace.operations
+            if one.op == "rearrange" and trace.kind(one.inputs[0]) in ("spike", "spike_time")
+        }
+        return super().fused(trace, layers) | orders
 
     @property
     def runs(self) -> str:
         """Spikes only travel between cores."""
-        return "layers that read spikes and end in neurons, or in sums, and maxima over spikes"
+        which = "spikes" if self.config.noc.signed else "spikes without a sign (noc.signed: false)"
+        return f"layers that read {which} and end in neurons, or in sums, and maxima over spikes"
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that has no place on the chip."""
@@ -123,7 +155,7 @@ class ManyCore(DrawnMachine):
         yield from self._run([_layer(trace, operation) for operation in chosen], placed, computed, engine, record)
 
     def _computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
-        if operation.op == "pool":
+        if operation.op == "pool" or _fires_first(operation):
             return Computed(check_operation(trace, operation).mismatches if verify else None, {})
         return checked(trace, operation, exact_currents(trace, operation), self.sum_bits, self.sum_bits, verify)
 
@@ -227,6 +259,11 @@ class ManyCore(DrawnMachine):
             Component("axon_out", "logic", pe.count, {"block": "axon_out", "axon_out_bits": pe.neurons * MESSAGE_BITS}),
             Component("router", "router", noc.rows * noc.columns, {"buffer_bits": buffers * MESSAGE_BITS}),
         )
+
+
+def _fires_first(operation: Operation) -> bool:
+    """Whether it is a layer of first-spike neurons, which the trace's closed form computes."""
+    return operation.neuron is not None and operation.neuron.kind == FIRST_SPIKE
 
 
 def _named(diagram: Diagram) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ import typer
 
 from archsim import examples
 from archsim.cli.completion import files_and
-from archsim.cli.options import Engine, Engines, Jobs, Layers, Overrides, Verify, names_in, refuse_swapped
+from archsim.cli.options import Cluster, Engine, Engines, Jobs, Layers, Overrides, Verify, names_in, refuse_swapped
 from archsim.cli.printing import note, print_table, print_verdicts, progress_bar, warn
 from archsim.errors import UsageError
 
@@ -48,6 +48,7 @@ def compare(
     layers: Layers = None,
     verify: Verify = True,
     jobs: Jobs = None,
+    cluster: Cluster = None,
 ) -> None:
     """Simulate TRACE on several machines, in parallel; one table and a bar chart, normalised to the first."""
     from archsim import comparing
@@ -69,7 +70,7 @@ def compare(
         with progress_bar() as progress:
             found = comparing.compare(
                 hardware, trace, overrides=overrides or (), engine=engine.value, layers=names_in(layers),
-                verify=verify, progress=progress, jobs=jobs,
+                verify=verify, progress=progress, jobs=jobs, cluster=cluster,
             )  # fmt: skip
         table = partial if alone else partial / files.COMPARISON
         files.write_texts(table.parent, {table.name: found.text()})

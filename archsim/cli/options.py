@@ -45,6 +45,9 @@ Layers = Annotated[
 Jobs = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Layers, or machines, at once; default: one per core.")
 ]
+Cluster = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead.")
+]
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Compute every layer again and compare.")]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archsim.cli.options import (
+    Cluster,
     Engine,
     Engines,
     Hardware,
@@ -45,6 +46,7 @@ def run(
         typer.Option("--timeline-window", metavar="FROM:TO", help="Timeline of these cycles of the run only."),
     ] = None,
     jobs: Jobs = None,
+    cluster: Cluster = None,
     page: Annotated[bool, typer.Option("--report", help="Also draw the figures and write report.html.")] = False,
 ) -> None:
     """Simulate TRACE on HW, verify the outputs, and write the results folder."""
@@ -56,7 +58,9 @@ def run(
     folder = output or Path("results") / f"{hardware.stem}__{trace.stem}"
     earlier = files.earlier(folder, overrides or ())
     with files.results_folder(folder) as partial:
-        report = _simulate(hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded, jobs=jobs)
+        report = _simulate(
+            hardware, trace, overrides, engine, layers, verify=verify, timeline=recorded, jobs=jobs, cluster=cluster
+        )
         files.write_texts(partial, report.texts())
         if page:
             files.write_texts(partial, {"report.html": _page(hardware, overrides or (), report, partial)})
@@ -81,16 +85,14 @@ def run(
 def _page(hardware: Path, overrides: Sequence[str], report: Report, folder: Path) -> str:
     """The run in ``folder`` as one page."""
     from archsim import simulate
-    from archsim.cost import price_rows
     from archsim.hardware.loading import explained_values
     from archsim.report.page import FIGURE_WIDTH, Sources, page
     from archsim.report.plots import of_run, plot
 
     machine = simulate.load_accelerator(hardware, overrides)
-    prices = price_rows(machine.inventory(), simulate.load_prices(machine))
     sources = Sources(
         explained_values(hardware, machine.config, overrides),
-        [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in prices],
+        [(p.unit, p.action, p.price, p.quantity, p.confidence, p.source) for p in report.prices],
     )
     plot(folder)
     return page(report, sources, of_run(folder, FIGURE_WIDTH))
@@ -106,6 +108,7 @@ def _simulate(
     verify: bool,
     timeline: bool | tuple[int, int],
     jobs: int | None,
+    cluster: str | None,
 ) -> Report:
     from archsim import simulate
 
@@ -120,6 +123,7 @@ def _simulate(
             timeline=timeline,
             progress=progress,
             jobs=jobs,
+            cluster=cluster,
         )
 
 

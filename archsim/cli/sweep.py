@@ -12,7 +12,7 @@ import typer
 from archsim import examples
 from archsim.cli.completion import files_and
 from archsim.cli.completion import settings as settings_of
-from archsim.cli.options import Engine, Engines, Hardware, Layers, Verify, names_in, refuse_swapped
+from archsim.cli.options import Cluster, Engine, Engines, Hardware, Layers, Verify, names_in, refuse_swapped
 from archsim.cli.printing import note, print_table, progress_bar, warn
 from archsim.errors import UsageError
 
@@ -44,9 +44,7 @@ def sweep(
         str | None, typer.Option(metavar="COLUMN,...", help="Mark the points that no other beats in all of these.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes; default: one per core.")] = None,
-    cluster: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead.")
-    ] = None,
+    cluster: Cluster = None,
     engine: Engines = Engine.compiled,
     layers: Layers = None,
     verify: Verify = True,

@@ -120,6 +120,8 @@ class Accelerator(ABC):
     ruled_neurons: ClassVar[bool] = False
     """Whether its paper's neurons know a threshold per channel, a leak by a shift and a reset, and nothing more; where
     the machine runs whole networks, they do what those of the network do."""
+    neuron_update: ClassVar[tuple[str, str]] = ("lif", "update")
+    """The unit that updates neurons, and the action that is counted for it."""
     layers_apart: ClassVar[bool] = True
     """Whether each layer finds the machine cold and idle, so that it does not matter to it when others run."""
 
@@ -311,13 +313,19 @@ class Accelerator(ABC):
             or (operation.name not in handled and operation.op in ON_LANES and not self.lacks(operation.neuron))
         ]
 
+    @property
+    def unwritten(self) -> tuple[str, ...]:
+        """What neurons of a trace may write and those of the machine do not, in the words of
+        :func:`archsim.trace.neurons.features`."""
+        return () if self.takes_integers else _ELSEWHERE
+
     def lacks(self, neuron: Neuron | None) -> str:
         """What ``neuron`` has that the machine's neurons have not, in words; empty if they can be it."""
         lacking = () if neuron is None else features(neuron)
         if neuron is not None and neuron.kind == FIRST_SPIKE:
             return lacking[0]
         if not self.ruled_neurons or self.takes_integers:
-            lacking = tuple(words for words in lacking if words in _ELSEWHERE and not self.takes_integers)
+            lacking = tuple(words for words in lacking if words in self.unwritten)
         return next(iter(lacking), "")
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
@@ -334,6 +342,11 @@ class Accelerator(ABC):
                 found.add(operation.name)
                 finished |= {operation.output} if ready else set()
         return found
+
+    @property
+    def activation_tables(self) -> int:
+        """Tables of a network that has activations: one, if it is near all neuron units."""
+        return 1
 
     def why_skipped(self, trace: Trace, operation: Operation) -> str:
         """Why ``operation``, which is neither among :meth:`layers` nor on their way, is not simulated: what follows its

@@ -99,9 +99,6 @@ class LayerMachine(DrawnMachine):
         """How many times the traffic table has the machine's tensors (:class:`archsim.dataflow.base.Program`)."""
         return 1
 
-    neuron_update: ClassVar[tuple[str, str]] = ("lif", "update")
-    """The unit that updates neurons, and the action that is counted for it."""
-
     group_inputs: ClassVar[int] = 0
     """Inputs of several groups of a convolution that cost no more together, zeros between them included."""
 

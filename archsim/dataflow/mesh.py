@@ -46,6 +46,7 @@ class CoreMeshConfig(Block):
     rows: int = Field(ge=1, le=64, description="rows of routers")
     columns: int = Field(ge=1, le=64, description="columns of routers")
     cores: int = Field(ge=1, le=16, description="cores of a router")
+    signed: bool = Field(description="whether a message has a bit for the sign of its spike")
     buffer: int = Field(ge=1, le=4096, description="messages that the input buffer of a link or a core holds")
     row_cycles: int = Field(ge=1, le=4096, description="cycles of a message to the next router of a row")
     column_cycles: int = Field(ge=1, le=4096, description="cycles of a message to the next router of a column")

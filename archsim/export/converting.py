@@ -100,7 +100,7 @@ def convert(
     inputs: Any,
     T: int,  # noqa: N803 - the field's name for the number of timesteps
     *,
-    calibration: Calibration = "advanced",
+    calibration: Calibration | None = None,
     rounding: Literal["nearest", "down"] = "nearest",
     calibration_inputs: Any = None,
     activation_bits: int | None = None,
@@ -119,10 +119,13 @@ def convert(
     (one for all of the read-out's), and tables of activations 2^``table_bits`` entries.
 
     With ``activation_bits`` the network has no spikes but activations of so many bits, from the same tables behind
-    every sum, and ``T`` must be 1: what spikes are to be compared with. It has no "advanced" calibration.
+    every sum, and ``T`` must be 1: what spikes are to be compared with. ``calibration`` is "advanced" if it is not
+    said, and with ``activation_bits`` "light", as there are no spikes to start.
 
     Raises ``UsageError`` with what is not allowed, by the name of the layer that the model has.
     """
+    if calibration is None:
+        calibration = "advanced" if activation_bits is None else "light"
     _check(T, calibration, rounding, activation_bits, table_bits)
     check_timesteps(T)
     check_options(weight_bits, input_bits, input_scale, provenance=provenance)

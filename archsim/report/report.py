@@ -23,7 +23,7 @@ from archsim.report.verdict import listed, percent, verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-    from archsim.cost import AreaRow, EnergyRow
+    from archsim.cost import AreaRow, EnergyRow, PriceRow
     from archsim.report.evidence import Evidence
 
 TRAFFIC_SUMS = tuple(f"{level}_{direction}_bytes" for level in ("dram", "sram") for direction in ("read", "write"))
@@ -48,7 +48,8 @@ class Report:
     """One run: what was run, the layers in order, and what they cost.
 
     ``covered`` says how much of the network that is, ``verify`` whether outputs were to be compared with the trace's.
-    ``energy`` holds the energy rows of each layer, in the order of ``layers``. Where layers run one after the other
+    ``energy`` holds the energy rows of each layer, in the order of ``layers``; ``prices`` are those of the machine.
+    Where layers run one after the other
     ``cycles`` of the run is their sum, where they overlap the sum of their shares of it, and always ``latency_s =
     cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace together. ``resolved`` is the whole machine as YAML.
     ``compulsory_read_bytes`` says by layer name how many bytes must be read from DRAM at least once. ``warnings`` say
@@ -75,6 +76,7 @@ class Report:
     energy: tuple[Sequence[EnergyRow], ...]
     area: Sequence[AreaRow]
     covered: Coverage
+    prices: Sequence[PriceRow] = ()
     verify: bool = True
     labels: Mapping[str, Any] = field(default_factory=dict)
     compulsory_read_bytes: Mapping[str, int] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """The many-core chip against closed forms, a slow twin, and what must be conserved."""
 
 import csv
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,9 +12,11 @@ from archsim.dataflow import core_chip as chip
 from archsim.dataflow.mesh import flows
 from archsim.dataflow.populations import Population, Synapses, reached, received
 from archsim.simulate import load_accelerator
+from archsim.trace import Neuron, Operation, Trace
 from archsim.trace.window import Window
 from tests.accelerators.manycore_twin import cycles_of
-from tests.machines import ROOT, conv, mlp, same, simulate
+from tests.machines import LABELS, ROOT, conv, mlp, same, simulate
+from tests.small_traces import build
 
 MANYCORE = ROOT / "hwconfigs" / "manycore.yaml"
 COUNTS = ROOT / "benchmarks" / "oracles" / "foreign_rtl" / "counts"
@@ -299,3 +302,76 @@ def test_what_has_no_place_is_refused():
     assert small.problems(trace) == ["pe.count: the network takes 5 cores of 10 neurons, the chip has 4"]
     few = machine("pe.axons=100")
     assert few.problems(trace) == ["pe.axons: fc has 150 inputs, a core 100 axons"]
+
+
+SIGNED = Neuron("if", np.full(20, 25), reset="soft", fires="signed")
+SILENT = Neuron("if", None, fires="nothing", fraction_bits=3)
+
+
+def signed_network(seed=0, timesteps=6, images=2):
+    """Signed spikes on 12 inputs, two layers of neurons with signed spikes, and a read-out of potentials."""
+    draw = np.random.default_rng(seed)
+    inputs = draw.integers(-1, 2, (timesteps, images, 12)).astype(np.int8)
+    sizes = {"a": (12, 20), "b": (20, 20), "c": (20, 3)}
+    weight = {name: draw.integers(-20, 21, (n, k)).astype(np.int8) for name, (k, n) in sizes.items()}
+    operations = [
+        Operation("a", "linear", ("x",), "a", weight=weight["a"], neuron=SIGNED),
+        Operation("b", "linear", ("a",), "b", weight=weight["b"], neuron=SIGNED),
+        Operation("c", "linear", ("b",), "c", weight=weight["c"], neuron=SILENT),
+    ]
+    kinds = {"x": "signed_spike", "a": "signed_spike", "b": "signed_spike"}
+    return build(operations, {"x": inputs}, timesteps, kinds)
+
+
+def whole(built, trace, engine="compiled"):
+    return list(built.run_layers(trace, built.layers(trace), engine, verify=True, record=True))
+
+
+def test_signed_spikes_travel_as_messages_with_a_sign():
+    """Every spike of either sign is one event with its synapses; engines agree; outputs are the trace's."""
+    trace, built = signed_network(), machine()
+    assert [layer.name for layer in built.layers(trace)] == ["a", "b", "c"]
+    fast, slow = whole(built, trace), whole(built, trace, "reference")
+    for left, right in zip(fast, slow, strict=True):
+        same(left, right)
+        assert left.mismatches == right.mismatches == 0
+    assert min(np.count_nonzero(trace.tensor(name) == sign) for name in "xab" for sign in (-1, 1)) > 5
+    for layer, read in zip(fast, "xab", strict=True):
+        weight = trace.operation(layer.layer).weight
+        spikes = np.abs(trace.tensor(read).astype(int)).reshape(-1, weight.shape[1])
+        assert layer.events["messages"] == spikes.sum()
+        assert layer.actions["synapse", "sparse"] == (spikes @ (weight != 0).T).sum()
+
+
+def test_a_sign_takes_no_time():
+    """The same spikes without signs, at the same places: the same cycles, and another network."""
+    signed, built = signed_network(), machine()
+    spikes = {name: signed.tensor(name) != 0 for name in "xab"}
+    first, second, last = signed.operations
+    operations = [replace(one, neuron=replace(SIGNED, fires="spike")) for one in (first, second)] + [last]
+    plain = Trace(
+        network="plain", timesteps=6, operations=operations, tensors=spikes, kinds=dict.fromkeys(spikes, "spike"),
+        provenance=LABELS,
+    )  # fmt: skip
+    with_sign, without = (
+        list(built.run_layers(trace, built.layers(trace), "compiled", verify=False, record=True))
+        for trace in (signed, plain)
+    )
+    assert [layer.cycles for layer in with_sign] == [layer.cycles for layer in without]
+    assert [layer.actions for layer in with_sign] == [layer.actions for layer in without]
+
+
+@pytest.mark.parametrize("hardware", ["loihi1", "manycore"])
+def test_messages_without_a_sign(hardware):
+    """Signed spikes are refused, unless it is said that there is a bit for the sign."""
+    trace, path = signed_network(), ROOT / "hwconfigs" / f"{hardware}.yaml"
+    assert machine("noc.signed=false", hardware=path).problems(trace) == [
+        "no layer to simulate: a has neurons with signed spikes; manycore runs layers that read spikes without a sign "
+        "(noc.signed: false) and end in neurons, or in sums, and maxima over spikes; 'archsim list' says what machines "
+        "run"
+    ]
+    assert machine(hardware=path).config.noc.signed == (hardware == "manycore")
+    assert [layer.mismatches for layer in whole(machine("noc.signed=true", hardware=path), trace)] == [0, 0, 0]
+    integers = replace(SIGNED, fires="integer", most=3)
+    graded = build([replace(trace.operations[0], neuron=integers)], {"x": trace.tensor("x")}, 6, {"x": "signed_spike"})
+    assert "a has neurons with integer spikes" in machine(hardware=path).problems(graded)[0]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from archsim.cost import area_rows, energy_rows, price_rows
+from archsim.dataflow.activation_unit import activation_units, with_look_ups
 from archsim.dataflow.coverage import coverage
 from archsim.dataflow.layer import layer_of
-from archsim.simulate import load_accelerator
-from archsim.trace import Neuron, Operation
+from archsim.simulate import load_accelerator, load_prices
+from archsim.trace import Neuron, Operation, Requantiser
 from archsim.trace.neurons import state_fields
-from tests.machines import ROOT
+from tests.machines import MACHINES, ROOT, same
 from tests.small_traces import build
 
 CHANNELS = 4
@@ -118,3 +120,71 @@ def test_windows_of_timesteps(rule):
     carried = len(state_fields(first.neuron)) * loas.limits.state_bytes
     taken = [piece.taken_bytes for stage in loas.stages(trace, first) for piece in stage]
     assert taken == [0, carried, carried]
+
+
+NO_ACTIVATION = {
+    "gamma": "runs ANN traces", "sparten": "runs ANN traces", "loihi1": "neurons with signed spikes",
+    "sata_training": "neurons with an activation", "tt_snn_training": "neurons with an activation",
+    "ttfs": "other rules than that of first spikes",
+}  # fmt: skip
+"""Machines that refuse neurons with an activation, and why."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
+def test_every_machine_follows_an_activation_or_says_why_not(path):
+    """Both engines agree on all of it, outputs are the trace's, and dividers and tables have a price everywhere."""
+    trace = network(FOLLOWS["an activation"], timesteps=3)
+    planes = () if path.stem in ("manycore", "loihi1", "ttfs") else ("scheduler.encoder=bit_planes",)
+    chosen = load_accelerator(path, planes).specialised_for(trace)
+    if path.stem in NO_ACTIVATION:
+        assert NO_ACTIVATION[path.stem] in chosen.problems(trace)[0]
+        return
+    assert not chosen.problems(trace)
+    layers = chosen.layers(trace)
+    assert [layer.name for layer in layers] == ["a", "b"]
+    fast, slow = (
+        list(chosen.run_layers(trace, layers, engine, verify=True, record=True)) for engine in ("compiled", "reference")
+    )
+    for left, right in zip(fast, slow, strict=True):
+        same(left, right)
+        assert left.mismatches == right.mismatches
+        assert left.mismatches == 0 or not chosen.exact
+    inventory, prices = [*chosen.inventory(), *activation_units(chosen, trace, layers)], load_prices(chosen)
+    assert [row.unit for row in area_rows(inventory, prices)][-2:] == ["activation", "activation_table"]
+    first = with_look_ups(fast[0], trace, layers)
+    done = {row.action: row for row in energy_rows(first.actions, inventory, prices, 1, 1) if "activation" in row.unit}
+    assert {name: done[name].count for name in ("scale", "divide", "track", "read")} == dict.fromkeys(
+        ("scale", "divide", "track", "read"), trace.tensor("a").size
+    )
+    assert all(done[name].energy_pj > 0 for name in ("scale", "divide", "track", "read"))
+    assert with_look_ups(fast[1], trace, layers) is fast[1]
+    assert activation_units(chosen, trace, layers[1:]) == ()
+
+
+def test_an_activation_is_built_as_wide_as_it_must_be():
+    """By hand: 32 entries up to 60 (6 bits and a sign), multipliers up to 6 (3 bits), 5 timesteps (3 bits)."""
+    chosen, trace = machine("loas", "bit_planes"), network(FOLLOWS["an activation"], timesteps=5)
+    unit, table = activation_units(chosen, trace, chosen.layers(trace))
+    sizes = {"sum_bits": chosen.sum_bits, "multiplier_bits": 3, "index_bits": 5, "time_bits": 3, "entry_bits": 7}
+    assert unit.parameters == {"block": "activation", **sizes}
+    assert (unit.instances, table.instances, table.parameters["width_bits"]) == (16, 1, 8)
+    prices = {row.action: row.price for row in price_rows([unit], load_prices(chosen))}
+    assert prices["scale"] == pytest.approx(0.003207 * chosen.sum_bits * 3)
+    assert prices["divide"] == pytest.approx((0.04 / 12 + 0.009) * 5 * 3)
+    assert prices["track"] == pytest.approx(0.003207 * 7 * 3 + 2 * 0.04 / 12 * 7)
+
+
+def test_a_requantiser_with_an_activation_has_no_divider():
+    requantiser = Requantiser(np.array([3, 4]), 4, 4, True, np.arange(-7, 9).clip(-7, 7))
+    weight = np.random.default_rng(0).integers(-9, 9, (2, 5)).astype(np.int8)
+    operation = Operation("fc", "linear", ("x",), "y", weight=weight, requantiser=requantiser)
+    trace = build([operation], {"x": np.arange(30, dtype=np.uint8).reshape(6, 5)}, 1)
+    chosen = machine("systolic", "bit_planes").specialised_for(trace)
+    layers = chosen.layers(trace)
+    unit, _ = activation_units(chosen, trace, layers)
+    assert unit.parameters["time_bits"] == 0
+    (result,) = chosen.run_layers(trace, layers, "compiled", verify=True, record=False)
+    done = with_look_ups(result, trace, layers).actions
+    assert {name: count for (part, name), count in done.items() if "activation" in part} == {"scale": 12, "read": 12}
+    assert result.mismatches == 0

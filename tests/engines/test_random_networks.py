@@ -1,11 +1,11 @@
-"""Both engines agree on whole networks: planes, windows with state, groups, heads, recurrence, sums and neurons."""
+"""Both engines agree on whole networks: planes, windows with state, heads, recurrence, sums, neurons, first spikes."""
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from archsim.simulate import load_accelerator
-from tests.engines.random_network import SETTINGS, networks, operations, settings_of
+from tests.engines.random_network import SETTINGS, chains, first_spikes, networks, operations, settings_of
 from tests.machines import same
 
 pytestmark = pytest.mark.slow
@@ -38,5 +38,15 @@ def agreed(name, trace, overrides):
 def test_both_engines_agree(name, data):
     operand = load_accelerator(name).operand
     whole = operand == "spike" and data.draw(st.integers(0, 4)) == 0
-    trace = data.draw(networks() if whole else operations(operand))
+    timed = operand == "spike_time"
+    trace = data.draw(first_spikes() if timed else networks() if whole else operations(operand))
     agreed(name, trace, data.draw(settings_of(name, trace)))
+
+
+CORES = ("pe.neurons=7", "pe.queue=1", "noc.buffer=1", "scheduler.mapping=operations", "synapse.linear=dense")
+
+
+@settings(max_examples=40, derandomize=True, phases=[Phase.generate])
+@given(trace=chains(), chosen=st.sets(st.sampled_from(CORES)))
+def test_both_engines_agree_on_chips_of_cores(trace, chosen):
+    assert len(agreed("manycore", trace, sorted(chosen))) == len(trace.operations)

@@ -174,6 +174,19 @@ def test_without_spikes(activation, calibration):
     assert np.abs(found.trace.tensor(hidden.output)).max() == 127
 
 
+@pytest.mark.parametrize(("options", "stands_for"), [({"T": 8}, "advanced"), ({"T": 1, "activation_bits": 6}, "light")])
+def test_the_calibration_that_nobody_names(options, stands_for):
+    """The most that there is: start values need spikes. Outputs are the same, and those of another differ."""
+    found = [
+        convert(chain("tanh"), points(), rounding="down", input_scale=1 / 64, **options, **more).trace
+        for more in ({}, {"calibration": stands_for}, {"calibration": "none"})
+    ]
+    assert found[0].provenance["details"]["calibration"] == stands_for
+    last = [trace.tensor(trace.operations[-1].output) for trace in found]
+    np.testing.assert_array_equal(last[0], last[1])
+    assert (last[0] != last[2]).any()
+
+
 def test_calibration_inputs_need_not_be_traced():
     model, taught = chain("tanh"), points(200, seed=1)
     found = convert(model, points(3), 16, calibration_inputs=taught, input_scale=1 / 64)
@@ -237,7 +250,10 @@ def test_models_that_are_refused(fault):
         ({"table_bits": 17}, "table_bits: got 17; allowed: 2 to 16"),
         ({"activation_bits": 8}, "T: got 4; allowed: 1"),
         ({"activation_bits": 1, "T": 1, "calibration": "light"}, "activation_bits: got 1; allowed: 2 to 16"),
-        ({"activation_bits": 8, "T": 1}, "calibration: got 'advanced'; allowed: 'none' or 'light'"),
+        (
+            {"activation_bits": 8, "T": 1, "calibration": "advanced"},
+            "calibration: got 'advanced'; allowed: 'none' or 'light'",
+        ),
         ({"weight_bits": 9}, "weight_bits: got 9; allowed: 2 to 8"),
         ({"T": 2000}, "T: got 2000; allowed: 1 to 1024"),
         ({"inputs": points(features=3)}, "inputs: got float64 [40, 3]; allowed: numbers [I, 2], what layers.0 reads"),

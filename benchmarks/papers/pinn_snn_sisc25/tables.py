@@ -11,6 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from paper_tables import Row, Table
 
+from archsim import Report
+
 PROBLEMS = {
     "poisson": "Poisson", "burgers": "Burgers", "taylor_green": "Taylor-Green flow", "separable": "separable Poisson",
 }  # fmt: skip
@@ -19,10 +21,24 @@ FALLING = (4, 64)
 CALIBRATIONS = ("none", "light", "advanced")
 SHOWN = ("advanced", "nearest")
 """The conversion of the traces."""
+CORES = ("manycore", "loihi1")
+"""Chips that run spikes alone, without the first layer, which reads numbers."""
+ACTIVATION = {
+    "scale": "multiply by the scale", "divide": "divide", "read": "read the table", "track": "follow",
+    "leakage": "leakage of the table",
+}  # fmt: skip
+"""Actions of the units of an activation."""
+WITHOUT = "systolic"
+"""Where the networks without spikes run that those are compared with."""
 
 
 def _none(results: Mapping[Any, Any]) -> list[Row]:
     return []
+
+
+def deviation(values: pd.Series) -> float | None:
+    """The standard deviation over seeds; None of one seed."""
+    return float(values.std()) if len(values) > 1 else None
 
 
 def networks(errors: pd.DataFrame) -> tuple[Table, list[Row]]:
@@ -34,27 +50,29 @@ def networks(errors: pd.DataFrame) -> tuple[Table, list[Row]]:
         found.append(
             {
                 "problem": PROBLEMS[problem], "seeds": len(by_seed), "error": float(by_seed.mean()),
-                "least": float(by_seed.min()), "most": float(by_seed.max()), "spike_rate": float(rates.mean()),
+                "deviation": deviation(by_seed), "spike_rate": float(rates.mean()),
             }
         )  # fmt: skip
     columns = {
-        "problem": "problem", "seeds": "seeds", "error": "relative L2 error", "least": "least", "most": "most",
+        "problem": "problem", "seeds": "seeds", "error": "relative L2 error", "deviation": "standard deviation",
         "spike_rate": "spike rate, T = 64",
     }  # fmt: skip
     return Table("networks", "The float networks", columns, {}, _none), found
 
 
 def timesteps(errors: pd.DataFrame) -> tuple[Table, list[Row]]:
-    """Relative error to the known solution by timesteps; means over seeds."""
+    """Relative error to the known solution by timesteps; means over seeds, and their standard deviations."""
     found = []
     spiking = errors[errors.bits == 0]
     for (problem, rounding, calibration), group in spiking.groupby(["problem", "rounding", "calibration"], sort=False):
         row: Row = {"problem": PROBLEMS[problem], "rounding": rounding, "calibration": calibration}
-        means = group.groupby("timesteps").error.mean()
-        found.append(row | {f"t{steps}": float(error) for steps, error in means.items()})
+        for steps, part in group.groupby("timesteps"):
+            row |= {f"t{steps}": float(part.error.mean()), f"deviation_t{steps}": deviation(part.error)}
+        found.append(row)
     columns = {"problem": "problem", "rounding": "rounding", "calibration": "calibration"}
-    columns |= {f"t{steps}": f"T = {steps}" for steps in sorted(spiking.timesteps.unique())}
-    title = "Relative L2 error by timesteps, mean over seeds"
+    for steps in sorted(spiking.timesteps.unique()):
+        columns |= {f"t{steps}": f"T = {steps}", f"deviation_t{steps}": "+-"}
+    title = "Relative L2 error by timesteps, mean over seeds and standard deviation"
     return Table("timesteps", title, columns, {}, _none, draw=_draw_timesteps, size=(9.0, 2.8)), found
 
 
@@ -68,9 +86,10 @@ def _draw_timesteps(axes: Axes, rows: Sequence[Row]) -> None:
             spread = place + 0.1 + 0.8 * (np.log2(steps) - 2) / 6
             dashed = row["rounding"] == "down"
             name = f"rounded {'down' if dashed else 'to the nearest'}, {row['calibration']}"
-            axes.plot(
-                spread, [row[f"t{step}"] for step in steps], color=colours[row["calibration"]], marker=".",
-                linestyle="--" if dashed else "-", label=name if place == 0 else "_", linewidth=1,
+            axes.errorbar(
+                spread, [row[f"t{step}"] for step in steps], [row[f"deviation_t{step}"] or 0.0 for step in steps],
+                color=colours[row["calibration"]], marker=".", linestyle="--" if dashed else "-",
+                label=name if place == 0 else "_", linewidth=1,
             )  # fmt: skip
         labels += [(place + 0.1 + 0.8 * (np.log2(step) - 2) / 6, f"{step}") for step in (4, 16, 64, 256)]
         axes.annotate(problem, (place + 0.5, 1.02), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
@@ -91,28 +110,36 @@ def _decades(axes: Axes) -> None:
 
 
 def slopes(errors: pd.DataFrame) -> tuple[Table, list[Row]]:
-    """How errors to the float network fall with T, and what calibration gains: ratios are geometric means over T."""
+    """How errors to the float network fall with T, and what calibration gains: ratios are geometric means over T and
+    seeds, deviations those of a seed's."""
     found = []
     spiking = errors[(errors.bits == 0) & errors.timesteps.between(*FALLING)]
     for (problem, rounding), group in spiking.groupby(["problem", "rounding"], sort=False):
         by = {name: part.set_index(["seed", "timesteps"]).error_of_float for name, part in group.groupby("calibration")}
         row: Row = {"problem": PROBLEMS[problem], "rounding": rounding, "seeds": group.seed.nunique()}
         for calibration in CALIBRATIONS:
-            means = np.log(by[calibration]).groupby("timesteps").mean()
-            row[f"slope_{calibration}"] = float(np.polyfit(np.log(means.index), means, 1)[0])
+            logs = np.log(by[calibration]).unstack("seed")
+            fits = pd.Series(np.polyfit(np.log(logs.index), logs, 1)[0])
+            row |= {f"slope_{calibration}": float(fits.mean()), f"slope_{calibration}_deviation": deviation(fits)}
         for calibration in CALIBRATIONS[1:]:
-            gains = by["none"] / by[calibration]
-            row[f"gain_{calibration}"] = float(np.exp(np.log(gains).mean()))
+            gains = np.log(by["none"] / by[calibration]).groupby("seed").mean()
+            row |= {f"gain_{calibration}": float(np.exp(gains.mean()))}
+            row |= {f"gain_{calibration}_deviation": deviation(np.exp(gains))}
         found.append(row)
     columns = {"problem": "problem", "rounding": "rounding", "seeds": "seeds"}
-    columns |= {f"slope_{name}": f"slope, {name}" for name in CALIBRATIONS}
-    columns |= {f"gain_{name}": f"error before / behind, {name}" for name in CALIBRATIONS[1:]}
+    for name in CALIBRATIONS:
+        columns |= {f"slope_{name}": f"slope, {name}", f"slope_{name}_deviation": "+-"}
+    for name in CALIBRATIONS[1:]:
+        columns |= {f"gain_{name}": f"error before / behind, {name}", f"gain_{name}_deviation": "+-"}
     title = f"Slope of log error over log T, T = {FALLING[0]} to {FALLING[1]}, and what calibration gains"
     return Table("slopes", title, columns, {}, _none), found
 
 
 def costs(runs: pd.DataFrame, known: Mapping[str, Mapping[str, Any]], errors: pd.DataFrame) -> tuple[Table, list[Row]]:
-    """Error against cycles and energy of a point on every machine, and which networks none is better than."""
+    """Error against cycles, time and energy of a point on every machine, and which networks none is better than.
+
+    Those without spikes that core chips are compared with are on the machine ``WITHOUT``.
+    """
     found: dict[tuple[str, str, str], Row] = {}
     for run in runs.itertuples():
         stem = Path(str(run.trace)).stem
@@ -121,20 +148,24 @@ def costs(runs: pd.DataFrame, known: Mapping[str, Mapping[str, Any]], errors: pd
         key = (str(run.machine), problem, kind)
         row = found.setdefault(
             key, {"machine": key[0], "problem": PROBLEMS[problem], "network": label(kind)}
-            | dict.fromkeys(("cycles", "energy_nj", "mismatches"), 0) | error_of(errors, problem, kind)
+            | dict.fromkeys(("cycles", "time_us", "energy_nj", "mismatches"), 0) | {"coverage": 1.0}
+            | error_of(errors, problem, kind)
         )  # fmt: skip
+        row["coverage"] = min(row["coverage"], float(run.coverage))
         row["cycles"] += run.cycles / told["points"]
+        row["time_us"] += run.latency_s * 1e6 / told["points"]
         row["energy_nj"] += run.energy_pj / 1e3 / told["points"]
         row["mismatches"] += int(run.mismatches)
     rows = list(found.values())
     for row in rows:
-        row["on_front"] = not any(better(other, row) for other in rows if other["machine"] == row["machine"])
+        row["on_front"] = not any(better(other, row) for other in rows if comparable(other, row))
     columns = {
         "machine": "machine", "problem": "problem", "network": "network", "error": "relative L2 error",
-        "spike_rate": "spike rate", "cycles": "cycles a point", "energy_nj": "energy a point [nJ]",
-        "mismatches": "mismatches", "on_front": "on the front",
+        "spike_rate": "spike rate", "coverage": "share of operations", "cycles": "cycles per point",
+        "time_us": "time per point [us]", "energy_nj": "energy per point [nJ]", "mismatches": "mismatches",
+        "on_front": "on the front",
     }  # fmt: skip
-    title = "Error, cycles and energy of a point of the solution"
+    title = "Error, time and energy of a point of the solution"
     return Table("costs", title, columns, {}, _none, draw=_draw_costs, size=(9.0, 3.0)), rows
 
 
@@ -155,6 +186,12 @@ def error_of(errors: pd.DataFrame, problem: str, kind: str) -> Row:
     return {"error": row["error"], "spike_rate": row["spike_rate"] if kind[0] == "t" else None}
 
 
+def comparable(one: Row, other: Row) -> bool:
+    """Whether ``one`` runs where ``other`` does, or without spikes where those run that core chips do not."""
+    stands_in = other["machine"] in CORES and one["machine"] == WITHOUT and one["network"][0] != "T"
+    return stands_in or one["machine"] == other["machine"]
+
+
 def better(one: Row, other: Row) -> bool:
     """Whether ``one`` of the same problem is no worse in error and energy, and better in one of them."""
     if one["problem"] != other["problem"]:
@@ -164,7 +201,7 @@ def better(one: Row, other: Row) -> bool:
 
 
 def _draw_costs(axes: Axes, rows: Sequence[Row]) -> None:
-    markers = {"systolic": "s", "sata": "^", "loas": "o"}
+    markers = {"systolic": "s", "sata": "^", "loas": "o", "manycore": "x", "loihi1": "+"}
     step = 3.5  # decades of energy that a problem is drawn on
     least = {
         problem: min(row["energy_nj"] for row in rows if row["problem"] == problem) for problem in PROBLEMS.values()
@@ -173,7 +210,7 @@ def _draw_costs(axes: Axes, rows: Sequence[Row]) -> None:
     for place, problem in enumerate(PROBLEMS.values()):
         offset = place * step - np.log10(least[problem]) + 0.2
         for machine, marker in markers.items():
-            for spiking in (True, False):
+            for spiking in (True, False)[: 1 if machine in CORES else 2]:
                 part = [
                     row for row in rows
                     if row["problem"] == problem and row["machine"] == machine and (row["network"][0] == "T") == spiking
@@ -203,7 +240,8 @@ def _draw_costs(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def equal(rows: Sequence[Row]) -> tuple[Table, list[Row]]:
-    """Every spiking network beside the one of fewest bits that is at least as accurate, on the same machine."""
+    """Every spiking network beside the cheapest one without spikes that is at least as accurate, on the same machine
+    or, for core chips, on the machine ``WITHOUT``."""
     found = []
     for row in rows:
         if row["network"][0] != "T":
@@ -211,19 +249,20 @@ def equal(rows: Sequence[Row]) -> tuple[Table, list[Row]]:
         others = [
             other for other in rows
             if other["network"][0] != "T" and other["error"] <= row["error"]
-            and (other["machine"], other["problem"]) == (row["machine"], row["problem"])
+            and other["problem"] == row["problem"] and comparable(other, row)
         ]  # fmt: skip
         made: Row = {key: row[key] for key in ("machine", "problem", "network", "error")}
         if others:
             other = min(others, key=lambda one: one["energy_nj"])
             made |= {
-                "instead": other["network"], "error_instead": other["error"],
-                "cycles_ratio": row["cycles"] / other["cycles"], "energy_ratio": row["energy_nj"] / other["energy_nj"],
+                "instead": other["network"], "instead_on": other["machine"], "error_instead": other["error"],
+                "time_ratio": row["time_us"] / other["time_us"], "energy_ratio": row["energy_nj"] / other["energy_nj"],
             }  # fmt: skip
         found.append(made)
     columns = {
         "machine": "machine", "problem": "problem", "network": "signed spikes", "error": "error",
-        "instead": "without spikes", "error_instead": "error", "cycles_ratio": "cycles, spikes / without",
+        "instead": "without spikes", "instead_on": "on", "error_instead": "error",
+        "time_ratio": "time, spikes / without",
         "energy_ratio": "energy, spikes / without",
     }  # fmt: skip
     title = "Signed spikes against the cheapest network without spikes that is at least as accurate"
@@ -240,10 +279,39 @@ def divider(runs: Iterable[tuple[str, int, float, float]]) -> tuple[Table, list[
         row["energy_relative"] = energy / (first or row)["energy_nj"]
         found.append(row)
     columns = {
-        "machine": "machine", "update_cycles": "cycles of an update", "cycles": "cycles a point",
-        "cycles_relative": "of the first", "energy_nj": "energy a point [nJ]", "energy_relative": "of the first",
+        "machine": "machine", "update_cycles": "cycles of an update", "cycles": "cycles per point",
+        "cycles_relative": "of the first", "energy_nj": "energy per point [nJ]", "energy_relative": "of the first",
     }  # fmt: skip
     return Table("divider", "Poisson at T = 64 with neurons that divide more slowly", columns, {}, _none), found
+
+
+def activation(reports: Iterable[tuple[str, Report, int]]) -> tuple[Table, list[Row]]:
+    """What of a point's energy the units have that follow an activation; a report and its points for each machine."""
+    found: list[Row] = []
+    for machine, report, points in reports:
+        parts: dict[str, float] = dict.fromkeys(ACTIVATION, 0.0)
+        for one in (one for layer in report.energy for one in layer if one.unit.startswith("activation")):
+            parts[one.action] += one.energy_pj / 1e3 / points
+        total = sum(one.energy_pj for layer in report.energy for one in layer) / 1e3 / points
+        share = sum(parts.values()) / total
+        found.append({"machine": machine, **parts, "energy_nj": total, "share": share})
+    columns = {"machine": "machine", **ACTIVATION, "energy_nj": "energy per point [nJ]", "share": "share of those"}
+    return Table("activation", "What the neuron costs, Poisson at T = 64, nJ per point", columns, {}, _none), found
+
+
+def mapping(runs: Iterable[tuple[str, float, float]]) -> tuple[Table, list[Row]]:
+    """Layers in as few cores as possible, or over all of them."""
+    found: list[Row] = []
+    for name, time, energy in runs:
+        row: Row = {"mapping": name, "time_us": time, "energy_nj": energy}
+        row["time_relative"] = time / (found or [row])[0]["time_us"]
+        row["energy_relative"] = energy / (found or [row])[0]["energy_nj"]
+        found.append(row)
+    columns = {
+        "mapping": "mapping", "time_us": "time per point [us]", "time_relative": "of the first",
+        "energy_nj": "energy per point [nJ]", "energy_relative": "of the first",
+    }  # fmt: skip
+    return Table("mapping", "Poisson at T = 64 on manycore, by the mapping of its neurons", columns, {}, _none), found
 
 
 def of_traces(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
