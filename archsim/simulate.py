@@ -54,12 +54,12 @@ MOST_QUOTED = 200
 
 def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Accelerator:
     """The machine described by a hardware file, with overrides ``"pe.count=32"`` applied. Raises ConfigError."""
-    from archsim.accelerators import registry
+    from archsim.accelerators import ByName, registry
     from archsim.hardware.loading import load_machine
 
     arguments.check(path=(path, arguments.PATH), overrides=(overrides, arguments.TEXTS))
     machines = registry()
-    config = load_machine(path, {name: machine.Config for name, machine in machines.items()}, overrides)
+    config = load_machine(path, ByName(machines, lambda name: machines[name].Config), overrides)
     return machines[config.accelerator](config)
 
 
@@ -121,19 +121,8 @@ def wiring(accelerator: Accelerator) -> Wiring:
 
     from archsim.dataflow.machine import DrawnMachine
     from archsim.engine.wiring import watch
-    from archsim.trace import activation_product, matrix_product, synthesize
-    from archsim.trace.synthetic import first_spike_layer
 
-    m, n, k = SMALL_LAYER
-    if accelerator.operand == "spike_time":
-        trace = first_spike_layer(m, n, k)
-    elif accelerator.operand == "spike":
-        timesteps = min(4, accelerator.most_timesteps)
-        density = max(0.2, 0.5 / timesteps)  # what is not silent spikes at least once
-        spikes = matrix_product("layer", m, n, k, spike_density=density, silent_ratio=0.5, weight_density=0.5)
-        trace = synthesize([spikes], timesteps=timesteps, gradient_density=0.5)
-    else:
-        trace = synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
+    trace = _small_trace(accelerator)
     accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
     assert isinstance(accelerator, DrawnMachine)  # all machines are
     program = accelerator.example(trace, trace.operations[0])
@@ -143,6 +132,32 @@ def wiring(accelerator: Accelerator) -> Wiring:
     return watch(
         step, program.spec, program.operands, program.topology, program.state, counts, names, program.diagram.kinds
     )  # fmt: skip
+
+
+def _small_trace(accelerator: Accelerator) -> Trace:
+    """A layer of the kind of operand that a machine takes."""
+    from archsim.trace import activation_product, matrix_product, synthesize
+    from archsim.trace.synthetic import first_spike_layer
+
+    m, n, k = SMALL_LAYER
+    if accelerator.operand == "spike_time":
+        return first_spike_layer(m, n, k)
+    if accelerator.operand != "spike":
+        return synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
+    timesteps = min(4, accelerator.most_timesteps)
+    density = max(0.2, 0.5 / timesteps)  # what is not silent spikes at least once
+    spikes = matrix_product("layer", m, n, k, spike_density=density, silent_ratio=0.5, weight_density=0.5)
+    return synthesize([spikes], timesteps=timesteps, gradient_density=0.5)
+
+
+def compile_kernels(hardware: str | Path) -> str:
+    """Run a small layer on the machine of the file ``hardware``, so that its kernels are kept on disk; its name."""
+    accelerator = load_accelerator(hardware)
+    trace = _small_trace(accelerator)
+    accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
+    for _ in accelerator.run_layers(trace, trace.operations, "compiled", verify=True, record=False):
+        pass
+    return accelerator.name
 
 
 def finds_accuracy(hardware: str | Path, trace: str | Path) -> bool:

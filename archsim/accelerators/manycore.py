@@ -29,7 +29,7 @@ from archsim.dataflow.layer import WEIGHTED, Layer
 from archsim.dataflow.machine import DrawnMachine, Program
 from archsim.dataflow.mesh import COLUMN_HOPS, DELIVERED, ROW_HOPS, flows, router
 from archsim.dataflow.populations import alone, populations_of
-from archsim.dataflow.projections import NoSpikesError, on_the_way, projections_of
+from archsim.dataflow.projections import NoSpikesError, Projection, on_the_way, projections_of
 from archsim.engine.outcome import BUSY, Outcome
 from archsim.engine.recording import Window
 from archsim.engine.result import CoreLoad, LayerResult, UnitTime
@@ -81,50 +81,24 @@ class ManyCore(DrawnMachine):
         return MAX_TIMESTEPS if self.config.timesteps == "trace" else self.config.timesteps
 
     def simulates(self, trace: Trace, operation: Operation) -> bool:
-        """What has neurons, or ends in sums of weights, and is made of nothing but spikes, or of times of first spikes
-        for neurons of these; and maxima over spikes."""
+        """What has neurons, or ends in sums of weights, and is made of nothing but spikes; and maxima over spikes."""
         if operation.op == "pool" and operation.reduction == "max":
             return trace.kind(operation.inputs[0]) in ("spike", "spike_time")
         if operation.requantiser is not None or (operation.neuron is None and operation.op not in WEIGHTED):
-            return False
-        if _fires_first(operation) and (operation.op not in WEIGHTED or operation.bias is not None):
             return False
         try:
             parts = projections_of(trace, operation)
         except NoSpikesError:
             return False
-        return all(trace.kind(part.source) in self._carried(operation) for part in parts)
+        return all(self._carries(trace, operation, part) for part in parts)
 
-    def _carried(self, operation: Operation) -> tuple[str, ...]:
-        """Kinds of spikes that neurons of a layer can read."""
-        if _fires_first(operation):
-            return ("spike_time",)
-        return ("spike", "signed_spike") if self.config.noc.signed else ("spike",)
-
-    def layers(self, trace: Trace) -> list[Operation]:
-        """Those that :meth:`simulates` names, but for what is a part of the sums of others."""
-        able = super().layers(trace)
-        inside = on_the_way(trace, able)
-        return [operation for operation in able if operation.name not in inside]
-
-    def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
-        """What only says where spikes are, in which order too, and what is a part of the sums of ``layers``."""
-        orders = {
-            one.name
-            for one in trace.operations
-            if one.op == "rearrange" and trace.kind(one.inputs[0]) in ("spike", "spike_time")
-        }
-        return super().fused(trace, layers) | orders | on_the_way(trace, layers)
-
-    def why_skipped(self, trace: Trace, operation: Operation) -> str:
-        """Which value, somewhere behind what it reads, does not travel."""
-        try:
-            projections_of(trace, operation)
-        except NoSpikesError as error:
-            behind = len(operation.inputs) > 1 or str(error) not in operation.inputs
-            if operation.neuron is not None and behind and not self.lacks(operation.neuron):
-                return f"needs {origin(trace, str(error))}, which do not travel as spikes"
-        return super().why_skipped(trace, operation)
+    def _carries(self, trace: Trace, operation: Operation, part: Projection) -> bool:
+        """Whether messages say all that ``operation`` must know of a projection's spikes: times of first spikes make a
+        layer's neurons fire, and no sums."""
+        kind = trace.kind(part.source)
+        if kind == "spike_time":
+            return _fires_first(operation) and operation.bias is None and not part.way
+        return kind == "spike" or self.config.noc.signed
 
     @property
     def activation_tables(self) -> int:
@@ -141,6 +115,32 @@ class ManyCore(DrawnMachine):
         if neuron is not None and neuron.kind == FIRST_SPIKE:
             return next((words for words in features(neuron)[1:]), "")
         return super().lacks(neuron)
+
+    def layers(self, trace: Trace) -> list[Operation]:
+        """Those that :meth:`simulates` names, but for what is a part of the sums of others."""
+        able = super().layers(trace)
+        inside = on_the_way(trace, able)
+        return [operation for operation in able if operation.name not in inside]
+
+    def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
+        """What only says where spikes are, or puts neurons in another order, and what is a part of the sums of
+        ``layers``."""
+        orders = {
+            one.name
+            for one in trace.operations
+            if one.op == "rearrange" and trace.kind(one.inputs[0]) in ("spike", "spike_time")
+        }
+        return super().fused(trace, layers) | on_the_way(trace, layers) | orders
+
+    def why_skipped(self, trace: Trace, operation: Operation) -> str:
+        """Which value, somewhere behind what it reads, does not travel."""
+        try:
+            projections_of(trace, operation)
+        except NoSpikesError as error:
+            behind = len(operation.inputs) > 1 or str(error) not in operation.inputs
+            if operation.neuron is not None and behind and not self.lacks(operation.neuron):
+                return f"needs {origin(trace, str(error))}, which do not travel as spikes"
+        return super().why_skipped(trace, operation)
 
     @property
     def runs(self) -> str:
@@ -228,7 +228,9 @@ class ManyCore(DrawnMachine):
         used = [core for part in placed.mapped for core in part.cores]
         worked = statistics.working(config, events, rows, used, self._synapse_cycles(placed))
         ends = program.state[program.diagram.ends["router"] :, self.lowered().kept :]
-        critical = statistics.critical(ends, worked, config.scheduler.barrier_cycles)
+        critical, barrier = None, config.scheduler.barrier_cycles
+        if config.scheduler.steps == "barrier":
+            critical = statistics.critical(ends, worked, barrier)
         hosts, first = np.arange(len(used), len(rows)), 0
         for part in placed.mapped:
             somas, cores = np.arange(first, first + len(part.cores)), list(part.cores)
@@ -242,7 +244,7 @@ class ManyCore(DrawnMachine):
                 "busiest_core_operations": max(operations),
                 "mean_core_operations": sum(operations) // len(cores),
                 "busiest_core_step_operations": statistics.busiest_by_step(events, cores),
-                **statistics.by_cause(critical, members, config.scheduler.barrier_cycles),
+                **({} if critical is None else statistics.by_cause(critical, members, barrier)),
             }
             yield {"events": told, "cores": loads, "links": statistics.link_loads(config.noc, sent)}
             first += len(cores)

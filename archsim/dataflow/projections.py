@@ -31,6 +31,9 @@ from archsim.dataflow.pipeline import is_still
 from archsim.trace import Operation, Trace
 from archsim.trace.window import Window
 
+SPIKES = ("spike", "signed_spike", "spike_time")
+"""Kinds of tensors that travel, event by event."""
+
 
 class Projection(NamedTuple):
     """Spikes of the tensor ``source``, seen as a map of ``shape`` [C, H, W] through a ``window``, in ``groups``.
@@ -74,7 +77,7 @@ def _made(trace: Trace, writers: Mapping[str, Operation], operation: Operation) 
 
 def _read(trace: Trace, writers: Mapping[str, Operation], name: str) -> list[Projection]:
     """The projections whose sum the tensor ``name`` is."""
-    if trace.kind(name) != "int":
+    if trace.kind(name) in SPIKES:
         channels, height, width = (*trace.meta.tensors[name].shape, 1, 1)[:3]
         shape = channels, height, width
         return [Projection(name, shape, Window(), channels, channels, lambda: _ones(channels, (1, 1)), plain=True)]
