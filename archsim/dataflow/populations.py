@@ -145,7 +145,7 @@ class _Network:
         trace = self.trace
         if not trace.stored(name) or trace.kind(name) == "int":
             return None
-        values = trace.operand(name) != 0
+        values: NDArray[np.bool_] = trace.operand(name) != 0
         return np.swapaxes(values, 0, 1).reshape(trace.images * trace.timesteps, -1)
 
 
