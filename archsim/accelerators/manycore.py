@@ -34,7 +34,8 @@ from archsim.errors import UsageError
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
-from archsim.trace import Operation, Trace
+from archsim.trace import Neuron, Operation, Trace
+from archsim.trace.neurons import FIRST_SPIKE, features
 from archsim.trace.resimulation import check_operation
 from archsim.trace.schema import MAX_TIMESTEPS
 from archsim.trace.work import work_of
@@ -76,10 +77,12 @@ class ManyCore(DrawnMachine):
         return MAX_TIMESTEPS if self.config.timesteps == "trace" else self.config.timesteps
 
     def simulates(self, trace: Trace, operation: Operation) -> bool:
-        """Layers that read spikes, and maxima over spikes."""
+        """Layers that read spikes, or times of first spikes for neurons of these, and maxima over spikes."""
         read = trace.kind(operation.inputs[0])
         if operation.op == "pool":
-            return operation.reduction == "max" and read == "spike"
+            return operation.reduction == "max" and read in ("spike", "spike_time")
+        if read == "spike_time" and _fires_first(operation):
+            return operation.op in WEIGHTED and operation.bias is None
         carried = read == "spike" or (read == "signed_spike" and self.config.noc.signed)
         return operation.op in WEIGHTED and operation.requantiser is None and carried
 
@@ -92,6 +95,21 @@ class ManyCore(DrawnMachine):
     def unwritten(self) -> tuple[str, ...]:
         """What no message says. Potentials stay in their core, as sums do."""
         return ("integer spikes",) if self.config.noc.signed else ("integer spikes", "signed spikes")
+
+    def lacks(self, neuron: Neuron | None) -> str:
+        """Neurons of first spikes are stepped through, tick by tick, with a threshold per channel."""
+        if neuron is not None and neuron.kind == FIRST_SPIKE:
+            return next((words for words in features(neuron)[1:]), "")
+        return super().lacks(neuron)
+
+    def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
+        """Also what puts neurons in another order, which only says who is read."""
+        orders = {
+            one.name
+            for one in trace.operations
+            if one.op == "rearrange" and trace.kind(one.inputs[0]) in ("spike", "spike_time")
+        }
+        return super().fused(trace, layers) | orders
 
     @property
     def runs(self) -> str:
@@ -137,7 +155,7 @@ class ManyCore(DrawnMachine):
         yield from self._run([_layer(trace, operation) for operation in chosen], placed, computed, engine, record)
 
     def _computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
-        if operation.op == "pool":
+        if operation.op == "pool" or _fires_first(operation):
             return Computed(check_operation(trace, operation).mismatches if verify else None, {})
         return checked(trace, operation, exact_currents(trace, operation), self.sum_bits, self.sum_bits, verify)
 
@@ -241,6 +259,11 @@ class ManyCore(DrawnMachine):
             Component("axon_out", "logic", pe.count, {"block": "axon_out", "axon_out_bits": pe.neurons * MESSAGE_BITS}),
             Component("router", "router", noc.rows * noc.columns, {"buffer_bits": buffers * MESSAGE_BITS}),
         )
+
+
+def _fires_first(operation: Operation) -> bool:
+    """Whether it is a layer of first-spike neurons, which the trace's closed form computes."""
+    return operation.neuron is not None and operation.neuron.kind == FIRST_SPIKE
 
 
 def _named(diagram: Diagram) -> list[tuple[str, int]]:

@@ -10,6 +10,9 @@ position of a tile of channels, takes
 
 where the 1 is a look at the last tick; it is left out, and so is whatever comes behind, where the visit ends early.
 
+Joins happen where lists are written, beside everything else. Of each spike that is added, delayed or compared with
+others of a window a *join* unit adds or compares the time, and puts it where it belongs in the list of its position.
+
 ``scheduler.early_exit``: ``none``; ``fired``, a visit ends when all of its neurons have fired; ``decision``, so does
 one of the last layer when its first neuron has: that is the class. Sources are in ``hwconfigs/ttfs.yaml``; what is
 assumed in DEVIATIONS.md.
@@ -18,6 +21,7 @@ assumed in DEVIATIONS.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -81,6 +85,13 @@ class TtfsConfig(SpinalFlowConfig):
     format: TimeListConfig = Field(description="spike lists")
 
 
+@dataclass(frozen=True)
+class TimedLayer(Layer):
+    """A layer, and how many spikes are ``joined`` before it reads them."""
+
+    joined: int = 0
+
+
 class Ttfs(SpinalFlow):
     """First spikes: sorted spikes as in SpinalFlow, prefix sums of weights and of times in 128 PEs, early exit."""
 
@@ -142,13 +153,21 @@ class Ttfs(SpinalFlow):
         return found
 
     def products(self, trace: Trace, operation: Operation, window: int) -> Iterator[Layer]:
-        """One: all ticks at once."""
-        yield layer_of(trace, operation)
+        """One: all ticks at once. Of what several layers read the first one has the joins."""
+        layer = layer_of(trace, operation)
+        known: set[str] = set()
+        for earlier in trace.operations[: trace.operations.index(operation)]:
+            if self.simulates(trace, earlier):
+                known |= _joins(trace, earlier.inputs[0])
+        own = _joins(trace, operation.inputs[0]) - known
+        shared = {field.name: getattr(layer, field.name) for field in fields(layer)}
+        yield TimedLayer(**shared, joined=sum(_joined(trace, trace.operation(name)) for name in own))
 
     # What it is built of.
 
     def inventory(self) -> Sequence[Component]:
-        """SpinalFlow's, with PEs of two registers and a multiplier, and a table of the exponentials of all ticks."""
+        """SpinalFlow's, with PEs of two registers and a multiplier, a table of the exponentials of all ticks, and a
+        join with an adder and places for the spikes of a position."""
         config, pe = self.config, self.config.pe
         block: dict[str, int | float | str] = {
             "block": "ttfs_pe", "accumulator_bits": pe.accumulator_bits, "potential_bits": pe.potential_bits,
@@ -156,7 +175,11 @@ class Ttfs(SpinalFlow):
         ticks = MAX_TIMESTEPS if config.timesteps == "trace" else config.timesteps
         others = [part for part in super().inventory() if part.unit != "pe"]
         table = ram("exponential_table", 1, ticks * pe.potential_bits // 8, pe.potential_bits)
-        return (Component("pe", "logic", pe.count, block), table, *others)
+        join: dict[str, int | float | str] = {
+            "block": "time_join", "time_bits": config.format.time_bits, "list_bits": pe.count * self.spike_bits,
+            "spike_bits": self.spike_bits,
+        }  # fmt: skip
+        return (Component("pe", "logic", pe.count, block), table, Component("join", "logic", 1, join), *others)
 
     # What it computes.
 
@@ -242,6 +265,7 @@ class Ttfs(SpinalFlow):
             **rows,
             ("pe", "multiply"): done["pe", "add"] + events["scan_products"],
             ("exponential_table", "read"): done["merger", "spike"] + events["scanned_ticks"],
+            ("join", "spike"): layer.joined if isinstance(layer, TimedLayer) else 0,
         }
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
@@ -261,3 +285,23 @@ class Ttfs(SpinalFlow):
             "decision_ticks": float(np.minimum(decided, trace.timesteps).mean()),
             "spikes_before_decision": before / fired if fired else 1.0,
         }
+
+
+def _joins(trace: Trace, name: str) -> set[str]:
+    """The operations that add and move times between layers and the tensor ``name``."""
+    found: set[str] = set()
+    for operation in trace.operations:
+        if operation.output == name and (operation.times or operation.moves):
+            found.add(operation.name)
+            found.update(*(_joins(trace, read) for read in operation.inputs))
+    return found
+
+
+def _joined(trace: Trace, operation: Operation) -> int:
+    """Spikes that an operation adds to others, delays, or compares in its windows; those of stored tensors."""
+    if operation.op not in ("add", "delay", "pool"):
+        return 0
+    fired = [trace.tensor(name) < trace.timesteps for name in operation.inputs if trace.stored(name)]
+    if operation.op == "pool":
+        fired = [operation.window.windows(spikes, False) for spikes in fired]
+    return sum(int(np.count_nonzero(spikes)) for spikes in fired)

@@ -59,7 +59,7 @@ from archsim.trace import ImageSet, Operation, Trace
 from archsim.trace.content import first_spike_times, spikes_of_times
 from archsim.trace.graph import integer_range
 from archsim.trace.neurons import features
-from archsim.trace.resimulation import compute, currents_of, finish, given, im2col, run_images
+from archsim.trace.resimulation import classes_of, compute, currents_of, finish, given, im2col, run_images
 
 ON_ARRAYS = ("conv2d", "linear", "matmul")
 """Kinds of operations that arrays can compute."""
@@ -261,7 +261,7 @@ class AnalogNetwork:
         return float((self.predict(images.images, jobs) == images.labels).mean())
 
     def predict(self, images: NDArray[np.uint8], jobs: int = 1) -> NDArray[np.int64]:
-        """The class of each image: where the last operation's output, added over time, is largest."""
+        """The class of each image, as :func:`archsim.trace.resimulation.classes_of` has it."""
         size = self.config.batch_images
         batches = -(-len(images) // size)
         bounds = [share * batches // jobs for share in range(jobs + 1)]
@@ -297,9 +297,7 @@ class AnalogNetwork:
 
     def _classes(self, share: tuple[int, NDArray[np.uint8]]) -> NDArray[np.int64]:
         first_batch, images = share
-        last = self.run(images, first_batch)[self.trace.operations[-1].output]
-        classes: NDArray[np.int64] = last.sum(0).reshape(last.shape[1], -1).argmax(1)
-        return classes
+        return classes_of(self.trace, self.run(images, first_batch)[self.trace.operations[-1].output])
 
     def _calibration_batches(
         self, operation: Operation, made: Mapping[str, NDArray[Any]]

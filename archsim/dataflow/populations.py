@@ -2,8 +2,9 @@
 
 All neurons of a network have a number. A *population* is the neurons of a layer, or an input of the network, whose
 spikes come from outside. A maximum over spikes is a layer too: its neurons fire when one of their inputs does.
-Concatenations, slices and delays only say who is read. A layer works a *step* later than what it reads, so spikes of a
-population of depth d and timestep t are sent in step d + t, those of the next image behind those of the last.
+Concatenations, slices, rearrangements and delays only say who is read. A layer works a *step* later than what it reads,
+so spikes of a population of depth d and timestep t are sent in step d + t, those of the next image behind those of the
+last.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ class _Network:
         """Whose spikes the tensor ``name`` is, in its shape."""
         if name not in self.ids:
             writer = self.writers.get(name)
-            if writer is None or writer.op not in ADDRESSED:
+            if writer is None or writer.op not in (*ADDRESSED, "rearrange"):
                 shape = as_map(self.trace.meta.tensors[name].shape)
                 self.ids[name] = self._numbered(shape)
                 spikes = self._spikes(name)
@@ -137,6 +138,9 @@ class _Network:
                 axes = [slice(None)] * 3
                 axes[int(writer.axis)] = slice(writer.start, writer.stop)
                 self.ids[name] = self._read(writer.inputs[0])[tuple(axes)]
+            elif writer.op == "rearrange":
+                read = self._read(writer.inputs[0]).reshape(writer.view).transpose(writer.order)
+                self.ids[name] = read.reshape(as_map(writer.shape))
             else:
                 self.ids[name] = np.concatenate([self._read(read) for read in writer.inputs])
         return self.ids[name]

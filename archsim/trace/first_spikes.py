@@ -33,8 +33,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.jit import njit
+
 MAX_TIME_CONSTANT = 1024
-_BLOCK_VALUES = 1 << 21
+_FIRED = -(1 << 40)
+"""A sum of weights that no inputs bring back above a threshold."""
 
 
 @cache
@@ -66,30 +69,43 @@ def fire_rows(
 ) -> Fired:
     """What neurons do whose inputs spike at ``times`` [P, K] (never is later than any tick) through ``weights`` [N, K];
     ``threshold`` [N], ``table`` [T]: E."""
-    ticks = np.empty((len(times), len(weights)), np.int64)
-    inputs = np.empty(ticks.shape, np.int64)
-    rows = max(1, _BLOCK_VALUES // weights.size)
-    for first in range(0, len(times), rows):
-        block = slice(first, first + rows)
-        ticks[block], inputs[block] = _fire(times[block], weights, threshold, table)
+    order = np.argsort(times, axis=1, kind="stable")
+    ticks, inputs = np.empty((2, len(times), len(weights)), np.int64)
+    _fire(np.take_along_axis(times, order, 1), order, np.ascontiguousarray(weights.T), threshold, table, ticks, inputs)
     return Fired(ticks, inputs)
 
 
-def _fire(
-    times: NDArray[Any], weights: NDArray[np.int8], threshold: NDArray[np.int64], table: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    last = len(table) - 1
-    order = np.argsort(times, axis=1, kind="stable")
-    ticks = np.take_along_axis(times, order, 1).astype(np.int64)
-    spikes = ticks <= last
-    following = np.minimum(np.append(ticks[:, 1:], np.full((len(ticks), 1), last), 1), last)
-    # [P, K, N], without weight where nothing arrives.
-    arriving = weights.T[order].astype(np.int64) * spikes[:, :, None]
-    above = np.cumsum(arriving, 1) - threshold
-    moment = np.cumsum(arriving * table[np.minimum(ticks, last)][:, :, None], 1)
-    reached = (above > 0) & (moment <= above * table[following][:, :, None]) & spikes[:, :, None]
-    fires, place = reached.any(1), reached.argmax(1)
-    above, moment = (np.take_along_axis(values, place[:, None], 1)[:, 0] for values in (above, moment))
-    needed = -(-moment // np.where(fires, above, 1))
-    found = np.where(fires, np.searchsorted(table, needed), len(table))
-    return found, np.where(fires, place + 1, spikes.sum(1)[:, None])
+@njit
+def _fire(times: Any, order: Any, weights: Any, threshold: Any, table: Any, ticks: Any, inputs: Any) -> None:
+    """Fill ``ticks`` and ``inputs``; ``times`` of each row ascend, ``order`` [P, K] are their rows of ``weights``
+    [K, N]. Within a tick nothing crosses, so neurons are looked at behind the last input of each."""
+    last, n = len(table) - 1, len(threshold)
+    above, moment = np.empty(n, np.int64), np.empty(n, np.int64)
+    for p in range(len(times)):
+        above[:] = -threshold
+        moment[:] = 0
+        ticks[p], left, place = last + 1, n, 0
+        while left and place < times.shape[1] and times[p, place] <= last:
+            tick = times[p, place]
+            arrived, row = table[tick], weights[order[p, place]]
+            for column in range(n):
+                above[column] += row[column]
+                moment[column] += row[column] * arrived
+            place += 1
+            following = times[p, place] if place < times.shape[1] else last
+            if following == tick and place < times.shape[1]:
+                continue
+            limit, crossed = table[min(following, last)], 0
+            for column in range(n):
+                crossed += (above[column] > 0) & (moment[column] <= above[column] * limit)
+            if crossed == 0:
+                continue
+            for column in range(n):
+                if above[column] > 0 and moment[column] <= above[column] * limit:
+                    ticks[p, column] = np.searchsorted(table, -(-moment[column] // above[column]))
+                    inputs[p, column] = place
+                    above[column] = _FIRED
+                    left -= 1
+        for column in range(n):
+            if ticks[p, column] > last:
+                inputs[p, column] = place

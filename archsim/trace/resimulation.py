@@ -313,7 +313,8 @@ def given(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
 def run_times(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
     """Spike times [I, ...] of all tensors that a network writes when it runs on ``images`` uint8 [I, C, H, W], by name.
 
-    It is one whose operations all write spike times, as an encoder does and whatever reads nothing but them.
+    It is one whose operations all write spike times, as an encoder does and whatever reads nothing but them
+    (:func:`predict` knows).
     """
     tensors = given(trace, images)
     for operation in trace.operations:
@@ -327,19 +328,44 @@ def run_times(trace: Trace, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]
 
 
 def predict(trace: Trace, images: NDArray[np.uint8], batch: int = 50) -> NDArray[np.int64]:
-    """The class of each image, int64 [I]: where the last operation's output, summed over time, is largest.
+    """The class of each image, int64 [I], by :func:`classes_of`.
 
-    A ``batch`` of images runs at a time, or fewer where their tensors would take much memory.
+    A ``batch`` of images runs at a time, or fewer where their tensors would take much memory. A network of spike times
+    alone runs on these.
     """
-    last = trace.operations[-1].output
-    values = trace.timesteps * sum(math.prod(operation.output_shape) for operation in trace.operations)
-    batch = max(1, min(batch, _BATCH_VALUES // values))
-    found = [
-        run_images(trace, images[start : start + batch])[last].sum(0).reshape(len(images[start : start + batch]), -1)
-        for start in range(0, len(images), batch)
-    ]
-    classes: NDArray[np.int64] = np.concatenate(found).argmax(1)
+    last, on_times = trace.operations[-1].output, _is_of_times(trace)
+    values = sum(math.prod(operation.output_shape) for operation in trace.operations)
+    batch = max(1, min(batch, _BATCH_VALUES // (values * (1 if on_times else trace.timesteps))))
+    found = []
+    for start in range(0, len(images), batch):
+        some = images[start : start + batch]
+        found.append(
+            _earliest(run_times(trace, some)[last]) if on_times else classes_of(trace, run_images(trace, some)[last])
+        )
+    return np.concatenate(found)
+
+
+def classes_of(trace: Trace, output: NDArray[Any]) -> NDArray[np.int64]:
+    """Classes int64 [I] of the last operation's output [T, I, ...]: where its sum over time is largest, or where it is
+    spike times, which neuron fires first. Of equal ones it is the first, and so it is where none fires."""
+    if _has_times(trace, trace.operations[-1]):
+        return _earliest(first_spike_times(output))
+    classes: NDArray[np.int64] = output.sum(0).reshape(output.shape[1], -1).argmax(1)
     return classes
+
+
+def _earliest(times: NDArray[Any]) -> NDArray[np.int64]:
+    """Which of the neurons of an image fires first, for times [I, ...]."""
+    return times.reshape(len(times), -1).argmin(1)
+
+
+def _is_of_times(trace: Trace) -> bool:
+    """Whether :func:`run_times` runs the network."""
+    return not trace.cycles and all(
+        _has_times(trace, one)
+        and (_needs_times_only(trace, one) or (one.requantiser is not None and one.inputs == (trace.pixels,)))
+        for one in trace.operations
+    )
 
 
 def accuracy(trace: Trace, images: ImageSet) -> float:

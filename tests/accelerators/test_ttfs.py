@@ -5,7 +5,8 @@ import pytest
 
 from archsim.hardware.compute.first_spike import ALL, FIRST, NONE
 from archsim.simulate import load_accelerator
-from archsim.trace import Neuron, Operation, Trace
+from archsim.trace import Neuron, Operation, Requantiser, Trace
+from archsim.trace.resimulation import run_times
 from tests.machines import LABELS, MACHINES, ROOT, mlp, same, simulate, timed
 
 TTFS = ROOT / "hwconfigs" / "ttfs.yaml"
@@ -124,7 +125,9 @@ def test_more_ticks_than_lists_have():
 
 
 @pytest.mark.parametrize(
-    "hardware", [path for path in MACHINES if load_accelerator(path).name != "ttfs"], ids=lambda path: path.stem
+    "hardware",
+    [path for path in MACHINES if load_accelerator(path).name not in ("ttfs", "manycore")],
+    ids=lambda path: path.stem,
 )
 def test_other_machines_refuse_such_neurons(hardware):
     """Whatever they make of operands that are no single bits, they say what their neurons have not."""
@@ -138,3 +141,46 @@ def test_other_machines_refuse_such_neurons(hardware):
 def test_it_refuses_other_neurons():
     (problem,) = load_accelerator(TTFS).problems(mlp(1))
     assert "ttfs runs layers of first-spike neurons that read spike times" in problem
+
+
+@pytest.mark.parametrize("join, channels", [("add", 2), ("concat", 4)])
+def test_spikes_of_joins_are_counted(join, channels):
+    """A window compares all that spike in it, a delay or a sum takes each spike once; the first layer behind has them.
+
+    A 3 x 3 image: each of four windows of stride 2 sees a corner, two middles of edges, and the centre.
+    """
+    draw = np.random.default_rng(4)
+    neuron = Neuron("first_spike", np.array([60, 60]), time_constant=16, fraction_bits=6)
+
+    def layer(name, op, source, *shape, **keys):
+        weight = draw.integers(-20, 90, shape).astype(np.int8)
+        return Operation(name, op, (source,), name, weight=weight, neuron=neuron, **keys)
+
+    window = {"stride": (2, 2), "padding": (1, 1)}
+    made = [
+        Operation("encoder", "conv2d", ("pixels",), "in", weight=np.ones((2, 1, 1, 1), np.int8),
+                  requantiser=Requantiser(np.array([1, 2]), 0, 8, signed=False)),
+        layer("inside", "conv2d", "in", 2, 2, 3, 3, **window),
+        Operation("earliest", "pool", ("in",), "beside", kernel=(3, 3), **window),
+        Operation("late", "delay", ("beside",), "delayed", steps=np.array([3, 40])),
+        Operation("join", join, ("inside", "delayed"), "joined", times=join == "add"),
+        layer("one", "linear", "joined", 2, 4 * channels),
+        layer("other", "linear", "joined", 2, 4 * channels),
+    ]  # fmt: skip
+    shapes = {"in": (2, 3, 3), "inside": (2, 2, 2), "beside": (2, 2, 2), "delayed": (2, 2, 2),
+              "joined": (channels, 2, 2), "one": (2,), "other": (2,)}  # fmt: skip
+    pixels = draw.integers(0, 130, (2, 1, 3, 3)).astype(np.uint8)
+    keys = {"network": "joins", "timesteps": 96, "operations": made, "kinds": dict.fromkeys(shapes, "spike_time")}
+    keys["provenance"] = LABELS
+    blank = Trace(
+        tensors={name: np.full((2, *shape), 255) for name, shape in shapes.items()} | {"pixels": pixels}, **keys
+    )
+    trace = Trace(tensors=run_times(blank, pixels) | {"pixels": pixels}, **keys)
+    fired = {name: trace.tensor(name) < 96 for name in shapes}
+    joined = int((fired["in"] * np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]])).sum()) + int(fired["beside"].sum())
+    if join == "add":
+        joined += int(fired["inside"].sum() + fired["delayed"].sum())
+    machine = load_accelerator(TTFS).specialised_for(trace)
+    results = list(machine.run_layers(trace, machine.layers(trace), "compiled", verify=True, record=False))
+    assert [result.mismatches for result in results] == [0, 0, 0]
+    assert [result.actions["join", "spike"] for result in results] == [0, joined, 0]

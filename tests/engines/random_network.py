@@ -2,7 +2,7 @@
 
 A network is one operation of random geometry, operands and neurons, or a small one of ``tests/networks.py`` that reads
 its own past or multiplies activations. The smallest of all sizes are drawn too: one head, one token, one timestep,
-groups of one channel, no spikes.
+groups of one channel, no spikes. Networks of first spikes have joins of every kind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from archsim.simulate import load_accelerator
-from archsim.trace import Operation, Trace
+from archsim.trace import Neuron, Operation, Requantiser, Trace
+from archsim.trace.resimulation import run_times
 from tests.networks import LABELS, attention, pixels, recurrent
 from tests.random_neurons import neurons, plain_neurons
 from tests.random_operations import cases, ended
@@ -43,6 +44,14 @@ SETTINGS = {
     "sata": ("pe.rows=5", "pe.columns=3", "pe.psum_bytes=4", "memory.buffers.banks=1", "neuron.cycles=9"),
     "sparten": ("scheduler.prefetch_fibers=0", "scheduler.order=row_group", *MEMORY),
     "gamma": ("pe.count=3", "pe.radix=2", "neuron.rows=1", *MEMORY),
+    "ttfs": (
+        "pe.count=16",
+        "merger.rows_ahead=1",
+        "merger.buffer_kib=1",
+        "drain.positions=1",
+        "neuron.cycles=3",
+        *MEMORY,
+    ),
 }
 """What may be set of a machine, each or not."""
 
@@ -53,6 +62,8 @@ def settings_of(draw, machine, trace):
     chosen = [setting for setting in SETTINGS[machine] if draw(st.integers(0, 3)) == 0]
     chosen += ["memory.ideal=true"] * (draw(st.integers(0, 7)) == 0)
     chosen.append(f"pe.weight_bits={draw(st.integers(8, 9))}")
+    if load_accelerator(machine).operand == "spike_time":
+        chosen.append(f"scheduler.early_exit={draw(st.sampled_from(['none', 'fired', 'decision']))}")
     if load_accelerator(machine).operand == "spike":
         chosen.append(f"timesteps={draw(st.sampled_from([1, 2, 3, 4, 16]))}")
         read = {name for operation in trace.operations for name in operation.inputs if trace.kind(name) == "int"}
@@ -142,3 +153,56 @@ def networks(draw):
         channels = heads * draw(st.integers(1, 3))
         return attention(draw(st.integers(1, 5)), heads, channels, draw(st.integers(1, 3)), images, seed)
     return pixels(draw(st.integers(1, 5)), images, seed)
+
+
+@st.composite
+def first_spikes(draw):
+    """A network of first spikes behind an encoder: a convolution with something beside it, a join, a read-out."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    timesteps, images, side = draw(st.integers(2, 300)), draw(st.integers(1, 2)), draw(st.integers(1, 6))
+    channels, stride, sign = draw(st.integers(1, 5)), draw(st.integers(1, 2)), draw(st.integers(-60, 0))
+
+    def weights(*shape):
+        return rng.integers(sign, 90, shape).astype(np.int8)
+
+    def layer(name, op, source, *shape, **keys):
+        neuron = Neuron(
+            "first_spike", rng.integers(1, draw(st.sampled_from([30, 300, 20_000])), shape[0]),
+            time_constant=max(1, timesteps // draw(st.integers(1, 8))), fraction_bits=draw(st.integers(0, 8)),
+        )  # fmt: skip
+        return Operation(name, op, (source,), name, weight=weights(*shape), neuron=neuron, **keys)
+
+    window = {"stride": (stride, stride), "padding": (1, 1)}
+    made = [
+        Operation("encoder", "conv2d", ("pixels",), "encoder", weight=weights(channels, 1, 1, 1),
+                  requantiser=Requantiser(rng.integers(1, 4, channels), draw(st.integers(0, 6)), 9, signed=False)),
+        layer("inside", "conv2d", "encoder", channels, channels, 3, 3, **window),
+        Operation("earliest", "pool", ("encoder",), "earliest", kernel=(3, 3), **window),
+    ]  # fmt: skip
+    join = draw(st.sampled_from(["none", "add", "concat", "delay"]))
+    if join == "delay":
+        late = rng.integers(1, timesteps + 1, channels)
+        made.append(Operation("late", "delay", ("earliest",), "late", steps=late))
+    if join == "add":
+        made.append(Operation("join", "add", ("inside", "earliest"), "join", times=True))
+    elif join != "none":
+        made.append(Operation("join", "concat", (made[-1].output, "inside"), "join"))
+    read = "inside" if join == "none" else "join"
+    out = (side - 1) // stride + 1
+    features = channels * out * out * (2 if join in ("concat", "delay") else 1)
+    made.append(layer("read_out", "linear", read, draw(st.integers(1, 40)), features))
+    kinds = {one.output: "spike_time" for one in made}
+    shown = rng.integers(0, 256, (images, 1, side, side)).astype(np.uint8)
+    blank = {one: np.full((1, *shape), twin.never(timesteps)) for one, shape in _timed_shapes(made, side, out).items()}
+    keys = {"network": "first spikes", "timesteps": timesteps, "operations": made, "kinds": kinds, "provenance": LABELS}
+    empty = Trace(tensors=blank | {"pixels": shown[:1]}, **keys)
+    return Trace(tensors=run_times(empty, shown) | {"pixels": shown}, **keys)
+
+
+def _timed_shapes(made, side, out):
+    """Shapes of what those operations write."""
+    channels, found = len(made[0].weight), {}
+    for one in made:
+        size = side if one.name == "encoder" else out
+        found[one.output] = (channels * (1 + (one.op == "concat")), size, size)
+    return found | {"read_out": (len(made[-1].weight),)}

@@ -1,11 +1,11 @@
-"""Both engines agree on whole networks: planes, windows with state, groups, heads, recurrence, sums and neurons."""
+"""Both engines agree on whole networks: planes, windows with state, heads, recurrence, sums, neurons, first spikes."""
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from archsim.simulate import load_accelerator
-from tests.engines.random_network import SETTINGS, chains, networks, operations, settings_of
+from tests.engines.random_network import SETTINGS, chains, first_spikes, networks, operations, settings_of
 from tests.machines import same
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,8 @@ def agreed(name, trace, overrides):
 def test_both_engines_agree(name, data):
     operand = load_accelerator(name).operand
     whole = operand == "spike" and data.draw(st.integers(0, 4)) == 0
-    trace = data.draw(networks() if whole else operations(operand))
+    timed = operand == "spike_time"
+    trace = data.draw(first_spikes() if timed else networks() if whole else operations(operand))
     agreed(name, trace, data.draw(settings_of(name, trace)))
 
 

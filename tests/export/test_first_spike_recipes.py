@@ -103,6 +103,26 @@ def test_every_source_is_used_once(recipe):
     assert set(labels.tolist()) == set(range(9))
 
 
+def test_sources_between_points_are_others(recipe):
+    """Each is like the sources around it, of their class where they are of one, and equal to none."""
+    wave = recipe("wave")
+    images, labels = wave.between()
+    corners = np.array([10, 10, 11, 11]), np.array([10, 11, 10, 11])
+    around = wave.fields(*corners)[:, ::2, ::2]
+    middle = wave.fields(np.array([10.5]), np.array([10.5]))[0, ::2, ::2]
+    assert np.abs(middle - around.mean(0)).max() < 0.05 * np.abs(middle).max()
+    assert (len(images), set(labels.tolist()), int(labels[0]), int(labels[-1])) == (43 * 43, set(range(9)), 0, 8)
+    assert torch.bincount(labels).min() > 150
+
+
+def test_delays_learn_faster(recipe):
+    """All parameters are trained, those of delays in a group of their own."""
+    for join, delays in (("delay", 2), ("concatenation", 0)):
+        model = recipe("first_spikes").FirstSpikes(join, 4)
+        assert len(list(model.delays.parameters())) == delays
+        assert len(model.undelayed()) + delays == len(list(model.parameters()))
+
+
 @pytest.mark.parametrize("join", ["base", "addition", "concatenation", "delay"])
 def test_an_exported_network_is_the_one_that_was_trained(recipe, join):
     """Untrained: all tensors but few are those of the model, tick by tick, from the encoder's on."""

@@ -22,11 +22,10 @@ from train_first_spikes import CLASSES, data_of
 
 from archsim.trace import Neuron, Operation, Requantiser, Trace, check_trace, save_trace
 from archsim.trace.content import never
-from archsim.trace.resimulation import run_times
+from archsim.trace.resimulation import predict, run_times
 
 FRACTION_BITS = 8
 SHIFT = 24
-BATCH = 50
 DATASETS = {
     "fashion_mnist": ("Fashion-MNIST, padded to 32 x 32", "MIT (trace and weights); Fashion-MNIST: MIT, Zalando SE"),
     "wave": ("2-D wave equation, 1,936 sources, workloads/recipes/wave.py", "MIT"),
@@ -146,6 +145,43 @@ def trace_of(
     )
 
 
+def load(checkpoint: Path) -> tuple[FirstSpikes, dict[str, Any]]:
+    """The network of a checkpoint, and what else is in it."""
+    state = torch.load(checkpoint)
+    model = FirstSpikes(state["join"], state["width"], CLASSES[state["task"]])
+    model.load_state_dict(state["model"])
+    return model.eval(), state
+
+
+def labelled(state: dict[str, Any], images: int, labels: list[int]) -> dict[str, Any]:
+    """Provenance of a trace, but for its accuracy: on so many test ``images``."""
+    dataset, licence = DATASETS[state["task"]]
+    return {
+        "kind": "trained", "weights": "trained", "dataset": dataset, "licence": licence, "seed": state["seed"],
+        "recipe": "workloads/recipes/train_first_spikes.py, export_first_spikes.py",
+        "details": {
+            "accuracy_of": f"the integer network on {images} test images",
+            "float_accuracy": f"{state['measured']['accuracy']:.4f}", "training_samples": state["samples"],
+            "join": state["join"], "ticks_per_time_constant": TICKS, "labels": labels,
+        },
+    }  # fmt: skip
+
+
+def blank(model: FirstSpikes, state: dict[str, Any], images: torch.Tensor, provenance: dict[str, Any]) -> Trace:
+    """The network with one image of ``images`` and no spike."""
+    operations = operations_of(model, state["width"])
+    shapes = shapes_of(model, images, operations)
+    tensors = {one: np.full((1, *shape), never(model.timesteps)) for one, shape in shapes.items()}
+    name = f"first_spikes_{state['task']}_{state['join']}"
+    return trace_of(operations, tensors | {"pixels": images[:1].numpy()}, model.timesteps, provenance, name)
+
+
+def shown(network: Trace, images: NDArray[np.uint8], provenance: dict[str, Any]) -> Trace:
+    """The ``network`` with these images and all their spikes."""
+    tensors = run_times(network, images) | {"pixels": images}
+    return trace_of(network.operations, tensors, network.timesteps, provenance, network.network)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
@@ -155,34 +191,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    state = torch.load(options.checkpoint)
-    model = FirstSpikes(state["join"], state["width"], CLASSES[state["task"]])
-    model.load_state_dict(state["model"])
-    model.eval()
+    model, state = load(options.checkpoint)
     *_, images, labels = data_of(state["task"], options.data)
     tested = images[: options.tested].numpy()
-    operations = operations_of(model, state["width"])
-    dataset, licence = DATASETS[state["task"]]
-    provenance = {
-        "kind": "trained", "weights": "trained", "dataset": dataset, "licence": licence, "seed": state["seed"],
-        "recipe": "workloads/recipes/train_first_spikes.py, export_first_spikes.py",
-        "details": {
-            "accuracy_of": f"the integer network on {len(tested)} test images",
-            "float_accuracy": f"{state['measured']['accuracy']:.4f}", "training_samples": state["samples"],
-            "join": state["join"], "ticks_per_time_constant": TICKS, "labels": labels[: options.images].tolist(),
-        },
-    }  # fmt: skip
-    name = f"first_spikes_{state['task']}_{state['join']}"
-    shapes = shapes_of(model, images, operations)
-    empty = {one: np.full((1, *shape), never(model.timesteps)) for one, shape in shapes.items()}
-    blank = trace_of(operations, empty | {"pixels": tested[:1]}, model.timesteps, provenance, name)
-    right = 0
-    for first in range(0, len(tested), BATCH):
-        ticks = run_times(blank, tested[first : first + BATCH])["read_out"]
-        right += int((ticks.argmin(1) == labels[first : first + BATCH].numpy()).sum())
-    provenance["accuracy"] = right / len(tested)
-    shown = tested[: options.images]
-    trace = trace_of(operations, run_times(blank, shown) | {"pixels": shown}, model.timesteps, provenance, name)
+    provenance = labelled(state, len(tested), labels[: options.images].tolist())
+    network = blank(model, state, images, provenance)
+    provenance["accuracy"] = float((predict(network, tested) == labels[: len(tested)].numpy()).mean())
+    trace = shown(network, tested[: options.images], provenance)
     wrong = sum(check.mismatches or 0 for check in check_trace(trace))
     save_trace(trace, options.output)
     print(

@@ -37,6 +37,9 @@ MEAN_SUM = 4.0
 """Of the weights of a neuron, at first."""
 _LEAST_DENOMINATOR = 0.1
 """Of gradients; where ``sum w`` is hardly above the threshold they would know no bounds."""
+_LEAST_ABOVE = np.float32(1e-6)
+_FIRED = np.float32(-1e30)
+"""A sum of weights that never comes back above the threshold."""
 
 
 @njit(cache=True)
@@ -75,14 +78,19 @@ def _fire(ticks: Any, weights: Any, timesteps: int, rate: float, out: Any, z: An
             tick = timesteps - 1 if place == fired else int(ticks[p, order[place]])
             limit = exponentials[tick]
             if tick != before or place == fired:
+                most = np.float32(-1.0)  # one pass for all columns, which are many, before one for those that fire
                 for column in range(n):
-                    if used[p, column] < 0 and total[column] > 1e-6 and moment[column] <= limit * total[column]:
-                        used[p, column] = place
-                        above[p, column] = total[column]
-                        z[p, column] = max(moment[column] / total[column], 1.0)
-                        found = math.ceil(math.log(z[p, column]) * rate - 1e-3)
-                        out[p, column] = min(max(found, before), tick)
-                        left -= 1
+                    most = max(most, min(total[column] - _LEAST_ABOVE, limit * total[column] - moment[column]))
+                if most >= 0:
+                    for column in range(n):
+                        if total[column] >= _LEAST_ABOVE and moment[column] <= limit * total[column]:
+                            used[p, column] = place
+                            above[p, column] = total[column]
+                            z[p, column] = max(moment[column] / total[column], 1.0)
+                            found = math.ceil(math.log(z[p, column]) * rate - 1e-3)
+                            out[p, column] = min(max(found, before), tick)
+                            total[column] = _FIRED
+                            left -= 1
                 before = tick
             if place == fired or left == 0:
                 break
@@ -294,6 +302,11 @@ class FirstSpikes(nn.Module):
             beside = torch.cat((beside, beside), 1)
         self.last[f"block{number + 1}.sum"] = within(inside + beside, self.timesteps)
         return self.last[f"block{number + 1}.sum"]
+
+    def undelayed(self) -> list[nn.Parameter]:
+        """All parameters but the delays."""
+        delays = {id(parameter) for parameter in self.delays.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in delays]
 
     def shortage(self) -> Tensor:
         """The mean of all layers' :meth:`FirstSpikeLayer.shortage`."""

@@ -8,11 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from archsim.trace import Neuron, Operation, Requantiser, Trace, check_trace, load_trace, save_trace
+from archsim.trace import Neuron, Operation, Requantiser, Trace, check_trace, load_trace, resimulation, save_trace
 from archsim.trace.content import first_spike_times, never
 from archsim.trace.first_spikes import exponential, exponentials, fire_rows
 from archsim.trace.neurons import run
-from archsim.trace.resimulation import run_images, run_times
+from archsim.trace.resimulation import predict, run_images, run_times
 
 STEPS_PER_TICK = 8
 
@@ -80,6 +80,38 @@ def test_closed_form_and_ticks(time_constant, fraction_bits):
         spikes, _ = run(neuron, currents)
         assert spikes.sum(0).max() <= 1
         assert (np.where(spikes.any(0), spikes.argmax(0), timesteps) == closed.ticks).all()
+
+
+def one_neuron(times, weights, threshold, table):
+    """The rule in Python's integers: tick and inputs before it, one input after the other."""
+    last = len(table) - 1
+    order = [k for k in np.argsort(times, kind="stable").tolist() if times[k] <= last]
+    above, moment = -threshold, 0
+    for place, k in enumerate(order, 1):
+        above += int(weights[k])
+        moment += int(weights[k]) * int(table[times[k]])
+        following = int(times[order[place]]) if place < len(order) else last
+        if above > 0 and moment <= above * int(table[following]):
+            return next(tick for tick in range(last + 1) if int(table[tick]) * above >= moment), place
+    return last + 1, len(order)
+
+
+@pytest.mark.parametrize("timesteps, dtype", [(254, np.uint8), (12, np.int64)])
+def test_many_neurons_and_one_after_the_other(timesteps, dtype):
+    """Ticks that many inputs share, inhibition behind the spike, inputs that never come, rows without any."""
+    table, ended = exponentials(timesteps, max(1, timesteps // 6), 6), set()
+    for seed in range(12):
+        draw = np.random.default_rng(seed)
+        times = draw.integers(0, timesteps, (9, 30))
+        times[draw.random(times.shape) < draw.random()] = 255
+        times[0] = 255
+        weights, threshold = draw.integers(-60, 90, (7, 30)).astype(np.int8), draw.integers(1, 400, 7)
+        found = fire_rows(times.astype(dtype), weights, threshold, table)
+        for row, column in np.ndindex(9, 7):
+            wanted = one_neuron(times[row], weights[column], int(threshold[column]), table)
+            assert (found.ticks[row, column], found.inputs[row, column]) == wanted, (seed, row, column)
+            ended.add(wanted[0] == timesteps)
+    assert ended == {True, False}
 
 
 def test_by_hand():
@@ -165,3 +197,17 @@ def test_network_is_exact_and_loads_again(timesteps, tmp_path):
     summed, inside, beside = (loaded.tensor(name).astype(int) for name in ("summed", "inside", "beside"))
     reached = (inside < timesteps) & (beside < timesteps) & (inside + beside < timesteps)
     assert reached.any() and (summed == np.where(reached, inside + beside, summed.max())).all()
+
+
+def test_the_earliest_spike_is_the_class():
+    """By times alone and by timesteps; where the second of three neurons fires first, and where none does."""
+    trace = traced(300)
+    wanted = trace.tensor("out").argmin(1)
+    assert wanted.any() and resimulation._is_of_times(trace)
+    images = trace.tensor("pixels")
+    assert predict(trace, images).tolist() == wanted.tolist()
+    assert resimulation.classes_of(trace, run_images(trace, images)["out"]).tolist() == wanted.tolist()
+    assert predict(trace, images, batch=1).tolist() == wanted.tolist()
+    spikes = np.zeros((5, 3, 4), bool)
+    spikes[3, 0, 0] = spikes[1, 0, 2] = spikes[2, 1, 1] = spikes[2, 1, 3] = True
+    assert resimulation.classes_of(trace, spikes).tolist() == [2, 1, 0]
