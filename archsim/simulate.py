@@ -29,7 +29,7 @@ from archsim.report.verdict import left_out
 if TYPE_CHECKING:
     from archsim.cost import CostTable
     from archsim.dataflow.base import Accelerator, EngineName, Progress
-    from archsim.engine.result import LayerResult
+    from archsim.engine.result import CoreLoad, LayerResult
     from archsim.engine.wiring import Wiring
     from archsim.trace import Operation, Trace
 
@@ -54,12 +54,12 @@ MOST_QUOTED = 200
 
 def load_accelerator(path: str | Path, overrides: Sequence[str] = ()) -> Accelerator:
     """The machine described by a hardware file, with overrides ``"pe.count=32"`` applied. Raises ConfigError."""
-    from archsim.accelerators import registry
+    from archsim.accelerators import ByName, registry
     from archsim.hardware.loading import load_machine
 
     arguments.check(path=(path, arguments.PATH), overrides=(overrides, arguments.TEXTS))
     machines = registry()
-    config = load_machine(path, {name: machine.Config for name, machine in machines.items()}, overrides)
+    config = load_machine(path, ByName(machines, lambda name: machines[name].Config), overrides)
     return machines[config.accelerator](config)
 
 
@@ -102,34 +102,62 @@ def example_of(accelerator: Accelerator, hardware: str | Path) -> Accelerator:
     return type(accelerator)(changed(accelerator.config, "timesteps", timesteps, str(hardware)))
 
 
+def placement_of(hardware: str | Path, trace: str | Path, overrides: Sequence[str] = ()) -> list[tuple[str, CoreLoad]]:
+    """Where the layers of ``trace`` are on the mesh of the machine ``hardware``: each core that is used, with its
+    layer's name. UsageError if the machine has no mesh or cannot run the trace."""
+    from archsim.trace import load_trace
+
+    loaded = load_trace(trace)
+    accelerator = accelerator_for(hardware, trace, loaded, overrides)
+    found = accelerator.placement(accelerator.visible_trace(loaded))
+    if not found:
+        raise UsageError(f"{hardware}: has no mesh of cores to place layers on; --trace is for machines that have")
+    return found
+
+
 def wiring(accelerator: Accelerator) -> Wiring:
     """The block diagram of a machine, found by running a small layer."""
     import numpy as np
 
     from archsim.dataflow.machine import DrawnMachine
     from archsim.engine.wiring import watch
-    from archsim.trace import activation_product, matrix_product, synthesize
-    from archsim.trace.synthetic import first_spike_layer
 
-    m, n, k = SMALL_LAYER
-    if accelerator.operand == "spike_time":
-        trace = first_spike_layer(m, n, k)
-    elif accelerator.operand == "spike":
-        timesteps = min(4, accelerator.most_timesteps)
-        density = max(0.2, 0.5 / timesteps)  # what is not silent spikes at least once
-        spikes = matrix_product("layer", m, n, k, spike_density=density, silent_ratio=0.5, weight_density=0.5)
-        trace = synthesize([spikes], timesteps=timesteps, gradient_density=0.5)
-    else:
-        trace = synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
+    trace = _small_trace(accelerator)
     accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
     assert isinstance(accelerator, DrawnMachine)  # all machines are
     program = accelerator.example(trace, trace.operations[0])
-    step = program.diagram.coroutines(program.state.shape[1] - accelerator.kept)
+    step = program.diagram.coroutines(accelerator.lowered().kept)
     counts = np.zeros((len(program.state), len(accelerator.counted)), np.int64)
     names = accelerator.tensors * program.copies
     return watch(
         step, program.spec, program.operands, program.topology, program.state, counts, names, program.diagram.kinds
     )  # fmt: skip
+
+
+def _small_trace(accelerator: Accelerator) -> Trace:
+    """A layer of the kind of operand that a machine takes."""
+    from archsim.trace import activation_product, matrix_product, synthesize
+    from archsim.trace.synthetic import first_spike_layer
+
+    m, n, k = SMALL_LAYER
+    if accelerator.operand == "spike_time":
+        return first_spike_layer(m, n, k)
+    if accelerator.operand != "spike":
+        return synthesize([activation_product("layer", m, n, k, activation_density=0.5, weight_density=0.5)])
+    timesteps = min(4, accelerator.most_timesteps)
+    density = max(0.2, 0.5 / timesteps)  # what is not silent spikes at least once
+    spikes = matrix_product("layer", m, n, k, spike_density=density, silent_ratio=0.5, weight_density=0.5)
+    return synthesize([spikes], timesteps=timesteps, gradient_density=0.5)
+
+
+def compile_kernels(hardware: str | Path) -> str:
+    """Run a small layer on the machine of the file ``hardware``, so that its kernels are kept on disk; its name."""
+    accelerator = load_accelerator(hardware)
+    trace = _small_trace(accelerator)
+    accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
+    for _ in accelerator.run_layers(trace, trace.operations, "compiled", verify=True, record=False):
+        pass
+    return accelerator.name
 
 
 def finds_accuracy(hardware: str | Path, trace: str | Path) -> bool:
@@ -296,7 +324,11 @@ def _report(
         exact=accelerator.exact,
         moved=_moved(loaded, accelerator.fused(loaded, chosen)) if verify else {},
         dram=_declared_dram(accelerator),
-        findings={**accelerator.context, **(accelerator.metrics(loaded) if verify else {})},
+        findings={
+            **accelerator.context,
+            **(accelerator.metrics(loaded) if verify else {}),
+            **accelerator.findings(results),
+        },
         **_of_the_network(loaded, verify, jobs),
         evidence=evidence.of_run(
             evidence.of_machine(accelerator.name, inventory, explained, area),

@@ -19,6 +19,7 @@ from archsim.cli.plot import plot
 from archsim.cli.run import run
 from archsim.cli.sweep import sweep
 from archsim.cli.trace import trace_check, trace_import, trace_info, trace_synth
+from archsim.cli.warm import warm
 
 app = typer.Typer(
     name="archsim",
@@ -38,6 +39,7 @@ app.command()(explain)
 app.command("list")(list_)
 app.command()(schema)
 app.command()(docs)
+app.command()(warm)
 
 trace_app = typer.Typer(help="Look at, validate, generate and convert traces.", rich_markup_mode=None)
 trace_app.command("info")(trace_info)

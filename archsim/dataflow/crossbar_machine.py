@@ -203,7 +203,7 @@ class CrossbarMachine(DrawnMachine):
         laid_out = wiring.lay_out(self.config, stages, layers)
         program = self._program(laid_out)
         outcome = self.simulate(engine, program, record)
-        kept = program.state[:, self.lowered().kept :]
+        kept = program.state[:, self.columns() :]
         spans = [span(kept, outcome, laid_out.working_for(number)) for number in range(len(stages))]
         elapsed = shared_out(outcome.cycles, [span.cycles for span in spans])
         return [

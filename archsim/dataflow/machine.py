@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from archsim import jit
 from archsim.dataflow.base import Accelerator, EngineName, HardwareConfig
 from archsim.dataflow.layer import Layer
-from archsim.engine.lowering import Lowered, loop_of, lower
+from archsim.engine.lowering import columns_of, loop_of
 from archsim.engine.outcome import BUSY, IDLE, STALL, Outcome
 from archsim.engine.recording import Window
 from archsim.engine.result import LayerResult, Traffic, UnitTime
@@ -38,8 +38,8 @@ BURST_LINES = 16
 """Most lines that an agent asks for at once, if as many can be on their way."""
 
 
-_lowering = threading.RLock()
-"""Two threads would lower the agents of a machine twice."""
+_once = threading.RLock()
+"""Two threads would make the loop of a machine twice."""
 
 
 class Unit(NamedTuple):
@@ -69,13 +69,13 @@ class Program(NamedTuple):
 
 
 class _Loop:
-    """The compiled loop of a family of machines, lowered when first asked for."""
+    """The compiled loop of a family of machines, made when first asked for."""
 
     def __get__(self, instance: DrawnMachine | None, owner: type[DrawnMachine]) -> Any:
         family = owner.family()
-        with _lowering:
+        with _once:
             if "_loop" not in family.__dict__:
-                family._loop = loop_of(family.lowered(), family.__module__, in_turns=family.in_turns)
+                family._loop = loop_of(family.agents, family.__module__, in_turns=family.in_turns)
             return family._loop
 
 
@@ -97,7 +97,7 @@ class DrawnMachine(Accelerator):
     tensors: ClassVar[tuple[str, ...]]
     loop: ClassVar[Any] = _Loop()
     _loop: ClassVar[Any]
-    _lowered: ClassVar[Lowered]
+    _columns: ClassVar[int]
 
     @classmethod
     def family(cls) -> type[DrawnMachine]:
@@ -134,18 +134,18 @@ class DrawnMachine(Accelerator):
             **derived,
         }  # fmt: skip
         topology = diagram.topology
-        state = np.zeros((len(topology.request_slots), self.lowered().kept + self.kept), np.int64)
+        state = np.zeros((len(topology.request_slots), self.columns() + self.kept), np.int64)
         m = tuple_class(family, "Machine", list(parts))(**parts)
         return Program(m, operands, topology, state, units, copies, diagram)
 
     @classmethod
-    def lowered(cls) -> Lowered:
-        """The agents as the compiled loop calls them."""
+    def columns(cls) -> int:
+        """Columns of ``state`` that its agents' locals need; what they keep themselves is behind them."""
         family = cls.family()
-        with _lowering:
-            if "_lowered" not in family.__dict__:
-                family._lowered = lower(family.agents)
-            return family._lowered
+        with _once:
+            if "_columns" not in family.__dict__:
+                family._columns = columns_of(family.agents, family.__module__)
+            return family._columns
 
     def simulate(self, engine: EngineName, program: Program, record: Window | bool) -> Outcome:
         """Run the program: the generators themselves in the reference engine, their lowering in the compiled one."""
@@ -155,7 +155,7 @@ class DrawnMachine(Accelerator):
         if engine == "reference":
             from archsim.engine import reference
 
-            return reference.simulate(program.diagram.coroutines(self.lowered().kept), *rest)
+            return reference.simulate(program.diagram.coroutines(self.columns()), *rest)
         from archsim.engine import compiled
 
         return compiled.simulate(type(self).loop, *rest)

@@ -39,6 +39,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -47,10 +48,12 @@ from archsim.engine.compiled import run
 from archsim.engine.liveness import assigned, is_yield, live_and_kept, read
 from archsim.hardware import agent as handle
 from archsim.hardware import operation
-from archsim.jit import by_reference, inlined, kernel
+from archsim.jit import by_reference, hash_of_all, inlined, noted, written_late
 
 AgentFunction = Callable[..., handle.Operations]
 
+_HOW = tuple((Path(__file__).parent / name).read_bytes() for name in ("agent_rules.py", "liveness.py", "lowering.py"))
+"""How agents are lowered."""
 _WITH_HANDLE = ("agent", "me", "now", "state", "o", "counts")
 
 
@@ -458,12 +461,37 @@ def _executed(
     return space[tree.name], done
 
 
-def loop_of(lowered: Lowered, home: str, *, in_turns: bool = False) -> Any:
-    """The compiled loop of a machine with these agents, a kernel as :mod:`archsim.engine.compiled` takes it.
+def hash_of_agents(agents: Sequence[AgentFunction]) -> bytes:
+    """Hash of all that their lowering is made of."""
+    names = tuple(agent.__name__ for agent in agents)
+    return hash_of_all((_HOW, names, *agents, *handle.CALLS.values(), tuple(handle.FIELDS.values())))
+
+
+def columns_of(agents: Sequence[AgentFunction], home: str) -> int:
+    """``lower(agents).kept``, worked out once and kept on disk for the module ``home``."""
+    return noted(f"{home}.columns", hash_of_agents(agents), lambda: lower(agents).kept)
+
+
+def loop_of(agents: Sequence[AgentFunction], home: str, *, in_turns: bool = False) -> Any:
+    """The compiled loop of a machine with these agents, a kernel as :mod:`archsim.engine.compiled` takes it. They are
+    lowered where it must be compiled.
 
     ``m.agents`` must tell, for every kind of agent by its name, the number behind its last one; where kinds are drawn
     ``in_turns``, for every agent its kind and its number in that. ``home`` is the module that the kernels belong to.
     """
+    space: dict[str, Any] = {"__name__": home, "run": run, "by_reference": by_reference}
+    call = "run(step, by_reference(m), by_reference(x), by_reference(machine))"
+    exec(f"def loop(m, x, machine):\n    return {call}", space)
+
+    def write() -> None:
+        if "step" not in space:
+            space["step"] = _step_of(lower(agents), home, in_turns)
+
+    return written_late(space["loop"], hash_of_all((hash_of_agents(agents), in_turns, run)), write)
+
+
+def _step_of(lowered: Lowered, home: str, in_turns: bool) -> Any:
+    """Calls the function of the agent that is asked for."""
     lines, before = ["def step(agent, now, m, state, x, o, counts):"], "0"
     if in_turns:
         lines += ["    kind, me = m.agents[agent, 0], m.agents[agent, 1]"]
@@ -474,17 +502,12 @@ def loop_of(lowered: Lowered, home: str, *, in_turns: bool = False) -> Any:
             "        return",
         ]
         before = f"m.agents.{name}"
-    lines += [
-        "def loop(m, x, machine):",
-        "    return run(step, by_reference(m), by_reference(x), by_reference(machine))",
-    ]
-    space: dict[str, Any] = {"__name__": home, "run": run, "by_reference": by_reference}
+    space: dict[str, Any] = {"__name__": home}
     for name, function in lowered.functions.items():
         function.__module__ = home
         space[name] = inlined(function)
     exec(compile("\n".join(lines), f"<agents of {home}>", "exec"), space)
-    space["step"] = inlined(space["step"])
-    return kernel(space["loop"])
+    return inlined(space["step"])
 
 
 def _with_lines(tree: ast.FunctionDef) -> str:

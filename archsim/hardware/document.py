@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,8 +187,7 @@ class Document:
             return f"{where}:{mark.line + 1}:{mark.column + 1}" if positions else where
 
         try:
-            loader = PlainLoader(text)
-            node = loader.get_single_node()
+            loader, node = _composed(text)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             what = ", ".join(part for part in (error.context, error.problem) if part)
@@ -254,6 +254,13 @@ class Document:
             case "float":
                 return float(text.replace(".inf", "inf").replace(".nan", "nan") if text[-1].isalpha() else text)
         return text
+
+
+@functools.lru_cache(maxsize=32)
+def _composed(text: str) -> tuple[PlainLoader, yaml.Node | None]:
+    """The nodes of a YAML text; a run reads its hardware file for values, for comments and for its hash."""
+    loader = PlainLoader(text)
+    return loader, loader.get_single_node()
 
 
 def read_text(path: Path, kind: str = "a hardware file") -> str:

@@ -22,7 +22,7 @@ import pickle
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeVar, cast
@@ -31,9 +31,11 @@ import llvmlite
 import numba
 import numpy as np
 from numba import types
+from numba._dispatcher import compute_fingerprint
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.registry import CPUDispatcher
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.extending import is_jitted
 
@@ -72,15 +74,69 @@ def _is_private(folder: Path) -> bool:
 CACHE_FOLDER = _cache_folder()
 
 
-class KernelCache(_Cache):  # type: ignore[misc]
-    """Compiled versions of ``function`` on disk: one file for every signature.
+class _Shelf:
+    """What is kept on disk under a ``name``: one file for every version, ``name-VERSION``; its content is the SHA-256
+    of what follows, and that. Few versions stay, the oldest go first."""
 
-    The name of a file is ``module.function-HASH``; its content the SHA-256 of what follows, and a pickled kernel.
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def take(self, version: str) -> bytes | None:
+        """What was put there as this version; None where there is nothing, or what there is was damaged."""
+        path = self._path(version)
+        try:
+            found = path.read_bytes()
+            os.utime(path)  # what is used stays
+        except OSError:
+            return None
+        digest, content = found[:_DIGEST_BYTES], found[_DIGEST_BYTES:]
+        return content if hashlib.sha256(content).digest() == digest else None
+
+    def put(self, version: str, content: bytes) -> None:
+        """Keep this version, if the disk takes it."""
+        path = self._path(version)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            partial.write_bytes(hashlib.sha256(content).digest() + content)
+            partial.replace(path)
+            for old in self.paths()[KEPT_VERSIONS:]:
+                old.unlink()
+        except OSError:  # a disk that is full for the cache need not be full for the results
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+    def has(self, beginning: str) -> bool:
+        """Whether there is a version of that beginning."""
+        start = self._path(beginning).name
+        return any(path.name.startswith(start) for path in self.paths())
+
+    def paths(self) -> list[Path]:
+        """All versions, the last used first; what dead processes left half-written ends up last."""
+        found = [*CACHE_FOLDER.glob(f"{self._name}-*"), *CACHE_FOLDER.glob(f".{self._name}-*")]
+        times = {}
+        for path in found:
+            with contextlib.suppress(OSError):  # another process removed it meanwhile
+                times[path] = -path.stat().st_mtime
+        return sorted(times, key=times.__getitem__)
+
+    def _path(self, version: str) -> Path:
+        return CACHE_FOLDER / f"{self._name}-{version}"
+
+
+class KernelCache(_Cache):  # type: ignore[misc]
+    """Compiled versions of ``function`` on disk: one for every signature.
+
+    A function that is written only where it must be compiled has a hash of what it is ``made_of``, and is written by
+    ``write``.
     """
 
-    def __init__(self, function: FunctionType) -> None:
+    def __init__(
+        self, function: FunctionType, made_of: bytes | None = None, write: Callable[[], None] = lambda: None
+    ) -> None:
         self._function = function
-        self._name = f"{function.__module__}.{function.__qualname__}"
+        self._shelf = _Shelf(f"{function.__module__}.{function.__qualname__}")
+        self._made_of = made_of
+        self._write = write
         self._enabled = True
 
     @property
@@ -98,61 +154,35 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
     def flush(self) -> None:
         """Remove all versions of this kernel."""
-        for path in self._versions():
+        for path in self._shelf.paths():
             path.unlink(missing_ok=True)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The kernel for the argument types ``sig``, or None where it must be compiled."""
-        if not self._enabled:
+        kernel = self._shelf.take(self._version(sig, target_context.codegen())) if self._enabled else None
+        if kernel is None:
+            self._write()
             return None
-        target_context.refresh()
-        path = self._path(sig, target_context.codegen())
-        try:
-            content = path.read_bytes()
-            os.utime(path)  # what is used stays
-        except OSError:
-            return None
-        digest, kernel = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-        if hashlib.sha256(kernel).digest() != digest:
-            return None
+        rtsys.initialize(target_context)  # the rest of numba takes half a second, and is needed where it compiles
         return CompileResult._rebuild(target_context, *pickle.loads(kernel))
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a kernel that was compiled, if the disk takes it."""
+        """Keep a kernel that was compiled."""
         if not self._enabled or data.library.has_dynamic_globals or any(not part.can_cache for part in data.lifted):
             return
-        kernel = dumps(data._reduce())
-        path = self._path(sig, data.codegen)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            partial.write_bytes(hashlib.sha256(kernel).digest() + kernel)
-            partial.replace(path)
-            for old in self._versions()[KEPT_VERSIONS:]:
-                old.unlink()
-        except OSError:  # a disk that is full for the cache need not be full for the results
-            with contextlib.suppress(OSError):
-                partial.unlink()
+        self._shelf.put(self._version(sig, data.codegen), dumps(data._reduce()))
 
     def is_warm(self) -> bool:
         """Whether this kernel was compiled before as it is now, for whatever types."""
-        return any(path.name.startswith(self._prefix()) for path in self._versions())
+        return self._shelf.has(self._beginning())
 
-    def _path(self, sig: Any, codegen: Any) -> Path:
+    def _version(self, sig: Any, codegen: Any) -> str:
         arguments = tuple(map(_description, getattr(sig, "args", sig)))
         rest = hashlib.sha256(repr((arguments, codegen.magic_tuple())).encode()).hexdigest()
-        return CACHE_FOLDER / f"{self._prefix()}{rest[:16]}"
+        return f"{self._beginning()}{rest[:16]}"
 
-    def _prefix(self) -> str:
-        return f"{self._name}-{hash_of(self._function).hex()[:16]}-"
-
-    def _versions(self) -> list[Path]:
-        """Files of this kernel, the last used first; what dead processes left half-written ends up last."""
-        found = [*CACHE_FOLDER.glob(f"{self._name}-*"), *CACHE_FOLDER.glob(f".{self._name}-*")]
-        times = {}
-        for path in found:
-            with contextlib.suppress(OSError):  # another process removed it meanwhile
-                times[path] = -path.stat().st_mtime
-        return sorted(times, key=times.__getitem__)
+    def _beginning(self) -> str:
+        return f"{(self._made_of or hash_of(self._function)).hex()[:16]}-"
 
 
 _HOW = tuple(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
@@ -203,10 +233,12 @@ def _parts(function: FunctionType) -> Iterator[bytes]:
 
 
 def _value(value: Any) -> Iterator[bytes]:
-    """What a kernel takes from ``value``, a constant, a kernel, a named tuple; of all else its name."""
+    """What a kernel takes from ``value``, a constant, a function, a named tuple; of all else its name."""
     if is_jitted(value):
         yield repr(sorted(value.targetoptions.items())).encode()
         yield hash_of(value.py_func)
+    elif isinstance(value, FunctionType):
+        yield hash_of(value)
     elif isinstance(value, type):
         yield f"{value.__module__}.{value.__qualname__} {getattr(value, '_fields', '')}".encode()
         yield from _value(tuple(getattr(value, "_field_defaults", {}).values()))
@@ -232,6 +264,24 @@ def _description(kind: Any) -> str:
     if isinstance(kind, types.BaseTuple):
         return f"({', '.join(map(_description, kind.types))})"
     return str(kind)
+
+
+def hash_of_all(parts: Iterable[Any]) -> bytes:
+    """Hash of functions, kernels and constants, and of all that they are made of."""
+    digest = hashlib.sha256(_MADE_BY.encode())
+    for part in (piece for value in parts for piece in _value(value)):
+        digest.update(b"%d:" % len(part) + part)
+    return digest.digest()
+
+
+def noted(name: str, made_of: bytes, work_out: Callable[[], int]) -> int:
+    """A number that follows from what has the hash ``made_of``: worked out once, and kept beside the kernels."""
+    shelf, version = _Shelf(name), made_of.hex()[:32]
+    found = shelf.take(version)
+    if found is None:
+        found = b"%d" % work_out()
+        shelf.put(version, found)
+    return int(found)
 
 
 class _Kept(CPUDispatcher):  # type: ignore[misc]
@@ -277,8 +327,11 @@ def entry_point(kernel: Callable[..., Any], *arguments: Any) -> Callable[..., An
     the kernel itself where it runs as plain Python."""
     if not is_jitted(kernel):
         return kernel
-    found: Callable[..., Any] = cast(Any, kernel).overloads[tuple(map(numba.typeof, arguments))].entry_point
-    return found
+    known: dict[bytes, Callable[..., Any]] = vars(kernel).setdefault("_entry_points", {})
+    kinds = compute_fingerprint(arguments)  # what numba tells types by itself; to find them out takes 10 ms in a layer
+    if kinds not in known:
+        known[kinds] = cast(Any, kernel).overloads[tuple(map(numba.typeof, arguments))].entry_point
+    return known[kinds]
 
 
 def njit(function: F) -> F:
@@ -289,6 +342,17 @@ def njit(function: F) -> F:
 def kernel(function: F) -> F:
     """:func:`njit` for functions that allocate nothing: no reference counting, most of a small kernel's time else."""
     return _cached(function, _nrt=False, pipeline_class=Whole)
+
+
+def written_late(function: F, made_of: bytes, write: Callable[[], None]) -> F:
+    """A :func:`kernel` of a ``function`` that lacks what its names stand for until ``write`` was called, which takes
+    long and is done only where it is compiled. ``made_of`` is the hash of all that it will be made of."""
+    if numba.config.DISABLE_JIT:
+        write()
+        return function
+    compiled = kernel(function)
+    cast(Any, compiled)._cache = KernelCache(cast(FunctionType, function), made_of, write)
+    return compiled
 
 
 def higher_order(function: F) -> F:

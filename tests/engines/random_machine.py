@@ -68,7 +68,7 @@ def play(a, m, x):
 
 
 LOWERED = lower([play])
-LOOP = loop_of(LOWERED, __name__)
+LOOP = loop_of([play], __name__)
 
 
 def agents_for(engine, m):

@@ -44,7 +44,7 @@ class Home:
 Home.__module__ = __name__
 Agents = tuple_class(Home, "Agents", ["writer", "reader"])
 M = tuple_class(Home, "M", ["agents", "link"])
-LOOP = loop_of(LOWERED, __name__)
+LOOP = loop_of([writer, reader], __name__)
 
 
 def ran(engine, computed, *, capacity, cycles=0, readers=1):

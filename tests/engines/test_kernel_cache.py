@@ -10,6 +10,7 @@ import numba
 import pytest
 
 from archsim import jit
+from archsim.hardware.agent import op
 
 pytestmark = pytest.mark.slow
 PROGRAM = """
@@ -142,6 +143,56 @@ def test_a_full_disk_is_only_a_cold_start(base, monkeypatch):
     doubled = jit.njit(lambda x: 2 * x)
     assert doubled(4) == 8
     assert list(jit.CACHE_FOLDER.iterdir()) == []
+
+
+LOWERS = """
+import archsim.engine.lowering as lowering
+from archsim.simulate import compile_kernels, load_accelerator
+
+lowered = []
+lower = lowering.lower
+lowering.lower = lambda agents: lowered.append(agents) or lower(agents)
+print(load_accelerator("ttfs").must_compile(), compile_kernels("ttfs"), len(lowered))
+"""
+
+
+def test_a_machine_that_is_warm_neither_compiles_nor_lowers_its_agents(tmp_path):
+    """Nor does it import what numba needs to compile, or another machine."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def says(*command):
+        ran = [sys.executable, *command]
+        return subprocess.run(ran, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+
+    done = says("-m", "archsim", "warm", "ttfs")
+    assert done.stderr.splitlines() == ["compiling kernels (first run only)", "kernels of 1 machines are compiled"]
+    modules = "import sys; print({'scipy.linalg', 'numba.np.linalg', 'archsim.accelerators.loas'} & {*sys.modules})"
+    assert says("-c", LOWERS + modules).stdout.splitlines() == ["False ttfs 0", "set()"]
+
+
+def test_a_number_is_worked_out_once(base, monkeypatch):
+    monkeypatch.setattr(jit, "CACHE_FOLDER", jit._cache_folder())
+    assert jit.noted("a", b"first", lambda: 7) == 7
+    assert jit.noted("a", b"first", lambda: 8) == 7
+    assert jit.noted("a", b"second", lambda: 9) == 9
+    assert jit.noted("b", b"first", lambda: 10) == 10
+    for path in jit.CACHE_FOLDER.iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    assert jit.noted("a", b"first", lambda: 11) == 11
+
+
+def _agent(text, space):
+    exec(f"def agent(a, m, x):\n    yield op({text})", space)
+    return space["agent"]
+
+
+def test_what_an_agent_says_is_part_of_its_loop():
+    """Its own words, the numbers and functions that it names, and what these say."""
+    words = ("compute=3", "compute=4", "pause=3", "compute=LONG", "compute=m.f(LONG)")
+    made = {jit.hash_of(_agent(text, {"LONG": number, "op": op})) for text in words for number in (3, 4)}
+    assert len(made) == 3 + 2 * 2
+    functions = [eval(f"lambda n: n + {number}") for number in (1, 2)]
+    assert len({jit.hash_of(_agent("compute=f(3)", {"f": f, "op": op})) for f in functions}) == 2
 
 
 def test_old_versions_go(base, monkeypatch):

@@ -70,7 +70,7 @@ def receiver(a, m, x):
 
 AGENTS = (hop, sender, receiver)
 LOWERED = lower(AGENTS)
-LOOP = loop_of(LOWERED, __name__, in_turns=True)
+LOOP = loop_of(AGENTS, __name__, in_turns=True)
 
 
 @pytest.fixture(params=["compiled", "reference"])

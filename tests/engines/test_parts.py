@@ -100,7 +100,7 @@ def receiver(a, m, x):
 
 AGENTS = streamer, storer, writer, lane, sender, receiver
 LOWERED = lower(AGENTS)
-LOOP = loop_of(LOWERED, __name__)
+LOOP = loop_of(AGENTS, __name__)
 
 
 def outcome(*, ideal=False, sizes=(640,), uses=(1,), rounds=0, whole=0, share=1, **drawn):
