@@ -29,7 +29,7 @@ from archsim.report.verdict import left_out
 if TYPE_CHECKING:
     from archsim.cost import CostTable
     from archsim.dataflow.base import Accelerator, EngineName, Progress
-    from archsim.engine.result import LayerResult
+    from archsim.engine.result import CoreLoad, LayerResult
     from archsim.engine.wiring import Wiring
     from archsim.trace import Operation, Trace
 
@@ -102,6 +102,19 @@ def example_of(accelerator: Accelerator, hardware: str | Path) -> Accelerator:
     return type(accelerator)(changed(accelerator.config, "timesteps", timesteps, str(hardware)))
 
 
+def placement_of(hardware: str | Path, trace: str | Path, overrides: Sequence[str] = ()) -> list[tuple[str, CoreLoad]]:
+    """Where the layers of ``trace`` are on the mesh of the machine ``hardware``: each core that is used, with its
+    layer's name. UsageError if the machine has no mesh or cannot run the trace."""
+    from archsim.trace import load_trace
+
+    loaded = load_trace(trace)
+    accelerator = accelerator_for(hardware, trace, loaded, overrides)
+    found = accelerator.placement(accelerator.visible_trace(loaded))
+    if not found:
+        raise UsageError(f"{hardware}: has no mesh of cores to place layers on; --trace is for machines that have")
+    return found
+
+
 def wiring(accelerator: Accelerator) -> Wiring:
     """The block diagram of a machine, found by running a small layer."""
     import numpy as np
@@ -113,7 +126,7 @@ def wiring(accelerator: Accelerator) -> Wiring:
     accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
     assert isinstance(accelerator, DrawnMachine)  # all machines are
     program = accelerator.example(trace, trace.operations[0])
-    step = program.diagram.coroutines(program.state.shape[1] - accelerator.kept)
+    step = program.diagram.coroutines(accelerator.lowered().kept)
     counts = np.zeros((len(program.state), len(accelerator.counted)), np.int64)
     names = accelerator.tensors * program.copies
     return watch(
@@ -311,7 +324,11 @@ def _report(
         exact=accelerator.exact,
         moved=_moved(loaded, accelerator.fused(loaded, chosen)) if verify else {},
         dram=_declared_dram(accelerator),
-        findings={**accelerator.context, **(accelerator.metrics(loaded) if verify else {})},
+        findings={
+            **accelerator.context,
+            **(accelerator.metrics(loaded) if verify else {}),
+            **accelerator.findings(results),
+        },
         **_of_the_network(loaded, verify, jobs),
         evidence=evidence.of_run(
             evidence.of_machine(accelerator.name, inventory, explained, area),

@@ -114,6 +114,7 @@ def of_commands(traces, capsys):
         (table.INFO, ["trace", "info", str(traces["tt_snn_training"])]),
         (table.CHECK, ["trace", "check", str(traces["loas"])]),
         (table.EXPLAIN, ["explain", "loas"]),
+        (table.EXPLAIN, ["explain", "manycore", "--trace", str(traces["manycore"])]),
     ):
         assert main(command) == 0
         blocks = capsys.readouterr().out.split("\n\n")

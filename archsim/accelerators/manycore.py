@@ -11,12 +11,14 @@ computed again from its inputs. Sources are in ``hwconfigs/manycore.yaml``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.dataflow import core_chip as chip
+from archsim.dataflow import core_statistics as statistics
 from archsim.dataflow.base import EngineName, HardwareConfig, Progress
 from archsim.dataflow.computing import outputs_of
 from archsim.dataflow.core_chip import ManyCoreConfig, Placed
@@ -27,15 +29,17 @@ from archsim.dataflow.layer import WEIGHTED, Layer
 from archsim.dataflow.machine import DrawnMachine, Program
 from archsim.dataflow.mesh import COLUMN_HOPS, DELIVERED, ROW_HOPS, flows, router
 from archsim.dataflow.populations import alone, populations_of
+from archsim.dataflow.projections import NoSpikesError, Projection, on_the_way, projections_of
 from archsim.engine.outcome import BUSY, Outcome
 from archsim.engine.recording import Window
-from archsim.engine.result import LayerResult, UnitTime
+from archsim.engine.result import CoreLoad, LayerResult, UnitTime
 from archsim.errors import UsageError
 from archsim.hardware.compute.accumulator import accumulate_by_timestep
 from archsim.hardware.diagram import Diagram
 from archsim.hardware.inventory import Component
 from archsim.trace import Neuron, Operation, Trace
 from archsim.trace.neurons import FIRST_SPIKE, features
+from archsim.trace.origin import origin
 from archsim.trace.resimulation import check_operation
 from archsim.trace.schema import MAX_TIMESTEPS
 from archsim.trace.work import work_of
@@ -77,14 +81,24 @@ class ManyCore(DrawnMachine):
         return MAX_TIMESTEPS if self.config.timesteps == "trace" else self.config.timesteps
 
     def simulates(self, trace: Trace, operation: Operation) -> bool:
-        """Layers that read spikes, or times of first spikes for neurons of these, and maxima over spikes."""
-        read = trace.kind(operation.inputs[0])
-        if operation.op == "pool":
-            return operation.reduction == "max" and read in ("spike", "spike_time")
-        if read == "spike_time" and _fires_first(operation):
-            return operation.op in WEIGHTED and operation.bias is None
-        carried = read == "spike" or (read == "signed_spike" and self.config.noc.signed)
-        return operation.op in WEIGHTED and operation.requantiser is None and carried
+        """What has neurons, or ends in sums of weights, and is made of nothing but spikes; and maxima over spikes."""
+        if operation.op == "pool" and operation.reduction == "max":
+            return trace.kind(operation.inputs[0]) in ("spike", "spike_time")
+        if operation.requantiser is not None or (operation.neuron is None and operation.op not in WEIGHTED):
+            return False
+        try:
+            parts = projections_of(trace, operation)
+        except NoSpikesError:
+            return False
+        return all(self._carries(trace, operation, part) for part in parts)
+
+    def _carries(self, trace: Trace, operation: Operation, part: Projection) -> bool:
+        """Whether messages say all that ``operation`` must know of a projection's spikes: times of first spikes make a
+        layer's neurons fire, and no sums."""
+        kind = trace.kind(part.source)
+        if kind == "spike_time":
+            return _fires_first(operation) and operation.bias is None and not part.way
+        return kind == "spike" or self.config.noc.signed
 
     @property
     def activation_tables(self) -> int:
@@ -102,24 +116,42 @@ class ManyCore(DrawnMachine):
             return next((words for words in features(neuron)[1:]), "")
         return super().lacks(neuron)
 
+    def layers(self, trace: Trace) -> list[Operation]:
+        """Those that :meth:`simulates` names, but for what is a part of the sums of others."""
+        able = super().layers(trace)
+        inside = on_the_way(trace, able)
+        return [operation for operation in able if operation.name not in inside]
+
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
-        """Also what puts neurons in another order, which only says who is read."""
+        """What only says where spikes are, or puts neurons in another order, and what is a part of the sums of
+        ``layers``."""
         orders = {
             one.name
             for one in trace.operations
             if one.op == "rearrange" and trace.kind(one.inputs[0]) in ("spike", "spike_time")
         }
-        return super().fused(trace, layers) | orders
+        return super().fused(trace, layers) | on_the_way(trace, layers) | orders
+
+    def why_skipped(self, trace: Trace, operation: Operation) -> str:
+        """Which value, somewhere behind what it reads, does not travel."""
+        try:
+            projections_of(trace, operation)
+        except NoSpikesError as error:
+            behind = len(operation.inputs) > 1 or str(error) not in operation.inputs
+            if operation.neuron is not None and behind and not self.lacks(operation.neuron):
+                return f"needs {origin(trace, str(error))}, which do not travel as spikes"
+        return super().why_skipped(trace, operation)
 
     @property
     def runs(self) -> str:
         """Spikes only travel between cores."""
         which = "spikes" if self.config.noc.signed else "spikes without a sign (noc.signed: false)"
-        return f"layers that read {which} and end in neurons, or in sums, and maxima over spikes"
+        return f"layers that are made of {which} and end in neurons, or in sums, and maxima over spikes"
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
         """A network that has no place on the chip."""
-        return chip.misfits(self.config, populations_of(trace, self.layers(trace)))
+        found = chip.misfits(self.config, populations_of(trace, self.layers(trace)))
+        return [*found, *chip.uncalibrated(self.config, trace)]
 
     def prepare(self, trace: Trace, operations: Sequence[Operation], verify: bool, progress: Progress | None) -> None:
         """What has no place is refused before anything is computed."""
@@ -147,12 +179,27 @@ class ManyCore(DrawnMachine):
         self, trace: Trace, operations: Iterable[Operation], engine: EngineName, verify: bool, record: Window | bool
     ) -> Iterator[LayerResult]:
         """All layers at once, in one simulation."""
-        chosen, computed = [], []
+        chosen, layers, computed, done = [], [], [], set[str]()
         for operation in operations:
             chosen.append(operation)
+            inside = on_the_way(trace, [operation]) - done
+            layers.append(_layer(trace, operation, [other for other in trace.operations if other.name in inside]))
+            done |= inside
             computed.append(self._computed(trace, operation, verify))
-        placed = chip.place(self.config, populations_of(trace, chosen))
-        yield from self._run([_layer(trace, operation) for operation in chosen], placed, computed, engine, record)
+        yield from self._run(layers, self._placed(trace, chosen), computed, engine, record)
+
+    def _placed(self, trace: Trace, operations: Sequence[Operation]) -> Placed:
+        known = chip.known_of(self.config, trace, operations)
+        return chip.place(self.config, populations_of(trace, operations), known)
+
+    def placement(self, trace: Trace) -> list[tuple[str, CoreLoad]]:
+        """All cores that are used."""
+        placed = self._placed(trace, self.layers(trace))
+        return [
+            (one.name, core)
+            for one, part in zip(placed.layers, placed.mapped, strict=True)
+            for core in statistics.core_loads(self.config.noc, placed.events, part.ends, part.cores)
+        ]
 
     def _computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
         if operation.op == "pool" or _fires_first(operation):
@@ -164,13 +211,41 @@ class ManyCore(DrawnMachine):
         return self._program(chip.place(self.config, populations_of(trace, [operation])))
 
     def _program(self, placed: Placed) -> Program:
-        config, diagram, cycles = self.config, Diagram(), []
-        kinds = dict(zip([one.name for one in placed.layers], placed.formats, strict=True))
-        for row in placed.rows:
-            if (name := placed.populations[row.population].name) in kinds:
-                cycles.append(config.synapse_cycles(kinds[name]))
+        config, diagram, cycles = self.config, Diagram(), self._synapse_cycles(placed)
         derived, operands, _ = lay_out(config, placed.events, placed.rows, placed.populations, cycles, diagram)
-        return self.drawn(diagram, {}, {**derived, "neuron_cycles": config.neuron_cycles}, operands, (), 1)
+        drawn = self.drawn(diagram, {}, {**derived, "neuron_cycles": config.neuron_cycles}, operands, (), 1)
+        state = np.zeros((len(drawn.state), self.lowered().kept + derived["steps"]), np.int64)
+        return drawn._replace(state=state)
+
+    def _synapse_cycles(self, placed: Placed) -> list[int]:
+        """Cycles of a synapse in every core that is used, in the order of rows."""
+        parts = zip(placed.mapped, placed.formats, strict=True)
+        return [self.config.synapse_cycles(kind) for part, kind in parts for _ in part.cores]
+
+    def _told(self, placed: Placed, program: Program) -> Iterator[dict[str, Any]]:
+        """Of every layer what became of its cores, when the ``program`` has run: events, cores and links."""
+        config, rows, events = self.config, placed.rows, placed.events
+        used = [core for part in placed.mapped for core in part.cores]
+        worked = statistics.working(config, events, rows, used, self._synapse_cycles(placed))
+        ends = program.state[program.diagram.ends["router"] :, self.lowered().kept :]
+        critical = statistics.critical(ends, worked, config.scheduler.barrier_cycles)
+        hosts, first = np.arange(len(used), len(rows)), 0
+        for part in placed.mapped:
+            somas, cores = np.arange(first, first + len(part.cores)), list(part.cores)
+            members = {"synapse": len(rows) + somas, "soma": somas, "host": hosts[: 0 if first else None]}
+            sent = np.zeros_like(events.sent)
+            sent[:, cores] = events.sent[:, cores]
+            loads = statistics.core_loads(config.noc, events, part.ends, cores)
+            operations = [load.operations for load in loads]
+            told = {
+                "cores": len(cores),
+                "busiest_core_operations": max(operations),
+                "mean_core_operations": sum(operations) // len(cores),
+                "busiest_core_step_operations": statistics.busiest_by_step(events, cores),
+                **statistics.by_cause(critical, members, config.scheduler.barrier_cycles),
+            }
+            yield {"events": told, "cores": loads, "links": statistics.link_loads(config.noc, sent)}
+            first += len(cores)
 
     def _run(
         self, layers: Sequence[Layer], placed: Placed, computed: Sequence[Computed], engine: EngineName,
@@ -183,14 +258,15 @@ class ManyCore(DrawnMachine):
         shares = shared_out(outcome.cycles, [1 + int(outcome.times[agents, BUSY].sum()) for agents in own])
         _, hops = flows(self.config.noc, placed.events.sent)
         found = []
-        for number, (layer, made) in enumerate(zip(layers, computed, strict=True)):
+        for number, (layer, made, told) in enumerate(zip(layers, computed, self._told(placed, program), strict=True)):
             agents, cores = own[number], list(placed.mapped[number].cores)
             sent = placed.events.sent[:, cores]
             ways = (sent[..., None] * hops[:, cores]).sum((0, 1)).tolist()
             shown = agents if number else _and_shared(agents, program.diagram)
-            found.append(
-                self._result(layer, made, outcome, placed.formats[number], agents, shown, ways, shares[number], named)
+            result = self._result(
+                layer, made, outcome, placed.formats[number], agents, shown, ways, shares[number], named
             )
+            found.append(replace(result, **{**told, "events": {**result.events, **told["events"]}}))
         return found
 
     def _result(
@@ -200,9 +276,7 @@ class ManyCore(DrawnMachine):
         """What one layer had of the run, by its own ``agents``; those that are ``shown`` with it are its units."""
         counts, times = outcome.counts[agents], outcome.times[agents]
         total = dict(zip(self.counted, counts.sum(0).tolist(), strict=True))
-        added, busy = counts[:, ADDED][counts[:, RECEIVED] > 0], times[:, BUSY]
-        dendrites = np.array([named[agent][0] == "synapse" for agent in agents.tolist()])
-        cores = int(dendrites.sum())
+        busy, dendrites = times[:, BUSY], np.array([named[agent][0] == "synapse" for agent in agents.tolist()])
         part = outcome._replace(
             counts=counts,
             wall_s=outcome.wall_s * share / outcome.cycles,
@@ -229,18 +303,16 @@ class ManyCore(DrawnMachine):
             units=tuple(units),
             lower_bound_cycles=int(busy.max()),
             compulsory_read_bytes=0,
-            events={
-                "cores": cores,
-                "messages": total["received"],
-                "hops": sum(ways),
-                "busiest_core_operations": int(added.max(initial=0)),
-                "mean_core_operations": total["added"] // cores,
-            },
+            events={"messages": total["received"], "hops": sum(ways)},
             agents={agent: " ".join(map(str, named[agent])) for agent in shown.tolist()},
             completions=part.completions if len(outcome.completions) else None,
             elapsed_cycles=share,
             start_cycle=0,
         )
+
+    def findings(self, results: Sequence[LayerResult]) -> Mapping[str, float | None]:
+        """How even cores and links were loaded."""
+        return statistics.evenness(results)
 
     def performed_operations(self, layer: Layer, counts: NDArray[np.int64], events: Mapping[str, int]) -> int:
         """Synapses that were added, zeros too where the format has them."""
@@ -286,11 +358,12 @@ def _and_shared(agents: NDArray[np.int64], diagram: Diagram) -> NDArray[np.int64
     return np.concatenate([first, agents, hosts])
 
 
-def _layer(trace: Trace, operation: Operation) -> Layer:
-    """The layer that ``operation`` is, as far as results tell of it."""
-    work = work_of(trace, operation)
+def _layer(trace: Trace, operation: Operation, inside: Sequence[Operation]) -> Layer:
+    """The layer that ``operation`` is, as far as results tell of it; what is ``inside`` its sums is its work, too."""
+    works = [work_of(trace, one) for one in (operation, *inside)]
     return Layer(
         name=operation.name, op=operation.op, m=operation.m, n=operation.n, k=operation.k, timesteps=trace.timesteps,
         operand="spike", word_bits=trace.timesteps, rows=None, columns=None, bias=np.zeros(operation.n, np.int64),
-        neuron=operation.neuron, expected=None, matches=work.matches, synaptic_operations=work.synaptic_operations,
+        neuron=operation.neuron, expected=None, matches=sum(work.matches for work in works),
+        synaptic_operations=sum(work.synaptic_operations for work in works),
     )  # fmt: skip

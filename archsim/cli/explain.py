@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from archsim import examples
+from archsim.cli.completion import files_and
 from archsim.cli.options import Hardware, Overrides
 from archsim.cli.printing import note, one_line, print_table
 
@@ -14,15 +17,25 @@ from archsim.cli.printing import note, one_line, print_table
 def explain(
     hardware: Hardware,
     overrides: Overrides = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TRACE",
+            help="Also where the layers of a trace are on the mesh of a many-core chip; 'plot' draws that of a run.",
+            autocompletion=files_and(examples.traces),
+        ),
+    ] = None,
     long: Annotated[bool, typer.Option("--long", help="On a terminal: also meanings, and sources of prices.")] = False,
 ) -> None:
     """Print a machine: what it is built of, every value with its evidence and source, its area, what each action costs,
     and what its results rest on."""
     from archsim.cost import area_rows, price_rows
+    from archsim.engine.result import CoreLoad
     from archsim.hardware.loading import Explained, explained_values, header_of
     from archsim.report import diagram, evidence
-    from archsim.simulate import example_of, load_accelerator, load_prices, wiring
+    from archsim.simulate import example_of, load_accelerator, load_prices, placement_of, wiring
 
+    placed = placement_of(hardware, trace, overrides or ()) if trace else ()
     machine = load_accelerator(hardware, overrides or ())
     built = example_of(machine, hardware)
     inventory, table = built.inventory(), load_prices(built)
@@ -59,6 +72,12 @@ def explain(
         print_table(columns[:cut], [row[:cut] for row in rows])
     typer.echo()
     print_table(evidence.Evidence._fields, evidence.of_machine(machine.name, inventory, explained, areas))
+    if trace:
+        typer.echo()
+        if sys.stdout.isatty():
+            typer.echo("\n".join(one_line(line) for line in diagram.placement(placed).splitlines()))
+        else:
+            print_table(("layer", *CoreLoad._fields), [(layer, *core) for layer, core in placed])
     if built is not machine:
         note(f"parts and areas are those for {built.config.timesteps} timesteps; the trace says how many there are")
     if brief:

@@ -14,7 +14,7 @@ from archsim import threads
 from archsim.dataflow.layer import ACTIVATION_BITS, WEIGHTED, Layer, OperandKind
 from archsim.dataflow.pieces import Encoder, fits
 from archsim.engine.recording import Window
-from archsim.engine.result import LayerResult
+from archsim.engine.result import CoreLoad, LayerResult
 from archsim.errors import ConfigError
 from archsim.hardware.inventory import Component
 from archsim.hardware.loading import Block, CrossFieldError, changed
@@ -205,6 +205,14 @@ class Accelerator(ABC):
 
     def metrics(self, trace: Trace) -> Mapping[str, Any]:
         """What a run of ``trace`` on this machine tells beside cycles and energy, for its summary."""
+        return {}
+
+    def placement(self, trace: Trace) -> list[tuple[str, CoreLoad]]:
+        """Cores of a mesh that layers of ``trace`` are on, with the layers' names; empty where there is no mesh."""
+        return []
+
+    def findings(self, results: Sequence[LayerResult]) -> Mapping[str, Any]:
+        """What a run with these ``results`` tells as a whole, for its summary."""
         return {}
 
     @classmethod

@@ -14,9 +14,11 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers
 from archsim.dataflow.core_mapping import Mapped
 from archsim.dataflow.cores import Events, Row, events_of, rows_of
 from archsim.dataflow.mesh import CoreMeshConfig
-from archsim.dataflow.populations import Format, Population, received
+from archsim.dataflow.populations import Format, Population, populations_of, received
 from archsim.hardware.fields import Count, SumBits, WeightBits
 from archsim.hardware.loading import Block, CrossFieldError
+from archsim.trace import Operation, Trace
+from archsim.trace.resimulation import given, run_images
 from archsim.trace.schema import MAX_TIMESTEPS
 
 
@@ -67,9 +69,14 @@ class CoreScheduler(ScheduledLayers):
 
     barrier_cycles: int = Field(ge=0, le=1 << 30, description="cycles of the barrier at the end of a step")
     mapping: Literal["in_order", "neurons", "operations", "traffic"] = Field(
-        description="layers to cores: filled in order, balanced by neurons or by synaptic operations of the trace, or "
-        "in order with places by simulated annealing"
+        description="layers to cores: filled in order, balanced by neurons or by synaptic operations of calibration "
+        "images, or in order with places by simulated annealing for the messages of these"
     )
+    calibration: Literal["images", "run"] = Field(
+        "images", description="what operations and traffic are counted over: images of the trace's calibration set, "
+        "or those that are run, the best that calibration could do"
+    )  # fmt: skip
+    calibration_images: int = Field(16, ge=1, le=1 << 16, description="the first of that set, so many at most")
     seed: int = Field(0, ge=0, le=1 << 31, description="seed of the annealing")
     tries: int = Field(20_000, ge=0, le=1 << 30, description="swaps that the annealing tries")
     encoder: Literal["skipped"] = Field("skipped", description="operands that are no spikes are left out")
@@ -104,8 +111,8 @@ class ManyCoreConfig(MachineConfig):
 
     def format_of(self, population: Population) -> Format:
         """How the synapses of a layer are stored."""
-        assert population.synapses is not None, "inputs have none"
-        return self.synapse.convolution if population.synapses.kernel else self.synapse.linear
+        shared = any(synapses.kernel for synapses in population.synapses)
+        return self.synapse.convolution if shared else self.synapse.linear
 
     def synapse_cycles(self, kind: Format) -> int:
         """Cycles of a synapse in the format ``kind``."""
@@ -138,7 +145,7 @@ class Placed(NamedTuple):
 
 def layers_of(populations: Sequence[Population]) -> tuple[Population, ...]:
     """Populations that are no inputs."""
-    return tuple(one for one in populations if one.synapses is not None)
+    return tuple(one for one in populations if one.synapses)
 
 
 def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[str]:
@@ -149,14 +156,44 @@ def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[s
     if needed > pe.count:
         found.append(f"pe.count: the network takes {needed} cores of {pe.neurons} neurons, the chip has {pe.count}")
     for one in layers:
-        assert one.synapses is not None
-        if one.synapses.sources.size > pe.axons:
-            found.append(f"pe.axons: {one.name} has {one.synapses.sources.size} inputs, a core {pe.axons} axons")
+        inputs = len(np.unique(np.concatenate([synapses.sources.ravel() for synapses in one.synapses])))
+        if inputs > pe.axons:
+            found.append(f"pe.axons: {one.name} has {inputs} inputs, a core {pe.axons} axons")
     return found
 
 
-def place(config: ManyCoreConfig, populations: Sequence[Population]) -> Placed:
-    """Map the layers to cores, as ``scheduler.mapping`` says."""
+def uncalibrated(config: ManyCoreConfig, trace: Trace) -> list[str]:
+    """Why a mapping cannot be found: one line where ``trace`` has no calibration images and they are asked for."""
+    if not _counts_images(config) or trace.calibration is not None:
+        return []
+    return [
+        f"scheduler.calibration: mapping '{config.scheduler.mapping}' counts over calibration images, the trace has "
+        "none; 'run' counts over those that are run, the best that calibration could do"
+    ]
+
+
+def _counts_images(config: ManyCoreConfig) -> bool:
+    """Whether the mapping depends on spikes of calibration images."""
+    return config.scheduler.mapping in ("operations", "traffic") and config.scheduler.calibration != "run"
+
+
+def known_of(config: ManyCoreConfig, trace: Trace, operations: Sequence[Operation]) -> list[Population]:
+    """The layers ``operations`` as the mapping knows them: they fire as for the first images of the calibration
+    set, on which the integer network is run, or as they do in the run."""
+    if not _counts_images(config):
+        return populations_of(trace, operations)
+    images = trace.calibration
+    assert images is not None, "uncalibrated refuses traces without"
+    chosen = images.images[: config.scheduler.calibration_images]
+    return populations_of(trace, operations, {**given(trace, chosen), **run_images(trace, chosen)})
+
+
+def place(
+    config: ManyCoreConfig, populations: Sequence[Population], known: Sequence[Population] | None = None
+) -> Placed:
+    """Map the layers to cores, as ``scheduler.mapping`` says, from what is ``known`` of how they fire: by default how
+    they do."""
+    known = populations if known is None else known
     pe, scheduler, layers = config.pe, config.scheduler, layers_of(populations)
     formats = [config.format_of(one) for one in layers]
     if scheduler.mapping in ("in_order", "traffic"):
@@ -164,14 +201,20 @@ def place(config: ManyCoreConfig, populations: Sequence[Population]) -> Placed:
     elif scheduler.mapping == "neurons":
         ends = mapping.balanced([np.ones(one.size) for one in layers], pe.neurons, pe.count)
     else:
-        loads = [received(one, _sent(populations, one), kind) for one, kind in zip(layers, formats, strict=True)]
+        fired = _fired(known)
+        loads = [
+            sum(
+                (received(one, synapses, fired[synapses.sources], kind) for synapses in one.synapses),
+                np.zeros(one.size),
+            )
+            for one, kind in zip(layers, formats, strict=True)
+        ]
         ends = mapping.balanced([load + LEAST_LOAD for load in loads], pe.neurons, pe.count)
     numbers = iter(range(pe.count))
     mapped = [Mapped(tuple(end), tuple(next(numbers) for _ in end[1:])) for end in ends]
-    placed = _placed(config, populations, mapped, formats)
     if scheduler.mapping != "traffic":
-        return placed
-    used, sent = sum(len(part.cores) for part in mapped), placed.events.sent
+        return _placed(config, populations, mapped, formats)
+    used, sent = sum(len(part.cores) for part in mapped), _placed(config, known, mapped, formats).events.sent
     places = np.array([config.noc.place(core) for core in range(pe.count)])
     entries = np.array([(port, 0) for port in range(config.host.ports)])
     outside = (np.abs(places[:, None] - entries[None]).sum(-1) @ sent[pe.count :, :used]).T
@@ -192,9 +235,8 @@ def _placed(
     return Placed(tuple(populations), tuple(mapped), tuple(formats), tuple(rows), events)
 
 
-def _sent(populations: Sequence[Population], reader: Population) -> NDArray[np.int64]:
-    """How often each source of a layer spikes, [C, H, W]."""
-    assert reader.synapses is not None, "inputs read nothing"
+def _fired(populations: Sequence[Population]) -> NDArray[np.int64]:
+    """How often each neuron spikes."""
     counts = [np.zeros(one.size, np.int64) if one.spikes is None else one.spikes.sum(0) for one in populations]
     by_first = sorted(zip((one.first for one in populations), counts, strict=True), key=lambda pair: pair[0])
-    return np.concatenate([count for _, count in by_first])[reader.synapses.sources]
+    return np.concatenate([count for _, count in by_first])

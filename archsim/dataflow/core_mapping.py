@@ -2,8 +2,10 @@
 
 in_order      layer after layer, every core full before the next is taken
 neurons       all cores are used; a layer has as many as its share of the neurons, equally full
-operations    the same by synaptic operations of the trace, within layers too
+operations    the same by synaptic operations, within layers too
 traffic       cores as in_order, their places by simulated annealing: messages times links is least
+
+Operations and messages are counted over images that stand for those to come, ``scheduler.calibration``.
 """
 
 from __future__ import annotations

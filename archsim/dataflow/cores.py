@@ -84,7 +84,7 @@ def soma(a: Agent, m: Any, x: Operands) -> Operations:
             yield op(compute=ahead * m.neuron_cycles + m.config.neuron.spike_cycles)
             yield from send(a, m, x, own.entry, x.fired[spike], m.config.neuron.message_cycles)
         yield op(compute=(own.visited - passed) * m.neuron_cycles)
-        yield from meet(a, m)
+        yield from meet(a, m, step)
 
 
 def host(a: Agent, m: Any, x: Operands) -> Operations:
@@ -93,7 +93,7 @@ def host(a: Agent, m: Any, x: Operands) -> Operations:
     for step in range(m.steps):
         for spike in range(x.begin[own.row, step], x.end[own.row, step]):
             yield from send(a, m, x, own.entry, x.fired[spike], m.config.host.message_cycles)
-        yield from meet(a, m)
+        yield from meet(a, m, step)
 
 
 def send(a: Agent, m: Any, x: Operands, entry: int, neuron: int, cycles: int) -> Operations:
@@ -113,18 +113,19 @@ def synapse(a: Agent, m: Any, x: Operands) -> Operations:
             a.count[RECEIVED] += 1
             a.count[ADDED] += synapses
             yield op(compute=m.config.synapse.message_cycles + synapses * own.cycles)
-        yield from meet(a, m)
+        yield from meet(a, m, step)
 
 
-def meet(a: Agent, m: Any) -> Operations:
-    """The end of a step."""
+def meet(a: Agent, m: Any, step: int) -> Operations:
+    """The end of a step; when the agent has done its work is kept."""
+    a.kept[step] = a.now
     yield op(barrier=m.barrier)
     yield op(pause=m.config.scheduler.barrier_cycles)
 
 
 class Events(NamedTuple):
-    """What happens on a network that is mapped: most of the operands, and the messages ``sent`` in all, int64
-    [cores and host ports, cores]."""
+    """What happens on a network that is mapped: most of the operands, the synapses ``added`` by core and step, int64
+    [cores, steps], and the messages ``sent`` in all, int64 [cores and host ports, cores]."""
 
     first_axon: NDArray[np.int64]
     address: NDArray[np.int64]
@@ -133,6 +134,7 @@ class Events(NamedTuple):
     begin: NDArray[np.int64]
     end: NDArray[np.int64]
     arriving: NDArray[np.int64]
+    added: NDArray[np.int64]
     sent: NDArray[np.int64]
 
 
@@ -150,7 +152,7 @@ def rows_of(populations: Sequence[Population], mapped: Sequence[Mapped], ports: 
     found, layers = [], iter(mapped)
     inputs: list[Row] = []
     for number, one in enumerate(populations):
-        if one.synapses is None:
+        if not one.synapses:
             ends = [one.size * port // ports for port in range(ports + 1)]
             parts = enumerate(pairwise(ends))
             inputs += [Row(number, first, end, cores + port) for port, (first, end) in parts if first < end]
@@ -165,24 +167,30 @@ def events_of(
     formats: Sequence[Format], cores: int, ports: int,
 ) -> Events:  # fmt: skip
     """What happens when the populations fire as they do; ``formats`` are those of the layers' synapses."""
-    layers = [one for one in populations if one.synapses is not None]
+    layers = [one for one in populations if one.synapses]
     total = sum(one.size for one in populations)
     sources, targets, synapses = [], [], []
     for one, part, kind in zip(layers, mapped, formats, strict=True):
-        assert one.synapses is not None
-        count = reached(one, part.ends, kind).reshape(len(part.cores), -1).T
-        places, parts = np.nonzero(count)
-        sources.append(one.synapses.sources.reshape(-1)[places])
-        targets.append(np.array(part.cores)[parts])
-        synapses.append(count[places, parts])
-    source, target = np.concatenate(sources), np.concatenate(targets)
-    order = np.argsort(source, kind="stable")
-    first_axon = np.searchsorted(source[order], np.arange(total + 1))
-    target, addresses = target[order], np.array([config.address(core) for core in range(cores)])
+        for projection in one.synapses:
+            count = reached(one, projection, part.ends, kind).reshape(len(part.cores), -1).T
+            places, parts = np.nonzero(count)
+            sources.append(projection.sources.reshape(-1)[places])
+            targets.append(np.array(part.cores)[parts])
+            synapses.append(count[places, parts])
+    # However many ways lead from a neuron to a core, its spike is one message.
+    pairs, seen, pair = np.unique(
+        np.concatenate(sources) * cores + np.concatenate(targets), return_index=True, return_inverse=True
+    )
+    order = np.lexsort((seen, pairs // cores))
+    source, target = np.divmod(pairs[order], cores)
+    held = np.bincount(pair, np.concatenate(synapses), len(pairs)).astype(np.int64)[order]
+    first_axon = np.searchsorted(source, np.arange(total + 1))
+    addresses = np.array([config.address(core) for core in range(cores)])
     sequence = max(len(one.spikes) for one in populations if one.spikes is not None)
     steps = sequence + max(one.depth for one in populations)
     begin, end = np.zeros((2, len(rows), steps), np.int64)
-    arriving, sent = np.zeros((cores, steps), np.int64), np.zeros((cores + ports, cores), np.int64)
+    arriving, added = np.zeros((2, cores, steps), np.int64)
+    sent = np.zeros((cores + ports, cores), np.int64)
     fired, known = [], 0
     for number, one in enumerate(populations):
         if one.spikes is None:
@@ -198,13 +206,12 @@ def events_of(
             fired.append(neurons + one.first)
             axons, count = ranges(first_axon[fired[-1]], first_axon[fired[-1] + 1])
             arriving[:, step] += np.bincount(target[axons], minlength=cores)
+            added[:, step] += np.bincount(target[axons], held[axons], cores).astype(np.int64)
             by = senders[np.searchsorted(bounds, neurons, side="right") - 1]
-            pairs = np.repeat(by, count) * cores + target[axons]
-            sent += np.bincount(pairs, minlength=sent.size).reshape(sent.shape)
+            ways = np.repeat(by, count) * cores + target[axons]
+            sent += np.bincount(ways, minlength=sent.size).reshape(sent.shape)
     everything = np.concatenate([np.zeros(0, np.int64), *fired])
-    return Events(
-        first_axon, addresses[target], np.concatenate(synapses)[order], everything, begin, end, arriving, sent
-    )
+    return Events(first_axon, addresses[target], held, everything, begin, end, arriving, added, sent)
 
 
 def ranges(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -224,7 +231,7 @@ def lay_out(
     """
     mesh = Mesh(config.noc, diagram, config.pe.queue, events.sent)
     ports = mesh.ports(events.sent)
-    inputs = [populations[row.population].synapses is None for row in rows]
+    inputs = [not populations[row.population].synapses for row in rows]
     somas: list[Soma] = []
     hosts: list[Soma] = []
     for place, (row, is_input) in enumerate(zip(rows, inputs, strict=True)):

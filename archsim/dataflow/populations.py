@@ -10,7 +10,7 @@ last.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from archsim.compress import bitmask, packed_time
 from archsim.dataflow.base import ADDRESSED
 from archsim.dataflow.layer import Layer
+from archsim.dataflow.projections import projections_of
 from archsim.trace import Operation, Trace
 from archsim.trace.window import Window
 
@@ -31,7 +32,7 @@ class Synapses(NamedTuple):
     """What a layer reads: neurons ``sources`` int64 [C, H, W] through a ``window``, in ``groups``.
 
     ``present`` bool [N, C / groups, kernel rows, kernel columns]: weights that are not zero. ``kernel``: whether
-    positions share weights, as in a convolution.
+    positions share weights, as in a convolution. ``bits`` of the widest weight, sign included.
     """
 
     sources: NDArray[np.int64]
@@ -39,14 +40,14 @@ class Synapses(NamedTuple):
     groups: int
     present: NDArray[np.bool_]
     kernel: bool
+    bits: int = 2
 
 
 class Population(NamedTuple):
     """Neurons ``first`` to ``first + size - 1``, in the order of ``shape`` [N, rows, columns].
 
     ``spikes`` bool [sequence, size], of either sign: image after image, timestep after timestep; None where nobody
-    knows them.
-    ``synapses`` is None of an input.
+    knows them. ``synapses``, those of each projection that the neurons have, is empty of an input.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Population(NamedTuple):
     shape: tuple[int, int, int]
     depth: int
     spikes: NDArray[np.bool_] | None
-    synapses: Synapses | None
+    synapses: tuple[Synapses, ...]
 
     @property
     def size(self) -> int:
@@ -62,9 +63,14 @@ class Population(NamedTuple):
         return math.prod(self.shape)
 
 
-def populations_of(trace: Trace, operations: Sequence[Operation]) -> list[Population]:
-    """The layers ``operations`` of ``trace``, in its order, behind the inputs that they read."""
-    return _Network(trace, operations).populations()
+def populations_of(
+    trace: Trace, operations: Sequence[Operation], tensors: Mapping[str, NDArray[Any]] | None = None
+) -> list[Population]:
+    """The layers ``operations`` of ``trace``, in its order, behind the inputs that they read.
+
+    They fire as the trace says, or for other images as ``tensors`` say, which hold [T, I, ...] of each.
+    """
+    return _Network(trace, operations, tensors).populations()
 
 
 def alone(layer: Layer) -> list[Population]:
@@ -75,7 +81,7 @@ def alone(layer: Layer) -> list[Population]:
         words, window = layer.feature_map.words, layer.feature_map.window
     shape = words.shape[1:]
     fires = np.stack([words >> t & 1 for t in range(layer.timesteps)], 1).astype(np.bool_)
-    source = Population(f"input of {layer.name}", 0, shape, 0, fires.reshape(-1, math.prod(shape)), None)
+    source = Population(f"input of {layer.name}", 0, shape, 0, fires.reshape(-1, math.prod(shape)), ())
     weights = bitmask.decode(layer.weights, layer.k).reshape(layer.n, -1, *window.kernel) != 0
     ids = np.arange(source.size).reshape(shape)
     synapses = Synapses(ids, window, shape[0] // weights.shape[1], weights, layer.feature_map is not None)
@@ -85,12 +91,14 @@ def alone(layer: Layer) -> list[Population]:
         fired = expected.reshape(-1, places, layer.n).transpose(0, 2, 1)[..., None] >> np.arange(layer.timesteps) & 1
         spikes = np.moveaxis(fired, -1, 1).reshape(-1, layer.n * places).astype(np.bool_)
     out = (layer.n, *window.output(shape[1:]))
-    return [source, Population(layer.name, source.size, out, 1, spikes, synapses)]
+    return [source, Population(layer.name, source.size, out, 1, spikes, (synapses,))]
 
 
 class _Network:
-    def __init__(self, trace: Trace, operations: Sequence[Operation]) -> None:
-        self.trace, self.operations = trace, operations
+    def __init__(
+        self, trace: Trace, operations: Sequence[Operation], tensors: Mapping[str, NDArray[Any]] | None
+    ) -> None:
+        self.trace, self.operations, self.tensors = trace, operations, tensors
         self.writers = {operation.output: operation for operation in trace.operations}
         self.ids: dict[str, NDArray[np.int64]] = {}
         self.inputs: list[Population] = []
@@ -106,24 +114,24 @@ class _Network:
         found: list[Population] = []
         for operation in self.operations:
             synapses = self._synapses(operation)
-            read = np.unique(synapses.sources)
+            read = np.unique(np.concatenate([one.sources.ravel() for one in synapses]))
             depth = 1 + max((one.depth for one in found if _meets(one, read)), default=0)
             ids = self.ids[operation.output]
             spikes = self._spikes(operation.output)
             found.append(Population(operation.name, int(ids.flat[0]), ids.shape, depth, spikes, synapses))
         return [*self.inputs, *found]
 
-    def _synapses(self, operation: Operation) -> Synapses:
-        sources = self._read(operation.inputs[0])
-        if operation.op == "pool":
+    def _synapses(self, operation: Operation) -> tuple[Synapses, ...]:
+        if operation.op == "pool" and operation.reduction == "max":
             present = np.ones((operation.n, 1, *operation.kernel), np.bool_)
-            return Synapses(sources, operation.window, operation.n, present, True)
-        weight = operation.weight
-        assert weight is not None, "convolutions and linear layers have weights"
-        if operation.op == "linear":
-            present = (weight != 0).reshape(operation.n, -1, 1, 1)
-            return Synapses(sources.reshape(-1, 1, 1), Window(), 1, present, False)
-        return Synapses(sources, operation.window, operation.groups, weight != 0, True)
+            return (Synapses(self._read(operation.inputs[0]), operation.window, operation.n, present, True),)
+        found = []
+        for one in projections_of(self.trace, operation):
+            weight, kernel = one.weight(), operation.op != "linear" and math.prod(one.shape[1:]) > 1
+            bits = 1 + int(max(weight.max(), -1 - weight.min())).bit_length()
+            sources = self._read(one.source).reshape(one.shape)
+            found.append(Synapses(sources, one.window, one.groups, weight != 0, kernel, bits))
+        return tuple(found)
 
     def _read(self, name: str) -> NDArray[np.int64]:
         """Whose spikes the tensor ``name`` is, in its shape."""
@@ -133,7 +141,7 @@ class _Network:
                 shape = as_map(self.trace.meta.tensors[name].shape)
                 self.ids[name] = self._numbered(shape)
                 spikes = self._spikes(name)
-                self.inputs.append(Population(name, int(self.ids[name].flat[0]), shape, 0, spikes, None))
+                self.inputs.append(Population(name, int(self.ids[name].flat[0]), shape, 0, spikes, ()))
             elif writer.op == "slice":
                 axes = [slice(None)] * 3
                 axes[int(writer.axis)] = slice(writer.start, writer.stop)
@@ -149,8 +157,8 @@ class _Network:
         trace = self.trace
         if not trace.stored(name) or trace.kind(name) == "int":
             return None
-        values = trace.operand(name) != 0
-        return np.swapaxes(values, 0, 1).reshape(trace.images * trace.timesteps, -1)
+        values = (trace.operand(name) if self.tensors is None else self.tensors[name]) != 0
+        return np.swapaxes(values, 0, 1).reshape(values.shape[1] * trace.timesteps, -1)
 
 
 def _meets(population: Population, neurons: NDArray[np.int64]) -> bool:
@@ -167,14 +175,12 @@ def as_map(shape: Sequence[int]) -> tuple[int, int, int]:
 # --- Synapses by core -------------------------------------------------------------------------------------------------
 
 
-def reached(population: Population, ends: Sequence[int], kind: Format) -> NDArray[np.int64]:
-    """Synapses that every source has on each part of a population: int64 [parts, C, H, W] as ``sources``.
+def reached(population: Population, synapses: Synapses, ends: Sequence[int], kind: Format) -> NDArray[np.int64]:
+    """Of the ``synapses`` of a population, those that every source has on each part: int64 [parts, C, H, W].
 
     Part p are the neurons from ``ends[p]`` on up to ``ends[p + 1]``. A ``sparse`` format stores no zeros; of all
     others, weights that are zero count.
     """
-    synapses = population.synapses
-    assert synapses is not None, "inputs have none"
     found = np.zeros((len(ends) - 1, *synapses.sources.shape))
     rows, columns = _taps(synapses)
     for part, (first, end) in enumerate(pairwise(ends)):
@@ -194,11 +200,27 @@ def reached(population: Population, ends: Sequence[int], kind: Format) -> NDArra
     return found.astype(np.int64)
 
 
-def received(population: Population, sent: NDArray[np.int64], kind: Format) -> NDArray[np.float64]:
-    """Synaptic operations of every neuron of a population, [size], by how often each of its sources spikes: ``sent``
-    [C, H, W]; as :func:`reached` counts them."""
-    synapses = population.synapses
-    assert synapses is not None, "inputs have none"
+def stored(population: Population, ends: Sequence[int], kind: Format, weight_bits: int, index_bits: int) -> list[int]:
+    """Bits of the synapses of each part of a population.
+
+    A synapse of the ``dense`` format is a weight, zero or not, one of the ``sparse`` format a weight that is not zero
+    and an index. The ``convolutional`` format has the kernels of the channels that a part has neurons of. A weight that
+    is the product of several may be wider than ``weight_bits``.
+    """
+    found, places = np.zeros(len(ends) - 1, np.int64), math.prod(population.shape[1:])
+    for synapses in population.synapses:
+        width = max(weight_bits, synapses.bits) + (index_bits if kind == "sparse" else 0)
+        if kind == "convolutional":
+            channels = np.array([-(-end // places) - first // places for first, end in pairwise(ends)])
+            found += channels * synapses.present[0].size * width
+        else:
+            found += reached(population, synapses, ends, kind).sum((1, 2, 3)) * width
+    return [int(bits) for bits in found]
+
+
+def received(population: Population, synapses: Synapses, sent: NDArray[np.int64], kind: Format) -> NDArray[np.float64]:
+    """Synaptic operations at ``synapses`` of every neuron of a population, [size], by how often each of their sources
+    spikes: ``sent`` [C, H, W]; as :func:`reached` counts them."""
     rows, columns = _taps(synapses)
     sources = sent.reshape(synapses.groups, -1, *sent.shape[1:]).astype(float)
     found = np.zeros((synapses.groups, population.shape[0] // synapses.groups, *population.shape[1:]))

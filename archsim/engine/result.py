@@ -38,6 +38,28 @@ class UnitTime:
     idle_cycles: int
 
 
+class CoreLoad(NamedTuple):
+    """Core number ``core`` of a many-core chip, at the router in ``row`` and ``column``: which neurons of its layer it
+    has, the messages that came to it, and the synaptic operations that it performed."""
+
+    core: int
+    row: int
+    column: int
+    first_neuron: int
+    neurons: int
+    messages: int
+    operations: int
+
+
+class LinkLoad(NamedTuple):
+    """Messages into the router in ``row`` and ``column`` from the ``side``: west, east, north or south."""
+
+    row: int
+    column: int
+    side: str
+    messages: int
+
+
 @dataclass(frozen=True)
 class LayerResult:
     """One layer on one machine. Times are integer cycles of the base clock.
@@ -69,6 +91,7 @@ class LayerResult:
     all shares add up to. None of both where layers run one after the other. The first one has the loads of all.
     ``response_cycles``: from the layer's first event until its outputs of the first image at the first timestep are
     known; None where that is when the layer ends, as on machines that compute all of a layer before the next.
+    ``cores`` are those of the layer, and ``links`` those that its messages took, on a machine with a mesh of cores.
     """
 
     layer: str
@@ -100,6 +123,8 @@ class LayerResult:
     elapsed_cycles: int | None = None
     start_cycle: int | None = None
     response_cycles: int | None = None
+    cores: tuple[CoreLoad, ...] = ()
+    links: tuple[LinkLoad, ...] = ()
 
     @property
     def share(self) -> int:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 LAYERS, TRAFFIC, ENERGY, TIMESTEPS = "layers.csv", "traffic.csv", "energy.csv", "timesteps.csv"
 AREA, UNITS = "area.csv", "units.csv"
+CORES, LINKS = "cores.csv", "links.csv"
 SUMMARY, TIMING = "summary.json", "timing.json"
 EVENTS, LEFT_OUT = "summary.json: events", "summary.json: left_out"
 EVIDENCE = "summary.json: evidence"
@@ -24,6 +25,7 @@ SETTING = "PATH"
 """Stands for the columns of a sweep that are called like the settings they hold."""
 
 _BY_LAYER = (LAYERS, TRAFFIC, ENERGY, TIMESTEPS, UNITS)
+_OF_CORES = (CORES, LINKS)
 _TOTALS = (SUMMARY, COMPARISON, SWEEP)
 _EVENT = (LAYERS, EVENTS)
 
@@ -79,7 +81,7 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
                "Capacity of the machine's on-chip memories, without tags and registers."),
     ),
     "Layers": (
-        Column("layer", "", (*_BY_LAYER, CORRECTIONS), "The layer's name in the trace."),
+        Column("layer", "", (*_BY_LAYER, *_OF_CORES, CORRECTIONS, EXPLAIN), "The layer's name in the trace."),
         Column("op", "", (LAYERS,), "The kind of operation, as the trace format names it."),
         Column("m", "count", (LAYERS,),
                "Rows of the layer as a matrix product: output positions times images."),
@@ -235,6 +237,30 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
                "Cycles in which the unit waits at a barrier, has ended or has no work; busy, stall and idle add up to "
                "the cycles of the layer."),
     ),
+    "Cores on a mesh": (
+        Column("core", "", (CORES, EXPLAIN),
+               "The number of the core, from 0: router by router, along the rows."),
+        Column("row", "", (*_OF_CORES, EXPLAIN),
+               "The row of the core's router, or of the router that the link leads to; from 0."),
+        Column("column", "", (*_OF_CORES, EXPLAIN), "The column of that router, from 0."),
+        Column("first_neuron", "", (CORES, EXPLAIN),
+               "The first of the core's neurons, by its number in the layer, from 0."),
+        Column("neurons", "count", (CORES, EXPLAIN), "Neurons of the layer that are on the core."),
+        Column("messages", "count", (CORES, EXPLAIN), "Spikes that came to the core."),
+        Column("operations", "count", (CORES, EXPLAIN), "Synaptic operations that the core performed."),
+        Column("side", "", (LINKS,),
+               "Where the link comes from: west, east, north or south; at the west end of a row from the host."),
+        Column("messages", "count", (LINKS,), "Messages to cores of the layer that took the link."),
+        Column("busiest_over_mean_core", "ratio", (SUMMARY,),
+               "Synaptic operations of the busiest core divided by their mean over all cores in use; empty where there "
+               "are none."),
+        Column("busiest_over_mean_core_by_step", "ratio", (SUMMARY,),
+               "The same step by step: operations of the core that is busiest in each step, added up, divided by that "
+               "mean."),
+        Column("hops_per_message", "ratio", (SUMMARY,), "Links between routers that a message took on average."),
+        Column("busiest_over_mean_link", "ratio", (SUMMARY,),
+               "Messages of the busiest link divided by their mean over all links that took any."),
+    ),
     "Settings that tell results apart": (
         Column("sparsity", "", (*_BY_LAYER, AREA, *_TOTALS),
                "SATA: how it treats silent spikes, by gating or by skipping."),
@@ -303,6 +329,20 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
                "Many-core chip: synaptic operations of the core of the layer that performs most; layers added up."),
         Column("mean_core_operations", "count", _EVENT,
                "Many-core chip: synaptic operations of a core of the layer on average, rounded down; layers added up."),
+        Column("busiest_core_step_operations", "count", _EVENT,
+               "Many-core chip: synaptic operations of the core of the chip that performs most in a step, of the steps "
+               "in which it is of the layer, added up."),
+        Column("critical_synapse_cycles", "cycles", _EVENT,
+               "Many-core chip: cycles that the synapses of a core worked which a step waited for; the guide says how "
+               "the time of a step is split by cause."),
+        Column("critical_soma_cycles", "cycles", _EVENT,
+               "Many-core chip: cycles that a soma worked which a step waited for."),
+        Column("critical_host_cycles", "cycles", _EVENT,
+               "Many-core chip: cycles that a port of the host worked which a step waited for; of the first layer."),
+        Column("critical_network_cycles", "cycles", _EVENT,
+               "Many-core chip: cycles that the one which a step waited for waited itself, for messages or for room in "
+               "the mesh."),
+        Column("critical_barrier_cycles", "cycles", _EVENT, "Many-core chip: cycles of barriers."),
         Column("tiles", "count", _EVENT, "Crossbar arrays: tiles that the layer takes."),
         Column("pes", "count", _EVENT, "Crossbar arrays: PEs that the layer takes."),
         Column("programmed_cells", "count", _EVENT, "Crossbar arrays: cells that hold the layer's weights."),

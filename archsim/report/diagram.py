@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from archsim.engine.result import CoreLoad
 from archsim.engine.wiring import AgentBox, Wire, Wiring
 from archsim.hardware.inventory import Component
 
@@ -82,6 +83,30 @@ def connections(wiring: Wiring) -> str:
         lines += [f"  {writer.ljust(left)} --{fifo.ljust(middle, '-')}-> {reader}" for writer, fifo, reader in ends]
     for members in wiring.barriers:
         lines += ["", f"{' and '.join(members)} meet at a barrier"]
+    return "\n".join(lines)
+
+
+def placement(cores: Sequence[tuple[str, CoreLoad]]) -> str:
+    """Routers of a mesh in their places, each with the numbers of the layers that its cores have; then the layers."""
+    layers = list(dict.fromkeys(layer for layer, _ in cores))
+    routers: dict[tuple[int, int], list[str]] = {}
+    for layer, core in sorted(cores, key=lambda pair: pair[1].core):
+        routers.setdefault((core.row, core.column), []).append(str(layers.index(layer) + 1))
+    rows, columns = (max(place[axis] for place in routers) + 1 for axis in (0, 1))
+    digits = len(str(len(layers)))
+    texts = {place: " ".join(name.rjust(digits) for name in names) for place, names in routers.items()}
+    width = max(map(len, texts.values()))
+    lines = ["routers of the mesh, each with the layers of its cores"]
+    lines += [
+        " | ".join(texts.get((row, column), "-").ljust(width) for column in range(columns)).rstrip()
+        for row in range(rows)
+    ]
+    lines.append("")
+    for number, layer in enumerate(layers, 1):
+        own = [core for name, core in cores if name == layer]
+        neurons, operations = sum(core.neurons for core in own), sum(core.operations for core in own)
+        told = f"{len(own)} core{'s' * (len(own) > 1)}, {neurons:,} neurons, {operations:,} synaptic operations"
+        lines.append(f"{number:>{digits}} {layer}: {told}")
     return "\n".join(lines)
 
 

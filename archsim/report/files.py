@@ -28,6 +28,8 @@ RESULT_FILES = (
     "traffic.csv",
     "energy.csv",
     "timesteps.csv",
+    "cores.csv",
+    "links.csv",
     "area.csv",
     "units.csv",
     "adaptation.csv",
@@ -44,6 +46,7 @@ SWEEP_START = b"point,hardware,trace,"
 """How the tables of comparisons and of sweeps begin, those of other versions too."""
 FIGURES = "figures"
 RUN_FIGURES = ("latency", "energy", "traffic", "utilization", "utilization_map")
+MESH_FIGURES = ("placement", "link_load")
 ADAPTATION_FIGURE = "adaptation"
 COMPARISON_FIGURE = "comparison"
 FIGURE_KINDS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
@@ -263,7 +266,7 @@ def _check_folder(target: Path, shown: str) -> None:
 
 def _is_ours(entry: Path) -> bool:
     if entry.name == FIGURES and entry.is_dir() and not entry.is_symlink():
-        figures = (*RUN_FIGURES, ADAPTATION_FIGURE, COMPARISON_FIGURE)
+        figures = (*RUN_FIGURES, *MESH_FIGURES, ADAPTATION_FIGURE, COMPARISON_FIGURE)
         ours = {name + suffix for name in figures for suffix in FIGURE_KINDS}
         # What a process that was killed has left of a figure is no reason to refuse the folder for ever.
         return all(

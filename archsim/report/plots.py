@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from archsim.errors import UsageError, printable
+from archsim.report import mesh_plots
 from archsim.report import tables as result_tables
 from archsim.report.drawing import (
     FILLS,
@@ -55,6 +56,7 @@ from archsim.report.files import (
     COMPARISON,
     COMPARISON_FIGURE,
     FIGURES,
+    MESH_FIGURES,
     RESULT_FILES,
     RUN_FIGURES,
 )
@@ -71,6 +73,8 @@ _DRAWN: Mapping[str, tuple[str, ...]] = {
     "units": ("unit", "layer", *_TIMES),
 }
 """Tables of a run that are drawn, and their columns that are."""
+_OF_MESHES: Mapping[str, tuple[str, ...]] = {"cores": mesh_plots.CORES, "links": mesh_plots.LINKS}
+"""The same, of machines that have a mesh of cores."""
 MOST_PANELS = 6
 PANEL_WIDTH = 1.6
 """Inches, at least."""
@@ -132,10 +136,10 @@ def plot(path: str | Path, look: Look = Look()) -> list[Path]:  # noqa: B008 - c
         (path / FIGURES).mkdir(exist_ok=True)
         figures = {path / FIGURES / COMPARISON_FIGURE: _COMPARISON}
     elif path.is_dir():
-        tables = {name: _read(path / f"{name}.csv", columns) for name, columns in _DRAWN.items()}
+        tables, drawn = _of_run(path)
         what = _run_title(path / "summary.json")
         (path / FIGURES).mkdir(exist_ok=True)
-        figures = {path / FIGURES / name: figure for name, figure in _RUN_FIGURES.items()}
+        figures = {path / FIGURES / name: figure for name, figure in drawn.items()}
     elif _is_sweep(path):
         tables = {"sweep": _sweep_points(path)}
         settings = _settings(tables["sweep"])
@@ -163,14 +167,22 @@ def plot(path: str | Path, look: Look = Look()) -> list[Path]:  # noqa: B008 - c
 
 def of_run(folder: Path, width: float) -> list[tuple[str, str]]:
     """The figures of a run as a page shows them: titles, and drawings without them as SVG."""
-    tables = {name: _read(folder / f"{name}.csv", columns) for name, columns in _DRAWN.items()}
+    tables, drawn = _of_run(folder)
     look, found = Look(("svg",), width, False), []
     with tempfile.TemporaryDirectory() as place:
-        for name, figure in _RUN_FIGURES.items():
+        for name, figure in drawn.items():
             (file,) = save(Path(place) / name, partial(_on, figure.draw, tables), *figure.shape(tables, look),
                            formats=look.formats)  # fmt: skip
             found.append((figure.title, file.read_text(encoding="utf-8")))
     return found
+
+
+def _of_run(folder: Path) -> tuple[Tables, Mapping[str, _Figure]]:
+    """The tables of the results ``folder`` of a run that are drawn, and the figures of these by name."""
+    some = {name: columns for name, columns in _OF_MESHES.items() if (folder / f"{name}.csv").is_file()}
+    tables = {name: _read(folder / f"{name}.csv", columns) for name, columns in {**_DRAWN, **some}.items()}
+    of_mesh = {name: figure for name, (table, figure) in _MESH_FIGURES.items() if table in some}
+    return tables, {**_RUN_FIGURES, **of_mesh}
 
 
 def plot_networks(paths: Sequence[str | Path], look: Look = Look()) -> list[Path]:  # noqa: B008
@@ -403,6 +415,12 @@ def _draw_utilization_map(axes: Axes, tables: Tables) -> None:
         axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=letters(1.5), color=colour)
 
 
+def _mesh_lines(places: pd.DataFrame) -> int:
+    """Lines of text that are as high as the mesh of a figure, whose routers are about 0.9 inches apart, or closer."""
+    rows, columns = places["row"].max() + 1, places["column"].max() + 1
+    return 1 + int(np.ceil(rows * min(USUAL_WIDTH / columns, 0.9) / 0.24))
+
+
 def _draw_tradeoff(axes: Axes, tables: Tables) -> None:
     """Every point by latency and energy; those that no other point of the same trace beats in both are joined."""
     table = tables["sweep"]
@@ -572,6 +590,22 @@ _RUN_FIGURES: Mapping[str, _Figure] = dict(
         strict=True,
     )
 )
+_MESH_FIGURES = {
+    name: (table, _Figure(title, draw, lying=lambda run, table=table: _mesh_lines(run[table])))
+    for name, (table, title, draw) in zip(
+        MESH_FIGURES,
+        (
+            ("cores", "Which layer each core has", lambda axes, run: mesh_plots.draw_placement(axes, run["cores"])),
+            (
+                "links",
+                "How many messages each link took",
+                lambda axes, run: mesh_plots.draw_link_load(axes, run["links"]),
+            ),
+        ),
+        strict=True,
+    )
+}
+"""By name: the table that a figure draws, and the figure."""
 _TRADEOFF = _Figure("What speed costs", _draw_tradeoff)
 _ACCURACY = _Figure("What accuracy costs", _draw_accuracy)
 _SENSITIVITY = _Figure("What each setting does, all others averaged", _draw_sensitivity)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsim._version import __version__
 from archsim.engine.recording import Window
-from archsim.engine.result import Coverage, LayerResult
+from archsim.engine.result import CoreLoad, Coverage, LayerResult, LinkLoad
 from archsim.errors import printable
 from archsim.report import files, invariants, terminal, timeline
 from archsim.report.dram import DeclaredDram, achieved_gb_s, bound_by
@@ -39,8 +39,12 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "units": ("layer", "unit", "instance", "busy_cycles", "stall_cycles", "idle_cycles"),
 }
 
-TIMESTEP_COLUMNS = ("layer", "timestep", "unit", "action", "count", "energy_pj")
-"""Of the table ``timesteps``, which machines have that split their actions by timestep."""
+SOME_HAVE: Mapping[str, tuple[str, ...]] = {
+    "timesteps": ("layer", "timestep", "unit", "action", "count", "energy_pj"),
+    "cores": ("layer", *CoreLoad._fields),
+    "links": ("layer", *LinkLoad._fields),
+}
+"""Tables of machines that split their actions by timestep, and of those with a mesh of cores."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -280,7 +284,7 @@ class Report:
         }
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """Rows of the table ``name``: one of :data:`COLUMNS`, or ``timesteps``."""
+        """Rows of the table ``name``: one of :data:`COLUMNS` or of :data:`SOME_HAVE`."""
         match name:
             case "layers":
                 return list(self._layer_rows())
@@ -295,15 +299,18 @@ class Report:
                 ]
             case "timesteps":
                 return list(self._timestep_rows())
-            case "units":
-                return [_row(name, layer, row) for layer in self.layers for row in layer.units]
+            case "units" | "cores" | "links":
+                return [_row(name, layer, row) for layer in self.layers for row in getattr(layer, name)]
         raise KeyError(name)
 
     def columns(self, name: str) -> tuple[str, ...]:
         """Columns of the table ``name``: the usual ones, variants of the results, and in ``layers`` kinds of events."""
         events = self._events() if name == "layers" else ()
-        usual = TIMESTEP_COLUMNS if name == "timesteps" else COLUMNS[name]
-        return (*usual, *(self._same_variant() if name == "area" else self._variants()), *events)
+        return (
+            *{**COLUMNS, **SOME_HAVE}[name],
+            *(self._same_variant() if name == "area" else self._variants()),
+            *events,
+        )
 
     def frame(self, name: str) -> pd.DataFrame:
         """The table ``name`` as a pandas DataFrame."""
@@ -318,8 +325,8 @@ class Report:
         timing = {"engine_wall_s": summary.pop("engine_wall_s")}
         texts = {"summary.json": files.json_text(summary), "timing.json": files.json_text(timing)}
         texts |= {f"{name}.csv": files.csv_text(self.rows(name), self.columns(name)) for name in COLUMNS}
-        if timesteps := self.rows("timesteps"):
-            texts["timesteps.csv"] = files.csv_text(timesteps, self.columns("timesteps"))
+        some = {name: self.rows(name) for name in SOME_HAVE}
+        texts |= {f"{name}.csv": files.csv_text(rows, self.columns(name)) for name, rows in some.items() if rows}
         texts["resolved.yaml"] = self._provenance() + self.resolved
         if self.timeline:
             texts["timeline.json"] = timeline.trace_events(self.layers, self.timeline)
@@ -424,7 +431,11 @@ class Report:
 
 
 def _row(name: str, layer: LayerResult, row: object) -> dict[str, Any]:
-    return {"layer": layer.layer, **{column: getattr(row, column) for column in COLUMNS[name][1:]}, **layer.variant}
+    return {
+        "layer": layer.layer,
+        **{column: getattr(row, column) for column in {**COLUMNS, **SOME_HAVE}[name][1:]},
+        **layer.variant,
+    }
 
 
 def _dram_bytes(layer: LayerResult) -> int:

@@ -69,6 +69,7 @@ _TEXT = _Kind("text", unguarded)
 _KINDS = {
     "same_layers": _FLAG,
     **dict.fromkeys(("point", "images", "timesteps", "layers", "cycles", "bytes", "mismatches", "operations"), _COUNT),
+    **dict.fromkeys(("core", "row", "column", "messages"), _COUNT),
     **dict.fromkeys(
         (
             *("s", "pj", "mm2", "kib", "operation", "speedup", "energy_gain", "energy_delay_gain", "standard_error"),

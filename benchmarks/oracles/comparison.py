@@ -55,8 +55,14 @@ def rows(peer: ModuleType, numbers: Mapping[str, Mapping[str, float]], source: s
 
 
 def again(peer: ModuleType, stored: pd.DataFrame) -> pd.DataFrame:
-    """A stored table with archsim's numbers computed anew. KeyError for a case or quantity that it lacks."""
-    ours = {name: peer.ours(peer.CASES[name]) for name in stored.point.unique()}
+    """A stored table with archsim's numbers computed anew, but for cases of the peer's own files where these are not
+    there. KeyError for a case or quantity that it lacks."""
+    ours: dict[str, Mapping[str, float]] = {}
+    for name, rows in stored.groupby("point", sort=False):
+        try:
+            ours[name] = peer.ours(peer.CASES[name])
+        except ImportError:
+            ours[name] = dict(zip(rows.quantity, rows.ours, strict=True))
     return stored.assign(ours=[ours[row.point][row.quantity] for row in stored.itertuples()])
 
 

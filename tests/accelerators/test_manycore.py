@@ -9,14 +9,17 @@ import pytest
 
 from archsim.accelerators.manycore import ADDED, COLUMN_HOPS, DELIVERED, RECEIVED, ROW_HOPS, SENT, ManyCore
 from archsim.dataflow import core_chip as chip
+from archsim.dataflow import core_statistics as statistics
 from archsim.dataflow.mesh import flows
-from archsim.dataflow.populations import Population, Synapses, reached, received
-from archsim.simulate import load_accelerator
-from archsim.trace import Neuron, Operation, Trace
+from archsim.dataflow.populations import Population, Synapses, populations_of, reached, received
+from archsim.engine.outcome import BUSY
+from archsim.engine.result import CoreLoad, LinkLoad
+from archsim.simulate import load_accelerator, run
+from archsim.trace import ImageSet, Neuron, Operation, Trace, save_trace
 from archsim.trace.window import Window
 from tests.accelerators.manycore_twin import cycles_of
 from tests.machines import LABELS, ROOT, conv, mlp, same, simulate
-from tests.small_traces import build
+from tests.small_traces import build, lif
 
 MANYCORE = ROOT / "hwconfigs" / "manycore.yaml"
 COUNTS = ROOT / "benchmarks" / "oracles" / "foreign_rtl" / "counts"
@@ -36,10 +39,10 @@ def chain(sizes, spikes, weights):
     """Linear layers one behind the other; ``spikes`` [layers][sequence, size], ``weights`` [layers - 1] bool [N, K]."""
     found, first = [], 0
     for depth, size in enumerate(sizes):
-        synapses = None
+        synapses = ()
         if depth:
             sources = np.arange(first - sizes[depth - 1], first).reshape(-1, 1, 1)
-            synapses = Synapses(sources, Window(), 1, weights[depth - 1][:, :, None, None], False)
+            synapses = (Synapses(sources, Window(), 1, weights[depth - 1][:, :, None, None], False),)
         found.append(Population(f"l{depth}", first, (size, 1, 1), depth, spikes[depth], synapses))
         first += size
     return found
@@ -161,6 +164,106 @@ def test_random_meshes_take_the_cycles_of_the_slow_twin_in_both_engines(seed):
     assert counts[ADDED] == fan_out
     _, hops = flows(built.config.noc, placed.events.sent)
     assert counts[[ROW_HOPS, COLUMN_HOPS]].tolist() == (placed.events.sent[..., None] * hops).sum((0, 1)).tolist()
+    check_statistics(built, placed, fast)
+
+
+def check_statistics(built, placed, outcome):
+    """Work in closed form is what agents were busy, step by step; causes add up to the run; loads are those counted."""
+    program = built._program(placed)
+    assert built.simulate("compiled", program, False).cycles == outcome.cycles
+    meeting = program.diagram.ends["router"]
+    used = [core for part in placed.mapped for core in part.cores]
+    worked = statistics.working(built.config, placed.events, placed.rows, used, built._synapse_cycles(placed))
+    np.testing.assert_array_equal(worked.sum(1), outcome.times[meeting:, BUSY])
+    ends = program.state[meeting:, built.lowered().kept :]
+    barrier = built.config.scheduler.barrier_cycles
+    begin = np.concatenate([[0], ends.max(0)[:-1] + barrier])
+    assert (ends - begin >= worked).all()
+    told = list(built._told(placed, program))
+    events = [one["events"] for one in told]
+    causes = [sum(count for name, count in one.items() if name.startswith("critical_")) for one in events]
+    assert sum(causes) == outcome.cycles
+    assert sum(one["critical_barrier_cycles"] for one in events) == barrier * ends.shape[1]
+    loads = [core for one in told for core in one["cores"]]
+    synapses = outcome.counts[program.diagram.ends["host"] :]
+    assert [core.operations for core in loads] == synapses[:, ADDED].tolist()
+    assert [core.messages for core in loads] == synapses[:, RECEIVED].tolist()
+    by_step = placed.events.added.max(0).sum()
+    assert sum(one["busiest_core_step_operations"] for one in events) == by_step >= max(synapses[:, ADDED], default=0)
+    over, _ = flows(built.config.noc, placed.events.sent)
+    taken = np.zeros_like(over)
+    for link in (link for one in told for link in one["links"]):
+        taken[4 * (link.row * built.config.noc.columns + link.column) + statistics.SIDES.index(link.side)] += (
+            link.messages
+        )
+    np.testing.assert_array_equal(taken, over)
+    from_host = placed.events.sent[built.config.pe.count :].sum()
+    assert taken.sum() == outcome.counts[:, [ROW_HOPS, COLUMN_HOPS]].sum() + from_host
+
+
+@pytest.mark.parametrize("core", range(4))
+def test_what_a_step_waits_for(core):
+    """The one event over h hops: the synapses are last in the first step, with 5 + 3 cycles of work and a wait of 4 for
+    the host, 1 into the first link and those of the way; in the second step it is the neuron, with 1. Barriers take 6.
+    """
+    built = machine(
+        *SMALL[:5], *SMALL[6:], "host.message_cycles=4", "noc.row_cycles=7", "noc.column_cycles=9", "noc.out_cycles=2",
+        "synapse.sparse_cycles=3", "scheduler.barrier_cycles=6",
+    )  # fmt: skip
+    fires = [np.array([[True]]), np.array([[False]])]
+    placed = chip.place(built.config, chain([1, 1], fires, [np.ones((1, 1), bool)]))
+    moved = chip._placed(built.config, placed.populations, [placed.mapped[0]._replace(cores=(core,))], placed.formats)
+    row, column = divmod(core, 2)
+    for engine in ("compiled", "reference"):
+        program = built._program(moved)
+        built.simulate(engine, program, False)
+        (told,) = built._told(moved, program)
+        assert {name: count for name, count in told["events"].items() if name.startswith("critical_")} == {
+            "critical_synapse_cycles": 8, "critical_soma_cycles": 1, "critical_host_cycles": 0,
+            "critical_network_cycles": 4 + 1 + 7 * column + 9 * row + 2, "critical_barrier_cycles": 12,
+        }  # fmt: skip
+
+
+def test_a_host_port_that_is_last_is_what_a_step_waits_for():
+    """Synapses without time wait for the 30 cycles of the port, 1 into the link and 1 out; of a table of ends, the
+    port is last in the first of two steps."""
+    built = machine(
+        *SMALL, "host.message_cycles=30", "noc.row_cycles=1", "noc.column_cycles=1", "noc.out_cycles=1",
+        "synapse.sparse_cycles=0", "synapse.message_cycles=0",
+    )  # fmt: skip
+    fires = [np.ones((1, 1), bool), np.zeros((1, 1), bool)]
+    placed = chip.place(built.config, chain([1, 1], fires, [np.ones((1, 1), bool)]))
+    program = built._program(placed)
+    built.simulate("compiled", program, False)
+    (told,) = built._told(placed, program)
+    assert told["events"]["critical_network_cycles"] == 32 and told["events"]["critical_soma_cycles"] == 1
+    ends = np.array([[9, 25], [7, 31]])
+    found = statistics.critical(ends, np.array([[4, 2], [5, 6]]), 10)
+    assert (found.agent.tolist(), found.worked.tolist(), found.waited.tolist()) == ([0, 1], [4, 6], [5, 6])
+    members = {"synapse": np.array([1]), "host": np.array([0])}
+    assert statistics.by_cause(found, members, 10) == {
+        "critical_synapse_cycles": 6, "critical_host_cycles": 4, "critical_network_cycles": 11,
+        "critical_barrier_cycles": 20,
+    }  # fmt: skip
+
+
+def test_how_even_a_chip_is_loaded():
+    """Two layers: cores of 6, 2 and 1 operations, 3 on average; links of 4 + 2 and 3 messages."""
+    trace = mlp(1)
+    (result,) = simulate(trace, hardware=MANYCORE)
+    loads = [CoreLoad(core, 0, core, 0, 1, 1, operations) for core, operations in enumerate((6, 2, 1))]
+    ways = [LinkLoad(0, 1, "west", 4), LinkLoad(1, 1, "west", 3), LinkLoad(0, 1, "west", 2)]
+    events = {"busiest_core_step_operations": 4, "hops": 3, "messages": 2}
+    layers = [
+        replace(result, cores=tuple(loads[:1]), links=tuple(ways[:1]), events=events),
+        replace(result, cores=tuple(loads[1:]), links=tuple(ways[1:]), events={**events, "messages": 1}),
+    ]
+    assert statistics.evenness(layers) == {
+        "busiest_over_mean_core": 2.0, "busiest_over_mean_core_by_step": 8 / 3, "hops_per_message": 2.0,
+        "busiest_over_mean_link": 6 / 4.5,
+    }  # fmt: skip
+    idle = replace(result, cores=(), links=(), events={"busiest_core_step_operations": 0, "hops": 0, "messages": 0})
+    assert set(statistics.evenness([idle]).values()) == {None}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -176,7 +279,8 @@ def test_synapses_of_a_convolution_are_those_of_its_unrolled_matrix(seed):
     present = draw.random((groups * n, per, *window.kernel)) < 0.5
     out = (groups * n, *window.output((height, width)))
     sources = np.arange(groups * per * height * width).reshape(groups * per, height, width)
-    one = Population("conv", 0, out, 1, None, Synapses(sources, window, groups, present, True))
+    synapses = Synapses(sources, window, groups, present, True)
+    one = Population("conv", 0, out, 1, None, (synapses,))
     size = one.size
     ends = [0, *sorted(draw.choice(np.arange(1, size), min(3, size - 1), replace=False).tolist()), size]
     matrix = {kind: np.zeros((size, sources.size), np.int64) for kind in ("sparse", "dense")}
@@ -191,9 +295,9 @@ def test_synapses_of_a_convolution_are_those_of_its_unrolled_matrix(seed):
                 matrix["sparse"][neuron, source] += present[o, c, i, j]
     sent = draw.integers(0, 4, sources.shape)
     for kind, name in (("sparse", "sparse"), ("dense", "dense"), ("convolutional", "dense")):
-        found = reached(one, ends, kind).reshape(len(ends) - 1, -1)
+        found = reached(one, synapses, ends, kind).reshape(len(ends) - 1, -1)
         np.testing.assert_array_equal(found, np.add.reduceat(matrix[name], ends[:-1], axis=0))
-        np.testing.assert_array_equal(received(one, sent, kind), matrix[name] @ sent.reshape(-1))
+        np.testing.assert_array_equal(received(one, synapses, sent, kind), matrix[name] @ sent.reshape(-1))
 
 
 @pytest.mark.parametrize("mapping", ["in_order", "neurons", "operations", "traffic"])
@@ -366,12 +470,79 @@ def test_messages_without_a_sign(hardware):
     """Signed spikes are refused, unless it is said that there is a bit for the sign."""
     trace, path = signed_network(), ROOT / "hwconfigs" / f"{hardware}.yaml"
     assert machine("noc.signed=false", hardware=path).problems(trace) == [
-        "no layer to simulate: a has neurons with signed spikes; manycore runs layers that read spikes without a sign "
-        "(noc.signed: false) and end in neurons, or in sums, and maxima over spikes; 'archsim list' says what machines "
-        "run"
+        "no layer to simulate: a has neurons with signed spikes; manycore runs layers that are made of spikes without "
+        "a sign (noc.signed: false) and end in neurons, or in sums, and maxima over spikes; 'archsim list' says what "
+        "machines run"
     ]
     assert machine(hardware=path).config.noc.signed == (hardware == "manycore")
     assert [layer.mismatches for layer in whole(machine("noc.signed=true", hardware=path), trace)] == [0, 0, 0]
     integers = replace(SIGNED, fires="integer", most=3)
     graded = build([replace(trace.operations[0], neuron=integers)], {"x": trace.tensor("x")}, 6, {"x": "signed_spike"})
     assert "a has neurons with integer spikes" in machine(hardware=path).problems(graded)[0]
+
+
+def calibrated_network(images):
+    """Pixels, an encoder that spikes where a pixel is bright, a layer with neurons; calibration ``images`` uint8."""
+    weights = [np.eye(64, dtype=np.int8), np.ones((48, 64), np.int8)]
+    weights[1][24:, 32:] = 0
+    weights[1][:24, :32] = 0
+    operations = [
+        Operation("encoder", "linear", ("pixels",), "s", weight=weights[0], neuron=lif(64, 100)),
+        Operation("fc", "linear", ("s",), "out", weight=weights[1], neuron=lif(48, 20)),
+    ]
+    bright = np.zeros((2, 64), np.uint8)
+    bright[:, :32] = 255
+    return build(operations, {"pixels": bright}, 4, calibration=ImageSet(images, np.zeros(len(images), np.int64)))
+
+
+@pytest.mark.parametrize("mapping", ["operations", "traffic"])
+def test_a_mapping_is_found_with_calibration_images_and_used_for_others(mapping, tmp_path):
+    """Images that are run light the first half of the pixels, and so the second half of the neurons' synapses stay
+    silent. Calibrated on its opposite a mapping is that of the opposite; on the run itself, that of the run."""
+    dark = np.zeros((2, 64), np.uint8)
+    dark[:, 32:] = 255
+    overrides = ("noc.rows=2", "noc.columns=2", "noc.cores=1", "pe.count=4", "pe.neurons=24", "synapse.linear=sparse")
+    trace = calibrated_network(dark)
+    found = {}
+    for calibration in ("images", "run"):
+        built = machine(*overrides, f"scheduler.mapping={mapping}", f"scheduler.calibration={calibration}")
+        chosen = built.layers(trace)
+        known = chip.known_of(built.config, trace, chosen)
+        (source,) = (one for one in known if not one.synapses)
+        assert source.spikes[:, 32:].any() == (calibration == "images") != source.spikes[:, :32].any()
+        found[calibration] = chip.place(built.config, populations_of(trace, chosen), known).mapped
+        same_images = calibrated_network(trace.tensor("pixels"))
+        built = machine(*overrides, f"scheduler.mapping={mapping}")
+        again = chip.known_of(built.config, same_images, chosen)
+        assert (
+            chip.place(built.config, populations_of(same_images, chosen), again).mapped
+            == chip.place(built.config, populations_of(same_images, chosen)).mapped
+        )
+    assert found["images"] != found["run"]
+    path = tmp_path / "trace.npz"
+    save_trace(trace, path)
+    cycles = {
+        calibration: run(MANYCORE, path, overrides=(*overrides, "scheduler.mapping=operations", "timesteps=4"),
+                         scheduler__calibration=calibration).summary()["cycles"]
+        for calibration in ("images", "run")
+    }  # fmt: skip
+    assert cycles["run"] < cycles["images"]
+
+
+def test_only_so_many_calibration_images_are_looked_at():
+    dark = np.zeros((3, 64), np.uint8)
+    dark[1:, 32:] = 255
+    trace = calibrated_network(dark)
+    for count, steps in ((1, 4), (2, 8), (9, 12)):
+        built = machine("scheduler.mapping=operations", f"scheduler.calibration_images={count}")
+        source, _ = chip.known_of(built.config, trace, built.layers(trace))
+        assert len(source.spikes) == steps
+        assert source.spikes.any() == (count > 1)
+
+
+def test_a_trace_without_calibration_images_is_refused_where_they_count():
+    trace = mlp(1)
+    (problem,) = machine("scheduler.mapping=traffic").problems(trace)
+    assert problem.startswith("scheduler.calibration: mapping 'traffic' counts over calibration images")
+    assert not machine("scheduler.mapping=traffic", "scheduler.calibration=run").problems(trace)
+    assert not machine("scheduler.mapping=neurons").problems(trace)

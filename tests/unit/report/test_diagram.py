@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from archsim import simulate
+from archsim.engine.result import CoreLoad
 from archsim.engine.wiring import AgentBox, Wire, watch
 from archsim.hardware.agent import Coroutines, op
 from archsim.hardware.diagram import Diagram, Fifo
 from archsim.hardware.inventory import Component
 from archsim.hardware.operation import CACHED_READ, PREFETCH
-from archsim.report.diagram import connections, draw
+from archsim.report.diagram import connections, draw, placement
 from archsim.simulate import load_accelerator
 from tests.machines import MACHINES
 
@@ -133,3 +134,17 @@ def test_the_diagram_of_a_chip_of_crossbar_arrays(name):
 @pytest.mark.parametrize("name", ["loas", "gustav_snn"])
 def test_the_number_of_timesteps_does_not_keep_a_machine_from_being_drawn(name, timesteps):
     assert simulate.wiring(load_accelerator(name, [f"timesteps={timesteps}"])).agents
+
+
+def test_where_layers_are_on_a_mesh():
+    """Two layers on three of the cores of a mesh of two columns; the router between them has none."""
+    cores = [("conv", CoreLoad(0, 0, 0, 0, 8, 3, 1000)), ("conv", CoreLoad(1, 0, 0, 8, 4, 3, 24))]
+    cores.append(("fc", CoreLoad(6, 1, 1, 0, 5, 1, 7)))
+    assert placement(cores).splitlines() == [
+        "routers of the mesh, each with the layers of its cores",
+        "1 1 | -",
+        "-   | 2",
+        "",
+        "1 conv: 2 cores, 12 neurons, 1,024 synaptic operations",
+        "2 fc: 1 core, 5 neurons, 7 synaptic operations",
+    ]

@@ -1,15 +1,17 @@
 """How figures look: formats, sizes, names, and bars that begin where it means something."""
 
+import dataclasses
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from archsim.cli import main
-from archsim.engine.result import Traffic
+from archsim.engine.result import CoreLoad, LinkLoad, Traffic
 from archsim.errors import UsageError
-from archsim.report import comparison, drawing, files, plots
+from archsim.report import comparison, drawing, files, mesh_plots, plots
 from archsim.report.names import readable
 from tests.machines import MACHINES
 from tests.unit.report.test_report import layer, report
@@ -197,3 +199,41 @@ def test_the_command_takes_words(table, capsys):
     first, second = capsys.readouterr().err.splitlines()
     assert "--format: unknown format, got 'gif'; allowed: png, svg, pdf" in first
     assert "--width: got 'wide'; allowed: column, page, or 2 to 20 inches" in second
+
+
+def loaded():
+    """A layer on two cores at two routers, with messages between them and from the host."""
+    cores = (CoreLoad(0, 0, 0, 0, 8, 3, 1000), CoreLoad(5, 1, 1, 8, 4, 3, 24))
+    links = (LinkLoad(0, 0, "west", 30), LinkLoad(0, 1, "west", 10), LinkLoad(1, 1, "north", 9))
+    return dataclasses.replace(layer(), cores=cores, links=links)
+
+
+def test_figures_of_a_mesh(tmp_path):
+    """They are there where a run has cores and links, in the same bytes again, and not in the way of the next run."""
+    report(loaded()).write(tmp_path / "out")
+    written = plots.plot(tmp_path / "out", drawing.Look(("svg",)))
+    assert [file.stem for file in written] == [*files.RUN_FIGURES, *files.MESH_FIGURES]
+    texts = {file.stem: file.read_text() for file in written}
+    assert "Which layer each core has" in texts["placement"] and "1\N{NO-BREAK SPACE}conv" in texts["placement"]
+    assert "How many messages each link took" in texts["link_load"] and ">messages<" in texts["link_load"]
+    assert [file.read_text() for file in plots.plot(tmp_path / "out", drawing.Look(("svg",)))] == list(texts.values())
+    assert [title for title, _ in plots.of_run(tmp_path / "out", 5.0)][-1] == "How many messages each link took"
+    report().write(tmp_path / "out")
+    assert len(plots.plot(tmp_path / "out", drawing.Look(("svg",)))) == len(files.RUN_FIGURES)
+
+
+def test_what_is_on_a_mesh_is_where_the_tables_say():
+    """Arrows begin at one router and end at the next, on the right hand of who goes; the busiest one is the darkest."""
+    frames = {name: pd.DataFrame(getattr(loaded(), name)) for name in ("cores", "links")}
+    axes = Figure().subplots()
+    mesh_plots.draw_link_load(axes, frames["links"])
+    arrows = axes.collections[0]
+    middles = [path.get_extents() for path in arrows.get_paths()]
+    at = {(round((box.x0 + box.x1) / 2, 2), round((box.y0 + box.y1) / 2, 2)) for box in middles}
+    assert at == {(-0.5, 0.13), (0.5, 0.13), (0.87, 0.5)}
+    assert sorted(arrows.get_array().tolist()) == [9, 10, 30]
+    axes = Figure().subplots()
+    mesh_plots.draw_placement(axes, frames["cores"].assign(layer="conv"))
+    assert axes.collections[0].get_array().tolist() == [1.0, 0.024]
+    assert [text.get_text() for text in axes.texts] == ["1", "1"]
+    assert [tuple(np.round(text.get_position(), 2)) for text in axes.texts] == [(0.0, 0.0), (1.0, 1.0)]

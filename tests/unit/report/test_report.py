@@ -222,7 +222,8 @@ def test_files_read_back_equal(tmp_path):
     folder = tmp_path / "results" / "toy__tiny"
     assert sorted(file.name for file in folder.iterdir()) == sorted(
         set(files.RESULT_FILES)
-        - {"timeline.json", "timesteps.csv", "report.html", "adaptation.csv", "corrections.csv", "comparison.csv"}
+        - {"timeline.json", "timesteps.csv", "cores.csv", "links.csv", "report.html"}
+        - {"adaptation.csv", "corrections.csv", "comparison.csv"}
     )
     told = [json.loads((folder / name).read_text()) for name in ("summary.json", "timing.json")]
     assert told[0] | told[1] == original.summary()
