@@ -135,13 +135,16 @@ def _composed(first: Projection, second: Projection, operation: Operation) -> Pr
         inner, outer = first.weight(), second.weight()
         if not depthwise:
             inner, outer = _ungrouped(inner, first.groups), _ungrouped(outer, second.groups)
-        made = np.zeros((len(outer), inner.shape[1], rows, columns), np.int64)
+        largest = int(np.abs(inner).max(initial=0)) * int(np.abs(outer).max(initial=0)) * outer[0].size
+        if largest < 1 << 53:  # exact in floating point, whose products are faster
+            inner, outer = inner.astype(np.float64), outer.astype(np.float64)
+        made = np.zeros((len(outer), inner.shape[1], rows, columns), inner.dtype)
         for i, j in np.ndindex(*window.kernel):
             tap = outer[:, :, i, j]
             part = tap[..., None, None] * inner if depthwise else np.tensordot(tap, inner, 1)
             y, x = i * step[0], j * step[1]
             made[:, :, y : y + seen.span[0] : seen.dilation[0], x : x + seen.span[1] : seen.dilation[1]] += part
-        return made
+        return made.astype(np.int64)
 
     return first._replace(window=both, groups=second.groups if depthwise else 1, n=second.n, weight=weight)
 
