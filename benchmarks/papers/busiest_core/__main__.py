@@ -29,7 +29,7 @@ from sentences import write_sentences  # noqa: E402
 
 from archsim.report import drawing  # noqa: E402
 
-IMAGES = 6
+IMAGES = 4
 JOBS = {
     (network, machine, mapping, image): Run(OneImage(network, image), machine, mapping)
     for image in range(IMAGES) for network in NETWORKS for machine in MACHINES for mapping in MAPPINGS
@@ -147,7 +147,9 @@ def mappings() -> Table:
             drawing.bar(axes, places, heights, i, width=width, label=mapping.replace("_", " "),
                         yerr=errors, error_kw={"linewidth": 0.8, "capsize": 1.5})  # fmt: skip
         axes.axhline(1, color="black", linewidth=0.6)
-        axes.set_xticks(range(len(groups)), [f"{NETWORKS[network]}\n{machine}" for machine, network in groups])
+        names = [f"{NETWORKS[network]}\n{machine}" for machine, network in groups]
+        axes.set_xticks(range(len(groups)), names, fontsize=drawing.letters(2))
+        axes.margins(x=0.01)
         axes.set_ylabel("speed over in order")
         drawing.legend_above(axes)
 
