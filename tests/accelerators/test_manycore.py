@@ -296,7 +296,7 @@ def test_a_shared_datapath_does_the_same_work_in_both_engines(seed):
 
 def test_cores_of_one_datapath_do_not_run_freely():
     """Events would wait for neurons that wait for events behind them."""
-    with pytest.raises(ConfigError, match="must be 'barrier' where neuron.datapath is 'shared', got 'free'"):
+    with pytest.raises(ConfigError, match=r"must be 'barrier' where neuron.datapath is 'shared', got 'free'"):
         machine("neuron.datapath=shared", "scheduler.steps=free")
 
 
