@@ -61,8 +61,15 @@ MAY_IMPORT = {
 }
 LIBRARY_HOMES = {
     "simpy": {"engine/reference.py"},
-    "matplotlib": {"report/plots.py", "report/drawing.py"},
-    "pandas": {"report/report.py", "report/plots.py", "report/drawing.py", "report/comparison.py", "sweeping.py"},
+    "matplotlib": {"report/plots.py", "report/mesh_plots.py", "report/drawing.py"},
+    "pandas": {
+        "report/report.py",
+        "report/plots.py",
+        "report/mesh_plots.py",
+        "report/drawing.py",
+        "report/comparison.py",
+        "sweeping.py",
+    },
     "torch": {"export/torch_tensors.py", "export/torch_tracing.py"},
     "nir": set(),
     "h5py": {"export/hdf5.py"},

@@ -228,7 +228,9 @@ class ManyCore(DrawnMachine):
         used = [core for part in placed.mapped for core in part.cores]
         worked = statistics.working(config, events, rows, used, self._synapse_cycles(placed))
         ends = program.state[program.diagram.ends["router"] :, self.lowered().kept :]
-        critical = statistics.critical(ends, worked, config.scheduler.barrier_cycles)
+        critical, barrier = None, config.scheduler.barrier_cycles
+        if config.scheduler.steps == "barrier":
+            critical = statistics.critical(ends, worked, barrier)
         hosts, first = np.arange(len(used), len(rows)), 0
         for part in placed.mapped:
             somas, cores = np.arange(first, first + len(part.cores)), list(part.cores)
@@ -242,7 +244,7 @@ class ManyCore(DrawnMachine):
                 "busiest_core_operations": max(operations),
                 "mean_core_operations": sum(operations) // len(cores),
                 "busiest_core_step_operations": statistics.busiest_by_step(events, cores),
-                **statistics.by_cause(critical, members, config.scheduler.barrier_cycles),
+                **({} if critical is None else statistics.by_cause(critical, members, barrier)),
             }
             yield {"events": told, "cores": loads, "links": statistics.link_loads(config.noc, sent)}
             first += len(cores)

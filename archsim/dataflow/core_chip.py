@@ -14,7 +14,8 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers
 from archsim.dataflow.core_mapping import Mapped
 from archsim.dataflow.cores import Events, Row, events_of, rows_of
 from archsim.dataflow.mesh import CoreMeshConfig
-from archsim.dataflow.populations import Format, Population, populations_of, received
+from archsim.dataflow.populations import Format, Population, populations_of, received, stored
+from archsim.errors import UsageError
 from archsim.hardware.fields import Count, SumBits, WeightBits
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.trace import Operation, Trace
@@ -50,6 +51,9 @@ class SomaBlock(Block):
     """Neurons of a core, and axons out."""
 
     visited: Literal["mapped", "all"] = Field(description="which neurons a step goes through: those in use, or all")
+    datapath: Literal["own", "shared"] = Field(
+        "own", description="neurons are updated beside the core's synapses, or before them on the same datapath"
+    )
     access_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron to read and write its state")
     cycles: int = Field(ge=1, le=1 << 20, description="cycles of a neuron to leak, integrate and compare")
     axon_cycles: int = Field(ge=0, le=1 << 20, description="cycles of a neuron for each axon of its core, or 0")
@@ -67,7 +71,12 @@ class HostBlock(Block):
 class CoreScheduler(ScheduledLayers):
     """Steps, and the mapping of layers to cores."""
 
+    steps: Literal["barrier", "free"] = Field(
+        "barrier", description="all cores meet at the end of a step, or each waits for those that it has to do with"
+    )
     barrier_cycles: int = Field(ge=0, le=1 << 30, description="cycles of the barrier at the end of a step")
+    buffers: int = Field(2, ge=2, le=1024, description="steps that a neuron has a sum for, where cores run freely")
+    token_cycles: int = Field(1, ge=0, le=1 << 20, description="cycles of a token to another core that runs freely")
     mapping: Literal["in_order", "neurons", "operations", "traffic"] = Field(
         description="layers to cores: filled in order, balanced by neurons or by synaptic operations of calibration "
         "images, or in order with places by simulated annealing for the messages of these"
@@ -152,14 +161,40 @@ def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[s
     """Why a network has no place, one line each."""
     pe, found = config.pe, []
     layers = layers_of(populations)
-    needed = sum(-(-one.size // pe.neurons) for one in layers)
+    rooms = [room(config, one) for one in layers]
+    needed = sum(-(-one.size // most) for one, most in zip(layers, rooms, strict=True))
     if needed > pe.count:
-        found.append(f"pe.count: the network takes {needed} cores of {pe.neurons} neurons, the chip has {pe.count}")
-    for one in layers:
+        cut = next((one.name for one, most in zip(layers, rooms, strict=True) if most < min(one.size, pe.neurons)), "")
+        why = f" and {pe.synapse_bits} bits of synapses, which {cut} fills first" if cut else ""
+        found.append(
+            f"pe.count: the network takes {needed} cores of {pe.neurons} neurons{why}, the chip has {pe.count}"
+        )
+    for one, most in zip(layers, rooms, strict=True):
         inputs = len(np.unique(np.concatenate([synapses.sources.ravel() for synapses in one.synapses])))
         if inputs > pe.axons:
             found.append(f"pe.axons: {one.name} has {inputs} inputs, a core {pe.axons} axons")
+        bits = max(_stored(config, one, [*range(0, one.size, most), one.size]))
+        if bits > pe.synapse_bits:
+            found.append(
+                f"pe.synapse_bits: a neuron of {one.name} needs {bits} bits of {config.format_of(one)} synapses, "
+                f"a core has {pe.synapse_bits}; --set pe.synapse_bits={bits} builds a machine that can"
+            )
     return found
+
+
+def room(config: ManyCoreConfig, one: Population) -> int:
+    """Neurons of a layer that a core takes: as many as it has, or as it has memory for their synapses; 1 at least."""
+    most = min(config.pe.neurons, one.size)
+    while most > 1:
+        bits = max(_stored(config, one, [*range(0, one.size, most), one.size]))
+        if bits <= config.pe.synapse_bits:
+            break
+        most = max(1, min(most - 1, most * config.pe.synapse_bits // bits))
+    return most
+
+
+def _stored(config: ManyCoreConfig, one: Population, ends: Sequence[int]) -> list[int]:
+    return stored(one, ends, config.format_of(one), config.pe.weight_bits, config.synapse.index_bits)
 
 
 def uncalibrated(config: ManyCoreConfig, trace: Trace) -> list[str]:
@@ -196,10 +231,11 @@ def place(
     known = populations if known is None else known
     pe, scheduler, layers = config.pe, config.scheduler, layers_of(populations)
     formats = [config.format_of(one) for one in layers]
+    rooms = [room(config, one) for one in layers]
     if scheduler.mapping in ("in_order", "traffic"):
-        ends = mapping.in_order([one.size for one in layers], pe.neurons)
+        ends = mapping.in_order([one.size for one in layers], rooms)
     elif scheduler.mapping == "neurons":
-        ends = mapping.balanced([np.ones(one.size) for one in layers], pe.neurons, pe.count)
+        ends = mapping.balanced([np.ones(one.size) for one in layers], rooms, pe.count)
     else:
         fired = _fired(known)
         loads = [
@@ -209,7 +245,12 @@ def place(
             )
             for one, kind in zip(layers, formats, strict=True)
         ]
-        ends = mapping.balanced([load + LEAST_LOAD for load in loads], pe.neurons, pe.count)
+        ends = mapping.balanced([load + LEAST_LOAD for load in loads], rooms, pe.count)
+    for one, end in zip(layers, ends, strict=True):
+        if (bits := max(_stored(config, one, end))) > pe.synapse_bits:
+            raise UsageError(
+                f"pe.synapse_bits: a core of {one.name} needs {bits} bits of synapses, got {pe.synapse_bits}"
+            )
     numbers = iter(range(pe.count))
     mapped = [Mapped(tuple(end), tuple(next(numbers) for _ in end[1:])) for end in ends]
     if scheduler.mapping != "traffic":

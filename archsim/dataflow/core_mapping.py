@@ -1,6 +1,6 @@
 """Which neurons a core has, and where on the mesh it is: the mapping of a network, a step of its own.
 
-in_order      layer after layer, every core full before the next is taken
+in_order      layer after layer, every core full (of neurons, or of synapses) before the next is taken
 neurons       all cores are used; a layer has as many as its share of the neurons, equally full
 operations    the same by synaptic operations, within layers too
 traffic       cores as in_order, their places by simulated annealing: messages times links is least
@@ -24,22 +24,22 @@ class Mapped(NamedTuple):
     cores: tuple[int, ...]
 
 
-def in_order(sizes: Sequence[int], room: int) -> list[list[int]]:
-    """Ends of the parts of each layer of ``sizes`` neurons, with ``room`` for as many in a core."""
-    return [[*range(0, size, room), size] for size in sizes]
+def in_order(sizes: Sequence[int], rooms: Sequence[int]) -> list[list[int]]:
+    """Ends of the parts of each layer of ``sizes`` neurons; a core has room for as many as ``rooms`` says."""
+    return [[*range(0, size, room), size] for size, room in zip(sizes, rooms, strict=True)]
 
 
-def balanced(loads: Sequence[NDArray[np.float64]], room: int, cores: int) -> list[list[int]]:
+def balanced(loads: Sequence[NDArray[np.float64]], rooms: Sequence[int], cores: int) -> list[list[int]]:
     """Ends of the parts of each layer, of which every neuron has a load, on as many of ``cores`` cores as there is work
     for: the layer with the most load per core gets the next one."""
-    counts = [-(-len(load) // room) for load in loads]
+    counts = [-(-len(load) // room) for load, room in zip(loads, rooms, strict=True)]
     totals = [load.sum() for load in loads]
     for _ in range(cores - sum(counts)):
         open_ones = [layer for layer, load in enumerate(loads) if counts[layer] < len(load)]
         if not open_ones:
             break
         counts[max(open_ones, key=lambda layer: totals[layer] / counts[layer])] += 1
-    return [_cut(load, room, count) for load, count in zip(loads, counts, strict=True)]
+    return [_cut(*one) for one in zip(loads, rooms, counts, strict=True)]
 
 
 def _cut(load: NDArray[np.float64], room: int, parts: int) -> list[int]:

@@ -12,7 +12,15 @@ A core has neurons of one layer. With nothing in the way a core takes in a step
     soma       neurons (access_cycles + cycles + axons axon_cycles) + spikes spike_cycles + messages out message_cycles
     synapse    messages in message_cycles + synapses synapse_cycles
 
-with the synapse's cycles those of its format.
+with the synapse's cycles those of its format. ``neuron.datapath: shared``: all neurons are updated first; then the
+synapses work, while the spikes leave.
+
+``scheduler.steps: free``: there is no barrier. Messages are stamped with their step, and a core has ``buffers`` sums
+for each neuron, one for each step from the one that it works on. Tokens between cores that send to each other, on wires
+of their own, ``token_cycles`` each, say when a sender has ended a step and when a receiver has read the sums of one:
+
+    a soma begins step s    when its senders have ended step s - 1, all of their messages are added,
+                            and its receivers have ended step s - buffers + 1, so that every message finds its sum
 """
 
 from __future__ import annotations
@@ -25,7 +33,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.dataflow.core_mapping import Mapped
-from archsim.dataflow.mesh import AXON_SHIFT, DELIVERED, CoreMeshConfig, Mesh, Port, router
+from archsim.dataflow.mesh import (
+    AXON_MASK,
+    AXON_SHIFT,
+    DELIVERED,
+    STEP_MASK,
+    STEP_SHIFT,
+    CoreMeshConfig,
+    Mesh,
+    Port,
+    router,
+)
 from archsim.dataflow.populations import Format, Population, reached
 from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.diagram import Diagram
@@ -55,7 +73,8 @@ class Operands(NamedTuple):
 
     Neuron n has the axons ``first_axon[n]`` to ``first_axon[n + 1] - 1``; each has an ``address``, and ``synapses``
     on its core. Spikes of row r in step s are those of the neurons ``fired[begin[r, s] : end[r, s]]``. Core r works on
-    ``arriving[r, s]`` messages.
+    ``arriving[r, s]`` messages. Row r sends over the links ``first_out[r]`` to ``first_out[r + 1] - 1`` and receives
+    over ``link_in[first_in[r] : first_in[r + 1]]``.
     """
 
     ports: Any
@@ -69,63 +88,107 @@ class Operands(NamedTuple):
     begin: NDArray[np.int64]
     end: NDArray[np.int64]
     arriving: NDArray[np.int64]
+    first_out: NDArray[np.int64]
+    first_in: NDArray[np.int64]
+    link_in: NDArray[np.int64]
+
+
+BARRIER, FREE = range(2)
+"""``scheduler.steps``."""
+OWN, SHARED_DATAPATH = range(2)
+"""``neuron.datapath``."""
 
 
 def soma(a: Agent, m: Any, x: Operands) -> Operations:
     """Update the neurons of a core in every step, and send the spikes of those that fire."""
     own = x.somas[a.me]
     for step in range(m.steps):
+        yield from begin(a, m, x, own.row, step)
+        if step > 0 and m.config.scheduler.steps == FREE:
+            yield op(pop=m.summed.port + a.me)
         a.count[UPDATED] += own.visited
         passed = 0
+        if m.config.neuron.datapath == SHARED_DATAPATH:
+            passed = own.visited
+            spikes = x.end[own.row, step] - x.begin[own.row, step]
+            whole = own.visited * m.neuron_cycles + spikes * m.config.neuron.spike_cycles
+            yield op(compute=whole, push=m.updated.fifo + a.me)
         for spike in range(x.begin[own.row, step], x.end[own.row, step]):
-            ahead = x.fired[spike] - own.first + 1 - passed
-            passed += ahead
             a.count[FIRED] += 1
-            yield op(compute=ahead * m.neuron_cycles + m.config.neuron.spike_cycles)
-            yield from send(a, m, x, own.entry, x.fired[spike], m.config.neuron.message_cycles)
+            if m.config.neuron.datapath == OWN:
+                ahead = x.fired[spike] - own.first + 1 - passed
+                passed += ahead
+                yield op(compute=ahead * m.neuron_cycles + m.config.neuron.spike_cycles)
+            yield from send(a, m, x, own.entry, x.fired[spike], m.config.neuron.message_cycles, step)
         yield op(compute=(own.visited - passed) * m.neuron_cycles)
-        yield from meet(a, m, step)
+        yield from meet(a, m, x, own.row, step)
 
 
 def host(a: Agent, m: Any, x: Operands) -> Operations:
     """Send the spikes of inputs in every step."""
     own = x.hosts[a.me]
     for step in range(m.steps):
+        yield from begin(a, m, x, own.row, step)
         for spike in range(x.begin[own.row, step], x.end[own.row, step]):
-            yield from send(a, m, x, own.entry, x.fired[spike], m.config.host.message_cycles)
-        yield from meet(a, m, step)
+            yield from send(a, m, x, own.entry, x.fired[spike], m.config.host.message_cycles, step)
+        yield from meet(a, m, x, own.row, step)
 
 
-def send(a: Agent, m: Any, x: Operands, entry: int, neuron: int, cycles: int) -> Operations:
+def send(a: Agent, m: Any, x: Operands, entry: int, neuron: int, cycles: int, step: int) -> Operations:
     """One message for each core that has synapses of a neuron."""
     a.count[SENT] += x.first_axon[neuron + 1] - x.first_axon[neuron]
     for axon in range(x.first_axon[neuron], x.first_axon[neuron + 1]):
-        yield op(compute=cycles, push=entry, value=axon << AXON_SHIFT | x.address[axon])
+        stamped = (step & STEP_MASK) << STEP_SHIFT | axon << AXON_SHIFT | x.address[axon]
+        yield op(compute=cycles, push=entry, value=stamped)
 
 
 def synapse(a: Agent, m: Any, x: Operands) -> Operations:
-    """Work on the messages of every step as they come."""
+    """Work on messages as they come, until those of every step are done; how many came for later ones is kept."""
     own = x.dendrites[a.me]
     for step in range(m.steps):
-        for _message in range(x.arriving[a.me, step]):
+        if m.config.neuron.datapath == SHARED_DATAPATH:
+            yield op(pop=m.updated.port + a.me)
+        while a.kept[step] < x.arriving[a.me, step]:
             yield op(pop=own.arrival)
-            synapses = x.synapses[a.value >> AXON_SHIFT]
+            of = step + ((a.value >> STEP_SHIFT) - step & STEP_MASK)
+            a.kept[of] = a.kept[of] + 1
+            synapses = x.synapses[a.value >> AXON_SHIFT & AXON_MASK]
             a.count[RECEIVED] += 1
             a.count[ADDED] += synapses
             yield op(compute=m.config.synapse.message_cycles + synapses * own.cycles)
-        yield from meet(a, m, step)
+        if m.config.scheduler.steps == FREE:
+            yield op(push=m.summed.fifo + a.me)
+        else:
+            yield from meet(a, m, x, 0, step)
 
 
-def meet(a: Agent, m: Any, step: int) -> Operations:
+def begin(a: Agent, m: Any, x: Operands, row: int, step: int) -> Operations:
+    """Without a barrier: senders of the last step have ended it, and receivers have a buffer for this one."""
+    if m.config.scheduler.steps == FREE:
+        for place in range(x.first_in[row] * (step > 0), x.first_in[row + 1] * (step > 0)):
+            yield op(pop=m.ended.port + x.link_in[place])
+        late = step >= m.config.scheduler.buffers
+        for link in range(x.first_out[row] * late, x.first_out[row + 1] * late):
+            yield op(pop=m.freed.port + link)
+
+
+def meet(a: Agent, m: Any, x: Operands, row: int, step: int) -> Operations:
     """The end of a step; when the agent has done its work is kept."""
     a.kept[step] = a.now
-    yield op(barrier=m.barrier)
-    yield op(pause=m.config.scheduler.barrier_cycles)
+    if m.config.scheduler.steps == BARRIER:
+        yield op(barrier=m.barrier)
+        yield op(pause=m.config.scheduler.barrier_cycles)
+    else:
+        for place in range(x.first_in[row] * (step > 0), x.first_in[row + 1] * (step > 0)):
+            yield op(compute=m.config.scheduler.token_cycles, push=m.freed.fifo + x.link_in[place])
+        for link in range(x.first_out[row], x.first_out[row + 1]):
+            yield op(compute=m.config.scheduler.token_cycles, push=m.ended.fifo + link)
 
 
 class Events(NamedTuple):
     """What happens on a network that is mapped: most of the operands, the synapses ``added`` by core and step, int64
-    [cores, steps], and the messages ``sent`` in all, int64 [cores and host ports, cores]."""
+    [cores, steps], the messages ``sent`` in all, int64 [cores and host ports, cores], and the ``links``, int64
+    [links, 2]: which row has neurons with synapses in which row."""
 
     first_axon: NDArray[np.int64]
     address: NDArray[np.int64]
@@ -136,6 +199,7 @@ class Events(NamedTuple):
     arriving: NDArray[np.int64]
     added: NDArray[np.int64]
     sent: NDArray[np.int64]
+    links: NDArray[np.int64]
 
 
 class Row(NamedTuple):
@@ -211,7 +275,13 @@ def events_of(
             ways = np.repeat(by, count) * cores + target[axons]
             sent += np.bincount(ways, minlength=sent.size).reshape(sent.shape)
     everything = np.concatenate([np.zeros(0, np.int64), *fired])
-    return Events(first_axon, addresses[target], held, everything, begin, end, arriving, added, sent)
+    firsts = np.array([populations[row.population].first + row.first for row in rows])
+    by_first = np.argsort(firsts)
+    senders = by_first[np.searchsorted(firsts[by_first], source, side="right") - 1]
+    home = np.zeros(cores, np.int64)
+    home[[row.sender for row in rows if row.sender < cores]] = np.arange(sum(row.sender < cores for row in rows))
+    links = np.unique(np.stack([senders, home[target]], 1), axis=0)
+    return Events(first_axon, addresses[target], held, everything, begin, end, arriving, added, sent, links)
 
 
 def ranges(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -248,10 +318,21 @@ def lay_out(
     x = Operands(
         table_of(Port, ports), table_of(Soma, somas), table_of(Soma, hosts), table_of(Dendrite, dendrites),
         events.first_axon, events.address, events.synapses, events.fired, events.begin, events.end,
-        events.arriving[used],
+        events.arriving[used], *table_of_links(events.links, len(rows)),
     )  # fmt: skip
+    buffers, count = config.scheduler.buffers, len(events.links)
     derived = {
+        "updated": diagram.fifo(1, count=len(somas)), "summed": diagram.fifo(events.begin.shape[1], count=len(somas)),
+        "ended": diagram.fifo(buffers + 1, count=count), "freed": diagram.fifo(buffers, count=count),
         "links": mesh.links, "injected": mesh.injected, "arrived": mesh.arrived, "barrier": barrier,
         "steps": events.begin.shape[1],
     }  # fmt: skip
     return derived, x, mesh
+
+
+def table_of_links(
+    links: NDArray[np.int64], rows: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Where the links that a row sends over begin, those that it receives over, and the numbers of these."""
+    order, ends = np.argsort(links[:, 1], kind="stable"), np.arange(rows + 1)
+    return np.searchsorted(links[:, 0], ends), np.searchsorted(links[order, 1], ends), order

@@ -17,7 +17,8 @@ core's queue
 behind its injection. It goes along the row first, so the network cannot deadlock as long as cores take what comes. The
 host's ports write into the west links of the first column, which no router drives.
 
-A message is an int: axon << 24 | core of the router << 16 | row << 8 | column.
+A message is an int: step << 48 | axon << 24 | core of the router << 16 | row << 8 | column, of the step the last 15
+bits.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from archsim.hardware.diagram import Diagram
 from archsim.hardware.loading import Block
 from archsim.hardware.operation import SHARED
 
-AXON_SHIFT, CORE_SHIFT, ROW_SHIFT, PLACE_MASK = 24, 16, 8, 255
+STEP_SHIFT, AXON_SHIFT, CORE_SHIFT, ROW_SHIFT = 48, 24, 16, 8
+STEP_MASK, AXON_MASK, PLACE_MASK = (1 << 15) - 1, (1 << 24) - 1, 255
 WEST, EAST, NORTH, SOUTH = range(4)
 """Links by where they come from."""
 ROW_HOPS, COLUMN_HOPS, DELIVERED = range(3)

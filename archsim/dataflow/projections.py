@@ -84,7 +84,7 @@ def _read(trace: Trace, writers: Mapping[str, Operation], name: str) -> list[Pro
     if is_still(trace, name):
         return []
     writer = writers.get(name)
-    if writer is None or trace.kind(name) != "int" or writer.requantiser is not None or writer.neuron is not None:
+    if writer is None or writer.requantiser is not None or writer.neuron is not None:
         raise NoSpikesError(name)
     return [part._replace(way=(*part.way, writer.name)) for part in _made(trace, writers, writer)]
 

@@ -333,8 +333,8 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
                "Many-core chip: synaptic operations of the core of the chip that performs most in a step, of the steps "
                "in which it is of the layer, added up."),
         Column("critical_synapse_cycles", "cycles", _EVENT,
-               "Many-core chip: cycles that the synapses of a core worked which a step waited for; the guide says how "
-               "the time of a step is split by cause."),
+               "Many-core chip: cycles that the synapses of a core worked that a step waited for; what a step waited "
+               "for, the other critical ones and the barrier add up to the cycles of a run."),
         Column("critical_soma_cycles", "cycles", _EVENT,
                "Many-core chip: cycles that a soma worked which a step waited for."),
         Column("critical_host_cycles", "cycles", _EVENT,

@@ -81,10 +81,10 @@ def test_neurons_in_another_order_are_read_in_it():
     populations = populations_of(trace, load_accelerator(MANYCORE).layers(trace))
     every = np.concatenate([one.spikes for one in sorted(populations, key=lambda one: one.first)], 1)
     for one in populations:
-        if one.synapses is not None:
+        if one.synapses:
             read = trace.operand(trace.operation(one.name).inputs[0])
             wanted = np.swapaxes(read, 0, 1).reshape(3 * TICKS, -1)
-            assert wanted.any() and (every[:, one.synapses.sources.ravel()] == wanted).all(), one.name
+            assert wanted.any() and (every[:, one.synapses[0].sources.ravel()] == wanted).all(), one.name
 
 
 def test_pixels_are_left_out():

@@ -11,7 +11,7 @@ from archsim.accelerators.manycore import ADDED, COLUMN_HOPS, DELIVERED, RECEIVE
 from archsim.dataflow import core_chip as chip
 from archsim.dataflow import core_statistics as statistics
 from archsim.dataflow.mesh import flows
-from archsim.dataflow.populations import Population, Synapses, populations_of, reached, received
+from archsim.dataflow.populations import Population, Synapses, populations_of, reached, received, stored
 from archsim.engine.outcome import BUSY
 from archsim.engine.result import CoreLoad, LinkLoad
 from archsim.simulate import load_accelerator, run
@@ -108,7 +108,7 @@ def test_a_network_of_d_layers_takes_t_plus_d_minus_one_steps():
     assert ran(built, chain(sizes, fires, weights)).cycles == 9 * 21
 
 
-def random_case(seed):
+def random_case(seed, **more):
     """(machine, populations, layers for the twin)."""
     draw = np.random.default_rng(seed)
     integer = lambda low, high: int(draw.integers(low, high + 1))  # noqa: E731
@@ -127,6 +127,7 @@ def random_case(seed):
         "synapse.message_cycles": integer(0, 3), "synapse.sparse_cycles": integer(0, 2),
         "scheduler.barrier_cycles": integer(0, 5),
         "scheduler.mapping": ["in_order", "neurons", "operations", "traffic"][seed % 4],
+        **{path.replace("__", "."): value for path, value in more.items()},
     }  # fmt: skip
     built = machine(*(f"{path}={value}" for path, value in settings.items()))
     sequence = integer(1, 4)
@@ -264,6 +265,88 @@ def test_how_even_a_chip_is_loaded():
     }  # fmt: skip
     idle = replace(result, cores=(), links=(), events={"busiest_core_step_operations": 0, "hops": 0, "messages": 0})
     assert set(statistics.evenness([idle]).values()) == {None}
+
+
+def agree(fast, slow):
+    """Both engines ended every operation in the same cycle, and counted the same."""
+    assert fast.cycles == slow.cycles
+    np.testing.assert_array_equal(fast.times, slow.times)
+    np.testing.assert_array_equal(fast.counts, slow.counts)
+    for agent in range(len(fast.times)):
+        ends = (outcome.completions[outcome.completions[:, 0] == agent, 1] for outcome in (fast, slow))
+        np.testing.assert_array_equal(*ends)
+
+
+@pytest.mark.parametrize("datapath", ["own", "shared"])
+@pytest.mark.parametrize("seed", range(30))
+def test_cores_that_run_freely_do_the_same_work_in_both_engines(seed, datapath):
+    free = {"scheduler__steps": "free", "scheduler__buffers": 2 + seed % 3, "scheduler__token_cycles": seed % 4}
+    built, placed, *_ = random_case(seed, neuron__datapath=datapath, **free)
+    fast, slow = (built.simulate(engine, built._program(placed), True) for engine in ("compiled", "reference"))
+    agree(fast, slow)
+    barrier = random_case(seed)[0]
+    np.testing.assert_array_equal(fast.counts, barrier.simulate("compiled", barrier._program(placed), True).counts)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("token", [0, 1, 3])
+@pytest.mark.parametrize("timesteps", [1, 2, 8])
+def test_a_silent_chain_that_runs_freely(engine, token, timesteps):
+    """The core between two others updates its neuron and sends a token to each of them in every step, but in the first
+    no sums have been read: steps (10 + 2 token) - token."""
+    built = machine(*SMALL, "neuron.cycles=10", "scheduler.steps=free", f"scheduler.token_cycles={token}")
+    fires = [np.zeros((timesteps, 1), bool) for _ in range(3)]
+    outcome = ran(built, chain([1, 1, 1], fires, [np.ones((1, 1), bool)] * 2), engine)
+    assert outcome.cycles == (timesteps + 2) * (10 + 2 * token) - token
+
+
+@pytest.mark.parametrize("buffers", [2, 3, 12])
+def test_cores_that_run_freely_overlap_steps(buffers):
+    """Two layers that work in turn: with a barrier a step takes the cycles of one of them; freely both work at once."""
+    took = {}
+    for steps in ("free", "barrier"):
+        built = machine(
+            *SMALL[:-1], "synapse.message_cycles=100", "host.message_cycles=0", f"scheduler.steps={steps}",
+            f"scheduler.buffers={buffers}", "scheduler.token_cycles=0",
+        )  # fmt: skip
+        fires = [np.zeros((12, 1), bool) for _ in range(3)]
+        fires[0][::2] = fires[1][::2] = True
+        took[steps] = ran(built, chain([1, 1, 1], fires, [np.ones((1, 1), bool)] * 2)).cycles
+    assert took["barrier"] > 12 * 100
+    assert 6 * 100 < took["free"] < 0.62 * took["barrier"]
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_no_sender_is_further_ahead_than_there_are_buffers(engine):
+    """A fast host, a core with 1,000 cycles per step: the host begins step s when the core has ended step
+    s - buffers + 1."""
+    for buffers in (2, 3, 5):
+        settings = ("scheduler.steps=free", f"scheduler.buffers={buffers}", "scheduler.token_cycles=0")
+        built = machine(*SMALL, *settings, "neuron.cycles=1000", "host.message_cycles=0")
+        fires = [np.ones((8, 1), bool), np.zeros((8, 1), bool)]
+        program = built._program(chip.place(built.config, chain([1, 1], fires, [np.ones((1, 1), bool)])))
+        built.simulate(engine, program, True)
+        ends = program.state[:, built.lowered().kept :]
+        host = program.diagram.ends["soma"]
+        assert program.diagram.ends["host"] == host + 1
+        core = program.diagram.ends["router"]
+        for step in range(1, 9):
+            assert ends[host, step] >= (ends[core, step - buffers + 1] if step >= buffers else 0)
+            assert ends[host, step] < ends[core, max(0, step - buffers + 1)] + 50
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("n", [1, 5, 256])
+def test_tinyodin_works_on_events_and_neurons_in_turn(engine, n):
+    """16 events of 2 n + 1 cycles each behind the 2 n of the step's neurons; 2 n of the next step; 20 for its barrier.
+
+    Events that are on their way when a core of few neurons begins come later: a cycle for each of what is between."""
+    built = machine(f"pe.neurons={n}", hardware=ROOT / "hwconfigs" / "validation" / "manycore_tinyodin.yaml")
+    assert built.config.neuron.datapath == "shared"
+    fires = [np.ones((1, 16), bool), np.zeros((1, n), bool)]
+    outcome = ran(built, chain([16, n], fires, [np.zeros((n, 16), bool)]), engine)
+    arrives = 1 + 1 + built.config.noc.out_cycles
+    assert outcome.cycles == max(2 * n, arrives) + 16 * (2 * n + 1) + 2 * n + 2 * 20
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -408,6 +491,124 @@ def test_what_has_no_place_is_refused():
     assert few.problems(trace) == ["pe.axons: fc has 150 inputs, a core 100 axons"]
 
 
+def test_synapse_memory_is_a_limit():
+    """A layer of 50 neurons and 150 inputs, dense: 1,200 bits a neuron. 7 neurons fill 8,400 bits; less than 1,200 hold
+    no neuron."""
+    trace = mlp(1, n=50)
+    placed = {}
+    for bits in (60_000, 8_400, 8_399):
+        built = machine("synapse.linear=dense", f"pe.synapse_bits={bits}")
+        assert not built.problems(trace)
+        placed[bits] = chip.place(built.config, populations_of(trace, built.layers(trace))).mapped[0]
+    assert [len(placed[bits].cores) for bits in placed] == [1, 8, 9]
+    assert simulate(trace, "synapse.linear=dense", "pe.synapse_bits=8400", hardware=MANYCORE)[0].mismatches == 0
+    assert machine("synapse.linear=dense", "pe.synapse_bits=1199").problems(trace) == [
+        "pe.synapse_bits: a neuron of fc needs 1200 bits of dense synapses, a core has 1199; "
+        "--set pe.synapse_bits=1200 builds a machine that can"
+    ]
+    small = machine(
+        "synapse.linear=dense", "pe.synapse_bits=8400", "pe.count=4", "noc.rows=2", "noc.columns=2", "noc.cores=1"
+    )
+    assert small.problems(trace) == [
+        "pe.count: the network takes 8 cores of 1024 neurons and 8400 bits of synapses, which fc fills first, "
+        "the chip has 4"
+    ]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_bits_of_synapses_are_those_of_the_unrolled_matrix(seed):
+    """Sparse: weights that are not zero, with an index. Dense: those of the geometry. Convolutional: kernels of the
+    channels that a part touches."""
+    draw = np.random.default_rng(seed)
+    present = draw.random((4, 3, 3, 3)) < 0.5
+    window = Window((3, 3), (1, 1), (1, 1, 1, 1))
+    synapses = Synapses(np.arange(3 * 4 * 4).reshape(3, 4, 4), window, 1, present, True, bits=5)
+    one = Population("conv", 48, (4, 4, 4), 1, None, (synapses,))
+    ends = [0, *sorted(draw.choice(np.arange(1, 64), 2, replace=False).tolist()), 64]
+    rows, columns = window.taps((4, 4))
+    wanted = {"sparse": [], "dense": [], "convolutional": []}
+    for first, end in pairwise(ends):
+        pairs = nonzero = 0
+        for neuron in range(first, end):
+            n, y, x = np.unravel_index(neuron, one.shape)
+            for c, i, j in np.ndindex(3, 3, 3):
+                inside = rows[y, i] >= 0 and columns[x, j] >= 0
+                pairs, nonzero = pairs + inside, nonzero + (inside and present[n, c, i, j])
+        wanted["sparse"].append(nonzero * (8 + 10))
+        wanted["dense"].append(pairs * 8)
+        wanted["convolutional"].append(len({neuron // 16 for neuron in range(first, end)}) * 27 * 8)
+    for kind, bits in wanted.items():
+        assert stored(one, ends, kind, 8, 10) == bits
+    assert stored(one, ends, "dense", 4, 10) == [bits // 8 * 5 for bits in wanted["dense"]]
+
+
+def calibrated_network(images):
+    """Pixels, an encoder that spikes where a pixel is bright, a layer with neurons; calibration ``images`` uint8."""
+    weights = [np.eye(64, dtype=np.int8), np.ones((48, 64), np.int8)]
+    weights[1][24:, 32:] = 0
+    weights[1][:24, :32] = 0
+    operations = [
+        Operation("encoder", "linear", ("pixels",), "s", weight=weights[0], neuron=lif(64, 100)),
+        Operation("fc", "linear", ("s",), "out", weight=weights[1], neuron=lif(48, 20)),
+    ]
+    bright = np.zeros((2, 64), np.uint8)
+    bright[:, :32] = 255
+    return build(operations, {"pixels": bright}, 4, calibration=ImageSet(images, np.zeros(len(images), np.int64)))
+
+
+@pytest.mark.parametrize("mapping", ["operations", "traffic"])
+def test_a_mapping_is_found_with_calibration_images_and_used_for_others(mapping, tmp_path):
+    """Images that are run light the first half of the pixels, and so the second half of the neurons' synapses stay
+    silent. Calibrated on its opposite a mapping is that of the opposite; on the run itself, that of the run."""
+    dark = np.zeros((2, 64), np.uint8)
+    dark[:, 32:] = 255
+    overrides = ("noc.rows=2", "noc.columns=2", "noc.cores=1", "pe.count=4", "pe.neurons=24", "synapse.linear=sparse")
+    trace = calibrated_network(dark)
+    found = {}
+    for calibration in ("images", "run"):
+        built = machine(*overrides, f"scheduler.mapping={mapping}", f"scheduler.calibration={calibration}")
+        chosen = built.layers(trace)
+        known = chip.known_of(built.config, trace, chosen)
+        (source,) = (one for one in known if not one.synapses)
+        assert source.spikes[:, 32:].any() == (calibration == "images") != source.spikes[:, :32].any()
+        found[calibration] = chip.place(built.config, populations_of(trace, chosen), known).mapped
+        same_images = calibrated_network(trace.tensor("pixels"))
+        built = machine(*overrides, f"scheduler.mapping={mapping}")
+        again = chip.known_of(built.config, same_images, chosen)
+        assert (
+            chip.place(built.config, populations_of(same_images, chosen), again).mapped
+            == chip.place(built.config, populations_of(same_images, chosen)).mapped
+        )
+    assert found["images"] != found["run"]
+    path = tmp_path / "trace.npz"
+    save_trace(trace, path)
+    cycles = {
+        calibration: run(MANYCORE, path, overrides=(*overrides, "scheduler.mapping=operations", "timesteps=4"),
+                         scheduler__calibration=calibration).summary()["cycles"]
+        for calibration in ("images", "run")
+    }  # fmt: skip
+    assert cycles["run"] < cycles["images"]
+
+
+def test_only_so_many_calibration_images_are_looked_at():
+    dark = np.zeros((3, 64), np.uint8)
+    dark[1:, 32:] = 255
+    trace = calibrated_network(dark)
+    for count, steps in ((1, 4), (2, 8), (9, 12)):
+        built = machine("scheduler.mapping=operations", f"scheduler.calibration_images={count}")
+        source, _ = chip.known_of(built.config, trace, built.layers(trace))
+        assert len(source.spikes) == steps
+        assert source.spikes.any() == (count > 1)
+
+
+def test_a_trace_without_calibration_images_is_refused_where_they_count():
+    trace = mlp(1)
+    (problem,) = machine("scheduler.mapping=traffic").problems(trace)
+    assert problem.startswith("scheduler.calibration: mapping 'traffic' counts over calibration images")
+    assert not machine("scheduler.mapping=traffic", "scheduler.calibration=run").problems(trace)
+    assert not machine("scheduler.mapping=neurons").problems(trace)
+
+
 SIGNED = Neuron("if", np.full(20, 25), reset="soft", fires="signed")
 SILENT = Neuron("if", None, fires="nothing", fraction_bits=3)
 
@@ -479,70 +680,3 @@ def test_messages_without_a_sign(hardware):
     integers = replace(SIGNED, fires="integer", most=3)
     graded = build([replace(trace.operations[0], neuron=integers)], {"x": trace.tensor("x")}, 6, {"x": "signed_spike"})
     assert "a has neurons with integer spikes" in machine(hardware=path).problems(graded)[0]
-
-
-def calibrated_network(images):
-    """Pixels, an encoder that spikes where a pixel is bright, a layer with neurons; calibration ``images`` uint8."""
-    weights = [np.eye(64, dtype=np.int8), np.ones((48, 64), np.int8)]
-    weights[1][24:, 32:] = 0
-    weights[1][:24, :32] = 0
-    operations = [
-        Operation("encoder", "linear", ("pixels",), "s", weight=weights[0], neuron=lif(64, 100)),
-        Operation("fc", "linear", ("s",), "out", weight=weights[1], neuron=lif(48, 20)),
-    ]
-    bright = np.zeros((2, 64), np.uint8)
-    bright[:, :32] = 255
-    return build(operations, {"pixels": bright}, 4, calibration=ImageSet(images, np.zeros(len(images), np.int64)))
-
-
-@pytest.mark.parametrize("mapping", ["operations", "traffic"])
-def test_a_mapping_is_found_with_calibration_images_and_used_for_others(mapping, tmp_path):
-    """Images that are run light the first half of the pixels, and so the second half of the neurons' synapses stay
-    silent. Calibrated on its opposite a mapping is that of the opposite; on the run itself, that of the run."""
-    dark = np.zeros((2, 64), np.uint8)
-    dark[:, 32:] = 255
-    overrides = ("noc.rows=2", "noc.columns=2", "noc.cores=1", "pe.count=4", "pe.neurons=24", "synapse.linear=sparse")
-    trace = calibrated_network(dark)
-    found = {}
-    for calibration in ("images", "run"):
-        built = machine(*overrides, f"scheduler.mapping={mapping}", f"scheduler.calibration={calibration}")
-        chosen = built.layers(trace)
-        known = chip.known_of(built.config, trace, chosen)
-        (source,) = (one for one in known if not one.synapses)
-        assert source.spikes[:, 32:].any() == (calibration == "images") != source.spikes[:, :32].any()
-        found[calibration] = chip.place(built.config, populations_of(trace, chosen), known).mapped
-        same_images = calibrated_network(trace.tensor("pixels"))
-        built = machine(*overrides, f"scheduler.mapping={mapping}")
-        again = chip.known_of(built.config, same_images, chosen)
-        assert (
-            chip.place(built.config, populations_of(same_images, chosen), again).mapped
-            == chip.place(built.config, populations_of(same_images, chosen)).mapped
-        )
-    assert found["images"] != found["run"]
-    path = tmp_path / "trace.npz"
-    save_trace(trace, path)
-    cycles = {
-        calibration: run(MANYCORE, path, overrides=(*overrides, "scheduler.mapping=operations", "timesteps=4"),
-                         scheduler__calibration=calibration).summary()["cycles"]
-        for calibration in ("images", "run")
-    }  # fmt: skip
-    assert cycles["run"] < cycles["images"]
-
-
-def test_only_so_many_calibration_images_are_looked_at():
-    dark = np.zeros((3, 64), np.uint8)
-    dark[1:, 32:] = 255
-    trace = calibrated_network(dark)
-    for count, steps in ((1, 4), (2, 8), (9, 12)):
-        built = machine("scheduler.mapping=operations", f"scheduler.calibration_images={count}")
-        source, _ = chip.known_of(built.config, trace, built.layers(trace))
-        assert len(source.spikes) == steps
-        assert source.spikes.any() == (count > 1)
-
-
-def test_a_trace_without_calibration_images_is_refused_where_they_count():
-    trace = mlp(1)
-    (problem,) = machine("scheduler.mapping=traffic").problems(trace)
-    assert problem.startswith("scheduler.calibration: mapping 'traffic' counts over calibration images")
-    assert not machine("scheduler.mapping=traffic", "scheduler.calibration=run").problems(trace)
-    assert not machine("scheduler.mapping=neurons").problems(trace)

@@ -19,9 +19,8 @@ NETWORKS = {
     "sdt": "SDT",
 }  # fmt: skip
 """Traces of spiking networks that have images to calibrate with and others to run."""
-MACHINES = ("loihi1", "manycore")
-TOO_LARGE = {("sdt", "manycore")}
-"""Takes more cores than there are."""
+MACHINES = {"loihi1": (), "manycore": ("noc.rows=8", "pe.count=128")}
+"""With as many cores as Loihi 1, so that all networks have a place."""
 MAPPINGS = {
     "in_order": ("scheduler.mapping=in_order",),
     "neurons": ("scheduler.mapping=neurons",),
@@ -81,7 +80,9 @@ class Run:
 
     def perform(self, folder: Path) -> dict[str, Any]:
         hardware = ROOT / "hwconfigs" / f"{self.machine}.yaml"
-        report = run(hardware, self.workload.path(folder), overrides=MAPPINGS[self.mapping], jobs=1)
+        report = run(
+            hardware, self.workload.path(folder), overrides=(*MACHINES[self.machine], *MAPPINGS[self.mapping]), jobs=1
+        )
         summary, links = report.summary(), {}
         for row in report.rows("links"):
             way = row["row"], row["column"], row["side"]
