@@ -126,7 +126,7 @@ def wiring(accelerator: Accelerator) -> Wiring:
     accelerator = accelerator.specialised_for(accelerator.visible_trace(trace))
     assert isinstance(accelerator, DrawnMachine)  # all machines are
     program = accelerator.example(trace, trace.operations[0])
-    step = program.diagram.coroutines(accelerator.lowered().kept)
+    step = program.diagram.coroutines(accelerator.columns())
     counts = np.zeros((len(program.state), len(accelerator.counted)), np.int64)
     names = accelerator.tensors * program.copies
     return watch(

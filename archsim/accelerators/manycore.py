@@ -214,7 +214,7 @@ class ManyCore(DrawnMachine):
         config, diagram, cycles = self.config, Diagram(), self._synapse_cycles(placed)
         derived, operands, _ = lay_out(config, placed.events, placed.rows, placed.populations, cycles, diagram)
         drawn = self.drawn(diagram, {}, {**derived, "neuron_cycles": config.neuron_cycles}, operands, (), 1)
-        state = np.zeros((len(drawn.state), self.lowered().kept + derived["steps"]), np.int64)
+        state = np.zeros((len(drawn.state), self.columns() + derived["steps"]), np.int64)
         return drawn._replace(state=state)
 
     def _synapse_cycles(self, placed: Placed) -> list[int]:
@@ -227,7 +227,7 @@ class ManyCore(DrawnMachine):
         config, rows, events = self.config, placed.rows, placed.events
         used = [core for part in placed.mapped for core in part.cores]
         worked = statistics.working(config, events, rows, used, self._synapse_cycles(placed))
-        ends = program.state[program.diagram.ends["router"] :, self.lowered().kept :]
+        ends = program.state[program.diagram.ends["router"] :, self.columns() :]
         critical, barrier = None, config.scheduler.barrier_cycles
         if config.scheduler.steps == "barrier":
             critical = statistics.critical(ends, worked, barrier)
