@@ -157,7 +157,7 @@ class _Network:
         trace = self.trace
         if not trace.stored(name) or trace.kind(name) == "int":
             return None
-        values = (trace.operand(name) if self.tensors is None else self.tensors[name]) != 0
+        values: NDArray[np.bool_] = (trace.operand(name) if self.tensors is None else self.tensors[name]) != 0
         return np.swapaxes(values, 0, 1).reshape(values.shape[1] * trace.timesteps, -1)
 
 

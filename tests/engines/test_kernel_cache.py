@@ -152,7 +152,7 @@ from archsim.simulate import compile_kernels, load_accelerator
 lowered = []
 lower = lowering.lower
 lowering.lower = lambda agents: lowered.append(agents) or lower(agents)
-print(load_accelerator("ttfs").must_compile(), compile_kernels("ttfs"), len(lowered))
+print(load_accelerator("loas").must_compile(), compile_kernels("loas"), len(lowered))
 """
 
 
@@ -164,10 +164,10 @@ def test_a_machine_that_is_warm_neither_compiles_nor_lowers_its_agents(tmp_path)
         ran = [sys.executable, *command]
         return subprocess.run(ran, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
 
-    done = says("-m", "archsim", "warm", "ttfs")
+    done = says("-m", "archsim", "warm", "loas")
     assert done.stderr.splitlines() == ["compiling kernels (first run only)", "kernels of 1 machines are compiled"]
-    modules = "import sys; print({'scipy.linalg', 'numba.np.linalg', 'archsim.accelerators.loas'} & {*sys.modules})"
-    assert says("-c", LOWERS + modules).stdout.splitlines() == ["False ttfs 0", "set()"]
+    modules = "import sys; print({'scipy.linalg', 'numba.np.linalg', 'archsim.accelerators.ttfs'} & {*sys.modules})"
+    assert says("-c", LOWERS + modules).stdout.splitlines() == ["False loas 0", "set()"]
 
 
 def test_a_number_is_worked_out_once(base, monkeypatch):
