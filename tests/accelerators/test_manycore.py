@@ -176,7 +176,7 @@ def check_statistics(built, placed, outcome):
     used = [core for part in placed.mapped for core in part.cores]
     worked = statistics.working(built.config, placed.events, placed.rows, used, built._synapse_cycles(placed))
     np.testing.assert_array_equal(worked.sum(1), outcome.times[meeting:, BUSY])
-    ends = program.state[meeting:, built.lowered().kept :]
+    ends = program.state[meeting:, built.columns() :]
     barrier = built.config.scheduler.barrier_cycles
     begin = np.concatenate([[0], ends.max(0)[:-1] + barrier])
     assert (ends - begin >= worked).all()
@@ -326,7 +326,7 @@ def test_no_sender_is_further_ahead_than_there_are_buffers(engine):
         fires = [np.ones((8, 1), bool), np.zeros((8, 1), bool)]
         program = built._program(chip.place(built.config, chain([1, 1], fires, [np.ones((1, 1), bool)])))
         built.simulate(engine, program, True)
-        ends = program.state[:, built.lowered().kept :]
+        ends = program.state[:, built.columns() :]
         host = program.diagram.ends["soma"]
         assert program.diagram.ends["host"] == host + 1
         core = program.diagram.ends["router"]
