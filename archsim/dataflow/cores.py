@@ -282,7 +282,9 @@ def events_of(
     senders = by_first[np.searchsorted(firsts[by_first], source, side="right") - 1]
     home = np.zeros(cores, np.int64)
     home[[row.sender for row in rows if row.sender < cores]] = np.arange(sum(row.sender < cores for row in rows))
-    links = np.unique(np.stack([senders, home[target]], 1), axis=0)
+    linked = np.zeros((len(rows), cores), np.bool_)
+    linked[senders, home[target]] = True
+    links = np.argwhere(linked)
     return Events(first_axon, addresses[target], held, everything, begin, end, arriving, added, sent, links)
 
 
