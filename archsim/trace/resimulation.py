@@ -356,7 +356,8 @@ def classes_of(trace: Trace, output: NDArray[Any]) -> NDArray[np.int64]:
 
 def _earliest(times: NDArray[Any]) -> NDArray[np.int64]:
     """Which of the neurons of an image fires first, for times [I, ...]."""
-    return times.reshape(len(times), -1).argmin(1)
+    first: NDArray[np.int64] = times.reshape(len(times), -1).argmin(1)
+    return first
 
 
 def _is_of_times(trace: Trace) -> bool:

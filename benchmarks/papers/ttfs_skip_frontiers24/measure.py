@@ -151,7 +151,7 @@ def main() -> None:
                 }  # fmt: skip
                 values = made | delays_of(model) | untrained
                 row = {"task": task, "join": join, "seed": seed, "samples": state["samples"], "tested": len(images)}
-                row |= {"float_accuracy": state["measured"]["accuracy"]} | values
+                row |= {"float_accuracy": round(state["measured"]["accuracy"], 4)} | values
                 rows.append({key: float(f"{row[key]:.6g}") if key in values else row.get(key) for key in COLUMNS})
                 rows.sort(key=lambda one: (TASKS.index(one["task"]), JOINS.index(one["join"]), one["seed"]))
                 files.write_texts(given.output / "results", {"measures.csv": files.csv_text(rows, list(COLUMNS))})

@@ -36,10 +36,11 @@ def _networks(rows: Sequence[Row]) -> str:
             for row in own
         )
         parts.append(f"On {task} ({own[0]['tested']:,} test items, {own[0]['seeds']} seeds): {told}.")
-    undecided = max(row["undecided"] for row in rows)
+    most = max(row["undecided"] for row in rows)
+    undecided = f"At most {most:.1f} % of the items of a network are undecided." if most else "All items are decided."
     return (
         "*Networks.* Accuracy of the integer networks and tick of the first output spike, mean +- deviation over seeds."
-        f" {' '.join(parts)} No network leaves more than {undecided:.1f} % of the items undecided."
+        f" {' '.join(parts)} {undecided}"
     )
 
 
