@@ -21,7 +21,7 @@ def requantised():
     return build([operation], {"in": trace.tensor("in")}, 1)
 
 
-TRACES = {SPIKES: mlp(0, timesteps=4), INTEGERS: requantised(), TRANSFORMERS: attention(), TIMES: timed(0)}
+TRACES = {SPIKES: mlp(0, timesteps=4), INTEGERS: requantised(), TRANSFORMERS: attention(), TIMES: timed(0, timesteps=4)}
 
 
 @pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
