@@ -13,10 +13,10 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from archsim import arguments, examples, processes
-from archsim import cluster as on_cluster
+from archsim import cluster as dask
 from archsim.engine.recording import WHOLE, Window
 from archsim.errors import ConfigError, TraceError, UsageError, nearest
 from archsim.hardware.document import override_path
@@ -277,8 +277,8 @@ def _report(
     if cluster is None:
         found = _layers(accelerator, loaded, chosen, engine, verify, window, progress, jobs)
     else:
-        shared = on_cluster.shared_run(hardware, trace, loaded, overrides, engine, verify)
-        found = on_cluster.layers(shared, accelerator, chosen, progress, cluster)
+        shared = shared_run(hardware, trace, loaded, overrides, engine, verify)
+        found = layers_on_cluster(shared, accelerator, chosen, progress, cluster)
     results = tuple(with_look_ups(result, loaded, chosen) for result in found)
     warnings = [
         *left_out(covered),
@@ -543,3 +543,82 @@ def _compiling_first(progress: Progress) -> Progress:
         progress(COMPILING if next(begun) == 0 else step, done, total)
 
     return show
+
+
+# --- Workers of a cluster ---------------------------------------------------------------------------------------------
+
+
+class SharedRun(NamedTuple):
+    """A run whose layers workers simulate: its files as the user named them, where they are, and their hashes."""
+
+    hardware: str
+    trace: str
+    files: tuple[str, str]
+    hashes: tuple[str, str]
+    overrides: tuple[str, ...]
+    engine: EngineName
+    verify: bool
+
+
+def shared_run(
+    hardware: str | Path, trace: str | Path, loaded: Trace, overrides: Sequence[str], engine: EngineName, verify: bool
+) -> SharedRun:
+    """The run of the trace ``loaded`` from ``trace`` on the machine of the file ``hardware``."""
+    return SharedRun(
+        str(hardware), str(trace), (_everywhere(hardware), _everywhere(trace)),
+        (machine_sha256(hardware), loaded.sha256), tuple(overrides), engine, verify,
+    )  # fmt: skip
+
+
+def layers_on_cluster(
+    run: SharedRun, accelerator: Accelerator, operations: Sequence[Operation], progress: Progress | None, address: str
+) -> Iterator[LayerResult]:
+    """Results of ``operations`` in their order, from the workers of the scheduler at ``address``.
+
+    A layer is a piece of work of its own; on a machine that holds a whole network, all layers are one. UsageError for
+    layers whose workers died.
+    """
+    names = [operation.name for operation in operations]
+    pieces = [(name,) for name in names] if accelerator.layers_apart else [tuple(names)]
+    found: dict[int, list[LayerResult]] = {}
+    wanted = 0
+    finished = dask.results(functools.partial(_simulated, run), pieces, address)
+    for done, (place, piece) in enumerate(finished, 1):
+        if isinstance(piece, dask.Lost):
+            raise UsageError(f"--cluster {address}: {', '.join(pieces[place])}: its worker died: {piece.why}")
+        found[place] = piece
+        if progress:
+            progress(pieces[place][-1], done, len(pieces))
+        while wanted in found:
+            yield from found.pop(wanted)
+            wanted += 1
+
+
+def _simulated(run: SharedRun, names: Sequence[str]) -> list[LayerResult]:
+    """On a worker: the layers called ``names``."""
+    accelerator, trace = _loaded(run.hardware, run.trace, run.files, run.hashes, run.overrides)
+    chosen = [operation for operation in accelerator.layers(trace) if operation.name in names]
+    return list(accelerator.run_layers(trace, chosen, run.engine, verify=run.verify, record=False))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(
+    hardware: str, trace: str, files: tuple[str, str], hashes: tuple[str, str], overrides: tuple[str, ...]
+) -> tuple[Any, Trace]:
+    """The machine, built for the trace, and what it sees of the trace; kept for the next layer of the same run."""
+    from archsim.trace import load_trace
+
+    loaded = load_trace(files[1])
+    here = (machine_sha256(files[0]), loaded.sha256)
+    other = [name for name, one, two in zip((hardware, trace), here, hashes, strict=True) if one != two]
+    if other:
+        raise UsageError([f"{name}: is another file on a worker than where the run began" for name in other])
+    accelerator = load_accelerator(files[0], overrides)
+    seen = accelerator.visible_trace(loaded)
+    accelerator = accelerator.specialised_for(seen)
+    return accelerator, accelerator.visible_trace(loaded)
+
+
+def _everywhere(path: str | Path) -> str:
+    """The path of a file, whatever folder a worker is in; the name of an example, which every archsim has."""
+    return str(Path(path).resolve() if Path(path).exists() else path)

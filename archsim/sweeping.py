@@ -571,9 +571,9 @@ def _results(
     work = functools.partial(run_point, sweep)
     if cluster is not None:
         for place, found in on_cluster.results(work, points, cluster):
-            lost = isinstance(found, on_cluster.Lost)
-            died = {"error": printable(f"{LOST_WORKER}: {found.why}", MOST_OF_AN_ERROR)} if lost else found
-            yield points[place], died
+            if isinstance(found, on_cluster.Lost):
+                found = {"error": printable(f"{LOST_WORKER}: {found.why}", MOST_OF_AN_ERROR)}
+            yield points[place], found
         return
     for place, measured in processes.results(work, points, jobs):
         yield points[place], measured or {"error": processes.LOST}

@@ -6,7 +6,7 @@ import archsim
 from archsim import cluster as on_cluster
 from archsim.cli import main
 from archsim.errors import UsageError
-from archsim.simulate import load_accelerator
+from archsim.simulate import layers_on_cluster, load_accelerator, shared_run
 from archsim.trace import load_trace, save_trace
 from tests.clusters import two_workers
 from tests.machines import LOAS, ROOT
@@ -79,17 +79,17 @@ def test_a_layer_whose_worker_is_killed_is_simulated_by_another(tmp_path):
 def test_a_layer_that_kills_all_workers_is_named(cluster, trace, monkeypatch):
     loaded, accelerator = load_trace(trace), load_accelerator(LOAS)
     monkeypatch.setattr(on_cluster, "results", lambda work, pieces, address: iter([(0, on_cluster.Lost("no memory"))]))
-    shared = on_cluster.shared_run(LOAS, trace, loaded, (), "compiled", True)
+    shared = shared_run(LOAS, trace, loaded, (), "compiled", True)
     with pytest.raises(UsageError, match=r"^--cluster tcp://a:1: fc: its worker died: no memory$"):
-        list(on_cluster.layers(shared, accelerator, accelerator.layers(loaded)[-1:], None, "tcp://a:1"))
+        list(layers_on_cluster(shared, accelerator, accelerator.layers(loaded)[-1:], None, "tcp://a:1"))
 
 
 def test_a_worker_that_reads_other_files_is_told(cluster, trace):
     loaded, accelerator = load_trace(trace), load_accelerator(LOAS)
-    shared = on_cluster.shared_run("mine.yaml", trace, loaded, (), "compiled", True)
+    shared = shared_run("mine.yaml", trace, loaded, (), "compiled", True)
     shared = shared._replace(files=(str(LOAS), shared.files[1]))
     with pytest.raises(UsageError, match=r"^mine\.yaml: is another file on a worker than where the run began$"):
-        list(on_cluster.layers(shared, accelerator, accelerator.layers(loaded), None, cluster.address))
+        list(layers_on_cluster(shared, accelerator, accelerator.layers(loaded), None, cluster.address))
 
 
 def test_a_worker_with_another_archsim_is_told(cluster, monkeypatch):

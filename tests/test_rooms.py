@@ -9,7 +9,19 @@ from types import FunctionType
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "archsim"
-GROUND = {"_version", "arguments", "atomic", "doors", "errors", "examples", "jit", "processes", "threads", ""}
+GROUND = {
+    "_version",
+    "arguments",
+    "atomic",
+    "cluster",
+    "doors",
+    "errors",
+    "examples",
+    "jit",
+    "processes",
+    "threads",
+    "",
+}
 
 MAY_IMPORT = {
     "trace": {"trace"},
@@ -52,6 +64,7 @@ MAY_IMPORT = {
     "arguments": set(),
     "doors": set(),
     "atomic": set(),
+    "cluster": set(),
     "_version": set(),
     "errors": set(),
     "examples": set(),
@@ -77,7 +90,7 @@ LIBRARY_HOMES = {
     "spikingjelly": set(),
     "typer": {"cli"},
     "rich": {"report/progress.py", "report/terminal.py"},
-    "distributed": {"sweeping.py"},
+    "distributed": {"cluster.py"},
     "jinja2": {"report/page.py"},
     "sphinx": {"docs/site.py"},
     "hatchling": {"docs/wheel_hook.py"},

@@ -69,10 +69,10 @@ def registry() -> Mapping[str, type[Accelerator]]:
     if problems:
         raise ConfigError(problems)
 
-    def machine(name: str) -> type[Accelerator]:
+    def called(name: str) -> type[Accelerator]:
         return others[name] if name in others else next(_machines(importlib.import_module(f"{__name__}.{name}")))
 
-    return ByName([*own, *others], machine)
+    return ByName([*own, *others], called)
 
 
 def _modules_of_others() -> Iterator[str]:

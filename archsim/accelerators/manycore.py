@@ -25,11 +25,11 @@ from archsim.dataflow.core_chip import ManyCoreConfig, Placed
 from archsim.dataflow.cores import ADDED, FIRED, RECEIVED, SENT, UPDATED, host, lay_out, soma, synapse
 from archsim.dataflow.crossbar_function import Computed, checked, exact_currents
 from archsim.dataflow.crossbar_machine import shared_out
-from archsim.dataflow.layer import WEIGHTED, Layer
+from archsim.dataflow.layer import Layer
 from archsim.dataflow.machine import DrawnMachine, Program
 from archsim.dataflow.mesh import COLUMN_HOPS, DELIVERED, ROW_HOPS, flows, router
 from archsim.dataflow.populations import alone, populations_of
-from archsim.dataflow.projections import NoSpikesError, Projection, on_the_way, projections_of
+from archsim.dataflow.projections import NoSpikesError, fires_first, made_of_spikes, on_the_way, orders, projections_of
 from archsim.engine.outcome import BUSY, Outcome
 from archsim.engine.recording import Window
 from archsim.engine.result import CoreLoad, LayerResult, UnitTime
@@ -82,23 +82,7 @@ class ManyCore(DrawnMachine):
 
     def simulates(self, trace: Trace, operation: Operation) -> bool:
         """What has neurons, or ends in sums of weights, and is made of nothing but spikes; and maxima over spikes."""
-        if operation.op == "pool" and operation.reduction == "max":
-            return trace.kind(operation.inputs[0]) in ("spike", "spike_time")
-        if operation.requantiser is not None or (operation.neuron is None and operation.op not in WEIGHTED):
-            return False
-        try:
-            parts = projections_of(trace, operation)
-        except NoSpikesError:
-            return False
-        return all(self._carries(trace, operation, part) for part in parts)
-
-    def _carries(self, trace: Trace, operation: Operation, part: Projection) -> bool:
-        """Whether messages say all that ``operation`` must know of a projection's spikes: times of first spikes make a
-        layer's neurons fire, and no sums."""
-        kind = trace.kind(part.source)
-        if kind == "spike_time":
-            return _fires_first(operation) and operation.bias is None and not part.way
-        return kind == "spike" or self.config.noc.signed
+        return made_of_spikes(trace, operation, signed=self.config.noc.signed)
 
     @property
     def activation_tables(self) -> int:
@@ -125,12 +109,7 @@ class ManyCore(DrawnMachine):
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
         """What only says where spikes are, or puts neurons in another order, and what is a part of the sums of
         ``layers``."""
-        orders = {
-            one.name
-            for one in trace.operations
-            if one.op == "rearrange" and trace.kind(one.inputs[0]) in ("spike", "spike_time")
-        }
-        return super().fused(trace, layers) | on_the_way(trace, layers) | orders
+        return super().fused(trace, layers) | on_the_way(trace, layers) | orders(trace)
 
     def why_skipped(self, trace: Trace, operation: Operation) -> str:
         """Which value, somewhere behind what it reads, does not travel."""
@@ -202,7 +181,7 @@ class ManyCore(DrawnMachine):
         ]
 
     def _computed(self, trace: Trace, operation: Operation, verify: bool) -> Computed:
-        if operation.op == "pool" or _fires_first(operation):
+        if operation.op == "pool" or fires_first(operation):
             return Computed(check_operation(trace, operation).mismatches if verify else None, {})
         return checked(trace, operation, exact_currents(trace, operation), self.sum_bits, self.sum_bits, verify)
 
@@ -333,11 +312,6 @@ class ManyCore(DrawnMachine):
             Component("axon_out", "logic", pe.count, {"block": "axon_out", "axon_out_bits": pe.neurons * MESSAGE_BITS}),
             Component("router", "router", noc.rows * noc.columns, {"buffer_bits": buffers * MESSAGE_BITS}),
         )
-
-
-def _fires_first(operation: Operation) -> bool:
-    """Whether it is a layer of first-spike neurons, which the trace's closed form computes."""
-    return operation.neuron is not None and operation.neuron.kind == FIRST_SPIKE
 
 
 def _named(diagram: Diagram) -> list[tuple[str, int]]:

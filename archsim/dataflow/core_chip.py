@@ -114,6 +114,8 @@ class ManyCoreConfig(MachineConfig):
             problems["pe.count"] = f"must be {built}, the cores of {mesh} each, got {self.pe.count}"
         if self.host.ports > noc.rows:
             problems["host.ports"] = f"must be at most the {noc.rows} rows of the mesh, got {self.host.ports}"
+        if self.neuron.datapath == "shared" and self.scheduler.steps == "free":
+            problems["scheduler.steps"] = "must be 'barrier' where neuron.datapath is 'shared', got 'free'"
         if problems:
             raise CrossFieldError(problems)
         return self

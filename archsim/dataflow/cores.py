@@ -166,7 +166,8 @@ def begin(a: Agent, m: Any, x: Operands, row: int, step: int) -> Operations:
     """Without a barrier: senders of the last step have ended it, and receivers have a buffer for this one."""
     if m.config.scheduler.steps == FREE:
         for place in range(x.first_in[row] * (step > 0), x.first_in[row + 1] * (step > 0)):
-            yield op(pop=m.ended.port + x.link_in[place])
+            link = x.link_in[place]
+            yield op(pop=m.ended.port + link)
         late = step >= m.config.scheduler.buffers
         for link in range(x.first_out[row] * late, x.first_out[row + 1] * late):
             yield op(pop=m.freed.port + link)
@@ -180,7 +181,8 @@ def meet(a: Agent, m: Any, x: Operands, row: int, step: int) -> Operations:
         yield op(pause=m.config.scheduler.barrier_cycles)
     else:
         for place in range(x.first_in[row] * (step > 0), x.first_in[row + 1] * (step > 0)):
-            yield op(compute=m.config.scheduler.token_cycles, push=m.freed.fifo + x.link_in[place])
+            link = x.link_in[place]
+            yield op(compute=m.config.scheduler.token_cycles, push=m.freed.fifo + link)
         for link in range(x.first_out[row], x.first_out[row + 1]):
             yield op(compute=m.config.scheduler.token_cycles, push=m.ended.fifo + link)
 
@@ -280,7 +282,9 @@ def events_of(
     senders = by_first[np.searchsorted(firsts[by_first], source, side="right") - 1]
     home = np.zeros(cores, np.int64)
     home[[row.sender for row in rows if row.sender < cores]] = np.arange(sum(row.sender < cores for row in rows))
-    links = np.unique(np.stack([senders, home[target]], 1), axis=0)
+    linked = np.zeros((len(rows), cores), np.bool_)
+    linked[senders, home[target]] = True
+    links = np.argwhere(linked)
     return Events(first_axon, addresses[target], held, everything, begin, end, arriving, added, sent, links)
 
 

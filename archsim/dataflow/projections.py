@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from archsim.dataflow.layer import WEIGHTED
 from archsim.dataflow.pipeline import is_still
 from archsim.trace import Operation, Trace
+from archsim.trace.neurons import FIRST_SPIKE
 from archsim.trace.window import Window
 
 SPIKES = ("spike", "signed_spike", "spike_time")
@@ -159,3 +160,33 @@ def on_the_way(trace: Trace, operations: Sequence[Operation]) -> set[str]:
     """Names of the operations whose sums are a part of those of ``operations``."""
     summed = [operation for operation in operations if operation.op != "pool" or operation.reduction == "sum"]
     return {name for operation in summed for part in projections_of(trace, operation) for name in part.way}
+
+
+def made_of_spikes(trace: Trace, operation: Operation, *, signed: bool) -> bool:
+    """Whether cores can run ``operation``: what has neurons, or ends in sums of weights, and whose sums are made of
+    nothing but spikes, also with a sign if messages are ``signed``; and maxima over spikes.
+
+    Times of first spikes make a layer's neurons fire, and no sums.
+    """
+    if operation.op == "pool" and operation.reduction == "max":
+        return trace.kind(operation.inputs[0]) in ("spike", "spike_time")
+    if operation.requantiser is not None or (operation.neuron is None and operation.op not in WEIGHTED):
+        return False
+    try:
+        parts = projections_of(trace, operation)
+    except NoSpikesError:
+        return False
+    timed = fires_first(operation) and operation.bias is None and not any(part.way for part in parts)
+    carried = {"spike": True, "signed_spike": signed, "spike_time": timed}
+    return all(carried[trace.kind(part.source)] for part in parts)
+
+
+def fires_first(operation: Operation) -> bool:
+    """Whether it is a layer of first-spike neurons, which the trace's closed form computes."""
+    return operation.neuron is not None and operation.neuron.kind == FIRST_SPIKE
+
+
+def orders(trace: Trace) -> set[str]:
+    """Names of the operations that put spikes in another order."""
+    moved = (one for one in trace.operations if one.op == "rearrange")
+    return {one.name for one in moved if trace.kind(one.inputs[0]) in ("spike", "spike_time")}

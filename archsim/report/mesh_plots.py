@@ -33,14 +33,14 @@ def draw_placement(axes: Axes, cores: pd.DataFrame) -> None:
     patches, dark = [], []
     room = 0.9 * inches(axes) / (cores["column"].max() + 1) * width * 72
     size = min(letters(1), 0.6 * room)
-    for (row, column), own in routers:
+    for _, own in routers:
+        row, column = own["row"].iloc[0], own["column"].iloc[0]
         for place, core in enumerate(own.index):
             x, y = column - 0.45 + place % side * width, row - 0.45 + place // side * width
             patches.append(Rectangle((x, y), width, width))
             dark.append(shades[core])
             text, colour = str(layers.index(own["layer"][core]) + 1), "white" if shades[core] > 0.55 else "black"
-            at = {"ha": "center", "va": "center"}
-            axes.text(x + width / 2, y + width / 2, text, fontsize=size, color=colour, **at)
+            axes.text(x + width / 2, y + width / 2, text, fontsize=size, color=colour, ha="center", va="center")
     _shaded(axes, patches, dark, cores)
     names = ", ".join(f"{number}\N{NO-BREAK SPACE}{label(name)}" for number, name in enumerate(layers, 1))
     remark(axes, f"layers: {names}; darker: more synaptic operations")
@@ -48,7 +48,7 @@ def draw_placement(axes: Axes, cores: pd.DataFrame) -> None:
 
 def draw_link_load(axes: Axes, links: pd.DataFrame) -> None:
     """Routers in their places, and an arrow for every link that took messages, the darker the more."""
-    loads = links.groupby(["row", "column", "side"], as_index=False)["messages"].sum()
+    loads = links.groupby(["row", "column", "side"])["messages"].sum().reset_index()
     patches = []
     for row, column, side in zip(loads["row"], loads["column"], loads["side"], strict=True):
         across, down = WAYS[side]
@@ -67,9 +67,8 @@ def draw_link_load(axes: Axes, links: pd.DataFrame) -> None:
     drawn = _shaded(axes, patches, loads["messages"], loads)
     if loads["side"].eq("west").any():
         axes.set_xlim(left=-1)
-    bar = axes.figure.colorbar(drawn, ax=axes, pad=0.02, aspect=12, shrink=0.8)
+    bar = axes.figure.colorbar(drawn, ax=axes, pad=0.02, aspect=12, shrink=0.8, format="{x:,.0f}")
     bar.set_label("messages")
-    bar.formatter = "{x:,.0f}"
     remark(axes, "squares: routers; arrows: links that took messages; from the left of a row come those of the host")
 
 

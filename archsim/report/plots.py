@@ -177,7 +177,7 @@ def of_run(folder: Path, width: float) -> list[tuple[str, str]]:
     return found
 
 
-def _of_run(folder: Path) -> tuple[Tables, Mapping[str, _Figure]]:
+def _of_run(folder: Path) -> tuple[dict[str, pd.DataFrame], Mapping[str, _Figure]]:
     """The tables of the results ``folder`` of a run that are drawn, and the figures of these by name."""
     some = {name: columns for name, columns in _OF_MESHES.items() if (folder / f"{name}.csv").is_file()}
     tables = {name: _read(folder / f"{name}.csv", columns) for name, columns in {**_DRAWN, **some}.items()}
@@ -415,6 +415,14 @@ def _draw_utilization_map(axes: Axes, tables: Tables) -> None:
         axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=letters(1.5), color=colour)
 
 
+def _draw_placement(axes: Axes, tables: Tables) -> None:
+    mesh_plots.draw_placement(axes, tables["cores"])
+
+
+def _draw_links(axes: Axes, tables: Tables) -> None:
+    mesh_plots.draw_link_load(axes, tables["links"])
+
+
 def _mesh_lines(places: pd.DataFrame) -> int:
     """Lines of text that are as high as the mesh of a figure, whose routers are about 0.9 inches apart, or closer."""
     rows, columns = places["row"].max() + 1, places["column"].max() + 1
@@ -590,21 +598,22 @@ _RUN_FIGURES: Mapping[str, _Figure] = dict(
         strict=True,
     )
 )
-_MESH_FIGURES = {
-    name: (table, _Figure(title, draw, lying=lambda run, table=table: _mesh_lines(run[table])))
-    for name, (table, title, draw) in zip(
+_MESH_FIGURES: Mapping[str, tuple[str, _Figure]] = dict(
+    zip(
         MESH_FIGURES,
         (
-            ("cores", "Which layer each core has", lambda axes, run: mesh_plots.draw_placement(axes, run["cores"])),
+            (
+                "cores",
+                _Figure("Which layer each core has", _draw_placement, lying=lambda run: _mesh_lines(run["cores"])),
+            ),
             (
                 "links",
-                "How many messages each link took",
-                lambda axes, run: mesh_plots.draw_link_load(axes, run["links"]),
+                _Figure("How many messages each link took", _draw_links, lying=lambda run: _mesh_lines(run["links"])),
             ),
         ),
         strict=True,
     )
-}
+)
 """By name: the table that a figure draws, and the figure."""
 _TRADEOFF = _Figure("What speed costs", _draw_tradeoff)
 _ACCURACY = _Figure("What accuracy costs", _draw_accuracy)

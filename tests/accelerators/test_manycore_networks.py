@@ -186,7 +186,7 @@ def test_random_networks_run_in_both_engines_and_are_right(seed):
     for left, right in zip(fast, slow, strict=True):
         assert left.mismatches == 0
         same(left, right)
-    free = machine(trace, "scheduler.steps=free", "neuron.datapath=shared")
+    free = machine(trace, "scheduler.steps=free")
     for left, right in zip(fast, free.run_layers(trace, layers, "compiled", verify=True, record=False), strict=True):
         assert right.mismatches == 0
         assert left.actions == right.actions

@@ -43,7 +43,7 @@ def test_both_engines_agree(name, data):
     agreed(name, trace, data.draw(settings_of(name, trace)))
 
 
-CORES = ("pe.neurons=7", "pe.queue=1", "noc.buffer=1", "scheduler.mapping=operations", "synapse.linear=dense")
+CORES = ("pe.neurons=7", "pe.queue=1", "noc.buffer=1", "scheduler.mapping=neurons", "synapse.linear=dense")
 
 
 @settings(max_examples=40, derandomize=True, phases=[Phase.generate])
