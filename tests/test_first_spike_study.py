@@ -91,6 +91,13 @@ def test_joins_add_up():
         assert (row["delay"] > 0) == (row["join"] == "concatenation with delay")
 
 
+def test_the_readme_counts_the_least_delays():
+    """Below zero a delay has no gradient, so that it stays at one tick."""
+    steps = [one.steps for path in TRACES for one in load_trace(path).operations if one.op == "delay"]
+    every = np.concatenate(steps)
+    assert f"{int((every == 1).sum())} of {every.size} channels have ended at one tick" in README
+
+
 def test_claims_follow_from_seeds(study):
     """By hand: gaps that a quarter is left of are closed, gaps that are smaller in all seeds are closed in part."""
     assert study.tables._verdict("delays close them", (0.1, 0.2), (True, True)) == "confirmed"

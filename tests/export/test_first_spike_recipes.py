@@ -111,6 +111,9 @@ def test_sources_between_points_are_others(recipe):
     around = wave.fields(*corners)[:, ::2, ::2]
     middle = wave.fields(np.array([10.5]), np.array([10.5]))[0, ::2, ::2]
     assert np.abs(middle - around.mean(0)).max() < 0.05 * np.abs(middle).max()
+    shown = images[0, 0].numpy() - 127.5
+    off = [np.abs(shown * np.abs(one).max() / np.abs(shown).max() - one).max() for one in (middle, *around)]
+    assert off[0] < 0.2 * min(off[1:]), off
     assert (len(images), set(labels.tolist()), int(labels[0]), int(labels[-1])) == (43 * 43, set(range(9)), 0, 8)
     assert torch.bincount(labels).min() > 150
 
