@@ -122,16 +122,16 @@ def test_what_the_readme_concludes():
     """Where synapses take long the busiest core of each step predicts best; where they do not, the mesh decides, and
     balancing can cost more messages than it gains. Both machines gain most with the same network."""
     table = stored("predictors")
-    r = table.set_index(["machine", "differs", "predictor"])["r"]
+    r = table.set_index(["machine", "differs", "predictor"])["r"].sort_index()
     step, total = "those of the busiest core of each step", "all operations"
     assert r["loihi1", "all", step] > r["loihi1", "all", total]
     assert r["loihi1", "images and mappings", step] == r["loihi1", "images and mappings"].max()
     assert r["manycore", "mappings", step] < 0.2 < r["manycore", "mappings", "messages of the busiest link"]
-    gains = stored("mappings").query("mapping == 'operations'").set_index(["machine", "network"])
+    gains = stored("mappings").query("mapping == 'operations'").set_index(["machine", "network"]).sort_index()
     assert gains.over_in_order["manycore", "qkformer"] < 1 < gains.over_in_order["loihi1", "qkformer"]
     for machine in ("loihi1", "manycore"):
         assert gains.over_in_order[machine].idxmax() == "vgg9_evaluation" and gains.over_in_order[machine].max() > 3
-    assert (gains.network_percent["manycore"][1:] > 60).all()
+    assert (gains.network_percent["manycore"].drop("vgg9_evaluation") > 60).all()
 
 
 @pytest.mark.slow
