@@ -82,8 +82,8 @@ class Graph:
 def random_network(seed, timesteps=3):
     graph = Graph(seed)
     draw = graph.draw
-    graph.shapes["in"] = (2, 6, 7)
-    graph.shapes["still"] = (2, 6, 7)
+    graph.shapes["in"] = (2, 6, 8)
+    graph.shapes["still"] = (2, 6, 8)
     graph.spikes, graph.sums = ["in"], ["still"]
     for _ in range(9):
         match draw.choice(["convolution", "residual", "pool", "shortcut", "concat", "add"]):
@@ -104,8 +104,8 @@ def random_network(seed, timesteps=3):
     weight = graph.weights(3, int(np.prod(graph.shapes[last])))
     graph.add("linear", [last], (3,), False, weight=weight)
     tensors = {
-        "in": draw.random((timesteps, 2, 2, 6, 7)) < 0.4,
-        "still": draw.integers(-9, 10, (2, 2, 6, 7)),
+        "in": draw.random((timesteps, 2, 2, 6, 8)) < 0.4,
+        "still": draw.integers(-9, 10, (2, 2, 6, 8)),
     }  # fmt: skip
     used = {name for operation in graph.operations for name in operation.inputs}
     tensors = {name: value for name, value in tensors.items() if name in used}
