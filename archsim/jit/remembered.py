@@ -21,7 +21,6 @@ _PLAIN = (types.Number, types.Boolean, types.Literal, types.Array, types.BaseTup
 def remembering() -> Iterator[None]:
     """Keep the signatures of built-in functions of plain operands, in here."""
     known: dict[tuple[int, ...], tuple[Any, Any, Any]] = {}
-    work_out = types.BaseFunction.get_call_type
 
     def call_type(function: Any, context: Any, operands: Any, words: Any) -> Any:
         if words or not all(isinstance(operand, _PLAIN) for operand in operands):
@@ -32,6 +31,7 @@ def remembering() -> Iterator[None]:
         return known[key][0]
 
     with global_compiler_lock:  # one thread compiles at a time
+        work_out = types.BaseFunction.get_call_type  # in here: another thread's is none of numba's
         types.BaseFunction.get_call_type = call_type
         try:
             yield

@@ -130,6 +130,7 @@ ONE_CORE = {
 }
 UNUSED = {
     "manycore": ONE_CORE,
+    "ttfs": {"join.spike": "a layer alone reads no join"},
     "loihi1": {"axon_out": ONE_CORE["axon_out"], "router.row_hop": "ports lead into the column of the only core"},
     "loas": PLACES,
     "loas_f40": PLACES,
