@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from archsim import arguments, examples, processes
-from archsim import cluster as dask
+from archsim import cluster as on_cluster
 from archsim.engine.recording import WHOLE, Window
 from archsim.errors import ConfigError, TraceError, UsageError, nearest
 from archsim.hardware.document import override_path
@@ -582,9 +582,9 @@ def layers_on_cluster(
     pieces = [(name,) for name in names] if accelerator.layers_apart else [tuple(names)]
     found: dict[int, list[LayerResult]] = {}
     wanted = 0
-    finished = dask.results(functools.partial(_simulated, run), pieces, address)
+    finished = on_cluster.results(functools.partial(_simulated, run), pieces, address)
     for done, (place, piece) in enumerate(finished, 1):
-        if isinstance(piece, dask.Lost):
+        if isinstance(piece, on_cluster.Lost):
             raise UsageError(f"--cluster {address}: {', '.join(pieces[place])}: its worker died: {piece.why}")
         found[place] = piece
         if progress:
@@ -604,7 +604,7 @@ def _simulated(run: SharedRun, names: Sequence[str]) -> list[LayerResult]:
 @functools.lru_cache(maxsize=1)
 def _loaded(
     hardware: str, trace: str, files: tuple[str, str], hashes: tuple[str, str], overrides: tuple[str, ...]
-) -> tuple[Any, Trace]:
+) -> tuple[Accelerator, Trace]:
     """The machine, built for the trace, and what it sees of the trace; kept for the next layer of the same run."""
     from archsim.trace import load_trace
 
@@ -613,9 +613,7 @@ def _loaded(
     other = [name for name, one, two in zip((hardware, trace), here, hashes, strict=True) if one != two]
     if other:
         raise UsageError([f"{name}: is another file on a worker than where the run began" for name in other])
-    accelerator = load_accelerator(files[0], overrides)
-    seen = accelerator.visible_trace(loaded)
-    accelerator = accelerator.specialised_for(seen)
+    accelerator = accelerator_for(*files, loaded, overrides, whole=False)
     return accelerator, accelerator.visible_trace(loaded)
 
 

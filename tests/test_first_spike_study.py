@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import importlib
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +9,7 @@ import yaml
 
 from archsim.trace import check_trace, load_trace
 from tests.machines import ROOT
+from tests.studies import modules_of, rows_of
 
 FOLDER = ROOT / "benchmarks" / "papers" / "ttfs_skip_frontiers24"
 RESULTS = FOLDER / "results"
@@ -23,30 +19,13 @@ TRACES = sorted((FOLDER / "traces").glob("*.npz"))
 
 
 @pytest.fixture
-def study(monkeypatch):
-    """The modules of the study; their names are common ones, so they are forgotten again."""
-    names = ("tables", "sentences")
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.syspath_prepend(FOLDER)
-    yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    for name in names:
-        sys.modules.pop(name, None)
+def study():
+    with modules_of(FOLDER, "tables", "sentences") as modules:
+        yield modules
 
 
 def stored(name):
-    """A table's rows as its maker had them."""
-    with (RESULTS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-        return [{key: number(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def number(text):
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return rows_of(RESULTS / f"{name}.csv")
 
 
 def measures():

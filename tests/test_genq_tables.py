@@ -1,9 +1,7 @@
 """The study of GenQ: filters and synthesis against slow twins, stored tables that add up, sentences of the README."""
 
-import csv
 import importlib
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +11,7 @@ import yaml
 from archsim.trace import load_trace
 from archsim.trace.resimulation import check_trace
 from tests.machines import ROOT
+from tests.studies import modules_of, rows_of
 
 FOLDER = ROOT / "benchmarks" / "papers" / "genq_eccv24"
 RESULTS = FOLDER / "results"
@@ -20,15 +19,9 @@ README = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
 
 
 @pytest.fixture
-def study(monkeypatch):
-    """The modules of the study; their names are common ones, so they are forgotten again."""
-    names = ("tables", "sentences")
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.syspath_prepend(FOLDER)
-    yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    for name in names:
-        sys.modules.pop(name, None)
+def study():
+    with modules_of(FOLDER, "tables", "sentences") as modules:
+        yield modules
 
 
 @pytest.fixture
@@ -40,18 +33,7 @@ def sources(monkeypatch):
 
 
 def stored(name):
-    """A table's rows as its maker had them."""
-    with (RESULTS / f"{name}.csv").open(newline="") as file:
-        return [{key: number(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def number(text):
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return rows_of(RESULTS / f"{name}.csv")
 
 
 def test_every_published_number_says_how_it_is_known():

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import statistics
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +14,7 @@ from archsim.trace.calibrated import calibrated
 from archsim.trace.prompted import VIT_B16, Transformer, part, passes, total
 from archsim.trace.resimulation import check_trace
 from tests.machines import ROOT
+from tests.studies import modules_of
 
 FOLDER = ROOT / "benchmarks" / "papers" / "os_prompt_eccv24"
 TRACES = {"two_stage": "two_stage_prompt", "os": "os_prompt"}
@@ -26,14 +24,8 @@ LABELS = {"kind": "synthetic", "weights": "synthetic"}
 
 @pytest.fixture(scope="module")
 def study():
-    """The modules of the study; their names are common ones, so they are forgotten again."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        for name in MODULES:
-            patch.delitem(sys.modules, name, raising=False)
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
-        for name in MODULES:
-            sys.modules.pop(name, None)
+    with modules_of(FOLDER, *MODULES) as modules:
+        yield modules
 
 
 @pytest.fixture(scope="module")

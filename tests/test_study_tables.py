@@ -6,7 +6,6 @@ import importlib.util
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import paper_tables
@@ -16,21 +15,16 @@ import yaml
 from archsim.trace import load_trace
 from archsim.trace.resimulation import check_trace
 from tests.machines import ROOT
+from tests.studies import modules_of
 
 FOLDER = ROOT / "benchmarks" / "papers" / "snn_energy_icassp24"
 PUBLISHED = yaml.safe_load((FOLDER / "published.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
-def study(monkeypatch):
-    """The modules of the study; their names are common ones, so they are forgotten again."""
-    names = ("works", "bottlenecks", "runs", "source", "sentences")
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.syspath_prepend(FOLDER)
-    yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    for name in names:
-        sys.modules.pop(name, None)
+def study():
+    with modules_of(FOLDER, "works", "bottlenecks", "runs", "source", "sentences") as modules:
+        yield modules
 
 
 class Report:

@@ -20,11 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.dataflow.cores import Events, Row
-from archsim.dataflow.mesh import CoreMeshConfig, flows
+from archsim.dataflow.mesh import SIDES, CoreMeshConfig, flows
 from archsim.engine.result import CoreLoad, LayerResult, LinkLoad
-
-SIDES = ("west", "east", "north", "south")
-"""Links of a router, as :mod:`archsim.dataflow.mesh` numbers them."""
 
 
 def working(

@@ -37,6 +37,7 @@ from archsim.hardware.operation import SHARED
 STEP_SHIFT, AXON_SHIFT, CORE_SHIFT, ROW_SHIFT = 48, 24, 16, 8
 STEP_MASK, AXON_MASK, PLACE_MASK = (1 << 15) - 1, (1 << 24) - 1, 255
 WEST, EAST, NORTH, SOUTH = range(4)
+SIDES = ("west", "east", "north", "south")
 """Links by where they come from."""
 ROW_HOPS, COLUMN_HOPS, DELIVERED = range(3)
 """What routers count."""

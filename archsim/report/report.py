@@ -45,6 +45,7 @@ SOME_HAVE: Mapping[str, tuple[str, ...]] = {
     "links": ("layer", *LinkLoad._fields),
 }
 """Tables of machines that split their actions by timestep, and of those with a mesh of cores."""
+_ALL = {**COLUMNS, **SOME_HAVE}
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,9 +54,9 @@ class Report:
 
     ``covered`` says how much of the network that is, ``verify`` whether outputs were to be compared with the trace's.
     ``energy`` holds the energy rows of each layer, in the order of ``layers``; ``prices`` are those of the machine.
-    Where layers run one after the other
-    ``cycles`` of the run is their sum, where they overlap the sum of their shares of it, and always ``latency_s =
-    cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace together. ``resolved`` is the whole machine as YAML.
+    Where layers run one after the other ``cycles`` of the run is their sum, where they overlap the sum of their shares
+    of it, and always ``latency_s = cycles / (clock_mhz * 1e6)``, for all ``images`` of the trace together. ``resolved``
+    is the whole machine as YAML.
     ``compulsory_read_bytes`` says by layer name how many bytes must be read from DRAM at least once. ``warnings`` say
     what is doubtful about the run. ``hardware`` and ``trace`` are the files as they were given, ``overrides`` what was
     changed of the machine's, ``description`` and ``fitted`` what its file says of it; ``sram_size_kib`` is the capacity
@@ -307,7 +308,7 @@ class Report:
         """Columns of the table ``name``: the usual ones, variants of the results, and in ``layers`` kinds of events."""
         events = self._events() if name == "layers" else ()
         return (
-            *{**COLUMNS, **SOME_HAVE}[name],
+            *_ALL[name],
             *(self._same_variant() if name == "area" else self._variants()),
             *events,
         )
@@ -433,7 +434,7 @@ class Report:
 def _row(name: str, layer: LayerResult, row: object) -> dict[str, Any]:
     return {
         "layer": layer.layer,
-        **{column: getattr(row, column) for column in {**COLUMNS, **SOME_HAVE}[name][1:]},
+        **{column: getattr(row, column) for column in _ALL[name][1:]},
         **layer.variant,
     }
 

@@ -36,8 +36,6 @@ from numpy.typing import NDArray
 from archsim.jit import njit
 
 MAX_TIME_CONSTANT = 1024
-_FIRED = -(1 << 40)
-"""A sum of weights that no inputs bring back above a threshold."""
 
 
 @cache
@@ -97,14 +95,15 @@ def _fire(times: Any, order: Any, weights: Any, threshold: Any, table: Any, tick
                 continue
             limit, crossed = table[min(following, last)], 0
             for column in range(n):
-                crossed += (above[column] > 0) & (moment[column] <= above[column] * limit)
+                waits = ticks[p, column] > last
+                crossed += waits & (above[column] > 0) & (moment[column] <= above[column] * limit)
             if crossed == 0:
                 continue
             for column in range(n):
-                if above[column] > 0 and moment[column] <= above[column] * limit:
+                waits = ticks[p, column] > last
+                if waits and above[column] > 0 and moment[column] <= above[column] * limit:
                     ticks[p, column] = np.searchsorted(table, -(-moment[column] // above[column]))
                     inputs[p, column] = place
-                    above[column] = _FIRED
                     left -= 1
         for column in range(n):
             if ticks[p, column] > last:

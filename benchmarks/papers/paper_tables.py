@@ -17,6 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
+from command_line import count
 from matplotlib.axes import Axes
 
 from archsim import __version__
@@ -122,8 +123,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def parser(name: str, documentation: str | None, tables: Iterable[str]) -> argparse.ArgumentParser:
-    """What every paper's command takes: where results go, which tables, how many processes."""
+def parser(name: str, documentation: str | None, tables: Iterable[str] = ()) -> argparse.ArgumentParser:
+    """What every paper's command takes: where results go, which of its ``tables`` if they can be chosen, how many
+    processes."""
     made = argparse.ArgumentParser(
         prog=name, description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -131,10 +133,13 @@ def parser(name: str, documentation: str | None, tables: Iterable[str]) -> argpa
         *("-o", "--output"), type=Path, metavar="DIR", default=Path("results") / name,
         help="folder for the results (default: %(default)s)",
     )  # fmt: skip
+    if tables:
+        made.add_argument(
+            "--only", nargs="+", metavar="NAME", default=list(tables), help=f"these tables, of {', '.join(tables)}"
+        )
     made.add_argument(
-        "--only", nargs="+", metavar="NAME", default=list(tables), help=f"these tables, of {', '.join(tables)}"
+        "--jobs", type=count, metavar="N", default=cores(), help="processes (default: one per core, %(default)s)"
     )
-    made.add_argument("--jobs", type=int, default=cores(), help="processes (default: one per core, %(default)s)")
     return made
 
 
@@ -154,17 +159,30 @@ def write(
     chosen = {name: tables[name]() for name in dict.fromkeys(names)}
     results = perform([job for table in chosen.values() for job in table.jobs.values()], processes)
     output.mkdir(parents=True, exist_ok=True)
-    filled, sections = {}, []
-    for name, table in chosen.items():
-        filled[name] = rows = table.fill(results)
-        files.write_texts(output, {f"{table.name}.csv": files.csv_text(rows, list(table.columns))})
-        if table.draw:
-            drawing.save(output / table.name, lambda axes, t=table, r=rows: t.draw(axes, r), table.size)
-        sections.append(table.markdown(rows))
-    files.write_texts(output, {"tables.md": "\n".join([f"# {heading} and archsim {__version__}", "", *sections])})
+    filled = write_filled([(table, table.fill(results)) for table in chosen.values()], heading, output)
     seconds = perf_counter() - started
     print(f"{_several(chosen, 'table')} from {_several(results, 'run')} in {seconds:.0f} s: {output}", file=sys.stderr)
     return filled
+
+
+def write_filled(found: Sequence[tuple[Table, list[Row]]], heading: str, output: Path) -> dict[str, list[Row]]:
+    """Write tables with their rows to ``output``: a CSV and a figure each, and ``tables.md``. Returns the rows by
+    name."""
+    for table, rows in found:
+        files.write_texts(output, {f"{table.name}.csv": files.csv_text(rows, list(table.columns))})
+        if table.draw:
+            drawing.save(output / table.name, lambda axes, t=table, r=rows: t.draw(axes, r), table.size)
+    sections = [table.markdown(rows) for table, rows in found]
+    files.write_texts(output, {"tables.md": "\n".join([f"# {heading} and archsim {__version__}", "", *sections])})
+    return {table.name: rows for table, rows in found}
+
+
+def write_said(
+    names: Iterable[str], text: Callable[[str, Mapping[str, Any]], str], filled: Mapping[str, Any], output: Path
+) -> None:
+    """Write ``sentences.md``: what ``text`` says of the tables ``filled``, a point for each of ``names``."""
+    said = "\n".join(f"- {text(name, filled)}" for name in names)
+    files.write_texts(output, {"sentences.md": said + "\n"})
 
 
 def name_groups(axes: Axes, names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from archsim.accelerators.manycore import ADDED, COLUMN_HOPS, DELIVERED, RECEIVED, ROW_HOPS, SENT, ManyCore
 from archsim.dataflow import core_chip as chip
 from archsim.dataflow import core_statistics as statistics
-from archsim.dataflow.mesh import flows
+from archsim.dataflow.mesh import SIDES, flows
 from archsim.dataflow.populations import Population, Synapses, populations_of, reached, received, stored
 from archsim.engine.outcome import BUSY
 from archsim.engine.result import CoreLoad, LinkLoad
@@ -145,17 +145,22 @@ def random_case(seed, **more):
     return built, placed, layers, spikes, sequence + len(sizes) - 1
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_random_meshes_take_the_cycles_of_the_slow_twin_in_both_engines(seed):
-    built, placed, layers, spikes, steps = random_case(seed)
-    fast, slow = (built.simulate(engine, built._program(placed), True) for engine in ("compiled", "reference"))
-    assert fast.cycles == cycles_of(built.config, layers, spikes, steps)
+def agree(fast, slow):
+    """Both engines ended every operation in the same cycle, and counted the same."""
     assert fast.cycles == slow.cycles
     np.testing.assert_array_equal(fast.times, slow.times)
     np.testing.assert_array_equal(fast.counts, slow.counts)
     for agent in range(len(fast.times)):
         ends = (outcome.completions[outcome.completions[:, 0] == agent, 1] for outcome in (fast, slow))
         np.testing.assert_array_equal(*ends)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_meshes_take_the_cycles_of_the_slow_twin_in_both_engines(seed):
+    built, placed, layers, spikes, steps = random_case(seed)
+    fast, slow = (built.simulate(engine, built._program(placed), True) for engine in ("compiled", "reference"))
+    assert fast.cycles == cycles_of(built.config, layers, spikes, steps)
+    agree(fast, slow)
     # What is sent arrives, and takes the links of its way; spikes times fan-out are the synapses that are added.
     counts = fast.counts.sum(0)
     assert counts[SENT] == counts[DELIVERED] == counts[RECEIVED] == placed.events.sent.sum()
@@ -195,9 +200,7 @@ def check_statistics(built, placed, outcome):
     over, _ = flows(built.config.noc, placed.events.sent)
     taken = np.zeros_like(over)
     for link in (link for one in told for link in one["links"]):
-        taken[4 * (link.row * built.config.noc.columns + link.column) + statistics.SIDES.index(link.side)] += (
-            link.messages
-        )
+        taken[4 * (link.row * built.config.noc.columns + link.column) + SIDES.index(link.side)] += link.messages
     np.testing.assert_array_equal(taken, over)
     from_host = placed.events.sent[built.config.pe.count :].sum()
     assert taken.sum() == outcome.counts[:, [ROW_HOPS, COLUMN_HOPS]].sum() + from_host
@@ -266,16 +269,6 @@ def test_how_even_a_chip_is_loaded():
     }  # fmt: skip
     idle = replace(result, cores=(), links=(), events={"busiest_core_step_operations": 0, "hops": 0, "messages": 0})
     assert set(statistics.evenness([idle]).values()) == {None}
-
-
-def agree(fast, slow):
-    """Both engines ended every operation in the same cycle, and counted the same."""
-    assert fast.cycles == slow.cycles
-    np.testing.assert_array_equal(fast.times, slow.times)
-    np.testing.assert_array_equal(fast.counts, slow.counts)
-    for agent in range(len(fast.times)):
-        ends = (outcome.completions[outcome.completions[:, 0] == agent, 1] for outcome in (fast, slow))
-        np.testing.assert_array_equal(*ends)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -359,6 +352,17 @@ def test_tinyodin_works_on_events_and_neurons_in_turn(engine, n):
     outcome = ran(built, chain([16, n], fires, [np.zeros((n, 16), bool)]), engine)
     arrives = 1 + 1 + built.config.noc.out_cycles
     assert outcome.cycles == max(2 * n, arrives) + 16 * (2 * n + 1) + 2 * n + 2 * 20
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("datapath", ["own", "shared"])
+@pytest.mark.parametrize("spike", [0, 7])
+def test_a_spike_takes_its_cycles_on_every_datapath(engine, datapath, spike):
+    """A silent input and a neuron that fires in three of five steps, to nobody: each step takes its update."""
+    built = machine(*SMALL, f"neuron.datapath={datapath}", "neuron.cycles=10", f"neuron.spike_cycles={spike}")
+    fires = [np.zeros((5, 1), bool), np.array([[1], [0], [1], [1], [0]], bool)]
+    outcome = ran(built, chain([1, 1], fires, [np.ones((1, 1), bool)]), engine)
+    assert outcome.cycles == 6 * 10 + 3 * spike
 
 
 @pytest.mark.parametrize("seed", range(20))

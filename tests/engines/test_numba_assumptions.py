@@ -6,6 +6,7 @@ finds out about operators is remembered (:mod:`archsim.jit.remembered`). Both mu
 
 import inspect
 import operator
+import threading
 from typing import NamedTuple
 
 import numba
@@ -267,4 +268,21 @@ def test_numba_is_as_it_was_afterwards():
     assert types.BaseFunction.get_call_type is before
     with pytest.raises(KeyError), remembering():
         raise KeyError
+    assert types.BaseFunction.get_call_type is before
+
+
+def test_numba_is_as_it_was_after_two_threads():
+    """One waits for the other: what it puts back must not be the other's."""
+    before = types.BaseFunction.get_call_type
+
+    def remember():
+        with remembering():
+            pass
+
+    other = threading.Thread(target=remember)
+    with remembering():
+        other.start()
+        other.join(0.2)  # it has come as far as it can
+        assert other.is_alive()
+    other.join()
     assert types.BaseFunction.get_call_type is before

@@ -9,7 +9,6 @@ README's ``sentences.md``. Sweeps go on where they were killed.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +18,11 @@ sys.path += [str(ROOT), str(Path(__file__).resolve().parents[1])]  # archsim, an
 
 import pandas as pd  # noqa: E402
 import tables  # noqa: E402
-from command_line import command, count  # noqa: E402
-from paper_tables import Row, Table, cores  # noqa: E402
+from command_line import command  # noqa: E402
+from paper_tables import parser, write_filled, write_said  # noqa: E402
 from sentences import SENTENCES, text  # noqa: E402
 
 import archsim  # noqa: E402
-from archsim import __version__  # noqa: E402
-from archsim.report import drawing, files  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parent
 MACHINES = {"bit_composable": {}, "systolic": {}, "imc_ideal": {"noc.rows": ["fit"]}}
@@ -38,12 +35,7 @@ def hardware(name: str) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    made = argparse.ArgumentParser(
-        prog="genq_eccv24", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument("-o", "--output", type=Path, metavar="DIR", default=Path("results/genq_eccv24"))
-    made.add_argument("--jobs", type=count, metavar="N", default=cores(), help="processes (default: one per core)")
-    given = made.parse_args(arguments)
+    given = parser("genq_eccv24", __doc__).parse_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
     paths = sorted((FOLDER / "traces").glob("*.npz"))
     uniform = [path for path in paths if len(set(path.stem[1:5])) == 1]
@@ -70,19 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tables.bits(by_machine, known), tables.search(layers, known), tables.limits(slow), tables.energy(runs),
         tables.calibration(pd.read_csv(FOLDER / "results" / "calibration.csv")),
     )  # fmt: skip
-    write(results, given.output)
-
-
-def write(results: Sequence[tuple[Table, list[Row]]], output: Path) -> None:
-    """CSVs, figures, all tables on a page, and the sentences."""
-    for table, rows in results:
-        files.write_texts(output, {f"{table.name}.csv": files.csv_text(rows, list(table.columns))})
-        if table.draw:
-            drawing.save(output / table.name, lambda axes, t=table, r=rows: t.draw(axes, r), table.size)
-    page = [f"# GenQ (ECCV 2024) and archsim {__version__}", "", *(table.markdown(rows) for table, rows in results)]
-    filled = {table.name: rows for table, rows in results}
-    said = "\n".join(f"- {text(name, filled)}" for name in SENTENCES)
-    files.write_texts(output, {"tables.md": "\n".join(page), "sentences.md": said + "\n"})
+    filled = write_filled(results, "GenQ (ECCV 2024)", given.output)
+    write_said(SENTENCES, text, filled, given.output)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ table, figures, ``tables.md`` and the README's ``sentences.md``. Sweeps go on wh
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +18,11 @@ sys.path += [str(ROOT), str(Path(__file__).resolve().parents[1])]  # archsim, an
 
 import pandas as pd  # noqa: E402
 import tables  # noqa: E402
-from command_line import command, count  # noqa: E402
-from paper_tables import Row, Table, cores  # noqa: E402
+from command_line import command  # noqa: E402
+from paper_tables import parser, write_filled, write_said  # noqa: E402
 from sentences import SENTENCES, text  # noqa: E402
 
 import archsim  # noqa: E402
-from archsim import __version__  # noqa: E402
-from archsim.report import drawing, files  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parent
 MACHINES: Mapping[str, Mapping[str, object]] = {
@@ -44,12 +41,7 @@ SLOW = "poisson_t64"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    made = argparse.ArgumentParser(
-        prog="pinn_snn_sisc25", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument("-o", "--output", type=Path, metavar="DIR", default=Path("results/pinn_snn_sisc25"))
-    made.add_argument("--jobs", type=count, metavar="N", default=cores(), help="processes (default: one per core)")
-    given = made.parse_args(arguments)
+    given = parser("pinn_snn_sisc25", __doc__).parse_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
     paths = sorted((FOLDER / "traces").glob("*.npz"))
     known = tables.of_traces(paths)
@@ -88,23 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tables.networks(errors), tables.timesteps(errors), tables.slopes(errors), costs, tables.equal(costs[1]),
         tables.divider(updates), tables.activation(parts), tables.mapping(mapped),
     )  # fmt: skip
-    write(results, given.output)
-
-
-def write(results: Sequence[tuple[Table, list[Row]]], output: Path) -> None:
-    """CSVs, figures, all tables on a page, and the sentences."""
-    for table, rows in results:
-        files.write_texts(output, {f"{table.name}.csv": files.csv_text(rows, list(table.columns))})
-        if table.draw:
-            drawing.save(output / table.name, lambda axes, t=table, r=rows: t.draw(axes, r), table.size)
-    page = [
-        f"# PINN to SNN (SISC 2025) and archsim {__version__}",
-        "",
-        *(table.markdown(rows) for table, rows in results),
-    ]
-    filled = {table.name: rows for table, rows in results}
-    said = "\n".join(f"- {text(name, filled)}" for name in SENTENCES)
-    files.write_texts(output, {"tables.md": "\n".join(page), "sentences.md": said + "\n"})
+    filled = write_filled(results, "PINN to SNN (SISC 2025)", given.output)
+    write_said(SENTENCES, text, filled, given.output)
 
 
 if __name__ == "__main__":
