@@ -11,6 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from paper_tables import Row, Table, name_groups
 
+from archsim.report import drawing
+
 TASKS = {"fashion_mnist": "Fashion-MNIST", "wave": "wave source"}
 JOINS = {"base": "base", "addition": "addition", "concatenation": "concatenation", "delay": "concatenation with delay"}
 BLOCKS = ("block1", "block2")
@@ -60,15 +62,15 @@ def networks(measures: pd.DataFrame) -> tuple[Table, list[Row]]:
 
 
 def _bars(axes: Axes, groups: Sequence[str], series: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    """Bars with deviations, a colour for each of ``series``, side by side in each of ``groups``."""
+    """Bars with deviations, a fill for each of ``series``, side by side in each of ``groups``."""
     width = 0.8 / len(series)
     for place, (name, values) in enumerate(series.items()):
         at = np.arange(len(groups)) - 0.4 + (place + 0.5) * width
         means, deviations = np.array(values).T
-        axes.bar(at, means, 0.92 * width, yerr=deviations, label=name, capsize=2, error_kw={"linewidth": 0.8})
+        drawing.bar(axes, at, means, place, width=0.92 * width, yerr=deviations, label=name, capsize=2,
+                    error_kw={"linewidth": 0.8})  # fmt: skip
     name_groups(axes, groups)
-    axes.set_ylim(top=1.35 * axes.get_ylim()[1])
-    axes.legend(fontsize=7, ncol=len(series), loc="upper center")
+    drawing.legend_above(axes)
 
 
 def _draw_networks(axes: Axes, rows: Sequence[Row]) -> None:
