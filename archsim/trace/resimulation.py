@@ -140,7 +140,9 @@ def _needs_times_only(trace: Trace, operation: Operation) -> bool:
         return False
     neuron = operation.neuron
     if neuron is None or neuron.kind != FIRST_SPIKE or operation.weight is None:
-        return operation.times or operation.moves
+        # A maximum of several neurons fires with each of them, unless it rests after the first.
+        rests = operation.op != "pool" or _has_times(trace, operation)
+        return operation.times or (operation.moves and rests)
     return operation.bias is None and neuron.threshold is not None and neuron.threshold.ndim == 1
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from archsim.trace import Trace, check_trace, load_trace, resimulate, save_trace
+from archsim.trace import Operation, Trace, check_trace, load_trace, resimulate, save_trace
 from archsim.trace import content as room
 from archsim.trace.density import statistics
 from archsim.trace.resimulation import compute
@@ -79,6 +79,16 @@ def _with_a_fault(output, kind, timesteps):
     others = {"spike_time": twin.never(timesteps) if last == 0 else 0, "signed_spike": (int(last) + 2) % 3 - 1}
     wrong.flat[-1] = others.get(kind, not last if output.dtype == np.bool_ else int(last) + 1)
     return wrong
+
+
+def test_a_maximum_of_spike_times_fires_with_each_of_its_inputs_unless_it_rests():
+    """Of one that is no tensor of spike times, nothing says that it fires once; drawn cases seldom show it."""
+    operation = Operation("op", "pool", ("in",), "out", kernel=(1, 2), stride=(1, 1), reduction="max")
+    case = operation, {"in": np.array([[[[255, 1, 1, 0]]]], np.uint8)}, {"in": "spike_time"}, 2
+    each, _ = resimulate(traced(case), traced(case).operations[0])
+    assert each.astype(int)[:, 0, 0, 0].tolist() == [[0, 0, 1], [1, 1, 1]]
+    rests = traced(case, output=np.array([[[[1, 1, 0]]]], np.uint8), kind="spike_time")
+    assert [found.mismatches for found in check_trace(rests)] == [0]
 
 
 def as_stored(trace, operation, output):
