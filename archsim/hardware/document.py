@@ -18,7 +18,7 @@ import yaml
 
 from archsim import examples
 from archsim.errors import ConfigError, nearest, printable
-from archsim.hardware.plain_yaml import MAX_DEPTH, PlainLoader
+from archsim.hardware.plain_yaml import MAX_DEPTH, PlainLoader, nodes_of
 
 MAX_FILE_BYTES = 1 << 16
 INT64 = range(-(1 << 63), 1 << 63)
@@ -259,8 +259,7 @@ class Document:
 @functools.lru_cache(maxsize=32)
 def _composed(text: str) -> tuple[PlainLoader, yaml.Node | None]:
     """The nodes of a YAML text; a run reads its hardware file for values, for comments and for its hash."""
-    loader = PlainLoader(text)
-    return loader, loader.get_single_node()
+    return nodes_of(text)
 
 
 def read_text(path: Path, kind: str = "a hardware file") -> str:

@@ -2,13 +2,15 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Literal, Self
 
 import pytest
+import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from archsim.errors import ConfigError
-from archsim.hardware import extending
+from archsim.hardware import extending, plain_yaml
 from archsim.hardware.loading import (
     Block,
     CrossFieldError,
@@ -516,3 +518,37 @@ class TestExtends:
         assert schema["properties"]["extends"]["type"] == "string"
         assert {"required": ["extends"]} in schema["anyOf"]
         assert {"required": ["width", "lanes"]} in schema["$defs"]["Core"]["anyOf"]
+
+
+PLAIN_TEXTS = (
+    *(path.read_text() for path in sorted((Path(__file__).parents[3] / "hwconfigs").rglob("*.yaml"))),
+    "a: b\n  c # behind two lines\nd: 1",
+    "a: |\n  x\n  y\nb: >\n  folded\n  text\nc: 'é' # ü\n",
+    "a:\n- 1\n- {b: c, d: [e,\n  f]}\n# end\n",
+    "a: &name 1\nb: *name\nc: !tag 2\n<<: 3\n",
+    "",
+)
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="this PyYAML has no libyaml, so there is nothing to compare")
+@pytest.mark.parametrize("text", PLAIN_TEXTS, ids=lambda text: text[:30])
+def test_libyaml_finds_what_python_finds(text, monkeypatch):
+    """Values, kinds and positions; a comment is found by where a value ends."""
+
+    def described(node):
+        if node is None:
+            return None
+        value = node.value
+        if isinstance(node, yaml.MappingNode):
+            value = [(described(key), described(item)) for key, item in value]
+        elif isinstance(node, yaml.SequenceNode):
+            value = [described(item) for item in value]
+        marks = [(mark.line, mark.column) for mark in (node.start_mark, node.end_mark)]
+        return type(node), node.tag, value, marks
+
+    loader, node = plain_yaml.nodes_of(text)
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    slow, expected = plain_yaml.nodes_of(text)
+    assert described(node) == described(expected)
+    assert sorted(loader.complaints.values()) == sorted(slow.complaints.values())
+    assert (type(loader) is type(slow)) == ("two lines" in text)  # else both are read by the same one
