@@ -324,10 +324,12 @@ def lay_out(
         events.first_axon, events.address, events.synapses, events.fired, events.begin, events.end,
         events.arriving[used], *table_of_links(events.links, len(rows)),
     )  # fmt: skip
-    buffers, count = config.scheduler.buffers, len(events.links)
+    buffers, free = config.scheduler.buffers, config.scheduler.steps == "free"
+    links, cores = (len(events.links), len(somas)) if free else (0, 0)  # nothing of it behind a barrier
     derived = {
-        "updated": diagram.fifo(1, count=len(somas)), "summed": diagram.fifo(events.begin.shape[1], count=len(somas)),
-        "ended": diagram.fifo(buffers + 1, count=count), "freed": diagram.fifo(buffers, count=count),
+        "updated": diagram.fifo(1, count=len(somas) if config.neuron.datapath == "shared" else 0),
+        "summed": diagram.fifo(events.begin.shape[1], count=cores),
+        "ended": diagram.fifo(buffers + 1, count=links), "freed": diagram.fifo(buffers, count=links),
         "links": mesh.links, "injected": mesh.injected, "arrived": mesh.arrived, "barrier": barrier,
         "steps": events.begin.shape[1],
     }  # fmt: skip

@@ -29,8 +29,16 @@ def _token(fifos: Any, fifo: int, number: int) -> int:
 
 
 @inlined
+def _ask(fifos: Any, fifo: int) -> None:
+    """An agent that waits at an arbitrated writing end may find space."""
+    fifos.asked[fifo >> 6] |= np.uint64(1) << np.uint64(fifo & 63)
+
+
+@inlined
 def _wake_writer(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, fifo: int, now: int) -> None:
-    """The FIFO's writer goes on if it waits and there is space for its tokens."""
+    """The FIFO's writer goes on if it waits and there is space for its tokens; of several one is let in later."""
+    if fifos.entry[fifo] >= 0:
+        _ask(fifos, fifo)
     writer = fifos.waiting_writer[fifo]
     if writer != NONE and _fifo_space(topology, fifos, fifo) >= o[writer, PUSH_COUNT]:
         fifos.waiting_writer[fifo] = NONE
@@ -103,7 +111,7 @@ def _stand_behind(fifos: Any, agents: Any, fifo: int, agent: int, now: int) -> N
         fifos.entry[fifo] = agent
     else:
         fifos.behind[before] = agent
-    fifos.asked[fifo >> 6] |= np.uint64(1) << np.uint64(fifo & 63)
+    _ask(fifos, fifo)
 
 
 @inlined
@@ -120,8 +128,10 @@ def let_in(topology: Any, fifos: Any, wheel: Any, agents: Any, o: Any, now: int)
                 fifos.granted[agent] = 1
                 wake(wheel, agents, agent, now + 1)
                 fifos.entry[fifo] = fifos.behind[agent]
-                if fifos.entry[fifo] == NONE:
-                    fifos.asked[word] &= ~(np.uint64(1) << np.uint64(bit))
+                if fifos.entry[fifo] != NONE:
+                    continue
+            # Nobody waits, or there is no space before a token is taken.
+            fifos.asked[word] &= ~(np.uint64(1) << np.uint64(bit))
 
 
 @inlined
