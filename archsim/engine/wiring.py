@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.hardware import operation as op
+from archsim.hardware.agent import NONE
 from archsim.hardware.diagram import AgentKind, Fifo
 from archsim.hardware.operation import Topology
 
@@ -177,7 +178,8 @@ def _wires(spec: Any, topology: Topology, seen: _Seen) -> Iterator[Wire]:
     """
     names: dict[int, str] = {}
     for path, fifo in _fifos(spec):
-        names.setdefault(fifo.fifo, path)
+        if fifo.fifo != NONE:
+            names.setdefault(fifo.fifo, path)
     total = len(topology.fifo_capacity)
     starts = sorted(names)
     groups = [(names[first], range(first, end)) for first, end in zip(starts, [*starts[1:], total], strict=False)]

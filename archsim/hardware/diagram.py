@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.hardware import operation
-from archsim.hardware.agent import Coroutines, Operations
+from archsim.hardware.agent import NONE, Coroutines, Operations
 from archsim.hardware.operation import OWN_PATH, Topology
 
 
@@ -76,7 +76,9 @@ class Diagram:
 
     def fifo(self, capacity: int, *, full: bool = False, readers: int = 1, writers: int = 1, count: int = 1) -> Fifo:
         """``count`` FIFOs, empty, or ``full`` at first; ``readers`` is ``operation.SHARED`` for one shared port,
-        ``writers`` for an arbitrated writing end."""
+        ``writers`` for an arbitrated writing end. Without any its number is NONE."""
+        if count == 0:
+            return Fifo(NONE, NONE)
         first = Fifo(len(self._fifos), self._ports)
         if writers == operation.SHARED:
             self._arbitrated.update(range(first.fifo, first.fifo + count))
