@@ -1,4 +1,4 @@
-"""No test is timed: a busy machine would fail it, and speed is a benchmark (``benchmarks/engine.py``)."""
+"""No test is timed: a busy machine would fail it, and speed is a benchmark (``benchmarks/engine``)."""
 
 from hypothesis import settings
 

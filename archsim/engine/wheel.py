@@ -119,8 +119,8 @@ class Fifos(NamedTuple):
     behind: NDArray[np.int64]
     """[agents] The agent that waits next behind this one, or -1."""
     asked: NDArray[np.uint64]
-    """[words of FIFOs, none without arbitrated writing ends] Those at which an agent waits and may find space: one came,
-    one went, or a token was taken."""
+    """[words of FIFOs, none without arbitrated writing ends] Those at which an agent waits and may find space: an agent
+    came or went, or a token was taken."""
 
 
 class Resources(NamedTuple):

@@ -1,42 +1,44 @@
-"""How fast is the engine? Ratios within one run, so that they mean the same on every computer.
+"""Every machine on one image of a trained network: against the floor, the reference engine, and from the shell.
 
-    python benchmarks/engine.py [HW ...] [--trace TRACE] [--images N] [--reference-layer NAME] [-o CSV]
-
-A row for each machine, by default LoAS, SATA, its training and SpikeSim:
-
-* engine seconds of the whole trace, best of three, warm; joins (pairs of 128-bit chunks of LoAS) per second;
-* the compiled against the reference engine, on one small layer, whose cycles must be equal;
-* the counting floor: one compiled loop that ANDs and counts the same chunk pairs and keeps one serial recurrence;
-* seconds of a first run ever, with an empty kernel cache, in another process; seconds and peak memory of the next.
+The counting floor is one compiled loop that ANDs and counts the chunk pairs of LoAS and keeps one serial recurrence:
+the least that a simulator of joins must do. It is a yardstick for the other machines, which do not join.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
-import os
-import subprocess
-import sys
+import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
+
+from clock import Row, archsim, call
 
 from archsim.compress.bitmask import popcount
 from archsim.dataflow.base import Accelerator, EngineName
-from archsim.dataflow.layer import Layer, layer_of
+from archsim.dataflow.layer import Layer
+from archsim.dataflow.layer_machine import LayerMachine
+from archsim.engine import compiled, reference
+from archsim.errors import EngineError
 from archsim.jit import kernel
 from archsim.simulate import load_accelerator
 from archsim.trace import Trace, load_trace
 
-ROOT = Path(__file__).parent.parent
-MACHINES = ("loas", "sata", "sata_training", "spikesim")
+ROOT = Path(__file__).resolve().parents[2]
+ON_VGG16 = ("loas", "sparten_snn", "gospa_snn", "gamma_snn", "ptb", "stellar", "spinalflow", "prosperity", "gustav_snn",
+            "sata", "systolic", "spikesim_lossless")  # fmt: skip
+ON_VGG9 = ("imc_ideal", "manycore", "loihi1")
+RUNS = (
+    *((name, "vgg16_dual_sparse", "fc") for name in ON_VGG16), *((name, "vgg9_dual_sparse", "fc") for name in ON_VGG9),
+    ("sata_training", "vgg9_training_step", "fc"), ("sparten", "cnn", "classifier"), ("gamma", "cnn", "classifier"),
+)  # fmt: skip
+"""Machines, traces, and the layer on which the engines are compared."""
 
 
 @kernel
 def floor(a: Any, b: Any, overhead: int) -> int:
-    """Cycles of all joins one after the other: the least that a simulator of them must do."""
+    """Cycles of all joins one after the other."""
     now = 0
     for n in range(b.shape[0]):
         for m in range(a.shape[0]):
@@ -46,89 +48,67 @@ def floor(a: Any, b: Any, overhead: int) -> int:
     return now
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "hardware", nargs="*", type=Path, default=[ROOT / "hwconfigs" / f"{name}.yaml" for name in MACHINES]
-    )
-    parser.add_argument("--trace", type=Path, default=ROOT / "workloads" / "vgg16_dual_sparse.npz")
-    parser.add_argument("--images", type=int, default=1, help="images of the trace to run; the paper's batch is 1")
-    parser.add_argument("--reference-layer", default="fc")
-    parser.add_argument("-o", "--output", type=Path, help="also write the table as CSV")
-    arguments = parser.parse_args()
-    trace = load_trace(arguments.trace).select(images=range(arguments.images))
-    rows = []
-    for hardware in arguments.hardware:
-        rows.append(measured(hardware, arguments.trace, trace, arguments.reference_layer))
-        if len(rows) == 1:
-            print(*rows[0], sep="\t")
-        print(*rows[-1].values(), sep="\t", flush=True)
-    if arguments.output:
-        with arguments.output.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+def rows() -> Iterator[Row]:
+    """A row for each machine."""
+    for name, network, small in RUNS:
+        yield _row(name, network, small)
 
 
-def measured(hardware: Path, path: Path, trace: Trace, small: str) -> dict[str, Any]:
-    """The row of a machine on ``trace`` from ``path``."""
-    timesteps = f"timesteps={trace.timesteps}"
-    machine = load_accelerator(hardware, [timesteps])
-    layers = [layer_of(trace, operation) for operation in machine.layers(trace)]
-    joins = sum(layer.m * layer.n * (layer.inputs.mask.shape[1] // 2) for layer in layers)
+def _row(name: str, network: str, small: str) -> Row:
+    path = ROOT / "workloads" / f"{network}.npz"
+    trace = load_trace(path).select(images=[0])
+    machine = load_accelerator(name).specialised_for(trace)
     part = trace.select(layers=[small])
-    fast = engine(machine, part, "compiled")  # also compiles what is not in the cache
-    slow = engine(machine, part, "reference")
-    if fast[0] != slow[0]:
-        raise SystemExit(f"the engines disagree on {small}: {fast[0]} and {slow[0]} cycles")
-    fast = engine(machine, part, "compiled")
-    floor(layers[-1].inputs.mask, layers[-1].weights.mask, 2)
-    runs = [engine(machine, trace, "compiled") for _ in range(3)]
-    engine_s, floor_s = min(seconds for _, seconds in runs), min(counted(layers) for _ in range(3))
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "archsim", "run", str(hardware), str(path), "--set", timesteps, "-o", "result"]
-        first_s, _ = shell(command, Path(folder))
-        again_s, memory_mib = shell(command, Path(folder))
+    (fast, fast_s), (slow, slow_s) = engine(machine, part), engine(machine, part, "reference", 1)
+    if fast != slow:
+        raise EngineError(f"{name}: the engines disagree on {small}: {fast} and {slow} cycles")
+    total, spent = engine(machine, trace)
+    layers = _layers(machine, trace)
+    counting = call(lambda: [floor(layer.inputs.mask, layer.weights.mask, 2) for layer in layers]).processor_s
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        command = ["run", name, path, "-o", "result"]
+        first, again = (archsim(command, folder, folder / "cache") for _ in range(2))
     return {
-        "machine": hardware.stem,
-        "images": trace.images,
-        "joins": joins,
-        "cycles": runs[0][0],
-        "engine_s": round(engine_s, 4),
-        "joins_per_s": round(joins / engine_s),
-        "ratio_to_counting_floor": round(engine_s / floor_s, 1),
-        "reference_to_compiled": round(slow[1] / fast[1], 1),
-        "first_run_ever_s": round(first_s, 1),
-        "run_from_shell_s": round(again_s, 1),
-        "peak_memory_mib": memory_mib,
+        "machine": name,
+        "network": network,
+        "cycles": total,
+        "engine_processor_s": spent,
+        "ns_per_cycle": spent / total * 1e9,
+        "ratio_to_counting_floor": spent / counting if layers else None,
+        "reference_to_compiled": slow_s / fast_s,
+        "first_run_wall_s": first.wall_s,
+        "first_run_processor_s": first.processor_s,
+        "next_run_wall_s": again.wall_s,
+        "next_run_processor_s": again.processor_s,
+        "next_run_memory_mib": again.memory_mib,
     }
 
 
-def engine(machine: Accelerator, trace: Trace, name: EngineName) -> tuple[int, float]:
-    """Cycles of a trace, and the seconds in which the engine computed them."""
-    results = list(machine.run_layers(trace, machine.layers(trace), name, verify=True, record=False))
-    return sum(result.share for result in results), sum(result.engine_wall_s for result in results)
+def engine(machine: Accelerator, trace: Trace, name: EngineName = "compiled", times: int = 3) -> tuple[int, float]:
+    """Cycles of a trace, and processor seconds of the engine alone, the least of so many runs."""
+    found = []
+    with on_the_processor():
+        for _ in range(times + (name == "compiled")):
+            results = list(machine.run_layers(trace, machine.layers(trace), name, verify=False, record=False))
+            found.append((sum(result.share for result in results), sum(result.engine_wall_s for result in results)))
+    return min(found, key=lambda pair: pair[1])
 
 
-def counted(layers: Sequence[Layer]) -> float:
-    """Seconds of the counting floor."""
-    started = perf_counter()
-    for layer in layers:
-        floor(layer.inputs.mask, layer.weights.mask, 2)
-    return perf_counter() - started
+@contextlib.contextmanager
+def on_the_processor() -> Iterator[None]:
+    """Engines measure themselves in processor time."""
+    clocks = compiled.perf_counter, reference.perf_counter
+    compiled.perf_counter = reference.perf_counter = process_time
+    try:
+        yield
+    finally:
+        compiled.perf_counter, reference.perf_counter = clocks
 
 
-def shell(command: Sequence[str], folder: Path) -> tuple[float, int]:
-    """Seconds and peak memory [MiB] of a command in ``folder``, with the kernel cache that is there."""
-    started = perf_counter()
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache")}
-    child = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit code {child.returncode}")
-    return perf_counter() - started, usage.ru_maxrss // 1024
-
-
-if __name__ == "__main__":
-    main()
+def _layers(machine: Accelerator, trace: Trace) -> Sequence[Layer]:
+    """Those with chunks to join; none on a chip that holds all layers at once."""
+    if not isinstance(machine, LayerMachine):
+        return []
+    pieces = (piece for operation in machine.layers(trace) for piece in machine.pieces(trace, operation, False))
+    return [piece for piece in pieces if isinstance(piece, Layer)]

@@ -13,6 +13,6 @@ from pathlib import Path
 
 code = subprocess.run(sys.argv[2:]).returncode
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-spent = {"processor_s": round(used.ru_utime + used.ru_stime, 1), "peak_mb": round(used.ru_maxrss * 1024 / 1e6)}
+spent = {"processor_s": round(used.ru_utime + used.ru_stime, 2), "peak_mb": round(used.ru_maxrss * 1024 / 1e6)}
 Path(sys.argv[1]).write_text(json.dumps(spent))
 sys.exit(code)

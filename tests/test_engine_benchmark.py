@@ -1,0 +1,108 @@
+"""The benchmark of the engine: its schedule, its slopes, its tables, and what benchmarks/README.md says of them."""
+
+import importlib
+import itertools
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.machines import ROOT
+
+FOLDER = ROOT / "benchmarks" / "engine"
+MODULES = ("clock", "machines", "growth", "cores", "chip", "peers")
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        yield {name: importlib.import_module(name) for name in MODULES}
+        for name in MODULES:
+            sys.modules.pop(name, None)
+
+
+def stored(name):
+    return pd.read_csv(FOLDER / "results" / f"{name}.csv")
+
+
+def test_schedule_of_layers(benchmark):
+    """By hand, one worker, as many as pieces; and never shorter than the longest piece or the mean."""
+    makespan = benchmark["cores"].makespan
+    assert makespan([3, 1, 1, 1, 4], 2) == 7  # 3 | 1 1 1, then the 4 at the first free one
+    assert makespan([1, 2, 3], 1) == 6 and makespan([1, 2, 3], 3) == makespan([1, 2, 3], 9) == 3
+    draw = np.random.default_rng(0)
+    for _ in range(50):
+        pieces, workers = draw.integers(1, 50, 12).tolist(), int(draw.integers(1, 8))
+        assert max(max(pieces), sum(pieces) / workers) <= makespan(pieces, workers) <= sum(pieces)
+
+
+def test_exponents(benchmark):
+    exponent = benchmark["growth"].exponent
+    assert exponent([1, 2, 4], [3, 6, 12]) == pytest.approx(1) and exponent([1, 2, 4], [5, 5, 5]) == pytest.approx(0)
+    assert exponent([1, 2, 4], [1, 4, 16]) == pytest.approx(2)
+
+
+def test_stored_growth_adds_up(benchmark):
+    growth, table = benchmark["growth"], stored("growth")
+    groups = {key: table.loc[rows] for key, rows in table.groupby(["machine", "property"]).groups.items()}
+    assert set(groups) == set(itertools.product(growth.MACHINES, growth.GROWING))
+    for (_, what), group in groups.items():
+        assert tuple(group.value) == growth.GROWING[what]
+        assert group.exponent.iloc[0] == pytest.approx(growth.exponent(group.value, group.engine_processor_s), abs=2e-3)
+
+
+def test_growing_layer_grows(benchmark):
+    """What is said to double does."""
+    growth = benchmark["growth"]
+    small, large = growth.layer(8, 2, 0.2, 4, 64), growth.layer(16, 4, 0.4, 8, 128)
+    assert [small.images, small.timesteps] == [8, 2] and [large.images, large.timesteps] == [16, 4]
+    assert growth.layer(64, 4, 0.4, 4, 256).tensor("in").mean() == pytest.approx(0.4, abs=0.01)
+
+
+def test_schedules_as_stored_follow_from_their_pieces():
+    """16 workers are ten times one where there are points enough, and not within one network: its longest layer."""
+    table = stored("cores").set_index(["what", "workers"])
+    schedules = {what for what, _ in table.index if what.startswith("schedule")}
+    assert len(schedules) == 2
+    for what in schedules:
+        own = table.loc[what]
+        assert own.times_one.to_numpy() == pytest.approx(own.processor_s / own.wall_s, rel=2e-3)
+        assert own.times_one.is_monotonic_increasing and (own.times_one <= own.index + 0.01).all()
+    assert table.times_one["schedule of 1,000 points of a sweep", 16] > 10
+
+
+def test_readme_says_what_is_stored():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    machines, cores, peers = stored("machines"), stored("cores").set_index(["what", "workers"]), stored("peers")
+    for row in machines.itertuples():
+        line = next(line for line in text.splitlines() if line.startswith(f"| {row.machine} |"))
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[2:4] == [f"{row.engine_processor_s * 1e3:,.0f}", f"{row.reference_to_compiled:,.0f}"]
+        assert cells[4:] == [
+            f"{row.first_run_processor_s:.1f}",
+            f"{row.next_run_wall_s:.2f}",
+            f"{row.next_run_processor_s:.2f}",
+            f"{row.next_run_memory_mib:.0f}",
+        ]
+    for peer, point in (("prosperity", "vgg16"), ("scale_sim", "all 48"), ("sana_fe", "all 9")):
+        (ratio,) = peers[(peers.peer == peer) & (peers.point == point)].theirs_to_ours
+        assert f"{ratio:.0f} times" in text
+    for what in ("layers of vgg16_dual_sparse", "run of vgg16_dual_sparse"):
+        assert f"{cores.times_one[what, 2]:.2f}" in text
+    for workers, name in itertools.product(
+        (16,), ("schedule of the layers of vgg16_dual_sparse", "schedule of 1,000 points of a sweep")
+    ):
+        assert f"{cores.times_one[name, workers]:.1f}" in text
+    for name in re.findall(r"\]\(([\w/.]+)\)", text):
+        assert (ROOT / "benchmarks" / name).exists(), name
+
+
+def test_part_that_is_not_there_is_refused(tmp_path):
+    command = [sys.executable, str(FOLDER), "growht", "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    assert done.stderr == "no part 'growht'; allowed: machines, growth, cores, chip, peers (did you mean 'growth'?)\n"
