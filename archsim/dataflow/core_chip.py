@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from archsim.dataflow.base import MachineConfig, ScheduledLayers
 from archsim.dataflow.core_mapping import Mapped
 from archsim.dataflow.cores import Events, Row, events_of, rows_of
 from archsim.dataflow.mesh import CoreMeshConfig
-from archsim.dataflow.populations import Format, Population, populations_of, received, stored
+from archsim.dataflow.populations import Format, Population, inputs_of, populations_of, received, stored
 from archsim.errors import UsageError
 from archsim.hardware.fields import Count, SumBits, WeightBits
 from archsim.hardware.loading import Block, CrossFieldError
@@ -167,14 +168,14 @@ def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[s
     needed = sum(-(-one.size // most) for one, most in zip(layers, rooms, strict=True))
     if needed > pe.count:
         cut = next((one.name for one, most in zip(layers, rooms, strict=True) if most < min(one.size, pe.neurons)), "")
-        why = f" and {pe.synapse_bits} bits of synapses, which {cut} fills first" if cut else ""
+        why = f", {pe.axons} axons and {pe.synapse_bits} bits of synapses, which {cut} fills first" if cut else ""
         found.append(
             f"pe.count: the network takes {needed} cores of {pe.neurons} neurons{why}, the chip has {pe.count}"
         )
     for one, most in zip(layers, rooms, strict=True):
-        inputs = len(np.unique(np.concatenate([synapses.sources.ravel() for synapses in one.synapses])))
+        inputs = _widest(config, one)
         if inputs > pe.axons:
-            found.append(f"pe.axons: {one.name} has {inputs} inputs, a core {pe.axons} axons")
+            found.append(f"pe.axons: a neuron of {one.name} has {inputs} inputs, a core {pe.axons} axons")
         bits = max(_stored(config, one, [*range(0, one.size, most), one.size]))
         if bits > pe.synapse_bits:
             found.append(
@@ -185,14 +186,32 @@ def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[s
 
 
 def room(config: ManyCoreConfig, one: Population) -> int:
-    """Neurons of a layer that a core takes: as many as it has, or as it has memory for their synapses; 1 at least."""
-    most = min(config.pe.neurons, one.size)
+    """Neurons of a layer that a core takes: as many as it has, or as it has memory and axons for; 1 at least."""
+    pe, most = config.pe, min(config.pe.neurons, one.size)
+    one_fits = _widest(config, one) <= pe.axons
     while most > 1:
-        bits = max(_stored(config, one, [*range(0, one.size, most), one.size]))
-        if bits <= config.pe.synapse_bits:
+        ends = [*range(0, one.size, most), one.size]
+        bits, inputs = max(_stored(config, one, ends)), _inputs(config, one, ends) if one_fits else 0
+        if bits <= pe.synapse_bits and inputs <= pe.axons:
             break
-        most = max(1, min(most - 1, most * config.pe.synapse_bits // bits))
+        most = max(1, min(most - 1, most * pe.synapse_bits // bits, most * pe.axons // max(1, inputs)))
     return most
+
+
+def _inputs(config: ManyCoreConfig, one: Population, ends: Sequence[int]) -> int:
+    """Axons of the part of a layer that has most, or of the whole layer where these are few enough for any core."""
+    every = len(np.unique(np.concatenate([synapses.sources.ravel() for synapses in one.synapses])))
+    if every <= config.pe.axons:
+        return every
+    return max(inputs_of(one, first, end, config.format_of(one)) for first, end in pairwise(ends))
+
+
+def _widest(config: ManyCoreConfig, one: Population) -> int:
+    """Inputs of the neuron that has most."""
+    kind = config.format_of(one)
+    synapses = [received(one, each, np.ones(each.sources.shape, np.int64), kind) for each in one.synapses]
+    neuron = int(np.argmax(np.sum(synapses, 0)))
+    return inputs_of(one, neuron, neuron + 1, kind)
 
 
 def _stored(config: ManyCoreConfig, one: Population, ends: Sequence[int]) -> list[int]:
@@ -253,6 +272,8 @@ def place(
             raise UsageError(
                 f"pe.synapse_bits: a core of {one.name} needs {bits} bits of synapses, got {pe.synapse_bits}"
             )
+        if (inputs := _inputs(config, one, end)) > pe.axons:
+            raise UsageError(f"pe.axons: a core of {one.name} has {inputs} inputs, got {pe.axons}")
     numbers = iter(range(pe.count))
     mapped = [Mapped(tuple(end), tuple(next(numbers) for _ in end[1:])) for end in ends]
     if scheduler.mapping != "traffic":

@@ -218,6 +218,14 @@ def stored(population: Population, ends: Sequence[int], kind: Format, weight_bit
     return [int(bits) for bits in found]
 
 
+def inputs_of(population: Population, first: int, end: int, kind: Format) -> int:
+    """How many neurons those from ``first`` on up to ``end`` of a population have synapses from."""
+    found = (
+        synapses.sources[reached(population, synapses, (first, end), kind)[0] > 0] for synapses in population.synapses
+    )
+    return len(np.unique(np.concatenate(list(found))))
+
+
 def received(population: Population, synapses: Synapses, sent: NDArray[np.int64], kind: Format) -> NDArray[np.float64]:
     """Synaptic operations at ``synapses`` of every neuron of a population, [size], by how often each of their sources
     spikes: ``sent`` [C, H, W]; as :func:`reached` counts them."""

@@ -45,7 +45,7 @@ from archsim.trace import Trace, save_trace  # noqa: E402
 
 MACHINES = (
     "loas", "sparten_snn", "gospa_snn", "gamma_snn", "ptb", "stellar", "spinalflow", "prosperity", "gustav_snn", "sata",
-    "systolic", "sparten", "gamma", "spikesim_lossless", "imc_ideal",
+    "systolic", "sparten", "gamma", "spikesim_lossless", "imc_ideal", "manycore",
 )  # fmt: skip
 PUBLIC = (
     "spiking_vgg16_bn", "spiking_resnet18", "sew_resnet18", "sew_resnet18_and", "sew_resnet18_iand", "ms_resnet18",

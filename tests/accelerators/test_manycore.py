@@ -11,7 +11,7 @@ from archsim.accelerators.manycore import ADDED, COLUMN_HOPS, DELIVERED, RECEIVE
 from archsim.dataflow import core_chip as chip
 from archsim.dataflow import core_statistics as statistics
 from archsim.dataflow.mesh import SIDES, flows
-from archsim.dataflow.populations import Population, Synapses, populations_of, reached, received, stored
+from archsim.dataflow.populations import Population, Synapses, inputs_of, populations_of, reached, received, stored
 from archsim.engine.outcome import BUSY
 from archsim.engine.result import CoreLoad, LinkLoad
 from archsim.errors import ConfigError
@@ -397,6 +397,8 @@ def test_synapses_of_a_convolution_are_those_of_its_unrolled_matrix(seed):
         found = reached(one, synapses, ends, kind).reshape(len(ends) - 1, -1)
         np.testing.assert_array_equal(found, np.add.reduceat(matrix[name], ends[:-1], axis=0))
         np.testing.assert_array_equal(received(one, synapses, sent, kind), matrix[name] @ sent.reshape(-1))
+        axons = [inputs_of(one, first, end, kind) for first, end in pairwise(ends)]
+        assert axons == (np.add.reduceat(matrix[name], ends[:-1], axis=0) > 0).sum(1).tolist()
 
 
 @pytest.mark.parametrize("mapping", ["in_order", "neurons", "operations", "traffic"])
@@ -503,8 +505,26 @@ def test_what_has_no_place_is_refused():
     trace = mlp(1, n=50)
     small = machine("pe.count=4", "noc.rows=2", "noc.columns=2", "noc.cores=1", "pe.neurons=10")
     assert small.problems(trace) == ["pe.count: the network takes 5 cores of 10 neurons, the chip has 4"]
-    few = machine("pe.axons=100")
-    assert few.problems(trace) == ["pe.axons: fc has 150 inputs, a core 100 axons"]
+    few, full = machine("pe.axons=100"), mlp(1, n=50, weight_density=1.0)
+    assert few.problems(trace) == [] and few.problems(full) == [
+        "pe.axons: a neuron of fc has 150 inputs, a core 100 axons"
+    ]
+
+
+def test_axons_of_a_core_are_a_limit():
+    """Those that its own neurons read, not those of the layer: a convolution takes more cores, of fewer rows."""
+    trace, parts = conv(3), []
+    for axons in (180, 179, 120, 60, 45):
+        built = machine(f"pe.axons={axons}", "pe.count=512", "noc.rows=16", "noc.columns=8")
+        populations = populations_of(trace, built.layers(trace))
+        (part,) = chip.place(built.config, populations).mapped
+        (synapses,) = populations[-1].synapses
+        read = reached(populations[-1], synapses, part.ends, "convolutional").reshape(len(part.cores), -1)
+        assert (read > 0).sum(1).max() <= axons
+        parts.append(len(part.cores))
+    assert parts == sorted(parts) and (parts[0], parts[-1]) == (1, 9 * 6 * 6)
+    few = machine("pe.axons=44")
+    assert few.problems(trace) == ["pe.axons: a neuron of conv has 45 inputs, a core 44 axons"]
 
 
 def test_synapse_memory_is_a_limit():
@@ -526,8 +546,8 @@ def test_synapse_memory_is_a_limit():
         "synapse.linear=dense", "pe.synapse_bits=8400", "pe.count=4", "noc.rows=2", "noc.columns=2", "noc.cores=1"
     )
     assert small.problems(trace) == [
-        "pe.count: the network takes 8 cores of 1024 neurons and 8400 bits of synapses, which fc fills first, "
-        "the chip has 4"
+        "pe.count: the network takes 8 cores of 1024 neurons, 65536 axons and 8400 bits of synapses, which fc fills "
+        "first, the chip has 4"
     ]
 
 
