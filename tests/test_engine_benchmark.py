@@ -75,6 +75,19 @@ def test_schedules_as_stored_follow_from_their_pieces():
     assert table.times_one["schedule of 1,000 points of a sweep", 16] > 10
 
 
+def test_peers_as_stored_add_up(benchmark):
+    """Sums of times and not of ratios, in processor time, and no part of a simulation in a whole."""
+    table = stored("peers")
+    sums = table.point.str.match(r"all \d+$")
+    assert sums.sum() == 4
+    for row in table[sums].to_dict("records"):
+        own = table[(table.peer == row["peer"]) & (table.part == row["part"]) & ~sums & (table.point != "vgg16")]
+        assert len(own) == int(row["point"].split()[1])
+        again = benchmark["peers"].total(row["peer"], row["point"], row["part"], own.to_dict("records"))
+        assert list(again.values())[3:] == pytest.approx(list(row.values())[3:], rel=2e-3)
+        assert row["theirs_to_ours"] == pytest.approx(row["theirs_processor_s"] / row["ours_processor_s"], rel=2e-3)
+
+
 def test_readme_says_what_is_stored():
     text = (ROOT / "benchmarks" / "README.md").read_text()
     machines, cores, peers = stored("machines"), stored("cores").set_index(["what", "workers"]), stored("peers")
@@ -88,9 +101,10 @@ def test_readme_says_what_is_stored():
             f"{row.next_run_processor_s:.2f}",
             f"{row.next_run_memory_mib:.0f}",
         ]
-    for peer, point in (("prosperity", "vgg16"), ("scale_sim", "all 48"), ("sana_fe", "all 9")):
-        (ratio,) = peers[(peers.peer == peer) & (peers.point == point)].theirs_to_ours
-        assert f"{ratio:.0f} times" in text
+    peers = peers.set_index(["peer", "point", "part"]).theirs_to_ours
+    for key, digits in ((("prosperity", "vgg16", "whole"), 0), (("scale_sim", "all 48", "whole"), 0),
+                        (("sana_fe", "all 9", "whole"), 0), (("sana_fe", "all 9", "simulation"), 2)):  # fmt: skip
+        assert f"{peers[key]:.{digits}f} times" in text
     for what in ("layers of vgg16_dual_sparse", "run of vgg16_dual_sparse"):
         assert f"{cores.times_one[what, 2]:.2f}" in text
     for workers, name in itertools.product(
