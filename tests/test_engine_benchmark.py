@@ -63,16 +63,42 @@ def test_growing_layer_grows(benchmark):
     assert growth.layer(64, 4, 0.4, 4, 256).tensor("in").mean() == pytest.approx(0.4, abs=0.01)
 
 
-def test_schedules_as_stored_follow_from_their_pieces():
+def test_schedules_as_stored_follow_from_their_pieces(benchmark):
     """16 workers are ten times one where there are points enough, and not within one network: its longest layer."""
     table = stored("cores").set_index(["what", "workers"])
     schedules = {what for what, _ in table.index if what.startswith("schedule")}
-    assert len(schedules) == 2
+    sweep = f"schedule of 1,000 points of {benchmark['cores'].SWEPT}"
+    assert {what.split()[-1] for what in schedules - {sweep}} == set(benchmark["cores"].SCHEDULED)
     for what in schedules:
         own = table.loc[what]
         assert own.times_one.to_numpy() == pytest.approx(own.processor_s / own.wall_s, rel=2e-3)
         assert own.times_one.is_monotonic_increasing and (own.times_one <= own.index + 0.01).all()
-    assert table.times_one["schedule of 1,000 points of a sweep", 16] > 10
+        assert (own.times_one[16] >= 10) == (what == sweep)
+    assert table.times_one[sweep, 16] == pytest.approx(1000 / benchmark["cores"].makespan([1] * 1000, 16), rel=1e-3)
+
+
+def test_peers_as_stored_add_up(benchmark):
+    """Sums of times and not of ratios, in processor time, and no part of a simulation in a whole."""
+    table = stored("peers")
+    sums = table.point.str.match(r"all \d+$")
+    assert sums.sum() == 4
+    for row in table[sums].to_dict("records"):
+        own = table[(table.peer == row["peer"]) & (table.part == row["part"]) & ~sums & (table.point != "vgg16")]
+        assert len(own) == int(row["point"].split()[1])
+        again = benchmark["peers"].total(row["peer"], row["point"], row["part"], own.to_dict("records"))
+        assert list(again.values())[3:] == pytest.approx(list(row.values())[3:], rel=2e-3)
+        assert row["theirs_to_ours"] == pytest.approx(row["theirs_processor_s"] / row["ours_processor_s"], rel=2e-3)
+
+
+def schedules(cores):
+    """Stored ratios by number of workers, for each network and its number of layers, and for the points of a sweep."""
+    found = {}
+    for what, own in cores.groupby(level=0):
+        if layers := re.match(r"schedule of the (\d+) layers of (\w+)", what):
+            found[layers[2], layers[1]] = own.times_one[what]
+        elif what.startswith("schedule"):
+            found[what, ""] = own.times_one[what]
+    return found
 
 
 def test_readme_says_what_is_stored():
@@ -88,15 +114,15 @@ def test_readme_says_what_is_stored():
             f"{row.next_run_processor_s:.2f}",
             f"{row.next_run_memory_mib:.0f}",
         ]
-    for peer, point in (("prosperity", "vgg16"), ("scale_sim", "all 48"), ("sana_fe", "all 9")):
-        (ratio,) = peers[(peers.peer == peer) & (peers.point == point)].theirs_to_ours
-        assert f"{ratio:.0f} times" in text
+    peers = peers.set_index(["peer", "point", "part"]).theirs_to_ours
+    for key, digits in ((("prosperity", "vgg16", "whole"), 0), (("scale_sim", "all 48", "whole"), 0),
+                        (("sana_fe", "all 9", "whole"), 0), (("sana_fe", "all 9", "simulation"), 2)):  # fmt: skip
+        assert f"{peers[key]:.{digits}f} times" in text
     for what in ("layers of vgg16_dual_sparse", "run of vgg16_dual_sparse"):
         assert f"{cores.times_one[what, 2]:.2f}" in text
-    for workers, name in itertools.product(
-        (16,), ("schedule of the layers of vgg16_dual_sparse", "schedule of 1,000 points of a sweep")
-    ):
-        assert f"{cores.times_one[name, workers]:.1f}" in text
+    for (what, layers), own in schedules(cores).items():
+        name = f"`{what}` | {layers}" if layers else "1,000 points of VGG9 in a sweep | "
+        assert f"| {name} | {' | '.join(f'{own[workers]:.1f}' for workers in (2, 4, 8, 16))} |" in text
     for name in re.findall(r"\]\(([\w/.]+)\)", text):
         assert (ROOT / "benchmarks" / name).exists(), name
 

@@ -7,24 +7,28 @@ independent too, and there are as many of them as one likes.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from time import process_time
 
 from clock import Row, Spent, archsim, call
 
 from archsim.simulate import load_accelerator
-from archsim.trace import load_trace, save_trace
+from archsim.trace import Operation, load_trace, save_trace
 
-TRACE = Path(__file__).resolve().parents[2] / "workloads" / "vgg16_dual_sparse.npz"
+WORKLOADS = Path(__file__).resolve().parents[2] / "workloads"
+TRACE = WORKLOADS / "vgg16_dual_sparse.npz"
+SCHEDULED = ("vgg16_dual_sparse", "vgg9_dual_sparse", "ms_resnet18_htt", "spikformer", "sdt", "qkformer")
+"""Networks of 9 to 76 layers."""
+SWEPT = "vgg9_dual_sparse"
 WORKERS = (1, 2, 4, 8, 16)
 
 
 def rows() -> Iterator[Row]:
-    """VGG16 with one job and all: its layers, and whole runs; schedules of its layers and of the points of a sweep."""
+    """VGG16 with one job and all: its layers, and whole runs; then schedules."""
     path, every = TRACE, os.cpu_count() or 1
     trace = load_trace(path)
     machine = load_accelerator("loas").specialised_for(trace)
@@ -43,14 +47,26 @@ def rows() -> Iterator[Row]:
         save_trace(trace.select(images=[0]), single)
         one = {jobs: _run(single, jobs, folder) for jobs in sorted({1, every})}
         yield from (_row("run of its first image", jobs, spent, one[1]) for jobs, spent in one.items())
-    measured = []
-    for operation in machine.layers(trace):
-        started = process_time()
-        list(machine.run_layers(trace, [operation], "compiled", verify=True, record=False))
-        measured.append(process_time() - started)
-    yield from _scheduled("schedule of the layers of vgg16_dual_sparse", measured)
-    point = call(lambda: layers(1), 1).processor_s
-    yield from _scheduled("schedule of 1,000 points of a sweep", [point] * 1000)
+    yield from schedules()
+
+
+def schedules() -> Iterator[Row]:
+    """Layers of each network, all images of a layer one behind the other; and points of a sweep, which are alike."""
+    for network in SCHEDULED:
+        seconds = _layers(network)
+        yield from _scheduled(f"schedule of the {len(seconds)} layers of {network}", seconds)
+    yield from _scheduled(f"schedule of 1,000 points of {SWEPT}", [sum(_layers(SWEPT))] * 1000)
+
+
+def _layers(network: str) -> list[float]:
+    """Processor seconds of each layer, in the order in which they are handed out."""
+    trace = load_trace(WORKLOADS / f"{network}.npz")
+    machine = load_accelerator("loas").specialised_for(trace)
+
+    def simulated(layer: Operation) -> None:
+        list(machine.run_layers(trace, [layer], "compiled", verify=True, record=False))
+
+    return [call(functools.partial(simulated, layer)).processor_s for layer in machine.layers(trace)]
 
 
 def _run(path: Path, jobs: int, folder: Path) -> Spent:
@@ -60,14 +76,26 @@ def _run(path: Path, jobs: int, folder: Path) -> Spent:
 
 
 def _row(what: str, jobs: int, spent: Spent, one: Spent) -> Row:
-    return {"what": what, "workers": jobs, **spent._asdict(), "times_one": one.wall_s / spent.wall_s}
+    return {
+        "what": what,
+        "workers": jobs,
+        **spent._asdict(),
+        "memory_mib": spent.memory_mib or None,
+        "times_one": one.wall_s / spent.wall_s,
+    }
 
 
 def _scheduled(what: str, seconds: Sequence[float]) -> Iterator[Row]:
     for workers in WORKERS:
         end = makespan(seconds, workers)
         spent = Spent(end, sum(seconds))
-        yield {"what": what, "workers": workers, **spent._asdict(), "times_one": sum(seconds) / end}
+        yield {
+            "what": what,
+            "workers": workers,
+            **spent._asdict(),
+            "memory_mib": spent.memory_mib or None,
+            "times_one": sum(seconds) / end,
+        }
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:

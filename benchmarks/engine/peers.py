@@ -1,14 +1,15 @@
-"""Other people's simulators and archsim on the same layers, in processor time.
+"""Other people's simulators and archsim on the same layers, in wall time and processor time.
 
-The layers, and how to run them on either side, are those of ``benchmarks/oracles``. Ours has the outputs computed and
-compared with the trace in its time.
+The layers, and how to run them on either side, are those of ``benchmarks/oracles``. ``whole`` is all from a layer in
+memory to its numbers, ours with the outputs computed and compared with the trace. A peer that takes longest to read its
+own files also has ``simulation``, which is the simulation of a machine and a network that are loaded.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from clock import Row, call
@@ -30,29 +31,35 @@ def rows(prosperity: str | None) -> Iterator[Row]:
         except ImportError:
             print(f"{name} is not here: {peer.INSTALL}", file=sys.stderr)
             continue
-        found = [_row(peer, installed, name, point) for point in peer.CASES if chosen(point)]
+        found = [row for point in peer.CASES if chosen(point) for row in _rows(peer, installed, name, point)]
         yield from found
-        sums = [{"point": f"all {len(found)}", "rows": found}]
         if name == "prosperity":
-            sums.insert(0, {"point": "vgg16", "rows": [row for row in found if row["point"].startswith("vgg16")]})
-        for group in sums:
-            yield _total(name, group["point"], group["rows"])
+            yield total(name, "vgg16", "whole", [row for row in found if row["point"].startswith("vgg16")])
+        for part in dict.fromkeys(row["part"] for row in found):
+            same = [row for row in found if row["part"] == part]
+            yield total(name, f"all {len(same)}", part, same)
 
 
-def _row(peer: Any, installed: Any, name: str, point: str) -> Row:
+def _rows(peer: Any, installed: Any, name: str, point: str) -> Iterator[Row]:
+    """A row for each part; theirs is called once to warm up and once for its time."""
     case = peer.CASES[point]
-    ours, theirs = call(lambda: peer.ours(case)), call(lambda: peer.theirs(installed, case), 1)
-    return _ratios(name, point, [*ours[:2], *theirs[:2]])
+    if hasattr(peer, "timed"):
+        parts = peer.timed(installed, case, times=2)
+    else:
+        parts = {"whole": (lambda: peer.ours(case), lambda: peer.theirs(installed, case))}
+    for part, (ours, theirs) in parts.items():
+        yield _ratios(name, point, part, [*call(ours)[:2], *call(theirs, 1)[:2]])
 
 
-def _total(name: str, point: str, found: list[Row]) -> Row:
+def total(name: str, point: str, part: str, found: Sequence[Row]) -> Row:
+    """The sums of times, and their ratio."""
     columns = ("ours_wall_s", "ours_processor_s", "theirs_wall_s", "theirs_processor_s")
-    return _ratios(name, point, [sum(row[column] for row in found) for column in columns])
+    return _ratios(name, point, part, [sum(row[column] for row in found) for column in columns])
 
 
-def _ratios(name: str, point: str, spent: list[float]) -> Row:
+def _ratios(name: str, point: str, part: str, spent: Sequence[float]) -> Row:
     ours_wall, ours, theirs_wall, theirs = spent
     return {
-        "peer": name, "point": point, "ours_wall_s": ours_wall, "ours_processor_s": ours, "theirs_wall_s": theirs_wall,
-        "theirs_processor_s": theirs, "theirs_to_ours": theirs / ours,
+        "peer": name, "point": point, "part": part, "ours_wall_s": ours_wall, "ours_processor_s": ours,
+        "theirs_wall_s": theirs_wall, "theirs_processor_s": theirs, "theirs_to_ours": theirs / ours,
     }  # fmt: skip

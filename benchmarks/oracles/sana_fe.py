@@ -16,20 +16,21 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from comparison import Rule
 from numpy.typing import NDArray
 
 from archsim import Report, run
+from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace, save_trace
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "workloads" / "recipes"))
@@ -205,8 +206,8 @@ def _layers(peer: ModuleType, case: Case | Shipped, network: object, every_neuro
     return built
 
 
-def _on_loihi(peer: ModuleType, case: Case | Shipped, every_neuron: bool) -> dict[str, float]:
-    """Steps as archsim has them, on the same cores, in the same order of neurons."""
+def _chip(peer: ModuleType, case: Case | Shipped, every_neuron: bool) -> Any:
+    """Its Loihi with the network on the same cores as here, in the same order of neurons."""
     image, first, _ = _network(case)
     network, loihi = peer.Network(), peer.load_arch(str(files("sanafe.examples") / "loihi.yaml"))
     built, shapes = _layers(peer, case, network, every_neuron), _shapes(case)
@@ -226,7 +227,17 @@ def _on_loihi(peer: ModuleType, case: Case | Shipped, every_neuron: bool) -> dic
             neuron.map_to_core(cores[(column * ROWS + row) * (CORES + 1) + core])
     chip = peer.SpikingChip(loihi)
     chip.load(network)
-    steps = case.timesteps + len(shapes)
+    return chip
+
+
+def _steps(case: Case | Shipped) -> int:
+    """Steps until the last layer has got the spikes of the last timestep."""
+    return case.timesteps + len(_shapes(case))
+
+
+def _on_loihi(peer: ModuleType, case: Case | Shipped, every_neuron: bool) -> dict[str, float]:
+    """Steps as archsim has them."""
+    chip, steps = _chip(peer, case, every_neuron), _steps(case)
     done = chip.sim(steps, timing_model="detailed", perf_trace=True, message_trace=True)
     inputs = (CORES, 0, 0)
     sent = [one for step in done["message_trace"] for one in step if not one["placeholder"]]
@@ -257,13 +268,17 @@ def _delayed(peer: ModuleType, case: Case) -> dict[str, float]:
     }  # fmt: skip
 
 
+def _loihi(case: Case | Shipped) -> tuple[str, ...]:
+    """What is set on ``loihi1``."""
+    barrier = 10 * _sync_ns(_cores(_shapes(case))[-1])
+    return (
+        f"noc.cores={CORES}", f"pe.count={CORES * ROWS * COLUMNS}", "host.ports=1",
+        f"scheduler.barrier_cycles={barrier}",
+    )  # fmt: skip
+
+
 def ours(case: Case | Shipped) -> dict[str, float]:
-    sync = _sync_ns(_cores(_shapes(case))[-1])
-    settings = {
-        "noc__cores": CORES, "pe__count": CORES * ROWS * COLUMNS, "host__ports": 1,
-        "scheduler__barrier_cycles": 10 * sync,
-    }  # fmt: skip
-    report = _run("loihi1", _in_steps(case), settings)
+    report = _run("loihi1", _in_steps(case), _loihi(case))
     layers = report.layers
     synapses = sum(n for layer in layers for (unit, _), n in layer.actions.items() if unit == "synapse")
     energy = report.summary()["energy_pj"]
@@ -275,19 +290,43 @@ def ours(case: Case | Shipped) -> dict[str, float]:
     if isinstance(case, Shipped):
         return found
     trace = _trace(case)
-    events = _run("prosperity", trace, {"memory__ideal": True}).summary()["synaptic_operations"]
+    events = _run("prosperity", trace, ("memory.ideal=true",)).summary()["synaptic_operations"]
     fired = sum(int(trace.tensor(operation.output).sum()) for operation in trace.operations if operation.neuron)
     return {**found, "spikes": fired, "synaptic_events": events}
 
 
-def _run(hardware: str, trace: Trace, settings: Mapping[str, object]) -> Report:
+def _run(hardware: str, trace: Trace, overrides: Sequence[str]) -> Report:
     """A run of which all outputs are right."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "drawn.npz"
         save_trace(trace, path)
-        report = run(hardware, path, **settings)
+        report = run(hardware, path, overrides=overrides)
     assert (report.summary()["mismatches"], report.summary()["coverage"]) == (0, 1.0)
     return report
+
+
+def timed(
+    peer: ModuleType, case: Case | Shipped, times: int
+) -> Mapping[str, tuple[Callable[[], object], Callable[[], object]]]:
+    """What is timed, ours and theirs: one simulation on Loihi, whole and by itself, theirs for so many calls.
+
+    :func:`theirs` would not do: it simulates up to three times, and reads its Loihi for each, which takes longest. A
+    chip of theirs runs once: after a reset it has no inputs.
+    """
+    trace, steps = _in_steps(case), _steps(case)
+    chips = iter([_chip(peer, case, every_neuron=True) for _ in range(times)])
+    machine = load_accelerator("loihi1", _loihi(case)).specialised_for(trace)
+
+    return {
+        "whole": (
+            lambda: _run("loihi1", _in_steps(case), _loihi(case)),
+            lambda: _chip(peer, case, every_neuron=True).sim(steps, timing_model="detailed"),
+        ),
+        "simulation": (
+            lambda: list(machine.run_layers(trace, machine.layers(trace), "compiled", verify=False, record=False)),
+            lambda: next(chips).sim(steps, timing_model="detailed"),
+        ),
+    }
 
 
 def rules(case: Case | Shipped, theirs: Mapping[str, float]) -> Iterable[Rule]:
