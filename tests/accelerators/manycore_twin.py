@@ -145,11 +145,167 @@ def cycles_of(config, layers, spikes, steps):
     return now
 
 
+def free_cycles_of(config, layers, spikes, steps):
+    """Cycles of all ``steps`` where cores run freely; arguments as of :func:`cycles_of`.
+
+    Everybody is a generator that asks for one thing at a time: to wait, to take from a buffer, to put into one.
+    """
+    noc, neuron, scheduler = config.noc, config.neuron, config.scheduler
+    sizes = [layer[1] if layer[0] is None else len(layer[1]) for layer in layers]
+    first = [sum(sizes[:which]) for which in range(len(sizes))]
+    parts = []  # (layer, first neuron, end, core or None, the buffer that is written)
+    links = {(r, c, side): deque() for r in range(noc.rows) for c in range(noc.columns) for side in AWAY}
+    injected, queues = ({core: deque() for core in range(config.pe.count)} for _ in range(2))
+    for which, layer in enumerate(layers):
+        if layer[0] is None:
+            ports, size = config.host.ports, layer[1]
+            parts += [
+                (which, size * p // ports, size * (p + 1) // ports, None, links[p, 0, "west"]) for p in range(ports)
+            ]
+        else:
+            parts += [
+                (which, *part, core, injected[core]) for core, part in zip(layer[3], pairwise(layer[2]), strict=True)
+            ]
+    targets, expected = {}, {}  # messages of a neuron; how many come to a core in a step
+    for sources, weight, ends, cores, time, _depth in (layer for layer in layers if layer[0] is not None):
+        for place, source in enumerate(sources):
+            for (begin, end), core in zip(pairwise(ends), cores, strict=True):
+                if synapses := sum(bool(weight[n][place]) for n in range(begin, end)):
+                    targets.setdefault(source, []).append((core, config.synapse.message_cycles + synapses * time))
+
+    def fired(which, step):
+        place = step - (0 if layers[which][0] is None else layers[which][5])
+        return spikes[which][place] if 0 <= place < len(spikes[which]) else []
+
+    def own_targets(part):
+        which, begin, end, *_ = part
+        return {core for n in range(begin, end) for core, _ in targets.get(first[which] + n, [])}
+
+    for which, *_ in {part[0]: part for part in parts}.values():
+        for step in range(steps):
+            for one in fired(which, step):
+                for core, _ in targets.get(first[which] + one, []):
+                    expected[core, step] = expected.get((core, step), 0) + 1
+    pairs = [(a, b) for a, part in enumerate(parts) for b, to in enumerate(parts) if to[3] in own_targets(part)]
+    ended, freed = ({pair: deque() for pair in pairs} for _ in range(2))
+    summed = {core: deque() for core in queues}
+    room = {id(buffer): noc.buffer for buffer in (*links.values(), *injected.values())}
+    room |= {id(buffer): config.pe.queue for buffer in queues.values()}
+    room |= {id(buffer): scheduler.buffers + 1 for buffer in ended.values()}
+    room |= {id(buffer): scheduler.buffers for buffer in freed.values()}
+    shared = {id(buffer) for buffer in (*links.values(), *queues.values())}
+    per_neuron = neuron.access_cycles + neuron.cycles + neuron.axon_cycles * config.pe.axons
+
+    def sender(me):
+        which, begin, end, core, buffer = parts[me]
+        before, behind = ([pair for pair in pairs if pair[side] == me] for side in (1, 0))
+        for step in range(steps):
+            for pair in before if step > 0 else ():
+                yield "take", ended[pair]
+            for pair in behind if step >= scheduler.buffers else ():
+                yield "take", freed[pair]
+            if core is not None and step > 0:
+                yield "take", summed[core]
+            passed = begin
+            for one in (one for one in fired(which, step) if begin <= one < end):
+                if core is not None:
+                    yield "wait", (one + 1 - passed) * per_neuron + neuron.spike_cycles
+                passed = one + 1
+                for message in targets.get(first[which] + one, []):
+                    yield "wait", config.host.message_cycles if core is None else neuron.message_cycles
+                    yield "put", buffer, (*message, step)
+            if core is not None:
+                yield "wait", (end - passed) * per_neuron
+            for pair in before if step > 0 else ():
+                yield "wait", scheduler.token_cycles
+                yield "put", freed[pair], None
+            for pair in behind:
+                yield "wait", scheduler.token_cycles
+                yield "put", ended[pair], None
+
+    def receiver(core):
+        got = {}
+        for step in range(steps):
+            while got.get(step, 0) < expected.get((core, step), 0):
+                _, work, of = yield "take", queues[core]
+                got[of] = got.get(of, 0) + 1
+                yield "wait", work
+            summed[core].append(None)
+
+    def router(place, buffer):
+        while True:
+            message = yield "take", buffer
+            way, cycles = towards(message[0], place, noc)
+            yield "wait", cycles - 1
+            yield "put", links[way] if way else queues[message[0]], message
+
+    routers = []
+    for r in range(noc.rows):
+        for c in range(noc.columns):
+            node = r * noc.columns + c
+            own = [injected[core] for core in range(node * noc.cores, (node + 1) * noc.cores)]
+            routers += [router((r, c), buffer) for buffer in (*(links[r, c, side] for side in AWAY), *own)]
+    by_kind = sorted(range(len(parts)), key=lambda me: parts[me][3] is None)  # hosts have the larger numbers
+    working = [sender(me) for me in by_kind] + [receiver(part[3]) for part in parts if part[3] is not None]
+    everybody = [
+        [one, next(one, None), None] for one in (*routers, *working)
+    ]  # generator, what it asks for, since when
+    waiting, granted = [], []
+    for now in range(10**6):
+        for number, buffer, message in granted:
+            buffer.append(message)
+            everybody[number][1:] = next(everybody[number][0], None), None
+        granted, moved = [], True
+        while moved:
+            moved = False
+            for number, state in enumerate(everybody):
+                one, asked, since = state
+                if asked is None or since == "at a buffer":
+                    continue
+                kind, what, given = asked[0], asked[1], None
+                if kind == "wait":
+                    since = state[2] = now if since is None else since
+                    if now < since + what:
+                        continue
+                elif kind == "take":
+                    if not what:
+                        continue
+                    given = what.popleft()
+                elif id(what) in shared:
+                    waiting.append((now, number, what, asked[2]))
+                    state[2] = "at a buffer"
+                    continue
+                elif len(what) < room[id(what)]:
+                    what.append(asked[2])
+                else:
+                    continue
+                moved = True
+                try:
+                    state[1:] = one.send(given), None
+                except StopIteration:
+                    state[1:] = None, None
+        waiting.sort(key=lambda request: request[:2])
+        heads = {}
+        for request in waiting:
+            heads.setdefault(id(request[2]), request)
+        for request in heads.values():
+            if len(request[2]) < room[id(request[2])]:
+                granted.append(request[1:])
+                waiting.remove(request)
+        if all(asked is None for _, asked, _ in everybody[len(routers) :]):
+            return now
+    raise AssertionError("nobody goes on")
+
+
 def onward(one, noc):
     """The link that an input's message takes next, None out of the mesh; and in how many cycles."""
-    core = one.message[0]
+    return towards(one.message[0], one.place, noc)
+
+
+def towards(core, place, noc):
+    """The same, of a message to ``core`` in the router at ``place``."""
     row, column = divmod(core // noc.cores, noc.columns)
-    r, c = one.place
+    r, c = place
     if column != c:
         side, cycles = ("east" if column > c else "west"), noc.row_cycles
     elif row != r:

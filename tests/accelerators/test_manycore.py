@@ -18,7 +18,7 @@ from archsim.errors import ConfigError
 from archsim.simulate import load_accelerator, run
 from archsim.trace import ImageSet, Neuron, Operation, Trace, save_trace
 from archsim.trace.window import Window
-from tests.accelerators.manycore_twin import cycles_of
+from tests.accelerators.manycore_twin import cycles_of, free_cycles_of
 from tests.machines import LABELS, ROOT, conv, mlp, same, simulate
 from tests.small_traces import build, lif
 
@@ -272,11 +272,12 @@ def test_how_even_a_chip_is_loaded():
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_cores_that_run_freely_do_the_same_work_in_both_engines(seed):
+def test_cores_that_run_freely_take_the_cycles_of_their_slow_twin_and_do_the_same_work(seed):
     free = {"scheduler__steps": "free", "scheduler__buffers": 2 + seed % 3, "scheduler__token_cycles": seed % 4}
-    built, placed, *_ = random_case(seed, **free)
+    built, placed, *network = random_case(seed, **free)
     fast, slow = (built.simulate(engine, built._program(placed), True) for engine in ("compiled", "reference"))
     agree(fast, slow)
+    assert fast.cycles == free_cycles_of(built.config, *network)
     barrier = random_case(seed)[0]
     np.testing.assert_array_equal(fast.counts, barrier.simulate("compiled", barrier._program(placed), True).counts)
 
