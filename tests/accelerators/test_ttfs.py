@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from archsim.hardware.compute.first_spike import ALL, FIRST, NONE
-from archsim.simulate import load_accelerator
+from archsim.simulate import load_accelerator, run
 from archsim.trace import Neuron, Operation, Requantiser, Trace
 from archsim.trace.resimulation import run_times
 from tests.machines import LABELS, MACHINES, ROOT, mlp, same, simulate, timed
@@ -184,3 +184,14 @@ def test_spikes_of_joins_are_counted(join, channels):
     results = list(machine.run_layers(trace, machine.layers(trace), "compiled", verify=True, record=False))
     assert [result.mismatches for result in results] == [0, 0, 0]
     assert [result.actions["join", "spike"] for result in results] == [0, joined, 0]
+
+
+def test_the_join_unit_keeps_up_in_the_shipped_network():
+    """What the page of deviations says of it: spikes to join, and cycles of the layer that works meanwhile."""
+    report = run(TTFS, ROOT / "workloads" / "first_spikes_delay.npz", overrides=["timesteps=trace"])
+    layers = {layer.layer: layer for layer in report.layers}
+    page = (ROOT / "archsim" / "docs" / "deviations" / "ttfs.md").read_text()
+    for before, reader in (("block1.conv2", "block2.conv1"), ("block2.conv2", "read_out")):
+        joined, cycles = layers[reader].actions["join", "spike"], layers[before].cycles
+        assert joined < cycles and f"{joined:,}" in page and f"{cycles:,}" in page
+        assert f"{100 * joined / cycles:.0f}" in page
