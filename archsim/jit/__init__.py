@@ -37,7 +37,7 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import CPUDispatcher
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
-from numba.extending import is_jitted
+from numba.extending import is_jitted, typeof_impl
 
 from archsim.jit.copied import Copied, Whole
 from archsim.jit.reference import by_reference as by_reference
@@ -284,8 +284,23 @@ def noted(name: str, made_of: bytes, work_out: Callable[[], int]) -> int:
     return int(found)
 
 
+def _known(value: Any) -> None:
+    """Tell numba of every named tuple in ``value`` that it is a tuple. It asks all abstract classes that it knows, for
+    the first one, and they all their subclasses: a twentieth of a short run."""
+    if isinstance(value, tuple):
+        if type(value) not in typeof_impl.registry:
+            typeof_impl.register(type(value), typeof_impl.registry[tuple])
+        for item in value:
+            _known(item)
+
+
 class _Kept(CPUDispatcher):  # type: ignore[misc]
     """A kernel that is kept on disk."""
+
+    def typeof_pyval(self, value: Any) -> Any:
+        """The type of an argument that no call had before."""
+        _known(value)
+        return super().typeof_pyval(value)
 
     def compile(self, sig: Any) -> Any:
         """Compile for one signature, without a look for garbage: types and code are many objects, and nearly all of

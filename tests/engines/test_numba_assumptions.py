@@ -20,6 +20,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.lowering import Lower
 from numba.core.registry import CPUDispatcher, cpu_target
 from numba.core.targetconfig import TargetConfig
+from numba.extending import typeof_impl
 
 from archsim import jit
 from archsim.jit import copied, passes
@@ -286,3 +287,19 @@ def test_numba_is_as_it_was_after_two_threads():
         assert other.is_alive()
     other.join()
     assert types.BaseFunction.get_call_type is before
+
+
+def test_a_named_tuple_that_numba_is_told_of_has_the_type_that_it_finds_out_itself():
+    class Inner(NamedTuple):
+        values: np.ndarray
+
+    class Outer(NamedTuple):
+        number: int
+        inner: Inner
+
+    value = Outer(1, Inner(np.zeros((2, 3))))
+    found = numba.typeof(value)
+    assert not {Inner, Outer} & set(typeof_impl.registry)
+    jit._known(value)
+    assert {Inner, Outer} <= set(typeof_impl.registry), f"{NUMBA} keeps what it knows of types elsewhere"
+    assert numba.typeof(value) == found
