@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT), str(ROOT / "benchmarks" / "papers"), str(ROOT / "benchmarks" / "oracles")]
+# Before what is installed: other packages have a "tests" too.
+sys.path[1:1] = [str(ROOT), str(ROOT / "benchmarks" / "papers"), str(ROOT / "benchmarks" / "oracles")]
 
 import chip  # noqa: E402
 import cores  # noqa: E402

@@ -33,7 +33,8 @@ from typing import Any
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT), str(ROOT / "benchmarks" / "papers")]
+# Before what is installed: other packages have a "tests" too.
+sys.path[1:1] = [str(ROOT), str(ROOT / "benchmarks" / "papers")]
 
 from command_line import command  # noqa: E402
 from presets import LARGE_ON, PRESETS, SMALL, outcome  # noqa: E402
