@@ -1,6 +1,5 @@
 """The benchmark of the engine: its schedule, its slopes, its tables, and what benchmarks/README.md says of them."""
 
-import importlib
 import itertools
 import re
 import subprocess
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.machines import ROOT
+from tests.studies import modules_of
 
 FOLDER = ROOT / "benchmarks" / "engine"
 MODULES = ("clock", "machines", "growth", "cores", "chip", "peers")
@@ -18,11 +18,8 @@ MODULES = ("clock", "machines", "growth", "cores", "chip", "peers")
 
 @pytest.fixture(scope="module")
 def benchmark():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        yield {name: importlib.import_module(name) for name in MODULES}
-        for name in MODULES:
-            sys.modules.pop(name, None)
+    with modules_of(FOLDER, *MODULES) as found:
+        yield found
 
 
 def stored(name):
@@ -31,7 +28,7 @@ def stored(name):
 
 def test_schedule_of_layers(benchmark):
     """By hand, one worker, as many as pieces; and never shorter than the longest piece or the mean."""
-    makespan = benchmark["cores"].makespan
+    makespan = benchmark.cores.makespan
     assert makespan([3, 1, 1, 1, 4], 2) == 7  # 3 | 1 1 1, then the 4 at the first free one
     assert makespan([1, 2, 3], 1) == 6 and makespan([1, 2, 3], 3) == makespan([1, 2, 3], 9) == 3
     draw = np.random.default_rng(0)
@@ -41,13 +38,13 @@ def test_schedule_of_layers(benchmark):
 
 
 def test_exponents(benchmark):
-    exponent = benchmark["growth"].exponent
+    exponent = benchmark.growth.exponent
     assert exponent([1, 2, 4], [3, 6, 12]) == pytest.approx(1) and exponent([1, 2, 4], [5, 5, 5]) == pytest.approx(0)
     assert exponent([1, 2, 4], [1, 4, 16]) == pytest.approx(2)
 
 
 def test_stored_growth_adds_up(benchmark):
-    growth, table = benchmark["growth"], stored("growth")
+    growth, table = benchmark.growth, stored("growth")
     groups = {key: table.loc[rows] for key, rows in table.groupby(["machine", "property"]).groups.items()}
     assert set(groups) == set(itertools.product(growth.MACHINES, growth.GROWING))
     for (_, what), group in groups.items():
@@ -57,7 +54,7 @@ def test_stored_growth_adds_up(benchmark):
 
 def test_growing_layer_grows(benchmark):
     """What is said to double does."""
-    growth = benchmark["growth"]
+    growth = benchmark.growth
     small, large = growth.layer(8, 2, 0.2, 4, 64), growth.layer(16, 4, 0.4, 8, 128)
     assert [small.images, small.timesteps] == [8, 2] and [large.images, large.timesteps] == [16, 4]
     assert growth.layer(64, 4, 0.4, 4, 256).tensor("in").mean() == pytest.approx(0.4, abs=0.01)
@@ -67,14 +64,14 @@ def test_schedules_as_stored_follow_from_their_pieces(benchmark):
     """16 workers are ten times one where there are points enough, and not within one network: its longest layer."""
     table = stored("cores").set_index(["what", "workers"])
     schedules = {what for what, _ in table.index if what.startswith("schedule")}
-    sweep = f"schedule of 1,000 points of {benchmark['cores'].SWEPT}"
-    assert {what.split()[-1] for what in schedules - {sweep}} == set(benchmark["cores"].SCHEDULED)
+    sweep = f"schedule of 1,000 points of {benchmark.cores.SWEPT}"
+    assert {what.split()[-1] for what in schedules - {sweep}} == set(benchmark.cores.SCHEDULED)
     for what in schedules:
         own = table.loc[what]
         assert own.times_one.to_numpy() == pytest.approx(own.processor_s / own.wall_s, rel=2e-3)
         assert own.times_one.is_monotonic_increasing and (own.times_one <= own.index + 0.01).all()
         assert (own.times_one[16] >= 10) == (what == sweep)
-    assert table.times_one[sweep, 16] == pytest.approx(1000 / benchmark["cores"].makespan([1] * 1000, 16), rel=1e-3)
+    assert table.times_one[sweep, 16] == pytest.approx(1000 / benchmark.cores.makespan([1] * 1000, 16), rel=1e-3)
 
 
 def test_peers_as_stored_add_up(benchmark):
@@ -85,7 +82,7 @@ def test_peers_as_stored_add_up(benchmark):
     for row in table[sums].to_dict("records"):
         own = table[(table.peer == row["peer"]) & (table.part == row["part"]) & ~sums & (table.point != "vgg16")]
         assert len(own) == int(row["point"].split()[1])
-        again = benchmark["peers"].total(row["peer"], row["point"], row["part"], own.to_dict("records"))
+        again = benchmark.peers.total(row["peer"], row["point"], row["part"], own.to_dict("records"))
         assert list(again.values())[3:] == pytest.approx(list(row.values())[3:], rel=2e-3)
         assert row["theirs_to_ours"] == pytest.approx(row["theirs_processor_s"] / row["ours_processor_s"], rel=2e-3)
 

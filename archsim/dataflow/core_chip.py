@@ -173,7 +173,7 @@ def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[s
             f"pe.count: the network takes {needed} cores of {pe.neurons} neurons{why}, the chip has {pe.count}"
         )
     for one, most in zip(layers, rooms, strict=True):
-        inputs = _widest(config, one)
+        inputs = _fan_in(config, one)
         if inputs > pe.axons:
             found.append(f"pe.axons: a neuron of {one.name} has {inputs} inputs, a core {pe.axons} axons")
         bits = max(_stored(config, one, [*range(0, one.size, most), one.size]))
@@ -188,7 +188,7 @@ def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[s
 def room(config: ManyCoreConfig, one: Population) -> int:
     """Neurons of a layer that a core takes: as many as it has, or as it has memory and axons for; 1 at least."""
     pe, most = config.pe, min(config.pe.neurons, one.size)
-    one_fits = _widest(config, one) <= pe.axons
+    one_fits = _fan_in(config, one) <= pe.axons
     while most > 1:
         ends = [*range(0, one.size, most), one.size]
         bits, inputs = max(_stored(config, one, ends)), _inputs(config, one, ends) if one_fits else 0
@@ -199,14 +199,18 @@ def room(config: ManyCoreConfig, one: Population) -> int:
 
 
 def _inputs(config: ManyCoreConfig, one: Population, ends: Sequence[int]) -> int:
-    """Axons of the part of a layer that has most, or of the whole layer where these are few enough for any core."""
-    every = len(np.unique(np.concatenate([synapses.sources.ravel() for synapses in one.synapses])))
-    if every <= config.pe.axons:
-        return every
-    return max(inputs_of(one, first, end, config.format_of(one)) for first, end in pairwise(ends))
+    """Axons of the part of a layer that has most; of the first that has too many, or of all where these are few."""
+    most = len(np.unique(np.concatenate([synapses.sources.ravel() for synapses in one.synapses])))
+    if most > config.pe.axons:
+        most = 0
+        for first, end in pairwise(ends):
+            most = max(most, inputs_of(one, first, end, config.format_of(one)))
+            if most > config.pe.axons:
+                break
+    return most
 
 
-def _widest(config: ManyCoreConfig, one: Population) -> int:
+def _fan_in(config: ManyCoreConfig, one: Population) -> int:
     """Inputs of the neuron that has most."""
     kind = config.format_of(one)
     synapses = [received(one, each, np.ones(each.sources.shape, np.int64), kind) for each in one.synapses]

@@ -183,19 +183,20 @@ def reached(population: Population, synapses: Synapses, ends: Sequence[int], kin
     """
     found = np.zeros((len(ends) - 1, *synapses.sources.shape))
     rows, columns = _taps(synapses)
+    places, channels = math.prod(population.shape[1:]), population.shape[0] // synapses.groups
     for part, (first, end) in enumerate(pairwise(ends)):
-        inside = np.zeros(population.size)
-        inside[first:end] = 1
-        held = inside.reshape(synapses.groups, -1, *population.shape[1:])
-        present = synapses.present.reshape(synapses.groups, held.shape[1], *synapses.present.shape[1:])
         parts = found[part].reshape(synapses.groups, -1, *synapses.sources.shape[1:])
-        for group in np.flatnonzero(held.any((1, 2, 3))):
-            own = np.flatnonzero(held[group].any((1, 2)))
+        low, high = first // places, -(-end // places)  # channels that the part has neurons of
+        inside = np.zeros((high - low) * places)
+        inside[first - low * places : end - low * places] = 1
+        for group in range(low // channels, (high - 1) // channels + 1):
+            own = slice(max(low, group * channels), min(high, (group + 1) * channels))
+            held = inside.reshape(-1, *population.shape[1:])[own.start - low : own.stop - low]
             if kind != "sparse":
-                parts[group] = rows.sum(0).T @ held[group].sum(0) @ columns.sum(0)
+                parts[group] = rows.sum(0).T @ held.sum(0) @ columns.sum(0)
                 continue
             for i, j in np.ndindex(*synapses.window.kernel):
-                seen = np.tensordot(present[group, own, :, i, j].astype(float), held[group, own], (0, 0))
+                seen = np.tensordot(synapses.present[own, :, i, j].astype(float), held, (0, 0))
                 parts[group] += rows[i].T @ seen @ columns[j]
     return found.astype(np.int64)
 
@@ -220,10 +221,10 @@ def stored(population: Population, ends: Sequence[int], kind: Format, weight_bit
 
 def inputs_of(population: Population, first: int, end: int, kind: Format) -> int:
     """How many neurons those from ``first`` on up to ``end`` of a population have synapses from."""
-    found = (
-        synapses.sources[reached(population, synapses, (first, end), kind)[0] > 0] for synapses in population.synapses
-    )
-    return len(np.unique(np.concatenate(list(found))))
+    seen = np.zeros(1 + max(int(synapses.sources.max()) for synapses in population.synapses), np.bool_)
+    for synapses in population.synapses:
+        seen[synapses.sources[reached(population, synapses, (first, end), kind)[0] > 0]] = True
+    return int(seen.sum())
 
 
 def received(population: Population, synapses: Synapses, sent: NDArray[np.int64], kind: Format) -> NDArray[np.float64]:
@@ -235,8 +236,10 @@ def received(population: Population, synapses: Synapses, sent: NDArray[np.int64]
     present = synapses.present.reshape(*found.shape[:2], *synapses.present.shape[1:])
     for i, j in np.ndindex(*synapses.window.kernel):
         seen = rows[i] @ sources @ columns[j].T
-        weights = present[..., i, j].astype(float) if kind == "sparse" else np.ones(present.shape[:3])
-        found += np.einsum("gnc,gcyx->gnyx", weights, seen)
+        if kind == "sparse":
+            found += np.einsum("gnc,gcyx->gnyx", present[..., i, j].astype(float), seen)
+        else:
+            found += seen.sum(1, keepdims=True)
     return found.reshape(-1)
 
 

@@ -31,8 +31,6 @@ class PlainLoader(Composer, Resolver):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def __init__(self) -> None:
-        Composer.__init__(self)
-        Resolver.__init__(self)
         self.complaints: dict[int, str] = {}  # by id of the node
         self.refused: set[int] = set()  # ids of nodes that stand in for a value which is not allowed
         self.depth = 0
@@ -80,6 +78,7 @@ if yaml.__with_libyaml__:
     class _InC(PlainLoader, yaml.CSafeLoader):
         def __init__(self, text: str) -> None:
             yaml.CSafeLoader.__init__(self, text)
+            Composer.__init__(self)
             PlainLoader.__init__(self)
 
         def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from clock import Row
 from machines import on_the_processor
-from numpy.typing import NDArray
 
 from archsim.engine.result import LayerResult
 from archsim.simulate import load_accelerator
 from archsim.trace import Neuron, Operation, Trace
+from archsim.trace.neurons import fire
+from archsim.trace.resimulation import currents_of
 
 MACHINES = {"manycore": ["pe.count=128", "noc.rows=8", "noc.columns=4"], "loihi1": []}
 TIMESTEPS, SIDE, CHANNELS, RATE = 100, 64, (2, 16, 16), 0.05
-FRACTION_BITS = 16
 
 
 def rows() -> Iterator[Row]:
     """A row for each chip."""
-    trace = network(TIMESTEPS, SIDE, CHANNELS, RATE)
+    trace = network()
     for name, settings in MACHINES.items():
         machine = load_accelerator(name, settings).specialised_for(trace)
         with on_the_processor():
@@ -55,44 +56,31 @@ def rows() -> Iterator[Row]:
         }
 
 
-def network(timesteps: int, side: int, channels: tuple[int, ...], rate: float) -> Trace:
-    """Convolutions of 3 x 3 one behind the other, one image."""
-    draw, name, operations = np.random.default_rng(0), "input", []
-    spikes = draw.random((timesteps, channels[0], side, side)) < rate
-    tensors = {name: spikes[:, None]}
-    for layer, (before, behind) in enumerate(itertools.pairwise(channels)):
+def network() -> Trace:
+    """Two convolutions of 3 x 3, one image."""
+    draw = np.random.default_rng(0)
+    inputs = draw.random((TIMESTEPS, 1, CHANNELS[0], SIDE, SIDE)) < RATE
+    tensors, layers = {"input": inputs}, []
+    for place, (before, behind) in enumerate(itertools.pairwise(CHANNELS)):
         weight = draw.integers(-64, 65, (behind, before, 3, 3)).astype(np.int8)
-        sums = convolved(spikes, weight)
-        low, high = 0, int(sums.max()) * 2
+        read, name = list(tensors)[-1], f"layer{place}"
+        layers.append(Operation(name, "conv2d", (read,), name, (3, 3), (1, 1), (1, 1), weight, neuron=_neuron(behind)))
+        tensors[name] = np.zeros((TIMESTEPS, 1, behind, SIDE, SIDE), bool)
+
+    def trace() -> Trace:
+        labels = {"kind": "synthetic", "weights": "synthetic"}
+        return Trace(network="scale", timesteps=TIMESTEPS, operations=layers, tensors=tensors, provenance=labels)
+
+    for place, layer in enumerate(trace().operations):
+        sums = currents_of(layer, [tensors[layer.inputs[0]]], TIMESTEPS)
+        low, high = 0, 2 * int(sums.max())
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if fired(sums, middle).mean() > rate else (low, middle)
-        spikes, output = fired(sums, high), f"layer{layer}.out"
-        neuron = Neuron("lif", np.full(behind, high), 1, FRACTION_BITS)
-        operations.append(
-            Operation(f"layer{layer}", "conv2d", (name,), output, (3, 3), (1, 1), (1, 1), weight, neuron=neuron)
-        )
-        tensors[output], name = spikes[:, None], output
-    labels = {"kind": "synthetic", "weights": "synthetic"}
-    return Trace(network="scale", timesteps=timesteps, operations=operations, tensors=tensors, provenance=labels)
+            low, high = (middle, high) if fire(_neuron(1, middle), sums).mean() > RATE else (low, middle)
+        layers[place] = replace(layers[place], neuron=_neuron(CHANNELS[place + 1], high))
+        tensors[layer.output] = fire(_neuron(1, high), sums)
+    return trace()
 
 
-def convolved(spikes: NDArray[np.bool_], weight: NDArray[np.int8]) -> NDArray[np.int64]:
-    """Sums int64 [T, N, side, side]."""
-    padded = np.pad(spikes, ((0, 0), (0, 0), (1, 1), (1, 1))).astype(np.float32)  # sums are small, so exact
-    side, sums = spikes.shape[-1], 0
-    for row in range(3):
-        for column in range(3):
-            part = padded[:, :, row : row + side, column : column + side]
-            sums = sums + np.einsum("nc,tcij->tnij", weight[:, :, row, column].astype(np.float32), part, optimize=True)
-    return np.asarray(sums).astype(np.int64)
-
-
-def fired(sums: NDArray[np.int64], threshold: int) -> NDArray[np.bool_]:
-    """Spikes of neurons that leak by half a step and are reset to 0."""
-    potential, spikes = np.zeros(sums.shape[1:], np.int64), np.zeros(sums.shape, bool)
-    for step, current in enumerate(sums):
-        potential += current << FRACTION_BITS
-        spikes[step] = potential > (threshold << FRACTION_BITS)
-        potential = np.where(spikes[step], 0, potential >> 1)
-    return spikes
+def _neuron(channels: int, threshold: int = 1) -> Neuron:
+    return Neuron("lif", np.full(channels, threshold), leak_shift=1, fraction_bits=16)

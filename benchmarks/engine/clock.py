@@ -17,11 +17,11 @@ SPENT = Path(__file__).resolve().parents[1] / "networks" / "spent.py"
 
 
 class Spent(NamedTuple):
-    """Seconds, and the most memory of a process."""
+    """Seconds, and the most memory of a process where that is known."""
 
     wall_s: float
     processor_s: float
-    memory_mib: int = 0
+    memory_mib: int | None = None
 
 
 def call(work: Callable[[], object], times: int = 3) -> Spent:

@@ -20,7 +20,6 @@ from archsim.simulate import load_accelerator
 from archsim.trace import Operation, load_trace, save_trace
 
 WORKLOADS = Path(__file__).resolve().parents[2] / "workloads"
-TRACE = WORKLOADS / "vgg16_dual_sparse.npz"
 SCHEDULED = ("vgg16_dual_sparse", "vgg9_dual_sparse", "ms_resnet18_htt", "spikformer", "sdt", "qkformer")
 """Networks of 9 to 76 layers."""
 SWEPT = "vgg9_dual_sparse"
@@ -29,7 +28,7 @@ WORKERS = (1, 2, 4, 8, 16)
 
 def rows() -> Iterator[Row]:
     """VGG16 with one job and all: its layers, and whole runs; then schedules."""
-    path, every = TRACE, os.cpu_count() or 1
+    path, every = WORKLOADS / "vgg16_dual_sparse.npz", os.cpu_count() or 1
     trace = load_trace(path)
     machine = load_accelerator("loas").specialised_for(trace)
 
@@ -38,15 +37,15 @@ def rows() -> Iterator[Row]:
             pass
 
     alone = {jobs: call(lambda jobs=jobs: layers(jobs)) for jobs in sorted({1, every})}
-    yield from (_row("layers of vgg16_dual_sparse", jobs, spent, alone[1]) for jobs, spent in alone.items())
+    yield from (_row("layers of vgg16_dual_sparse", jobs, spent, alone[1].wall_s) for jobs, spent in alone.items())
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         whole = {jobs: _run(path, jobs, folder) for jobs in sorted({1, every})}
-        yield from (_row("run of vgg16_dual_sparse", jobs, spent, whole[1]) for jobs, spent in whole.items())
+        yield from (_row("run of vgg16_dual_sparse", jobs, spent, whole[1].wall_s) for jobs, spent in whole.items())
         single = folder / "one_image.npz"
         save_trace(trace.select(images=[0]), single)
         one = {jobs: _run(single, jobs, folder) for jobs in sorted({1, every})}
-        yield from (_row("run of its first image", jobs, spent, one[1]) for jobs, spent in one.items())
+        yield from (_row("run of its first image", jobs, spent, one[1].wall_s) for jobs, spent in one.items())
     yield from schedules()
 
 
@@ -75,27 +74,13 @@ def _run(path: Path, jobs: int, folder: Path) -> Spent:
     return min(found, key=lambda spent: spent.wall_s)
 
 
-def _row(what: str, jobs: int, spent: Spent, one: Spent) -> Row:
-    return {
-        "what": what,
-        "workers": jobs,
-        **spent._asdict(),
-        "memory_mib": spent.memory_mib or None,
-        "times_one": one.wall_s / spent.wall_s,
-    }
+def _row(what: str, workers: int, spent: Spent, one_s: float) -> Row:
+    return {"what": what, "workers": workers, **spent._asdict(), "times_one": one_s / spent.wall_s}
 
 
 def _scheduled(what: str, seconds: Sequence[float]) -> Iterator[Row]:
     for workers in WORKERS:
-        end = makespan(seconds, workers)
-        spent = Spent(end, sum(seconds))
-        yield {
-            "what": what,
-            "workers": workers,
-            **spent._asdict(),
-            "memory_mib": spent.memory_mib or None,
-            "times_one": sum(seconds) / end,
-        }
+        yield _row(what, workers, Spent(makespan(seconds, workers), sum(seconds)), sum(seconds))
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
