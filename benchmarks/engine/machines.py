@@ -1,7 +1,8 @@
 """Every machine on one image of a trained network: against the floor, the reference engine, and from the shell.
 
 The counting floor is one compiled loop that ANDs and counts the chunk pairs of LoAS and keeps one serial recurrence:
-the least that a simulator of joins must do. It is a yardstick for the other machines, which do not join.
+the least that a simulator of joins must do. It is a yardstick for the other machines, which do not join. With ideal
+memory no request waits for anything, so that time of the engine is that of agents, FIFOs and barriers.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def _row(name: str, network: str, small: str) -> Row:
     if fast != slow:
         raise EngineError(f"{name}: the engines disagree on {small}: {fast} and {slow} cycles")
     total, spent = engine(machine, trace)
+    _, ideal_s = engine(load_accelerator(name, ["memory.ideal=true"]).specialised_for(trace), trace)
     layers = _layers(machine, trace)
     counting = call(lambda: [floor(layer.inputs.mask, layer.weights.mask, 2) for layer in layers]).processor_s
     with tempfile.TemporaryDirectory() as text:
@@ -74,6 +76,7 @@ def _row(name: str, network: str, small: str) -> Row:
         "network": network,
         "cycles": total,
         "engine_processor_s": spent,
+        "ideal_memory_processor_s": ideal_s,
         "ns_per_cycle": spent / total * 1e9,
         "ratio_to_counting_floor": spent / counting if layers else None,
         "reference_to_compiled": slow_s / fast_s,
