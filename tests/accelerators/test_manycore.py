@@ -10,6 +10,8 @@ import pytest
 from archsim.accelerators.manycore import ADDED, COLUMN_HOPS, DELIVERED, RECEIVED, ROW_HOPS, SENT, ManyCore
 from archsim.dataflow import core_chip as chip
 from archsim.dataflow import core_statistics as statistics
+from archsim.dataflow.core_path import Path
+from archsim.dataflow.cores import BEGUN, KEPT
 from archsim.dataflow.mesh import SIDES, flows
 from archsim.dataflow.populations import Population, Synapses, inputs_of, populations_of, reached, received, stored
 from archsim.engine.outcome import BUSY
@@ -244,9 +246,9 @@ def test_a_host_port_that_is_last_is_what_a_step_waits_for():
     assert told["events"]["critical_network_cycles"] == 32 and told["events"]["critical_soma_cycles"] == 1
     ends = np.array([[9, 25], [7, 31]])
     found = statistics.critical(ends, np.array([[4, 2], [5, 6]]), 10)
-    assert (found.agent.tolist(), found.worked.tolist(), found.waited.tolist()) == ([0, 1], [4, 6], [5, 6])
+    assert [numbers.tolist() for numbers in found] == [[0, 1], [4, 6], [5, 6], [10, 10]]
     members = {"synapse": np.array([1]), "host": np.array([0])}
-    assert statistics.by_cause(found, members, 10) == {
+    assert statistics.by_cause(found, members) == {
         "critical_synapse_cycles": 6, "critical_host_cycles": 4, "critical_network_cycles": 11,
         "critical_barrier_cycles": 20,
     }  # fmt: skip
@@ -271,13 +273,31 @@ def test_how_even_a_chip_is_loaded():
     assert set(statistics.evenness([idle]).values()) == {None}
 
 
+def begin_by_what_they_wait_for(built, placed, program):
+    """Every step of a soma or a host that runs freely begins when the last of what it waits for has come."""
+    kept = program.state[program.diagram.ends["router"] :, built.columns() :]
+    path = Path(built.config, placed, kept.reshape(len(kept), KEPT, -1), np.zeros((len(kept), 0)))
+    for row, begun in enumerate(path.kept[: len(placed.rows), BEGUN]):
+        for step in range(1, len(begun)):
+            assert begun[step] == max(place.time for place in path.before(row, step)), (row, step)
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_cores_that_run_freely_take_the_cycles_of_their_slow_twin_and_do_the_same_work(seed):
     free = {"scheduler__steps": "free", "scheduler__buffers": 2 + seed % 3, "scheduler__token_cycles": seed % 4}
     built, placed, *network = random_case(seed, **free)
-    fast, slow = (built.simulate(engine, built._program(placed), True) for engine in ("compiled", "reference"))
+    programs = [built._program(placed) for _ in range(2)]
+    fast, slow = (
+        built.simulate(engine, program, True)
+        for engine, program in zip(("compiled", "reference"), programs, strict=True)
+    )
     agree(fast, slow)
     assert fast.cycles == free_cycles_of(built.config, *network)
+    told, same_told = ([one["events"] for one in built._told(placed, program)] for program in programs)
+    assert told == same_told
+    causes = [count for one in told for name, count in one.items() if name.startswith("critical_")]
+    assert len(causes) == 5 * len(placed.layers) and min(causes) >= 0 and sum(causes) == fast.cycles
+    begin_by_what_they_wait_for(built, placed, programs[0])
     barrier = random_case(seed)[0]
     np.testing.assert_array_equal(fast.counts, barrier.simulate("compiled", barrier._program(placed), True).counts)
 
@@ -302,8 +322,76 @@ def test_a_silent_chain_that_runs_freely(engine, token, timesteps):
     no sums have been read: steps (10 + 2 token) - token."""
     built = machine(*SMALL, "neuron.cycles=10", "scheduler.steps=free", f"scheduler.token_cycles={token}")
     fires = [np.zeros((timesteps, 1), bool) for _ in range(3)]
-    outcome = ran(built, chain([1, 1, 1], fires, [np.ones((1, 1), bool)] * 2), engine)
+    placed = chip.place(built.config, chain([1, 1, 1], fires, [np.ones((1, 1), bool)] * 2))
+    outcome = built.simulate(engine, built._program(placed), True)
     assert outcome.cycles == (timesteps + 2) * (10 + 2 * token) - token
+    assert causes_of(built, placed, engine) == {
+        "soma": (timesteps + 2) * 10, "barrier": (timesteps + 2) * 2 * token - token, "synapse": 0, "host": 0,
+        "network": 0,
+    }  # fmt: skip
+
+
+def causes_of(built, placed, engine="compiled"):
+    """What the run of one layer waited for, by cause."""
+    program = built._program(placed)
+    built.simulate(engine, program, False)
+    told = [one["events"] for one in built._told(placed, program)]
+    return {
+        cause: sum(one[f"critical_{cause}_cycles"] for one in told)
+        for cause in ("synapse", "soma", "host", "network", "barrier")
+    }
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("core", range(4))
+def test_what_a_core_that_runs_freely_waits_for(engine, core):
+    """One event over h hops: 4 cycles of the host, 1 into the first link, those of the way, 5 + 3 of the synapses, 1 of
+    the neuron, and 6 of its token, which says that it has read its sums."""
+    built = machine(
+        *SMALL, "scheduler.steps=free", "scheduler.token_cycles=6", "host.message_cycles=4", "noc.row_cycles=7",
+        "noc.column_cycles=9", "noc.out_cycles=2", "synapse.sparse_cycles=3",
+    )  # fmt: skip
+    fires = [np.array([[True]]), np.array([[False]])]
+    placed = chip.place(built.config, chain([1, 1], fires, [np.ones((1, 1), bool)]))
+    moved = chip._placed(built.config, placed.populations, [placed.mapped[0]._replace(cores=(core,))], placed.formats)
+    row, column = divmod(core, 2)
+    assert causes_of(built, moved, engine) == {
+        "host": 4, "network": 1 + 7 * column + 9 * row + 2, "synapse": 8, "soma": 1, "barrier": 6,
+    }  # fmt: skip
+
+
+def test_the_path_takes_a_sender_up_to_the_message_that_was_waited_for():
+    """Two of three inputs fire, each with a message to two cores, 50 cycles of the host each, and one into the link;
+    the second core waits for the last one. Another layer waits for the spike of the second of two neurons, 10 cycles
+    each, 7 to fire."""
+    built = machine(
+        *SMALL[:5], "pe.neurons=2", "scheduler.steps=free", "scheduler.token_cycles=0", "host.message_cycles=50",
+        "neuron.access_cycles=0", "neuron.cycles=10", "neuron.spike_cycles=7", "neuron.message_cycles=4",
+        "synapse.message_cycles=5", "synapse.sparse_cycles=0", "noc.row_cycles=3", "noc.out_cycles=3",
+    )  # fmt: skip
+    fires = [np.array([[True, True, False]]), np.zeros((1, 4), bool)]
+    placed = chip.place(built.config, chain([3, 4], fires, [np.ones((4, 3), bool)]))
+    assert causes_of(built, placed) == {"host": 4 * 50, "network": 4 + 3 + 3, "synapse": 5, "soma": 20, "barrier": 0}
+    fires = [np.zeros((1, 1), bool), np.array([[False, True]]), np.zeros((1, 1), bool)]
+    placed = chip.place(built.config, chain([1, 2, 1], fires, [np.ones((2, 1), bool), np.ones((1, 2), bool)]))
+    assert causes_of(built, placed) == {
+        "soma": 2 * 20 + 7 + 4 + 10, "network": 3 + 3, "synapse": 5, "host": 0, "barrier": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("slowest", ["host", "soma", "synapse", "network"])
+def test_cores_that_run_freely_wait_for_what_is_slow(slowest):
+    """A host that sends 4 spikes in each of 12 steps to a core; one of all takes a hundred times the cycles of the
+    others, and nobody is more than a step ahead of it. Of the mesh it is the way, which takes one message at a time."""
+    path = {
+        "host": "host.message_cycles", "soma": "neuron.cycles", "synapse": "synapse.message_cycles",
+        "network": "noc.out_cycles",
+    }  # fmt: skip
+    settings = {**dict.fromkeys(path.values(), 1), "synapse.sparse_cycles": 0, path[slowest]: 100}
+    built = machine(*SMALL, "scheduler.steps=free", *(f"{name}={value}" for name, value in settings.items()))
+    fires = [np.ones((12, 4), bool), np.zeros((12, 1), bool)]
+    causes = causes_of(built, chip.place(built.config, chain([4, 1], fires, [np.ones((1, 4), bool)])))
+    assert causes[slowest] > 0.85 * sum(causes.values()), causes
 
 
 @pytest.mark.parametrize("buffers", [2, 3, 12])
