@@ -1,6 +1,7 @@
 """The many-core chip against closed forms, a slow twin, and what must be conserved."""
 
 import csv
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ import pytest
 from archsim.accelerators.manycore import ADDED, COLUMN_HOPS, DELIVERED, RECEIVED, ROW_HOPS, SENT, ManyCore
 from archsim.dataflow import core_chip as chip
 from archsim.dataflow import core_statistics as statistics
+from archsim.dataflow.core_mapping import balanced
 from archsim.dataflow.core_path import Path
 from archsim.dataflow.cores import BEGUN, KEPT
 from archsim.dataflow.mesh import SIDES, flows
@@ -18,7 +20,7 @@ from archsim.engine.outcome import BUSY
 from archsim.engine.result import CoreLoad, LinkLoad
 from archsim.errors import ConfigError
 from archsim.simulate import load_accelerator, run
-from archsim.trace import ImageSet, Neuron, Operation, Trace, save_trace
+from archsim.trace import ImageSet, Neuron, Operation, Trace, load_trace, save_trace
 from archsim.trace.window import Window
 from tests.accelerators.manycore_twin import cycles_of, free_cycles_of
 from tests.machines import LABELS, ROOT, conv, mlp, same, simulate
@@ -593,10 +595,13 @@ def test_cores_take_the_cycles_of_the_circuits(kind):
 def test_what_has_no_place_is_refused():
     trace = mlp(1, n=50)
     small = machine("pe.count=4", "noc.rows=2", "noc.columns=2", "noc.cores=1", "pe.neurons=10")
-    assert small.problems(trace) == ["pe.count: the network takes 5 cores of 10 neurons, the chip has 4"]
+    assert small.problems(trace) == [
+        "pe.count: the network takes 5 cores of 10 neurons, the chip has 4; --set noc.columns=3 --set pe.count=6 "
+        "builds a machine that can"
+    ]
     few, full = machine("pe.axons=100"), mlp(1, n=50, weight_density=1.0)
     assert few.problems(trace) == [] and few.problems(full) == [
-        "pe.axons: a neuron of fc has 150 inputs, a core 100 axons"
+        "pe.axons: a neuron of fc has 150 inputs, a core 100 axons; --set pe.axons=150 builds a machine that can"
     ]
 
 
@@ -612,8 +617,98 @@ def test_axons_of_a_core_are_a_limit():
         assert (read > 0).sum(1).max() <= axons
         parts.append(len(part.cores))
     assert parts == sorted(parts) and (parts[0], parts[-1]) == (1, 9 * 6 * 6)
-    few = machine("pe.axons=44")
-    assert few.problems(trace) == ["pe.axons: a neuron of conv has 45 inputs, a core 44 axons"]
+    few = machine("pe.axons=44", "pe.count=512", "noc.rows=16", "noc.columns=8")
+    assert few.problems(trace) == [
+        "pe.axons: a neuron of conv has 45 inputs, a core 44 axons; --set pe.axons=45 builds a machine that can"
+    ]
+
+
+@pytest.mark.parametrize("mapping", ["neurons", "operations"])
+@pytest.mark.parametrize(("axons", "bits"), [(140, 1 << 20), (1 << 16, 720)])
+def test_balanced_parts_respect_the_limits_of_a_core(mapping, axons, bits):
+    """A chip of just as many cores as are needed in order. Parts that begin within a row or a channel share more of
+    them than those that are filled in order; cut by load alone, some are too large."""
+    trace = conv(3)
+    limits = (f"pe.axons={axons}", f"pe.synapse_bits={bits}", f"scheduler.mapping={mapping}")
+    built = machine(*limits, "scheduler.calibration=run")
+    populations = populations_of(trace, built.layers(trace))
+    one = populations[-1]
+    room = chip.room(built.config, one)
+    cores = -(-one.size // room)
+    mesh = (f"noc.rows={cores}", "noc.columns=1", "noc.cores=1", f"pe.count={cores}")
+    built = machine(*limits, *mesh, "scheduler.calibration=run")
+    assert built.problems(trace) == []
+
+    def too_large(ends):
+        return [
+            (first, end)
+            for first, end in pairwise(ends)
+            if inputs_of(one, first, end, "convolutional") > axons
+            or stored(one, (first, end), "convolutional", 8, 10)[0] > bits
+        ]
+
+    (careless,) = balanced([np.ones(one.size)], [room], [lambda first, end: True], cores)
+    assert too_large(careless)
+    (part,) = chip.place(built.config, populations).mapped
+    assert (part.ends[0], part.ends[-1], len(part.cores)) == (0, one.size, cores)
+    assert not too_large(part.ends) and min(np.diff(part.ends)) > 0
+    assert simulate(trace, *limits, *mesh, "scheduler.calibration=run", hardware=MANYCORE)[0].mismatches == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_balanced_cut_finds_parts_that_fit_where_there_are_any(seed):
+    """Neurons have a weight, and those of every so many share a memory that a part needs once."""
+    draw = np.random.default_rng(seed)
+    size, group = int(draw.integers(5, 60)), int(draw.integers(1, 9))
+    weights, shared = draw.integers(1, 5, size), int(draw.integers(1, 20))
+
+    def need(first, end):
+        return int(weights[first:end].sum()) + shared * len({neuron // group for neuron in range(first, end)})
+
+    most = max(need(first, min(size, first + group)) for first in range(0, size, group))
+    parts = len(range(0, size, group))
+    (ends,) = balanced([draw.random(size)], [group], [lambda first, end: need(first, end) <= most], parts)
+    assert ends[0] == 0 and ends[-1] == size and len(ends) == parts + 1
+    assert all(first < end and need(first, end) <= most for first, end in pairwise(ends))
+
+
+def settings_told(problems):
+    """What refusals say to set, all of it together."""
+    found = {}
+    for path, value in re.findall(r"--set (\S+)=(\d+)", " ".join(problems)):
+        found[path] = max(int(value), found.get(path, 0))
+    return [f"{path}={value}" for path, value in found.items()]
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("vgg9_dual_sparse", ("pe.count=16", "noc.rows=2", "noc.columns=2")),
+        ("vgg9_dual_sparse", ("pe.count=5", "noc.rows=1", "noc.columns=1", "noc.cores=5", "pe.axons=1500")),
+        ("spikformer", ("pe.axons=900",)),
+        ("vgg9_dual_sparse", ("pe.synapse_bits=30000", "scheduler.mapping=neurons")),
+    ],
+)
+def test_a_refusal_says_what_suffices(name, given):
+    trace = load_trace(ROOT / "workloads" / f"{name}.npz")
+    problems = machine(*given).problems(trace)
+    assert problems and all(problem.endswith(" builds a machine that can") for problem in problems)
+    larger = machine(*given, *settings_told(problems))
+    assert larger.problems(trace) == []
+    placed = chip.place(larger.config, populations_of(trace, larger.layers(trace)))
+    assert sum(len(part.cores) for part in placed.mapped) <= larger.config.pe.count
+
+
+def test_a_larger_mesh_is_as_small_and_as_square_as_it_gets():
+    """Cores of a router stay while they can, and so do sides; ports of the host have rows."""
+    built = machine().config
+    assert chip._on_a_mesh(built, 65) == {"noc.columns": 5, "pe.count": 80}
+    assert chip._on_a_mesh(built, 105) == {"noc.columns": 7, "pe.count": 112}
+    assert chip._on_a_mesh(built, 1024) == {"noc.rows": 16, "noc.columns": 16, "pe.count": 1024}
+    odd = machine("noc.cores=5", "pe.count=80").config
+    assert chip._on_a_mesh(odd, 1020) == {"noc.rows": 12, "noc.columns": 17, "pe.count": 1020}
+    found = chip._on_a_mesh(odd, 1023)
+    assert found["noc.cores"] != 5 and 1023 <= found["pe.count"] <= 1024
 
 
 def test_synapse_memory_is_a_limit():
@@ -636,7 +731,7 @@ def test_synapse_memory_is_a_limit():
     )
     assert small.problems(trace) == [
         "pe.count: the network takes 8 cores of 1024 neurons, 65536 axons and 8400 bits of synapses, which fc fills "
-        "first, the chip has 4"
+        "first, the chip has 4; --set noc.columns=4 --set pe.count=8 builds a machine that can"
     ]
 
 
