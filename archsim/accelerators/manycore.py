@@ -22,7 +22,8 @@ from archsim.dataflow import core_statistics as statistics
 from archsim.dataflow.base import EngineName, HardwareConfig, Progress
 from archsim.dataflow.computing import outputs_of
 from archsim.dataflow.core_chip import ManyCoreConfig, Placed
-from archsim.dataflow.cores import ADDED, FIRED, RECEIVED, SENT, UPDATED, host, lay_out, soma, synapse
+from archsim.dataflow.core_path import Path
+from archsim.dataflow.cores import ADDED, FIRED, KEPT, RECEIVED, SENT, UPDATED, host, lay_out, soma, synapse
 from archsim.dataflow.crossbar_function import Computed, checked, exact_currents
 from archsim.dataflow.crossbar_machine import shared_out
 from archsim.dataflow.layer import Layer
@@ -193,7 +194,8 @@ class ManyCore(DrawnMachine):
         config, diagram, cycles = self.config, Diagram(), self._synapse_cycles(placed)
         derived, operands, _ = lay_out(config, placed.events, placed.rows, placed.populations, cycles, diagram)
         drawn = self.drawn(diagram, {}, {**derived, "neuron_cycles": config.neuron_cycles}, operands, (), 1)
-        state = np.zeros((len(drawn.state), self.columns() + derived["steps"]), np.int64)
+        kept = derived["steps"] * (1 if config.scheduler.steps == "barrier" else KEPT)
+        state = np.zeros((len(drawn.state), self.columns() + kept), np.int64)
         return drawn._replace(state=state)
 
     def _synapse_cycles(self, placed: Placed) -> list[int]:
@@ -206,10 +208,11 @@ class ManyCore(DrawnMachine):
         config, rows, events = self.config, placed.rows, placed.events
         used = [core for part in placed.mapped for core in part.cores]
         worked = statistics.working(config, events, rows, used, self._synapse_cycles(placed))
-        ends = program.state[program.diagram.ends["router"] :, self.columns() :]
-        critical, barrier = None, config.scheduler.barrier_cycles
+        kept = program.state[program.diagram.ends["router"] :, self.columns() :]
         if config.scheduler.steps == "barrier":
-            critical = statistics.critical(ends, worked, barrier)
+            critical = statistics.critical(kept, worked, config.scheduler.barrier_cycles)
+        else:
+            critical = Path(config, placed, kept.reshape(len(kept), KEPT, -1), worked).walked()
         hosts, first = np.arange(len(used), len(rows)), 0
         for part in placed.mapped:
             somas, cores = np.arange(first, first + len(part.cores)), list(part.cores)
@@ -223,7 +226,7 @@ class ManyCore(DrawnMachine):
                 "busiest_core_operations": max(operations),
                 "mean_core_operations": sum(operations) // len(cores),
                 "busiest_core_step_operations": statistics.busiest_by_step(events, cores),
-                **({} if critical is None else statistics.by_cause(critical, members, barrier)),
+                **statistics.by_cause(critical, members),
             }
             yield {"events": told, "cores": loads, "links": statistics.link_loads(config.noc, sent)}
             first += len(cores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -14,20 +15,22 @@ from archsim.dataflow import core_mapping as mapping
 from archsim.dataflow.base import MachineConfig, ScheduledLayers
 from archsim.dataflow.core_mapping import Mapped
 from archsim.dataflow.cores import Events, Row, events_of, rows_of
-from archsim.dataflow.mesh import CoreMeshConfig
+from archsim.dataflow.mesh import MOST_CORES_OF_ROUTER, MOST_ROUTERS, CoreMeshConfig
 from archsim.dataflow.populations import Format, Population, inputs_of, populations_of, received, stored
-from archsim.errors import UsageError
-from archsim.hardware.fields import Count, SumBits, WeightBits
+from archsim.hardware.fields import SumBits, WeightBits
 from archsim.hardware.loading import Block, CrossFieldError
 from archsim.trace import Operation, Trace
 from archsim.trace.resimulation import given, run_images
 from archsim.trace.schema import MAX_TIMESTEPS
 
+MOST_CORES = 1024
+"""Of a chip."""
+
 
 class CoreBlock(Block):
     """Cores."""
 
-    count: Count = Field(description="cores")
+    count: int = Field(ge=1, le=MOST_CORES, description="cores")
     neurons: int = Field(ge=1, le=1 << 20, description="neurons of a core")
     axons: int = Field(ge=1, le=1 << 20, description="axons that a core has synapses for")
     synapse_bits: int = Field(ge=1, le=1 << 40, description="bits of a core's synapse memory")
@@ -161,28 +164,64 @@ def layers_of(populations: Sequence[Population]) -> tuple[Population, ...]:
 
 
 def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[str]:
-    """Why a network has no place, one line each."""
-    pe, found = config.pe, []
-    layers = layers_of(populations)
-    rooms = [room(config, one) for one in layers]
-    needed = sum(-(-one.size // most) for one, most in zip(layers, rooms, strict=True))
+    """Why a network has no place, one line each. What they tell to set builds, all of it together, a chip with one."""
+    found, layers, grown = [], layers_of(populations), config
+    for one in layers:
+        if (inputs := _fan_in(config, one)) > config.pe.axons:
+            found.append(
+                f"pe.axons: a neuron of {one.name} has {inputs} inputs, a core {config.pe.axons} axons; "
+                f"--set pe.axons={inputs} builds a machine that can"
+            )
+            grown = _with(grown, axons=max(inputs, grown.pe.axons))
+    for one in layers:
+        bits = max(_stored(config, one, range(one.size + 1))) if room(grown, one) == 1 else 0
+        if bits > config.pe.synapse_bits:
+            found.append(
+                f"pe.synapse_bits: a neuron of {one.name} needs {bits} bits of {config.format_of(one)} synapses, "
+                f"a core has {config.pe.synapse_bits}; --set pe.synapse_bits={bits} builds a machine that can"
+            )
+            grown = _with(grown, synapse_bits=max(bits, grown.pe.synapse_bits))
+    pe, rooms = grown.pe, [room(grown, one) for one in layers]
+    needed = _cores(layers, rooms)
     if needed > pe.count:
         cut = next((one.name for one, most in zip(layers, rooms, strict=True) if most < min(one.size, pe.neurons)), "")
         why = f", {pe.axons} axons and {pe.synapse_bits} bits of synapses, which {cut} fills first" if cut else ""
+        while needed > MOST_CORES:
+            more = grown.pe
+            grown = _with(grown, neurons=2 * more.neurons, axons=2 * more.axons, synapse_bits=2 * more.synapse_bits)
+            needed = _cores(layers, [room(grown, one) for one in layers])
+        larger = {f"pe.{name}": value for name, value in grown.pe if value != getattr(pe, name)}
+        settings = (f"--set {path}={value}" for path, value in {**_on_a_mesh(grown, needed), **larger}.items())
         found.append(
-            f"pe.count: the network takes {needed} cores of {pe.neurons} neurons{why}, the chip has {pe.count}"
+            f"pe.count: the network takes {_cores(layers, rooms)} cores of {pe.neurons} neurons{why}, the chip has "
+            f"{pe.count}; {' '.join(settings)} builds a machine that can"
         )
-    for one, most in zip(layers, rooms, strict=True):
-        inputs = _fan_in(config, one)
-        if inputs > pe.axons:
-            found.append(f"pe.axons: a neuron of {one.name} has {inputs} inputs, a core {pe.axons} axons")
-        bits = max(_stored(config, one, [*range(0, one.size, most), one.size]))
-        if bits > pe.synapse_bits:
-            found.append(
-                f"pe.synapse_bits: a neuron of {one.name} needs {bits} bits of {config.format_of(one)} synapses, "
-                f"a core has {pe.synapse_bits}; --set pe.synapse_bits={bits} builds a machine that can"
-            )
     return found
+
+
+def _with(config: ManyCoreConfig, **pe: int) -> ManyCoreConfig:
+    """The chip with other cores."""
+    return config.model_copy(update={"pe": config.pe.model_copy(update=pe)})
+
+
+def _cores(layers: Sequence[Population], rooms: Sequence[int]) -> int:
+    """Cores that layers take at least."""
+    return sum(-(-one.size // most) for one, most in zip(layers, rooms, strict=True))
+
+
+def _on_a_mesh(config: ManyCoreConfig, needed: int) -> dict[str, int]:
+    """Settings of a chip with as many cores as are ``needed``: the cores of a router as they are if possible, no side
+    of the mesh shorter if possible, then the shortest ways."""
+    noc, sides = config.noc, range(1, MOST_ROUTERS + 1)
+    meshes = [
+        (cores != noc.cores, rows < noc.rows or columns < noc.columns, rows + columns, rows * columns * cores,
+         {"rows": rows, "columns": columns, "cores": cores})
+        for cores in range(1, MOST_CORES_OF_ROUTER + 1) for rows in sides[config.host.ports - 1 :] for columns in sides
+        if needed <= rows * columns * cores <= MOST_CORES
+    ]  # fmt: skip
+    *_, count, mesh = min(meshes, key=lambda one: one[:-1])
+    changed = {f"noc.{name}": value for name, value in mesh.items() if value != getattr(noc, name)}
+    return changed | ({"pe.count": count} if count != config.pe.count else {})
 
 
 def room(config: ManyCoreConfig, one: Population) -> int:
@@ -208,6 +247,15 @@ def _inputs(config: ManyCoreConfig, one: Population, ends: Sequence[int]) -> int
             if most > config.pe.axons:
                 break
     return most
+
+
+def _fits(config: ManyCoreConfig, one: Population, first: int, end: int) -> bool:
+    """Whether a core takes the neurons from ``first`` on up to ``end``."""
+    pe = config.pe
+    if end - first > pe.neurons or _stored(config, one, (first, end))[0] > pe.synapse_bits:
+        return False
+    few = sum(synapses.sources.size for synapses in one.synapses) <= pe.axons
+    return few or inputs_of(one, first, end, config.format_of(one)) <= pe.axons
 
 
 def _fan_in(config: ManyCoreConfig, one: Population) -> int:
@@ -256,11 +304,11 @@ def place(
     known = populations if known is None else known
     pe, scheduler, layers = config.pe, config.scheduler, layers_of(populations)
     formats = [config.format_of(one) for one in layers]
-    rooms = [room(config, one) for one in layers]
+    rooms, fits = [room(config, one) for one in layers], [partial(_fits, config, one) for one in layers]
     if scheduler.mapping in ("in_order", "traffic"):
         ends = mapping.in_order([one.size for one in layers], rooms)
     elif scheduler.mapping == "neurons":
-        ends = mapping.balanced([np.ones(one.size) for one in layers], rooms, pe.count)
+        ends = mapping.balanced([np.ones(one.size) for one in layers], rooms, fits, pe.count)
     else:
         fired = _fired(known)
         loads = [
@@ -270,14 +318,7 @@ def place(
             )
             for one, kind in zip(layers, formats, strict=True)
         ]
-        ends = mapping.balanced([load + LEAST_LOAD for load in loads], rooms, pe.count)
-    for one, end in zip(layers, ends, strict=True):
-        if (bits := max(_stored(config, one, end))) > pe.synapse_bits:
-            raise UsageError(
-                f"pe.synapse_bits: a core of {one.name} needs {bits} bits of synapses, got {pe.synapse_bits}"
-            )
-        if (inputs := _inputs(config, one, end)) > pe.axons:
-            raise UsageError(f"pe.axons: a core of {one.name} has {inputs} inputs, got {pe.axons}")
+        ends = mapping.balanced([load + LEAST_LOAD for load in loads], rooms, fits, pe.count)
     numbers = iter(range(pe.count))
     mapped = [Mapped(tuple(end), tuple(next(numbers) for _ in end[1:])) for end in ends]
     if scheduler.mapping != "traffic":

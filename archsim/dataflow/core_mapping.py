@@ -10,7 +10,9 @@ Operations and messages are counted over images that stand for those to come, ``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -29,9 +31,16 @@ def in_order(sizes: Sequence[int], rooms: Sequence[int]) -> list[list[int]]:
     return [[*range(0, size, room), size] for size, room in zip(sizes, rooms, strict=True)]
 
 
-def balanced(loads: Sequence[NDArray[np.float64]], rooms: Sequence[int], cores: int) -> list[list[int]]:
+Fits = Callable[[int, int], bool]
+"""Whether a core takes the neurons of a layer from the first number on up to the second; if so, also fewer of them."""
+
+
+def balanced(
+    loads: Sequence[NDArray[np.float64]], rooms: Sequence[int], fits: Sequence[Fits], cores: int
+) -> list[list[int]]:
     """Ends of the parts of each layer, of which every neuron has a load, on as many of ``cores`` cores as there is work
-    for: the layer with the most load per core gets the next one."""
+    for: the layer with the most load per core gets the next one. Every part ``fits``, as those do that :func:`in_order`
+    makes."""
     counts = [-(-len(load) // room) for load, room in zip(loads, rooms, strict=True)]
     totals = [load.sum() for load in loads]
     for _ in range(cores - sum(counts)):
@@ -39,17 +48,41 @@ def balanced(loads: Sequence[NDArray[np.float64]], rooms: Sequence[int], cores: 
         if not open_ones:
             break
         counts[max(open_ones, key=lambda layer: totals[layer] / counts[layer])] += 1
-    return [_cut(*one) for one in zip(loads, rooms, counts, strict=True)]
+    return [_cut(*one) for one in zip(loads, rooms, fits, counts, strict=True)]
 
 
-def _cut(load: NDArray[np.float64], room: int, parts: int) -> list[int]:
-    """Ends of ``parts`` parts of about the same load, none larger than ``room``, none empty."""
-    sums, size = np.cumsum(load), len(load)
+def _cut(load: NDArray[np.float64], room: int, fits: Fits, parts: int) -> list[int]:
+    """Ends of ``parts`` parts of about the same load that fit, none empty.
+
+    As many neurons as in :func:`in_order` mostly fit anywhere. Where one part of them does not, since it reads rows or
+    channels that those share, all are cut with a look at how far each can go and from where on the others fit.
+    """
+    size = len(load)
+    ends = _between(load, [size - left * room for left in range(parts)], lambda first: first + room)
+    if all(fits(*part) for part in pairwise(ends)):
+        return ends
+
+    def earliest(end: int) -> int:
+        return bisect_left(range(end), True, key=lambda first: fits(first, end))
+
+    def most(first: int) -> int:
+        return first + bisect_left(range(first + 1, size + 1), True, key=lambda end: not fits(first, end))
+
+    least = [size]
+    for _ in range(parts - 1):
+        least.append(earliest(least[-1]))
+    return _between(load, least, most)
+
+
+def _between(load: NDArray[np.float64], least: Sequence[int], most: Callable[[int], int]) -> list[int]:
+    """Ends of as many parts as ``least`` has, of about the same load: those behind the last ``left`` begin at
+    ``least[left]`` at the earliest, and a part that begins at ``first`` ends at ``most(first)`` at the latest."""
+    sums, size, parts = np.cumsum(load), len(load), len(least)
     ends = [0]
     for part in range(1, parts):
         wanted = int(np.searchsorted(sums, sums[-1] * part / parts)) + 1
         left = parts - part
-        ends.append(min(max(wanted, ends[-1] + 1, size - left * room), ends[-1] + room, size - left))
+        ends.append(min(max(wanted, ends[-1] + 1, least[left]), most(ends[-1]), size - left))
     return [*ends, size]
 
 

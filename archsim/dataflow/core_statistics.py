@@ -9,6 +9,7 @@ port or the synapses of a core, is the one that reaches the barrier last, the fi
 where ``w`` counts as synapse, soma or host by what the agent is, and ``e - b - w`` as network: a soma or a host waits
 for room in the mesh; synapses wait for messages, which are on their way or are yet to be made by the somas that send
 them. The four add up to the cycles of the run, step by step. Time of agents that are not critical counts nowhere.
+Where cores run freely :mod:`archsim.dataflow.core_path` finds who is critical.
 """
 
 from __future__ import annotations
@@ -48,32 +49,34 @@ def working(
 
 
 class Critical(NamedTuple):
-    """The critical agents of all steps, int64 [steps] each: their numbers, and how their cycles were spent."""
+    """What a run waited for, piece by piece, int64 [pieces] each: the numbers of agents, cycles that they worked, that
+    they waited for the mesh, and that the barrier took, or tokens."""
 
     agent: NDArray[np.int64]
     worked: NDArray[np.int64]
     waited: NDArray[np.int64]
+    met: NDArray[np.int64]
 
 
 def critical(ends: NDArray[np.int64], worked: NDArray[np.int64], barrier_cycles: int) -> Critical:
-    """Who the steps waited for, by when agents reached the barrier, ``ends``, and what they ``worked``; both int64
-    [agents, steps]."""
+    """Who the steps waited for, a piece each, by when agents reached the barrier, ``ends``, and what they ``worked``;
+    both int64 [agents, steps]."""
     last = ends.argmax(0)
     steps = np.arange(len(last))
     begin = np.concatenate([[0], ends[last, steps][:-1] + barrier_cycles])
     own = worked[last, steps]
-    return Critical(last, own, ends[last, steps] - begin - own)
+    return Critical(last, own, ends[last, steps] - begin - own, np.full(len(last), barrier_cycles))
 
 
-def by_cause(found: Critical, members: Mapping[str, NDArray[np.int64]], barrier_cycles: int) -> dict[str, int]:
-    """Cycles of the steps whose critical agent is one of ``members``, by what these were spent on; ``members`` are
+def by_cause(found: Critical, members: Mapping[str, NDArray[np.int64]]) -> dict[str, int]:
+    """Cycles of the pieces whose critical agent is one of ``members``, by what these were spent on; ``members`` are
     numbers of agents by what they are."""
-    cycles, steps, network = {}, 0, 0
+    cycles, network, barrier = {}, 0, 0
     for cause, agents in members.items():
         own = np.isin(found.agent, agents)
         cycles[f"critical_{cause}_cycles"] = int(found.worked[own].sum())
-        network, steps = network + int(found.waited[own].sum()), steps + int(own.sum())
-    return {**cycles, "critical_network_cycles": network, "critical_barrier_cycles": steps * barrier_cycles}
+        network, barrier = network + int(found.waited[own].sum()), barrier + int(found.met[own].sum())
+    return {**cycles, "critical_network_cycles": network, "critical_barrier_cycles": barrier}
 
 
 def busiest_by_step(events: Events, cores: Sequence[int]) -> int:

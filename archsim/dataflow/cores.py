@@ -97,6 +97,14 @@ BARRIER, FREE = range(2)
 """``scheduler.steps``."""
 OWN, SHARED_DATAPATH = range(2)
 """``neuron.datapath``."""
+ENDED, BEGUN, TOLD = range(3)
+"""What a soma or a host that runs freely keeps of each step: when its work ended, when the step began, when the last
+of its tokens had left."""
+WOKEN, AXON, STAMP = range(1, 4)
+"""What synapses keep beside ``ENDED``: when the last message came that they waited for in a step, or 0, its axon and
+the step that it is of."""
+KEPT = 4
+"""Numbers that each keeps of a step."""
 
 
 def soma(a: Agent, m: Any, x: Operands) -> Operations:
@@ -106,6 +114,8 @@ def soma(a: Agent, m: Any, x: Operands) -> Operations:
         yield from begin(a, m, x, own.row, step)
         if step > 0 and m.config.scheduler.steps == FREE:
             yield op(pop=m.summed.port + a.me)
+        if m.config.scheduler.steps == FREE:
+            a.kept[BEGUN * m.steps + step] = a.now
         a.count[UPDATED] += own.visited
         passed = 0
         if m.config.neuron.datapath == SHARED_DATAPATH:
@@ -129,6 +139,8 @@ def host(a: Agent, m: Any, x: Operands) -> Operations:
     own = x.hosts[a.me]
     for step in range(m.steps):
         yield from begin(a, m, x, own.row, step)
+        if m.config.scheduler.steps == FREE:
+            a.kept[BEGUN * m.steps + step] = a.now
         for spike in range(x.begin[own.row, step], x.end[own.row, step]):
             yield from send(a, m, x, own.entry, x.fired[spike], m.config.host.message_cycles, step)
         yield from meet(a, m, x, own.row, step)
@@ -149,14 +161,21 @@ def synapse(a: Agent, m: Any, x: Operands) -> Operations:
         if m.config.neuron.datapath == SHARED_DATAPATH:
             yield op(pop=m.updated.port + a.me)
         while a.kept[step] < x.arriving[a.me, step]:
+            asked = a.now
             yield op(pop=own.arrival)
             of = step + ((a.value >> STEP_SHIFT) - step & STEP_MASK)
             a.kept[of] = a.kept[of] + 1
-            synapses = x.synapses[a.value >> AXON_SHIFT & AXON_MASK]
+            axon = a.value >> AXON_SHIFT & AXON_MASK
+            synapses = x.synapses[axon]
+            if m.config.scheduler.steps == FREE and a.now > asked:
+                a.kept[WOKEN * m.steps + step] = a.now
+                a.kept[AXON * m.steps + step] = axon
+                a.kept[STAMP * m.steps + step] = of
             a.count[RECEIVED] += 1
             a.count[ADDED] += synapses
             yield op(compute=m.config.synapse.message_cycles + synapses * own.cycles)
         if m.config.scheduler.steps == FREE:
+            a.kept[step] = a.now
             yield op(push=m.summed.fifo + a.me)
         else:
             yield from meet(a, m, x, 0, step)
@@ -185,6 +204,7 @@ def meet(a: Agent, m: Any, x: Operands, row: int, step: int) -> Operations:
             yield op(compute=m.config.scheduler.token_cycles, push=m.freed.fifo + link)
         for link in range(x.first_out[row], x.first_out[row + 1]):
             yield op(compute=m.config.scheduler.token_cycles, push=m.ended.fifo + link)
+        a.kept[TOLD * m.steps + step] = a.now
 
 
 class Events(NamedTuple):

@@ -43,12 +43,16 @@ ROW_HOPS, COLUMN_HOPS, DELIVERED = range(3)
 """What routers count."""
 
 
+MOST_ROUTERS, MOST_CORES_OF_ROUTER = 64, 16
+"""Of a row or a column, and of a router."""
+
+
 class CoreMeshConfig(Block):
     """The mesh of routers."""
 
-    rows: int = Field(ge=1, le=64, description="rows of routers")
-    columns: int = Field(ge=1, le=64, description="columns of routers")
-    cores: int = Field(ge=1, le=16, description="cores of a router")
+    rows: int = Field(ge=1, le=MOST_ROUTERS, description="rows of routers")
+    columns: int = Field(ge=1, le=MOST_ROUTERS, description="columns of routers")
+    cores: int = Field(ge=1, le=MOST_CORES_OF_ROUTER, description="cores of a router")
     signed: bool = Field(description="whether a message has a bit for the sign of its spike")
     buffer: int = Field(ge=1, le=4096, description="messages that the input buffer of a link or a core holds")
     row_cycles: int = Field(ge=1, le=4096, description="cycles of a message to the next router of a row")

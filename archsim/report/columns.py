@@ -333,16 +333,17 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
                "Many-core chip: synaptic operations of the core of the chip that performs most in a step, of the steps "
                "in which it is of the layer, added up."),
         Column("critical_synapse_cycles", "cycles", _EVENT,
-               "Many-core chip: cycles that the synapses of a core worked that a step waited for; what a step waited "
-               "for, the other critical ones and the barrier add up to the cycles of a run."),
+               "Many-core chip: cycles that the synapses of a core worked that a step waited for, or, where cores run "
+               "freely, that are on the critical path; all critical ones add up to the cycles of a run."),
         Column("critical_soma_cycles", "cycles", _EVENT,
-               "Many-core chip: cycles that a soma worked which a step waited for."),
+               "Many-core chip: the same of a soma."),
         Column("critical_host_cycles", "cycles", _EVENT,
-               "Many-core chip: cycles that a port of the host worked which a step waited for; of the first layer."),
+               "Many-core chip: the same of a port of the host; of the first layer."),
         Column("critical_network_cycles", "cycles", _EVENT,
                "Many-core chip: cycles that the one which a step waited for waited itself, for messages or for room in "
-               "the mesh."),
-        Column("critical_barrier_cycles", "cycles", _EVENT, "Many-core chip: cycles of barriers."),
+               "the mesh; where cores run freely without the work of those that send them."),
+        Column("critical_barrier_cycles", "cycles", _EVENT,
+               "Many-core chip: cycles of barriers, or of tokens where cores run freely."),
         Column("tiles", "count", _EVENT, "Crossbar arrays: tiles that the layer takes."),
         Column("pes", "count", _EVENT, "Crossbar arrays: PEs that the layer takes."),
         Column("programmed_cells", "count", _EVENT, "Crossbar arrays: cells that hold the layer's weights."),

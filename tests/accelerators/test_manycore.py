@@ -1,6 +1,7 @@
 """The many-core chip against closed forms, a slow twin, and what must be conserved."""
 
 import csv
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,13 +11,16 @@ import pytest
 from archsim.accelerators.manycore import ADDED, COLUMN_HOPS, DELIVERED, RECEIVED, ROW_HOPS, SENT, ManyCore
 from archsim.dataflow import core_chip as chip
 from archsim.dataflow import core_statistics as statistics
+from archsim.dataflow.core_mapping import balanced
+from archsim.dataflow.core_path import Path
+from archsim.dataflow.cores import BEGUN, KEPT
 from archsim.dataflow.mesh import SIDES, flows
 from archsim.dataflow.populations import Population, Synapses, inputs_of, populations_of, reached, received, stored
 from archsim.engine.outcome import BUSY
 from archsim.engine.result import CoreLoad, LinkLoad
 from archsim.errors import ConfigError
 from archsim.simulate import load_accelerator, run
-from archsim.trace import ImageSet, Neuron, Operation, Trace, save_trace
+from archsim.trace import ImageSet, Neuron, Operation, Trace, load_trace, save_trace
 from archsim.trace.window import Window
 from tests.accelerators.manycore_twin import cycles_of, free_cycles_of
 from tests.machines import LABELS, ROOT, conv, mlp, same, simulate
@@ -244,9 +248,9 @@ def test_a_host_port_that_is_last_is_what_a_step_waits_for():
     assert told["events"]["critical_network_cycles"] == 32 and told["events"]["critical_soma_cycles"] == 1
     ends = np.array([[9, 25], [7, 31]])
     found = statistics.critical(ends, np.array([[4, 2], [5, 6]]), 10)
-    assert (found.agent.tolist(), found.worked.tolist(), found.waited.tolist()) == ([0, 1], [4, 6], [5, 6])
+    assert [numbers.tolist() for numbers in found] == [[0, 1], [4, 6], [5, 6], [10, 10]]
     members = {"synapse": np.array([1]), "host": np.array([0])}
-    assert statistics.by_cause(found, members, 10) == {
+    assert statistics.by_cause(found, members) == {
         "critical_synapse_cycles": 6, "critical_host_cycles": 4, "critical_network_cycles": 11,
         "critical_barrier_cycles": 20,
     }  # fmt: skip
@@ -271,13 +275,31 @@ def test_how_even_a_chip_is_loaded():
     assert set(statistics.evenness([idle]).values()) == {None}
 
 
+def begin_by_what_they_wait_for(built, placed, program):
+    """Every step of a soma or a host that runs freely begins when the last of what it waits for has come."""
+    kept = program.state[program.diagram.ends["router"] :, built.columns() :]
+    path = Path(built.config, placed, kept.reshape(len(kept), KEPT, -1), np.zeros((len(kept), 0)))
+    for row, begun in enumerate(path.kept[: len(placed.rows), BEGUN]):
+        for step in range(1, len(begun)):
+            assert begun[step] == max(place.time for place in path.before(row, step)), (row, step)
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_cores_that_run_freely_take_the_cycles_of_their_slow_twin_and_do_the_same_work(seed):
     free = {"scheduler__steps": "free", "scheduler__buffers": 2 + seed % 3, "scheduler__token_cycles": seed % 4}
     built, placed, *network = random_case(seed, **free)
-    fast, slow = (built.simulate(engine, built._program(placed), True) for engine in ("compiled", "reference"))
+    programs = [built._program(placed) for _ in range(2)]
+    fast, slow = (
+        built.simulate(engine, program, True)
+        for engine, program in zip(("compiled", "reference"), programs, strict=True)
+    )
     agree(fast, slow)
     assert fast.cycles == free_cycles_of(built.config, *network)
+    told, same_told = ([one["events"] for one in built._told(placed, program)] for program in programs)
+    assert told == same_told
+    causes = [count for one in told for name, count in one.items() if name.startswith("critical_")]
+    assert len(causes) == 5 * len(placed.layers) and min(causes) >= 0 and sum(causes) == fast.cycles
+    begin_by_what_they_wait_for(built, placed, programs[0])
     barrier = random_case(seed)[0]
     np.testing.assert_array_equal(fast.counts, barrier.simulate("compiled", barrier._program(placed), True).counts)
 
@@ -302,8 +324,76 @@ def test_a_silent_chain_that_runs_freely(engine, token, timesteps):
     no sums have been read: steps (10 + 2 token) - token."""
     built = machine(*SMALL, "neuron.cycles=10", "scheduler.steps=free", f"scheduler.token_cycles={token}")
     fires = [np.zeros((timesteps, 1), bool) for _ in range(3)]
-    outcome = ran(built, chain([1, 1, 1], fires, [np.ones((1, 1), bool)] * 2), engine)
+    placed = chip.place(built.config, chain([1, 1, 1], fires, [np.ones((1, 1), bool)] * 2))
+    outcome = built.simulate(engine, built._program(placed), True)
     assert outcome.cycles == (timesteps + 2) * (10 + 2 * token) - token
+    assert causes_of(built, placed, engine) == {
+        "soma": (timesteps + 2) * 10, "barrier": (timesteps + 2) * 2 * token - token, "synapse": 0, "host": 0,
+        "network": 0,
+    }  # fmt: skip
+
+
+def causes_of(built, placed, engine="compiled"):
+    """What the run of one layer waited for, by cause."""
+    program = built._program(placed)
+    built.simulate(engine, program, False)
+    told = [one["events"] for one in built._told(placed, program)]
+    return {
+        cause: sum(one[f"critical_{cause}_cycles"] for one in told)
+        for cause in ("synapse", "soma", "host", "network", "barrier")
+    }
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+@pytest.mark.parametrize("core", range(4))
+def test_what_a_core_that_runs_freely_waits_for(engine, core):
+    """One event over h hops: 4 cycles of the host, 1 into the first link, those of the way, 5 + 3 of the synapses, 1 of
+    the neuron, and 6 of its token, which says that it has read its sums."""
+    built = machine(
+        *SMALL, "scheduler.steps=free", "scheduler.token_cycles=6", "host.message_cycles=4", "noc.row_cycles=7",
+        "noc.column_cycles=9", "noc.out_cycles=2", "synapse.sparse_cycles=3",
+    )  # fmt: skip
+    fires = [np.array([[True]]), np.array([[False]])]
+    placed = chip.place(built.config, chain([1, 1], fires, [np.ones((1, 1), bool)]))
+    moved = chip._placed(built.config, placed.populations, [placed.mapped[0]._replace(cores=(core,))], placed.formats)
+    row, column = divmod(core, 2)
+    assert causes_of(built, moved, engine) == {
+        "host": 4, "network": 1 + 7 * column + 9 * row + 2, "synapse": 8, "soma": 1, "barrier": 6,
+    }  # fmt: skip
+
+
+def test_the_path_takes_a_sender_up_to_the_message_that_was_waited_for():
+    """Two of three inputs fire, each with a message to two cores, 50 cycles of the host each, and one into the link;
+    the second core waits for the last one. Another layer waits for the spike of the second of two neurons, 10 cycles
+    each, 7 to fire."""
+    built = machine(
+        *SMALL[:5], "pe.neurons=2", "scheduler.steps=free", "scheduler.token_cycles=0", "host.message_cycles=50",
+        "neuron.access_cycles=0", "neuron.cycles=10", "neuron.spike_cycles=7", "neuron.message_cycles=4",
+        "synapse.message_cycles=5", "synapse.sparse_cycles=0", "noc.row_cycles=3", "noc.out_cycles=3",
+    )  # fmt: skip
+    fires = [np.array([[True, True, False]]), np.zeros((1, 4), bool)]
+    placed = chip.place(built.config, chain([3, 4], fires, [np.ones((4, 3), bool)]))
+    assert causes_of(built, placed) == {"host": 4 * 50, "network": 4 + 3 + 3, "synapse": 5, "soma": 20, "barrier": 0}
+    fires = [np.zeros((1, 1), bool), np.array([[False, True]]), np.zeros((1, 1), bool)]
+    placed = chip.place(built.config, chain([1, 2, 1], fires, [np.ones((2, 1), bool), np.ones((1, 2), bool)]))
+    assert causes_of(built, placed) == {
+        "soma": 2 * 20 + 7 + 4 + 10, "network": 3 + 3, "synapse": 5, "host": 0, "barrier": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("slowest", ["host", "soma", "synapse", "network"])
+def test_cores_that_run_freely_wait_for_what_is_slow(slowest):
+    """A host that sends 4 spikes in each of 12 steps to a core; one of all takes a hundred times the cycles of the
+    others, and nobody is more than a step ahead of it. Of the mesh it is the way, which takes one message at a time."""
+    path = {
+        "host": "host.message_cycles", "soma": "neuron.cycles", "synapse": "synapse.message_cycles",
+        "network": "noc.out_cycles",
+    }  # fmt: skip
+    settings = {**dict.fromkeys(path.values(), 1), "synapse.sparse_cycles": 0, path[slowest]: 100}
+    built = machine(*SMALL, "scheduler.steps=free", *(f"{name}={value}" for name, value in settings.items()))
+    fires = [np.ones((12, 4), bool), np.zeros((12, 1), bool)]
+    causes = causes_of(built, chip.place(built.config, chain([4, 1], fires, [np.ones((1, 4), bool)])))
+    assert causes[slowest] > 0.85 * sum(causes.values()), causes
 
 
 @pytest.mark.parametrize("buffers", [2, 3, 12])
@@ -505,10 +595,13 @@ def test_cores_take_the_cycles_of_the_circuits(kind):
 def test_what_has_no_place_is_refused():
     trace = mlp(1, n=50)
     small = machine("pe.count=4", "noc.rows=2", "noc.columns=2", "noc.cores=1", "pe.neurons=10")
-    assert small.problems(trace) == ["pe.count: the network takes 5 cores of 10 neurons, the chip has 4"]
+    assert small.problems(trace) == [
+        "pe.count: the network takes 5 cores of 10 neurons, the chip has 4; --set noc.columns=3 --set pe.count=6 "
+        "builds a machine that can"
+    ]
     few, full = machine("pe.axons=100"), mlp(1, n=50, weight_density=1.0)
     assert few.problems(trace) == [] and few.problems(full) == [
-        "pe.axons: a neuron of fc has 150 inputs, a core 100 axons"
+        "pe.axons: a neuron of fc has 150 inputs, a core 100 axons; --set pe.axons=150 builds a machine that can"
     ]
 
 
@@ -524,8 +617,98 @@ def test_axons_of_a_core_are_a_limit():
         assert (read > 0).sum(1).max() <= axons
         parts.append(len(part.cores))
     assert parts == sorted(parts) and (parts[0], parts[-1]) == (1, 9 * 6 * 6)
-    few = machine("pe.axons=44")
-    assert few.problems(trace) == ["pe.axons: a neuron of conv has 45 inputs, a core 44 axons"]
+    few = machine("pe.axons=44", "pe.count=512", "noc.rows=16", "noc.columns=8")
+    assert few.problems(trace) == [
+        "pe.axons: a neuron of conv has 45 inputs, a core 44 axons; --set pe.axons=45 builds a machine that can"
+    ]
+
+
+@pytest.mark.parametrize("mapping", ["neurons", "operations"])
+@pytest.mark.parametrize(("axons", "bits"), [(140, 1 << 20), (1 << 16, 720)])
+def test_balanced_parts_respect_the_limits_of_a_core(mapping, axons, bits):
+    """A chip of just as many cores as are needed in order. Parts that begin within a row or a channel share more of
+    them than those that are filled in order; cut by load alone, some are too large."""
+    trace = conv(3)
+    limits = (f"pe.axons={axons}", f"pe.synapse_bits={bits}", f"scheduler.mapping={mapping}")
+    built = machine(*limits, "scheduler.calibration=run")
+    populations = populations_of(trace, built.layers(trace))
+    one = populations[-1]
+    room = chip.room(built.config, one)
+    cores = -(-one.size // room)
+    mesh = (f"noc.rows={cores}", "noc.columns=1", "noc.cores=1", f"pe.count={cores}")
+    built = machine(*limits, *mesh, "scheduler.calibration=run")
+    assert built.problems(trace) == []
+
+    def too_large(ends):
+        return [
+            (first, end)
+            for first, end in pairwise(ends)
+            if inputs_of(one, first, end, "convolutional") > axons
+            or stored(one, (first, end), "convolutional", 8, 10)[0] > bits
+        ]
+
+    (careless,) = balanced([np.ones(one.size)], [room], [lambda first, end: True], cores)
+    assert too_large(careless)
+    (part,) = chip.place(built.config, populations).mapped
+    assert (part.ends[0], part.ends[-1], len(part.cores)) == (0, one.size, cores)
+    assert not too_large(part.ends) and min(np.diff(part.ends)) > 0
+    assert simulate(trace, *limits, *mesh, "scheduler.calibration=run", hardware=MANYCORE)[0].mismatches == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_balanced_cut_finds_parts_that_fit_where_there_are_any(seed):
+    """Neurons have a weight, and those of every so many share a memory that a part needs once."""
+    draw = np.random.default_rng(seed)
+    size, group = int(draw.integers(5, 60)), int(draw.integers(1, 9))
+    weights, shared = draw.integers(1, 5, size), int(draw.integers(1, 20))
+
+    def need(first, end):
+        return int(weights[first:end].sum()) + shared * len({neuron // group for neuron in range(first, end)})
+
+    most = max(need(first, min(size, first + group)) for first in range(0, size, group))
+    parts = len(range(0, size, group))
+    (ends,) = balanced([draw.random(size)], [group], [lambda first, end: need(first, end) <= most], parts)
+    assert ends[0] == 0 and ends[-1] == size and len(ends) == parts + 1
+    assert all(first < end and need(first, end) <= most for first, end in pairwise(ends))
+
+
+def settings_told(problems):
+    """What refusals say to set, all of it together."""
+    found = {}
+    for path, value in re.findall(r"--set (\S+)=(\d+)", " ".join(problems)):
+        found[path] = max(int(value), found.get(path, 0))
+    return [f"{path}={value}" for path, value in found.items()]
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("vgg9_dual_sparse", ("pe.count=16", "noc.rows=2", "noc.columns=2")),
+        ("vgg9_dual_sparse", ("pe.count=5", "noc.rows=1", "noc.columns=1", "noc.cores=5", "pe.axons=1500")),
+        ("spikformer", ("pe.axons=900",)),
+        ("vgg9_dual_sparse", ("pe.synapse_bits=30000", "scheduler.mapping=neurons")),
+    ],
+)
+def test_a_refusal_says_what_suffices(name, given):
+    trace = load_trace(ROOT / "workloads" / f"{name}.npz")
+    problems = machine(*given).problems(trace)
+    assert problems and all(problem.endswith(" builds a machine that can") for problem in problems)
+    larger = machine(*given, *settings_told(problems))
+    assert larger.problems(trace) == []
+    placed = chip.place(larger.config, populations_of(trace, larger.layers(trace)))
+    assert sum(len(part.cores) for part in placed.mapped) <= larger.config.pe.count
+
+
+def test_a_larger_mesh_is_as_small_and_as_square_as_it_gets():
+    """Cores of a router stay while they can, and so do sides; ports of the host have rows."""
+    built = machine().config
+    assert chip._on_a_mesh(built, 65) == {"noc.columns": 5, "pe.count": 80}
+    assert chip._on_a_mesh(built, 105) == {"noc.columns": 7, "pe.count": 112}
+    assert chip._on_a_mesh(built, 1024) == {"noc.rows": 16, "noc.columns": 16, "pe.count": 1024}
+    odd = machine("noc.cores=5", "pe.count=80").config
+    assert chip._on_a_mesh(odd, 1020) == {"noc.rows": 12, "noc.columns": 17, "pe.count": 1020}
+    found = chip._on_a_mesh(odd, 1023)
+    assert found["noc.cores"] != 5 and 1023 <= found["pe.count"] <= 1024
 
 
 def test_synapse_memory_is_a_limit():
@@ -548,7 +731,7 @@ def test_synapse_memory_is_a_limit():
     )
     assert small.problems(trace) == [
         "pe.count: the network takes 8 cores of 1024 neurons, 65536 axons and 8400 bits of synapses, which fc fills "
-        "first, the chip has 4"
+        "first, the chip has 4; --set noc.columns=4 --set pe.count=8 builds a machine that can"
     ]
 
 

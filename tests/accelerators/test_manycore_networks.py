@@ -270,9 +270,11 @@ def test_what_does_not_travel_is_told():
     assert built.why_skipped(trace, by_name["join"]).endswith("which do not travel as spikes")
 
 
-def test_a_layer_that_reads_itself_and_another_one():
+@pytest.mark.parametrize("steps", ["barrier", "free"])
+def test_a_layer_that_reads_itself_and_another_one(steps):
+    """Whether steps meet or not; what the run waited for adds up to it."""
     trace = recurrent()
-    built = machine(trace)
+    built = machine(trace, "pe.neurons=3", f"scheduler.steps={steps}", "scheduler.token_cycles=7")
     layers = built.layers(trace)
     fast, slow = (
         list(built.run_layers(trace, layers, engine, verify=True, record=False)) for engine in ("compiled", "reference")
@@ -280,6 +282,8 @@ def test_a_layer_that_reads_itself_and_another_one():
     for left, right in zip(fast, slow, strict=True):
         assert left.mismatches == 0
         same(left, right)
+    causes = [count for one in fast for name, count in one.events.items() if name.startswith("critical_")]
+    assert sum(causes) == fast[0].cycles and min(causes) >= 0
 
 
 def test_a_residual_block_takes_the_cycles_of_the_slow_twin():

@@ -29,7 +29,7 @@ from sentences import write_sentences  # noqa: E402
 
 from archsim.report import drawing  # noqa: E402
 
-IMAGES = 3
+IMAGES = 10
 JOBS = {
     (network, machine, mapping, image): Run(OneImage(network, image), machine, mapping)
     for image in range(IMAGES) for network in NETWORKS for machine in MACHINES for mapping in MAPPINGS
