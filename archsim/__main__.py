@@ -50,6 +50,7 @@ class Ending:
 def main() -> str | int | None:
     """The command line; returns its exit code, 128 plus its number where a signal has ended it."""
     gc.set_threshold(YOUNG)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # it would look for some in every package that is installed
     ending = Ending()
     code: str | int | None
     try:
