@@ -743,6 +743,24 @@ sys.exit(main())
     assert "bug" not in done.stderr
 
 
+START = """
+import gc, sys
+from archsim.__main__ import main
+
+sys.argv = ["archsim", "check", "vgg9"]
+code = main()
+from archsim.trace.schema import Convolution, Meta
+validators = [kind.__pydantic_complete__ for kind in (Meta, Convolution)]
+print(code, gc.get_freeze_count() > len(gc.get_objects()), validators)
+"""
+
+
+def test_a_command_does_no_work_for_nothing():
+    """At its end nothing is looked through for garbage, and a part of a trace's record has no validator of its own."""
+    said = subprocess.run([sys.executable, "-c", START], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines()[-1] == "0 True [True, False]"
+
+
 def test_links_that_lead_to_each_other(tmp_path, capsys):
     """Wherever a file is expected: one line, not a traceback."""
     loop = tmp_path / "loop.yaml"

@@ -57,7 +57,7 @@ def test_settings_are_those_of_a_run(trace):
 def test_a_run_tells_of_every_layer_when_it_begins(machine, trace):
     """One after the other, or all at once on a chip that holds the network."""
     told = []
-    found = archsim.run(machine, trace, engine="reference", progress=lambda *step: told.append(step))
+    found = archsim.run(machine, trace, engine="reference", progress=lambda *step: told.append(step), jobs=1)
     names = [layer.layer for layer in found.layers]
     assert len(names) > 1
     assert told == [(name, done, len(names)) for done, name in enumerate([*names, ""])]

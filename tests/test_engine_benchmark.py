@@ -2,8 +2,10 @@
 
 import itertools
 import re
+import runpy
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -85,6 +87,34 @@ def test_peers_as_stored_add_up(benchmark):
         again = benchmark.peers.total(row["peer"], row["point"], row["part"], own.to_dict("records"))
         assert list(again.values())[3:] == pytest.approx(list(row.values())[3:], rel=2e-3)
         assert row["theirs_to_ours"] == pytest.approx(row["theirs_processor_s"] / row["ours_processor_s"], rel=2e-3)
+
+
+def test_rows_of_a_peer_that_is_missing_stay(benchmark, tmp_path, monkeypatch, capsys):
+    """Byte for byte, in their places; those of one that is here are measured anew."""
+    installed = SimpleNamespace(load=lambda _: None, CASES={"a layer": 3}, ours=abs, theirs=lambda _, case: abs(case))
+    missing = SimpleNamespace(load=_not_here, INSTALL="how to get it")
+    for name in benchmark.peers.PEERS:
+        monkeypatch.setitem(sys.modules, name, installed if name == "sana_fe" else missing)
+    monkeypatch.setitem(sys.modules, "command_line", SimpleNamespace(command=None))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    main = runpy.run_path(str(FOLDER / "__main__.py"))["main"]
+    earlier = (FOLDER / "results" / "peers.csv").read_bytes().splitlines(keepends=True)
+    (tmp_path / "peers.csv").write_bytes(b"".join(earlier))
+    main(["peers", "-o", str(tmp_path)])
+    written = (tmp_path / "peers.csv").read_bytes().splitlines(keepends=True)
+    kept = [line for line in earlier if not line.startswith(b"sana_fe,")]
+    assert len(kept) > 50 and written[: len(kept)] == kept
+    assert [line.split(b",")[:3] for line in written[len(kept) :]] == [
+        [b"sana_fe", b"a layer", b"whole"], [b"sana_fe", b"all 1", b"whole"]
+    ]  # fmt: skip
+    assert capsys.readouterr().err.count("is not here, and its rows stay as they are: how to get it") == 2
+    (tmp_path / "peers.csv").unlink()
+    main(["peers", "-o", str(tmp_path)])
+    assert len((tmp_path / "peers.csv").read_text().splitlines()) == 3
+
+
+def _not_here(_):
+    raise ImportError
 
 
 def schedules(cores):

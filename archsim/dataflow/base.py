@@ -22,6 +22,7 @@ from archsim.hardware.memory.system import MemoryConfig, MemorySystemConfig, Str
 from archsim.trace import Neuron, Operation, Trace
 from archsim.trace.neurons import FIRST_SPIKE, features
 from archsim.trace.origin import origin
+from archsim.trace.work import effort
 
 EngineName = Literal["compiled", "reference"]
 Progress = Callable[[str, int, int], None]
@@ -239,24 +240,27 @@ class Accelerator(ABC):
     ) -> Iterator[LayerResult]:
         """Simulate these layers of ``trace``; ``verify`` compares outputs with the trace, ``record`` is a window of the
         run. ``progress`` is told of each layer when its work begins. Layers that are apart run in ``jobs`` threads, if
-        nothing is recorded: where a layer's window begins is known when those before it have ended."""
+        nothing is recorded: where a layer's window begins is known when those before it have ended. Those that
+        presumably take longest begin first (:func:`archsim.trace.work.effort`), so that none is left for the end."""
 
-        def begun() -> Iterator[Operation]:
-            for done, operation in enumerate(operations):
+        def begun(places: Iterable[int]) -> Iterator[Operation]:
+            for done, place in enumerate(places):
                 if progress:
-                    progress(operation.name, done, len(operations))
-                yield operation
+                    progress(operations[place].name, done, len(operations))
+                yield operations[place]
 
         self.prepare(trace, operations, verify, progress)
         if jobs == 1 or record or not self.layers_apart:
-            yield from self.simulated(trace, begun(), engine, verify, record)
+            yield from self.simulated(trace, begun(range(len(operations))), engine, verify, record)
             return
 
         def work(operation: Operation) -> list[LayerResult]:
             return list(self.simulated(trace, [operation], engine, verify, record))
 
-        for results in threads.results(work, begun(), jobs):
-            yield from results
+        order = sorted(range(len(operations)), key=lambda place: effort(trace, operations[place]), reverse=True)
+        found = dict(zip(order, threads.results(work, begun(order), jobs), strict=True))
+        for place in range(len(operations)):
+            yield from found[place]
 
     @property
     def clock_mhz(self) -> float:

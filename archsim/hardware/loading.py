@@ -58,7 +58,9 @@ from archsim.hardware.plain_yaml import PlainDumper
 class Block(BaseModel):
     """A part of a machine file: immutable, no unknown keys, no silent conversion, no NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, defer_build=True
+    )
 
 
 BlockT = TypeVar("BlockT", bound=Block)

@@ -33,15 +33,14 @@ import numpy as np
 from numba import types
 from numba._dispatcher import compute_fingerprint
 from numba.core.caching import _Cache
-from numba.core.compiler import CompileResult
 from numba.core.registry import CPUDispatcher
-from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.extending import is_jitted, typeof_impl
 
 from archsim.jit.copied import Copied, Whole
 from archsim.jit.reference import by_reference as by_reference
 from archsim.jit.remembered import remembering
+from archsim.jit.stored import from_disk, to_disk
 
 KEPT_VERSIONS = 12
 """How many files of one kernel stay: its versions times the types that it is called with; the oldest go first."""
@@ -163,14 +162,13 @@ class KernelCache(_Cache):  # type: ignore[misc]
         if kernel is None:
             self._write()
             return None
-        rtsys.initialize(target_context)  # the rest of numba takes half a second, and is needed where it compiles
-        return CompileResult._rebuild(target_context, *pickle.loads(kernel))
+        return from_disk(target_context, *pickle.loads(kernel))
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a kernel that was compiled."""
         if not self._enabled or data.library.has_dynamic_globals or any(not part.can_cache for part in data.lifted):
             return
-        self._shelf.put(self._version(sig, data.codegen), dumps(data._reduce()))
+        self._shelf.put(self._version(sig, data.codegen), dumps(to_disk(data)))
 
     def is_warm(self) -> bool:
         """Whether this kernel was compiled before as it is now, for whatever types."""

@@ -92,7 +92,8 @@ GROUPS: Mapping[str, tuple[Column, ...]] = {
     "Time": (
         Column("cycles", "cycles", (LAYERS,), "Cycles from the layer's first to its last event, from a cold start."),
         Column("cycles", "cycles", _TOTALS,
-               "Cycles of the run: the sum over its layers, or from first to last event where layers overlap."),
+               "Cycles of the run, for all images together: the sum over its layers, or from first to last event where "
+               "layers overlap."),
         Column("compute_cycles", "cycles", (LAYERS, SUMMARY),
                "Cycles in which the busiest agent that computes (a PE, or an array as a whole) does so."),
         Column("stall_cycles", "cycles", (LAYERS, SUMMARY),

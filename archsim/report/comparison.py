@@ -100,9 +100,9 @@ class Comparison:
         return f"<Comparison: {told}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the columns that people see first, and what is doubtful."""
-        doubtful = "".join(f"<p>{html.escape(warning)}</p>" for warning in self.warnings)
-        return terminal.html_table(self.shown(), self.rows()) + doubtful
+        """What a notebook shows: the columns that people see first, what is not equal, and what is doubtful."""
+        told = "".join(f"<p>{html.escape(line)}</p>" for line in (*self.notes(), *self.warnings))
+        return terminal.html_table(self.shown(), self.rows()) + told
 
 
 def rows(reports: Mapping[str, Report]) -> list[dict[str, Any]]:
@@ -149,6 +149,9 @@ def doubts(reports: Mapping[str, Report]) -> list[str]:
 def notes(reports: Mapping[str, Report]) -> list[str]:
     """What is not equal among the machines, or not in the numbers, a line each."""
     found = ["area is that of the chip, without DRAM"]
+    images = max(report.images for report in reports.values())
+    if images > 1:
+        found.append(f"cycles are those of all {images} images together, energy is that of one")
     found += {f"{report.synthetic} synthetic" for report in reports.values() if report.synthetic}
     dense = [machine for machine, report in reports.items() if not _skips_weights(report)]
     if dense and len(dense) < len(reports):

@@ -31,7 +31,7 @@ from archsim.trace.model import Trace
 from archsim.trace.neurons import start_state, step
 from archsim.trace.operation import Operation
 from archsim.trace.resimulation import currents_of
-from archsim.trace.work import WORKING, adds, dense_operations, synaptic_operations
+from archsim.trace.work import WORKING, adds, dense_operations, effort, synaptic_operations
 
 NO_PARAMETERS = ("tensor", "gradient", "calibration", "evaluation")
 """Roles of arrays of a trace that belong to images."""
@@ -64,9 +64,7 @@ def neurobench(trace: Trace, *, updates: bool = True, jobs: int = 1) -> NeuroBen
         dense_operations=sum(dense_operations(trace, operation) for operation in working) / trace.images,
         effective_acs=sum(itertools.compress(done, spiking)) / trace.images,
         effective_macs=sum(itertools.compress(done, [not spikes for spikes in spiking])) / trace.images,
-        membrane_updates=sum(threads.results(partial(_updates, trace), trace.operations, jobs)) / trace.images
-        if updates
-        else None,
+        membrane_updates=_membrane_updates(trace, jobs) / trace.images if updates else None,
     )
 
 
@@ -113,6 +111,12 @@ def _activation_sparsity(trace: Trace) -> float | None:
             values += output.size
             active += int(np.count_nonzero(output))
     return (values - active) / values if values else None
+
+
+def _membrane_updates(trace: Trace, jobs: int) -> int:
+    """Of all neurons; those that presumably take longest are looked at first."""
+    longest_first = sorted(trace.operations, key=partial(effort, trace), reverse=True)
+    return sum(threads.results(partial(_updates, trace), longest_first, jobs))
 
 
 def _updates(trace: Trace, operation: Operation) -> int:

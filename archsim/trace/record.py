@@ -23,7 +23,7 @@ class Record(BaseModel):
     Both are written only where they say something, so that older traces keep their hash.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
     later: ClassVar[tuple[str, ...]] = ()
     version_2: ClassVar[tuple[str, ...]] = ()
 

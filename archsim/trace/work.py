@@ -83,6 +83,18 @@ def dense_operations(trace: Trace, operation: Operation) -> int:
     return _uses(trace, operation) * trace.images * _pairs(operation, every, weights)
 
 
+def effort(trace: Trace, operation: Operation) -> float:
+    """A guess, in no unit, at how long the simulation of ``operation`` takes on any machine, from its sizes alone:
+
+        M N sqrt(K), for a product of two tensors times images and timesteps.
+
+    A step per output, M N, and one per product, M N K, are both worse: the more inputs, the more of them are silent.
+    Products of two tensors run image by image and timestep by timestep, each a small piece.
+    """
+    pieces = trace.images * trace.timesteps if operation.op == "matmul" else 1
+    return operation.m * operation.n * math.sqrt(operation.k) * pieces
+
+
 def matches(trace: Trace, operation: Operation) -> int:
     """Matches of ``operation`` in all images of ``trace``."""
     return work_of(trace, operation).matches

@@ -8,7 +8,8 @@ Parts, by default all, each a CSV in FOLDER (``benchmarks/engine/results``):
 * ``growth``: time of the engine over images, timesteps, spikes, PEs and size, with ``growth.png``;
 * ``cores``: one core against all, and a schedule of the measured layers on more;
 * ``chip``: a many-core chip of 131,072 neurons;
-* ``peers``: other people's simulators on the same layers, those that are installed. Prosperity's is a clone.
+* ``peers``: other people's simulators on the same layers; what is stored of one that is not installed stays.
+  Prosperity's is a clone.
 
 Processor time stands beside wall time, since computers are shared. README.md has the last run that was stored.
 """
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     parts: dict[str, Callable[[], Iterator[Row]]] = {
         "machines": machines.rows, "growth": growth.rows, "cores": cores.rows, "chip": chip.rows,
-        "peers": lambda: peers.rows(given.prosperity),
+        "peers": lambda: peers.rows(given.prosperity, given.output / "peers.csv"),
     }  # fmt: skip
     if unknown := [name for name in given.parts if name not in parts]:
         allowed = ", ".join(parts)

@@ -1,8 +1,8 @@
 """One core against all, and what more cores would bring by a schedule of layers as they were measured.
 
-Layers are handed out in their order, the next one to the first core that is free (:mod:`archsim.threads`); so the
-schedule is that of a list, and the longest layer bounds it. Points of a sweep and machines of a comparison are
-independent too, and there are as many of them as one likes.
+Layers that presumably take longest are handed out first (:func:`archsim.trace.work.effort`), the next one to the
+first core that is free (:mod:`archsim.threads`); so the schedule is that of a list, and the longest layer bounds it.
+Points of a sweep and machines of a comparison are independent too, and there are as many of them as one likes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from clock import Row, Spent, archsim, call
 
 from archsim.simulate import load_accelerator
 from archsim.trace import Operation, load_trace, save_trace
+from archsim.trace.work import effort
 
 WORKLOADS = Path(__file__).resolve().parents[2] / "workloads"
 SCHEDULED = ("vgg16_dual_sparse", "vgg9_dual_sparse", "ms_resnet18_htt", "spikformer", "sdt", "qkformer")
@@ -65,7 +66,8 @@ def _layers(network: str) -> list[float]:
     def simulated(layer: Operation) -> None:
         list(machine.run_layers(trace, [layer], "compiled", verify=True, record=False))
 
-    return [call(functools.partial(simulated, layer)).processor_s for layer in machine.layers(trace)]
+    handed_out = sorted(machine.layers(trace), key=functools.partial(effort, trace), reverse=True)
+    return [call(functools.partial(simulated, layer)).processor_s for layer in handed_out]
 
 
 def _run(path: Path, jobs: int, folder: Path) -> Spent:

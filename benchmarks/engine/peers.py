@@ -7,9 +7,11 @@ own files also has ``simulation``, which is the simulation of a machine and a ne
 
 from __future__ import annotations
 
+import csv
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from clock import Row, call
@@ -22,14 +24,16 @@ PEERS = {
 """Those that simulate the same thing, and which of their cases are timed."""
 
 
-def rows(prosperity: str | None) -> Iterator[Row]:
-    """A row for each peer that is installed and layer, and one for all of its layers together."""
+def rows(prosperity: str | None, table: Path) -> Iterator[Row]:
+    """A row for each peer and layer, and one for all of its layers together; of a peer that is not installed, the rows
+    that ``table`` has."""
     for name, chosen in PEERS.items():
         peer = importlib.import_module(name)
         try:
             installed = peer.load(prosperity if name == "prosperity" else None)
         except ImportError:
-            print(f"{name} is not here: {peer.INSTALL}", file=sys.stderr)
+            print(f"{name} is not here, and its rows stay as they are: {peer.INSTALL}", file=sys.stderr)
+            yield from _stored(name, table)
             continue
         found = [row for point in peer.CASES if chosen(point) for row in _rows(peer, installed, name, point)]
         yield from found
@@ -38,6 +42,13 @@ def rows(prosperity: str | None) -> Iterator[Row]:
         for part in dict.fromkeys(row["part"] for row in found):
             same = [row for row in found if row["part"] == part]
             yield total(name, f"all {len(same)}", part, same)
+
+
+def _stored(name: str, table: Path) -> Iterator[Row]:
+    """What an earlier run found of the peer ``name``, as it is written."""
+    if table.exists():
+        with table.open(newline="") as file:
+            yield from (row for row in csv.DictReader(file) if row["peer"] == name)
 
 
 def _rows(peer: Any, installed: Any, name: str, point: str) -> Iterator[Row]:

@@ -4,6 +4,7 @@ import pytest
 
 import archsim
 from archsim.dataflow.base import Accelerator
+from archsim.trace.work import effort
 from tests.machines import ROOT
 
 MACHINES = {
@@ -29,6 +30,19 @@ def test_results_do_not_depend_on_jobs(machine):
     assert alone["layers.csv"].count("\n") > 3, "one layer shows nothing"
     assert texts(2) == alone
     assert texts(7) == alone
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 7])
+def test_the_longest_layers_begin_first(jobs):
+    """In whichever order they begin, results come in the order of the network."""
+    begun = []
+    report = archsim.run("loas", "vgg9", jobs=jobs, verify=False, progress=lambda *told: begun.append(told))
+    in_order = [result.layer for result in report.layers]
+    trace = archsim.load_trace("vgg9")
+    longest_first = sorted(in_order, key=lambda name: effort(trace, trace.operation(name)), reverse=True)
+    assert in_order != longest_first
+    names = in_order if jobs == 1 else longest_first
+    assert begun == [(name, done, 9) for done, name in enumerate(names)] + [("", 9, 9)]
 
 
 def test_layers_of_a_recorded_run_come_one_after_the_other():

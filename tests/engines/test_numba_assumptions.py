@@ -23,7 +23,7 @@ from numba.core.targetconfig import TargetConfig
 from numba.extending import typeof_impl
 
 from archsim import jit
-from archsim.jit import copied, passes
+from archsim.jit import copied, passes, stored
 from archsim.jit.remembered import remembering
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
@@ -77,6 +77,7 @@ OVERRIDDEN = [
     (copied._Once, JITCodeLibrary, ("add_ir_module", "_optimize_functions", "_optimize_final_module")),
     (copied._Bodies, JITCodeLibrary, ("finalize",)),
     (copied._Options, TargetConfig, ("values",)),
+    (stored._MachineCode, JITCodeLibrary, ("_get_module_for_linking",)),
     (copied.Copied, CPUDispatcher, ("compile", "get_call_template", "add_overload")),
     (jit._Kept, Dispatcher, ("compile",)),
     (jit.KernelCache, jit._Cache, ("cache_path", "enable", "disable", "flush", "load_overload", "save_overload")),
@@ -96,6 +97,11 @@ def test_what_is_overridden_is_there_and_takes_the_same(ours, theirs, name):
         asked, given = (list(inspect.signature(function).parameters) for function in (base, mine))
         said = f"{NUMBA}: {theirs.__name__}.{name} takes {asked}, but {ours.__module__} overrides it with {given}"
         assert len(asked) == len(given), said
+
+
+def test_a_stored_kernel_has_the_parts_that_numba_stores():
+    asked, given = (len(inspect.signature(f).parameters) for f in (compiler.CompileResult._rebuild, stored.from_disk))
+    assert asked == given, f"{NUMBA} stores other parts of a kernel than archsim/jit/stored.py"
 
 
 def test_numba_has_one_object_for_one_type():

@@ -418,8 +418,12 @@ def test_a_figure_marks_other_layers(tmp_path):
 def test_a_comparison_says_what_is_not_equal():
     stored = Traffic("dram", "weight_format", "read", 640, 10)
     sparse = report(layer(traffic=(*layer().traffic, stored)), clock_mhz=500, sram_size_kib=256)
-    assert comparison.notes({"a": sparse, "b": sparse}) == ["area is that of the chip, without DRAM"]
-    assert comparison.notes({"a": sparse, "b": report(layer(), sram_size_kib=352)})[1:] == [
+    assert comparison.notes({"a": sparse, "b": sparse}) == [
+        "area is that of the chip, without DRAM",
+        "cycles are those of all 2 images together, energy is that of one",
+    ]
+    assert len(comparison.notes({"a": report(images=1)})) == 1
+    assert comparison.notes({"a": sparse, "b": report(layer(), sram_size_kib=352)})[2:] == [
         "every weight is stored and moved, zeros too, on b; not on the others",
         "clock: 500 MHz on a; 800 MHz on b",
         "SRAM: 256 KiB on a; 352 KiB on b",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from archsim.trace import Operation
-from archsim.trace.work import groups_of, matches, synaptic_operations
+from archsim.trace.work import effort, groups_of, matches, synaptic_operations
 from tests import small_traces
 from tests.twins import work as twin
 
@@ -29,6 +29,13 @@ def test_a_linear_layer_by_hand():
     trace = small_traces.build([operation], {"x": np.array([[0, 1, 2, 3]], np.uint8)}, 2)
     assert synaptic_operations(trace, trace.operations[0]) == 2 * (2 + 2)
     assert matches(trace, trace.operations[0]) == 2 + 2
+
+
+def test_a_guess_of_the_effort_by_hand():
+    """Of 2 images of 6 positions: 4 outputs of 4 inputs, and a product of 6 x 4 with 4 x 6, image by image."""
+    trace = small_traces.attention()
+    assert effort(trace, trace.operation("query")) == 12 * 4 * 2
+    assert effort(trace, trace.operation("scores")) == 12 * 6 * 2 * 2
 
 
 def grouped(groups, n, channels, kernel=3, seed=0, density=1.0):
