@@ -169,7 +169,7 @@ class ManyCore(DrawnMachine):
         yield from self._run(layers, self._placed(trace, chosen), computed, engine, record)
 
     def _placed(self, trace: Trace, operations: Sequence[Operation]) -> Placed:
-        known = chip.known_of(self.config, trace, operations)
+        known = chip.known_of(self.config, trace, operations) if chip.counts_images(self.config) else None
         return chip.place(self.config, populations_of(trace, operations), known)
 
     def placement(self, trace: Trace) -> list[tuple[str, CoreLoad]]:

@@ -144,7 +144,8 @@ class ManyCoreConfig(MachineConfig):
 
 
 class Placed(NamedTuple):
-    """A network on the chip: populations, where the layers are, formats of their synapses, and what happens."""
+    """A network on the chip: populations, where the layers are, formats of their synapses, and what happens: spikes are
+    there alone."""
 
     populations: tuple[Population, ...]
     mapped: tuple[Mapped, ...]
@@ -272,7 +273,7 @@ def _stored(config: ManyCoreConfig, one: Population, ends: Sequence[int]) -> lis
 
 def uncalibrated(config: ManyCoreConfig, trace: Trace) -> list[str]:
     """Why a mapping cannot be found: one line where ``trace`` has no calibration images and they are asked for."""
-    if not _counts_images(config) or trace.calibration is not None:
+    if not counts_images(config) or trace.calibration is not None:
         return []
     return [
         f"scheduler.calibration: mapping '{config.scheduler.mapping}' counts over calibration images, the trace has "
@@ -280,7 +281,7 @@ def uncalibrated(config: ManyCoreConfig, trace: Trace) -> list[str]:
     ]
 
 
-def _counts_images(config: ManyCoreConfig) -> bool:
+def counts_images(config: ManyCoreConfig) -> bool:
     """Whether the mapping depends on spikes of calibration images."""
     return config.scheduler.mapping in ("operations", "traffic") and config.scheduler.calibration != "run"
 
@@ -288,7 +289,7 @@ def _counts_images(config: ManyCoreConfig) -> bool:
 def known_of(config: ManyCoreConfig, trace: Trace, operations: Sequence[Operation]) -> list[Population]:
     """The layers ``operations`` as the mapping knows them: they fire as for the first images of the calibration
     set, on which the integer network is run, or as they do in the run."""
-    if not _counts_images(config):
+    if not counts_images(config):
         return populations_of(trace, operations)
     images = trace.calibration
     assert images is not None, "uncalibrated refuses traces without"
@@ -341,7 +342,8 @@ def _placed(
 ) -> Placed:
     rows = rows_of(populations, mapped, config.host.ports, config.pe.count)
     events = events_of(config.noc, populations, mapped, rows, formats, config.pe.count, config.host.ports)
-    return Placed(tuple(populations), tuple(mapped), tuple(formats), tuple(rows), events)
+    silent = tuple(one._replace(spikes=None) for one in populations)
+    return Placed(silent, tuple(mapped), tuple(formats), tuple(rows), events)
 
 
 def _fired(populations: Sequence[Population]) -> NDArray[np.int64]:

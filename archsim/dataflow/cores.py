@@ -84,7 +84,7 @@ class Operands(NamedTuple):
     first_axon: NDArray[np.int64]
     address: NDArray[np.int64]
     synapses: NDArray[np.int64]
-    fired: NDArray[np.int64]
+    fired: NDArray[np.int32]
     begin: NDArray[np.int64]
     end: NDArray[np.int64]
     arriving: NDArray[np.int64]
@@ -215,7 +215,7 @@ class Events(NamedTuple):
     first_axon: NDArray[np.int64]
     address: NDArray[np.int64]
     synapses: NDArray[np.int64]
-    fired: NDArray[np.int64]
+    fired: NDArray[np.int32]
     begin: NDArray[np.int64]
     end: NDArray[np.int64]
     arriving: NDArray[np.int64]
@@ -289,14 +289,15 @@ def events_of(
             cuts = np.searchsorted(neurons, bounds) + known
             begin[[row for row, _ in own], step], end[[row for row, _ in own], step] = cuts[:-1], cuts[1:]
             known += len(neurons)
-            fired.append(neurons + one.first)
-            axons, count = ranges(first_axon[fired[-1]], first_axon[fired[-1] + 1])
+            fires = neurons + one.first
+            fired.append(fires.astype(np.int32))
+            axons, count = ranges(first_axon[fires], first_axon[fires + 1])
             arriving[:, step] += np.bincount(target[axons], minlength=cores)
             added[:, step] += np.bincount(target[axons], held[axons], cores).astype(np.int64)
             by = senders[np.searchsorted(bounds, neurons, side="right") - 1]
             ways = np.repeat(by, count) * cores + target[axons]
             sent += np.bincount(ways, minlength=sent.size).reshape(sent.shape)
-    everything = np.concatenate([np.zeros(0, np.int64), *fired])
+    everything = np.concatenate([np.zeros(0, np.int32), *fired])
     firsts = np.array([populations[row.population].first + row.first for row in rows])
     by_first = np.argsort(firsts)
     senders = by_first[np.searchsorted(firsts[by_first], source, side="right") - 1]

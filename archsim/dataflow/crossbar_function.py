@@ -19,7 +19,7 @@ from archsim.trace import Neuron, Operation, Trace, neurons
 from archsim.trace.content import first_spike_times, spikes_of_times
 from archsim.trace.resimulation import currents_of, finish
 
-WINDOW_VALUES = 1 << 24
+WINDOW_VALUES = 1 << 21
 """Currents of an operation that are held at once, about."""
 
 

@@ -157,7 +157,9 @@ class _Network:
         trace = self.trace
         if not trace.stored(name) or trace.kind(name) == "int":
             return None
-        values: NDArray[np.bool_] = (trace.operand(name) if self.tensors is None else self.tensors[name]) != 0
+        values = trace.operand(name) if self.tensors is None else self.tensors[name]
+        if values.dtype != np.bool_:
+            values = values != 0
         return np.swapaxes(values, 0, 1).reshape(values.shape[1] * trace.timesteps, -1)
 
 

@@ -47,7 +47,7 @@ from archsim.trace.schema import (
 )
 from archsim.trace.shapes import Shapes
 
-WINDOW_VALUES = 1 << 24
+WINDOW_VALUES = 1 << 21
 """Of the timesteps that are decoded at once, where not all are needed."""
 _INT64_LIMIT = (1 << 63) - 1
 

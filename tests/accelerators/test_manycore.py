@@ -220,8 +220,9 @@ def test_what_a_step_waits_for(core):
         "synapse.sparse_cycles=3", "scheduler.barrier_cycles=6",
     )  # fmt: skip
     fires = [np.array([[True]]), np.array([[False]])]
-    placed = chip.place(built.config, chain([1, 1], fires, [np.ones((1, 1), bool)]))
-    moved = chip._placed(built.config, placed.populations, [placed.mapped[0]._replace(cores=(core,))], placed.formats)
+    populations = chain([1, 1], fires, [np.ones((1, 1), bool)])
+    placed = chip.place(built.config, populations)
+    moved = chip._placed(built.config, populations, [placed.mapped[0]._replace(cores=(core,))], placed.formats)
     row, column = divmod(core, 2)
     for engine in ("compiled", "reference"):
         program = built._program(moved)
@@ -354,8 +355,9 @@ def test_what_a_core_that_runs_freely_waits_for(engine, core):
         "noc.column_cycles=9", "noc.out_cycles=2", "synapse.sparse_cycles=3",
     )  # fmt: skip
     fires = [np.array([[True]]), np.array([[False]])]
-    placed = chip.place(built.config, chain([1, 1], fires, [np.ones((1, 1), bool)]))
-    moved = chip._placed(built.config, placed.populations, [placed.mapped[0]._replace(cores=(core,))], placed.formats)
+    populations = chain([1, 1], fires, [np.ones((1, 1), bool)])
+    placed = chip.place(built.config, populations)
+    moved = chip._placed(built.config, populations, [placed.mapped[0]._replace(cores=(core,))], placed.formats)
     row, column = divmod(core, 2)
     assert causes_of(built, moved, engine) == {
         "host": 4, "network": 1 + 7 * column + 9 * row + 2, "synapse": 8, "soma": 1, "barrier": 6,
@@ -554,6 +556,20 @@ def test_annealing_shortens_the_ways():
         _, ways = flows(machine().config.noc, placed.events.sent)
         hops[mapping] = int((placed.events.sent * ways.sum(-1)).sum())
     assert hops["traffic"] < 0.7 * hops["in_order"]
+
+
+def test_a_run_keeps_four_bytes_of_a_spike():
+    """Of twice the timesteps: those of the spikes that are more, and four numbers of each core or port and step."""
+    draw, built, kept, spikes = np.random.default_rng(0), machine("pe.neurons=20"), [], []
+    weights = [np.ones((after, before), bool) for before, after in ((50, 60), (60, 40))]
+    for timesteps in (8, 16):
+        fires = [draw.random((timesteps, size)) < 0.4 for size in (50, 60, 40)]
+        placed = chip.place(built.config, chain([50, 60, 40], fires, weights))
+        assert all(one.spikes is None for one in placed.populations)
+        kept.append(sum(array.nbytes for array in placed.events))
+        spikes.append(sum(int(fired.sum()) for fired in fires))
+    numbers = 2 * len(placed.rows) + 2 * built.config.pe.count
+    assert kept[1] - kept[0] == 4 * (spikes[1] - spikes[0]) + 8 * 8 * numbers
 
 
 @pytest.mark.slow
