@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from archsim.trace import check_trace
 from tests.machines import ROOT
 from tests.studies import modules_of
 
@@ -60,6 +61,20 @@ def test_growing_layer_grows(benchmark):
     small, large = growth.layer(8, 2, 0.2, 4, 64), growth.layer(16, 4, 0.4, 8, 128)
     assert [small.images, small.timesteps] == [8, 2] and [large.images, large.timesteps] == [16, 4]
     assert growth.layer(64, 4, 0.4, 4, 256).tensor("in").mean() == pytest.approx(0.4, abs=0.01)
+
+
+def test_chip_as_stored(benchmark, monkeypatch):
+    """All cores, as many neurons as told, and no wrong output; the trained layers are the network's."""
+    table = stored("chip").set_index(["network", "machine"])
+    assert set(table.index) == set(itertools.product(("synthetic", "vgg16"), benchmark.chip.MACHINES))
+    assert (table.cores == 128).all() and (table.timesteps == 100).all() and (table.mismatches == 0).all()
+    assert table.hops_per_s.to_numpy() == pytest.approx(table.hops / table.engine_processor_s, rel=2e-3)
+    monkeypatch.setattr(benchmark.chip, "IMAGES", 1)
+    trace = benchmark.chip.trained()
+    assert [check.mismatches for check in check_trace(trace)] == [0] * len(benchmark.chip.CHAIN)
+    neurons = sum(trace.tensor(operation.output)[0].size for operation in trace.operations)
+    assert (table.neurons["vgg16"] == neurons).all() and neurons <= 128 * 1024
+    assert (table.neurons["synthetic"] == 128 * 1024).all()
 
 
 def test_schedules_as_stored_follow_from_their_pieces(benchmark):

@@ -7,7 +7,7 @@ Parts, by default all, each a CSV in FOLDER (``benchmarks/engine/results``):
 * ``machines``: every machine against the counting floor and the reference engine, its first run and the next, memory;
 * ``growth``: time of the engine over images, timesteps, spikes, PEs and size, with ``growth.png``;
 * ``cores``: one core against all, and a schedule of the measured layers on more;
-* ``chip``: a many-core chip of 131,072 neurons;
+* ``chip``: a many-core chip of 131,072 neurons, with a synthetic network and a trained one;
 * ``peers``: other people's simulators on the same layers; what is stored of one that is not installed stays.
   Prosperity's is a clone.
 

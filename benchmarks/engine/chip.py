@@ -1,8 +1,10 @@
 """A many-core chip of 128 cores, 131,072 neurons and 100 timesteps: what its engine does in a second.
 
-Two convolutional layers of random weights read random spikes; thresholds are such that a twentieth of all neurons fires
-in a step. Nothing of it is trained. The chip simulates every message buffer by buffer; ``waits_percent`` of its cycles
-the busiest core waits for messages, so buffers are full most of the time, which costs most.
+*synthetic*: two convolutional layers of random weights read random spikes; thresholds are such that a twentieth of all
+neurons fires in a step. *vgg16*: the trained and pruned network on 25 test images of 4 timesteps each; of it a chain of
+seven layers, conv3 to pool3, 126,976 neurons, which is as many as the chip has room for; what they read comes from the
+host. The chip simulates every message buffer by buffer; ``waits_percent`` of its cycles the critical core waits for
+messages, so buffers are full most of the time, which costs most.
 """
 
 from __future__ import annotations
@@ -10,53 +12,77 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from clock import Row
 from machines import on_the_processor
 
-from archsim.engine.result import LayerResult
 from archsim.simulate import load_accelerator
-from archsim.trace import Neuron, Operation, Trace
+from archsim.trace import Neuron, Operation, Trace, load_trace
 from archsim.trace.neurons import fire
-from archsim.trace.resimulation import currents_of
+from archsim.trace.resimulation import currents_of, given, run_images
 
+WORKLOADS = Path(__file__).resolve().parents[2] / "workloads"
 MACHINES = {"manycore": ["pe.count=128", "noc.rows=8", "noc.columns=4"], "loihi1": []}
 TIMESTEPS, SIDE, CHANNELS, RATE = 100, 64, (2, 16, 16), 0.05
+IMAGES, CHAIN = 25, ("conv3", "conv4", "pool2", "conv5", "conv6", "conv7", "pool3")
 
 
 def rows() -> Iterator[Row]:
-    """A row for each chip."""
-    trace = network()
-    for name, settings in MACHINES.items():
-        machine = load_accelerator(name, settings).specialised_for(trace)
-        with on_the_processor():
-            for _ in range(2):
-                layers = list(machine.run_layers(trace, machine.layers(trace), "compiled", verify=True, record=False))
-
-        def total(event: str, layers: Sequence[LayerResult] = layers) -> int:
-            return sum(layer.events[event] for layer in layers)
-
-        cycles, spent = sum(layer.share for layer in layers), sum(layer.engine_wall_s for layer in layers)
-        operations = sum(layer.events["mean_core_operations"] * layer.events["cores"] for layer in layers)
-        yield {
-            "machine": name,
-            "cores": total("cores"),
-            "neurons": sum(trace.tensor(operation.output)[0].size for operation in trace.operations),
-            "timesteps": trace.timesteps,
-            "mismatches": sum(layer.mismatches for layer in layers),
-            "cycles": cycles,
-            "waits_percent": 100 * total("critical_network_cycles") / cycles,
-            "synaptic_operations": operations,
-            "messages": total("messages"),
-            "hops": total("hops"),
-            "engine_processor_s": spent,
-            "operations_per_s": operations / spent,
-            "hops_per_s": total("hops") / spent,
-        }
+    """A row for each network and chip."""
+    for network, trace, names in (("synthetic", synthetic(), ("layer0", "layer1")), ("vgg16", trained(), CHAIN)):
+        for machine, settings in MACHINES.items():
+            yield {"network": network, "machine": machine, **row(machine, settings, trace, names)}
 
 
-def network() -> Trace:
+def row(name: str, settings: Sequence[str], trace: Trace, chosen: Sequence[str]) -> Row:
+    """The ``chosen`` layers on a chip, with as many neurons on each core of a layer."""
+    machine = load_accelerator(name, [*settings, "scheduler.mapping=neurons"]).specialised_for(trace)
+    operations = [trace.operation(operation) for operation in chosen]
+    with on_the_processor():
+        for _ in range(2):
+            layers = list(machine.run_layers(trace, operations, "compiled", verify=True, record=False))
+
+    def total(event: str) -> int:
+        return sum(layer.events[event] for layer in layers)
+
+    cycles, spent = sum(layer.share for layer in layers), sum(layer.engine_wall_s for layer in layers)
+    performed = sum(layer.performed_operations for layer in layers)
+    fired = [trace.tensor(operation.output) for operation in operations]
+    neurons, steps = sum(spikes[0, 0].size for spikes in fired), trace.timesteps * trace.images
+    return {
+        "cores": total("cores"),
+        "neurons": neurons,
+        "timesteps": steps,
+        "rate_percent": 100 * sum(int(spikes.sum()) for spikes in fired) / (neurons * steps),
+        "mismatches": sum(layer.mismatches for layer in layers),
+        "cycles": cycles,
+        "waits_percent": 100 * total("critical_network_cycles") / cycles,
+        "synaptic_operations": performed,
+        "messages": total("messages"),
+        "hops": total("hops"),
+        "engine_processor_s": spent,
+        "operations_per_s": performed / spent,
+        "hops_per_s": total("hops") / spent,
+    }
+
+
+def trained() -> Trace:
+    """VGG16 on test images."""
+    network, tests = (load_trace(WORKLOADS / f"{name}.npz") for name in ("vgg16_dual_sparse", "vgg9_evaluation"))
+    assert tests.evaluation is not None, "it has test images, of the same data set"
+    images = tests.evaluation.images[:IMAGES]
+    made = {**given(network, images), **run_images(network, images)}
+    operations = [network.operation(name) for name in CHAIN]
+    read = {name for operation in operations for name in (*operation.inputs, operation.output)}
+    return Trace(
+        network="vgg16", timesteps=network.timesteps, operations=operations,
+        tensors={name: made[name] for name in made if name in read}, provenance=network.provenance,
+    )  # fmt: skip
+
+
+def synthetic() -> Trace:
     """Two convolutions of 3 x 3, one image."""
     draw = np.random.default_rng(0)
     inputs = draw.random((TIMESTEPS, 1, CHANNELS[0], SIDE, SIDE)) < RATE
