@@ -43,7 +43,7 @@ position, channel). Sources are in ``hwconfigs/spinalflow.yaml``; what is assume
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -234,11 +234,11 @@ def merger(a: Agent, m: Any, x: Operands) -> Operations:
 
 
 def drain(a: Agent, m: Any, x: Operands) -> Operations:
-    """Let the output spikes of a position out one after the other, then write them to DRAM."""
+    """Let the output spikes of a position out one after the other, write them to DRAM, and tell who joins them."""
     for fiber in range(m.tiles * m.layer.m):
         cycles = x.drained[fiber] * m.config.drain.cycles_per_spike
         a.count[DRAINED] += x.drained[fiber]
-        yield from neuron_rows(a, m, x.output, fiber, m.finished.port, 1, 0, cycles, NONE)
+        yield from neuron_rows(a, m, x.output, fiber, m.finished.port, 1, 0, cycles, m.written.fifo)
 
 
 # --- Function ---------------------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class SpinalFlow(LayerMachine):
     name: ClassVar[str] = "spinalflow"
     Config: ClassVar[type[MachineConfig]] = SpinalFlowConfig
     tensors: ClassVar[tuple[str, ...]] = ("input", "weight", "output")
-    agents = array, reader, list_loader, merger, drain
+    agents: ClassVar[tuple[Callable[..., Operations], ...]] = array, reader, list_loader, merger, drain
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
         ("merger", "spike"): SPIKES, ("pe", "add"): ADDITIONS, ("pe", "update"): UPDATES, ("drain", "write"): DRAINED,
         ("scheduler", "step"): POSITIONS, ("broadcast", "transfer"): LIST_BEATS,
@@ -352,9 +352,8 @@ class SpinalFlow(LayerMachine):
         width = -(-pes * config.pe.weight_bits // self._row_banks)
         rows = lanes * config.pe.weight_buffer
         block: dict[str, int | float | str] = {
-            "block": "spinalflow_pe",
-            "accumulator_bits": config.pe.accumulator_bits,
-        }
+            "block": "spinalflow_pe", "accumulator_bits": config.pe.accumulator_bits,
+        }  # fmt: skip
         return (
             Component("pe", "logic", pes, block),
             Component("merger", "logic", 1, {"block": "spike_merger", "spike_bits": self.spike_bits}),
@@ -463,6 +462,7 @@ class SpinalFlow(LayerMachine):
         diagram.agent(drain, requests=burst, lanes=[0])
         return {
             "finished": diagram.fifo(config.drain.positions),
+            "written": diagram.fifo(1, count=0),
             "turn": turn,
             "room": diagram.fifo(config.merger.buffer_words, full=True, readers=SHARED),
             "loaded": diagram.fifo(1, count=rows_ahead),

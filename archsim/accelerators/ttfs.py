@@ -10,8 +10,12 @@ position of a tile of channels, takes
 
 where the 1 is a look at the last tick; it is left out, and so is whatever comes behind, where the visit ends early.
 
-Joins happen where lists are written, beside everything else. Of each spike that is added, delayed or compared with
-others of a window a *join* unit adds or compares the time, and puts it where it belongs in the list of its position.
+Joins happen where lists are written. Of each spike that is added, delayed or compared with others of a window a *join*
+unit adds or compares the time, and puts it where it belongs in the list of its position. It takes the positions behind
+the drain, ``join.cycles_per_spike`` for each spike; ``join.positions`` wait for it, more hold up the drain, and so the
+array. What a layer reads is joined by the layer before, which ends with its last join: no earlier than
+
+    joined spikes join.cycles_per_spike
 
 ``scheduler.early_exit``: ``none``; ``fired``, a visit ends when all of its neurons have fired; ``decision``, so does
 one of the last layer when its first neuron has: that is the class. Sources are in ``hwconfigs/ttfs.yaml``; what is
@@ -21,7 +25,7 @@ assumed in DEVIATIONS.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -29,6 +33,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from archsim.accelerators.spinalflow import (
+    LIST_BEATS,
+    Operands,
     SpikeListConfig,
     Spikes,
     SpinalFlow,
@@ -42,11 +48,17 @@ from archsim.dataflow.base import MachineConfig
 from archsim.dataflow.layer import WEIGHTED, Layer, OperandKind, layer_of
 from archsim.dataflow.layer_machine import Computed
 from archsim.dataflow.machine import Program
+from archsim.hardware.agent import Agent, Operations, op
 from archsim.hardware.compute.first_spike import ALL, FIRST, NONE, Fired, fire_visits, sort_rows
+from archsim.hardware.diagram import Diagram
 from archsim.hardware.fields import SumBits
+from archsim.hardware.integers import tuple_class
 from archsim.hardware.inventory import Component, ram
+from archsim.hardware.loading import Block
+from archsim.hardware.memory.placement import Placer
 from archsim.trace import Neuron, Operation, Trace
 from archsim.trace.first_spikes import exponentials
+from archsim.trace.joins import joined_spikes, joins_before
 from archsim.trace.neurons import FIRST_SPIKE, features
 from archsim.trace.schema import MAX_TIMESTEPS
 
@@ -55,6 +67,13 @@ class TtfsPe(SpinalFlowPe):
     """Processing elements; ``accumulator_bits`` are those of W."""
 
     potential_bits: SumBits = Field(description="bits of Y, sign included")
+
+
+class JoinConfig(Block):
+    """Joins of spike lists."""
+
+    cycles_per_spike: int = Field(ge=1, le=64, description="cycles for a spike that is added, delayed or compared")
+    positions: int = Field(ge=1, le=64, description="written positions that wait for the join")
 
 
 class TtfsScheduler(SpinalFlowScheduler):
@@ -81,15 +100,26 @@ class TtfsConfig(SpinalFlowConfig):
         description="most ticks that the machine is built for, or trace: those of the trace that it runs"
     )
     pe: TtfsPe = Field(description="processing elements")
+    join: JoinConfig = Field(description="joins of spike lists")
     scheduler: TtfsScheduler = Field(description="what is run, and until when")
     format: TimeListConfig = Field(description="spike lists")
 
 
 @dataclass(frozen=True)
 class TimedLayer(Layer):
-    """A layer, and how many spikes are ``joined`` before it reads them."""
+    """A layer, and how many spikes are ``joined`` behind each of its positions, int64 [M], or none at all."""
 
-    joined: int = 0
+    joined: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+JOINED = LIST_BEATS + 1
+
+
+def join(a: Agent, m: Any, x: Any) -> Operations:
+    """Take one position after the other when the drain has written it, and join its spikes one by one."""
+    for fiber in range(m.joins):
+        a.count[JOINED] += x.joined[fiber]
+        yield op(pop=m.written.port, compute=x.joined[fiber] * m.config.join.cycles_per_spike)
 
 
 class Ttfs(SpinalFlow):
@@ -100,9 +130,9 @@ class Ttfs(SpinalFlow):
     Config: ClassVar[type[MachineConfig]] = TtfsConfig
     counted: ClassVar[Mapping[tuple[str, str] | str, int]] = {
         name if name != ("pe", "update") else "updates": place for name, place in SpinalFlow.counted.items()
-    }
+    } | {("join", "spike"): JOINED}
     config: TtfsConfig
-    agents = SpinalFlow.agents  # which see this configuration
+    agents = *SpinalFlow.agents, join
 
     # What it can run.
 
@@ -153,15 +183,15 @@ class Ttfs(SpinalFlow):
         return found
 
     def products(self, trace: Trace, operation: Operation, window: int) -> Iterator[Layer]:
-        """One: all ticks at once. Of what several layers read the first one has the joins."""
+        """One: all ticks at once, and the joins that the next layer is the first to read."""
         layer = layer_of(trace, operation)
-        known: set[str] = set()
-        for earlier in trace.operations[: trace.operations.index(operation)]:
-            if self.simulates(trace, earlier):
-                known |= _joins(trace, earlier.inputs[0])
-        own = _joins(trace, operation.inputs[0]) - known
-        shared = {field.name: getattr(layer, field.name) for field in fields(layer)}
-        yield TimedLayer(**shared, joined=sum(_joined(trace, trace.operation(name)) for name in own))
+        layers = [one for one in trace.operations if self.simulates(trace, one)]
+        end = layers.index(operation) + 1
+        known = set().union(*(joins_before(trace, one.inputs[0]) for one in layers[:end]))
+        own = set().union(*(joins_before(trace, one.inputs[0]) for one in layers[end : end + 1])) - known
+        shared = {one.name: getattr(layer, one.name) for one in fields(layer)}
+        joined = [joined_spikes(trace, trace.operation(name), layer.m) for name in own]
+        yield TimedLayer(**shared, joined=np.sum(joined, 0) if np.any(joined) else np.zeros(0, np.int64))
 
     # What it is built of.
 
@@ -180,6 +210,19 @@ class Ttfs(SpinalFlow):
             "spike_bits": self.spike_bits,
         }  # fmt: skip
         return (Component("pe", "logic", pe.count, block), table, Component("join", "logic", 1, join), *others)
+
+    def lay_out(
+        self, layer: Layer, output_bytes: NDArray[np.int64], diagram: Diagram, memory: Placer
+    ) -> tuple[Mapping[str, Any], Operands]:
+        """As SpinalFlow, and a join behind the drain. A position is joined when its last channels are there."""
+        derived, operands = super().lay_out(layer, output_bytes, diagram, memory)
+        joined = np.zeros((derived["tiles"], layer.m), np.int64)
+        if works := isinstance(layer, TimedLayer) and len(layer.joined) > 0:
+            joined[-1] = layer.joined
+        diagram.agent(join)
+        written = diagram.fifo(self.config.join.positions, count=int(works))
+        own = tuple_class(Ttfs, "Operands", [*operands._fields, "joined"])
+        return {**derived, "written": written, "joins": joined.size * works}, own(*operands, joined.ravel())
 
     # What it computes.
 
@@ -265,12 +308,13 @@ class Ttfs(SpinalFlow):
             **rows,
             ("pe", "multiply"): done["pe", "add"] + events["scan_products"],
             ("exponential_table", "read"): done["merger", "spike"] + events["scanned_ticks"],
-            ("join", "spike"): layer.joined if isinstance(layer, TimedLayer) else 0,
         }
 
     def lower_bound(self, layer: Layer, program: Program, counts: NDArray[np.int64]) -> int:
-        """One spike per cycle, and all scans."""
-        return int(program.operands.first[-1] + program.operands.after.sum(dtype=np.int64))
+        """One spike per cycle, and all scans; or all joins."""
+        x = program.operands
+        joins = int(x.joined.sum()) * self.config.join.cycles_per_spike
+        return max(int(x.first[-1] + x.after.sum(dtype=np.int64)), joins)
 
     def metrics(self, trace: Trace) -> Mapping[str, Any]:
         """When the first neuron of the last layer fires, in ticks, and how much of the network has fired by then."""
@@ -285,23 +329,3 @@ class Ttfs(SpinalFlow):
             "decision_ticks": float(np.minimum(decided, trace.timesteps).mean()),
             "spikes_before_decision": before / fired if fired else 1.0,
         }
-
-
-def _joins(trace: Trace, name: str) -> set[str]:
-    """The operations that add and move times between layers and the tensor ``name``."""
-    found: set[str] = set()
-    for operation in trace.operations:
-        if operation.output == name and (operation.times or operation.moves):
-            found.add(operation.name)
-            found.update(*(_joins(trace, read) for read in operation.inputs))
-    return found
-
-
-def _joined(trace: Trace, operation: Operation) -> int:
-    """Spikes that an operation adds to others, delays, or compares in its windows; those of stored tensors."""
-    if operation.op not in ("add", "delay", "pool"):
-        return 0
-    fired = [trace.tensor(name) < trace.timesteps for name in operation.inputs if trace.stored(name)]
-    if operation.op == "pool":
-        fired = [operation.window.windows(spikes, False) for spikes in fired]
-    return sum(int(np.count_nonzero(spikes)) for spikes in fired)

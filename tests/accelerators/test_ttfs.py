@@ -6,6 +6,7 @@ import pytest
 from archsim.hardware.compute.first_spike import ALL, FIRST, NONE
 from archsim.simulate import load_accelerator, run
 from archsim.trace import Neuron, Operation, Requantiser, Trace
+from archsim.trace.joins import joined_spikes
 from archsim.trace.resimulation import run_times
 from tests.machines import LABELS, MACHINES, ROOT, mlp, same, simulate, timed
 
@@ -143,13 +144,10 @@ def test_it_refuses_other_neurons():
     assert "ttfs runs layers of first-spike neurons that read spike times" in problem
 
 
-@pytest.mark.parametrize("join, channels", [("add", 2), ("concat", 4)])
-def test_spikes_of_joins_are_counted(join, channels):
-    """A window compares all that spike in it, a delay or a sum takes each spike once; the first layer behind has them.
-
-    A 3 x 3 image: each of four windows of stride 2 sees a corner, two middles of edges, and the centre.
-    """
-    draw = np.random.default_rng(4)
+def joined_trace(join):
+    """A 3 x 3 image: each of four windows of stride 2 sees a corner, two middles of edges, and the centre; a layer, and
+    beside it the earliest times of these windows, delayed; two layers behind read the join."""
+    draw, channels = np.random.default_rng(4), 2 if join == "add" else 4
     neuron = Neuron("first_spike", np.array([60, 60]), time_constant=16, fraction_bits=6)
 
     def layer(name, op, source, *shape, **keys):
@@ -175,25 +173,87 @@ def test_spikes_of_joins_are_counted(join, channels):
     blank = Trace(
         tensors={name: np.full((2, *shape), 255) for name, shape in shapes.items()} | {"pixels": pixels}, **keys
     )
-    trace = Trace(tensors=run_times(blank, pixels) | {"pixels": pixels}, **keys)
-    fired = {name: trace.tensor(name) < 96 for name in shapes}
-    joined = int((fired["in"] * np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]])).sum()) + int(fired["beside"].sum())
-    if join == "add":
-        joined += int(fired["inside"].sum() + fired["delayed"].sum())
-    machine = load_accelerator(TTFS).specialised_for(trace)
-    results = list(machine.run_layers(trace, machine.layers(trace), "compiled", verify=True, record=False))
+    return Trace(tensors=run_times(blank, pixels) | {"pixels": pixels}, **keys)
+
+
+def ticks_of_joins(trace):
+    """By hand: spikes that are joined at each position of both images, and of what the join waits for there."""
+    fired = {name: (trace.tensor(name) < 96).sum(1) for name in ("in", "inside", "beside", "delayed")}
+    seen = np.pad(fired["in"], ((0, 0), (1, 1), (1, 1)))
+    windows = np.array([[seen[:, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3].sum((1, 2)) for x in (0, 1)] for y in (0, 1)])
+    summed = fired["inside"] + fired["delayed"] if trace.operation("join").op == "add" else 0
+    return (windows.transpose(2, 0, 1) + fired["beside"] + summed).ravel()
+
+
+def layers_of(trace, *overrides, engine="compiled"):
+    machine = load_accelerator(TTFS, overrides).specialised_for(trace)
+    return list(machine.run_layers(trace, machine.layers(trace), engine, verify=True, record=True))
+
+
+@pytest.mark.parametrize("join", ["add", "concat"])
+def test_spikes_of_joins_are_counted(join):
+    """A window compares all that spike in it, a delay or a sum takes each spike once; once, whoever reads them, and
+    beside the layer before."""
+    trace = joined_trace(join)
+    results = layers_of(trace)
     assert [result.mismatches for result in results] == [0, 0, 0]
-    assert [result.actions["join", "spike"] for result in results] == [0, joined, 0]
+    assert [result.actions["join", "spike"] for result in results] == [ticks_of_joins(trace).sum(), 0, 0]
 
 
-def test_the_join_unit_keeps_up_in_the_shipped_network():
-    """What the page of deviations says of it: spikes to join, and cycles of the layer that works meanwhile."""
+@pytest.mark.parametrize("join", ["add", "concat"])
+@pytest.mark.parametrize("cycles", [1, 64])
+def test_a_layer_ends_with_its_last_join(join, cycles):
+    """With an ideal memory the array is through with position p at some cycle, the drain lets its spikes out, a cycle
+    each, and writes a line, and the join has it behind those before. As long as positions wait for it."""
+    trace = joined_trace(join)
+    result = layers_of(trace, "memory.ideal=true", f"join.cycles_per_spike={cycles}", "join.positions=64")[0]
+    work = cycles * ticks_of_joins(trace)
+    units = {unit.unit: unit for unit in result.units}
+    assert units["join"].busy_cycles == work.sum() <= result.lower_bound_cycles
+    assert units["join"].idle_cycles == 0, "the last join ends the layer"
+    if cycles == 64:
+        assert result.cycles - work.sum() == units["join"].stall_cycles < work[0], "which waits for the first list only"
+
+
+def test_positions_that_wait_for_the_join_hold_up_the_array():
+    """With room for all of them it is through as if there were no join; with room for one not."""
+    trace = joined_trace("concat")
+    free, held = (
+        {unit.unit: unit for unit in layers_of(
+            trace, "memory.ideal=true", "join.cycles_per_spike=64", f"join.positions={places}", "drain.positions=1",
+        )[0].units} for places in (64, 1)
+    )  # fmt: skip
+    assert free["array"].busy_cycles == held["array"].busy_cycles
+    assert free["array"].idle_cycles > held["array"].idle_cycles
+    assert free["drain"].idle_cycles > held["drain"].idle_cycles
+
+
+@pytest.mark.parametrize("overrides", [(), ("memory.ideal=true", "join.cycles_per_spike=9", "join.positions=1")])
+def test_engines_agree_on_joins(overrides):
+    trace = joined_trace("add")
+    both = (layers_of(trace, *overrides, engine=engine) for engine in ("compiled", "reference"))
+    for fast, slow in zip(*both, strict=True):
+        same(fast, slow)
+
+
+def test_a_join_waits_for_the_last_of_its_positions():
+    """Of three images of two positions each, joined in one, two and four positions an image."""
+    for positions, wanted in ((1, [0, 5, 0, 5, 0, 5]), (2, [5] * 6), (4, [10] * 6)):
+        delay = Operation("late", "delay", ("in",), "out", steps=np.ones(5, int))
+        trace = Trace(network="hand", timesteps=8, operations=[delay], kinds={"in": "spike_time"}, provenance=LABELS,
+                      tensors={"in": np.zeros((3, 5, positions, 1), int)})  # fmt: skip
+        assert joined_spikes(trace, delay, 6).tolist() == wanted
+
+
+def test_what_the_join_takes_in_the_shipped_network():
+    """What the page of deviations says of it: spikes to join, how busy it is, and what the layer before takes more."""
     report = run(TTFS, ROOT / "workloads" / "first_spikes_delay.npz", overrides=["timesteps=trace"])
-    layers = {layer.layer: layer for layer in report.layers}
     page = (ROOT / "archsim" / "docs" / "deviations" / "ttfs.md").read_text()
+    joins = [layer for layer in report.layers if layer.actions["join", "spike"]]
+    assert [layer.layer for layer in joins] == ["block1.conv2", "block2.conv2"]
     shares = []
-    for before, reader in (("block1.conv2", "block2.conv1"), ("block2.conv2", "read_out")):
-        joined, cycles = layers[reader].actions["join", "spike"], layers[before].cycles
-        assert joined < cycles and f"{joined:,}" in page and f"{cycles:,}" in page
-        shares.append(f"{100 * joined / cycles:.0f}")
+    for layer in joins:
+        joined = layer.actions["join", "spike"]
+        assert f"{joined:,}" in page and f"{layer.cycles:,}" in page
+        shares.append(f"{100 * joined / layer.cycles:.0f}")
     assert f"{' and '.join(shares)} % busy" in page
