@@ -1,4 +1,5 @@
-"""SANA-FE (PyPI sanafe): networks drawn from a seed, and the DVS gesture network that it ships, on its Loihi.
+"""SANA-FE (PyPI sanafe): networks drawn from a seed, the DVS gesture network that it ships, and trained layers of VGG9,
+on its Loihi.
 
 A constant current drives the first neurons; then convolutions and a fully connected layer, all of neurons that
 integrate and fire, each a timestep later than the one before, as on Loihi.
@@ -8,6 +9,9 @@ integrate and fire, each a timestep later than the one before, as on Loihi.
 - archsim's ``loihi1`` runs all of them, neuron for neuron on the same cores, step for step: messages, links, energy,
   and time by SANA-FE's ``detailed`` model. Three cores of a tile have layers; the fourth of the first tile has the
   inputs, where archsim has a port of the host. The barrier is SANA-FE's for the tiles in use.
+
+The layers of VGG9 are a trace's: weights of zero have no synapse, neurons leak, and have biases. On SANA-FE these are
+set between steps, since a layer has its first timestep when the one before has its second.
 
 The shipped network is read from the installed wheel; nothing of it is here.
 """
@@ -31,11 +35,12 @@ from numpy.typing import NDArray
 
 from archsim import Report, run
 from archsim.simulate import load_accelerator
-from archsim.trace import Neuron, Operation, Trace, save_trace
+from archsim.trace import Neuron, Operation, Trace, load_trace, save_trace
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "workloads" / "recipes"))
 from import_dvs_gesture import LEAST, MOST, Layer, currents, fire, read
 
+WORKLOADS = Path(__file__).resolve().parents[2] / "workloads"
 TITLE = "SANA-FE"
 INSTALL = "pip install sanafe"
 FIRST_THRESHOLD = 60
@@ -67,7 +72,15 @@ class Shipped(NamedTuple):
     timesteps: int
 
 
-CASES: dict[str, Case | Shipped] = {
+class Trained(NamedTuple):
+    """Convolutions of a network of ``workloads`` that follow one another, on its first image."""
+
+    timesteps: int
+    network: str
+    layers: tuple[str, ...]
+
+
+CASES: dict[str, Case | Shipped | Trained] = {
     f"{case.side}x{case.side}, {'-'.join(map(str, (1, *case.channels, case.classes)))}, T = {case.timesteps}": case
     for case in (
         Case(0, 8, (4, 6), 5, 16), Case(1, 20, (3, 5, 7), 10, 12), Case(2, 6, (), 20, 32), Case(3, 9, (8,), 11, 24),
@@ -75,6 +88,7 @@ CASES: dict[str, Case | Shipped] = {
     )
 }  # fmt: skip
 CASES["DVS gestures, 32x32, 1-16-32-64-11-11, T = 8"] = Shipped(8)
+CASES["VGG9, trained, its layers conv6 to conv8, T = 4"] = Trained(4, "vgg9_dual_sparse", ("conv6", "conv7", "conv8"))
 
 
 def _network(case: Case | Shipped) -> tuple[NDArray[np.uint8], int, list[Layer]]:
@@ -132,8 +146,21 @@ def _trace(case: Case) -> Trace:
     )  # fmt: skip
 
 
-def _in_steps(case: Case | Shipped) -> Trace:
+def _cut(case: Trained) -> Trace:
+    """The layers by themselves, and what they read."""
+    whole = load_trace(WORKLOADS / f"{case.network}.npz")
+    operations = [whole.operation(name) for name in case.layers]
+    names = [operations[0].inputs[0], *(operation.output for operation in operations)]
+    return Trace(
+        network=case.network, timesteps=case.timesteps, operations=operations,
+        tensors={name: whole.tensor(name)[:, :1] for name in names}, provenance=whole.provenance,
+    )  # fmt: skip
+
+
+def _in_steps(case: Case | Shipped | Trained) -> Trace:
     """The same without delays: layers are a step apart on the chip."""
+    if isinstance(case, Trained):
+        return _cut(case)
     image, first, layers = _network(case)
     spikes = fire(np.repeat(image[None].astype(np.int64), case.timesteps, 0), first)
     tensors: dict[str, NDArray[np.generic]] = {"input": spikes[:, None]}
@@ -155,8 +182,10 @@ def _in_steps(case: Case | Shipped) -> Trace:
     )  # fmt: skip
 
 
-def _shapes(case: Case | Shipped) -> list[tuple[int, ...]]:
+def _shapes(case: Case | Shipped | Trained) -> list[tuple[int, ...]]:
     """[channels, rows, columns] of each layer's neurons."""
+    if isinstance(case, Trained):
+        return [operation.output_shape for operation in _cut(case).operations]
     image, _, layers = _network(case)
     shapes, (_, *sides) = [], image.shape
     for layer in layers:
@@ -186,7 +215,7 @@ def version(peer: ModuleType) -> str:
     return f"sanafe {metadata.version('sanafe')}"
 
 
-def theirs(peer: ModuleType, case: Case | Shipped) -> dict[str, float]:
+def theirs(peer: ModuleType, case: Case | Shipped | Trained) -> dict[str, float]:
     forced, default = _on_loihi(peer, case, every_neuron=True), _on_loihi(peer, case, every_neuron=False)
     found = {**forced, "energy_by_default": default["energy"], "updates_by_default": default["updates"]}
     return {**found, **_delayed(peer, case)} if isinstance(case, Case) else found
@@ -206,8 +235,10 @@ def _layers(peer: ModuleType, case: Case | Shipped, network: object, every_neuro
     return built
 
 
-def _chip(peer: ModuleType, case: Case | Shipped, every_neuron: bool) -> Any:
+def _chip(peer: ModuleType, case: Case | Shipped | Trained, every_neuron: bool) -> Any:
     """Its Loihi with the network on the same cores as here, in the same order of neurons."""
+    if isinstance(case, Trained):
+        return _trained_chip(peer, case, every_neuron)
     image, first, _ = _network(case)
     network, loihi = peer.Network(), peer.load_arch(str(files("sanafe.examples") / "loihi.yaml"))
     built, shapes = _layers(peer, case, network, every_neuron), _shapes(case)
@@ -218,35 +249,109 @@ def _chip(peer: ModuleType, case: Case | Shipped, every_neuron: bool) -> Any:
         neuron.set_attributes(soma_hw_name=f"loihi_inputs[{number}]", model_attributes=spikes)
         neuron.map_to_core(cores[CORES])
     for layer, begin in zip(built[1:], _cores(shapes), strict=False):
-        kind = "dense" if layer is built[-1] else "conv"
-        for place, neuron in enumerate(layer):
-            tile, core = divmod(begin + place // ROOM, CORES)
-            row, column = divmod(tile, COLUMNS)
-            neuron.set_attributes(soma_hw_name="loihi_lif", default_synapse_hw_name=f"loihi_{kind}_synapse")
-            # Theirs counts tiles along the columns.
-            neuron.map_to_core(cores[(column * ROWS + row) * (CORES + 1) + core])
+        _map(layer, "dense" if layer is built[-1] else "conv", begin, cores)
     chip = peer.SpikingChip(loihi)
     chip.load(network)
     return chip
 
 
-def _steps(case: Case | Shipped) -> int:
+def _map(layer: Iterable[Any], kind: str, begin: int, cores: Sequence[Any]) -> None:
+    """Fill the cores from number ``begin`` on."""
+    for place, neuron in enumerate(layer):
+        tile, core = divmod(begin + place // ROOM, CORES)
+        row, column = divmod(tile, COLUMNS)
+        neuron.set_attributes(soma_hw_name="loihi_lif", default_synapse_hw_name=f"loihi_{kind}_synapse")
+        # Theirs counts tiles along the columns.
+        neuron.map_to_core(cores[(column * ROWS + row) * (CORES + 1) + core])
+
+
+def _trained_chip(peer: ModuleType, case: Trained, every_neuron: bool) -> Any:
+    """The same of trained layers. The core of the inputs, which cost nothing, has as many as there are."""
+    trace, network, shapes = _cut(case), peer.Network(), _shapes(case)
+    fires = trace.tensor(trace.operations[0].inputs[0]).reshape(case.timesteps, -1)
+    count = fires.shape[1]
+    text = (files("sanafe.examples") / "loihi.yaml").read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "loihi.yaml"
+        path.write_text(
+            text.replace("[0..1023]", f"[0..{count - 1}]").replace("supported: 1024", f"supported: {count}")
+        )
+        loihi = peer.load_arch(str(path))
+    cores = loihi.cores()
+    before = network.create_neuron_group("input", count)
+    for number, neuron in enumerate(before.neurons):
+        spikes = {"spikes": fires[:, number].tolist()}
+        neuron.set_attributes(soma_hw_name=f"loihi_inputs[{number}]", model_attributes=spikes)
+        neuron.map_to_core(cores[CORES])
+    for operation, begin in zip(trace.operations, _cores(shapes), strict=False):
+        given = {"leak_decay": 2.0**-operation.neuron.leak_shift, "force_update": every_neuron}
+        layer = network.create_neuron_group(
+            operation.name, int(np.prod(operation.output_shape)), model_attributes=given
+        )
+        for neuron, threshold in zip(layer.neurons, _per_neuron(operation, operation.neuron.threshold), strict=True):
+            neuron.set_attributes(model_attributes={"threshold": threshold})
+        pairs, weights = _synapses(operation, trace.meta.tensors[operation.inputs[0]].shape)
+        before.connect_neurons_sparse(layer, {"weight": weights}, pairs)
+        _map(layer.neurons, "sparse", begin, cores)
+        before = layer
+    chip = peer.SpikingChip(loihi)
+    chip.load(network)
+    return chip
+
+
+def _per_neuron(operation: Operation, values: NDArray[Any]) -> list[float]:
+    """A value of each channel for each of its neurons."""
+    return np.repeat(values, np.prod(operation.output_shape[1:])).astype(float).tolist()
+
+
+def _synapses(operation: Operation, shape: Sequence[int]) -> tuple[list[tuple[int, int]], list[float]]:
+    """Inputs and outputs of all weights of a convolution that are not zero, and these weights."""
+    numbers = np.arange(1, np.prod(shape) + 1).reshape(1, *shape)
+    sources = operation.window.unroll(numbers) - 1
+    weights = operation.weight.reshape(len(operation.weight), -1)
+    channel, position, k = np.nonzero((weights != 0)[:, None] & (sources >= 0))
+    targets = channel * len(sources) + position
+    return list(zip(sources[position, k].tolist(), targets.tolist(), strict=True)), weights[channel, k].astype(
+        float
+    ).tolist()
+
+
+def _steps(case: Case | Shipped | Trained) -> int:
     """Steps until the last layer has got the spikes of the last timestep."""
     return case.timesteps + len(_shapes(case))
 
 
-def _on_loihi(peer: ModuleType, case: Case | Shipped, every_neuron: bool) -> dict[str, float]:
+def _on_loihi(peer: ModuleType, case: Case | Shipped | Trained, every_neuron: bool) -> dict[str, float]:
     """Steps as archsim has them."""
     chip, steps = _chip(peer, case, every_neuron), _steps(case)
-    done = chip.sim(steps, timing_model="detailed", perf_trace=True, message_trace=True)
+    how = {"timing_model": "detailed", "perf_trace": True, "message_trace": True}
+    if isinstance(case, Trained):
+        parts = []
+        for step in range(steps):
+            _set_biases(chip, case, step)
+            parts.append(chip.sim(1, **how))
+    else:
+        parts = [chip.sim(steps, **how)]
     inputs = (CORES, 0, 0)
-    sent = [one for step in done["message_trace"] for one in step if not one["placeholder"]]
+    sent = [one for done in parts for step in done["message_trace"] for one in step if not one["placeholder"]]
     of_inputs = sum((one["src_core_offset"], one["src_x"], one["src_y"]) == inputs for one in sent)
     return {
-        "messages": len(sent), "hops": sum(done["perf_trace"]["hops"]), "synapses": done["spikes"],
-        "energy": done["energy"]["total"] * 1e12, "time": done["sim_time"] * 1e9, "messages_of_inputs": of_inputs,
-        "updates": done["neurons_updated"], "steps": steps,
+        "spikes": sum(done["neurons_fired"] for done in parts), "messages": len(sent),
+        "hops": sum(sum(done["perf_trace"]["hops"]) for done in parts),
+        "synapses": sum(done["spikes"] for done in parts),
+        "energy": sum(done["energy"]["total"] for done in parts) * 1e12,
+        "time": sum(done["sim_time"] for done in parts) * 1e9, "messages_of_inputs": of_inputs,
+        "updates": sum(done["neurons_updated"] for done in parts), "steps": steps,
     }  # fmt: skip
+
+
+def _set_biases(chip: Any, case: Trained, step: int) -> None:
+    """On in a layer's first timestep, off behind its last one."""
+    for late, operation in enumerate(_cut(case).operations, 1):
+        if step in (late, late + case.timesteps):
+            biases = _per_neuron(operation, operation.bias * (step == late))
+            for neuron, bias in zip(chip.mapped_neuron_groups[operation.name], biases, strict=True):
+                neuron.set_attributes(model_attributes={"bias": bias})
 
 
 def _delayed(peer: ModuleType, case: Case) -> dict[str, float]:
@@ -268,17 +373,18 @@ def _delayed(peer: ModuleType, case: Case) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _loihi(case: Case | Shipped) -> tuple[str, ...]:
+def _loihi(case: Case | Shipped | Trained) -> tuple[str, ...]:
     """What is set on ``loihi1``."""
     barrier = 10 * _sync_ns(_cores(_shapes(case))[-1])
     return (
         f"noc.cores={CORES}", f"pe.count={CORES * ROWS * COLUMNS}", "host.ports=1",
-        f"scheduler.barrier_cycles={barrier}",
+        f"scheduler.barrier_cycles={barrier}", *(["synapse.convolution=sparse"] * isinstance(case, Trained)),
     )  # fmt: skip
 
 
-def ours(case: Case | Shipped) -> dict[str, float]:
-    report = _run("loihi1", _in_steps(case), _loihi(case))
+def ours(case: Case | Shipped | Trained) -> dict[str, float]:
+    steps = _in_steps(case)
+    report = _run("loihi1", steps, _loihi(case))
     layers = report.layers
     synapses = sum(n for layer in layers for (unit, _), n in layer.actions.items() if unit == "synapse")
     energy = report.summary()["energy_pj"]
@@ -287,6 +393,8 @@ def ours(case: Case | Shipped) -> dict[str, float]:
         "hops": sum(layer.events["hops"] for layer in layers), "energy": energy, "energy_by_default": energy,
         "time": report.summary()["cycles"] / 10,
     }  # fmt: skip
+    if isinstance(case, Trained):
+        return {**found, "spikes": sum(int(steps.tensor(name).sum()) for name in steps.meta.tensors)}
     if isinstance(case, Shipped):
         return found
     trace = _trace(case)
@@ -329,9 +437,10 @@ def timed(
     }
 
 
-def rules(case: Case | Shipped, theirs: Mapping[str, float]) -> Iterable[Rule]:
-    if isinstance(case, Case):
+def rules(case: Case | Shipped | Trained, theirs: Mapping[str, float]) -> Iterable[Rule]:
+    if not isinstance(case, Shipped):
         yield Rule("spikes", "spikes", theirs["spikes"], "equal")
+    if isinstance(case, Case):
         yield Rule("synaptic_events", "events", theirs["events_before_the_last_timestep"], LATE)
     for quantity in ("messages", "hops", "synapses"):
         yield Rule(quantity, "events", theirs[quantity], "equal")
@@ -340,7 +449,7 @@ def rules(case: Case | Shipped, theirs: Mapping[str, float]) -> Iterable[Rule]:
     quiet = UPDATE_PJ * (theirs["updates"] - theirs["updates_by_default"])
     without_host = theirs["energy_by_default"] - MESSAGE_PJ * theirs["messages_of_inputs"]
     yield Rule("energy_by_default", "pJ", without_host + quiet, QUIET, within=1e-9 * without_host)
-    if isinstance(case, Shipped):
-        yield Rule("time", "ns", theirs["time"], CONGESTED, within=CONGESTION * theirs["time"])
-    else:
+    if isinstance(case, Case):
         yield Rule("time", "ns", theirs["time"], MESH, within=HOP_CYCLES * theirs["steps"] / 10)
+    else:
+        yield Rule("time", "ns", theirs["time"], CONGESTED, within=CONGESTION * theirs["time"])
