@@ -129,9 +129,12 @@ class ManyCore(DrawnMachine):
         return f"layers that are made of {which} and end in neurons, or in sums, and maxima over spikes"
 
     def unsupported(self, trace: Trace) -> Sequence[str]:
-        """A network that has no place on the chip."""
-        found = chip.misfits(self.config, populations_of(trace, self.layers(trace)))
-        return [*found, *chip.uncalibrated(self.config, trace)]
+        """A network without the images that its mapping is calibrated on."""
+        return chip.uncalibrated(self.config, trace)
+
+    def holes(self, trace: Trace) -> Sequence[str]:
+        """Layers that together have no place on the chip; some of them may."""
+        return chip.misfits(self.config, populations_of(trace, self.layers(trace)))
 
     def prepare(self, trace: Trace, operations: Sequence[Operation], verify: bool, progress: Progress | None) -> None:
         """What has no place is refused before anything is computed."""

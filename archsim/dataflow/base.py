@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -391,10 +391,15 @@ class Accelerator(ABC):
         limit = self.most_timesteps
         masked = any(layer.neuron is not None and layer.neuron.mask_fire_once for layer in layers)
         if self.operand == "spike" and trace.timesteps > limit and (masked or not self.takes_integers):
+            encoders = get_args(type(self.config.scheduler).model_fields["encoder"].annotation)
             found.append(
                 f"timesteps: the trace has {trace.timesteps}, the machine is built for {limit}; "
                 f"--set timesteps={trace.timesteps} builds a machine that can"
-                + ("" if masked else ", --set scheduler.encoder=bit_planes runs it in windows")
+                + (
+                    ""
+                    if masked or "bit_planes" not in encoders
+                    else ", --set scheduler.encoder=bit_planes runs it in windows"
+                )
             )
         widest = max((o.weight_bits for o in trace.operations if o.op in WEIGHTED), default=0)
         if widest > self.config.pe.weight_bits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
@@ -165,37 +166,40 @@ def layers_of(populations: Sequence[Population]) -> tuple[Population, ...]:
 
 
 def misfits(config: ManyCoreConfig, populations: Sequence[Population]) -> list[str]:
-    """Why a network has no place, one line each. What they tell to set builds, all of it together, a chip with one."""
-    found, layers, grown = [], layers_of(populations), config
-    for one in layers:
-        if (inputs := _fan_in(config, one)) > config.pe.axons:
-            found.append(
-                f"pe.axons: a neuron of {one.name} has {inputs} inputs, a core {config.pe.axons} axons; "
-                f"--set pe.axons={inputs} builds a machine that can"
-            )
-            grown = _with(grown, axons=max(inputs, grown.pe.axons))
-    for one in layers:
-        bits = max(_stored(config, one, range(one.size + 1))) if room(grown, one) == 1 else 0
-        if bits > config.pe.synapse_bits:
-            found.append(
-                f"pe.synapse_bits: a neuron of {one.name} needs {bits} bits of {config.format_of(one)} synapses, "
-                f"a core has {config.pe.synapse_bits}; --set pe.synapse_bits={bits} builds a machine that can"
-            )
-            grown = _with(grown, synapse_bits=max(bits, grown.pe.synapse_bits))
+    """Why a network has no place, a line for each setting, with the layer that needs most. What the last line tells to
+    set builds, all of it together, a chip with one."""
+    found, layers, grown, settings = [], layers_of(populations), config, dict[str, int]()
+    inputs, name = max(((_fan_in(config, one), one.name) for one in layers), default=(0, ""), key=itemgetter(0))
+    if inputs > config.pe.axons:
+        found.append(f"pe.axons: a neuron of {name} has {inputs} inputs, a core {config.pe.axons} axons")
+        grown = _with(grown, axons=inputs)
+    full = [one for one in layers if room(grown, one) == 1]
+    bits, one = max(
+        ((max(_stored(config, one, range(one.size + 1))), one) for one in full), default=(0, None), key=itemgetter(0)
+    )
+    if one is not None and bits > config.pe.synapse_bits:
+        found.append(
+            f"pe.synapse_bits: a neuron of {one.name} needs {bits} bits of {config.format_of(one)} synapses, "
+            f"a core has {config.pe.synapse_bits}"
+        )
+        grown = _with(grown, synapse_bits=bits)
     pe, rooms = grown.pe, [room(grown, one) for one in layers]
     needed = _cores(layers, rooms)
     if needed > pe.count:
         cut = next((one.name for one, most in zip(layers, rooms, strict=True) if most < min(one.size, pe.neurons)), "")
         why = f", {pe.axons} axons and {pe.synapse_bits} bits of synapses, which {cut} fills first" if cut else ""
+        found.append(
+            f"pe.count: the network takes {needed} cores of {pe.neurons} neurons{why}, the chip has {pe.count}"
+        )
         while needed > MOST_CORES:
             more = grown.pe
             grown = _with(grown, neurons=2 * more.neurons, axons=2 * more.axons, synapse_bits=2 * more.synapse_bits)
             needed = _cores(layers, [room(grown, one) for one in layers])
-        larger = {f"pe.{name}": value for name, value in grown.pe if value != getattr(pe, name)}
-        settings = (f"--set {path}={value}" for path, value in {**_on_a_mesh(grown, needed), **larger}.items())
-        found.append(
-            f"pe.count: the network takes {_cores(layers, rooms)} cores of {pe.neurons} neurons{why}, the chip has "
-            f"{pe.count}; {' '.join(settings)} builds a machine that can"
+        settings = _on_a_mesh(grown, needed)
+    if found:
+        settings |= {f"pe.{name}": value for name, value in grown.pe if value != getattr(config.pe, name)}
+        found[-1] += (
+            f"; {' '.join(f'--set {path}={value}' for path, value in settings.items())} builds a machine that can"
         )
     return found
 

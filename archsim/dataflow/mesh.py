@@ -34,8 +34,9 @@ from archsim.hardware.diagram import Diagram
 from archsim.hardware.loading import Block
 from archsim.hardware.operation import SHARED
 
-STEP_SHIFT, AXON_SHIFT, CORE_SHIFT, ROW_SHIFT = 48, 24, 16, 8
-STEP_MASK, AXON_MASK, PLACE_MASK = (1 << 15) - 1, (1 << 24) - 1, 255
+STEP_SHIFT, AXON_SHIFT, CORE_SHIFT, ROW_SHIFT = 48, 16, 12, 6
+STEP_MASK, AXON_MASK, CORE_MASK, PLACE_MASK = (1 << 15) - 1, (1 << 32) - 1, 15, 63
+"""A message: step, axon, core of a router, row, column. No memory holds more axons than there are numbers for."""
 WEST, EAST, NORTH, SOUTH = range(4)
 SIDES = ("west", "east", "north", "south")
 """Links by where they come from."""
@@ -43,7 +44,7 @@ ROW_HOPS, COLUMN_HOPS, DELIVERED = range(3)
 """What routers count."""
 
 
-MOST_ROUTERS, MOST_CORES_OF_ROUTER = 64, 16
+MOST_ROUTERS, MOST_CORES_OF_ROUTER = PLACE_MASK + 1, CORE_MASK + 1
 """Of a row or a column, and of a router."""
 
 
@@ -103,7 +104,7 @@ def router(a: Agent, m: Any, x: Any) -> Operations:
             yield op(compute=m.config.noc.column_cycles - 1, push=target, value=a.value)
         else:
             a.count[DELIVERED] += 1
-            target = own.out + (a.value >> CORE_SHIFT & PLACE_MASK)
+            target = own.out + (a.value >> CORE_SHIFT & CORE_MASK)
             yield op(compute=m.config.noc.out_cycles - 1, push=target, value=a.value)
 
 

@@ -11,6 +11,7 @@ import pytest
 from archsim.accelerators.manycore import ADDED, COLUMN_HOPS, DELIVERED, RECEIVED, ROW_HOPS, SENT, ManyCore
 from archsim.dataflow import core_chip as chip
 from archsim.dataflow import core_statistics as statistics
+from archsim.dataflow import mesh
 from archsim.dataflow.core_mapping import balanced
 from archsim.dataflow.core_path import Path
 from archsim.dataflow.cores import BEGUN, KEPT
@@ -18,7 +19,7 @@ from archsim.dataflow.mesh import SIDES, flows
 from archsim.dataflow.populations import Population, Synapses, inputs_of, populations_of, reached, received, stored
 from archsim.engine.outcome import BUSY
 from archsim.engine.result import CoreLoad, LinkLoad
-from archsim.errors import ConfigError
+from archsim.errors import ConfigError, UsageError
 from archsim.simulate import load_accelerator, run
 from archsim.trace import ImageSet, Neuron, Operation, Trace, load_trace, save_trace
 from archsim.trace.window import Window
@@ -611,14 +612,46 @@ def test_cores_take_the_cycles_of_the_circuits(kind):
 def test_what_has_no_place_is_refused():
     trace = mlp(1, n=50)
     small = machine("pe.count=4", "noc.rows=2", "noc.columns=2", "noc.cores=1", "pe.neurons=10")
-    assert small.problems(trace) == [
+    assert small.holes(trace) == [
         "pe.count: the network takes 5 cores of 10 neurons, the chip has 4; --set noc.columns=3 --set pe.count=6 "
         "builds a machine that can"
     ]
+    assert small.problems(trace) == []  # layers that are chosen may have a place
     few, full = machine("pe.axons=100"), mlp(1, n=50, weight_density=1.0)
-    assert few.problems(trace) == [] and few.problems(full) == [
+    assert few.holes(trace) == [] and few.holes(full) == [
         "pe.axons: a neuron of fc has 150 inputs, a core 100 axons; --set pe.axons=150 builds a machine that can"
     ]
+
+
+def test_chosen_layers_need_only_their_own_place():
+    """A read-out of one neuron on a chip of one core, on which its network has no place."""
+    trace = ROOT / "workloads" / "pinn_poisson.npz"
+    alone = ["noc.rows=1", "noc.columns=1", "noc.cores=1", "pe.count=1"]
+    found = run(MANYCORE, trace, overrides=alone, layers=["6"])
+    assert [(one.layer, one.mismatches, one.events["cores"]) for one in found.layers] == [("6", 0, 1)]
+    with pytest.raises(UsageError, match="takes 3 cores"):
+        run(MANYCORE, trace, overrides=alone)
+    with pytest.raises(UsageError, match="takes 2 cores"):
+        run(MANYCORE, trace, overrides=alone, layers=["4", "6"])
+
+
+def test_only_machines_with_planes_are_told_to_run_windows():
+    trace = mlp(1)
+    for hardware, told in ((MANYCORE, False), (ROOT / "hwconfigs" / "loas.yaml", True)):
+        settings = ("timesteps=1", "scheduler.encoder=skipped")
+        (problem,) = load_accelerator(hardware, settings[: 1 + told]).problems(trace)
+        assert problem.startswith(f"timesteps: the trace has {trace.timesteps}") and ("in windows" in problem) == told
+
+
+def test_a_message_has_room_for_the_largest_chip_and_any_axon():
+    noc = machine().config.noc.model_copy(update={"rows": 64, "columns": 64, "cores": 16})
+    assert mesh.AXON_MASK > 1 << 31 and (mesh.AXON_MASK + 1) << mesh.AXON_SHIFT == 1 << mesh.STEP_SHIFT
+    assert (mesh.STEP_MASK << mesh.STEP_SHIFT) < 1 << 63
+    for core in (0, 15, 16, 16 * 64 - 1, 16 * 64 * 64 - 1):
+        value = mesh.STEP_MASK << mesh.STEP_SHIFT | mesh.AXON_MASK << mesh.AXON_SHIFT | noc.address(core)
+        row, column = value >> mesh.ROW_SHIFT & mesh.PLACE_MASK, value & mesh.PLACE_MASK
+        assert (row, column) == noc.place(core)
+        assert value >> mesh.CORE_SHIFT & mesh.CORE_MASK == core % 16 and noc.address(core) < 1 << mesh.AXON_SHIFT
 
 
 def test_axons_of_a_core_are_a_limit():
@@ -634,7 +667,7 @@ def test_axons_of_a_core_are_a_limit():
         parts.append(len(part.cores))
     assert parts == sorted(parts) and (parts[0], parts[-1]) == (1, 9 * 6 * 6)
     few = machine("pe.axons=44", "pe.count=512", "noc.rows=16", "noc.columns=8")
-    assert few.problems(trace) == [
+    assert few.holes(trace) == [
         "pe.axons: a neuron of conv has 45 inputs, a core 44 axons; --set pe.axons=45 builds a machine that can"
     ]
 
@@ -653,7 +686,7 @@ def test_balanced_parts_respect_the_limits_of_a_core(mapping, axons, bits):
     cores = -(-one.size // room)
     mesh = (f"noc.rows={cores}", "noc.columns=1", "noc.cores=1", f"pe.count={cores}")
     built = machine(*limits, *mesh, "scheduler.calibration=run")
-    assert built.problems(trace) == []
+    assert built.holes(trace) == []
 
     def too_large(ends):
         return [
@@ -707,10 +740,11 @@ def settings_told(problems):
 )
 def test_a_refusal_says_what_suffices(name, given):
     trace = load_trace(ROOT / "workloads" / f"{name}.npz")
-    problems = machine(*given).problems(trace)
-    assert problems and all(problem.endswith(" builds a machine that can") for problem in problems)
+    problems = machine(*given).holes(trace)
+    assert problems and problems[-1].endswith(" builds a machine that can")
+    assert not any("--set" in problem for problem in problems[:-1])
     larger = machine(*given, *settings_told(problems))
-    assert larger.problems(trace) == []
+    assert larger.holes(trace) == []
     placed = chip.place(larger.config, populations_of(trace, larger.layers(trace)))
     assert sum(len(part.cores) for part in placed.mapped) <= larger.config.pe.count
 
@@ -734,18 +768,18 @@ def test_synapse_memory_is_a_limit():
     placed = {}
     for bits in (60_000, 8_400, 8_399):
         built = machine("synapse.linear=dense", f"pe.synapse_bits={bits}")
-        assert not built.problems(trace)
+        assert not built.holes(trace)
         placed[bits] = chip.place(built.config, populations_of(trace, built.layers(trace))).mapped[0]
     assert [len(placed[bits].cores) for bits in placed] == [1, 8, 9]
     assert simulate(trace, "synapse.linear=dense", "pe.synapse_bits=8400", hardware=MANYCORE)[0].mismatches == 0
-    assert machine("synapse.linear=dense", "pe.synapse_bits=1199").problems(trace) == [
+    assert machine("synapse.linear=dense", "pe.synapse_bits=1199").holes(trace) == [
         "pe.synapse_bits: a neuron of fc needs 1200 bits of dense synapses, a core has 1199; "
         "--set pe.synapse_bits=1200 builds a machine that can"
     ]
     small = machine(
         "synapse.linear=dense", "pe.synapse_bits=8400", "pe.count=4", "noc.rows=2", "noc.columns=2", "noc.cores=1"
     )
-    assert small.problems(trace) == [
+    assert small.holes(trace) == [
         "pe.count: the network takes 8 cores of 1024 neurons, 65536 axons and 8400 bits of synapses, which fc fills "
         "first, the chip has 4; --set noc.columns=4 --set pe.count=8 builds a machine that can"
     ]
