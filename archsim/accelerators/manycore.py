@@ -108,8 +108,7 @@ class ManyCore(DrawnMachine):
         return [operation for operation in able if operation.name not in inside]
 
     def fused(self, trace: Trace, layers: Sequence[Operation]) -> set[str]:
-        """What only says where spikes are, or puts neurons in another order, and what is a part of the sums of
-        ``layers``."""
+        """What only says where spikes are, or puts neurons in another order, and parts of the sums of ``layers``."""
         return super().fused(trace, layers) | on_the_way(trace, layers) | orders(trace)
 
     def why_skipped(self, trace: Trace, operation: Operation) -> str:

@@ -33,6 +33,7 @@ import numpy as np
 from numba import types
 from numba._dispatcher import compute_fingerprint
 from numba.core.caching import _Cache
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
 from numba.extending import is_jitted, typeof_impl
@@ -296,9 +297,11 @@ class _Kept(CPUDispatcher):  # type: ignore[misc]
     """A kernel that is kept on disk."""
 
     def typeof_pyval(self, value: Any) -> Any:
-        """The type of an argument that no call had before."""
-        _known(value)
-        return super().typeof_pyval(value)
+        """The type of an argument that no call had before. One thread at a time: numba goes through all classes that it
+        knows, and those of another thread would come in between."""
+        with global_compiler_lock:
+            _known(value)
+            return super().typeof_pyval(value)
 
     def compile(self, sig: Any) -> Any:
         """Compile for one signature, without a look for garbage: types and code are many objects, and nearly all of

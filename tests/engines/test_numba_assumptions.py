@@ -4,9 +4,12 @@ Kernels that are copied into others are compiled by passes of archsim's own (:mo
 finds out about operators is remembered (:mod:`archsim.jit.remembered`). Both must change no result.
 """
 
+import collections
 import inspect
 import operator
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numba
@@ -309,3 +312,22 @@ def test_a_named_tuple_that_numba_is_told_of_has_the_type_that_it_finds_out_itse
     jit._known(value)
     assert {Inner, Outer} <= set(typeof_impl.registry), f"{NUMBA} keeps what it knows of types elsewhere"
     assert numba.typeof(value) == found
+
+
+def test_threads_that_find_types_do_not_disturb_each_other():
+    """Each tells numba of new classes, while the other one goes through all that it knows."""
+    kernel = jit.kernel(lambda value: 0)
+
+    def finds() -> None:
+        for number in range(60):
+            kernel.typeof_pyval(collections.namedtuple(f"Pair{number}", "values number")(np.zeros(1), 1))
+            kernel.typeof_pyval(np.zeros(1).view(type(f"Array{number}", (np.recarray,), {})))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(finds) for _ in range(4)]:
+                done.result()
+    finally:
+        sys.setswitchinterval(before)
