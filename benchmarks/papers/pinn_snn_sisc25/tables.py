@@ -98,14 +98,17 @@ def _draw_timesteps(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_xticks([at for at, _ in labels], [text for _, text in labels], rotation=0, ha="center")
     axes.set_xlabel("timesteps T")
     axes.set_ylabel("relative L2 error")
-    axes.legend(fontsize=6, ncol=2, handlelength=3.5)
+    _legend(axes, 3)
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    """Above the names of the problems."""
+    axes.legend(fontsize=6, ncol=columns, handlelength=3.5, loc="lower center", bbox_to_anchor=(0.5, 1.08))
 
 
 def _decades(axes: Axes) -> None:
-    """Errors on a logarithmic axis, with room for a legend above."""
+    """Errors on a logarithmic axis."""
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, 4 * high)
     axes.set_yticks([0.01, 0.1, 1.0], ["0.01", "0.1", "1"])
 
 
@@ -236,7 +239,7 @@ def _draw_costs(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_xlim(0, step * len(PROBLEMS))
     axes.set_xlabel("energy of a point of the solution [nJ]")
     axes.set_ylabel("relative L2 error")
-    axes.legend(fontsize=6, ncol=2, handlelength=3.5)
+    _legend(axes, 4)
 
 
 def equal(rows: Sequence[Row]) -> tuple[Table, list[Row]]:
