@@ -596,7 +596,6 @@ def test_cores_take_the_cycles_of_the_circuits(kind):
             assert ends[-1] - ends[-4] == int(row["cycles"]) == n * (int(row["axons"]) + 2) + 3
             seen += 1
         elif row["measured"] in ("spike", "reference"):
-            handshake = {"spike": 6, "reference": 7}[row["measured"]]
             if row["measured"] == "spike":
                 (synapse,) = np.flatnonzero(outcome.counts[:, RECEIVED])
                 taken = outcome.times[synapse, 0] // 2
@@ -605,7 +604,7 @@ def test_cores_take_the_cycles_of_the_circuits(kind):
                 taken = int(ends[0])
                 assert taken == 2 * n
             seen += 1
-            assert abs(int(row["cycles"]) - taken) <= handshake + 2
+            assert int(row["cycles"]) == taken
     assert seen >= 100
 
 
