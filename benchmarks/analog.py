@@ -27,7 +27,9 @@ WIRES = {"r_driver": 1000.0, "r_row": 5.0, "r_col": 10.0, "r_sense": 1000.0}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("sizes", nargs="*", type=int, default=[16, 64, 128], metavar="SIZE")
     parser.add_argument("--repeat", type=int, default=10)
     arguments = parser.parse_args()

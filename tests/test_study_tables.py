@@ -6,7 +6,9 @@ import importlib.util
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import command_line
 import numpy as np
 import paper_tables
 import pytest
@@ -292,3 +294,30 @@ def test_an_unknown_table_is_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("--only: no table 'exits'; allowed: works, chunks, timesteps")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_study_that_is_interrupted_says_so(capsys):
+    def ends(arguments):
+        raise KeyboardInterrupt
+
+    assert command_line.command(ends) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paper_tables, "perform", lambda jobs, processes: pytest.fail("nothing may run"))
+    (tmp_path / "file").touch()
+    table = SimpleNamespace(jobs={})
+    for output in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        code = command_line.command(
+            lambda _, output=output: paper_tables.write({"a": lambda: table}, ["a"], "heading", output, 1)
+        )
+        assert code == 2 and str(tmp_path / "file") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("study", ["busiest_core", "pinn_snn_sisc25"])
+def test_options_are_written_out(study):
+    """Half of a name is no option."""
+    command = [sys.executable, ROOT / "benchmarks" / "papers" / study, "--outp", "anywhere"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "unrecognized arguments: --outp" in done.stderr

@@ -105,7 +105,9 @@ ABOUT = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--circuits", action="store_true", help="compare with circuits of our own first")
     parser.add_argument("--foreign", action="store_true", help="count what circuits of others were counted at first")
     given = parser.parse_args(arguments)

@@ -80,7 +80,9 @@ def fits() -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--fit", action="store_true", help="print the constants that the fitted half gives")
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).with_name("results"), metavar="FOLDER")
     given = parser.parse_args(arguments)

@@ -40,7 +40,9 @@ from archsim.errors import UsageError, nearest  # noqa: E402
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("parts", nargs="*", metavar="PART", help="machines, growth, cores, chip, peers; default: all")
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).with_name("results"), metavar="FOLDER")
     parser.add_argument("--prosperity", metavar="DIR", help="a clone of Prosperity's simulator")

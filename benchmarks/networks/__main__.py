@@ -128,7 +128,9 @@ def matrix(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--presets", action="store_true", help="networks of archsim trace synth --preset")
     parser.add_argument("--networks", metavar="NAME,...", help="default: all")
     parser.add_argument(

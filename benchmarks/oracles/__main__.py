@@ -47,7 +47,9 @@ def compared(name: str, checkout: str | None) -> pd.DataFrame:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("peers", nargs="*", metavar="PEER", help=f"default: all of {', '.join(PEERS)}")
     parser.add_argument("--checkout", metavar="DIR", help="a clone of the peer")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS, metavar="FOLDER")

@@ -207,6 +207,7 @@ def parser(documentation: str | None, epilogue: str) -> argparse.ArgumentParser:
         description=(documentation or "").partition("\n")[0],
         epilog=epilogue,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     made.add_argument("network", metavar="NETWORK.yaml", help="see legacy_network.py; examples are in networks/")
     made.add_argument("--timesteps", metavar="T", help="instead of the file's")

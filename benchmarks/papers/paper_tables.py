@@ -127,7 +127,7 @@ def parser(name: str, documentation: str | None, tables: Iterable[str] = ()) -> 
     """What every paper's command takes: where results go, which of its ``tables`` if they can be chosen, how many
     processes."""
     made = argparse.ArgumentParser(
-        prog=name, description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=name, description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     made.add_argument(
         *("-o", "--output"), type=Path, metavar="DIR", default=Path("results") / name,
@@ -155,10 +155,10 @@ def write(
         raise UsageError(
             [f"--only: no table {name!r}; allowed: {', '.join(tables)}{nearest(name, tables)}" for name in unknown]
         )
+    output.mkdir(parents=True, exist_ok=True)
     started = perf_counter()
     chosen = {name: tables[name]() for name in dict.fromkeys(names)}
     results = perform([job for table in chosen.values() for job in table.jobs.values()], processes)
-    output.mkdir(parents=True, exist_ok=True)
     filled = write_filled([(table, table.fill(results)) for table in chosen.values()], heading, output)
     seconds = perf_counter() - started
     print(f"{_several(chosen, 'table')} from {_several(results, 'run')} in {seconds:.0f} s: {output}", file=sys.stderr)

@@ -26,7 +26,9 @@ from archsim.errors import UsageError, nearest  # noqa: E402
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("design", metavar="DESIGN", help=", ".join(DESIGNS))
     parser.add_argument("checkout", metavar="CHECKOUT", type=Path, help="a clone of its repository")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE")

@@ -52,7 +52,10 @@ DOTS: Row = {"linestyle": "", "marker": "o", "markersize": 3.5, "color": "white"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="bn_glsvlsi23", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="bn_glsvlsi23",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     trace = HERE.parents[2] / "workloads" / "vgg9_evaluation.npz"
     parser.add_argument("trace", nargs="?", type=Path, default=trace, help="a trace with image sets")

@@ -26,7 +26,10 @@ from archsim.errors import UsageError
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="clipformer_tcad24", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="clipformer_tcad24",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", default=Path("results/clipformer_tcad24"))
     parser.add_argument("--only", nargs="+", metavar="NAME", default=list(experiment.TABLES),

@@ -86,7 +86,9 @@ def right(predicted: Tensor, labels: Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("network", choices=sorted(BITS))
     parser.add_argument("--data", type=Path, required=True, help="folder with the four Fashion-MNIST .gz files")
     parser.add_argument("--checkpoints", type=Path, required=True)

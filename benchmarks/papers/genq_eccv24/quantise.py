@@ -43,7 +43,9 @@ def name_of(weights: tuple[int, ...], activations: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder with the four Fashion-MNIST .gz files")
     parser.add_argument("--checkpoints", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, default=FOLDER / "traces")

@@ -37,7 +37,10 @@ SETTINGS: dict[str, list[object]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     made = argparse.ArgumentParser(
-        prog="imc_exploration", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="imc_exploration",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     made.add_argument("-o", "--output", type=Path, metavar="DIR", default=Path("results/imc_exploration"))
     made.add_argument("--images", type=count, metavar="N", default=100, help="test images (default: %(default)s)")

@@ -137,10 +137,15 @@ def write_traces(name: str, checkpoints: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--checkpoints", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, default=FOLDER)
     given = parser.parse_args()
+    for folder in (given.checkpoints,):
+        if not folder.is_dir():
+            parser.error(f"{folder}: no such folder")
     torch.set_num_threads(1)
     known = given.output / "results" / "errors.csv"
     rows = pd.read_csv(known, keep_default_na=False).to_dict("records") if known.exists() else []

@@ -116,11 +116,16 @@ COLUMNS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--checkpoints", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder with the four Fashion-MNIST .gz files")
     parser.add_argument("-o", "--output", type=Path, default=FOLDER)
     given = parser.parse_args()
+    for folder in (given.checkpoints, given.data):
+        if not folder.is_dir():
+            parser.error(f"{folder}: no such folder")
     torch.set_num_threads(1)
     known = given.output / "results" / "measures.csv"
     rows = pd.read_csv(known).to_dict("records") if known.exists() else []
