@@ -18,7 +18,7 @@ neuron is archsim's own.
 
 How far the outputs can be off, with a of the float network, b of the converted one, and e the error that a layer makes
 of what it reads, ``|f(W b + bias) - b'|``: since ``|a' - b'| <= Lip(f) |W| |a - b| + e``, it is at most the sum over
-layers of e times the product of Lip(f) |W| over all layers behind.
+layers of e times the product of Lip(f) |W| over all layers behind; the rounding of inputs counts as a layer in front.
 """
 
 from __future__ import annotations
@@ -73,20 +73,29 @@ class ConvertedLayer:
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """The converted network on the inputs as a ``trace``; its real ``outputs`` [I, N] and the float network's."""
+    """The converted network on the inputs as a ``trace``; its real ``outputs`` [I, N] and the float network's.
+
+    ``input_error`` is the largest L2 norm of what rounding takes from an input, ``input_amplification`` what all layers
+    can make of it.
+    """
 
     trace: Trace
     layers: tuple[ConvertedLayer, ...]
     outputs: Real
     float_outputs: Real
+    input_error: float
+    input_amplification: float
 
     @property
     def bound(self) -> float:
         """What the L2 norm of no input's error of the outputs exceeds."""
-        return sum(row.own_error * row.amplification for row in self.layers)
+        return self.input_error * self.input_amplification + sum(
+            row.own_error * row.amplification for row in self.layers
+        )
 
     def __str__(self) -> str:
         lines = ["layer                 spike rate       error   own error  times at most"]
+        lines.append(f"{'inputs':32}              {self.input_error:10.3g}  {self.input_amplification:13.3g}")
         for row in self.layers:
             rate = "" if row.spike_rate is None else f"{row.spike_rate:.3f}"
             lines.append(
@@ -136,6 +145,7 @@ def convert(
     integers, scale, _ = integer_inputs(network, input_bits, input_scale)
     conversion = _Conversion(T, calibration, rounding, activation_bits, weight_bits, table_bits, len(shown))
     read = Read(network.inputs, integers, scale, integers * scale)
+    input_error = float(np.linalg.norm((read.real - read.mean)[: len(shown)], axis=1).max())
     for place, layer in enumerate(layers):
         read = conversion.read_out(layer, read) if place + 1 == len(layers) else conversion.hidden(layer, read)
     told: dict[str, Any] = {
@@ -155,12 +165,12 @@ def convert(
         },
         provenance=labels, kinds=conversion.kinds, scales={"inputs": scale, **conversion.scales},
     )  # fmt: skip
-    behind = np.cumprod([1.0, *(row[4] for row in conversion.rows[:0:-1])])[::-1]
+    of_inputs, *behind = np.cumprod([1.0, *(row[4] for row in conversion.rows[::-1])])[::-1]
     rows = tuple(
         ConvertedLayer(*row[:4], amplification=float(more))
         for row, more in zip(conversion.rows, behind, strict=True)
     )  # fmt: skip
-    return Converted(trace, rows, read.mean[:count], read.real[:count])
+    return Converted(trace, rows, read.mean[:count], read.real[:count], input_error, float(of_inputs))
 
 
 class Read(NamedTuple):

@@ -77,13 +77,13 @@ def test_traces_are_exact_and_near(tmp_path, activation, rounding):
 @given(
     seed=st.integers(0, 10**6), activation=st.sampled_from([*ACTIVATIONS, "sine"]), timesteps=st.integers(1, 40),
     calibration=st.sampled_from(["none", "light", "advanced"]), rounding=st.sampled_from(["nearest", "down"]),
+    inputs=st.sampled_from([{"input_scale": 1 / 64}, {}, {"input_bits": 2}, {"input_bits": 4}]),
 )  # fmt: skip
-def test_errors_of_layers_bound_that_of_the_outputs(seed, activation, timesteps, calibration, rounding):
-    """The theorem's premise on random networks, deep and wide to one end."""
+def test_errors_of_layers_bound_that_of_the_outputs(seed, activation, timesteps, calibration, rounding, inputs):
+    """The theorem's premise on random networks, deep and wide to one end, of inputs that are rounded and others."""
     model = chain(activation, (2, 9, 7, 8, 2), seed)
-    found = convert(
-        model, points(seed=seed), timesteps, calibration=calibration, rounding=rounding, input_scale=1 / 64
-    )  # fmt: skip
+    found = convert(model, points(seed=seed), timesteps, calibration=calibration, rounding=rounding, **inputs)
+    assert (found.input_error > 0) == (inputs != {"input_scale": 1 / 64})
     assert worst(found) <= found.bound * (1 + 1e-6)
     assert found.layers[-1].amplification == 1.0
 
@@ -101,6 +101,17 @@ def test_the_bound_is_met_by_one_neuron():
     assert found.layers[0].own_error == pytest.approx(0.0625, abs=1e-3)
     assert found.layers[0].amplification == pytest.approx(2.0, abs=1e-6)
     assert worst(found) == pytest.approx(found.bound, rel=0.02)
+
+
+def test_the_bound_knows_of_inputs_that_are_rounded():
+    """One linear layer of weight 2 does not err itself; in 2 bits 0.3 becomes a third, the output two thirds."""
+    model = nn.Sequential(nn.Linear(1, 1))
+    with torch.no_grad():
+        model[0].weight.fill_(2.0)
+        model[0].bias.zero_()
+    found = convert(model, np.array([[1.0], [0.3]]), 4, calibration="none", input_bits=2)
+    assert (found.input_error, found.input_amplification) == (pytest.approx(1 / 30), pytest.approx(2.0))
+    assert worst(found) == pytest.approx(2 / 30, rel=1e-3) == pytest.approx(found.bound, rel=1e-3)
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "down"])
