@@ -137,7 +137,11 @@ def convert(
         calibration = "advanced" if activation_bits is None else "light"
     _check(T, calibration, rounding, activation_bits, table_bits)
     check_timesteps(T)
+    T = int(T)  # noqa: N806 - of numpy, perhaps
     check_options(weight_bits, input_bits, input_scale, provenance=provenance)
+    details = (provenance or {}).get("details", {})
+    if not isinstance(details, Mapping):
+        raise UsageError(f"provenance: details: must be a mapping, got {printable(repr(details))}")
     layers = chain_of(model)
     shown = _inputs("inputs", inputs, layers[0])
     taught = shown if calibration_inputs is None else _inputs("calibration_inputs", calibration_inputs, layers[0])
@@ -153,9 +157,9 @@ def convert(
         "spike_worth": conversion.worth, "error": {row[0]: round(row[2], 6) for row in conversion.rows},
         "notes": network.notes,
     }  # fmt: skip
-    details = {key: value for key, value in told.items() if value}
+    made = {key: value for key, value in told.items() if value}
     labels = {"kind": "trained", "weights": "trained", "source": versions(model), **(provenance or {})}
-    labels["details"] = {**labels.get("details", {}), **details}
+    labels["details"] = {**details, **made}
     tensors = {"inputs": integers, **conversion.tensors}
     count = len(shown)
     trace = Trace(
@@ -221,14 +225,21 @@ class _Conversion:
         weights, scale = self._weights(layer, each=True)
         unit = scale * read.unit
         sums, products = read.real @ layer.weight.T, read.mean @ (weights * scale[:, None]).T
-        bias = np.round((layer.bias + self._lacking(sums - products)) / unit).astype(np.int64)
+        bias = _whole(layer, (layer.bias + self._lacking(sums - products)) / unit)
         sums, means, real = sums + layer.bias, products + bias * unit, layer.function(sums + layer.bias)
+        if not np.isfinite(real).all():
+            raise UsageError(f"{layer.name}: its activation is not finite for all sums of the inputs")
         bits, name = self.activation_bits, f"{layer.name}.outputs"
         reach = max(float(np.abs(sums[self.count :]).max()), float(np.abs(means[self.count :]).max()))
         worth = float(np.abs(real[self.count :]).max()) or 1.0
         spiking = bits is None
         units = (1 << (WORTH_BITS if bits is None else bits - 1)) - (not spiking)
         table = tabulated(layer.function, HEADROOM * reach or 1.0, worth, units, self.table_bits, centred=not spiking)
+        if not np.isfinite(table.slope):
+            raise UsageError(
+                f"{layer.name}: its activation is not finite from {-HEADROOM * reach:.3g} to {HEADROOM * reach:.3g}"
+            )
+        _whole(layer, unit / table.step)
         multiplier, shift = table.multiplier(unit)
         currents = _currents(read, weights, bias)
         operation = Operation(
@@ -266,13 +277,13 @@ class _Conversion:
             weight_scale=float(scale[0]),
         )  # fmt: skip
         if self.activation_bits is None:
-            start = np.round(bias * self.timesteps * 2.0**READ_OUT_BITS).astype(np.int64)
+            start = _whole(layer, bias * self.timesteps * 2.0**READ_OUT_BITS)
             neuron = Neuron("if", None, fraction_bits=READ_OUT_BITS, fires="nothing", start=start)
             outputs, _ = neurons.run(neuron, self._timed(_currents(read, weights, np.zeros_like(start))))
             operation, unit = replace(operation, neuron=neuron), unit / self.timesteps / 2**READ_OUT_BITS
             mean = outputs[-1] * unit
         else:
-            whole = np.round(bias).astype(np.int64)
+            whole = _whole(layer, bias)
             outputs = _currents(read, weights, whole)
             operation, mean = replace(operation, bias=whole), outputs * unit
         if np.abs(outputs).max() >= 1 << 31:
@@ -323,6 +334,16 @@ class _Conversion:
         self.rows.append((layer.name, rate, error, own, slope * float(np.linalg.norm(layer.weight, 2))))
 
 
+def _whole(layer: ChainLayer, values: Real) -> NDArray[np.int64]:
+    """Whole numbers of a unit of the sums of ``layer``; UsageError if they are far more than such sums are wide."""
+    if np.abs(values).max() >= 1 << 40:
+        raise UsageError(
+            f"{layer.name}: inputs, weights and biases are too different in size, {np.abs(values).max():.3g} units of "
+            "sums of integers; allowed: 2^40, by another input_scale, say"
+        )
+    return np.round(values).astype(np.int64)
+
+
 def tabulated(
     function: Callable[[Real], Real], reach: float, worth: float, units: int, bits: int, *, centred: bool
 ) -> Table:  # fmt: skip
@@ -334,7 +355,7 @@ def tabulated(
     step = reach / half
     places = (np.arange(-half, half) + (0.0 if centred else 0.5)) * step
     values = function(places.astype(np.float64))
-    integers = np.clip(np.round(values / worth * units), -units, units).astype(np.int64)
+    integers = np.clip(np.round(np.nan_to_num(values) / worth * units), -units, units).astype(np.int64)
     slope = float(np.abs(np.diff(values)).max()) / step
     return Table(integers, step, slope)
 
@@ -366,7 +387,8 @@ def _check(
         if not _KINDS[name].fits(given)
     ]
     for name, bits, least, most in (("table_bits", table_bits, 2, 16), ("activation_bits", activation_bits, 2, 16)):
-        if bits is not None and not (arguments.WHOLE.fits(bits) and least <= bits <= most):
+        optional = bits is None and name == "activation_bits"
+        if not optional and not (arguments.WHOLE.fits(bits) and least <= bits <= most):
             problems.append(f"{name}: got {printable(repr(bits))}; allowed: {least} to {most}")
     if activation_bits is not None:
         if timesteps != 1:

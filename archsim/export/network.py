@@ -137,7 +137,9 @@ def check_options(weight_bits: int, input_bits: int, input_scale: float | None, 
         if not arguments.WHOLE.fits(bits) or not least <= bits <= most:
             problems.append(f"{name}: got {printable(repr(bits))}; allowed: {least} to {most}")
     if input_scale is not None and not (
-        isinstance(input_scale, numbers.Real) and 0 < input_scale <= sys.float_info.max
+        isinstance(input_scale, numbers.Real)
+        and not isinstance(input_scale, bool)
+        and 0 < input_scale <= sys.float_info.max
     ):
         problems.append(f"input_scale: got {printable(repr(input_scale))}; allowed: a number above zero")
     problems += [

@@ -203,13 +203,15 @@ def integer_inputs(network: Network, bits: int, scale: float | None) -> tuple[ND
         return values.astype(np.int8), 1.0, "signed_spike"
     signed = bool(values.min() < 0)
     largest = (1 << (bits - signed)) - 1
+    if not largest:
+        raise UsageError(f"input_bits: got {bits}; allowed: 2 to 16, as there are inputs below zero")
     dtype = (np.int8 if signed else np.uint8) if bits <= 8 else np.int16 if signed or bits < 16 else np.int32
     if scale is None:
         scale = 1.0 if whole and np.abs(values).max() <= largest else float(np.abs(values).max()) / largest
     scale = float(scale)  # it may be an integer of any size
     integers = np.round(values / scale)
     if np.abs(integers).max() > largest:
-        got = f"{np.abs(integers).max():.0f}"
+        got = f"{np.abs(integers).max():.10g}"
         raise UsageError(
             f"input_scale: in units of {scale:g} the inputs reach {got}; allowed with {bits} bits: {largest}"
         )

@@ -50,6 +50,8 @@ def chain_of(model: Any) -> list[ChainLayer]:
             continue
         step = _step(torch, graph, node, before)
         if isinstance(step, torch.nn.Linear):
+            if any(linear is step for _, linear in found):
+                raise UsageError(f"{node.target}: is called more than once; {ALLOWED}, each once")
             found.append((str(node.target), step))
             functions.append([])
         elif not functions:
@@ -79,6 +81,8 @@ def _step(torch: Any, graph: Any, node: Any, before: Any) -> Any:
         if isinstance(module, torch.nn.Linear):
             return module
         function = module
+        if module.training and isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            raise UsageError(f"{name}: drops values at random; allowed: the model after eval()")
         if list(module.parameters()):
             raise UsageError(f"{name}: has weights and is no linear layer; {ALLOWED}")
     elif node.op in ("call_function", "call_method"):
@@ -102,9 +106,10 @@ def _is_elementwise(torch: Any, function: Callable[[Any], Any]) -> bool:
     try:
         with torch.no_grad():
             whole, part = function(shown), function(shown[1:3, :2])
-    except (RuntimeError, TypeError, IndexError):
+        same = torch.equal(whole[1:3, :2].nan_to_num(), part.nan_to_num())
+    except (RuntimeError, TypeError, IndexError, AttributeError):
         return False
-    return bool(whole.shape == shown.shape and part.shape == (2, 2) and torch.equal(whole[1:3, :2], part))
+    return bool(whole.shape == shown.shape and part.shape == (2, 2) and same)
 
 
 def _layer(torch: Any, name: str, linear: Any, steps: list[Callable[[Any], Any]], is_last: bool) -> ChainLayer:

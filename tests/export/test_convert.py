@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -289,3 +290,56 @@ def test_silent_layers_and_channels():
     assert found.outputs.tolist() == [[0.0]]
     assert found.layers[0].spike_rate == 0.0
     assert "spike rate" in str(found)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"table_bits": None}, "table_bits: got None; allowed: 2 to 16"),
+    ({"provenance": {"details": 3}}, "provenance: details: must be a mapping, got 3"),
+    ({"input_bits": 1}, "input_bits: got 1; allowed: 2 to 16, as there are inputs below zero"),
+    ({"input_scale": True}, "input_scale: got True; allowed: a number above zero"),
+    ({"input_scale": 1e-300}, "input_scale: in units of 1e-300 the inputs reach"),
+    ({"input_scale": 1e300}, "too different in size"),
+])  # fmt: skip
+def test_options_that_do_not_fit_are_refused_shortly(options, words):
+    with pytest.raises(UsageError, match=re.escape(words)) as refused:
+        convert(chain("tanh"), points(), 4, **options)
+    assert len(str(refused.value)) < 300
+
+
+def test_small_inputs_are_refused_and_any_whole_number_is_a_number_of_timesteps():
+    with pytest.raises(UsageError, match="too different in size"):
+        convert(chain("tanh"), points() * 1e-30, 4)
+    assert convert(chain("tanh"), points(), np.int64(4)).trace.timesteps == 4
+
+
+class Between(nn.Module):
+    """Two linear layers, and what is between them."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.last, self.function = nn.Linear(1, 3), nn.Linear(3, 1), function
+
+    def forward(self, values):
+        return self.last(self.function(self.first(values)))
+
+
+class Again(nn.Module):
+    """A layer that is called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again, self.last = nn.Linear(1, 3), nn.Linear(3, 3), nn.Linear(3, 1)
+
+    def forward(self, values):
+        return self.last(torch.tanh(self.again(torch.tanh(self.again(torch.tanh(self.first(values)))))))
+
+
+@pytest.mark.parametrize(("model", "words"), [
+    (Between(lambda values: torch.sort(values, 1)[0]), "an output depends on several values"),
+    (Between(torch.log), "first: its activation is not finite"),
+    (Between(nn.Dropout(0.5)), "drops values at random; allowed: the model after eval()"),
+    (Again(), "again: is called more than once"),
+])  # fmt: skip
+def test_models_that_are_no_such_chain_are_named(model, words):
+    with pytest.raises(UsageError, match=re.escape(words)):
+        convert(model, np.linspace(-1, 1, 9)[:, None], 4)
