@@ -387,8 +387,9 @@ def _check(
         if not _KINDS[name].fits(given)
     ]
     for name, bits, least, most in (("table_bits", table_bits, 2, 16), ("activation_bits", activation_bits, 2, 16)):
-        optional = bits is None and name == "activation_bits"
-        if not optional and not (arguments.WHOLE.fits(bits) and least <= bits <= most):
+        if bits is None and name == "activation_bits":
+            continue
+        if bits is None or not (arguments.WHOLE.fits(bits) and least <= bits <= most):
             problems.append(f"{name}: got {printable(repr(bits))}; allowed: {least} to {most}")
     if activation_bits is not None:
         if timesteps != 1:
