@@ -118,6 +118,24 @@ def test_a_network_on_a_test_image_is_a_trace(study, tmp_path):
     assert all(check.mismatches == 0 for check in check_trace(trace))
 
 
+def test_what_decides_between_mappings_depends_on_the_network():
+    """The busiest core where most of the time goes into synapses, else the busiest link; the README has both ranges."""
+    runs = np.log(
+        stored("runs").set_index(["machine", "network", "image"])[["cycles", "busiest_by_step", "busiest_link"]]
+    )
+    r = runs.groupby(level=[0, 1, 2]).corr()["cycles"].unstack().groupby(level=[0, 1]).mean()
+    core, link = r["busiest_by_step"], r["busiest_link"]
+    others = {"loihi1": ["sdt"], "manycore": ["depthwise", "qkformer", "sdt", "spikformer"]}
+    text = " ".join((FOLDER / "README.md").read_text(encoding="utf-8").split())
+    for machine, by_link in others.items():
+        assert sorted(link[machine].index[link[machine] > core[machine]]) == by_link
+        by_core = core[machine].index.difference(by_link)
+        for best, worst, networks in ((core, link, by_core), (link, core, by_link)):
+            for value in (best, worst):
+                told = [f"{one:.2f}" for one in (value[machine][networks].min(), value[machine][networks].max())]
+                assert all(one in text for one in told), (machine, told)
+
+
 def test_what_the_readme_concludes():
     """Where synapses take long the busiest core of each step predicts best; where they do not, the mesh decides, and
     balancing can cost more messages than it gains. Both machines gain most with the same network."""
